@@ -1,0 +1,400 @@
+//! The text of a cluster file → a [`Cluster`] or every fault in it.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::{Spanned, Value};
+
+use super::{Cluster, Guests, Node, Problem, Service};
+use crate::net::{IfName, Mark, Proto};
+
+// The file as it is typed. Texts keep their place, so that what is found wrong later can be pointed at; they are
+// parsed by us and not by serde, because serde stops at the first fault.
+type Text = Spanned<String>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    guests: RawGuests,
+    public: RawPublic,
+    #[serde(default)]
+    service: Vec<RawService>,
+    #[serde(default)]
+    node: Vec<RawNode>,
+    #[serde(default)]
+    marks: RawMarks,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGuests {
+    network: Text,
+    gateway: Text,
+    bridge: Text,
+    pipes: Vec<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPublic {
+    interface: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawService {
+    name: Text,
+    proto: Text,
+    port: Spanned<i64>,
+    guest: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNode {
+    name: Text,
+    tag: Spanned<Value>,
+    mac: Text,
+    public: Text,
+    pipes: Option<Vec<Text>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMarks {
+    mask: Option<Spanned<Value>>,
+}
+
+pub(super) fn parse(text: &str) -> Result<Cluster, Vec<Problem>> {
+    let file: File = toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        vec![Problem { span, message: error.message().to_owned(), help: None }]
+    })?;
+    let mut check = Check::default();
+    match check.cluster(&file) {
+        Some(cluster) if check.problems.is_empty() => Ok(cluster),
+        _ => Err(check.problems),
+    }
+}
+
+/// Collects what is wrong. A method that returns `None` has said why.
+#[derive(Default)]
+struct Check {
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn say(&mut self, span: Range<usize>, message: impl Display, help: impl Display) {
+        self.problems.push(Problem { span, message: message.to_string(), help: Some(help.to_string()) });
+    }
+
+    fn read<T: FromStr<Err: Display>>(&mut self, what: &str, text: &Text) -> Option<T> {
+        match text.get_ref().parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.say(text.span(), format_args!("{:?} is no {what}", text.get_ref()), error);
+                None
+            }
+        }
+    }
+
+    /// Says so where two entries have the same key.
+    fn unique<K: PartialEq + Display>(&mut self, what: &str, keys: &[(Range<usize>, K, &str)]) {
+        for (place, (span, key, _)) in keys.iter().enumerate() {
+            if let Some((_, _, owner)) = keys[..place].iter().find(|(_, earlier, _)| earlier == key) {
+                self.say(
+                    span.clone(),
+                    format_args!("{what} {key} is taken by {owner:?}"),
+                    "give each its own",
+                );
+            }
+        }
+    }
+
+    fn cluster(&mut self, file: &File) -> Option<Cluster> {
+        let mask = match &file.marks.mask {
+            Some(mask) => self.mark("mask", mask),
+            None => Some(Mark::ALL),
+        };
+        let guests = self.guests(&file.guests);
+        let network = guests.as_ref().map(|guests| guests.network);
+        let public: Option<IfName> = self.read("interface name", &file.public.interface);
+        if let (Some(public), Some(guests)) = (&public, &guests)
+            && (*public == guests.bridge || guests.pipes.contains(public))
+        {
+            self.say(
+                file.public.interface.span(),
+                format_args!("{public} is on the guests' side already"),
+                "the public interface is the one towards the clients",
+            );
+        }
+
+        let services: Vec<_> = file.service.iter().map(|raw| self.service(raw, guests.as_ref())).collect();
+        self.unique("the name", &named(file.service.iter().map(|raw| &raw.name)));
+        let ports: Vec<_> = file
+            .service
+            .iter()
+            .map(|raw| {
+                let key = format!("{} port {}", raw.proto.get_ref(), raw.port.get_ref());
+                (raw.port.span(), key, raw.name.get_ref().as_str())
+            })
+            .collect();
+        self.unique("the service", &ports);
+
+        let nodes: Vec<_> = file.node.iter().map(|raw| self.node(raw, network, mask)).collect();
+        self.unique("the name", &named(file.node.iter().map(|raw| &raw.name)));
+        self.nodes_are_distinct(file, &nodes);
+        if file.node.is_empty() {
+            self.say(0..0, "the cluster has no node", "add a [[node]] for each member");
+        }
+        if let Some(guests) = &guests {
+            self.pipes_are_enough(file, guests);
+        }
+
+        Some(Cluster {
+            guests: guests?,
+            public: public?,
+            services: services.into_iter().collect::<Option<_>>()?,
+            nodes: nodes.into_iter().collect::<Option<_>>()?,
+            mask: mask?,
+        })
+    }
+
+    fn guests(&mut self, raw: &RawGuests) -> Option<Guests> {
+        let network = self.network(&raw.network);
+        let gateway: Option<IpAddr> = self.read("IP address", &raw.gateway);
+        if let (Some(network), Some(gateway)) = (network, gateway) {
+            self.inside("the gateway", gateway, network, raw.gateway.span());
+        }
+        let bridge: Option<IfName> = self.read("interface name", &raw.bridge);
+        let pipes = self.pipes(&raw.pipes);
+        if let (Some(bridge), Some(pipes)) = (&bridge, &pipes)
+            && pipes.contains(bridge)
+        {
+            self.say(
+                raw.bridge.span(),
+                format_args!("{bridge} is a pipe too"),
+                "pipes are ports of the bridge, and not the bridge itself",
+            );
+        }
+        Some(Guests { network: network?, gateway: gateway?, bridge: bridge?, pipes: pipes? })
+    }
+
+    fn pipes(&mut self, raw: &[Text]) -> Option<Vec<IfName>> {
+        let pipes: Vec<Option<IfName>> = raw.iter().map(|pipe| self.read("interface name", pipe)).collect();
+        self.unique("the pipe", &named(raw.iter()));
+        pipes.into_iter().collect()
+    }
+
+    /// Frames of other nodes come in through pipes; a member without any cannot take part.
+    fn pipes_are_enough(&mut self, file: &File, guests: &Guests) {
+        if file.node.len() < 2 {
+            return;
+        }
+        for raw in &file.node {
+            let own = raw.pipes.as_ref().map_or(guests.pipes.len(), Vec::len);
+            if own == 0 {
+                self.say(
+                    raw.name.span(),
+                    format_args!("node {:?} has no pipe to the other nodes", raw.name.get_ref()),
+                    "name the bridge ports that lead to other nodes in `pipes` of [guests] or of the node",
+                );
+            }
+        }
+    }
+
+    fn network(&mut self, text: &Text) -> Option<IpNet> {
+        let network: IpNet = match text.get_ref().parse() {
+            Ok(network) => network,
+            Err(_) => {
+                self.say(
+                    text.span(),
+                    format_args!("{:?} is no network", text.get_ref()),
+                    "a network is an address and a prefix length, as in 10.5.5.0/24",
+                );
+                return None;
+            }
+        };
+        if network.addr() != network.network() {
+            self.say(
+                text.span(),
+                format_args!("{network} has bits set behind its prefix"),
+                format_args!("did you mean {}?", network.trunc()),
+            );
+            return None;
+        }
+        if let IpNet::V6(_) = network {
+            self.say(text.span(), "IPv6 is not supported yet", "give the guests an IPv4 network");
+            return None;
+        }
+        Some(network)
+    }
+
+    fn inside(&mut self, what: &str, address: IpAddr, network: IpNet, span: Range<usize>) {
+        if !network.contains(&address) {
+            self.say(
+                span,
+                format_args!("{what} {address} is not in the guests' network {network}"),
+                format_args!("give an address of {network}"),
+            );
+        } else if network.prefix_len() < network.max_prefix_len() - 1
+            && (address == network.network() || address == network.broadcast())
+        {
+            self.say(
+                span,
+                format_args!("{what} {address} is the network's own or its broadcast address"),
+                format_args!("give an address between {} and {}", network.network(), network.broadcast()),
+            );
+        }
+    }
+
+    fn service(&mut self, raw: &RawService, guests: Option<&Guests>) -> Option<Service> {
+        let name = self.name(&raw.name);
+        let proto = match raw.proto.get_ref().as_str() {
+            "tcp" => Some(Proto::TCP),
+            "udp" => Some(Proto::UDP),
+            other => {
+                self.say(
+                    raw.proto.span(),
+                    format_args!("a service by protocol {other:?} is not supported"),
+                    "give \"tcp\" or \"udp\"",
+                );
+                None
+            }
+        };
+        let port = match u16::try_from(*raw.port.get_ref()) {
+            Ok(port) if port != 0 => Some(port),
+            _ => {
+                self.say(
+                    raw.port.span(),
+                    format_args!("{} is no port", raw.port.get_ref()),
+                    "a port is a number from 1 to 65535",
+                );
+                None
+            }
+        };
+        let guest: Option<IpAddr> = self.read("IP address", &raw.guest);
+        if let (Some(guest), Some(guests)) = (guest, guests) {
+            self.inside("guest", guest, guests.network, raw.guest.span());
+            if guest == guests.gateway {
+                self.say(
+                    raw.guest.span(),
+                    format_args!("{guest} is the gateway, which every node holds itself"),
+                    "give the address of a guest",
+                );
+            }
+        }
+        Some(Service { name: name?, proto: proto?, port: port?, guest: guest? })
+    }
+
+    fn node(&mut self, raw: &RawNode, guests: Option<IpNet>, mask: Option<Mark>) -> Option<Node> {
+        let name = self.name(&raw.name);
+        let tag = self.mark("tag", &raw.tag);
+        if let (Some(tag), Some(mask)) = (tag, mask)
+            && !(tag & !mask).is_zero()
+        {
+            self.say(
+                raw.tag.span(),
+                format_args!("tag {tag} has bits outside of the mask {mask}"),
+                "choose a tag within [marks] mask, or widen the mask",
+            );
+        }
+        let mac = self.read("MAC prefix", &raw.mac);
+        let public: Option<IpAddr> = self.read("IP address", &raw.public);
+        if let (Some(public), Some(guests)) = (public, guests) {
+            self.public(public, guests, raw.public.span());
+        }
+        let pipes = match &raw.pipes {
+            Some(pipes) => Some(self.pipes(pipes)?),
+            None => None,
+        };
+        Some(Node { name: name?, tag: tag?, mac: mac?, public: public?, pipes })
+    }
+
+    fn public(&mut self, public: IpAddr, guests: IpNet, span: Range<usize>) {
+        if public.is_ipv4() != guests.addr().is_ipv4() {
+            let message = format_args!("{public} and the guests' network {guests} are not of one family");
+            self.say(span, message, "NAT keeps the family: give an address of the guests' one");
+        } else if public.is_unspecified() || public.is_multicast() || public.is_loopback() {
+            let message = format_args!("{public} is not an address that clients can call");
+            self.say(span, message, "give the node's address on the public LAN");
+        } else if guests.contains(&public) {
+            let message = format_args!("the public address {public} lies in the guests' network {guests}");
+            self.say(span, message, "give the node's address on the public LAN");
+        }
+    }
+
+    fn nodes_are_distinct(&mut self, file: &File, nodes: &[Option<Node>]) {
+        let known: Vec<(&RawNode, &Node)> =
+            file.node.iter().zip(nodes).filter_map(|(raw, node)| Some((raw, node.as_ref()?))).collect();
+        let tags: Vec<_> = known.iter().map(|(raw, node)| (raw.tag.span(), node.tag, &*node.name)).collect();
+        self.unique("tag", &tags);
+        let publics: Vec<_> =
+            known.iter().map(|(raw, node)| (raw.public.span(), node.public, &*node.name)).collect();
+        self.unique("the public address", &publics);
+        for (place, (raw, node)) in known.iter().enumerate() {
+            for (_, other) in &known[..place] {
+                if node.mac.overlaps(other.mac) {
+                    self.say(
+                        raw.mac.span(),
+                        format_args!(
+                            "the MAC prefix {} and that of {:?}, {}, overlap",
+                            node.mac, other.name, other.mac
+                        ),
+                        "a frame's source address must belong to one node only",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Names go into rules (chain names, comments) and file names.
+    fn name(&mut self, text: &Text) -> Option<String> {
+        let name = text.get_ref();
+        let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.len() <= 32
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        if fits {
+            return Some(name.clone());
+        }
+        self.say(
+            text.span(),
+            format_args!("{name:?} is no name that rules can carry"),
+            "a name has 1 to 32 letters, digits and . _ -, and starts with a letter or digit",
+        );
+        None
+    }
+
+    /// A mark may be typed as a TOML integer (`2`, `0x100`) or as a text in the same form.
+    fn mark(&mut self, what: &str, value: &Spanned<Value>) -> Option<Mark> {
+        let mark = match value.get_ref() {
+            Value::Integer(number) => u32::try_from(*number).ok().map(Mark),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        match mark {
+            Some(mark) if !mark.is_zero() => return Some(mark),
+            Some(_) => {
+                let message = format_args!("a {what} of 0 cannot be told from no mark");
+                self.say(value.span(), message, "give a number from 1 to 0xffffffff");
+            }
+            None => {
+                let message = format!("{} is no {what}", value.get_ref());
+                self.say(
+                    value.span(),
+                    message,
+                    "give a number from 1 to 0xffffffff, as in 2 or \"0x0000ff00\"",
+                );
+            }
+        }
+        None
+    }
+}
+
+fn named<'a>(texts: impl Iterator<Item = &'a Text>) -> Vec<(Range<usize>, &'a str, &'a str)> {
+    texts.map(|text| (text.span(), text.get_ref().as_str(), text.get_ref().as_str())).collect()
+}

@@ -1,0 +1,175 @@
+//! The cluster file: one TOML file, the same on every node, read into a [`Cluster`] that holds no contradiction.
+//!
+//! Whatever can be wrong with a file is found here, all of it at once, each fault with line, column and what
+//! would be right; what later code gets is checked, so it has nothing to refuse. The file's form is shown in
+//! the README and in `rules/example.toml`. Reading a file is the only I/O.
+
+mod file;
+mod report;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use crate::net::{IfName, MacPrefix, Mark, Proto};
+pub use report::{Error, Problem};
+
+/// A checked cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The network of the guests, the same on all nodes.
+    pub guests: Guests,
+    /// The interface towards the public LAN, by the same name on all nodes.
+    pub public: IfName,
+    /// What the guests offer to the public; no protocol and port twice.
+    pub services: Vec<Service>,
+    /// The members; no tag, MAC address or public address belongs to two of them.
+    pub nodes: Vec<Node>,
+    /// The bits of packet mark and ct mark that are ours; every tag lies within.
+    pub mask: Mark,
+}
+
+/// The guests' network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guests {
+    /// The addresses that guests have.
+    pub network: IpNet,
+    /// The address that every node holds on its guest bridge, and every guest routes to.
+    pub gateway: IpAddr,
+    /// The bridge that guests and pipes are ports of.
+    pub bridge: IfName,
+    /// The bridge ports that lead to other nodes.
+    pub pipes: Vec<IfName>,
+}
+
+/// A port on the public addresses that leads to a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// What traces call it.
+    pub name: String,
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// The destination port, kept on the way to the guest.
+    pub port: u16,
+    /// The guest's address, inside the guests' network.
+    pub guest: IpAddr,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, unique, fit for the name of an nft chain.
+    pub name: String,
+    /// The mark of packets and flows that entered the cluster here; not zero, unique, within the mask.
+    pub tag: Mark,
+    /// The source addresses of frames that this node sends into the pipes.
+    pub mac: MacPrefix,
+    /// Its address on the public LAN.
+    pub public: IpAddr,
+    /// Its own pipes, where they differ from the cluster's.
+    pub pipes: Option<Vec<IfName>>,
+}
+
+/// A node's place in [`Cluster::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u32);
+
+/// A service's place in [`Cluster::services`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u32);
+
+/// The cluster has no node by that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster has no node {name:?}; it has {known}")]
+pub struct UnknownNode {
+    name: String,
+    known: String,
+}
+
+impl Cluster {
+    /// Reads and checks a cluster file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or says something that cannot be: see [`Error`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a cluster file; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), less the reading.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        file::parse(text).map_err(|problems| Error::invalid(path, text, &problems))
+    }
+
+    /// The node of that name.
+    ///
+    /// # Errors
+    /// There is none; the message lists those there are.
+    pub fn find(&self, name: &str) -> Result<NodeId, UnknownNode> {
+        self.node_ids().find(|id| self.node(*id).name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.nodes.iter().map(|node| &*node.name).collect();
+            UnknownNode { name: name.to_owned(), known: known.join(", ") }
+        })
+    }
+
+    /// All nodes, in the file's order.
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len() as u32).map(NodeId)
+    }
+
+    /// The node at that place.
+    ///
+    /// # Panics
+    /// The id is another cluster's.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    /// The service at that place.
+    ///
+    /// # Panics
+    /// The id is another cluster's.
+    pub fn service(&self, id: ServiceId) -> &Service {
+        &self.services[id.0 as usize]
+    }
+
+    /// The pipes that a node has: its own where it names them, else the cluster's.
+    pub fn pipes(&self, id: NodeId) -> &[IfName] {
+        self.node(id).pipes.as_deref().unwrap_or(&self.guests.pipes)
+    }
+
+    /// What a person wants to see of a cluster: who is in it, and what leads where.
+    pub fn summary(&self) -> String {
+        let Guests { network, gateway, bridge, pipes } = &self.guests;
+        let pipes: Vec<&str> = pipes.iter().map(IfName::as_str).collect();
+        let mut out = format!(
+            "guests    {network} on {bridge}, gateway {gateway}, pipes {}\npublic    {}\nmarks     mask {}\n",
+            if pipes.is_empty() { "none".to_owned() } else { pipes.join(" ") },
+            self.public,
+            self.mask,
+        );
+        let services = self.services.iter().map(|service| service.name.len()).max().unwrap_or(0);
+        for Service { name, proto, port, guest } in &self.services {
+            let _ = writeln!(out, "service   {name:services$}  {proto} port {port} -> guest {guest}");
+        }
+        let nodes = self.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
+        for Node { name, tag, mac, public, pipes } in &self.nodes {
+            let _ = write!(out, "node      {name:nodes$}  tag {tag}  mac {mac}  public {public}");
+            if let Some(pipes) = pipes {
+                let pipes: Vec<&str> = pipes.iter().map(IfName::as_str).collect();
+                let _ = write!(out, "  pipes {}", pipes.join(" "));
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../rules/example.toml");
+
+fn faults(text: &str) -> String {
+    Cluster::parse(text, Path::new("cluster.toml")).unwrap_err().to_string()
+}
+
+/// The example with one text replaced by another; it must have been there exactly once.
+fn example_with(old: &str, new: &str) -> String {
+    assert_eq!(EXAMPLE.matches(old).count(), 1, "{old:?} in the example");
+    EXAMPLE.replace(old, new)
+}
+
+#[test]
+fn the_example_is_right() {
+    let cluster = Cluster::parse(EXAMPLE, Path::new("cluster.toml")).unwrap();
+    insta::assert_snapshot!(cluster.summary(), @r"
+    guests    10.5.5.0/24 on guestbr0, gateway 10.5.5.254, pipes eth1.100 eth2.100
+    public    xenbr0
+    marks     mask 0xffffffff
+    service   web  tcp port 80 -> guest 10.5.5.201
+    node      node1  tag 0x1  mac 0a:00:00:00:00:00/24  public 192.168.122.11
+    node      node2  tag 0x2  mac 0e:00:00:00:00:00/24  public 192.168.122.12
+    ");
+    assert_eq!(cluster.find("node2").unwrap(), NodeId(1));
+    assert_eq!(
+        cluster.find("node3").unwrap_err().to_string(),
+        "the cluster has no node \"node3\"; it has node1, node2"
+    );
+}
+
+#[test]
+fn a_node_may_have_pipes_of_its_own() {
+    let text = example_with("\"192.168.122.12\"", "\"192.168.122.12\"\npipes = [\"eth7\"]");
+    let cluster = Cluster::parse(&text, Path::new("c")).unwrap();
+    let names = |id| cluster.pipes(NodeId(id)).iter().map(IfName::to_string).collect::<Vec<_>>();
+    assert_eq!(names(0), ["eth1.100", "eth2.100"]);
+    assert_eq!(names(1), ["eth7"]);
+}
+
+#[test]
+fn a_fault_is_shown_with_its_place_and_what_would_be_right() {
+    insta::assert_snapshot!(faults(&example_with("\"10.5.5.201\"", "\"10.9.9.9\"")), @r#"
+    cluster.toml:20:9: guest 10.9.9.9 is not in the guests' network 10.5.5.0/24
+       |
+    20 | guest = "10.9.9.9"
+       |         ^^^^^^^^^^
+       = give an address of 10.5.5.0/24
+    "#);
+    insta::assert_snapshot!(faults(&example_with("bridge  =", "brigde  =")), @r#"
+    cluster.toml:10:1: unknown field `brigde`, expected one of `network`, `gateway`, `bridge`, `pipes`
+       |
+    10 | brigde  = "guestbr0"            # the bridge that guests and pipes are ports of
+       | ^^^^^^
+    "#);
+}
+
+#[test]
+fn every_fault_is_reported_at_once_in_the_order_of_the_file() {
+    let text = EXAMPLE.replace("tag    = 2", "tag    = 1").replace("0e:", "0a:").replace("122.12", "122.11");
+    let faults = faults(&text);
+    let heads: Vec<&str> = faults.lines().filter(|line| line.starts_with("cluster.toml:")).collect();
+    insta::assert_snapshot!(heads.join("\n"), @r#"
+    cluster.toml:30:10: tag 0x1 is taken by "node1"
+    cluster.toml:31:10: the MAC prefix 0a:00:00:00:00:00/24 and that of "node1", 0a:00:00:00:00:00/24, overlap
+    cluster.toml:32:10: the public address 192.168.122.11 is taken by "node1"
+    "#);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let cases = [
+        ("\"10.5.5.0/24\"", "\"10.5.5.0/33\"", "is no network"),
+        ("\"10.5.5.0/24\"", "10.5.5.0/24", "cluster.toml:8:15: "),
+        ("\"10.5.5.0/24\"", "\"10.5.5.1/24\"", "did you mean 10.5.5.0/24?"),
+        ("\"10.5.5.0/24\"", "\"fd00::/64\"", "IPv6 is not supported yet"),
+        ("\"10.5.5.254\"", "\"10.5.6.254\"", "the gateway 10.5.6.254 is not in"),
+        ("\"10.5.5.254\"", "\"10.5.5.255\"", "broadcast"),
+        ("\"10.5.5.254\"", "\"ten\"", "is no IP address"),
+        ("\"guestbr0\"", "\"guest br0\"", "is no interface name"),
+        ("\"guestbr0\"", "\"eth1.100\"", "is a pipe too"),
+        ("[\"eth1.100\", \"eth2.100\"]", "[\"eth1.100\", \"eth1.100\"]", "the pipe eth1.100 is taken"),
+        ("[\"eth1.100\", \"eth2.100\"]", "[]", "has no pipe"),
+        ("\"xenbr0\"", "\"guestbr0\"", "on the guests' side already"),
+        ("\"tcp\"", "\"tpc\"", "give \"tcp\" or \"udp\""),
+        ("port  = 80", "port  = 0", "a port is a number from 1 to 65535"),
+        ("port  = 80", "port  = 65536", "65536 is no port"),
+        ("port  = 80", "port  = \"80\"", "invalid type: string"),
+        ("\"10.5.5.201\"", "\"10.5.5.254\"", "is the gateway"),
+        ("name   = \"node2\"", "name   = \"node1\"", "the name node1 is taken"),
+        ("name   = \"node2\"", "name   = \"no de\"", "is no name that rules can carry"),
+        ("name   = \"node2\"", "name   = \"\"", "is no name that rules can carry"),
+        ("tag    = 2", "tag    = 0", "cannot be told from no mark"),
+        ("tag    = 2", "tag    = -2", "-2 is no tag"),
+        ("tag    = 2", "tag    = 4294967296", "is no tag"),
+        ("tag    = 2", "tag    = 2.0", "is no tag"),
+        ("mask = \"0xffffffff\"", "mask = \"0x1\"", "tag 0x2 has bits outside of the mask 0x1"),
+        ("mask = \"0xffffffff\"", "mask = 0", "a mask of 0"),
+        ("\"0e:00:00:00:00:00/24\"", "\"0a:00:00:10:00:00/32\"", "overlap"),
+        ("\"0e:00:00:00:00:00/24\"", "\"0e:00:00:00:00:00\"", "ends in its length"),
+        ("\"0e:00:00:00:00:00/24\"", "\"0e:00:00:00:01:00/24\"", "did you mean 0e:00:00:00:00:00/24?"),
+        ("\"192.168.122.12\"", "\"10.5.5.12\"", "lies in the guests' network"),
+        ("\"192.168.122.12\"", "\"224.0.0.1\"", "is not an address that clients can call"),
+        ("\"192.168.122.12\"", "\"fd00::12\"", "not of one family"),
+        ("[public]", "[pubic]", "unknown field `pubic`"),
+        ("[public]", "[public", "unclosed table"),
+    ];
+    for (old, new, expected) in cases {
+        let faults = faults(&example_with(old, new));
+        assert!(faults.contains(expected), "{new}: {expected:?} is not in\n{faults}");
+        assert!(faults.starts_with("cluster.toml:"), "{faults}");
+    }
+    assert!(faults("").contains("missing field `guests`"));
+    let service = "[[service]]\nname = \"two\"\nproto = \"tcp\"\nport = 80\nguest = \"10.5.5.3\"\n";
+    assert!(faults(&format!("{EXAMPLE}\n{service}")).contains("the service tcp port 80 is taken by \"web\""));
+    let nodeless = &EXAMPLE[..EXAMPLE.find("[[node]]").unwrap()];
+    assert!(faults(nodeless).contains("the cluster has no node"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Cluster::load(Path::new("/nowhere/cluster.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the cluster file /nowhere/cluster.toml: No such file"), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(cut in 0..EXAMPLE.len(), junk in "\\PC{0,8}") {
+        let mut text = EXAMPLE.to_owned();
+        text.insert_str(text.floor_char_boundary(cut), &junk);
+        let _ = Cluster::parse(&text, Path::new("c"));
+    }
+}

@@ -1,0 +1,94 @@
+//! The decision about one packet at one stage: facts in, [`Decision`] out.
+//!
+//! [`decide`] is pure: no socket, clock, thread or log, and the same facts always give the same decision. It
+//! checks everything a decision rests on, also what the rules have checked before, so that a packet from a
+//! capture file is judged as one from the kernel. Each stage has a file of its own; what all of them share is
+//! [`Tables`], the cluster as one node looks it up.
+//!
+//! What is never done here: a decision by default. Every outcome has a [`Reason`], and a packet that belongs
+//! to us but cannot be translated is dropped, because untranslated it would show an inside address.
+
+mod dnat;
+mod reason;
+mod save;
+mod spoof;
+mod tables;
+mod tag;
+
+use crate::cluster::{NodeId, ServiceId};
+use crate::net::{Mac, Mark, Stage, Verdict};
+use crate::packet::{Malformed, Rewrite, View};
+pub use reason::Reason;
+pub use tables::Tables;
+
+/// What is known of a packet beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Meta {
+    /// The bridge port it came in by is one of the pipes.
+    pub from_pipe: bool,
+    /// The source address of the frame it came in.
+    pub src_mac: Option<Mac>,
+    /// The packet mark, all bits.
+    pub mark: Mark,
+    /// The ct mark of its flow, our bits; zero where there is no flow (yet).
+    pub ct_mark: Mark,
+}
+
+/// The outcome for one packet at one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it goes on.
+    pub verdict: Verdict,
+    /// The address to change.
+    pub rewrite: Option<Rewrite>,
+    /// The new packet mark, all bits: those that are not ours are as they were.
+    pub mark: Option<Mark>,
+    /// The new ct mark of the flow, our bits.
+    pub ct_mark: Option<Mark>,
+    /// Why.
+    pub reason: Reason,
+    /// The node that a tag or MAC address named.
+    pub node: Option<NodeId>,
+    /// The service that the packet asked for.
+    pub service: Option<ServiceId>,
+}
+
+impl Decision {
+    /// The packet goes on as it is.
+    fn leave(reason: Reason) -> Self {
+        Self {
+            verdict: Verdict::Accept,
+            rewrite: None,
+            mark: None,
+            ct_mark: None,
+            reason,
+            node: None,
+            service: None,
+        }
+    }
+
+    /// The packet is ours and cannot be translated.
+    fn drop(reason: Reason) -> Self {
+        Self { verdict: Verdict::Drop, ..Self::leave(reason) }
+    }
+
+    fn about(self, node: NodeId) -> Self {
+        Self { node: Some(node), ..self }
+    }
+}
+
+/// Decides about a packet at a stage.
+///
+/// `packet` is what [`View::parse`] made of its bytes. A malformed packet is data like any other: `tag` and
+/// `save` do not need its bytes, `dnat` leaves it to the node's own IP stack, `spoof` drops it.
+pub fn decide(tables: &Tables, stage: Stage, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
+    match stage {
+        Stage::Dnat => dnat::decide(tables, packet, meta),
+        Stage::Tag => tag::decide(tables, packet, meta),
+        Stage::Save => save::decide(tables, meta),
+        Stage::Spoof => spoof::decide(tables, packet, meta),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Why a decision was what it was.
+
+use std::fmt;
+
+use crate::packet::Malformed;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
+        /// Why a decision was what it was: a closed set, with names that stay.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// All reasons; a reason's place here is its [`index`](Self::index).
+            pub const ALL: [Self; [$(Self::$variant),*].len()] = [$(Self::$variant),*];
+
+            /// The name in traces, counters and filters.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// dnat: the packet asks for a service; its destination becomes the guest, its mark our tag.
+    Service = "service",
+    /// dnat: the destination is not this node's public address.
+    NotPublic = "not-public",
+    /// dnat: nothing is offered at that protocol and port.
+    NoService = "no-service",
+    /// dnat: a later fragment has no port to tell a service by.
+    Fragment = "fragment",
+    /// tag: the frame was sent by a node; its tag becomes the packet's mark and the flow's.
+    FromNode = "from-node",
+    /// tag: the packet did not come in through a pipe.
+    NotFromPipe = "not-from-pipe",
+    /// tag: the packet is not for the guests' network.
+    NotToGuest = "not-to-guest",
+    /// tag: the kernel did not say the frame's source address.
+    NoMac = "no-mac",
+    /// tag: the frame's source address is no node's.
+    UnknownMac = "unknown-mac",
+    /// save: the packet's mark becomes the ct mark of its flow.
+    Saved = "saved",
+    /// save, tag: the flow holds that tag already.
+    AlreadySaved = "already-saved",
+    /// save, tag: the flow holds another node's tag, which stays.
+    MarkConflict = "mark-conflict",
+    /// save: the packet has no mark of ours. spoof: the flow has none; it did not enter through a node.
+    Unmarked = "unmarked",
+    /// save, spoof: our bits of the mark hold what is no node's tag.
+    UnknownTag = "unknown-tag",
+    /// spoof: the flow holds a node's tag; the source becomes that node's public address.
+    CalledNode = "called-node",
+    /// spoof: the source is not a guest's address, so there is nothing to hide.
+    NotFromGuest = "not-from-guest",
+    /// The queue's copy range cut the packet; what is not there cannot be sent back.
+    Cut = "cut",
+    /// The bytes are neither IPv4 nor IPv6.
+    NotIp = "not-ip",
+    /// The IP header is incomplete.
+    IpHeader = "ip-header",
+    /// The IP header's length is not the packet's.
+    IpLength = "ip-length",
+    /// The IPv6 extension headers are wrong.
+    Extension = "ipv6-extension",
+    /// The TCP or UDP header is incomplete.
+    TransportHeader = "transport-header",
+}
+
+impl Reason {
+    /// The place of the reason in [`ALL`](Self::ALL).
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl From<Malformed> for Reason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::NotIp => Self::NotIp,
+            Malformed::IpHeader => Self::IpHeader,
+            Malformed::IpLength => Self::IpLength,
+            Malformed::Extension => Self::Extension,
+            Malformed::TransportHeader => Self::TransportHeader,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

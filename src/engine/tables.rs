@@ -1,0 +1,83 @@
+//! The cluster, as one node looks things up in it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::cluster::{Cluster, NodeId, ServiceId};
+use crate::net::{Mac, MacPrefix, Mark, Proto};
+
+/// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// The node that decides.
+    pub(super) own: NodeId,
+    pub(super) own_public: IpAddr,
+    pub(super) own_tag: Mark,
+    pub(super) guests: IpNet,
+    /// The bits that are ours.
+    pub(super) mask: Mark,
+    services: HashMap<(Proto, u16), (ServiceId, IpAddr)>,
+    /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
+    macs: Vec<(u8, HashMap<Mac, NodeId>)>,
+    tags: HashMap<Mark, NodeId>,
+    tag_of: Vec<Mark>,
+    public_of: Vec<IpAddr>,
+}
+
+impl Tables {
+    /// The tables of the node `own`.
+    pub fn new(cluster: &Cluster, own: NodeId) -> Self {
+        let ids = || cluster.node_ids();
+        let mut macs: Vec<(u8, HashMap<Mac, NodeId>)> = Vec::new();
+        for id in ids() {
+            let prefix = cluster.node(id).mac;
+            let place = macs.iter().position(|(len, _)| *len == prefix.len()).unwrap_or_else(|| {
+                macs.push((prefix.len(), HashMap::new()));
+                macs.len() - 1
+            });
+            macs[place].1.insert(prefix.first(), id);
+        }
+        Self {
+            own,
+            own_public: cluster.node(own).public,
+            own_tag: cluster.node(own).tag,
+            guests: cluster.guests.network,
+            mask: cluster.mask,
+            services: cluster
+                .services
+                .iter()
+                .zip(0..)
+                .map(|(service, id)| ((service.proto, service.port), (ServiceId(id), service.guest)))
+                .collect(),
+            macs,
+            tags: ids().map(|id| (cluster.node(id).tag, id)).collect(),
+            tag_of: ids().map(|id| cluster.node(id).tag).collect(),
+            public_of: ids().map(|id| cluster.node(id).public).collect(),
+        }
+    }
+
+    /// The service at a port, and the guest it leads to.
+    pub(super) fn service(&self, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
+        self.services.get(&(proto, port)).copied()
+    }
+
+    /// The node that sends from `mac`.
+    pub(super) fn node_by_mac(&self, mac: Mac) -> Option<NodeId> {
+        self.macs.iter().find_map(|(len, nodes)| nodes.get(&MacPrefix::of(mac, *len).first()).copied())
+    }
+
+    /// The node whose tag our bits of `mark` are.
+    pub(super) fn node_by_tag(&self, mark: Mark) -> Option<NodeId> {
+        self.tags.get(&(mark & self.mask)).copied()
+    }
+
+    pub(super) fn tag_of(&self, node: NodeId) -> Mark {
+        self.tag_of[node.0 as usize]
+    }
+
+    pub(super) fn public_of(&self, node: NodeId) -> IpAddr {
+        self.public_of[node.0 as usize]
+    }
+}

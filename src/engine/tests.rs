@@ -1,0 +1,269 @@
+use std::net::IpAddr;
+use std::path::Path;
+
+use etherparse::PacketBuilder;
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::Cluster;
+use crate::packet::{Fragment, Patch, Side};
+
+const NODE1: NodeId = NodeId(0);
+const NODE2: NodeId = NodeId(1);
+
+fn cluster() -> Cluster {
+    Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
+}
+
+/// The example with the mask 0xff00 and tags 0x100, 0x200.
+fn masked() -> Cluster {
+    let mut cluster = cluster();
+    cluster.mask = Mark(0xff00);
+    for (node, tag) in cluster.nodes.iter_mut().zip([0x100, 0x200]) {
+        node.tag = Mark(tag);
+    }
+    cluster
+}
+
+fn view(tuple: &str) -> View {
+    let tuple: crate::net::Tuple = tuple.parse().unwrap();
+    let (IpAddr::V4(src), IpAddr::V4(dst), Some((from, to))) = (tuple.src, tuple.dst, tuple.ports) else {
+        panic!("{tuple}")
+    };
+    let mut bytes = Vec::new();
+    let ip = PacketBuilder::ipv4(src.octets(), dst.octets(), 64);
+    if tuple.proto == crate::net::Proto::TCP {
+        ip.tcp(from, to, 0, 0).write(&mut bytes, b"").unwrap();
+    } else {
+        ip.udp(from, to).write(&mut bytes, b"").unwrap();
+    }
+    View::parse(&bytes, bytes.len()).unwrap()
+}
+
+fn at(stage: Stage, own: NodeId, tuple: &str, meta: Meta) -> Decision {
+    decide(&Tables::new(&cluster(), own), stage, Ok(&view(tuple)), &meta)
+}
+
+fn from_pipe(mac: &str) -> Meta {
+    Meta { from_pipe: true, src_mac: Some(mac.parse().unwrap()), ..Meta::default() }
+}
+
+#[test]
+fn a_foreign_connection_goes_through_all_four_stages() {
+    let call = at(Stage::Dnat, NODE2, "tcp 192.168.122.1:40000 > 192.168.122.12:80", Meta::default());
+    assert_eq!(
+        call,
+        Decision {
+            verdict: Verdict::Accept,
+            rewrite: Some(Rewrite { side: Side::Destination, to: [10, 5, 5, 201].into() }),
+            mark: Some(Mark(2)),
+            ct_mark: None,
+            reason: Reason::Service,
+            node: Some(NODE2),
+            service: Some(ServiceId(0)),
+        }
+    );
+    let inside = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
+    let save = at(Stage::Save, NODE2, inside, Meta { mark: Mark(2), ..Meta::default() });
+    assert_eq!((save.reason, save.ct_mark, save.mark), (Reason::Saved, Some(Mark(2)), None));
+
+    let tag = at(Stage::Tag, NODE1, inside, from_pipe("0e:00:00:00:01:00"));
+    assert_eq!((tag.reason, tag.node), (Reason::FromNode, Some(NODE2)));
+    assert_eq!((tag.mark, tag.ct_mark, tag.rewrite), (Some(Mark(2)), Some(Mark(2)), None));
+
+    let reply = Meta { ct_mark: Mark(2), ..Meta::default() };
+    let spoof = at(Stage::Spoof, NODE1, "tcp 10.5.5.201:80 > 192.168.122.1:40000", reply);
+    assert_eq!((spoof.reason, spoof.node), (Reason::CalledNode, Some(NODE2)));
+    assert_eq!(spoof.rewrite, Some(Rewrite { side: Side::Source, to: [192, 168, 122, 12].into() }));
+    assert_eq!((spoof.mark, spoof.ct_mark), (None, None));
+}
+
+#[test]
+fn what_is_not_asked_for_is_left_alone() {
+    let cases = [
+        (Stage::Dnat, "tcp 192.168.122.1:40000 > 192.168.122.11:81", Meta::default(), Reason::NoService),
+        (Stage::Dnat, "udp 192.168.122.1:40000 > 192.168.122.11:80", Meta::default(), Reason::NoService),
+        (Stage::Dnat, "tcp 192.168.122.1:40000 > 192.168.122.12:80", Meta::default(), Reason::NotPublic),
+        (Stage::Tag, "tcp 192.168.122.1:1 > 10.5.5.201:80", Meta::default(), Reason::NotFromPipe),
+        (
+            Stage::Tag,
+            "tcp 192.168.122.1:1 > 10.5.6.201:80",
+            from_pipe("0e:00:00:00:00:01"),
+            Reason::NotToGuest,
+        ),
+        (
+            Stage::Tag,
+            "tcp 192.168.122.1:1 > 10.5.5.201:80",
+            from_pipe("0f:00:00:00:00:01"),
+            Reason::UnknownMac,
+        ),
+        (
+            Stage::Tag,
+            "tcp 192.168.122.1:1 > 10.5.5.201:80",
+            Meta { from_pipe: true, ..Meta::default() },
+            Reason::NoMac,
+        ),
+        (Stage::Save, "tcp 192.168.122.1:1 > 10.5.5.201:80", Meta::default(), Reason::Unmarked),
+        (
+            Stage::Save,
+            "tcp 192.168.122.1:1 > 10.5.5.201:80",
+            Meta { mark: Mark(9), ..Meta::default() },
+            Reason::UnknownTag,
+        ),
+        (Stage::Spoof, "tcp 10.5.5.201:40000 > 192.168.122.1:80", Meta::default(), Reason::Unmarked),
+        (
+            Stage::Spoof,
+            "tcp 10.5.5.201:40000 > 192.168.122.1:80",
+            Meta { ct_mark: Mark(9), ..Meta::default() },
+            Reason::UnknownTag,
+        ),
+        (
+            Stage::Spoof,
+            "tcp 192.168.122.11:1 > 192.168.122.1:80",
+            Meta { ct_mark: Mark(2), ..Meta::default() },
+            Reason::NotFromGuest,
+        ),
+    ];
+    for (stage, tuple, meta, reason) in cases {
+        let decision = at(stage, NODE1, tuple, meta);
+        assert_eq!(decision.reason, reason, "{stage} {tuple}");
+        assert_eq!((decision.verdict, decision.rewrite), (Verdict::Accept, None), "{stage} {tuple}");
+        assert_eq!((decision.mark, decision.ct_mark), (None, None), "{stage} {tuple}");
+    }
+}
+
+#[test]
+fn a_flow_keeps_the_tag_it_has() {
+    let inside = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
+    let held = |ct_mark| Meta { ct_mark: Mark(ct_mark), ..from_pipe("0e:00:00:00:01:00") };
+    let again = at(Stage::Tag, NODE1, inside, held(2));
+    assert_eq!((again.reason, again.mark, again.ct_mark), (Reason::AlreadySaved, Some(Mark(2)), None));
+    let other = at(Stage::Tag, NODE1, inside, held(1));
+    assert_eq!((other.reason, other.node, other.ct_mark), (Reason::MarkConflict, Some(NODE2), None));
+
+    let marked = |ct_mark| Meta { mark: Mark(2), ct_mark: Mark(ct_mark), ..Meta::default() };
+    assert_eq!(at(Stage::Save, NODE1, inside, marked(2)).reason, Reason::AlreadySaved);
+    let other = at(Stage::Save, NODE1, inside, marked(1));
+    assert_eq!((other.reason, other.ct_mark), (Reason::MarkConflict, None));
+}
+
+#[test]
+fn what_is_ours_and_cannot_be_translated_is_dropped() {
+    let tables = Tables::new(&cluster(), NODE1);
+    let reply = Meta { ct_mark: Mark(2), ..Meta::default() };
+    let cut = |tuple| {
+        let mut view = view(tuple);
+        view.cut = true;
+        view
+    };
+    let call = cut("tcp 192.168.122.1:40000 > 192.168.122.11:80");
+    let answer = cut("tcp 10.5.5.201:80 > 192.168.122.1:40000");
+    for (stage, packet, reason) in [
+        (Stage::Dnat, Ok(&call), Reason::Cut),
+        (Stage::Spoof, Ok(&answer), Reason::Cut),
+        (Stage::Spoof, Err(Malformed::IpLength), Reason::IpLength),
+        (Stage::Spoof, Err(Malformed::TransportHeader), Reason::TransportHeader),
+    ] {
+        let decision = decide(&tables, stage, packet, &reply);
+        assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, reason));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_and_is_not_ours_goes_on() {
+    let tables = Tables::new(&cluster(), NODE1);
+    let bad = Err(Malformed::IpHeader);
+    let dnat = decide(&tables, Stage::Dnat, bad, &Meta::default());
+    assert_eq!((dnat.verdict, dnat.reason), (Verdict::Accept, Reason::IpHeader));
+    // The frame tells the node, whatever is in it.
+    let tag = decide(&tables, Stage::Tag, bad, &from_pipe("0e:00:00:00:01:00"));
+    assert_eq!((tag.reason, tag.ct_mark), (Reason::FromNode, Some(Mark(2))));
+}
+
+#[test]
+fn a_later_fragment_is_spoofed_by_address_alone_and_has_no_service() {
+    let tables = Tables::new(&cluster(), NODE1);
+    let mut later = view("tcp 192.168.122.1:40000 > 192.168.122.11:80");
+    (later.fragment, later.tuple.ports) = (Fragment::Later, None);
+    assert_eq!(decide(&tables, Stage::Dnat, Ok(&later), &Meta::default()).reason, Reason::Fragment);
+    (later.tuple.src, later.tuple.dst) = ([10, 5, 5, 201].into(), [192, 168, 122, 1].into());
+    let reply = Meta { ct_mark: Mark(2), ..Meta::default() };
+    assert_eq!(decide(&tables, Stage::Spoof, Ok(&later), &reply).reason, Reason::CalledNode);
+}
+
+#[test]
+fn bits_outside_of_the_mask_are_somebody_elses() {
+    let tables = Tables::new(&masked(), NODE2);
+    let foreign = Meta { mark: Mark(0xabcd_1234), ..Meta::default() };
+    let call = view("tcp 192.168.122.1:40000 > 192.168.122.12:80");
+    let dnat = decide(&tables, Stage::Dnat, Ok(&call), &foreign);
+    assert_eq!(dnat.mark, Some(Mark(0xabcd_0234)));
+    let inside = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
+    let save = Meta { mark: Mark(0xabcd_0234), ct_mark: Mark(0xff), ..Meta::default() };
+    assert_eq!(decide(&tables, Stage::Save, Ok(&inside), &save).ct_mark, Some(Mark(0x200)));
+    let reply = view("tcp 10.5.5.201:80 > 192.168.122.1:40000");
+    let spoof = Meta { ct_mark: Mark(0xffff_01ff), ..Meta::default() };
+    assert_eq!(decide(&tables, Stage::Spoof, Ok(&reply), &spoof).node, Some(NODE1));
+}
+
+#[test]
+fn prefixes_of_several_lengths_are_looked_up() {
+    let mut cluster = cluster();
+    cluster.nodes[0].mac = "0a:00:00:00:01:00/48".parse().unwrap();
+    cluster.nodes[1].mac = "0a:80:00:00:00:00/9".parse().unwrap();
+    let tables = Tables::new(&cluster, NODE1);
+    let node = |mac: &str| tables.node_by_mac(mac.parse().unwrap());
+    assert_eq!(node("0a:00:00:00:01:00"), Some(NODE1));
+    assert_eq!(node("0a:00:00:00:01:01"), None);
+    assert_eq!(node("0a:ff:00:00:01:01"), Some(NODE2));
+}
+
+#[test]
+fn reasons_have_distinct_names_and_their_index() {
+    for (place, reason) in Reason::ALL.into_iter().enumerate() {
+        assert_eq!(reason.index(), place);
+        assert!(Reason::ALL[..place].iter().all(|earlier| earlier.name() != reason.name()));
+    }
+}
+
+fn any_meta() -> impl Strategy<Value = Meta> {
+    let mac = prop_oneof![any::<[u8; 6]>(), Just([0x0e, 0, 0, 0, 1, 0]), Just([0x0a, 0, 0, 0, 1, 0])];
+    (any::<bool>(), prop::option::of(mac), 0u32..0x500, 0u32..0x500).prop_map(|(from_pipe, mac, mark, ct)| {
+        Meta { from_pipe, src_mac: mac.map(Mac), mark: Mark(mark), ct_mark: Mark(ct) }
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_packet_gets_the_same_decision_twice_and_keeps_foreign_bits(
+        mut bytes in prop::collection::vec(any::<u8>(), 20..80),
+        ends in prop::sample::select(vec![
+            [192, 168, 122, 1, 192, 168, 122, 12], [192, 168, 122, 1, 10, 5, 5, 201], [10, 5, 5, 201, 192, 168, 122, 1],
+        ]),
+        meta in any_meta(),
+        stage in prop::sample::select(Stage::ALL.to_vec()),
+    ) {
+        bytes[0] = 0x45;
+        let len = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        bytes[6..8].copy_from_slice(&[0, 0]);
+        bytes[9] = 6;
+        bytes[12..20].copy_from_slice(&ends);
+        let cluster = masked();
+        let tables = Tables::new(&cluster, NODE2);
+        let parsed = View::parse(&bytes, bytes.len());
+        let packet = parsed.as_ref().map_err(|malformed| *malformed);
+        let decision = decide(&tables, stage, packet, &meta);
+        prop_assert_eq!(decision, decide(&tables, stage, packet, &meta));
+        if let Some(mark) = decision.mark {
+            prop_assert_eq!(mark & !cluster.mask, meta.mark & !cluster.mask);
+        }
+        if let Some(ct_mark) = decision.ct_mark {
+            prop_assert_eq!(ct_mark & !cluster.mask, Mark::ZERO);
+        }
+        if let Some(rewrite) = decision.rewrite {
+            // What is decided can be done.
+            prop_assert!(Patch::new(&bytes, &parsed.unwrap(), rewrite, crate::packet::Checksum::Ready).is_ok());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// An IP protocol, by its number in the IP header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Proto(pub u8);
+
+/// Who talks to whom: protocol, addresses and, where the protocol has them, ports.
+///
+/// Written `tcp 192.168.122.1:40000 > 192.168.122.12:80`, or `icmp 10.5.5.201 > 192.168.122.1` without ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// The protocol above IP.
+    pub proto: Proto,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Source and destination port.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// Why a text is not a protocol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a protocol is tcp, udp, icmp, ipv6-icmp or a number up to 255")]
+pub struct ProtoError;
+
+/// Why a text is not a tuple.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a tuple is written as in: tcp 192.168.122.1:40000 > 192.168.122.12:80")]
+pub struct TupleError;
+
+impl Proto {
+    /// The Transmission Control Protocol.
+    pub const TCP: Self = Self(6);
+    /// The User Datagram Protocol.
+    pub const UDP: Self = Self(17);
+    /// The Internet Control Message Protocol of IPv4.
+    pub const ICMP: Self = Self(1);
+    /// The Internet Control Message Protocol of IPv6.
+    pub const ICMP6: Self = Self(58);
+
+    const NAMES: [(Self, &'static str); 4] =
+        [(Self::TCP, "tcp"), (Self::UDP, "udp"), (Self::ICMP, "icmp"), (Self::ICMP6, "ipv6-icmp")];
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::NAMES.iter().find(|(proto, _)| proto == self) {
+            Some((_, name)) => f.pad(name),
+            None => f.pad(&self.0.to_string()),
+        }
+    }
+}
+
+impl fmt::Debug for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Proto {
+    type Err = ProtoError;
+
+    fn from_str(text: &str) -> Result<Self, ProtoError> {
+        match Self::NAMES.iter().find(|(_, name)| *name == text) {
+            Some((proto, _)) => Ok(*proto),
+            None if text.starts_with(|c: char| c.is_ascii_digit()) => {
+                text.parse().map(Self).map_err(|_| ProtoError)
+            }
+            None => Err(ProtoError),
+        }
+    }
+}
+
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { proto, src, dst, ports } = self;
+        match *ports {
+            Some((from, to)) => {
+                write!(f, "{proto} {} > {}", SocketAddr::new(*src, from), SocketAddr::new(*dst, to))
+            }
+            None => write!(f, "{proto} {src} > {dst}"),
+        }
+    }
+}
+
+impl FromStr for Tuple {
+    type Err = TupleError;
+
+    fn from_str(text: &str) -> Result<Self, TupleError> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let [proto, src, ">", dst] = words[..] else { return Err(TupleError) };
+        let proto = proto.parse().map_err(|_| TupleError)?;
+        if let (Ok(src), Ok(dst)) = (src.parse(), dst.parse()) {
+            return Ok(Self { proto, src, dst, ports: None });
+        }
+        match (src.parse::<SocketAddr>(), dst.parse::<SocketAddr>()) {
+            (Ok(src), Ok(dst)) => {
+                Ok(Self { proto, src: src.ip(), dst: dst.ip(), ports: Some((src.port(), dst.port())) })
+            }
+            _ => Err(TupleError),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn it_reads_as_people_write_it() {
+        let tuple: Tuple = "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().unwrap();
+        assert_eq!((tuple.proto, tuple.ports), (Proto::TCP, Some((40000, 80))));
+        let six: Tuple = "udp [fd00::1]:53 > [fd00::2]:4096".parse().unwrap();
+        assert_eq!(six.to_string(), "udp [fd00::1]:53 > [fd00::2]:4096");
+        for wrong in [
+            "",
+            "tcp",
+            "tcp 1.2.3.4 5.6.7.8",
+            "tcp 1.2.3.4:1 > 5.6.7.8",
+            "256 1.2.3.4 > 5.6.7.8",
+            "+6 1.2.3.4 > 5.6.7.8",
+        ] {
+            assert_eq!(wrong.parse::<Tuple>(), Err(TupleError), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn display_parses_back(proto: u8, src: [u8; 4], dst: [u8; 4], src6: [u8; 16], dst6: [u8; 16], ports: Option<(u16, u16)>) {
+            let four = Tuple { proto: Proto(proto), src: src.into(), dst: dst.into(), ports };
+            prop_assert_eq!(four.to_string().parse(), Ok(four));
+            let six = Tuple { proto: Proto(proto), src: src6.into(), dst: dst6.into(), ports };
+            prop_assert_eq!(six.to_string().parse(), Ok(six));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What a packet says.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use etherparse::err::{ipv4, ipv6_exts};
+use etherparse::{
+    IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
+};
+
+use crate::net::{Proto, Tuple};
+
+/// The facts of one packet that a decision or a trace needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Protocol, addresses and ports; no ports in a later fragment.
+    pub tuple: Tuple,
+    /// Whether it is a piece of a larger packet.
+    pub fragment: Fragment,
+    /// The TCP flags, where there is a TCP header.
+    pub tcp: Option<TcpFlags>,
+    /// The packet's length by its IP header, in bytes; what was received may be less, see `cut`.
+    pub len: usize,
+    /// The queue's copy range cut it: the end of the packet was not received.
+    pub cut: bool,
+    /// Where the bytes above the IP header begin.
+    pub(super) transport: usize,
+    /// Where the transport checksum is that covers the addresses.
+    pub(super) checksum: Option<usize>,
+}
+
+/// A packet's place in a fragmented datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// It is whole.
+    None,
+    /// The first piece: it has the transport header, whose checksum covers all pieces.
+    First,
+    /// A later piece: no ports, no checksum.
+    Later,
+}
+
+/// The flags of a TCP header, as in its 14th byte; written as tcpdump writes them, `S.` for SYN and ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFlags(pub u8);
+
+/// Why bytes are not a packet that can be translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Malformed {
+    /// Neither 4 nor 6 in the first four bits, or no byte at all.
+    #[error("not-ip")]
+    NotIp,
+    /// The bytes end within the IP header, or the header calls itself shorter than it can be.
+    #[error("ip-header")]
+    IpHeader,
+    /// The IP header's total length is shorter than the header or longer than what arrived.
+    #[error("ip-length")]
+    IpLength,
+    /// IPv6 extension headers that end too early or come in an impossible order.
+    #[error("ipv6-extension")]
+    Extension,
+    /// The bytes end within the TCP or UDP header, or the TCP header calls itself shorter than it can be.
+    #[error("transport-header")]
+    TransportHeader,
+}
+
+/// Where the checksum is in the transport headers whose checksum covers the IP addresses: TCP (RFC 9293 §3.1),
+/// UDP (RFC 768), UDP-Lite (RFC 3828), DCCP (RFC 4340 §5.1), ICMPv6 (RFC 4443 §2.3).
+const CHECKSUM_AT: [(IpNumber, usize); 5] = [
+    (IpNumber::TCP, 16),
+    (IpNumber::UDP, 6),
+    (IpNumber::UDP_LITE, 6),
+    (IpNumber::DCCP, 6),
+    (IpNumber::IPV6_ICMP, 2),
+];
+
+impl View {
+    /// Reads a packet that begins with its IP header. `received` may have been cut from `original_len` bytes.
+    ///
+    /// # Errors
+    /// A header is incomplete or contradicts itself.
+    pub fn parse(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
+        match received.first().map(|byte| byte >> 4) {
+            Some(4) => Self::parse_v4(received, original_len),
+            Some(6) => Self::parse_v6(received, original_len),
+            _ => Err(Malformed::NotIp),
+        }
+    }
+
+    fn parse_v4(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
+        let ip = Ipv4HeaderSlice::from_slice(received).map_err(|error| match error {
+            ipv4::HeaderSliceError::Len(_) | ipv4::HeaderSliceError::Content(_) => Malformed::IpHeader,
+        })?;
+        let len = usize::from(ip.total_len());
+        let offset = ip.slice().len();
+        if len < offset || len > original_len.max(received.len()) {
+            return Err(Malformed::IpLength);
+        }
+        let fragment = match (ip.fragments_offset().value(), ip.more_fragments()) {
+            (0, false) => Fragment::None,
+            (0, true) => Fragment::First,
+            _ => Fragment::Later,
+        };
+        let ends = (ip.source_addr().into(), ip.destination_addr().into());
+        Self::transport(received, ends, ip.protocol(), offset, len, fragment)
+    }
+
+    fn parse_v6(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
+        let ip = Ipv6HeaderSlice::from_slice(received).map_err(|_| Malformed::IpHeader)?;
+        let header = ip.slice().len();
+        let len = header + usize::from(ip.payload_length());
+        if len > original_len.max(received.len()) {
+            return Err(Malformed::IpLength);
+        }
+        let rest = &received[header..len.min(received.len())];
+        let (extensions, protocol, rest) =
+            Ipv6ExtensionsSlice::from_slice(ip.next_header(), rest).map_err(|error| match error {
+                ipv6_exts::HeaderSliceError::Len(_) | ipv6_exts::HeaderSliceError::Content(_) => {
+                    Malformed::Extension
+                }
+            })?;
+        let fragment = extensions.into_iter().find_map(|extension| match extension {
+            etherparse::Ipv6ExtensionSlice::Fragment(piece) => {
+                Some(match (piece.fragment_offset().value(), piece.more_fragments()) {
+                    // RFC 6946: an atomic fragment is a whole packet.
+                    (0, false) => Fragment::None,
+                    (0, true) => Fragment::First,
+                    _ => Fragment::Later,
+                })
+            }
+            _ => None,
+        });
+        let offset = len.min(received.len()) - rest.len();
+        let ends = (ip.source_addr().into(), ip.destination_addr().into());
+        Self::transport(received, ends, protocol, offset, len, fragment.unwrap_or(Fragment::None))
+    }
+
+    fn transport(
+        received: &[u8],
+        (src, dst): (IpAddr, IpAddr),
+        protocol: IpNumber,
+        transport: usize,
+        len: usize,
+        fragment: Fragment,
+    ) -> Result<Self, Malformed> {
+        let bytes = &received[transport..len.min(received.len())];
+        let (mut ports, mut tcp, mut checksum) = (None, None, None);
+        if fragment != Fragment::Later {
+            match protocol {
+                IpNumber::TCP => {
+                    let header = TcpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
+                    ports = Some((header.source_port(), header.destination_port()));
+                    tcp = header.slice().get(13).copied().map(TcpFlags);
+                }
+                IpNumber::UDP => {
+                    let header = UdpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
+                    ports = Some((header.source_port(), header.destination_port()));
+                }
+                _ => {}
+            }
+            checksum = CHECKSUM_AT
+                .iter()
+                .find(|(covered, at)| *covered == protocol && bytes.len() >= at + 2)
+                .map(|(_, at)| transport + at);
+        }
+        Ok(Self {
+            tuple: Tuple { proto: Proto(protocol.0), src, dst, ports },
+            fragment,
+            tcp,
+            len,
+            cut: len > received.len(),
+            transport,
+            checksum,
+        })
+    }
+}
+
+impl fmt::Display for TcpFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LETTERS: [(u8, char); 8] = [
+            (0x02, 'S'),
+            (0x01, 'F'),
+            (0x04, 'R'),
+            (0x08, 'P'),
+            (0x20, 'U'),
+            (0x40, 'E'),
+            (0x80, 'W'),
+            (0x10, '.'),
+        ];
+        let text: String =
+            LETTERS.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, letter)| letter).collect();
+        f.pad(if text.is_empty() { "none" } else { &text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
+    fn syn() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 12], 64)
+            .tcp(40000, 80, 7, 1024)
+            .syn()
+            .write(&mut bytes, &[])
+            .unwrap();
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<View, Malformed> {
+        View::parse(bytes, bytes.len())
+    }
+
+    #[test]
+    fn a_syn_is_read() {
+        let view = parse(&syn()).unwrap();
+        assert_eq!(view.tuple.to_string(), "tcp 192.168.122.1:40000 > 192.168.122.12:80");
+        assert_eq!(view.tcp.unwrap().to_string(), "S");
+        assert_eq!((view.len, view.cut, view.fragment), (40, false, Fragment::None));
+        assert_eq!((view.transport, view.checksum), (20, Some(36)));
+    }
+
+    #[test]
+    fn tcp_flags_read_as_in_tcpdump() {
+        for (byte, text) in
+            [(0x12, "S."), (0x10, "."), (0x19, "FP."), (0x04, "R"), (0xc2, "SEW"), (0, "none")]
+        {
+            assert_eq!(TcpFlags(byte).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn ipv6_with_extension_headers_is_read() {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).udp(53, 4096).write(&mut bytes, b"odd").unwrap();
+        let plain = parse(&bytes).unwrap();
+        assert_eq!((plain.tuple.ports, plain.transport, plain.checksum), (Some((53, 4096)), 40, Some(46)));
+        // Put eight bytes of destination options between the header and UDP.
+        bytes.splice(40..40, [17, 0, 1, 4, 0, 0, 0, 0]);
+        bytes[6] = 60;
+        bytes[5] += 8;
+        let view = parse(&bytes).unwrap();
+        assert_eq!((view.tuple, view.transport, view.checksum), (plain.tuple, 48, Some(54)));
+    }
+
+    #[test]
+    fn fragments_have_their_place() {
+        let mut bytes = syn();
+        bytes[6] = 0x20;
+        assert_eq!(parse(&bytes).unwrap().fragment, Fragment::First);
+        bytes[7] = 1;
+        let later = parse(&bytes).unwrap();
+        assert_eq!(
+            (later.fragment, later.tuple.ports, later.tcp, later.checksum),
+            (Fragment::Later, None, None, None)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_has_a_name() {
+        let syn = syn();
+        let with = |at: usize, byte: u8| {
+            let mut bytes = syn.clone();
+            bytes[at] = byte;
+            parse(&bytes)
+        };
+        assert_eq!(parse(&[]), Err(Malformed::NotIp));
+        assert_eq!(with(0, 0x55), Err(Malformed::NotIp));
+        assert_eq!(with(0, 0x44), Err(Malformed::IpHeader), "an IHL of 4 words");
+        assert_eq!(parse(&syn[..19]), Err(Malformed::IpHeader));
+        assert_eq!(with(3, 19), Err(Malformed::IpLength), "a total length within the header");
+        assert_eq!(with(3, 41), Err(Malformed::IpLength), "a total length beyond the packet");
+        assert_eq!(with(32, 0x40), Err(Malformed::TransportHeader), "a data offset of 4 words");
+        assert_eq!(with(32, 0xf0), Err(Malformed::TransportHeader), "a data offset beyond the packet");
+        assert_eq!(with(3, 39), Err(Malformed::TransportHeader), "TCP of 19 bytes");
+        assert_eq!(with(9, 47).unwrap().tuple.proto, Proto(47), "GRE is no fault");
+    }
+
+    #[test]
+    fn a_cut_packet_is_read_and_known_as_cut() {
+        let mut bytes = syn();
+        bytes[2..4].copy_from_slice(&65535u16.to_be_bytes());
+        let view = View::parse(&bytes, 65535).unwrap();
+        assert!(view.cut && view.len == 65535);
+    }
+
+    #[test]
+    fn trailing_bytes_are_not_the_packets() {
+        let mut bytes = syn();
+        bytes.extend([0xa5; 6]);
+        assert_eq!(parse(&bytes), parse(&syn()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..120), six: bool) {
+            if let Some(first) = bytes.first_mut() {
+                *first = *first & 0x0f | if six { 0x60 } else { 0x40 };
+            }
+            if let Ok(view) = parse(&bytes) {
+                prop_assert!(view.transport <= view.len && view.len <= bytes.len());
+                prop_assert!(view.checksum.is_none_or(|at| at + 2 <= view.len));
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Where packets wait for a verdict: the [`PacketQueue`] trait and what implements it.
+//!
+//! A queue hands over packets in batches of its own size and sends the answers; the caller sees one packet at a
+//! time, read-only, and answers with what is to change. So a backend is free to receive many packets with one
+//! system call, to change bytes where they lie, and to send many verdicts with another. No backend decides
+//! anything, and none knows what a stage is.
+
+mod memory;
+mod nfq;
+
+use crate::net::{Mac, Mark, Verdict};
+use crate::packet::{Checksum, Patch};
+pub use memory::{Memory, Waiting};
+pub use nfq::{Nfq, OpenError};
+
+/// A packet that waits for its verdict, as the kernel describes it (net/netfilter/nfnetlink_queue.c,
+/// `nfqnl_build_packet_message()`).
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// The number of the queue it waits in.
+    pub queue: u16,
+    /// Its number in that queue.
+    pub id: u32,
+    /// Index of the interface it came in by; the bridge, for a bridged frame.
+    pub in_if: Option<u32>,
+    /// Index of the interface it will leave by; the bridge, for a bridged frame.
+    pub out_if: Option<u32>,
+    /// Index of the bridge port it came in by.
+    pub phys_in: Option<u32>,
+    /// Index of the bridge port it will leave by.
+    pub phys_out: Option<u32>,
+    /// Source address of the frame; the kernel tells it only where an input interface is known.
+    pub src_mac: Option<Mac>,
+    /// The packet mark.
+    pub mark: Mark,
+    /// The state of its transport checksum.
+    pub checksum: Checksum,
+    /// Its length; more than `bytes` has if the copy range cut it.
+    pub original_len: usize,
+    /// The packet, from its IP header on.
+    pub bytes: &'a [u8],
+}
+
+/// What becomes of a packet, and what changes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it goes on.
+    pub verdict: Verdict,
+    /// The new packet mark, all bits.
+    pub mark: Option<Mark>,
+    /// The bytes to change; none means that the packet is not sent back at all, which is cheaper.
+    pub patch: Option<Patch>,
+}
+
+/// What one turn of a queue brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Packets that got a verdict.
+    pub packets: u64,
+    /// Messages that could not be read; their packets stay in the kernel until the queue is closed.
+    pub malformed: u64,
+    /// Verdicts the kernel would not take: the packet was gone, for example because a base chain was deleted.
+    pub refused: u64,
+    /// Times the kernel dropped packets because the socket's buffer was full.
+    pub overruns: u64,
+}
+
+/// A source of packets that wait for verdicts.
+pub trait PacketQueue: Send {
+    /// Waits until there are packets or the thread is interrupted, calls `answer` for each packet, in the order
+    /// of their arrival, and sends the verdicts. Never waits for more packets than are there.
+    ///
+    /// # Errors
+    /// The queue is not usable any more. Whatever concerns single packets is counted in the [`Turn`].
+    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> std::io::Result<Turn>;
+}

@@ -1,0 +1,114 @@
+//! The plain backend: the `nfq` crate, one packet per system call.
+//!
+//! The simplest thing that works, and the second opinion on any faster one. What the crate cannot do shapes the
+//! rest: it neither reads nor sets a ct mark, so rules carry the ct mark in and out by way of the packet mark,
+//! and its socket is its own, so a thread that waits can only be woken by a signal.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Answer, Packet, PacketQueue, Turn};
+use crate::net::{Mac, Verdict};
+use crate::packet::Checksum;
+
+/// Packets that a queue may hold before the kernel drops the next one; its own default is 1024.
+const MAX_LEN: u32 = 8192;
+
+/// The most of a packet that the kernel hands over, in bytes (`NFQNL_MAX_COPY_RANGE`). Longer packets are cut.
+const COPY_RANGE: u16 = 65531;
+
+/// One socket with several queues.
+pub struct Nfq {
+    queue: nfq::Queue,
+}
+
+/// Why a queue could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No netlink socket for netfilter.
+    #[error("cannot open a netfilter socket: {0}")]
+    Socket(io::Error),
+    /// The kernel would not let us have the queue.
+    #[error("cannot take queue {queue}: {source}")]
+    Bind {
+        /// The queue's number.
+        queue: u16,
+        /// What the kernel said: EPERM if somebody has the queue already or we may not have any.
+        source: io::Error,
+    },
+}
+
+impl Nfq {
+    /// Takes the queues of these numbers, with one socket.
+    ///
+    /// Packets are received whole. GSO packets come as the segments they stand for, with their checksums
+    /// finished, because no flag for them is set.
+    ///
+    /// # Errors
+    /// Rights are missing, somebody else has one of the queues, or the kernel has no NFQUEUE.
+    pub fn open(queues: &[u16]) -> Result<Self, OpenError> {
+        let mut queue = nfq::Queue::open().map_err(OpenError::Socket)?;
+        for number in queues {
+            let failed = |source| OpenError::Bind { queue: *number, source };
+            queue.bind(*number).map_err(failed)?;
+            queue.set_copy_range(*number, COPY_RANGE).map_err(failed)?;
+            queue.set_queue_max_len(*number, MAX_LEN).map_err(failed)?;
+        }
+        Ok(Self { queue })
+    }
+
+    fn answer(message: &nfq::Message, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> Answer {
+        let index = |index: u32| (index != 0).then_some(index);
+        let bytes = message.get_payload();
+        answer(&Packet {
+            queue: message.get_queue_num(),
+            id: message.get_packet_id(),
+            in_if: index(message.get_indev()),
+            out_if: index(message.get_outdev()),
+            phys_in: index(message.get_physindev()),
+            phys_out: index(message.get_physoutdev()),
+            src_mac: message.get_hw_addr().and_then(|mac| Some(Mac(mac.try_into().ok()?))),
+            mark: crate::net::Mark(message.get_nfmark()),
+            checksum: if message.is_checksum_ready() { Checksum::Ready } else { Checksum::Partial },
+            original_len: message.get_original_len(),
+            bytes,
+        })
+    }
+}
+
+impl PacketQueue for Nfq {
+    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
+        let mut turn = Turn::default();
+        // The crate asserts that messages are well formed. The kernel's are; should one not be, it is skipped.
+        let received = catch_unwind(AssertUnwindSafe(|| self.queue.recv()));
+        let mut message = match received {
+            Err(_) => return Ok(Turn { malformed: 1, ..turn }),
+            Ok(Ok(message)) => message,
+            Ok(Err(error)) => match error.raw_os_error() {
+                Some(libc::EINTR) => return Ok(turn),
+                Some(libc::ENOBUFS) => return Ok(Turn { overruns: 1, ..turn }),
+                // An answer to an earlier verdict: no such packet, or no such queue.
+                Some(libc::ENOENT | libc::ENODEV | libc::EINVAL) => return Ok(Turn { refused: 1, ..turn }),
+                // The message was longer than the buffer.
+                Some(libc::ENOSPC) => return Ok(Turn { malformed: 1, ..turn }),
+                _ => return Err(error),
+            },
+        };
+        turn.packets = 1;
+        let Answer { verdict, mark, patch } = Self::answer(&message, answer);
+        message.set_verdict(match verdict {
+            Verdict::Accept => nfq::Verdict::Accept,
+            Verdict::Drop => nfq::Verdict::Drop,
+        });
+        if let Some(mark) = mark {
+            message.set_nfmark(mark.0);
+        }
+        // Asking for the bytes to write is what makes the crate send them back.
+        if let Some(patch) = patch {
+            patch.apply(message.get_payload_mut());
+        }
+        self.queue.verdict(message)?;
+        Ok(turn)
+    }
+}
