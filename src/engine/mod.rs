@@ -17,7 +17,7 @@ mod tag;
 
 use crate::cluster::{NodeId, ServiceId};
 use crate::net::{Mac, Mark, Stage, Verdict};
-use crate::packet::{Malformed, Rewrite, View};
+use crate::packet::{Malformed, Refused, Rewrite, View};
 pub use reason::Reason;
 pub use tables::Tables;
 
@@ -70,6 +70,16 @@ impl Decision {
     /// The packet is ours and cannot be translated.
     fn drop(reason: Reason) -> Self {
         Self { verdict: Verdict::Drop, ..Self::leave(reason) }
+    }
+
+    /// The same decision for a packet whose bytes could not be changed as decided: it does not go on unchanged.
+    #[must_use]
+    pub fn refused(self, refused: Refused) -> Self {
+        let reason = match refused {
+            Refused::Cut => Reason::Cut,
+            Refused::Family => Reason::Family,
+        };
+        Self { verdict: Verdict::Drop, rewrite: None, mark: None, ct_mark: None, reason, ..self }
     }
 
     fn about(self, node: NodeId) -> Self {

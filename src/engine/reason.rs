@@ -61,6 +61,8 @@ reasons! {
     NotFromGuest = "not-from-guest",
     /// The queue's copy range cut the packet; what is not there cannot be sent back.
     Cut = "cut",
+    /// The new address is not of the packet's family.
+    Family = "other-family",
     /// The bytes are neither IPv4 nor IPv6.
     NotIp = "not-ip",
     /// The IP header is incomplete.

@@ -1,0 +1,60 @@
+#!/bin/sh -e
+nft -f - <<'END'
+# dunnat on node1: what the kernel does itself, and which packets it asks dunnat about.
+
+create table ip dunnat {
+	comment "dunnat node1 queues 100-107"
+
+	# The tag that dunnat has just set becomes the ct mark.
+	chain save-tag {
+		type filter hook prerouting priority -149; policy accept;
+		iifname "guestbr0" ip daddr 10.5.5.0/24 meta mark { 0x1, 0x2 } ct mark == 0 ct mark set meta mark
+	}
+
+	# The tag that dunnat has agreed to becomes the ct mark.
+	chain save {
+		type filter hook postrouting priority 0; policy accept;
+		oifname "guestbr0" ip daddr 10.5.5.0/24 meta mark { 0x1, 0x2 } ct mark == 0 ct mark set meta mark
+	}
+
+	# A queue does not show ct marks: the packet mark carries it there.
+	chain show-ct-mark {
+		type filter hook postrouting priority -160; policy accept;
+		oifname "xenbr0" ip saddr 10.5.5.0/24 ct mark { 0x1, 0x2 } meta mark set ct mark
+	}
+
+	# Flows that guests begin leave with our own address; the kernel keeps their states.
+	chain snat-guests {
+		type nat hook postrouting priority 100; policy accept;
+		oifname "xenbr0" ip saddr 10.5.5.0/24 snat to 192.168.122.11
+	}
+}
+
+create table bridge dunnat {
+	# Every node holds the gateway address 10.5.5.254. No guest may hear of another node's.
+	chain pipe-arp {
+		type filter hook postrouting priority -500; policy accept;
+		oifname { "eth1.100", "eth2.100" } arp saddr ip 10.5.5.254 drop
+		oifname { "eth1.100", "eth2.100" } arp daddr ip 10.5.5.254 drop
+	}
+}
+END
+
+iptables-nft-restore --noflush <<'END'
+*raw
+:dunnat-dnat - [0:0]
+-A dunnat-dnat -i xenbr0 -d 192.168.122.11 -p tcp -m multiport --dports 80 -j NFQUEUE --queue-balance 100:101
+-I PREROUTING -j dunnat-dnat
+COMMIT
+*mangle
+:dunnat-tag - [0:0]
+:dunnat-save - [0:0]
+:dunnat-spoof - [0:0]
+-A dunnat-tag -i guestbr0 -d 10.5.5.0/24 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 102:103
+-A dunnat-save -o guestbr0 -d 10.5.5.0/24 -m mark ! --mark 0x0 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 104:105
+-A dunnat-spoof -o xenbr0 -s 10.5.5.0/24 -m connmark ! --mark 0x0 -j NFQUEUE --queue-balance 106:107
+-I PREROUTING -j dunnat-tag
+-I POSTROUTING -j dunnat-save
+-I POSTROUTING -j dunnat-spoof
+COMMIT
+END

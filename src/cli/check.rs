@@ -1,0 +1,27 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use dunnat::cluster::Cluster;
+
+use super::{Failure, print};
+
+/// Validate the cluster file and say what is in it
+#[derive(Args)]
+pub(super) struct Check {
+    /// The cluster file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Also check that it has this node
+    #[arg(long, short, value_name = "NAME")]
+    node: Option<String>,
+}
+
+impl Check {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let cluster = Cluster::load(&self.config)?;
+        if let Some(node) = &self.node {
+            cluster.find(node)?;
+        }
+        print(&cluster.summary())
+    }
+}

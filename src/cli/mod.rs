@@ -1,0 +1,160 @@
+//! The command line: one file for each verb. Data goes to standard output, messages to standard error.
+
+mod check;
+mod rules;
+mod run;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dunnat::cluster::{self, Cluster, NodeId, UnknownNode};
+use dunnat::ruleset::TooManyQueues;
+use dunnat::{daemon, kernel};
+
+/// Distributed NAT in userspace, one decision per packet, each with its reason.
+///
+/// Exit status: 0 done; 1 it went wrong; 2 what was typed, or the cluster file, is wrong.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Run),
+    Rules(rules::Rules),
+    Check(check::Check),
+}
+
+/// Which cluster, and which of its nodes.
+#[derive(Args)]
+struct Who {
+    /// The cluster file, the same on every node
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// The node to be, by its name in the cluster file
+    #[arg(long, short, value_name = "NAME")]
+    node: String,
+}
+
+impl Who {
+    fn load(&self) -> Result<(Cluster, NodeId), Failure> {
+        let cluster = Cluster::load(&self.config)?;
+        let node = cluster.find(&self.node)?;
+        Ok((cluster, node))
+    }
+}
+
+/// Which queues there are.
+#[derive(Args)]
+struct QueueArgs {
+    /// Worker threads, each with a queue for every stage [default: the cores it may use]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// The first queue number; 4 for each worker are used from there on
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    queue_base: u16,
+    /// Do as if the kernel did not have a feature; `queue`: nft's queue statement
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
+    force_fallback: Vec<Feature>,
+}
+
+/// A kernel feature that has a fallback.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Feature {
+    Queue,
+}
+
+impl QueueArgs {
+    fn queues(&self) -> Result<dunnat::ruleset::Queues, Failure> {
+        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
+        Ok(dunnat::ruleset::Queues::new(self.queue_base, self.workers.unwrap_or_else(cores))?)
+    }
+
+    fn force_iptables(&self) -> bool {
+        self.force_fallback.contains(&Feature::Queue)
+    }
+}
+
+/// What ends a verb early. Which kind it is decides the exit status.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    ClusterFile(#[from] cluster::Error),
+    #[error(transparent)]
+    Node(#[from] UnknownNode),
+    #[error(transparent)]
+    Queues(#[from] TooManyQueues),
+    #[error(transparent)]
+    Run(#[from] daemon::Error),
+    #[error("cannot write to {to}: {source}")]
+    Output { to: String, source: io::Error },
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::ClusterFile(_) | Self::Node(_) | Self::Queues(_) => ExitCode::from(2),
+            Self::Run(_) | Self::Output { .. } => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    // Usage errors leave here, with exit status 2.
+    let cli = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format_target(false)
+        .init();
+    let outcome = match cli.verb {
+        Verb::Run(run) => run.run(),
+        Verb::Rules(rules) => rules.run(),
+        Verb::Check(check) => check.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // A fault in the cluster file begins with its place, as compilers write it.
+            match &failure {
+                Failure::ClusterFile(cluster::Error::Invalid(report)) => eprint!("{report}"),
+                other => eprintln!("dunnat: {other}"),
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// Prints the data that a verb was asked for. A reader that has seen enough is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Output { to: "standard output".to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How packets are queued here, for printing: where the kernel cannot be asked it is taken to have everything.
+fn queue_by_for_printing(force_iptables: bool) -> dunnat::ruleset::QueueBy {
+    use dunnat::ruleset::QueueBy;
+    if force_iptables {
+        return QueueBy::Iptables;
+    }
+    match kernel::nft_queue() {
+        kernel::Support::Yes => QueueBy::Nft,
+        kernel::Support::No(_) => QueueBy::Iptables,
+        kernel::Support::Unknown(said) => {
+            log::warn!(
+                "the kernel could not be asked whether it has nft queue ({said}); these are the rules if it has, \
+                 and with --force-fallback queue if it has not"
+            );
+            QueueBy::Nft
+        }
+    }
+}

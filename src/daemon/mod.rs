@@ -1,0 +1,310 @@
+//! A running node: rules in, workers at their queues, rules out.
+//!
+//! The order is what keeps packets whole. First everything that can fail without touching the system: rights,
+//! interfaces, queues. Then the rules, then the workers. At the end the other way round: the rules stop asking,
+//! what waits is answered, the rules go, and only then the workers. Signals are taken from the first moment, so
+//! a Ctrl-C never finds the rules half installed.
+
+mod counters;
+mod preflight;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::Tables;
+use crate::kernel::{self, Support};
+use crate::netlink::sys;
+use crate::queue::{Nfq, OpenError};
+use crate::ruleset::{InstallError, Installed, Leftovers, Plan, QueueBy, Queues};
+use crate::trace::{Tracer, Writer};
+pub use counters::Counters;
+pub use preflight::Missing;
+use worker::Worker;
+
+/// What to run.
+pub struct Options {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Which of its nodes this is.
+    pub node: NodeId,
+    /// The queues, and with them the number of workers.
+    pub queues: Queues,
+    /// Queue by iptables even if the kernel has nft `queue`.
+    pub force_iptables: bool,
+    /// Install rules; without, somebody else hands packets to the queues.
+    pub rules: bool,
+    /// Where to trace to.
+    pub trace: Option<Box<dyn io::Write + Send>>,
+}
+
+/// Why a node did not run, or not well. Each message is a sentence with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something on this host is not as it must be.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// A queue was not to be had.
+    #[error("{source}{hint}")]
+    Queue {
+        /// What the kernel said.
+        source: OpenError,
+        /// What that means.
+        hint: String,
+    },
+    /// Rules could not be installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// Rules could not all be removed.
+    #[error("not all rules could be removed:{0}\nsee what is left with: nft list ruleset")]
+    Remove(String),
+    /// Threads or signals.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker could not go on.
+    #[error("a worker ended: {0}; the rules have been removed")]
+    Worker(String),
+}
+
+/// What makes a node stop.
+enum Stop {
+    Signal(i32),
+    Worker(String),
+}
+
+/// Finds out how packets get into the queues of this kernel, and says so if it is not the usual way.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Missing> {
+    if force_iptables {
+        log::info!("queueing by iptables-nft, as asked for");
+        return Ok(QueueBy::Iptables);
+    }
+    match kernel::nft_queue() {
+        Support::Yes => Ok(QueueBy::Nft),
+        Support::No(said) => {
+            log::info!("this kernel has no nft queue ({said}): queueing by iptables-nft instead");
+            Ok(QueueBy::Iptables)
+        }
+        Support::Unknown(said) => Err(Missing::Probe(said)),
+    }
+}
+
+/// Runs a node until a signal (SIGTERM, SIGINT, SIGHUP) ends it; everything that was installed is gone again
+/// when this returns.
+///
+/// # Errors
+/// The node could not start, or a worker failed, or rules could not be removed.
+pub fn run(options: Options) -> Result<(), Error> {
+    let Options { cluster, node, queues, force_iptables, rules, trace } = options;
+    let name = &cluster.node(node).name;
+    preflight::check(&cluster, node)?;
+    if rules && let Some(leftovers) = Leftovers::find()? {
+        log::warn!("rules of {} are left from a run that was killed; removing them", leftovers.owner);
+        leftovers.remove().map_err(remove_error)?;
+    }
+    let queue_by = queue_by(force_iptables)?;
+    let plan = Plan { node, queue_by, queues };
+
+    let system = |what| move |source| Error::System { what, source };
+    sys::allow_waking().map_err(system("set a signal handler"))?;
+    let (stop, stopped) = unbounded();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("set a signal handler"))?;
+    let signals_end = signals.handle();
+    let on_signal = stop.clone();
+    let signals = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in &mut signals {
+                let _ = on_signal.send(Stop::Signal(signal));
+            }
+        })
+        .map_err(system("start a thread"))?;
+
+    let outcome = serve(&cluster, &plan, rules, trace, stop, &stopped);
+    if let Ok(counters) = &outcome {
+        log::info!("{name} has stopped; {counters}");
+    }
+    signals_end.close();
+    let _ = signals.join();
+    outcome.map(|_| ())
+}
+
+/// Everything between the checks and the last word.
+fn serve(
+    cluster: &Arc<Cluster>,
+    plan: &Plan,
+    rules: bool,
+    trace: Option<Box<dyn io::Write + Send>>,
+    stop: Sender<Stop>,
+    stopped: &Receiver<Stop>,
+) -> Result<Counters, Error> {
+    let queues = plan.queues;
+    let open: Vec<Nfq> = (0..queues.workers())
+        .map(|worker| Nfq::open(&queues.of_worker(worker)).map_err(explain_queue))
+        .collect::<Result<_, _>>()?;
+    let system = |what| move |source| Error::System { what, source };
+    let (tracer, writer) = match trace {
+        Some(out) => {
+            let (tracer, writer) =
+                Writer::start(Arc::clone(cluster), plan.node, out).map_err(system("start a thread"))?;
+            (Some(tracer), Some(writer))
+        }
+        None => (None, None),
+    };
+    let installed = if rules { Some(Installed::install(cluster, plan)?) } else { None };
+
+    let ending = Arc::new(AtomicBool::new(false));
+    let workers = start_workers(open, cluster, plan, tracer, &ending, stop);
+    let (workers, failure) = match workers {
+        Ok(workers) => {
+            log::info!(
+                "serving {}: {} {}, queues {}-{}, {}",
+                cluster.node(plan.node).name,
+                queues.workers(),
+                if queues.workers() == 1 { "worker" } else { "workers" },
+                queues.all().start(),
+                queues.all().end(),
+                match (rules, plan.queue_by) {
+                    (false, _) => "no rules installed",
+                    (true, QueueBy::Nft) => "rules by nft",
+                    (true, QueueBy::Iptables) => "rules by nft and iptables-nft",
+                }
+            );
+            match stopped.recv() {
+                Ok(Stop::Signal(signal)) => {
+                    log::info!("stopping on {}", signal_name(signal));
+                    (workers, None)
+                }
+                Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
+                Err(_) => (workers, Some(Error::Worker("all threads are gone".to_owned()))),
+            }
+        }
+        Err((workers, error)) => (workers, Some(error)),
+    };
+
+    let removed = installed.map_or(Ok(()), |installed| remove(installed, plan));
+    ending.store(true, Ordering::Relaxed);
+    let mut counters = Counters::default();
+    for worker in workers {
+        counters.add(&finish(worker));
+    }
+    if let Some(writer) = writer {
+        report_trace(writer);
+    }
+    match failure {
+        Some(failure) => {
+            if let Err(error) = removed {
+                log::error!("{error}");
+            }
+            Err(failure)
+        }
+        None => removed.map(|()| counters),
+    }
+}
+
+/// Takes the rules out so that no packet that was asked about goes without an answer.
+fn remove(installed: Installed, plan: &Plan) -> Result<(), Error> {
+    let mut errors = installed.stop_asking().err().unwrap_or_default();
+    if !Installed::wait_until_answered(plan, Duration::from_secs(1)) {
+        log::warn!("packets were still waiting in the queues; the kernel drops them now");
+    }
+    errors.extend(installed.remove().err().unwrap_or_default());
+    if errors.is_empty() { Ok(()) } else { Err(remove_error(errors)) }
+}
+
+fn remove_error(errors: Vec<InstallError>) -> Error {
+    Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect())
+}
+
+type Thread = JoinHandle<Counters>;
+
+fn start_workers(
+    open: Vec<Nfq>,
+    cluster: &Cluster,
+    plan: &Plan,
+    tracer: Option<Tracer>,
+    ending: &Arc<AtomicBool>,
+    stop: Sender<Stop>,
+) -> Result<Vec<Thread>, (Vec<Thread>, Error)> {
+    let tables = Arc::new(Tables::new(cluster, plan.node));
+    let mut threads = Vec::new();
+    for (number, mut queue) in open.into_iter().enumerate() {
+        let pipes = cluster.pipes(plan.node).to_vec();
+        let mut worker = Worker::new(Arc::clone(&tables), *plan, pipes, tracer.clone());
+        let ending = Arc::clone(ending);
+        let stop = stop.clone();
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            if let Err(error) = worker.serve(&mut queue, &ending) {
+                let _ = stop.send(Stop::Worker(error.to_string()));
+            }
+            worker.into_counters()
+        });
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(source) => return Err((threads, Error::System { what: "start a thread", source })),
+        }
+    }
+    Ok(threads)
+}
+
+/// Brings a worker home from wherever it waits.
+fn finish(thread: Thread) -> Counters {
+    while !thread.is_finished() {
+        sys::wake(&thread);
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread.join().unwrap_or_else(|_| {
+        log::error!("a worker panicked; its counts are lost. This is a bug, please report it");
+        Counters::default()
+    })
+}
+
+fn report_trace(writer: Writer) {
+    let outcome = writer.finish();
+    match outcome.error {
+        None => log::info!("trace: {} events written, {} lost", outcome.written, outcome.lost),
+        Some(error) => log::warn!(
+            "trace: writing failed after {} events ({error}); {} were not written",
+            outcome.written,
+            outcome.lost
+        ),
+    }
+}
+
+fn explain_queue(source: OpenError) -> Error {
+    let hint = match &source {
+        OpenError::Bind { queue, source } if source.raw_os_error() == Some(libc::EPERM) => {
+            match kernel::queues_in_use() {
+                Ok(in_use) if in_use.contains(queue) => {
+                    "; another program listens there: stop it, or choose other numbers with --queue-base"
+                        .to_owned()
+                }
+                _ => "; the kernel lets only an administrator of this network namespace do that".to_owned(),
+            }
+        }
+        OpenError::Bind { .. } | OpenError::Socket(_) => {
+            "; is NFQUEUE there? Try: modprobe nfnetlink_queue".to_owned()
+        }
+    };
+    Error::Queue { source, hint }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
+}

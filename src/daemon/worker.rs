@@ -1,0 +1,219 @@
+//! A worker: packets from its queues → decisions → answers, counts and events.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use super::Counters;
+use crate::engine::{Meta, Tables, decide};
+use crate::net::{IfName, Stage, Verdict};
+use crate::netlink::sys;
+use crate::packet::{Patch, View};
+use crate::queue::{Answer, Packet, PacketQueue};
+use crate::ruleset::Plan;
+use crate::trace::{Event, Summary, Tracer};
+
+/// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
+pub(super) struct Worker {
+    tables: Arc<Tables>,
+    plan: Plan,
+    pipes: Pipes,
+    tracer: Option<Tracer>,
+    counters: Counters,
+}
+
+impl Worker {
+    pub(super) fn new(tables: Arc<Tables>, plan: Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
+        let pipes = Pipes { names: pipes, known: HashMap::new() };
+        Self { tables, plan, pipes, tracer, counters: Counters::default() }
+    }
+
+    /// Serves until it is told to end, and woken.
+    pub(super) fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
+        while !ending.load(Ordering::Relaxed) {
+            let turn = queue.turn(&mut |packet| self.answer(packet))?;
+            self.counters.turned(turn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn into_counters(self) -> Counters {
+        self.counters
+    }
+
+    fn answer(&mut self, packet: &Packet<'_>) -> Answer {
+        let Some(stage) = self.plan.queues.stage(packet.queue) else {
+            self.counters.stray += 1;
+            return Answer { verdict: Verdict::Accept, mark: None, patch: None };
+        };
+        let view = View::parse(packet.bytes, packet.original_len);
+        let meta = Meta {
+            from_pipe: packet.phys_in.is_some_and(|port| self.pipes.contains(port)),
+            src_mac: packet.src_mac,
+            mark: packet.mark,
+            ct_mark: self.plan.ct_mark(stage, packet.mark),
+        };
+        let mut decision = decide(&self.tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
+        let patch = match (&view, decision.rewrite) {
+            (Ok(view), Some(rewrite)) => match Patch::new(packet.bytes, view, rewrite, packet.checksum) {
+                Ok(patch) => Some(patch),
+                Err(refused) => {
+                    decision = decision.refused(refused);
+                    None
+                }
+            },
+            _ => None,
+        };
+        self.counters.decided(stage, &decision);
+        if let Some(tracer) = &self.tracer {
+            tracer.trace(Event {
+                time: SystemTime::now(),
+                stage,
+                in_if: packet.in_if,
+                out_if: packet.out_if,
+                phys_in: packet.phys_in,
+                phys_out: packet.phys_out,
+                src_mac: packet.src_mac,
+                packet: view.map(|view| Summary { tuple: view.tuple, tcp: view.tcp }),
+                len: packet.original_len,
+                mark: packet.mark,
+                ct_mark: (stage != Stage::Dnat).then_some(meta.ct_mark),
+                decision,
+            });
+        }
+        Answer { verdict: decision.verdict, mark: decision.mark, patch }
+    }
+}
+
+/// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
+struct Pipes {
+    names: Vec<IfName>,
+    known: HashMap<u32, bool>,
+}
+
+impl Pipes {
+    fn contains(&mut self, index: u32) -> bool {
+        *self.known.entry(index).or_insert_with(|| {
+            sys::interface_name(index).is_some_and(|name| self.names.iter().any(|pipe| pipe.as_str() == name))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cluster::{Cluster, NodeId};
+    use crate::engine::Reason;
+    use crate::net::{Mac, Mark};
+    use crate::queue::{Memory, Waiting};
+    use crate::ruleset::{QueueBy, Queues};
+
+    const PIPE: u32 = 7;
+
+    fn cluster() -> Cluster {
+        Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
+    }
+
+    fn worker(own: u32) -> Worker {
+        let plan =
+            Plan { node: NodeId(own), queue_by: QueueBy::Iptables, queues: Queues::new(100, 1).unwrap() };
+        let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), plan, Vec::new(), None);
+        worker.pipes.known.insert(PIPE, true);
+        worker
+    }
+
+    fn tcp(src: [u8; 4], from: u16, dst: [u8; 4], to: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ipv4(src, dst, 64).tcp(from, to, 1, 2).write(&mut bytes, payload).unwrap();
+        bytes
+    }
+
+    fn waiting(queue: u16, mark: u32, bytes: Vec<u8>) -> Waiting {
+        Waiting {
+            queue,
+            in_if: Some(1),
+            out_if: None,
+            phys_in: None,
+            phys_out: None,
+            src_mac: None,
+            mark: Mark(mark),
+            bytes,
+        }
+    }
+
+    fn serve(worker: &mut Worker, packets: Vec<Waiting>) -> Vec<Option<Waiting>> {
+        let mut queue = Memory::new(packets);
+        let end = worker.serve(&mut queue, &AtomicBool::new(false)).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof, "the end of the packets");
+        queue.served
+    }
+
+    const CLIENT: [u8; 4] = [192, 168, 122, 1];
+    const PUBLIC1: [u8; 4] = [192, 168, 122, 11];
+    const PUBLIC2: [u8; 4] = [192, 168, 122, 12];
+    const GUEST: [u8; 4] = [10, 5, 5, 201];
+
+    #[test]
+    fn packets_of_many_lengths_leave_as_the_client_and_the_guest_must_see_them() {
+        let lengths = [0, 1, 2, 3, 535, 1459, 1460, 9001, 65_000];
+        let calls = lengths.map(|len| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, &vec![0xa5; len])));
+        let mut entry = worker(1);
+        let inside = lengths.map(|len| tcp(CLIENT, 40000, GUEST, 80, &vec![0xa5; len]));
+        let served = serve(&mut entry, calls.to_vec());
+        for (served, inside) in served.into_iter().zip(inside) {
+            let served = served.unwrap();
+            assert_eq!((served.mark, served.bytes == inside), (Mark(2), true), "{} bytes", inside.len());
+        }
+        assert_eq!(entry.counters.decisions(Stage::Dnat, Reason::Service), lengths.len() as u64);
+
+        let replies = lengths.map(|len| waiting(103, 2, tcp(GUEST, 80, CLIENT, 40000, &vec![0x5a; len])));
+        let outside = lengths.map(|len| tcp(PUBLIC2, 80, CLIENT, 40000, &vec![0x5a; len]));
+        for (served, outside) in serve(&mut worker(0), replies.to_vec()).into_iter().zip(outside) {
+            assert!(served.unwrap().bytes == outside);
+        }
+    }
+
+    #[test]
+    fn counters_move_for_what_happened_and_for_nothing_else() {
+        let mut worker = worker(0);
+        let call = tcp(CLIENT, 40000, PUBLIC1, 80, b"x");
+        let mut broken = call.clone();
+        broken[0] = 0x44;
+        let tagged = Waiting {
+            phys_in: Some(PIPE),
+            src_mac: Some(Mac([0x0e, 0, 0, 0, 1, 0])),
+            ..waiting(101, 0, tcp(CLIENT, 40000, GUEST, 80, b"x"))
+        };
+        let served = serve(
+            &mut worker,
+            vec![
+                waiting(100, 0, call.clone()),
+                waiting(100, 0, broken.clone()),
+                tagged,
+                waiting(101, 0, tcp(CLIENT, 40000, GUEST, 80, b"x")),
+                waiting(103, 2, broken.clone()),
+                waiting(99, 0, broken.clone()),
+            ],
+        );
+        assert_eq!(served[1].as_ref().unwrap().bytes, broken, "left to the node's own IP stack, untouched");
+        assert_eq!(served[2].as_ref().unwrap().mark, Mark(2));
+        assert_eq!(served[4], None, "a reply that cannot be translated does not leave");
+        let mut expected = Counters::default();
+        for (stage, reason) in [
+            (Stage::Dnat, Reason::Service),
+            (Stage::Dnat, Reason::IpHeader),
+            (Stage::Tag, Reason::FromNode),
+            (Stage::Tag, Reason::NotFromPipe),
+            (Stage::Spoof, Reason::IpHeader),
+        ] {
+            expected.decisions[stage.index()][reason.index()] = 1;
+        }
+        (expected.dropped, expected.stray, expected.turns.packets) = (1, 1, 6);
+        assert_eq!(worker.counters, expected);
+        insta::assert_snapshot!(worker.counters, @"6 packets: dnat service 1, ip-header 1; tag from-node 1, not-from-pipe 1; spoof ip-header 1; dropped by verdict: 1; from a queue without rules: 1");
+    }
+}

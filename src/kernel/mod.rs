@@ -1,0 +1,114 @@
+//! What this kernel can do, found out by asking it.
+//!
+//! An answer is [`Support::Yes`] or [`Support::No`] only if the kernel has said so; anything else that went wrong
+//! is [`Support::Unknown`], with what was said, and is never taken for a no.
+
+pub mod tool;
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use tool::Tool;
+
+/// Whether the kernel has a feature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It has, and showed it.
+    Yes,
+    /// It has not, by its own word.
+    No(String),
+    /// It could not be asked, or its answer was about something else.
+    Unknown(String),
+}
+
+/// Whether nft rules can hand packets to a queue (`CONFIG_NFT_QUEUE`, kernel module nft_queue).
+///
+/// Lets the kernel check, and not load, a table with a `queue` rule, and the same table without one: only if the
+/// second passes where the first does not is the feature what is missing.
+pub fn nft_queue() -> Support {
+    let check = |rule: &str| {
+        let rules = format!(
+            "create table ip dunnat-probe\ntable ip dunnat-probe {{\n\tchain probe {{\n\t\ttype filter hook \
+             prerouting priority raw\n\t\t{rule}\n\t}}\n}}\n"
+        );
+        tool::feed(Tool::Nft, &["--check", "--file", "-"], &rules)
+    };
+    match (check("counter"), check("queue num 0")) {
+        (Ok(_), Ok(_)) => Support::Yes,
+        (Ok(_), Err(without)) => Support::No(without.first_line()),
+        (Err(control), _) => Support::Unknown(control.first_line()),
+    }
+}
+
+/// The numbers of all queues that a process listens on in this network namespace.
+///
+/// # Errors
+/// `/proc/net/netfilter/nfnetlink_queue` cannot be read: the kernel has no NFQUEUE (yet: the module comes with
+/// the first use), or we are not root.
+pub fn queues_in_use() -> io::Result<Vec<u16>> {
+    Ok(queue_table()?.into_iter().map(|(number, _)| number).collect())
+}
+
+/// How many packets wait in the queues that `ours` selects.
+///
+/// # Errors
+/// As [`queues_in_use`].
+pub fn packets_waiting(ours: impl Fn(u16) -> bool) -> io::Result<u64> {
+    Ok(queue_table()?.into_iter().filter(|(number, _)| ours(*number)).map(|(_, waiting)| waiting).sum())
+}
+
+fn queue_table() -> io::Result<Vec<(u16, u64)>> {
+    Ok(parse_queue_table(&fs::read_to_string("/proc/net/netfilter/nfnetlink_queue")?))
+}
+
+/// Each line: queue number, port id of its socket, packets waiting, and columns of no interest here
+/// (net/netfilter/nfnetlink_queue.c, `seq_show()`).
+fn parse_queue_table(text: &str) -> Vec<(u16, u64)> {
+    text.lines()
+        .filter_map(|line| {
+            let mut columns = line.split_ascii_whitespace();
+            let number = columns.next()?.parse().ok()?;
+            let waiting = columns.nth(1)?.parse().ok()?;
+            Some((number, waiting))
+        })
+        .collect()
+}
+
+/// Whether this process may administer the network of its namespace: `CAP_NET_ADMIN` among the effective
+/// capabilities (capabilities(7)).
+pub fn may_administer() -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|capabilities| capabilities >> CAP_NET_ADMIN & 1 == 1)
+}
+
+/// A setting below `/proc/sys`, without its newline; none if the kernel does not have it.
+pub fn sysctl(path: &str) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().to_owned())
+}
+
+impl fmt::Display for Support {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Yes => f.write_str("yes"),
+            Self::No(reason) => write!(f, "no ({reason})"),
+            Self::Unknown(reason) => write!(f, "could not tell ({reason})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_queues_is_read() {
+        // Two lines as 6.18 printed them, one of them in use, then what is not a line of it.
+        let text = "    7  31337     3 2 65531     0     0       12  1\n  100   4711     0 2 65531     0     0        0  1\n\nx\n";
+        assert_eq!(parse_queue_table(text), [(7, 3), (100, 0)]);
+    }
+}

@@ -1,0 +1,105 @@
+//! Running nft and iptables-nft.
+//!
+//! Rules are given to the same tools a person would use, in the form a person would type, so that what is
+//! printed is what is installed. Never through a shell.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+/// A program that installs rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// nft(8).
+    Nft,
+    /// iptables-nft(8): rules in iptables' language, in tables that nft can see.
+    Iptables,
+    /// iptables-nft-restore(8): many of them in one transaction for each table.
+    IptablesRestore,
+}
+
+/// A program that could not be run, or said no.
+#[derive(Debug, thiserror::Error)]
+#[error("{command}: {message}{fix}")]
+pub struct Failure {
+    command: String,
+    message: String,
+    fix: &'static str,
+}
+
+impl Tool {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Iptables => "iptables-nft",
+            Self::IptablesRestore => "iptables-nft-restore",
+        }
+    }
+
+    fn if_missing(self) -> &'static str {
+        match self {
+            Self::Nft => "; install it, on Debian with: apt install nftables",
+            Self::Iptables | Self::IptablesRestore => "; install it, on Debian with: apt install iptables",
+        }
+    }
+}
+
+impl Failure {
+    /// The first line of what was said.
+    pub fn first_line(&self) -> String {
+        self.message.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program())
+    }
+}
+
+/// Runs a tool and returns what it printed.
+///
+/// # Errors
+/// It is not there, or it failed; then the error holds its own words.
+pub fn run(tool: Tool, arguments: &[&str]) -> Result<String, Failure> {
+    feed(tool, arguments, "")
+}
+
+/// Runs a tool with `input` on its standard input and returns what it printed.
+///
+/// # Errors
+/// As [`run`].
+pub fn feed(tool: Tool, arguments: &[&str], input: &str) -> Result<String, Failure> {
+    let failure = |message: String, fix| Failure {
+        command: [&[tool.program()], arguments].concat().join(" "),
+        message,
+        fix,
+    };
+    let spoken = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound => failure("no such program".to_owned(), tool.if_missing()),
+        _ => failure(error.to_string(), ""),
+    };
+    let mut child = Command::new(tool.program())
+        .args(arguments)
+        .env("LC_ALL", "C")
+        // A Ctrl-C is meant for us, and must not end a tool that is just taking rules out.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| spoken(&error))?;
+    // A tool reads all of its input before it prints more than a pipe holds, so writing first cannot lock up.
+    // One that does not want its input fails by its own words below, so a closed pipe is no error here.
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|error| spoken(&error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim();
+    Err(failure(if said.is_empty() { output.status.to_string() } else { said.to_owned() }, ""))
+}

@@ -1,0 +1,288 @@
+//! Getting rules in, and exactly them out again.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::render::{TABLE, ownership};
+use super::{Plan, QueueBy, Rules, iptables};
+use crate::cluster::Cluster;
+use crate::kernel;
+use crate::kernel::tool::{self, Failure, Tool};
+use crate::net::Stage;
+
+/// Why rules could not be installed, or not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// A tool is missing or said no.
+    #[error(transparent)]
+    Tool(#[from] Failure),
+    /// Another dunnat serves in this network namespace.
+    #[error(
+        "{owner} is serving in this network namespace already; stop it first (queues {queues} are taken)"
+    )]
+    Serving {
+        /// Whose table it is.
+        owner: String,
+        /// Its queues.
+        queues: String,
+    },
+    /// Our name is in use by something that is not ours.
+    #[error("{0}")]
+    NameTaken(String),
+    /// The queues in use could not be listed.
+    #[error("cannot read /proc/net/netfilter/nfnetlink_queue: {0}")]
+    Queues(io::Error),
+}
+
+/// Rules of an earlier run that ended without removing them.
+#[derive(Debug)]
+pub struct Leftovers {
+    /// Whose they were, from the comment of the table.
+    pub owner: String,
+    by_iptables: bool,
+}
+
+/// Rules that are in the kernel, and the way to take them out.
+#[derive(Debug)]
+pub struct Installed {
+    queue_by: QueueBy,
+    /// Base chains of iptables' tables, and the tables, that were not there before.
+    made: Vec<Made>,
+    has_bridge_table: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Made {
+    Table(String),
+    Chain(String, String),
+}
+
+impl Leftovers {
+    /// Looks for rules of an earlier run.
+    ///
+    /// # Errors
+    /// What there is under our name is in use or is not ours.
+    pub fn find() -> Result<Option<Self>, InstallError> {
+        let tables = tool::run(Tool::Nft, &["list", "tables"])?;
+        let has = |family: &str| tables.lines().any(|line| line == format!("table {family} {TABLE}"));
+        if !has("ip") {
+            if has("bridge") {
+                return Err(taken("bridge"));
+            }
+            let chains = tool::run(Tool::Nft, &["list", "chains", "ip"])?;
+            if let Some(stage) =
+                Stage::ALL.into_iter().find(|stage| mentions(&chains, &iptables::chain(*stage)))
+            {
+                let (table, _) = iptables::place(stage);
+                return Err(InstallError::NameTaken(format!(
+                    "the iptables table {table} has a chain {} that is not of this program's making; remove it \
+                     or rename it",
+                    iptables::chain(stage)
+                )));
+            }
+            return Ok(None);
+        }
+        let table = tool::run(Tool::Nft, &["list", "table", "ip", TABLE])?;
+        let (owner, queues) = table
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("comment \"")?.strip_suffix('"'))
+            .and_then(|comment| comment.split_once(" queues "))
+            .ok_or_else(|| taken("ip"))?;
+        let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            return Err(taken("ip"));
+        };
+        let in_use = kernel::queues_in_use().map_err(InstallError::Queues)?;
+        if in_use.iter().any(|queue| (first..=last).contains(queue)) {
+            return Err(InstallError::Serving { owner: owner.to_owned(), queues: queues.to_owned() });
+        }
+        let by_iptables = !table.contains("chain ask-dnat");
+        Ok(Some(Self { owner: owner.to_owned(), by_iptables }))
+    }
+
+    /// Removes them.
+    ///
+    /// Empty base chains that iptables-nft may have made for them stay: whose they are is not known any more.
+    ///
+    /// # Errors
+    /// All that went wrong on the way.
+    pub fn remove(self) -> Result<(), Vec<InstallError>> {
+        let tables = tool::run(Tool::Nft, &["list", "tables"]).unwrap_or_default();
+        Installed {
+            queue_by: if self.by_iptables { QueueBy::Iptables } else { QueueBy::Nft },
+            made: Vec::new(),
+            has_bridge_table: tables.lines().any(|line| line == format!("table bridge {TABLE}")),
+        }
+        .remove()
+    }
+}
+
+fn taken(family: &str) -> InstallError {
+    InstallError::NameTaken(format!(
+        "there is a table {family} {TABLE} that this program did not make; see it with `nft list table {family} \
+         {TABLE}`, and remove it with `nft delete table {family} {TABLE}` if nothing needs it"
+    ))
+}
+
+impl Installed {
+    /// Installs the rules of a plan; whatever got in is out again if something else did not.
+    ///
+    /// # Errors
+    /// A tool is missing or refused; its own words are in the error.
+    pub fn install(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
+        let rules = Rules::render(cluster, plan);
+        log::debug!("installing, as {:?}:\n{}", ownership(cluster, plan), rules.as_script());
+        let before = if rules.iptables.is_some() { iptables_state()? } else { Vec::new() };
+        tool::feed(Tool::Nft, &["-f", "-"], &rules.nft)?;
+        let mut installed = Self {
+            queue_by: plan.queue_by,
+            made: Vec::new(),
+            has_bridge_table: !cluster.pipes(plan.node).is_empty(),
+        };
+        if let Some(iptables) = &rules.iptables {
+            let outcome = tool::feed(Tool::IptablesRestore, &["--noflush"], iptables);
+            installed.made = iptables_state().unwrap_or_default();
+            installed.made.retain(|made| !before.contains(made));
+            if let Err(failure) = outcome {
+                for error in installed.remove().err().into_iter().flatten() {
+                    log::debug!("while taking back: {error}");
+                }
+                return Err(failure.into());
+            }
+        }
+        Ok(installed)
+    }
+
+    /// Stops asking: no packet enters a queue any more, and those that wait are still answered.
+    ///
+    /// Removing a base chain would drop every packet that waits in any queue of the namespace, so chains are
+    /// emptied, or left by their jump, first.
+    ///
+    /// # Errors
+    /// All that went wrong; the rest was done.
+    pub fn stop_asking(&self) -> Result<(), Vec<InstallError>> {
+        let stages = Stage::ALL.into_iter();
+        let outcomes = match self.queue_by {
+            QueueBy::Nft => stages
+                .map(|stage| tool::run(Tool::Nft, &["flush", "chain", "ip", TABLE, &format!("ask-{stage}")]))
+                .collect::<Vec<_>>(),
+            QueueBy::Iptables => stages
+                .map(|stage| {
+                    let (table, builtin) = iptables::place(stage);
+                    tool::run(Tool::Iptables, &["-t", table, "-D", builtin, "-j", &iptables::chain(stage)])
+                })
+                .collect(),
+        };
+        failures(outcomes)
+    }
+
+    /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
+    pub fn wait_until_answered(plan: &Plan, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            match kernel::packets_waiting(|queue| plan.queues.all().contains(&queue)) {
+                Ok(0) => return true,
+                Ok(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                _ => return false,
+            }
+        }
+    }
+
+    /// Removes all that was installed, and nothing else. Whatever goes wrong, the rest is done.
+    ///
+    /// # Errors
+    /// All that went wrong, each with the tool's own words and the command that was run.
+    pub fn remove(self) -> Result<(), Vec<InstallError>> {
+        let mut outcomes = Vec::new();
+        if self.queue_by == QueueBy::Iptables {
+            for stage in Stage::ALL {
+                let (table, builtin) = iptables::place(stage);
+                let chain = iptables::chain(stage);
+                let iptables =
+                    |arguments: &[&str]| tool::run(Tool::Iptables, &[&["-t", table], arguments].concat());
+                // The jump may be gone already: stop_asking takes it out.
+                let _ = iptables(&["-D", builtin, "-j", &chain]);
+                outcomes.push(iptables(&["-F", &chain]));
+                outcomes.push(iptables(&["-X", &chain]));
+            }
+        }
+        outcomes.push(tool::run(Tool::Nft, &["delete", "table", "ip", TABLE]));
+        if self.has_bridge_table {
+            outcomes.push(tool::run(Tool::Nft, &["delete", "table", "bridge", TABLE]));
+        }
+        for made in &self.made {
+            // Somebody else may have put rules there since: then the kernel says "busy", and it is theirs now.
+            if let Made::Chain(table, chain) = made {
+                let _ = tool::run(Tool::Nft, &["delete", "chain", "ip", table, chain]);
+            }
+        }
+        for made in &self.made {
+            if let Made::Table(table) = made
+                && !iptables_state()
+                    .is_ok_and(|now| now.iter().any(|m| matches!(m, Made::Chain(t, _) if t == table)))
+            {
+                outcomes.push(tool::run(Tool::Nft, &["delete", "table", "ip", table]));
+            }
+        }
+        failures(outcomes)
+    }
+}
+
+fn failures(outcomes: Vec<Result<String, Failure>>) -> Result<(), Vec<InstallError>> {
+    let errors: Vec<InstallError> =
+        outcomes.into_iter().filter_map(|outcome| outcome.err().map(InstallError::Tool)).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// The tables that iptables-nft keeps for us, and their chains but ours, as they are now.
+fn iptables_state() -> Result<Vec<Made>, InstallError> {
+    let listing = tool::run(Tool::Nft, &["list", "chains", "ip"])?;
+    let tables = tool::run(Tool::Nft, &["list", "tables", "ip"])?;
+    let mut state = parse_chains(&listing);
+    state.extend(tables.lines().filter_map(|line| {
+        let table = line.strip_prefix("table ip ")?;
+        is_iptables(table).then(|| Made::Table(table.to_owned()))
+    }));
+    Ok(state)
+}
+
+fn is_iptables(table: &str) -> bool {
+    Stage::ALL.into_iter().any(|stage| iptables::place(stage).0 == table)
+}
+
+fn parse_chains(listing: &str) -> Vec<Made> {
+    let mut table = "";
+    let mut chains = Vec::new();
+    for line in listing.lines() {
+        if let Some(name) = line.strip_prefix("table ip ") {
+            table = name.trim_end_matches(" {");
+        } else if let Some(name) = line.trim().strip_prefix("chain ") {
+            let chain = name.trim_end_matches(" {");
+            if is_iptables(table) && !Stage::ALL.into_iter().any(|stage| iptables::chain(stage) == chain) {
+                chains.push(Made::Chain(table.to_owned(), chain.to_owned()));
+            }
+        }
+    }
+    chains
+}
+
+fn mentions(listing: &str, chain: &str) -> bool {
+    listing.lines().any(|line| line.trim().trim_end_matches(" {") == format!("chain {chain}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chains_of_iptables_are_found_in_nfts_listing() {
+        let listing = "table ip raw {\n\tchain PREROUTING {\n\t\ttype filter hook prerouting priority raw; policy accept;\n\t}\n\
+             \tchain dunnat-dnat {\n\t}\n}\ntable ip dunnat {\n\tchain save {\n\t}\n}\ntable ip mangle {\n\tchain theirs {\n\t}\n}\n";
+        let chain = |table: &str, chain: &str| Made::Chain(table.to_owned(), chain.to_owned());
+        assert_eq!(parse_chains(listing), [chain("raw", "PREROUTING"), chain("mangle", "theirs")]);
+        assert!(mentions(listing, "dunnat-dnat"));
+        assert!(!mentions(listing, "dunnat"));
+    }
+}

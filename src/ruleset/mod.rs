@@ -1,0 +1,21 @@
+//! The rules: what to install ([`Plan`]), how it is written ([`Rules`]), and how it gets in and out again
+//! ([`Installed`]).
+//!
+//! Rules are texts that a person could have typed, commented, one set for a node. Two forms hand packets to
+//! dunnat, one for kernels with nft `queue` and one for those without; a third does the whole job in the kernel
+//! and needs no dunnat ([`in_kernel`]). Everything that is a matter of order (hooks, priorities, names) is in
+//! one table of constants in `render.rs`.
+
+mod in_kernel;
+mod install;
+mod iptables;
+mod plan;
+mod render;
+
+pub use in_kernel::in_kernel;
+pub use install::{InstallError, Installed, Leftovers};
+pub use plan::{Plan, QueueBy, Queues, TooManyQueues};
+pub use render::Rules;
+
+#[cfg(test)]
+mod tests;
