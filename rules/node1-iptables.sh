@@ -2,9 +2,8 @@
 nft -f - <<'END'
 # dunnat on node1: what the kernel does itself, and which packets it asks dunnat about.
 
-create table ip dunnat {
-	comment "dunnat node1 queues 100-107"
-
+create table ip dunnat { comment "dunnat node1 queues 100-107"; }
+table ip dunnat {
 	# The tag that dunnat has just set becomes the ct mark.
 	chain save-tag {
 		type filter hook prerouting priority -149; policy accept;
@@ -30,7 +29,8 @@ create table ip dunnat {
 	}
 }
 
-create table bridge dunnat {
+create table bridge dunnat
+table bridge dunnat {
 	# Every node holds the gateway address 10.5.5.254. No guest may hear of another node's.
 	chain pipe-arp {
 		type filter hook postrouting priority -500; policy accept;

@@ -39,7 +39,8 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          # Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
          # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel\n\
          \n\
-         create table ip dunnat-kernel {{\n\
+         create table ip dunnat-kernel\n\
+         table ip dunnat-kernel {{\n\
          \t# dnat: to the guest, with our own tag. Before conntrack (-200).\n\
          \tchain diy-dnat {{\n\
          \t\ttype filter hook prerouting priority -300; policy accept;\n\
@@ -95,7 +96,8 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
     let _ = write!(
         out,
         "\n\
-         create table netdev dunnat-kernel {{\n\
+         create table netdev dunnat-kernel\n\
+         table netdev dunnat-kernel {{\n\
          \t# tag: the sender of a frame is the node that the client had called.\n\
          \tchain convergent-inbound {{\n\
          \t\ttype filter hook ingress devices = {{ {devices} }} priority -500; policy accept;\n\

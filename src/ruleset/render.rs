@@ -65,6 +65,8 @@ fn range(range: std::ops::RangeInclusive<u16>) -> String {
     }
 }
 
+/// `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create table` with a block,
+/// so a second statement has them.
 fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let node = cluster.node(plan.node);
     let nic = &cluster.public;
@@ -82,11 +84,15 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
 
     let mut out = format!(
         "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n\
-         create table ip {TABLE} {{\n\tcomment \"{}\"\n",
+         create table ip {TABLE} {{ comment \"{}\"; }}\n\
+         table ip {TABLE} {{\n",
         ownership(cluster, plan)
     );
+    let mut first = true;
     let mut chain = |text: &str, name: &str, hook: &str, rules: &[String]| {
-        out.push('\n');
+        if !std::mem::take(&mut first) {
+            out.push('\n');
+        }
         for line in text.lines() {
             let _ = writeln!(out, "\t# {line}");
         }
@@ -186,7 +192,8 @@ fn pipe_arp(cluster: &Cluster, pipes: &[IfName]) -> String {
     let pipes: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
     let pipes = pipes.join(", ");
     format!(
-        "\ncreate table bridge {TABLE} {{\n\
+        "\ncreate table bridge {TABLE}\n\
+         table bridge {TABLE} {{\n\
          \t# Every node holds the gateway address {gateway}. No guest may hear of another node's.\n\
          \tchain pipe-arp {{\n\
          \t\ttype filter hook postrouting priority -500; policy accept;\n\
