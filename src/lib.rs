@@ -1,4 +1,73 @@
-//! dunnat
+//! Distributed NAT decisions in userspace, one packet at a time, each with its reason.
+//!
+//! A cluster of nodes shares a network of guests. Any node may be called for any guest; the node that a guest
+//! lives on answers, with the public address that the client had called. dunnat decides this packet by packet:
+//! a few rules hand packets to NFQUEUE, worker threads answer each with a verdict, which may change an address
+//! and set marks, and the kernel's conntrack remembers the flows.
+//!
+//! # One connection, packet by packet
+//!
+//! A client calls `192.168.122.12:80`, which is node2. The web server is the guest `10.5.5.201`, on node1.
+//!
+//! 1. **dnat**, on node2. The SYN comes in by the public interface, before conntrack (hook ip prerouting,
+//!    priority -300). [`engine::Tables`] has a service for tcp port 80, so the destination becomes `10.5.5.201`
+//!    and the packet mark node2's own tag, 2. The source stays the client: who answers must know whom.
+//!    Conntrack now sees client → guest.
+//! 2. **save**, on node2. Routed to the guests' bridge (ip postrouting), the packet's mark becomes the ct mark
+//!    of the flow. The frame leaves through a pipe, with the MAC address of node2's bridge as its source.
+//! 3. **tag**, on node1. br_netfilter shows the bridged frame to ip prerouting, after conntrack. Its source
+//!    MAC address belongs to node2, so packet mark and ct mark become node2's tag. It goes on to the guest.
+//! 4. **spoof**, on node1. The guest answers through its gateway, which is node1, and the answer is routed to
+//!    the public interface (ip postrouting, before SNAT at 100). Conntrack knows the flow; its ct mark is 2, so
+//!    the source becomes node2's public address. The client sees `192.168.122.12` answer.
+//!
+//! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
+//! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
+//! gateway address; the only other rule keeps ARP for it off the pipes.
+//!
+//! # Layers
+//!
+//! Each may use what is above it, and nothing below.
+//!
+//! | module | is | refuses to |
+//! |---|---|---|
+//! | [`net`] | values: MAC address, mark, tuple, stage, verdict; read and written as nft does | do I/O |
+//! | [`cluster`] | the cluster file, checked: what is in a [`Cluster`](cluster::Cluster) cannot contradict itself | guess |
+//! | [`packet`] | the bytes of a packet: read into a [`View`](packet::View), changed by a [`Patch`](packet::Patch) | panic on any bytes |
+//! | [`engine`] | [`decide`](engine::decide): facts in, decision out; a file for each stage | know a socket, a clock, a thread |
+//! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait, by the nfq crate and in memory | decide |
+//! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
+//! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
+//! | [`trace`] | decisions made visible, by a thread that never makes a packet wait | lose events silently |
+//! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
+//!
+//! `netlink/sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
+//! verbs are in `src/cli/`, one file each, and use what is public here.
+//!
+//! # One packet in the code
+//!
+//! [`queue::Nfq`] receives it and calls the worker (`daemon/worker.rs`) with a [`queue::Packet`]. The queue's
+//! number tells the stage ([`ruleset::Queues`]); [`packet::View::parse`] reads the bytes; [`engine::decide`]
+//! looks at view, marks and MAC address and returns a [`Decision`](engine::Decision) with its
+//! [`Reason`](engine::Reason). If an address changes, [`packet::Patch::new`] works out the bytes, checksums by
+//! difference (RFC 1624). The worker counts, hands an [`Event`](trace::Event) to the trace if there is one, and
+//! answers; the queue applies the patch, and the verdict takes mark and bytes back to the kernel.
+//!
+//! # Two ways into the queue, one into the ct mark
+//!
+//! Kernels with nft `queue` get nft rules alone. On others the same packets are queued by iptables-nft, in
+//! chains of our own; the kernel is asked, never its version. The nfq crate can neither read nor set a ct mark,
+//! so rules do: a chain after `tag` and one after `save` copy a packet mark that is a node's tag to a flow that
+//! has none, and one before `spoof` copies the ct mark to the packet mark. All three change only the bits of
+//! `[marks] mask`.
+//!
+//! # What a fault does
+//!
+//! A packet that cannot be read is data: it has a reason, is counted and traced, and gets a verdict; where it
+//! belongs to a tagged flow and would show an inside address, the verdict is drop. Queues fail closed: no rule
+//! has `bypass`. A fault in the cluster file has line and column. A host that is not as it must be ends `run`
+//! with a sentence that says what to do, before anything is installed.
+
 pub mod cluster;
 pub mod daemon;
 pub mod engine;

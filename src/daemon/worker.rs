@@ -191,7 +191,7 @@ mod tests {
         let served = serve(
             &mut worker,
             vec![
-                waiting(100, 0, call.clone()),
+                waiting(100, 0, call),
                 waiting(100, 0, broken.clone()),
                 tagged,
                 waiting(101, 0, tcp(CLIENT, 40000, GUEST, 80, b"x")),

@@ -33,8 +33,8 @@ impl Tables {
         let mut macs: Vec<(u8, HashMap<Mac, NodeId>)> = Vec::new();
         for id in ids() {
             let prefix = cluster.node(id).mac;
-            let place = macs.iter().position(|(len, _)| *len == prefix.len()).unwrap_or_else(|| {
-                macs.push((prefix.len(), HashMap::new()));
+            let place = macs.iter().position(|(len, _)| *len == prefix.bits_fixed()).unwrap_or_else(|| {
+                macs.push((prefix.bits_fixed(), HashMap::new()));
                 macs.len() - 1
             });
             macs[place].1.insert(prefix.first(), id);

@@ -47,7 +47,7 @@ impl MacPrefix {
     }
 
     /// How many leading bits are fixed, 1 to 48.
-    pub fn len(self) -> u8 {
+    pub fn bits_fixed(self) -> u8 {
         self.len
     }
 

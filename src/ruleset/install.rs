@@ -31,6 +31,11 @@ pub enum InstallError {
     /// Our name is in use by something that is not ours.
     #[error("{0}")]
     NameTaken(String),
+    /// The tool said yes, and the kernel does not have what was asked for.
+    #[error(
+        "nft took the rules, but the kernel has others: {0}. This is a fault of nft or of dunnat, please report it"
+    )]
+    Differs(String),
     /// The queues in use could not be listed.
     #[error("cannot read /proc/net/netfilter/nfnetlink_queue: {0}")]
     Queues(io::Error),
@@ -137,10 +142,15 @@ impl Installed {
         let before = if rules.iptables.is_some() { iptables_state()? } else { Vec::new() };
         tool::feed(Tool::Nft, &["-f", "-"], &rules.nft)?;
         let mut installed = Self {
-            queue_by: plan.queue_by,
+            queue_by: QueueBy::Nft,
             made: Vec::new(),
             has_bridge_table: !cluster.pipes(plan.node).is_empty(),
         };
+        if let Err(error) = installed.verify(&rules.nft) {
+            let _ = installed.remove();
+            return Err(error);
+        }
+        installed.queue_by = plan.queue_by;
         if let Some(iptables) = &rules.iptables {
             let outcome = tool::feed(Tool::IptablesRestore, &["--noflush"], iptables);
             installed.made = iptables_state().unwrap_or_default();
@@ -153,6 +163,21 @@ impl Installed {
             }
         }
         Ok(installed)
+    }
+
+    /// Reads back what nft made of the rules: every chain is there, with as many rules.
+    fn verify(&self, rules: &str) -> Result<(), InstallError> {
+        let mut listing = tool::run(Tool::Nft, &["list", "table", "ip", TABLE])?;
+        if self.has_bridge_table {
+            listing.push_str(&tool::run(Tool::Nft, &["list", "table", "bridge", TABLE])?);
+        }
+        let (asked, got) = (shape(rules), shape(&listing));
+        let missing: Vec<String> = asked
+            .into_iter()
+            .filter(|chain| !got.contains(chain))
+            .map(|(chain, rules)| format!("chain {chain} with {rules} rules is missing"))
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
     }
 
     /// Stops asking: no packet enters a queue any more, and those that wait are still answered.
@@ -268,6 +293,22 @@ fn parse_chains(listing: &str) -> Vec<Made> {
     chains
 }
 
+/// The chains in a text of rules, each with the number of its rules; the same for what is loaded and listed.
+fn shape(rules: &str) -> Vec<(&str, usize)> {
+    let mut chains = Vec::new();
+    for line in rules.lines().map(str::trim) {
+        if let Some(chain) = line.strip_prefix("chain ") {
+            chains.push((chain.trim_end_matches(" {"), 0));
+        } else if let Some((_, count)) = chains.last_mut()
+            && !["", "}"].contains(&line)
+            && !["#", "type ", "table ", "create ", "comment "].iter().any(|word| line.starts_with(word))
+        {
+            *count += 1;
+        }
+    }
+    chains
+}
+
 fn mentions(listing: &str, chain: &str) -> bool {
     listing.lines().any(|line| line.trim().trim_end_matches(" {") == format!("chain {chain}"))
 }
@@ -284,5 +325,25 @@ mod tests {
         assert_eq!(parse_chains(listing), [chain("raw", "PREROUTING"), chain("mangle", "theirs")]);
         assert!(mentions(listing, "dunnat-dnat"));
         assert!(!mentions(listing, "dunnat"));
+    }
+
+    #[test]
+    fn rules_are_counted_alike_in_what_is_loaded_and_what_is_listed() {
+        let loaded = include_str!("../../rules/node1.nft");
+        let expected = [
+            ("ask-dnat", 1),
+            ("ask-tag", 1),
+            ("save-tag", 1),
+            ("ask-save", 1),
+            ("save", 1),
+            ("show-ct-mark", 1),
+            ("ask-spoof", 1),
+            ("snat-guests", 1),
+            ("pipe-arp", 2),
+        ];
+        assert_eq!(shape(loaded), expected);
+        let listed = "table ip dunnat {\n\tcomment \"dunnat node1 queues 1-4\"\n\tchain save {\n\t\ttype filter hook postrouting \
+             priority filter; policy accept;\n\t\tct mark set meta mark\n\t}\n\n\tchain x {\n\t}\n}\n";
+        assert_eq!(shape(listed), [("save", 1), ("x", 0)]);
     }
 }

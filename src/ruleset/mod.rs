@@ -3,7 +3,7 @@
 //!
 //! Rules are texts that a person could have typed, commented, one set for a node. Two forms hand packets to
 //! dunnat, one for kernels with nft `queue` and one for those without; a third does the whole job in the kernel
-//! and needs no dunnat ([`in_kernel`]). Everything that is a matter of order (hooks, priorities, names) is in
+//! and needs no dunnat ([`in_kernel()`]). Everything that is a matter of order (hooks, priorities, names) is in
 //! one table of constants in `render.rs`.
 
 mod in_kernel;

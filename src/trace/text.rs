@@ -1,13 +1,13 @@
 //! An event as one line of text.
 //!
 //! ```text
-//! 09:14:22.104233 node2 dnat  xenbr0>             tcp 192.168.122.1:40000 > 192.168.122.12:80 S
-//!     daddr -> 10.5.5.201  mark 0x0 -> 0x2  ct -  accept service web node2
+//! 09:14:22.104233 node2 dnat  xenbr0>           tcp 192.168.122.1:40000 > 192.168.122.12:80 S
+//!     daddr -> 10.5.5.201, mark 0x0 -> 0x2            accept service web node2
 //! ```
-//! (one line, broken here): the time of day, the node, the stage, the way in and out (`bridge:port` for a bridged
-//! frame), the packet as it came with its TCP flags, the address that changes, packet mark and ct mark before and
-//! after, the verdict, and the reason with the names behind it. An arrow is written only where something
-//! changes; `ct -` means that conntrack has not seen the packet yet.
+//! (one line, broken here): the time of day, the node, the stage, the way in and out (for `tag` the pipe that the
+//! frame came in by), the packet as it came with its TCP flags as tcpdump has them, then the address that
+//! changes, packet mark and ct mark, the verdict, and the reason with the names behind it. An arrow stands only
+//! where something changes; there is no ct mark where conntrack has not seen the packet yet.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use jiff::{Timestamp, Zoned};
 
 use super::Event;
 use crate::cluster::Cluster;
-use crate::net::Mark;
+use crate::net::{Mark, Stage};
 use crate::packet::Side;
 
 /// Finds the name of an interface.
@@ -53,22 +53,21 @@ impl<'a> Text<'a> {
             },
             Err(_) => format!("unreadable, {} bytes", event.len),
         };
-        let rewrite = match decision.rewrite {
-            Some(rewrite) if rewrite.side == Side::Source => format!("saddr -> {}", rewrite.to),
-            Some(rewrite) => format!("daddr -> {}", rewrite.to),
-            None => String::new(),
-        };
-        let ct_mark = match event.ct_mark {
-            Some(before) => change(before, decision.ct_mark),
-            None => "-".to_owned(),
-        };
+        let mut change = String::new();
+        if let Some(rewrite) = decision.rewrite {
+            let side = if rewrite.side == Side::Source { "saddr" } else { "daddr" };
+            let _ = write!(change, "{side} -> {}, ", rewrite.to);
+        }
+        mark("mark", event.mark, decision.mark, &mut change);
+        if let Some(before) = event.ct_mark {
+            mark(", ct mark", before, decision.ct_mark, &mut change);
+        }
         let _ = write!(
             out,
-            "{time} {} {:5} {:22} {packet:53} {rewrite:24} mark {:10} ct {ct_mark:10} {} {}",
+            "{time} {} {:5} {:17} {packet:50} {change:46} {} {}",
             self.node,
             event.stage,
             way(event, names),
-            change(event.mark, decision.mark),
             decision.verdict,
             decision.reason,
         );
@@ -78,43 +77,32 @@ impl<'a> Text<'a> {
         if let Some(node) = decision.node {
             let _ = write!(out, " {}", self.cluster.node(node).name);
         }
-        if event.phys_in.is_some()
-            && let (crate::net::Stage::Tag, Some(mac)) = (event.stage, event.src_mac)
-        {
+        if let (Stage::Tag, Some(mac)) = (event.stage, event.src_mac) {
             let _ = write!(out, " {mac}");
         }
         out.push('\n');
     }
 }
 
-fn change(before: Mark, after: Option<Mark>) -> String {
-    match after {
-        Some(after) if after != before => format!("{before} -> {after}"),
-        _ => before.to_string(),
-    }
+fn mark(what: &str, before: Mark, after: Option<Mark>, out: &mut String) {
+    let _ = match after {
+        Some(after) if after != before => write!(out, "{what} {before} -> {after}"),
+        _ => write!(out, "{what} {before}"),
+    };
 }
 
-/// `in>out`, each as `interface` or `bridge:port`; a side that the kernel does not know is empty.
+/// `in>out`; a side that the kernel does not know, or that is not decided yet, is empty.
 fn way(event: &Event, names: &mut impl Names) -> String {
-    let mut out = String::new();
-    side(event.in_if, event.phys_in, names, &mut out);
-    out.push('>');
-    side(event.out_if, event.phys_out, names, &mut out);
-    out
-}
-
-fn side(interface: Option<u32>, port: Option<u32>, names: &mut impl Names, out: &mut String) {
-    for (place, index) in [interface, port].into_iter().flatten().enumerate() {
-        if place > 0 {
-            out.push(':');
-        }
-        match names.interface(index) {
-            Some(name) => out.push_str(name),
-            None => {
-                let _ = write!(out, "if{index}");
-            }
-        }
-    }
+    let came = match event.stage {
+        Stage::Tag => event.phys_in.or(event.in_if),
+        _ => event.in_if,
+    };
+    let mut name = |index: Option<u32>| match index {
+        Some(index) => names.interface(index).map_or_else(|| format!("if{index}"), str::to_owned),
+        None => String::new(),
+    };
+    let (came, goes) = (name(came), name(event.out_if));
+    format!("{came}>{goes}")
 }
 
 #[cfg(test)]
@@ -124,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{Meta, Tables, decide};
-    use crate::net::{Stage, Tuple};
+    use crate::net::Tuple;
     use crate::packet::{Malformed, TcpFlags, View};
     use crate::trace::Summary;
 

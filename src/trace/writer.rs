@@ -189,12 +189,19 @@ mod tests {
 
     /// An output that waits for permission, then keeps what it gets.
     #[derive(Clone, Default)]
-    struct Gate(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Gate(Arc<GateState>);
+
+    #[derive(Default)]
+    struct GateState {
+        open: Mutex<bool>,
+        opened: Condvar,
+        written: Mutex<Vec<u8>>,
+    }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut state = self.0.1.wait_while(self.0.0.lock().unwrap(), |state| !state.0).unwrap();
-            state.1.extend_from_slice(bytes);
+            drop(self.0.opened.wait_while(self.0.open.lock().unwrap(), |open| !*open).unwrap());
+            self.0.written.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -212,14 +219,14 @@ mod tests {
         for _ in 0..sent {
             tracer.trace(event());
         }
-        gate.0.0.lock().unwrap().0 = true;
-        gate.0.1.notify_all();
+        *gate.0.open.lock().unwrap() = true;
+        gate.0.opened.notify_all();
         drop(tracer);
         let outcome = writer.finish();
         assert!(outcome.error.is_none());
         assert!(outcome.lost > 0 && outcome.written >= 64);
         assert_eq!(outcome.written + outcome.lost, sent);
-        let text = String::from_utf8(gate.0.0.lock().unwrap().1.clone()).unwrap();
+        let text = String::from_utf8(gate.0.written.lock().unwrap().clone()).unwrap();
         let (notes, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
         assert_eq!(lines.len() as u64, outcome.written);
         assert!(notes.iter().any(|note| note.contains("events lost here")), "{notes:?}");

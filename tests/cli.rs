@@ -1,0 +1,115 @@
+//! The program as somebody meets it at a prompt; no rights needed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/example.toml");
+
+fn dunnat(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dunnat")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// The exit status and standard error of a call that must fail and print no data.
+fn refused(arguments: &[&str]) -> (i32, String) {
+    let output = dunnat(arguments);
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    assert!(!output.status.success(), "{arguments:?}");
+    (output.status.code().unwrap(), text(&output.stderr).to_owned())
+}
+
+fn rules_file(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/rules/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn help_tells_what_there_is() {
+    for verb in ["", "run", "rules", "check"] {
+        let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
+        let output = dunnat(&arguments);
+        assert!(output.status.success());
+        insta::assert_snapshot!(format!("help {verb}").trim(), text(&output.stdout));
+    }
+}
+
+#[test]
+fn a_right_cluster_file_is_summed_up() {
+    let output = dunnat(&["check", "--config", EXAMPLE, "--node", "node2"]);
+    assert!(output.status.success());
+    assert!(
+        text(&output.stdout)
+            .contains("node      node2  tag 0x2  mac 0e:00:00:00:00:00/24  public 192.168.122.12\n")
+    );
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_wrong_cluster_file_is_status_2_with_its_place_for_every_verb() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let wrong = std::fs::read_to_string(EXAMPLE).unwrap().replace("tag    = 2", "tag    = 1");
+    file.write_all(wrong.as_bytes()).unwrap();
+    let path = file.path().to_str().unwrap();
+    for verb in ["check", "rules", "run"] {
+        let (status, message) = refused(&[verb, "--config", path, "--node", "node1"]);
+        assert_eq!(status, 2);
+        assert!(message.starts_with(&format!("{path}:30:10: tag 0x1 is taken by \"node1\"\n")), "{message}");
+    }
+}
+
+#[test]
+fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
+    let run = ["run", "--config", EXAMPLE, "--node", "node1"];
+    for (arguments, expected) in [
+        (vec![], "Usage:"),
+        (vec!["rnu"], "unrecognized subcommand 'rnu'"),
+        (vec!["run", "--config", EXAMPLE], "--node <NAME>"),
+        (vec!["run", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (vec!["check", "--config", "/nowhere.toml"], "cannot read the cluster file /nowhere.toml"),
+        ([&run[..], &["--workers", "0"]].concat(), "1..=1024"),
+        ([&run[..], &["--queue-base", "65535"]].concat(), "65535, the last queue"),
+        ([&run[..], &["--force-fallback", "gso"]].concat(), "possible values: queue"),
+        (
+            vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
+            "cannot be used with",
+        ),
+    ] {
+        let (status, message) = refused(&arguments);
+        assert_eq!(status, 2, "{arguments:?}: {message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn the_rules_that_are_printed_are_those_in_the_repository() {
+    let rules = |more: &[&str]| {
+        let output = dunnat(&[&["rules", "--config", EXAMPLE, "--node", "node1"], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).to_owned()
+    };
+    assert_eq!(rules(&["--kernel"]), rules_file("node1-kernel.nft"));
+    assert_eq!(rules(&["--workers", "2", "--force-fallback", "queue"]), rules_file("node1-iptables.sh"));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dunnat"))
+        .args(["rules", "--config", EXAMPLE, "--node", "node1", "--kernel"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
+}

@@ -1,0 +1,475 @@
+//! The program on a real kernel: clusters in network namespaces, and hosts on which something is wrong.
+//!
+//! Needs root and the packages that scripts/setup installs. Without them these tests fail: they are ignored by
+//! a plain `cargo test`, and run by `scripts/test`. Each makes namespaces of its own, with no way out of them,
+//! and removes them also when it fails.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const DUNNAT: &str = env!("CARGO_BIN_EXE_dunnat");
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/example.toml");
+
+fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command that must succeed and returns what it printed.
+fn must(program: &str, arguments: &[&str]) -> String {
+    let output =
+        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+mod acceptance {
+    //! The cluster does distributed NAT: scripts/lab proves it from captures and conntrack.
+
+    use super::*;
+
+    /// A lab that is gone with this value.
+    struct Lab(String);
+
+    impl Lab {
+        fn up(options: &[&str]) -> Self {
+            let lab = Self(unique("t"));
+            lab.must(&[&["up"], options].concat());
+            lab
+        }
+
+        fn run(&self, arguments: &[&str]) -> Output {
+            Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab"))
+                .args(arguments)
+                .env("DUNNAT_LAB", &self.0)
+                .env("DUNNAT", DUNNAT)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap()
+        }
+
+        fn must(&self, arguments: &[&str]) -> String {
+            let output = self.run(arguments);
+            let (out, err) = (text(&output.stdout), text(&output.stderr));
+            assert!(output.status.success(), "scripts/lab {arguments:?}\n{out}{err}");
+            out
+        }
+
+        fn accept(&self, by: &str) {
+            let proven = self.must(&["accept", "--by", by]);
+            assert!(proven.contains(" 0 failed") && !proven.contains("0 passed"), "{proven}");
+        }
+
+        fn state(&self, file: &str) -> PathBuf {
+            Path::new("/run/dunnat-lab").join(&self.0).join(file)
+        }
+    }
+
+    impl Drop for Lab {
+        fn drop(&mut self) {
+            let _ = self.run(&["down"]);
+            assert!(!self.state("").exists());
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn two_nodes() {
+        let lab = Lab::up(&["--nodes", "2"]);
+        lab.accept("dunnat");
+        lab.accept("kernel");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn three_nodes() {
+        let lab = Lab::up(&["--nodes", "3"]);
+        lab.accept("kernel");
+        lab.accept("dunnat");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn five_nodes() {
+        let lab = Lab::up(&["--nodes", "5"]);
+        lab.accept("dunnat");
+        lab.accept("kernel");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn other_names_addresses_ports_and_a_mask() {
+        let lab = Lab::up(&["--nodes", "4", "--names", "other"]);
+        lab.accept("dunnat");
+        lab.accept("kernel");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn packets_that_are_odd_are_traced_and_none_stops_the_node() {
+        let lab = Lab::up(&["--nodes", "2"]);
+        lab.must(&["start", "--trace"]);
+        // As RFC 9293 has them: a SYN whose header calls itself 16 bytes long, then one with 40 bytes of IP
+        // options (no-operation), which is as good as any. The kernel fills in length and IP checksum.
+        let raw = r#"
+            use strict; use Socket;
+            socket(my $s, AF_INET, SOCK_RAW, 255) or die "socket: $!";
+            my $sum = sub { my $n = 0; $n += $_ for unpack("n*", $_[0]); $n = ($n & 0xffff) + ($n >> 16) while $n >> 16; ~$n & 0xffff };
+            my ($from, $to) = map { inet_aton($_) } "192.168.122.1", "192.168.122.12";
+            sub tcp { my ($port, $words) = @_;
+                my $tcp = pack("nnNNCCnnn", $port, 80, 1, 0, $words << 4, 2, 1024, 0, 0);
+                substr($tcp, 16, 2) = pack("n", $sum->($from . $to . pack("nn", 6, 20) . $tcp)); $tcp }
+            for ([4001, 4, ""], [4002, 5, "\x01" x 40]) {
+                my ($port, $words, $options) = @$_;
+                my $ip = pack("CCnnnCCna4a4", 0x45 + length($options) / 4, 0, 0, 0, 0, 64, 6, 0, $from, $to) . $options;
+                send($s, $ip . tcp($port, $words), 0, sockaddr_in(0, $to)) or die "send: $!";
+            }"#;
+        lab.must(&["shell", "ws", "--", "perl", "-e", raw]);
+        let trace = lab.state("node2.trace");
+        let line = |port: &str| {
+            wait_for(&format!("{port} in the trace"), || {
+                std::fs::read_to_string(&trace)
+                    .ok()?
+                    .lines()
+                    .find(|line| line.contains(port))
+                    .map(str::to_owned)
+            })
+        };
+        assert!(line("192.168.122.1:4002").contains("daddr -> 10.5.5.201"));
+        assert!(line("unreadable, 40 bytes").ends_with("accept transport-header"));
+        let reply = wait_for("the answer to the SYN with options", || {
+            let trace = std::fs::read_to_string(lab.state("node1.trace")).ok()?;
+            trace.lines().find(|line| line.contains("> 192.168.122.1:4002 S.")).map(str::to_owned)
+        });
+        assert!(reply.contains("saddr -> 192.168.122.12"), "{reply}");
+        let page =
+            lab.must(&["shell", "ws", "--", "curl", "-s", "--max-time", "5", "http://192.168.122.12/"]);
+        assert!(page.contains("guest1 saw"), "{page}");
+        lab.must(&["stop"]);
+    }
+}
+
+/// Polls for something that must come.
+fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+mod host {
+    //! One host, without a network: starting, stopping, and what can be wrong.
+
+    use super::*;
+
+    /// A network namespace with the interfaces of the example, gone with this value.
+    struct Host(String);
+
+    impl Host {
+        fn bare() -> Self {
+            let host = Self(unique("dunnat-host"));
+            must("ip", &["netns", "add", &host.0]);
+            host
+        }
+
+        fn new() -> Self {
+            let host = Self::bare();
+            for name in ["xenbr0", "guestbr0", "eth1.100", "eth2.100"] {
+                host.add(name);
+            }
+            host
+        }
+
+        fn add(&self, name: &str) {
+            must("ip", &["-n", &self.0, "link", "add", name, "type", "bridge"]);
+        }
+
+        fn must(&self, command: &[&str]) -> String {
+            must("ip", &[&["netns", "exec", &self.0], command].concat())
+        }
+
+        fn ruleset(&self) -> String {
+            self.must(&["nft", "-s", "list", "ruleset"])
+        }
+
+        fn command(&self, wrap: &[&str], more: &[&str]) -> Command {
+            let mut command = Command::new("ip");
+            command
+                .args(["netns", "exec", &self.0])
+                .args(wrap)
+                .args([DUNNAT, "run", "--config", EXAMPLE, "--node", "node1"])
+                .args(more)
+                .stdin(Stdio::null());
+            command
+        }
+
+        /// Starts a node and waits until it serves.
+        fn serve(&self, more: &[&str]) -> Node {
+            let mut child = self.command(&[], more).stderr(Stdio::piped()).spawn().unwrap();
+            let mut stderr = BufReader::new(child.stderr.take().unwrap());
+            let mut log = String::new();
+            while !log.contains("serving node1") {
+                assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended without serving:\n{log}");
+            }
+            Node { child: Some(child), stderr, log }
+        }
+
+        /// Starts a node that must not come up, and returns what it said. Nothing may be left of it.
+        fn refuse(&self, wrap: &[&str], more: &[&str]) -> String {
+            let before = self.ruleset();
+            let output = self.command(wrap, more).output().unwrap();
+            let message = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            assert_eq!(self.ruleset(), before);
+            message
+        }
+    }
+
+    impl Drop for Host {
+        fn drop(&mut self) {
+            let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+        }
+    }
+
+    /// A node that serves; killed with this value if nothing else ended it.
+    struct Node {
+        child: Option<Child>,
+        stderr: BufReader<std::process::ChildStderr>,
+        log: String,
+    }
+
+    impl Node {
+        fn signal(&self, signal: &str) {
+            must("kill", &["-s", signal, &self.child.as_ref().unwrap().id().to_string()]);
+        }
+
+        /// Ends it, by a signal, and returns its log.
+        fn end(mut self, signal: &str) -> String {
+            self.signal(signal);
+            let status = self.child.take().unwrap().wait().unwrap();
+            std::io::Read::read_to_string(&mut self.stderr, &mut self.log).unwrap();
+            if signal != "KILL" {
+                assert!(status.success(), "{status}\n{}", self.log);
+            }
+            std::mem::take(&mut self.log)
+        }
+    }
+
+    impl Drop for Node {
+        fn drop(&mut self) {
+            if let Some(mut child) = self.child.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn every_signal_ends_it_and_leaves_what_was_there_before() {
+        let host = Host::new();
+        let theirs = ["table inet theirs { chain c { type filter hook input priority 0; }; }"];
+        host.must(&[&["nft"], &theirs[..]].concat());
+        host.must(&["iptables-nft", "-t", "mangle", "-A", "PREROUTING", "-i", "lo", "-j", "ACCEPT"]);
+        let before = host.ruleset();
+        for signal in ["TERM", "INT", "HUP"] {
+            let node = host.serve(&[]);
+            assert_ne!(host.ruleset(), before);
+            let log = node.end(signal);
+            assert!(log.contains(&format!("stopping on SIG{signal}")), "{log}");
+            assert!(log.contains("node1 has stopped; 0 packets"), "{log}");
+            assert_eq!(host.ruleset(), before);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_signal_at_any_moment_leaves_nothing() {
+        let host = Host::new();
+        let before = host.ruleset();
+        for millis in (0..200).step_by(7) {
+            let mut child = host.command(&[], &["--workers", "1"]).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(millis));
+            must("kill", &["-s", "INT", &child.id().to_string()]);
+            child.wait().unwrap();
+            assert_eq!(host.ruleset(), before, "after {millis} ms");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn what_a_killed_run_left_is_replaced_by_the_next() {
+        let host = Host::new();
+        host.serve(&["--queue-base", "700"]).end("KILL");
+        assert!(host.ruleset().contains("dunnat node1 queues 700-"));
+        let node = host.serve(&[]);
+        assert!(
+            node.log.contains("rules of dunnat node1 are left from a run that was killed"),
+            "{}",
+            node.log
+        );
+        node.end("TERM");
+        assert!(!host.ruleset().contains("dunnat"), "{}", host.ruleset());
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn two_in_one_namespace_do_not_get_into_each_others_way() {
+        let host = Host::new();
+        let node = host.serve(&[]);
+        let message = host.refuse(&[], &["--queue-base", "700"]);
+        assert!(message.contains("dunnat node1 is serving in this network namespace already"), "{message}");
+        node.end("TERM");
+        // Without rules, it is just somebody who has the queues.
+        let other = host.serve(&["--no-rules"]);
+        let message = host.refuse(&[], &[]);
+        assert!(message.contains("cannot take queue 100") && message.contains("--queue-base"), "{message}");
+        other.end("TERM");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn names_that_are_taken_are_left_to_their_owner() {
+        for (command, expected) in [
+            (vec!["nft", "add table ip dunnat"], "nft delete table ip dunnat"),
+            (vec!["nft", "add table bridge dunnat"], "nft delete table bridge dunnat"),
+            (
+                vec!["iptables-nft", "-t", "mangle", "-N", "dunnat-spoof"],
+                "the iptables table mangle has a chain dunnat-spoof",
+            ),
+        ] {
+            let host = Host::new();
+            host.must(&command);
+            let message = host.refuse(&[], &[]);
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_host_without_the_interfaces_is_told_which() {
+        let host = Host::bare();
+        let message = host.refuse(&[], &[]);
+        assert!(
+            message.contains(
+                "there is no interface xenbr0 in this network namespace; it is the public interface"
+            ),
+            "{message}"
+        );
+        host.add("xenbr0");
+        assert!(host.refuse(&[], &[]).contains("no interface guestbr0"));
+        host.add("guestbr0");
+        assert!(host.refuse(&[], &[]).contains("no interface eth1.100"));
+        // One pipe of two is enough to serve; the other may come.
+        host.add("eth1.100");
+        let node = host.serve(&[]);
+        assert!(node.log.contains("the pipe eth2.100 is not there"), "{}", node.log);
+        assert!(host.ruleset().contains("\"eth2.100\""), "its rule is there before it is");
+        node.end("TERM");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn without_rights_it_says_so() {
+        let host = Host::new();
+        let message = host.refuse(&["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"], &[]);
+        assert_eq!(
+            message,
+            "dunnat: dunnat run needs the right to administer this network (CAP_NET_ADMIN); run it as root\n"
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn without_the_tools_it_names_the_package() {
+        let host = Host::new();
+        let message = host.refuse(&["env", "PATH=/nowhere"], &[]);
+        assert!(message.contains("apt install nftables"), "{message}");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn settings_that_stop_packets_are_warned_of() {
+        let host = Host::new();
+        host.must(&["sysctl", "-qw", "net.ipv4.ip_forward=0", "net.bridge.bridge-nf-call-iptables=0"]);
+        let log = host.serve(&[]).end("TERM");
+        assert!(log.contains("sysctl -w net.ipv4.ip_forward=1"), "{log}");
+        assert!(log.contains("sysctl -w net.bridge.bridge-nf-call-iptables=1"), "{log}");
+        host.must(&["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"]);
+        let log = host.serve(&[]).end("TERM");
+        assert!(!log.contains("WARN"), "{log}");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_trace_that_nobody_reads_or_that_cannot_be_written_stops_no_packet() {
+        let host = Host::new();
+        let message = host.refuse(&[], &["--trace", "/nowhere/trace"]);
+        assert!(message.contains("cannot write to /nowhere/trace"), "{message}");
+        let mut child = host
+            .command(&[], &["--trace", "-"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let node = Node {
+            stderr: BufReader::new(child.stderr.take().unwrap()),
+            child: Some(child),
+            log: String::new(),
+        };
+        wait_for("the rules", || host.ruleset().contains("pipe-arp").then_some(()));
+        node.end("TERM");
+    }
+
+    /// What `rules` prints can be loaded by hand, and `run --no-rules` serves it.
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn printed_rules_load_and_serve() {
+        let host = Host::new();
+        let before = host.ruleset();
+        let print = |more: &[&str]| {
+            must(DUNNAT, &[&["rules", "--config", EXAMPLE, "--node", "node1"], more].concat())
+        };
+        let load = |rules: &str, with: &[&str]| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("rules");
+            File::create(&path).unwrap().write_all(rules.as_bytes()).unwrap();
+            host.must(&[with, &[path.to_str().unwrap()]].concat());
+        };
+        load(&print(&["--kernel"]), &["nft", "-f"]);
+        assert!(host.ruleset().contains("chain convergent-inbound"));
+        host.must(&["nft", "delete table ip dunnat-kernel; delete table netdev dunnat-kernel"]);
+        assert_eq!(host.ruleset(), before);
+
+        load(&print(&["--workers", "1", "--force-fallback", "queue"]), &["sh", "-e"]);
+        assert!(host.ruleset().contains("queue num 100"), "{}", host.ruleset());
+        host.serve(&["--no-rules", "--workers", "1"]).end("TERM");
+        assert!(host.ruleset().contains("queue num 100"), "they were not ours to remove");
+    }
+}
