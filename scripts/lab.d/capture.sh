@@ -1,0 +1,48 @@
+# Captures: what really was on the wire. One on the public LAN, one on every pipe between two nodes.
+# shellcheck shell=bash
+
+lan_capture() { echo "$STATE/captures/lan.pcap"; }
+# The pipe between node i and node i+1.
+pipe_capture() { echo "$STATE/captures/pipe-${NODE[$1]}-${NODE[$1 + 1]}.pcap"; }
+
+start_captures() {
+    local i
+    CAPTURES=()
+    rm -rf "$STATE/captures"
+    mkdir "$STATE/captures"
+    capture "$LAN" lan "$(lan_capture)"
+    for ((i = 1; i < NODES; i++)); do capture "${NODE[i]}" "$PIPE_UP" "$(pipe_capture "$i")"; done
+    for i in "${!CAPTURES[@]}"; do
+        poll 5 grep -qs 'listening on' "${CAPTURES[i]}.log" || {
+            warn "tcpdump does not start: ${CAPTURES[i]}.log"
+            return 1
+        }
+    done
+}
+
+# Headers only, each frame written as soon as it is seen: the file is read while the capture goes on.
+# (Not through `within`: a function in the background is a shell of its own, and $! would not be tcpdump.)
+capture() {
+    ip netns exec "$(namespace "$1")" tcpdump -i "$2" -w "$3" -s 128 -B 16384 -U --immediate-mode -nn -Z root >/dev/null 2>"$3.log" &
+    CAPTURES[$!]=$3
+}
+
+stop_captures() {
+    local pid
+    for pid in "${!CAPTURES[@]}"; do
+        kill -TERM "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    CAPTURES=()
+}
+
+# A capture that lost frames proves nothing about what was not seen. tcpdump tells its losses when it ends.
+lost_frames() {
+    awk '/dropped by kernel/ { told++; lost += $1 }
+         END { if (told == ARGC - 1) print lost; else print "unknown" }' "$STATE"/captures/*.log
+}
+
+# frames CAPTURE FILTER: the frames as text, one a line. The last one may be half written, which is no error here.
+frames() { tcpdump -r "$1" -nn -e -t "$2" 2>/dev/null || true; }
+count() { frames "$1" "$2" | wc -l; }
+at_least() { (($(count "$1" "$2") >= $3)); }

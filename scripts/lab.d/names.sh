@@ -1,0 +1,124 @@
+# Every name, address, port and tag of the lab. The rest of the lab knows them only through these variables, so that
+# `--names other` can change all of them: what passes under both sets of names has nothing hard-wired.
+# shellcheck shell=bash
+
+# choose_names plain|other NODES
+#
+# Arrays are counted from 1, and one index means one node (or one guest) in all of them. Guest g has service g, a web
+# server; guest1 has a second service, which sends UDP datagrams back.
+choose_names() {
+    local names=$1 i
+    NODES=$2
+    NODE=() PUBLIC=() CARD=() INSIDE=() MAC=() PREFIX=() TAG=()
+    GUEST=() GUEST_ADDRESS=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=()
+
+    # guest1 lives on the first node, guest2 on the second, if there is one.
+    GUEST_HOME[1]=1
+    GUEST_HOME[2]=$((NODES > 1 ? 2 : 1))
+    GUEST_CARD[1]=52:54:00:00:02:01
+    GUEST_CARD[2]=52:54:00:00:02:02
+
+    case $names in
+    plain) plain_names ;;
+    other) other_names ;;
+    *) usage_error "--names is plain or other, not '$names'" ;;
+    esac
+
+    for ((i = 1; i <= NODES; i++)); do
+        CARD[i]=$(printf '52:54:00:00:01:%02x' "$i")
+    done
+    CLIENT_CARD=52:54:00:00:00:01
+}
+
+# The names and addresses of the original ruleset.
+plain_names() {
+    local i
+    LAN=lan
+    CLIENT=ws CLIENT_ADDRESS=192.168.122.1 CLIENT_PORT=80
+    PUBLIC_LENGTH=24
+    NIC=xenbr0 UPLINK=eth0 # a bridge, with the uplink as its only port
+    BRIDGE=guestbr0 PIPE_UP=eth1.100 PIPE_DOWN=eth2.100
+    GUESTS=10.5.5.0/24 GUESTS_LENGTH=24 GATEWAY=10.5.5.254
+    GUEST[1]=guest1 GUEST_ADDRESS[1]=10.5.5.201 SERVICE[1]=web SERVICE_PORT[1]=80
+    GUEST[2]=guest2 GUEST_ADDRESS[2]=10.5.5.202 SERVICE[2]=alt SERVICE_PORT[2]=8080
+    ECHO=echo ECHO_PORT=5353
+    NODE_PORT=81
+    MASK=''
+    for ((i = 1; i <= NODES; i++)); do
+        NODE[i]=node$i
+        PUBLIC[i]=192.168.122.$((10 + i))
+        INSIDE[i]=10.5.5.$i
+        # 0a, 0e, 12, 16...: locally administered, one first byte for each node
+        PREFIX[i]=$(printf '%02x:00:00:00:00:00/24' $((6 + 4 * i)))
+        MAC[i]=$(printf '%02x:00:00:00:01:00' $((6 + 4 * i)))
+        TAG[i]=$i
+    done
+}
+
+# Nothing in common with the above: other networks, a public interface that is no bridge, the gateway at the low end,
+# long MAC prefixes that share their first bytes, tags in the middle of the mark.
+other_names() {
+    local i names=(berlin lyon porto oslo torino ghent malmo riga brno)
+    LAN=street
+    CLIENT=desk CLIENT_ADDRESS=172.30.7.9 CLIENT_PORT=8008
+    PUBLIC_LENGTH=24
+    NIC=pub0 UPLINK=''
+    BRIDGE=br-inside PIPE_UP=pipe-a PIPE_DOWN=pipe-b
+    GUESTS=192.168.44.0/24 GUESTS_LENGTH=24 GATEWAY=192.168.44.1
+    GUEST[1]=anna GUEST_ADDRESS[1]=192.168.44.77 SERVICE[1]=shop SERVICE_PORT[1]=8000
+    GUEST[2]=bruno GUEST_ADDRESS[2]=192.168.44.150 SERVICE[2]=archive SERVICE_PORT[2]=2222
+    ECHO=parrot ECHO_PORT=9907
+    NODE_PORT=7999
+    MASK=0x0000ff00
+    for ((i = 1; i <= NODES; i++)); do
+        NODE[i]=${names[i - 1]}
+        PUBLIC[i]=172.30.7.$((60 + 5 * i))
+        INSIDE[i]=192.168.44.$((200 + i))
+        PREFIX[i]=$(printf '02:d0:70:77:%02x:00/40' $((16 * i)))
+        MAC[i]=$(printf '02:d0:70:77:%02x:5e' $((16 * i)))
+        TAG[i]=$((0x100 * i))
+    done
+}
+
+# The cluster file of this lab, the same for every node.
+cluster_file() {
+    local i g
+    cat <<TOML
+# Written by scripts/lab: the cluster that the lab has just built.
+
+[guests]
+network = "$GUESTS"
+gateway = "$GATEWAY"
+bridge  = "$BRIDGE"
+pipes   = ["$PIPE_UP", "$PIPE_DOWN"]
+
+[public]
+interface = "$NIC"
+TOML
+    for g in 1 2; do service "${SERVICE[g]}" tcp "${SERVICE_PORT[g]}" "${GUEST_ADDRESS[g]}"; done
+    service "$ECHO" udp "$ECHO_PORT" "${GUEST_ADDRESS[1]}"
+    for ((i = 1; i <= NODES; i++)); do
+        cat <<TOML
+
+[[node]]
+name   = "${NODE[i]}"
+tag    = $(printf '%#x' "${TAG[i]}")
+mac    = "${PREFIX[i]}"
+public = "${PUBLIC[i]}"
+TOML
+    done
+    if [[ -n $MASK ]]; then
+        printf '\n[marks]\nmask = "%s"\n' "$MASK"
+    fi
+}
+
+service() {
+    cat <<TOML
+
+[[service]]
+name  = "$1"
+proto = "$2"
+port  = $3
+guest = "$4"
+TOML
+}

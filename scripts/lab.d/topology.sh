@@ -1,0 +1,158 @@
+# The cluster as network namespaces: a public LAN, a workstation on it, nodes in a chain, guests. No rules are loaded here.
+# shellcheck shell=bash
+#
+#   workstation      node1               node2               node3
+#        |          NIC |               NIC |               NIC |
+#   =====+==============+===== LAN =========+===================+=====
+#                    BRIDGE ---pipe------ BRIDGE ---pipe------ BRIDGE
+#                       |                   |
+#                    guest1              guest2
+#
+# No namespace has a way out: there is no link to the machine's own network.
+
+namespace() { printf 'dunnat-%s-%s' "$LAB" "$1"; }
+within() {
+    local name=$1
+    shift
+    ip netns exec "$(namespace "$name")" "$@"
+}
+# Many `ip` commands in one process, from stdin.
+ip_in() { ip -n "$(namespace "$1")" -batch -; }
+
+# All namespaces of this lab, with or without a state directory. No name of the lab holds a "-", so that the lab `a` does
+# not take those of the lab `a-b` for its own.
+namespaces() { ip netns list | awk '{ print $1 }' | grep -x "dunnat-$LAB-[^-]*" || true; }
+
+add_namespace() {
+    local name=$1
+    shift
+    ip netns add "$(namespace "$name")"
+    # No IPv6: nothing here needs it, and captures stay free of router solicitations.
+    within "$name" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 "$@"
+    echo "link set lo up" | ip_in "$name"
+}
+
+need_br_netfilter() {
+    local proc=/proc/sys/net/bridge/bridge-nf-call-iptables
+    [[ -e $proc ]] || modprobe -q br_netfilter 2>/dev/null || true
+    [[ -e $proc ]] || die "this kernel has no br_netfilter (no $proc, and modprobe br_netfilter failed):" \
+        "bridged frames would never meet an IP rule"
+}
+
+add_lan() {
+    # A switch, not a router: its frames meet no IP rules.
+    add_namespace "$LAN" net.bridge.bridge-nf-call-iptables=0
+    ip_in "$LAN" <<IP
+link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+link set lan up
+IP
+}
+
+# plug NAME INTERFACE MAC: a cable from an interface of this namespace into the switch
+plug() {
+    ip_in "$1" <<IP
+link add $2 address $3 type veth peer name $1 netns $(namespace "$LAN")
+IP
+    echo "link set $1 master lan up" | ip_in "$LAN"
+}
+
+add_client() {
+    add_namespace "$CLIENT"
+    plug "$CLIENT" eth0 "$CLIENT_CARD"
+    ip_in "$CLIENT" <<IP
+addr add $CLIENT_ADDRESS/$PUBLIC_LENGTH dev eth0
+link set eth0 up
+IP
+}
+
+add_node() {
+    local i=$1 name=${NODE[$1]}
+    add_namespace "$name" net.bridge.bridge-nf-call-iptables=1 \
+        net.ipv4.ip_forward=1 net.ipv4.conf.all.arp_filter=1 net.ipv4.conf.default.arp_filter=1 \
+        net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+
+    if [[ -n $UPLINK ]]; then
+        plug "$name" "$UPLINK" "$(printf '52:54:00:00:03:%02x' "$i")"
+        ip_in "$name" <<IP
+link add $NIC address ${CARD[i]} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+link set $UPLINK master $NIC up
+IP
+    else
+        plug "$name" "$NIC" "${CARD[i]}"
+    fi
+    # The gateway comes second: the node's own ARP requests must carry an address that only this node has, or the
+    # answer would go to another node.
+    ip_in "$name" <<IP
+link add $BRIDGE address ${MAC[i]} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+addr add ${PUBLIC[i]}/$PUBLIC_LENGTH dev $NIC
+addr add ${INSIDE[i]}/$GUESTS_LENGTH dev $BRIDGE
+addr add $GATEWAY/$GUESTS_LENGTH dev $BRIDGE
+link set $NIC up
+link set $BRIDGE up
+IP
+}
+
+# The nodes form a chain: PIPE_UP of a node leads to PIPE_DOWN of the next. Every node has both pipes, so that one cluster
+# file is right for all; at the ends of the chain a pipe has no cable (its far end stays down, so there is no carrier).
+add_pipes() {
+    local i
+    unplugged "${NODE[1]}" "$PIPE_DOWN"
+    for ((i = 1; i < NODES; i++)); do
+        ip_in "${NODE[i]}" <<IP
+link add $PIPE_UP type veth peer name $PIPE_DOWN netns $(namespace "${NODE[i + 1]}")
+link set $PIPE_UP master $BRIDGE up
+IP
+        echo "link set $PIPE_DOWN master $BRIDGE up" | ip_in "${NODE[i + 1]}"
+    done
+    unplugged "${NODE[NODES]}" "$PIPE_UP"
+}
+unplugged() {
+    ip_in "$1" <<IP
+link add $2 type veth peer name far-$2
+link set $2 master $BRIDGE up
+IP
+}
+
+add_guest() {
+    local g=$1 name=${GUEST[$1]} home=${NODE[${GUEST_HOME[$1]}]}
+    add_namespace "$name"
+    ip_in "$name" <<IP
+link add eth0 address ${GUEST_CARD[g]} type veth peer name vif$g netns $(namespace "$home")
+IP
+    echo "link set vif$g master $BRIDGE up" | ip_in "$home"
+    ip_in "$name" <<IP
+addr add ${GUEST_ADDRESS[g]}/$GUESTS_LENGTH dev eth0
+link set eth0 up
+route add default via $GATEWAY
+IP
+}
+
+build_topology() {
+    local i
+    need_br_netfilter
+    add_lan
+    add_client
+    for ((i = 1; i <= NODES; i++)); do add_node "$i"; done
+    add_pipes
+    add_guest 1
+    add_guest 2
+}
+
+# Whatever runs in a namespace of the lab belongs to the lab: it ends with it.
+remove_topology() {
+    local name signal
+    for signal in TERM KILL; do
+        for name in $(namespaces); do
+            ip netns pids "$name" | xargs -r kill -s "$signal" 2>/dev/null || true
+        done
+        poll 3 deserted && break
+        warn "some processes did not end within 3 seconds of SIG$signal"
+    done
+    for name in $(namespaces); do ip netns delete "$name"; done
+}
+deserted() {
+    local name
+    for name in $(namespaces); do
+        [[ -z $(ip netns pids "$name") ]] || return 1
+    done
+}

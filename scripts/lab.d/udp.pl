@@ -1,0 +1,109 @@
+# Both ends of the lab's UDP service. All that it uses is in perl-base, which every Debian has.
+#
+#   udp.pl serve ADDRESS PORT       sends every datagram back; returns once it listens, and goes on in the background
+#   udp.pl ask ADDRESS PORT [--no-checksum] WHAT...
+#                                   sends datagrams, each after the answer to the one before, and compares the bytes
+#     WHAT  LENGTH, FROM-TO         random bytes, as many
+#           zero:GUEST              two bytes, chosen so that the checksum between here and GUEST comes out as 0
+#
+# `ask` prints "PORT COUNT AGAIN" (its own port, datagrams, and how many it sent again because an answer was late or
+# lost), then one line for every fault, and exits 0 for these too.
+use strict;
+use warnings;
+use IO::Socket::INET;
+use POSIX qw(setsid);
+use Socket qw(SOL_SOCKET inet_aton);
+
+my ($verb, $address, $port, @what) = @ARGV;
+if    (@ARGV == 3 && $verb eq 'serve') { serve() }
+elsif (@ARGV >= 4 && $verb eq 'ask')   { ask() }
+else                                   { die "usage: udp.pl serve ADDRESS PORT | ask ADDRESS PORT [--no-checksum] WHAT...\n" }
+
+sub serve {
+    my $socket = IO::Socket::INET->new(Proto => 'udp', LocalAddr => $address, LocalPort => $port)
+        or die "udp port $port of $address: $@\n";
+    my $child = fork() // die "fork: $!\n";
+    return if $child;
+    setsid();
+    # Whoever reads what the lab prints must not have to wait for this process to end.
+    open $_, '+<', '/dev/null' for *STDIN, *STDOUT, *STDERR;
+    while (1) {
+        my $from = $socket->recv(my $bytes, 65535);
+        $socket->send($bytes, 0, $from) if $from;
+    }
+}
+
+sub ask {
+    # Connected: the kernel then passes on only what comes from the address and port that are called.
+    my $socket = IO::Socket::INET->new(Proto => 'udp', PeerAddr => $address, PeerPort => $port) or die "$address: $@\n";
+    if ($what[0] eq '--no-checksum') {
+        my $SO_NO_CHECK = 11; # Linux; Socket has no name for it
+        setsockopt $socket, SOL_SOCKET, $SO_NO_CHECK, 1 or die "SO_NO_CHECK: $!\n";
+        shift @what;
+    }
+    my (%late, @faults);
+    my ($count, $again) = (0, 0);
+    for my $bytes (map { datagrams($_, $socket) } @what) {
+        $count++;
+        my ($fault, $sent) = converse($socket, $bytes, \%late);
+        $again += $sent - 1;
+        push @faults, length($bytes) . " bytes: $fault" if $fault;
+        last if @faults == 3; # the rest would only take long
+    }
+    print join("\n", $socket->sockport . " $count $again", @faults), "\n";
+}
+
+# The answer to one datagram, or the fault there was, and how often it was sent. A datagram may be lost without anyone's
+# fault, and on a busy machine an answer may come after its question was repeated: it then comes twice.
+sub converse {
+    my ($socket, $bytes, $late) = @_;
+    my $fault = 'no answer';
+    for my $sent (1 .. 6) {
+        $late->{$bytes} = 1 if $sent > 1;
+        # An error may be that of an earlier datagram (ICMP), so it counts only if none of these is answered.
+        defined $socket->send($bytes) or $fault = "send: $!";
+        while (readable($socket, 0.1 * $sent)) {
+            defined $socket->recv(my $answer, 65535) or $fault = "no answer: $!", next;
+            return ('', $sent) if $answer eq $bytes;
+            return ('the answer is not what was sent: ' . difference($bytes, $answer), $sent) if !$late->{$answer};
+        }
+    }
+    return ($fault, 6);
+}
+
+sub readable {
+    my ($socket, $seconds) = @_;
+    vec(my $set = '', fileno $socket, 1) = 1;
+    return select($set, undef, undef, $seconds) > 0;
+}
+
+sub difference {
+    my ($sent, $got) = @_;
+    return length($got) . ' bytes' if length $got != length $sent;
+    ($sent ^ $got) =~ /[^\0]/ or return 'none';
+    return "byte $-[0] is " . join ', was ', map { sprintf '0x%02x', ord substr $_, $-[0], 1 } $got, $sent;
+}
+
+sub datagrams {
+    my ($what, $socket) = @_;
+    return map { random($_) } $1 .. $2 // $1 if $what =~ /^(\d+)(?:-(\d+))?$/;
+    return summing_to_zero($socket, $1) if $what =~ /^zero:([\d.]+)$/;
+    die "what is '$what'?\n";
+}
+
+sub random {
+    my $length = shift;
+    open my $file, '<:raw', '/dev/urandom' or die "/dev/urandom: $!\n";
+    my $bytes = '';
+    sysread $file, $bytes, $length or die "/dev/urandom: $!\n" if $length;
+    return $bytes;
+}
+
+# Pseudo header and header without checksum, and a payload of two bytes that makes all of it sum to 0xffff.
+sub summing_to_zero {
+    my ($socket, $guest) = @_;
+    my $all = pack 'a4 a4 n n  n n n', $socket->sockaddr, inet_aton($guest), 17, 10, $socket->sockport, $port, 10;
+    my $sum = unpack '%32n*', $all;
+    $sum = ($sum & 0xffff) + ($sum >> 16) while $sum > 0xffff;
+    return pack 'n', 0xffff - $sum;
+}
