@@ -2,7 +2,7 @@
 nft -f - <<'END'
 # dunnat on node1: what the kernel does itself, and which packets it asks dunnat about.
 
-create table ip dunnat { comment "dunnat node1 queues 100-107"; }
+create table ip dunnat { comment "dunnat node1 queues 100-111"; }
 table ip dunnat {
 	# The tag that dunnat has just set becomes the ct mark.
 	chain save-tag {
@@ -17,7 +17,7 @@ table ip dunnat {
 	}
 
 	# A queue does not show ct marks: the packet mark carries it there.
-	chain show-ct-mark {
+	chain show-to-spoof {
 		type filter hook postrouting priority -160; policy accept;
 		oifname "xenbr0" ip saddr 10.5.5.0/24 ct mark { 0x1, 0x2 } meta mark set ct mark
 	}
@@ -50,9 +50,10 @@ COMMIT
 :dunnat-tag - [0:0]
 :dunnat-save - [0:0]
 :dunnat-spoof - [0:0]
--A dunnat-tag -i guestbr0 -d 10.5.5.0/24 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 102:103
--A dunnat-save -o guestbr0 -d 10.5.5.0/24 -m mark ! --mark 0x0 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 104:105
--A dunnat-spoof -o xenbr0 -s 10.5.5.0/24 -m connmark ! --mark 0x0 -j NFQUEUE --queue-balance 106:107
+-A dunnat-tag -i guestbr0 -d 10.5.5.0/24 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 104:105
+-A dunnat-save -o guestbr0 -d 10.5.5.0/24 -m mark ! --mark 0x0 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 106:107
+-A dunnat-spoof -o xenbr0 -s 10.5.5.0/24 -p tcp -m connmark ! --mark 0x0 -j NFQUEUE --queue-balance 108:109
+-A dunnat-spoof -o xenbr0 -s 10.5.5.0/24 ! -p tcp -m connmark ! --mark 0x0 -j NFQUEUE --queue-balance 110:111
 -I PREROUTING -j dunnat-tag
 -I POSTROUTING -j dunnat-save
 -I POSTROUTING -j dunnat-spoof

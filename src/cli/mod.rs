@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{self, Cluster, NodeId, UnknownNode};
-use dunnat::ruleset::TooManyQueues;
+use dunnat::ruleset::{Backend, Plan, QueueBy, RewriteBy, TooManyQueues};
 use dunnat::{daemon, kernel};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
@@ -49,18 +49,40 @@ impl Who {
     }
 }
 
-/// Which queues there are.
+/// How the work is done; the same for printing rules and for running.
 #[derive(Args)]
-struct QueueArgs {
-    /// Worker threads, each with a queue for every stage [default: the cores it may use]
+struct How {
+    /// Worker threads, each with a queue of its own for everything [default: the cores it may use]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
-    /// The first queue number; 4 for each worker are used from there on
+    /// Show every packet to every stage, for tracing and teaching, and not only those that something is to be
+    /// decided about
+    #[arg(long)]
+    full: bool,
+    /// Who changes addresses: the worker, or the kernel by the mark that the worker sets (faster for bulk)
+    #[arg(long, value_name = "BY", default_value = "userspace")]
+    rewrite: RewriteArg,
+    /// What talks to NFQUEUE: batches over netlink, or the nfq crate, one packet at a time
+    #[arg(long, value_name = "NAME", default_value = "netlink")]
+    backend: BackendArg,
+    /// The first queue number
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     queue_base: u16,
     /// Do as if the kernel did not have a feature; `queue`: nft's queue statement
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     force_fallback: Vec<Feature>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RewriteArg {
+    Userspace,
+    Kernel,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BackendArg {
+    Netlink,
+    Nfq,
 }
 
 /// A kernel feature that has a fallback.
@@ -69,14 +91,34 @@ enum Feature {
     Queue,
 }
 
-impl QueueArgs {
-    fn queues(&self) -> Result<dunnat::ruleset::Queues, Failure> {
+impl How {
+    fn workers(&self) -> u16 {
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
-        Ok(dunnat::ruleset::Queues::new(self.queue_base, self.workers.unwrap_or_else(cores))?)
+        self.workers.unwrap_or_else(cores)
     }
 
     fn force_iptables(&self) -> bool {
         self.force_fallback.contains(&Feature::Queue)
+    }
+
+    /// What was typed, as a plan for a kernel that queues so.
+    fn plan(&self, node: NodeId, queue_by: QueueBy) -> Result<Plan, TooManyQueues> {
+        Plan {
+            node,
+            queue_by,
+            backend: match self.backend {
+                BackendArg::Netlink => Backend::Netlink,
+                BackendArg::Nfq => Backend::Nfq,
+            },
+            rewrite_by: match self.rewrite {
+                RewriteArg::Userspace => RewriteBy::Userspace,
+                RewriteArg::Kernel => RewriteBy::Kernel,
+            },
+            full: self.full,
+            queue_base: self.queue_base,
+            workers: self.workers(),
+        }
+        .checked()
     }
 }
 
@@ -141,8 +183,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// How packets are queued here, for printing: where the kernel cannot be asked it is taken to have everything.
-fn queue_by_for_printing(force_iptables: bool) -> dunnat::ruleset::QueueBy {
-    use dunnat::ruleset::QueueBy;
+fn queue_by_for_printing(force_iptables: bool) -> QueueBy {
     if force_iptables {
         return QueueBy::Iptables;
     }

@@ -1,7 +1,7 @@
 use clap::Args;
-use dunnat::ruleset::{self, Plan};
+use dunnat::ruleset;
 
-use super::{Failure, QueueArgs, Who, print, queue_by_for_printing};
+use super::{Failure, How, Who, print, queue_by_for_printing};
 
 /// Print the rules that `run` would install, ready for nft -f or sh
 #[derive(Args)]
@@ -9,10 +9,10 @@ pub(super) struct Rules {
     #[command(flatten)]
     who: Who,
     /// Print instead the pure nftables ruleset that does the same without dunnat
-    #[arg(long, conflicts_with_all = ["workers", "queue_base", "force_fallback"])]
+    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback"])]
     kernel: bool,
     #[command(flatten)]
-    queues: QueueArgs,
+    how: How,
 }
 
 impl Rules {
@@ -21,8 +21,7 @@ impl Rules {
         if self.kernel {
             return print(&ruleset::in_kernel(&cluster, node));
         }
-        let queue_by = queue_by_for_printing(self.queues.force_iptables());
-        let plan = Plan { node, queue_by, queues: self.queues.queues()? };
+        let plan = self.how.plan(node, queue_by_for_printing(self.how.force_iptables()))?;
         print(&ruleset::Rules::render(&cluster, &plan).as_script())
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::daemon::{self, Options};
+use dunnat::ruleset::QueueBy;
 
-use super::{Failure, QueueArgs, Who};
+use super::{Failure, How, Who};
 
 /// Be a node of the cluster: install its rules, serve its queues, remove the rules on SIGTERM or SIGINT
 #[derive(Args)]
@@ -16,17 +17,23 @@ pub(super) struct Run {
     /// Write one line for each decision to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Keep each worker to a processor of its own
+    #[arg(long)]
+    pin: bool,
     /// Install no rules: those that `dunnat rules` prints are there already
     #[arg(long)]
     no_rules: bool,
     #[command(flatten)]
-    queues: QueueArgs,
+    how: How,
 }
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (cluster, node) = self.who.load()?;
-        let queues = self.queues.queues()?;
+        // What was typed is judged first: wrong numbers are wrong on any kernel.
+        self.how.plan(node, QueueBy::Nft)?;
+        let queue_by = daemon::queue_by(self.how.force_iptables()).map_err(daemon::Error::from)?;
+        let plan = self.how.plan(node, queue_by)?;
         let trace = self.trace.as_ref().map(|path| -> Result<Box<dyn Write + Send>, Failure> {
             if path.as_os_str() == "-" {
                 return Ok(Box::new(io::stdout()));
@@ -37,9 +44,8 @@ impl Run {
         });
         daemon::run(Options {
             cluster: Arc::new(cluster),
-            node,
-            queues,
-            force_iptables: self.queues.force_iptables(),
+            plan,
+            pin: self.pin,
             rules: !self.no_rules,
             trace: trace.transpose()?,
         })?;

@@ -28,7 +28,7 @@ impl Counters {
         self.turns.packets += turn.packets;
         self.turns.malformed += turn.malformed;
         self.turns.refused += turn.refused;
-        self.turns.overruns += turn.overruns;
+        self.turns.lost += turn.lost;
     }
 
     /// How many decisions at a stage had that reason.
@@ -73,7 +73,7 @@ impl fmt::Display for Counters {
             ("from a queue without rules", self.stray),
             ("unreadable kernel messages", self.turns.malformed),
             ("verdicts refused by the kernel", self.turns.refused),
-            ("socket overruns", self.turns.overruns),
+            ("lost before they were received", self.turns.lost),
         ] {
             if count > 0 {
                 write!(f, "; {what}: {count}")?;

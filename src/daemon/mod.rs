@@ -19,12 +19,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::Cluster;
 use crate::engine::Tables;
 use crate::kernel::{self, Support};
 use crate::netlink::sys;
-use crate::queue::{Nfq, OpenError};
-use crate::ruleset::{InstallError, Installed, Leftovers, Plan, QueueBy, Queues};
+use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
+use crate::ruleset::{Backend, InstallError, Installed, Leftovers, Plan, QueueBy};
 use crate::trace::{Tracer, Writer};
 pub use counters::Counters;
 pub use preflight::Missing;
@@ -34,12 +34,10 @@ use worker::Worker;
 pub struct Options {
     /// The cluster.
     pub cluster: Arc<Cluster>,
-    /// Which of its nodes this is.
-    pub node: NodeId,
-    /// The queues, and with them the number of workers.
-    pub queues: Queues,
-    /// Queue by iptables even if the kernel has nft `queue`.
-    pub force_iptables: bool,
+    /// Which of its nodes this is, and how it works; see [`queue_by`].
+    pub plan: Plan,
+    /// Each worker keeps to a processor of its own.
+    pub pin: bool,
     /// Install rules; without, somebody else hands packets to the queues.
     pub rules: bool,
     /// Where to trace to.
@@ -89,8 +87,11 @@ enum Stop {
 /// Finds out how packets get into the queues of this kernel, and says so if it is not the usual way.
 ///
 /// # Errors
-/// The kernel could not be asked.
+/// Rights are missing, or the kernel could not be asked.
 pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Missing> {
+    if !kernel::may_administer() {
+        return Err(Missing::Rights);
+    }
     if force_iptables {
         log::info!("queueing by iptables-nft, as asked for");
         return Ok(QueueBy::Iptables);
@@ -111,15 +112,15 @@ pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Missing> {
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, node, queues, force_iptables, rules, trace } = options;
-    let name = &cluster.node(node).name;
-    preflight::check(&cluster, node)?;
-    if rules && let Some(leftovers) = Leftovers::find()? {
+    let Options { ref cluster, plan, .. } = options;
+    let name = cluster.node(plan.node).name.clone();
+    preflight::check(cluster, plan.node)?;
+    if options.rules
+        && let Some(leftovers) = Leftovers::find()?
+    {
         log::warn!("rules of {} are left from a run that was killed; removing them", leftovers.owner);
         leftovers.remove().map_err(remove_error)?;
     }
-    let queue_by = queue_by(force_iptables)?;
-    let plan = Plan { node, queue_by, queues };
 
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
@@ -136,7 +137,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         })
         .map_err(system("start a thread"))?;
 
-    let outcome = serve(&cluster, &plan, rules, trace, stop, &stopped);
+    let outcome = serve(options, stop, &stopped);
     if let Ok(counters) = &outcome {
         log::info!("{name} has stopped; {counters}");
     }
@@ -146,18 +147,10 @@ pub fn run(options: Options) -> Result<(), Error> {
 }
 
 /// Everything between the checks and the last word.
-fn serve(
-    cluster: &Arc<Cluster>,
-    plan: &Plan,
-    rules: bool,
-    trace: Option<Box<dyn io::Write + Send>>,
-    stop: Sender<Stop>,
-    stopped: &Receiver<Stop>,
-) -> Result<Counters, Error> {
-    let queues = plan.queues;
-    let open: Vec<Nfq> = (0..queues.workers())
-        .map(|worker| Nfq::open(&queues.of_worker(worker)).map_err(explain_queue))
-        .collect::<Result<_, _>>()?;
+fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
+    let Options { ref cluster, ref plan, rules, trace, pin } = options;
+    let open: Vec<Box<dyn PacketQueue>> =
+        (0..plan.workers).map(|worker| open_queues(plan, worker)).collect::<Result<_, _>>()?;
     let system = |what| move |source| Error::System { what, source };
     let (tracer, writer) = match trace {
         Some(out) => {
@@ -170,16 +163,16 @@ fn serve(
     let installed = if rules { Some(Installed::install(cluster, plan)?) } else { None };
 
     let ending = Arc::new(AtomicBool::new(false));
-    let workers = start_workers(open, cluster, plan, tracer, &ending, stop);
+    let workers = start_workers(open, cluster, plan, pin, tracer, &ending, stop);
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!(
                 "serving {}: {} {}, queues {}-{}, {}",
                 cluster.node(plan.node).name,
-                queues.workers(),
-                if queues.workers() == 1 { "worker" } else { "workers" },
-                queues.all().start(),
-                queues.all().end(),
+                plan.workers,
+                if plan.workers == 1 { "worker" } else { "workers" },
+                plan.queues().start(),
+                plan.queues().end(),
                 match (rules, plan.queue_by) {
                     (false, _) => "no rules installed",
                     (true, QueueBy::Nft) => "rules by nft",
@@ -232,12 +225,22 @@ fn remove_error(errors: Vec<InstallError>) -> Error {
     Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect())
 }
 
+fn open_queues(plan: &Plan, worker: u16) -> Result<Box<dyn PacketQueue>, Error> {
+    let lanes: Vec<Lane> = plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect();
+    match plan.backend {
+        Backend::Netlink => Netlink::open(&lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
+        Backend::Nfq => Nfq::open(&lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
+    }
+    .map_err(explain_queue)
+}
+
 type Thread = JoinHandle<Counters>;
 
 fn start_workers(
-    open: Vec<Nfq>,
+    open: Vec<Box<dyn PacketQueue>>,
     cluster: &Cluster,
     plan: &Plan,
+    pin: bool,
     tracer: Option<Tracer>,
     ending: &Arc<AtomicBool>,
     stop: Sender<Stop>,
@@ -246,11 +249,14 @@ fn start_workers(
     let mut threads = Vec::new();
     for (number, mut queue) in open.into_iter().enumerate() {
         let pipes = cluster.pipes(plan.node).to_vec();
-        let mut worker = Worker::new(Arc::clone(&tables), *plan, pipes, tracer.clone());
+        let mut worker = Worker::new(Arc::clone(&tables), plan, pipes, tracer.clone());
         let ending = Arc::clone(ending);
         let stop = stop.clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            if let Err(error) = worker.serve(&mut queue, &ending) {
+            if pin && let Err(error) = sys::pin_to_processor(number) {
+                log::warn!("worker {number} cannot keep to a processor of its own: {error}");
+            }
+            if let Err(error) = worker.serve(&mut *queue, &ending) {
                 let _ = stop.send(Stop::Worker(error.to_string()));
             }
             worker.into_counters()

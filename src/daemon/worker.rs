@@ -8,26 +8,27 @@ use std::time::SystemTime;
 
 use super::Counters;
 use crate::engine::{Meta, Tables, decide};
-use crate::net::{IfName, Stage, Verdict};
+use crate::net::{IfName, Mark, Verdict};
 use crate::netlink::sys;
 use crate::packet::{Patch, View};
 use crate::queue::{Answer, Packet, PacketQueue};
-use crate::ruleset::Plan;
+use crate::ruleset::{CtMark, Lane, Plan, RewriteBy};
 use crate::trace::{Event, Summary, Tracer};
 
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub(super) struct Worker {
     tables: Arc<Tables>,
-    plan: Plan,
+    lanes: Lanes,
     pipes: Pipes,
     tracer: Option<Tracer>,
     counters: Counters,
 }
 
 impl Worker {
-    pub(super) fn new(tables: Arc<Tables>, plan: Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
+    pub(super) fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
+        let lanes = Lanes { plan: *plan, lanes: plan.lanes() };
         let pipes = Pipes { names: pipes, known: HashMap::new() };
-        Self { tables, plan, pipes, tracer, counters: Counters::default() }
+        Self { tables, lanes, pipes, tracer, counters: Counters::default() }
     }
 
     /// Serves until it is told to end, and woken.
@@ -44,28 +45,32 @@ impl Worker {
     }
 
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
-        let Some(stage) = self.plan.queues.stage(packet.queue) else {
+        let Some(lane) = self.lanes.of_queue(packet.queue) else {
             self.counters.stray += 1;
             return Answer { verdict: Verdict::Accept, mark: None, patch: None };
         };
+        let stage = lane.stage;
         let view = View::parse(packet.bytes, packet.original_len);
         let meta = Meta {
             from_pipe: packet.phys_in.is_some_and(|port| self.pipes.contains(port)),
             src_mac: packet.src_mac,
             mark: packet.mark,
-            ct_mark: self.plan.ct_mark(stage, packet.mark),
+            ct_mark: match lane.ct_mark {
+                CtMark::Zero => Some(Mark::ZERO),
+                CtMark::IsPacketMark => Some(packet.mark),
+                CtMark::Another => None,
+            },
         };
         let mut decision = decide(&self.tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
-        let patch = match (&view, decision.rewrite) {
-            (Ok(view), Some(rewrite)) => match Patch::new(packet.bytes, view, rewrite, packet.checksum) {
-                Ok(patch) => Some(patch),
-                Err(refused) => {
-                    decision = decision.refused(refused);
-                    None
-                }
-            },
-            _ => None,
-        };
+        let mut patch = None;
+        if let (Ok(view), Some(rewrite), RewriteBy::Userspace) =
+            (&view, decision.rewrite, self.lanes.plan.rewrite_by)
+        {
+            match Patch::new(packet.bytes, view, rewrite, packet.checksum) {
+                Ok(worked_out) => patch = Some(worked_out),
+                Err(refused) => decision = decision.refused(refused),
+            }
+        }
         self.counters.decided(stage, &decision);
         if let Some(tracer) = &self.tracer {
             tracer.trace(Event {
@@ -79,11 +84,24 @@ impl Worker {
                 packet: view.map(|view| Summary { tuple: view.tuple, tcp: view.tcp }),
                 len: packet.original_len,
                 mark: packet.mark,
-                ct_mark: (stage != Stage::Dnat).then_some(meta.ct_mark),
+                ct_mark: meta.ct_mark,
                 decision,
             });
         }
         Answer { verdict: decision.verdict, mark: decision.mark, patch }
+    }
+}
+
+/// Which lane a queue belongs to.
+struct Lanes {
+    plan: Plan,
+    lanes: Vec<Lane>,
+}
+
+impl Lanes {
+    fn of_queue(&self, queue: u16) -> Option<Lane> {
+        let place = queue.checked_sub(self.plan.queue_base)?.checked_div(self.plan.workers)?;
+        self.lanes.get(usize::from(place)).copied()
     }
 }
 
@@ -108,9 +126,9 @@ mod tests {
     use super::*;
     use crate::cluster::{Cluster, NodeId};
     use crate::engine::Reason;
-    use crate::net::{Mac, Mark};
+    use crate::net::{Mac, Mark, Stage};
     use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{QueueBy, Queues};
+    use crate::ruleset::{Backend, QueueBy};
 
     const PIPE: u32 = 7;
 
@@ -119,9 +137,16 @@ mod tests {
     }
 
     fn worker(own: u32) -> Worker {
-        let plan =
-            Plan { node: NodeId(own), queue_by: QueueBy::Iptables, queues: Queues::new(100, 1).unwrap() };
-        let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), plan, Vec::new(), None);
+        let plan = Plan {
+            node: NodeId(own),
+            queue_by: QueueBy::Iptables,
+            backend: Backend::Nfq,
+            rewrite_by: RewriteBy::Userspace,
+            full: false,
+            queue_base: 100,
+            workers: 1,
+        };
+        let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
         worker.pipes.known.insert(PIPE, true);
         worker
     }

@@ -20,14 +20,10 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     let Some((service, guest)) = tables.service(view.tuple.proto, port) else {
         return Decision::leave(Reason::NoService);
     };
-    let outcome = if view.cut {
-        Decision::drop(Reason::Cut)
-    } else {
-        Decision {
-            rewrite: Some(Rewrite { side: Side::Destination, to: guest }),
-            mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
-            ..Decision::leave(Reason::Service).about(tables.own)
-        }
-    };
-    Decision { service: Some(service), ..outcome }
+    Decision {
+        rewrite: Some(Rewrite { side: Side::Destination, to: guest }),
+        mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
+        service: Some(service),
+        ..Decision::leave(Reason::Service).about(tables.own)
+    }
 }

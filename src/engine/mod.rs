@@ -22,7 +22,7 @@ pub use reason::Reason;
 pub use tables::Tables;
 
 /// What is known of a packet beside its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
     /// The bridge port it came in by is one of the pipes.
     pub from_pipe: bool,
@@ -30,8 +30,34 @@ pub struct Meta {
     pub src_mac: Option<Mac>,
     /// The packet mark, all bits.
     pub mark: Mark,
-    /// The ct mark of its flow, our bits; zero where there is no flow (yet).
-    pub ct_mark: Mark,
+    /// The ct mark of its flow, our bits; zero where there is no flow (yet). None if all that is known is that it is
+    /// neither zero nor the packet mark.
+    pub ct_mark: Option<Mark>,
+}
+
+impl Meta {
+    /// How a packet's tag and its flow's ct mark go together.
+    fn held(&self, tag: Mark, mask: Mark) -> Held {
+        match self.ct_mark.map(|ct_mark| ct_mark & mask) {
+            Some(Mark::ZERO) => Held::Nothing,
+            Some(held) if held == tag => Held::Same,
+            _ => Held::Another,
+        }
+    }
+}
+
+/// What a flow holds, seen from a packet with a tag.
+enum Held {
+    Nothing,
+    Same,
+    Another,
+}
+
+/// Nothing is known that would not be so of any packet.
+impl Default for Meta {
+    fn default() -> Self {
+        Self { from_pipe: false, src_mac: None, mark: Mark::ZERO, ct_mark: Some(Mark::ZERO) }
+    }
 }
 
 /// The outcome for one packet at one stage.

@@ -1,6 +1,6 @@
 //! save: a packet on its way to the guest bridge, after routing.
 
-use super::{Decision, Meta, Reason, Tables};
+use super::{Decision, Held, Meta, Reason, Tables};
 
 /// The packet's mark becomes the flow's, so that the answers will carry it too. A flow that holds a tag keeps
 /// it: another node's tag on the same flow means that one client called two nodes from one port.
@@ -12,12 +12,10 @@ pub(super) fn decide(tables: &Tables, meta: &Meta) -> Decision {
     let Some(node) = tables.node_by_tag(mark) else {
         return Decision::leave(Reason::UnknownTag);
     };
-    let held = meta.ct_mark & tables.mask;
-    if held.is_zero() {
-        Decision { ct_mark: Some(mark), ..Decision::leave(Reason::Saved).about(node) }
-    } else if held == mark {
-        Decision::leave(Reason::AlreadySaved).about(node)
-    } else {
-        Decision::leave(Reason::MarkConflict).about(node)
-    }
+    let (ct_mark, reason) = match meta.held(mark, tables.mask) {
+        Held::Nothing => (Some(mark), Reason::Saved),
+        Held::Same => (None, Reason::AlreadySaved),
+        Held::Another => (None, Reason::MarkConflict),
+    };
+    Decision { ct_mark, ..Decision::leave(reason).about(node) }
 }

@@ -1,6 +1,6 @@
 //! tag: a frame that came in through a pipe; after conntrack, before it is bridged to the guest.
 
-use super::{Decision, Meta, Reason, Tables};
+use super::{Decision, Held, Meta, Reason, Tables};
 use crate::packet::{Malformed, View};
 
 /// The node that sent the frame is the one the client had called: its tag becomes the packet's mark and, as
@@ -21,13 +21,10 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     };
     let tag = tables.tag_of(node);
     let mark = Some(meta.mark.merge(tag, tables.mask));
-    let held = meta.ct_mark & tables.mask;
-    let (ct_mark, reason) = if held.is_zero() {
-        (Some(tag), Reason::FromNode)
-    } else if held == tag {
-        (None, Reason::AlreadySaved)
-    } else {
-        (None, Reason::MarkConflict)
+    let (ct_mark, reason) = match meta.held(tag, tables.mask) {
+        Held::Nothing => (Some(tag), Reason::FromNode),
+        Held::Same => (None, Reason::AlreadySaved),
+        Held::Another => (None, Reason::MarkConflict),
     };
     Decision { mark, ct_mark, ..Decision::leave(reason).about(node) }
 }

@@ -71,7 +71,7 @@ fn a_foreign_connection_goes_through_all_four_stages() {
     assert_eq!((tag.reason, tag.node), (Reason::FromNode, Some(NODE2)));
     assert_eq!((tag.mark, tag.ct_mark, tag.rewrite), (Some(Mark(2)), Some(Mark(2)), None));
 
-    let reply = Meta { ct_mark: Mark(2), ..Meta::default() };
+    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
     let spoof = at(Stage::Spoof, NODE1, "tcp 10.5.5.201:80 > 192.168.122.1:40000", reply);
     assert_eq!((spoof.reason, spoof.node), (Reason::CalledNode, Some(NODE2)));
     assert_eq!(spoof.rewrite, Some(Rewrite { side: Side::Source, to: [192, 168, 122, 12].into() }));
@@ -114,13 +114,13 @@ fn what_is_not_asked_for_is_left_alone() {
         (
             Stage::Spoof,
             "tcp 10.5.5.201:40000 > 192.168.122.1:80",
-            Meta { ct_mark: Mark(9), ..Meta::default() },
+            Meta { ct_mark: Some(Mark(9)), ..Meta::default() },
             Reason::UnknownTag,
         ),
         (
             Stage::Spoof,
             "tcp 192.168.122.11:1 > 192.168.122.1:80",
-            Meta { ct_mark: Mark(2), ..Meta::default() },
+            Meta { ct_mark: Some(Mark(2)), ..Meta::default() },
             Reason::NotFromGuest,
         ),
     ];
@@ -135,14 +135,16 @@ fn what_is_not_asked_for_is_left_alone() {
 #[test]
 fn a_flow_keeps_the_tag_it_has() {
     let inside = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
-    let held = |ct_mark| Meta { ct_mark: Mark(ct_mark), ..from_pipe("0e:00:00:00:01:00") };
+    let held = |ct_mark| Meta { ct_mark: Some(Mark(ct_mark)), ..from_pipe("0e:00:00:00:01:00") };
     let again = at(Stage::Tag, NODE1, inside, held(2));
     assert_eq!((again.reason, again.mark, again.ct_mark), (Reason::AlreadySaved, Some(Mark(2)), None));
     let other = at(Stage::Tag, NODE1, inside, held(1));
     assert_eq!((other.reason, other.node, other.ct_mark), (Reason::MarkConflict, Some(NODE2), None));
 
-    let marked = |ct_mark| Meta { mark: Mark(2), ct_mark: Mark(ct_mark), ..Meta::default() };
+    let marked = |ct_mark| Meta { mark: Mark(2), ct_mark: Some(Mark(ct_mark)), ..Meta::default() };
     assert_eq!(at(Stage::Save, NODE1, inside, marked(2)).reason, Reason::AlreadySaved);
+    let unknown = Meta { mark: Mark(2), ct_mark: None, ..Meta::default() };
+    assert_eq!(at(Stage::Save, NODE1, inside, unknown).reason, Reason::MarkConflict);
     let other = at(Stage::Save, NODE1, inside, marked(1));
     assert_eq!((other.reason, other.ct_mark), (Reason::MarkConflict, None));
 }
@@ -150,23 +152,15 @@ fn a_flow_keeps_the_tag_it_has() {
 #[test]
 fn what_is_ours_and_cannot_be_translated_is_dropped() {
     let tables = Tables::new(&cluster(), NODE1);
-    let reply = Meta { ct_mark: Mark(2), ..Meta::default() };
-    let cut = |tuple| {
-        let mut view = view(tuple);
-        view.cut = true;
-        view
-    };
-    let call = cut("tcp 192.168.122.1:40000 > 192.168.122.11:80");
-    let answer = cut("tcp 10.5.5.201:80 > 192.168.122.1:40000");
-    for (stage, packet, reason) in [
-        (Stage::Dnat, Ok(&call), Reason::Cut),
-        (Stage::Spoof, Ok(&answer), Reason::Cut),
-        (Stage::Spoof, Err(Malformed::IpLength), Reason::IpLength),
-        (Stage::Spoof, Err(Malformed::TransportHeader), Reason::TransportHeader),
-    ] {
-        let decision = decide(&tables, stage, packet, &reply);
-        assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, reason));
+    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    for malformed in [Malformed::IpLength, Malformed::TransportHeader] {
+        let decision = decide(&tables, Stage::Spoof, Err(malformed), &reply);
+        assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, malformed.into()));
     }
+    let call = view("tcp 192.168.122.1:40000 > 192.168.122.11:80");
+    let refused = decide(&tables, Stage::Dnat, Ok(&call), &Meta::default()).refused(Refused::Cut);
+    assert_eq!((refused.verdict, refused.reason), (Verdict::Drop, Reason::Cut));
+    assert_eq!((refused.rewrite, refused.mark, refused.service), (None, None, Some(ServiceId(0))));
 }
 
 #[test]
@@ -187,7 +181,7 @@ fn a_later_fragment_is_spoofed_by_address_alone_and_has_no_service() {
     (later.fragment, later.tuple.ports) = (Fragment::Later, None);
     assert_eq!(decide(&tables, Stage::Dnat, Ok(&later), &Meta::default()).reason, Reason::Fragment);
     (later.tuple.src, later.tuple.dst) = ([10, 5, 5, 201].into(), [192, 168, 122, 1].into());
-    let reply = Meta { ct_mark: Mark(2), ..Meta::default() };
+    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Spoof, Ok(&later), &reply).reason, Reason::CalledNode);
 }
 
@@ -199,10 +193,10 @@ fn bits_outside_of_the_mask_are_somebody_elses() {
     let dnat = decide(&tables, Stage::Dnat, Ok(&call), &foreign);
     assert_eq!(dnat.mark, Some(Mark(0xabcd_0234)));
     let inside = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
-    let save = Meta { mark: Mark(0xabcd_0234), ct_mark: Mark(0xff), ..Meta::default() };
+    let save = Meta { mark: Mark(0xabcd_0234), ct_mark: Some(Mark(0xff)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Save, Ok(&inside), &save).ct_mark, Some(Mark(0x200)));
     let reply = view("tcp 10.5.5.201:80 > 192.168.122.1:40000");
-    let spoof = Meta { ct_mark: Mark(0xffff_01ff), ..Meta::default() };
+    let spoof = Meta { ct_mark: Some(Mark(0xffff_01ff)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Spoof, Ok(&reply), &spoof).node, Some(NODE1));
 }
 
@@ -229,7 +223,7 @@ fn reasons_have_distinct_names_and_their_index() {
 fn any_meta() -> impl Strategy<Value = Meta> {
     let mac = prop_oneof![any::<[u8; 6]>(), Just([0x0e, 0, 0, 0, 1, 0]), Just([0x0a, 0, 0, 0, 1, 0])];
     (any::<bool>(), prop::option::of(mac), 0u32..0x500, 0u32..0x500).prop_map(|(from_pipe, mac, mark, ct)| {
-        Meta { from_pipe, src_mac: mac.map(Mac), mark: Mark(mark), ct_mark: Mark(ct) }
+        Meta { from_pipe, src_mac: mac.map(Mac), mark: Mark(mark), ct_mark: (ct % 7 > 0).then_some(Mark(ct)) }
     })
 }
 

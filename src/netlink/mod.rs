@@ -1,3 +1,10 @@
-//! The kernel's interface, as far as the standard library does not know it.
+//! Netlink, as far as NFQUEUE needs it: attributes, the messages of nfnetlink_queue, and the socket.
+//!
+//! Messages are read from any bytes without a panic: a length that cannot be ends the reading, and what was read
+//! before it counts. Attribute values are in network byte order, the headers around them in the host's
+//! (include/uapi/linux/netlink.h, include/uapi/linux/netfilter/nfnetlink_queue.h).
 
+pub(crate) mod attribute;
+pub(crate) mod nfqueue;
+pub(crate) mod socket;
 pub(crate) mod sys;

@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::thread::RawPthread;
 
 /// The name of the interface with that index in this network namespace.
@@ -55,6 +56,162 @@ pub(crate) fn wake<T>(thread: &std::thread::JoinHandle<T>) {
     // SAFETY: the handle exists, so the thread was not joined or detached and its id is valid, even if it has
     // ended. The signal's handler was set by allow_waking; were it not, the process would end, unharmed memory.
     unsafe { libc::pthread_kill(id, WAKE) };
+}
+
+/// Keeps this thread to one processor: the one at that place among those it may use, counted round.
+pub(crate) fn pin_to_processor(place: usize) -> io::Result<()> {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: all-zero is a valid, empty set.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set outlives the call, and the size is its own; 0 is this thread.
+    if unsafe { libc::sched_getaffinity(0, size, &raw mut allowed) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: every number is below CPU_SETSIZE, the number of bits in a set.
+    let processors: Vec<usize> =
+        (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &allowed) }).collect();
+    let Some(cpu) = processors.get(place % processors.len().max(1)) else { return Ok(()) };
+    // SAFETY: as above; the number is one of the set's.
+    let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { libc::CPU_SET(*cpu, &mut one) };
+    // SAFETY: as for sched_getaffinity.
+    match unsafe { libc::sched_setaffinity(0, size, &raw const one) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A value of the mnl crate that may go to another thread with its owner.
+pub(crate) struct Owned<T>(T);
+
+impl<T> Owned<T> {
+    pub(crate) fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+impl Owned<mnl::Socket> {
+    pub(crate) fn new(socket: mnl::Socket) -> Self {
+        Self(socket)
+    }
+}
+
+// SAFETY: mnl::Socket is not Send because it holds a pointer to libmnl's struct mnl_socket (src/socket.c): a file
+// descriptor and an address, owned by this value alone and bound to no thread.
+unsafe impl Send for Owned<mnl::Socket> {}
+
+/// Keeps a descriptor from the programs that we start.
+pub(crate) fn close_on_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: sets a flag of a descriptor by value; a wrong one is an error.
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Sets an option of a socket that is an int.
+pub(crate) fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value is an int that outlives the call, and the length is its own.
+    match unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends one datagram, gathered from its parts; at most 1024 of them (`UIO_MAXIOV`).
+pub(crate) fn send_gathered(fd: RawFd, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
+    loop {
+        // SAFETY: IoSlice has the layout of iovec by its documentation, and each borrows what it points to.
+        let sent = unsafe { libc::writev(fd, parts.as_ptr().cast(), parts.len() as libc::c_int) };
+        if sent >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Words as the bytes that they are made of.
+pub(crate) fn as_bytes(words: &mut [u64]) -> &mut [u8] {
+    // SAFETY: the same memory for the same lifetime; bytes need no alignment, and any value is a valid byte and
+    // leaves a valid u64 behind.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+}
+
+/// Slots of memory, aligned for netlink, that one system call fills with many datagrams.
+pub(crate) struct Batch {
+    memory: Vec<u64>,
+    words: usize,
+    headers: Vec<libc::mmsghdr>,
+    /// Pointed to by `headers`.
+    _iovecs: Vec<libc::iovec>,
+}
+
+// SAFETY: the pointers in `headers` and `_iovecs` lead to memory that this value owns, and that does not move
+// when it does.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// Room for `slots` datagrams of up to `bytes` bytes each.
+    pub(crate) fn new(slots: usize, bytes: usize) -> Self {
+        let words = bytes.div_ceil(size_of::<u64>());
+        let mut memory = vec![0u64; slots * words];
+        let mut iovecs: Vec<libc::iovec> = memory
+            .chunks_exact_mut(words)
+            .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: size_of_val(slot) })
+            .collect();
+        let headers = iovecs
+            .iter_mut()
+            .map(|iovec| {
+                // SAFETY: all-zero is a valid mmsghdr: null pointers with lengths of zero.
+                let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                header.msg_hdr.msg_iov = iovec;
+                header.msg_hdr.msg_iovlen = 1;
+                header
+            })
+            .collect();
+        Self { memory, words, headers, _iovecs: iovecs }
+    }
+
+    /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
+    pub(crate) fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
+        let slots = self.headers.len() as libc::c_uint;
+        // SAFETY: each header leads to an iovec, and that to a slot of the memory, all owned by self, which is
+        // borrowed mutably; no reference into the memory lives. Names and control data are not asked for.
+        let count = unsafe {
+            libc::recvmmsg(fd, self.headers.as_mut_ptr(), slots, libc::MSG_WAITFORONE, std::ptr::null_mut())
+        };
+        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
+    }
+
+    /// The datagram in a slot, as of the last [`receive`](Self::receive).
+    #[inline]
+    pub(crate) fn datagram(&mut self, slot: usize) -> &mut [u8] {
+        let len = self.len(slot);
+        let words = &mut self.memory[slot * self.words..(slot + 1) * self.words];
+        &mut as_bytes(words)[..len]
+    }
+
+    /// Some bytes of the datagram in a slot.
+    #[inline]
+    pub(crate) fn bytes(&self, slot: usize, range: std::ops::Range<usize>) -> &[u8] {
+        let words = &self.memory[slot * self.words..(slot + 1) * self.words];
+        // SAFETY: as in as_bytes, without mutability.
+        let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) };
+        bytes.get(range).unwrap_or_default()
+    }
+
+    /// The received length; zero for a datagram that did not fit.
+    #[inline]
+    fn len(&self, slot: usize) -> usize {
+        let header = &self.headers[slot];
+        let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        if cut { 0 } else { (header.msg_len as usize).min(self.words * size_of::<u64>()) }
+    }
 }
 
 #[cfg(test)]

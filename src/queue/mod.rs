@@ -6,12 +6,48 @@
 //! anything, and none knows what a stage is.
 
 mod memory;
+mod netlink;
 mod nfq;
+
+use std::io;
 
 use crate::net::{Mac, Mark, Verdict};
 use crate::packet::{Checksum, Patch};
 pub use memory::{Memory, Waiting};
-pub use nfq::{Nfq, OpenError};
+pub use netlink::Netlink;
+pub use nfq::Nfq;
+
+/// A queue to take, and how its packets are to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The queue's number.
+    pub queue: u16,
+    /// Packets come as they are, GSO packets whole and checksums unfinished (`NFQA_CFG_F_GSO`). Otherwise the kernel
+    /// cuts them into segments and finishes the checksums first.
+    pub gso: bool,
+    /// How many bytes of a packet are handed over at the most.
+    pub copy: u32,
+}
+
+/// Why a queue could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No netlink socket for netfilter.
+    #[error("cannot open a netfilter socket: {0}")]
+    Socket(io::Error),
+    /// The kernel would not let us have the queue.
+    #[error("cannot take queue {queue}: {source}")]
+    Bind {
+        /// The queue's number.
+        queue: u16,
+        /// What the kernel said: EPERM if somebody has the queue already or we may not have any.
+        source: io::Error,
+    },
+}
+
+/// Packets that a queue may hold before the kernel drops the next one; its own default is 1024.
+const MAX_LEN: u32 = 16_384;
 
 /// A packet that waits for its verdict, as the kernel describes it (net/netfilter/nfnetlink_queue.c,
 /// `nfqnl_build_packet_message()`).
@@ -61,8 +97,31 @@ pub struct Turn {
     pub malformed: u64,
     /// Verdicts the kernel would not take: the packet was gone, for example because a base chain was deleted.
     pub refused: u64,
-    /// Times the kernel dropped packets because the socket's buffer was full.
-    pub overruns: u64,
+    /// Packets the kernel dropped because our socket's buffer was full.
+    pub lost: u64,
+}
+
+/// Counts what never arrived. The packets of a queue are numbered one by one as they are queued; a number that is
+/// left out was dropped because the socket's buffer was full (`queue_user_dropped` in
+/// /proc/net/netfilter/nfnetlink_queue).
+#[derive(Debug)]
+struct Numbers {
+    last: Vec<(u16, u32)>,
+}
+
+impl Numbers {
+    fn new(lanes: &[Lane]) -> Self {
+        Self { last: lanes.iter().map(|lane| (lane.queue, 0)).collect() }
+    }
+
+    /// How many packets are missing before this one.
+    #[inline]
+    fn missing(&mut self, queue: u16, id: u32) -> u64 {
+        let Some((_, last)) = self.last.iter_mut().find(|(number, _)| *number == queue) else { return 0 };
+        let gap = id.wrapping_sub(*last).wrapping_sub(1);
+        *last = id;
+        u64::from(gap)
+    }
 }
 
 /// A source of packets that wait for verdicts.
@@ -72,5 +131,5 @@ pub trait PacketQueue: Send {
     ///
     /// # Errors
     /// The queue is not usable any more. Whatever concerns single packets is counted in the [`Turn`].
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> std::io::Result<Turn>;
+    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn>;
 }

@@ -7,12 +7,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Answer, Packet, PacketQueue, Turn};
+use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn};
 use crate::net::{Mac, Verdict};
 use crate::packet::Checksum;
-
-/// Packets that a queue may hold before the kernel drops the next one; its own default is 1024.
-const MAX_LEN: u32 = 8192;
 
 /// The most of a packet that the kernel hands over, in bytes (`NFQNL_MAX_COPY_RANGE`). Longer packets are cut.
 const COPY_RANGE: u16 = 65531;
@@ -20,42 +17,26 @@ const COPY_RANGE: u16 = 65531;
 /// One socket with several queues.
 pub struct Nfq {
     queue: nfq::Queue,
-}
-
-/// Why a queue could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// No netlink socket for netfilter.
-    #[error("cannot open a netfilter socket: {0}")]
-    Socket(io::Error),
-    /// The kernel would not let us have the queue.
-    #[error("cannot take queue {queue}: {source}")]
-    Bind {
-        /// The queue's number.
-        queue: u16,
-        /// What the kernel said: EPERM if somebody has the queue already or we may not have any.
-        source: io::Error,
-    },
+    numbers: Numbers,
 }
 
 impl Nfq {
-    /// Takes the queues of these numbers, with one socket.
-    ///
-    /// Packets are received whole. GSO packets come as the segments they stand for, with their checksums
-    /// finished, because no flag for them is set.
+    /// Takes queues, with one socket.
     ///
     /// # Errors
     /// Rights are missing, somebody else has one of the queues, or the kernel has no NFQUEUE.
-    pub fn open(queues: &[u16]) -> Result<Self, OpenError> {
+    pub fn open(lanes: &[Lane]) -> Result<Self, OpenError> {
         let mut queue = nfq::Queue::open().map_err(OpenError::Socket)?;
-        for number in queues {
-            let failed = |source| OpenError::Bind { queue: *number, source };
-            queue.bind(*number).map_err(failed)?;
-            queue.set_copy_range(*number, COPY_RANGE).map_err(failed)?;
-            queue.set_queue_max_len(*number, MAX_LEN).map_err(failed)?;
+        for lane in lanes {
+            let number = lane.queue;
+            let failed = |source| OpenError::Bind { queue: number, source };
+            queue.bind(number).map_err(failed)?;
+            let copy = u16::try_from(lane.copy).map_or(COPY_RANGE, |copy| copy.min(COPY_RANGE));
+            queue.set_copy_range(number, copy).map_err(failed)?;
+            queue.set_recv_gso(number, lane.gso).map_err(failed)?;
+            queue.set_queue_max_len(number, MAX_LEN).map_err(failed)?;
         }
-        Ok(Self { queue })
+        Ok(Self { queue, numbers: Numbers::new(lanes) })
     }
 
     fn answer(message: &nfq::Message, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> Answer {
@@ -87,7 +68,6 @@ impl PacketQueue for Nfq {
             Ok(Ok(message)) => message,
             Ok(Err(error)) => match error.raw_os_error() {
                 Some(libc::EINTR) => return Ok(turn),
-                Some(libc::ENOBUFS) => return Ok(Turn { overruns: 1, ..turn }),
                 // An answer to an earlier verdict: no such packet, or no such queue.
                 Some(libc::ENOENT | libc::ENODEV | libc::EINVAL) => return Ok(Turn { refused: 1, ..turn }),
                 // The message was longer than the buffer.
@@ -96,6 +76,7 @@ impl PacketQueue for Nfq {
             },
         };
         turn.packets = 1;
+        turn.lost = self.numbers.missing(message.get_queue_num(), message.get_packet_id());
         let Answer { verdict, mark, patch } = Self::answer(&message, answer);
         message.set_verdict(match verdict {
             Verdict::Accept => nfq::Verdict::Accept,

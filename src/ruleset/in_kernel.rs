@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, copy, copy_chains, protos};
+use super::render::{Bits, copy, copy_chains, rewrite_dnat, rewrite_spoof};
 use crate::cluster::{Cluster, NodeId};
 
 /// Writes the ruleset of a node, as a file for nft.
@@ -17,22 +17,12 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
     let (name, public) = (&node.name, node.public);
     let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let (network, gateway) = (cluster.guests.network, cluster.guests.gateway);
-    let mark = Bits { what: "meta mark", mask: cluster.mask };
-    let ct_mark = Bits { what: "ct mark", mask: cluster.mask };
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
 
     let mut dnat = String::new();
-    for (proto, services) in protos(cluster) {
-        let map: Vec<String> =
-            services.iter().map(|service| format!("{} : {}", service.port, service.guest)).collect();
-        let _ = writeln!(
-            dnat,
-            "\t\tiifname \"{nic}\" ip daddr {public} ip daddr set {proto} dport map {{ {} }} {}",
-            map.join(", "),
-            mark.assign(node.tag)
-        );
+    for rule in rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public}")) {
+        let _ = writeln!(dnat, "\t\t{rule} {}", mark.assign(node.tag));
     }
-    let publics: Vec<String> =
-        cluster.nodes.iter().map(|node| format!("{} : {}", node.tag, node.public)).collect();
 
     let mut out = format!(
         "#!/usr/sbin/nft -f\n\
@@ -57,7 +47,7 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          \t# spoof: an answer leaves with the address of the node that was called. Before SNAT (100).\n\
          \tchain dunnat-spoof {{\n\
          \t\ttype filter hook postrouting priority 90; policy accept;\n\
-         \t\toifname \"{nic}\" ip saddr {network} ip saddr set {} map {{ {} }}\n\
+         \t\toifname \"{nic}\" ip saddr {network} {}\n\
          \t}}\n\
          \n\
          \t# Flows that guests begin leave with our own address; the kernel keeps their states.\n\
@@ -68,8 +58,7 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
         mark.is_tag(cluster),
         ct_mark.unset(),
         copy(cluster, "save"),
-        ct_mark.ours(),
-        publics.join(", "),
+        rewrite_spoof(cluster, ct_mark),
     );
     for node in copy_chains(cluster) {
         let _ = writeln!(out, "\n\tchain save-{} {{\n\t\t{}\n\t}}", node.name, ct_mark.assign(node.tag));

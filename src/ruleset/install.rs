@@ -207,7 +207,7 @@ impl Installed {
     pub fn wait_until_answered(plan: &Plan, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
-            match kernel::packets_waiting(|queue| plan.queues.all().contains(&queue)) {
+            match kernel::packets_waiting(|queue| plan.queues().contains(&queue)) {
                 Ok(0) => return true,
                 Ok(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
                 _ => return false,

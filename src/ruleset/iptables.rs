@@ -5,9 +5,10 @@
 //! later priority.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
-use super::Plan;
 use super::render::{TABLE, protos};
+use super::{CtMark, Lane, Plan, Traffic};
 use crate::cluster::Cluster;
 use crate::net::{Mark, Stage};
 
@@ -37,8 +38,10 @@ pub(super) fn render(cluster: &Cluster, plan: &Plan) -> String {
             let _ = writeln!(out, ":{} - [0:0]", chain(*stage));
         }
         for stage in &stages {
-            for condition in conditions(cluster, plan, *stage) {
-                let _ = writeln!(out, "-A {} {condition} -j {}", chain(*stage), target(plan, *stage));
+            for (lane, queues) in plan.queues_of(*stage) {
+                for condition in conditions(cluster, plan, lane) {
+                    let _ = writeln!(out, "-A {} {condition} -j {}", chain(*stage), target(&queues));
+                }
             }
         }
         // The jumps come last: no packet is queued before all is in place.
@@ -50,40 +53,60 @@ pub(super) fn render(cluster: &Cluster, plan: &Plan) -> String {
     out
 }
 
-fn target(plan: &Plan, stage: Stage) -> String {
-    let range = plan.queues.of_stage(stage);
-    if range.start() == range.end() {
-        format!("NFQUEUE --queue-num {}", range.start())
+fn target(queues: &RangeInclusive<u16>) -> String {
+    if queues.len() == 1 {
+        format!("NFQUEUE --queue-num {}", queues.start())
     } else {
-        format!("NFQUEUE --queue-balance {}:{}", range.start(), range.end())
+        format!("NFQUEUE --queue-balance {}:{}", queues.start(), queues.end())
     }
 }
 
-fn conditions(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
+/// Which packets a lane has; the lanes of a stage are asked in turn, so a later one gets what an earlier did not.
+fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
     let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
-    let none = if cluster.mask == Mark::ALL { "0x0".to_owned() } else { format!("0x0/{}", cluster.mask) };
-    let marked = format!("-m mark ! --mark {none}");
-    let tagged = format!("-m connmark ! --mark {none}");
-    let untagged = format!("-m connmark --mark {none}");
-    match stage {
+    let of = |tag: Mark| {
+        if cluster.mask == Mark::ALL { tag.to_string() } else { format!("{tag}/{}", cluster.mask) }
+    };
+    let none = of(Mark::ZERO);
+    let unless_full = |condition: String| if plan.full { String::new() } else { format!(" {condition}") };
+    match lane.stage {
         Stage::Dnat => {
             let public = cluster.node(plan.node).public;
-            protos(cluster)
-                .flat_map(|(proto, services)| {
-                    let ports: Vec<String> =
-                        services.iter().map(|service| service.port.to_string()).collect();
-                    ports
-                        .chunks(MULTIPORT)
-                        .map(|ports| {
-                            let ports = ports.join(",");
-                            format!("-i {nic} -d {public} -p {proto} -m multiport --dports {ports}")
-                        })
-                        .collect::<Vec<_>>()
-                })
-                .collect()
+            let mut rules = Vec::new();
+            for (proto, services) in protos(cluster).filter(|(proto, _)| lane.traffic.has(*proto)) {
+                let ports: Vec<String> = services.iter().map(|service| service.port.to_string()).collect();
+                for ports in ports.chunks(MULTIPORT) {
+                    let ports = ports.join(",");
+                    rules.push(format!("-i {nic} -d {public} -p {proto} -m multiport --dports {ports}"));
+                }
+            }
+            rules
         }
-        Stage::Tag => vec![format!("-i {bridge} -d {network} {untagged}")],
-        Stage::Save => vec![format!("-o {bridge} -d {network} {marked} {untagged}")],
-        Stage::Spoof => vec![format!("-o {nic} -s {network} {tagged}")],
+        Stage::Tag => {
+            vec![format!("-i {bridge} -d {network}{}", unless_full(format!("-m connmark --mark {none}")))]
+        }
+        Stage::Save => {
+            let to_guest = format!("-o {bridge} -d {network}");
+            match lane.ct_mark {
+                CtMark::Zero => {
+                    let asked = unless_full(format!("-m mark ! --mark {none} -m connmark --mark {none}"));
+                    vec![format!("{to_guest}{asked}")]
+                }
+                CtMark::Another => vec![format!("{to_guest} -m connmark ! --mark {none}")],
+                CtMark::IsPacketMark => {
+                    let pair = |tag| format!("{to_guest} -m mark --mark {tag} -m connmark --mark {tag}");
+                    cluster.nodes.iter().map(|node| pair(of(node.tag))).collect()
+                }
+            }
+        }
+        Stage::Spoof => {
+            let protocol = match lane.traffic {
+                Traffic::Any => "",
+                Traffic::Tcp => " -p tcp",
+                Traffic::NotTcp => " ! -p tcp",
+            };
+            let tagged = unless_full(format!("-m connmark ! --mark {none}"));
+            vec![format!("-o {nic} -s {network}{protocol}{tagged}")]
+        }
     }
 }

@@ -14,7 +14,7 @@ mod render;
 
 pub use in_kernel::in_kernel;
 pub use install::{InstallError, Installed, Leftovers};
-pub use plan::{Plan, QueueBy, Queues, TooManyQueues};
+pub use plan::{Backend, CtMark, Lane, Plan, QueueBy, RewriteBy, TooManyQueues, Traffic};
 pub use render::Rules;
 
 #[cfg(test)]

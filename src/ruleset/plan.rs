@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::cluster::NodeId;
-use crate::net::{Mark, Stage};
+use crate::net::{Proto, Stage};
 
 /// How packets get into the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,21 +14,23 @@ pub enum QueueBy {
     Iptables,
 }
 
-/// Which queues there are: one for each stage and worker, without gaps, ordered by stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queues {
-    base: u16,
-    workers: u16,
+/// Who takes packets out of the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// Batches of packets and verdicts.
+    Netlink,
+    /// The nfq crate, one packet at a time.
+    Nfq,
 }
 
-/// A number of queues that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{workers} workers with 4 queues each from number {base} on would end beyond 65535, the last queue there can be"
-)]
-pub struct TooManyQueues {
-    base: u16,
-    workers: u16,
+/// Who changes the bytes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RewriteBy {
+    /// The worker, before it sends the packet back.
+    Userspace,
+    /// The kernel, in a chain after the queue, by the mark that the verdict set: the worker sees the packet's
+    /// headers and sends nothing back.
+    Kernel,
 }
 
 /// All choices for one node on one kernel.
@@ -38,61 +40,157 @@ pub struct Plan {
     pub node: NodeId,
     /// How packets get into the queues.
     pub queue_by: QueueBy,
-    /// The queues.
-    pub queues: Queues,
+    /// Who takes them out.
+    pub backend: Backend,
+    /// Who changes them.
+    pub rewrite_by: RewriteBy,
+    /// Every packet visits every stage, and not only those that something is to be decided about.
+    pub full: bool,
+    /// The first queue number.
+    pub queue_base: u16,
+    /// How many workers there are, each with a queue for every lane.
+    pub workers: u16,
 }
 
-impl Queues {
-    /// Queues for `workers` workers, numbered from `base` on.
-    ///
-    /// # Errors
-    /// There are not that many numbers.
-    pub fn new(base: u16, workers: u16) -> Result<Self, TooManyQueues> {
-        let count = u32::from(workers) * Stage::ALL.len() as u32;
-        if workers == 0 || u32::from(base) + count > 1 << 16 {
-            return Err(TooManyQueues { base, workers });
+/// A kind of packets that has queues of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// What is decided about them.
+    pub stage: Stage,
+    /// Which of the stage's packets they are.
+    pub traffic: Traffic,
+    /// What the rules make sure of about their ct mark.
+    pub ct_mark: CtMark,
+}
+
+/// A selection of packets by protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// All protocols.
+    Any,
+    /// TCP: a GSO packet with a full checksum is right after rewriting.
+    Tcp,
+    /// All others: for a rewritten UDP GSO packet no value of the checksum field would be right.
+    NotTcp,
+}
+
+impl Traffic {
+    /// Whether packets of that protocol are among it.
+    pub fn has(self, proto: Proto) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Tcp => proto == Proto::TCP,
+            Self::NotTcp => proto != Proto::TCP,
         }
-        Ok(Self { base, workers })
     }
+}
 
-    /// How many workers there are.
-    pub fn workers(self) -> u16 {
-        self.workers
-    }
+/// What is known of a packet's ct mark, our bits, by the queue that it waits in.
+///
+/// A queue does not show it, so the rules sort packets by it, or copy it to where it can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CtMark {
+    /// It is zero, or conntrack does not know the packet.
+    Zero,
+    /// It is the packet mark: the two are equal, or a rule has just copied it there.
+    IsPacketMark,
+    /// It is neither zero nor the packet mark.
+    Another,
+}
 
-    /// All numbers.
-    pub fn all(self) -> RangeInclusive<u16> {
-        self.base..=self.base + (self.workers * Stage::ALL.len() as u16 - 1)
-    }
+/// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
+const HEADERS: u32 = 128;
 
-    /// The numbers of a stage, one for each worker.
-    pub fn of_stage(self, stage: Stage) -> RangeInclusive<u16> {
-        let first = self.base + stage.index() as u16 * self.workers;
-        first..=first + (self.workers - 1)
-    }
+/// All of a packet; the kernel has a limit of its own.
+const WHOLE: u32 = u32::MAX;
 
-    /// The numbers of a worker, one for each stage.
-    pub fn of_worker(self, worker: u16) -> [u16; Stage::ALL.len()] {
-        Stage::ALL.map(|stage| self.of_stage(stage).start() + worker)
-    }
-
-    /// The stage that a queue belongs to.
-    pub fn stage(self, queue: u16) -> Option<Stage> {
-        Stage::ALL.into_iter().find(|stage| self.of_stage(*stage).contains(&queue))
-    }
+/// A number of queues that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{workers} workers with {lanes} queues each from number {base} on would end beyond 65535, the last queue \
+     there can be"
+)]
+pub struct TooManyQueues {
+    base: u16,
+    workers: u16,
+    lanes: u16,
 }
 
 impl Plan {
-    /// What the rules have made sure about the ct mark of a packet that was queued at `stage` with `mark`.
+    /// Makes sure that there are as many queues as the plan wants.
     ///
-    /// A queue that cannot tell a packet's ct mark gets it from the rules: packets are queued for `tag` and
-    /// `save` only while their flow has no mark of ours, and before `spoof` a ct mark that is a node's tag has been
-    /// copied into the packet mark. `dnat` comes before conntrack.
-    pub fn ct_mark(&self, stage: Stage, mark: Mark) -> Mark {
-        match stage {
-            Stage::Dnat | Stage::Tag | Stage::Save => Mark::ZERO,
-            Stage::Spoof => mark,
+    /// # Errors
+    /// There are not.
+    pub fn checked(self) -> Result<Self, TooManyQueues> {
+        let (base, workers, lanes) = (self.queue_base, self.workers, self.lanes().len() as u16);
+        if workers == 0 || u32::from(base) + u32::from(workers) * u32::from(lanes) > 1 << 16 {
+            return Err(TooManyQueues { base, workers, lanes });
         }
+        Ok(self)
+    }
+
+    /// The lanes, in the order of their queues.
+    pub fn lanes(&self) -> Vec<Lane> {
+        let by_protocol: &[Traffic] = match (self.backend, self.rewrite_by) {
+            (Backend::Netlink, RewriteBy::Userspace) => &[Traffic::Tcp, Traffic::NotTcp],
+            // Nothing is rewritten here, or nothing comes as GSO.
+            (_, RewriteBy::Kernel) | (Backend::Nfq, _) => &[Traffic::Any],
+        };
+        let lanes = |stage, traffic: &[Traffic], ct_mark: &[CtMark]| {
+            let lane =
+                |traffic| ct_mark.iter().map(move |ct_mark| Lane { stage, traffic, ct_mark: *ct_mark });
+            traffic.iter().copied().flat_map(lane).collect::<Vec<_>>()
+        };
+        let (tag, save): (&[CtMark], &[CtMark]) = if self.full {
+            (&[CtMark::IsPacketMark], &[CtMark::IsPacketMark, CtMark::Another, CtMark::Zero])
+        } else {
+            (&[CtMark::Zero], &[CtMark::Zero])
+        };
+        [
+            lanes(Stage::Dnat, by_protocol, &[CtMark::Zero]),
+            lanes(Stage::Tag, &[Traffic::Any], tag),
+            lanes(Stage::Save, &[Traffic::Any], save),
+            lanes(Stage::Spoof, by_protocol, &[CtMark::IsPacketMark]),
+        ]
+        .concat()
+    }
+
+    /// The lanes of a stage, each with its queues, one for each worker.
+    pub fn queues_of(&self, stage: Stage) -> Vec<(Lane, RangeInclusive<u16>)> {
+        let queues = (0..).map(|place: u16| {
+            let first = self.queue_base + place * self.workers;
+            first..=first + (self.workers - 1)
+        });
+        self.lanes().into_iter().zip(queues).filter(|(lane, _)| lane.stage == stage).collect()
+    }
+
+    /// All queues.
+    pub fn queues(&self) -> RangeInclusive<u16> {
+        self.queue_base..=self.queue_base + (self.workers * self.lanes().len() as u16 - 1)
+    }
+
+    /// The queues of a worker, in the order of the lanes.
+    pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, crate::queue::Lane)> {
+        let queue = |(place, lane): (u16, Lane)| {
+            let queue = self.queue_base + place * self.workers + worker;
+            (lane, crate::queue::Lane { queue, gso: self.gso(lane), copy: self.copy(lane) })
+        };
+        (0..).zip(self.lanes()).map(queue).collect()
+    }
+
+    /// Whether userspace changes packets of this lane.
+    fn rewrites(&self, lane: Lane) -> bool {
+        self.rewrite_by == RewriteBy::Userspace && matches!(lane.stage, Stage::Dnat | Stage::Spoof)
+    }
+
+    /// Whether packets may come as GSO packets, with checksums that are not finished.
+    fn gso(&self, lane: Lane) -> bool {
+        self.backend == Backend::Netlink && (lane.traffic == Traffic::Tcp || !self.rewrites(lane))
+    }
+
+    /// How many bytes of a packet are needed.
+    fn copy(&self, lane: Lane) -> u32 {
+        if self.backend == Backend::Netlink && !self.rewrites(lane) { HEADERS } else { WHOLE }
     }
 }
 
@@ -100,27 +198,64 @@ impl Plan {
 mod tests {
     use super::*;
 
+    fn plan(queue_base: u16, workers: u16) -> Plan {
+        Plan {
+            node: NodeId(0),
+            queue_by: QueueBy::Nft,
+            backend: Backend::Netlink,
+            rewrite_by: RewriteBy::Userspace,
+            full: false,
+            queue_base,
+            workers,
+        }
+    }
+
     #[test]
-    fn each_stage_and_worker_has_a_queue_of_its_own() {
-        let queues = Queues::new(100, 3).unwrap();
-        assert_eq!(queues.all(), 100..=111);
-        assert_eq!(queues.of_stage(Stage::Dnat), 100..=102);
-        assert_eq!(queues.of_stage(Stage::Spoof), 109..=111);
-        assert_eq!(queues.of_worker(2), [102, 105, 108, 111]);
-        let mut seen: Vec<u16> = (0..3).flat_map(|worker| queues.of_worker(worker)).collect();
+    fn each_lane_and_worker_has_a_queue_of_its_own() {
+        let plan = plan(100, 3);
+        assert_eq!(plan.queues(), 100..=117);
+        let ranges = |stage| plan.queues_of(stage).into_iter().map(|(_, queues)| queues).collect::<Vec<_>>();
+        assert_eq!(ranges(Stage::Dnat), [100..=102, 103..=105]);
+        assert_eq!(ranges(Stage::Spoof), [112..=114, 115..=117]);
+        let of_worker = |worker| plan.queues_of_worker(worker).into_iter().map(|(_, queue)| queue.queue);
+        let mut seen: Vec<u16> = (0..3).flat_map(of_worker).collect();
         seen.sort_unstable();
-        assert_eq!(seen, queues.all().collect::<Vec<_>>());
-        assert_eq!(queues.stage(99), None);
-        assert_eq!(queues.stage(105), Some(Stage::Tag));
-        assert_eq!(queues.stage(112), None);
+        assert_eq!(seen, plan.queues().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn gso_is_for_tcp_and_for_what_is_not_rewritten() {
+        let config = |plan: Plan| {
+            let lanes = plan.queues_of_worker(0).into_iter();
+            lanes
+                .map(|(lane, queue)| (lane.stage.name(), lane.traffic, queue.gso, queue.copy))
+                .collect::<Vec<_>>()
+        };
+        let (whole, headers) = (u32::MAX, 128);
+        assert_eq!(
+            config(plan(0, 1)),
+            [
+                ("dnat", Traffic::Tcp, true, whole),
+                ("dnat", Traffic::NotTcp, false, whole),
+                ("tag", Traffic::Any, true, headers),
+                ("save", Traffic::Any, true, headers),
+                ("spoof", Traffic::Tcp, true, whole),
+                ("spoof", Traffic::NotTcp, false, whole),
+            ]
+        );
+        let by_kernel = config(Plan { rewrite_by: RewriteBy::Kernel, ..plan(0, 1) });
+        assert_eq!(by_kernel.len(), 4);
+        assert!(by_kernel.iter().all(|lane| (lane.1, lane.2, lane.3) == (Traffic::Any, true, headers)));
+        let by_nfq = config(Plan { backend: Backend::Nfq, ..plan(0, 1) });
+        assert!(by_nfq.iter().all(|lane| (lane.1, lane.2, lane.3) == (Traffic::Any, false, whole)));
     }
 
     #[test]
     fn numbers_end_at_65535() {
-        assert!(Queues::new(65532, 1).is_ok());
-        assert!(Queues::new(65533, 1).is_err());
-        assert!(Queues::new(0, 16384).is_ok());
-        assert!(Queues::new(0, 16385).is_err());
-        assert!(Queues::new(0, 0).is_err());
+        assert!(plan(65530, 1).checked().is_ok());
+        assert!(plan(65531, 1).checked().is_err());
+        assert!(plan(0, 10922).checked().is_ok());
+        assert!(plan(0, 10923).checked().is_err());
+        assert!(plan(0, 0).checked().is_err());
     }
 }

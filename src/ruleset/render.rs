@@ -1,26 +1,49 @@
 //! A plan as rules of nft.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use crate::cluster::{Cluster, Node, Service};
 use crate::net::{IfName, Mark, Proto, Stage};
-use crate::ruleset::{Plan, QueueBy, iptables};
+use crate::ruleset::{CtMark, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
 /// The name of the tables that hold our rules, in the families ip and bridge.
 pub(super) const TABLE: &str = "dunnat";
 
-/// Priorities of the chains at their hooks. Conntrack is at -200, the kernel's SNAT at 100.
+/// Priorities of our chains, at their hooks. Conntrack is at -200, the kernel's SNAT at 100.
 ///
-/// Packets are queued for `tag` and `save` before the chain that saves the ct mark, and for `spoof` after the
-/// chain that shows it. iptables has its chains at fixed places: raw at -300, mangle at -150.
+/// A chain that asks ends there for the packets it asks about; so what comes before and after has chains of its
+/// own. iptables' tables have fixed places: raw at -300, mangle at -150.
 struct Order {
+    /// ip prerouting.
+    ask_dnat: i32,
+    rewrite_dnat: i32,
+    show_to_tag: i32,
+    ask_tag: i32,
     save_tag: i32,
-    show_ct_mark: i32,
+    /// ip postrouting.
+    ask_save: i32,
     save: i32,
+    show_to_spoof: i32,
+    ask_spoof: i32,
+    rewrite_spoof: i32,
 }
 
-const ORDER_NFT: Order = Order { save_tag: -149, show_ct_mark: 89, save: 1 };
-const ORDER_IPTABLES: Order = Order { save_tag: -149, show_ct_mark: -160, save: 0 };
+const ORDER_NFT: Order = Order {
+    ask_dnat: -300,
+    rewrite_dnat: -299,
+    show_to_tag: -151,
+    ask_tag: -150,
+    save_tag: -149,
+    ask_save: 0,
+    save: 1,
+    show_to_spoof: 89,
+    ask_spoof: 90,
+    rewrite_spoof: 91,
+};
+
+const ORDER_IPTABLES: Order =
+    Order { ask_save: -150, save: 0, show_to_spoof: -160, ask_spoof: -150, rewrite_spoof: -149, ..ORDER_NFT };
 
 /// Rules as texts, and the tools to give them to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,133 +77,226 @@ impl Rules {
 
 /// The comment that says whose table it is, and by which queues one can tell whether its owner lives.
 pub(super) fn ownership(cluster: &Cluster, plan: &Plan) -> String {
-    format!("dunnat {} queues {}", cluster.node(plan.node).name, range(plan.queues.all()))
+    let queues = plan.queues();
+    format!("dunnat {} queues {}-{}", cluster.node(plan.node).name, queues.start(), queues.end())
 }
 
-fn range(range: std::ops::RangeInclusive<u16>) -> String {
-    if range.start() == range.end() {
-        range.start().to_string()
-    } else {
-        format!("{}-{}", range.start(), range.end())
+/// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
+/// spreading over a range of queues does not.
+fn queue(queues: &RangeInclusive<u16>) -> String {
+    match queues.len() {
+        1 => format!("counter queue num {}", queues.start()),
+        workers => format!("counter queue to symhash mod {workers} offset {}", queues.start()),
     }
 }
+
+/// A text of chains that grows.
+struct Chains(String);
+
+impl Chains {
+    fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        for line in about.lines() {
+            let _ = writeln!(self.0, "\t# {line}");
+        }
+        let _ = writeln!(self.0, "\tchain {name} {{");
+        if let Some((hook, priority)) = hook {
+            let _ = writeln!(self.0, "\t\ttype {hook} priority {priority}; policy accept;");
+        }
+        for rule in rules {
+            let _ = writeln!(self.0, "\t\t{rule}");
+        }
+        self.0.push_str("\t}\n");
+    }
+}
+
+const PREROUTING: &str = "filter hook prerouting";
+const POSTROUTING: &str = "filter hook postrouting";
 
 /// `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create table` with a block,
 /// so a second statement has them.
 fn nft(cluster: &Cluster, plan: &Plan) -> String {
-    let node = cluster.node(plan.node);
-    let nic = &cluster.public;
-    let Node { name, public, .. } = node;
-    let bridge = &cluster.guests.bridge;
-    let network = cluster.guests.network;
+    let Node { name, public, tag, .. } = cluster.node(plan.node);
+    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
     let order = match plan.queue_by {
         QueueBy::Nft => ORDER_NFT,
         QueueBy::Iptables => ORDER_IPTABLES,
     };
-    let mark = Bits { what: "meta mark", mask: cluster.mask };
-    let ct_mark = Bits { what: "ct mark", mask: cluster.mask };
-    let (tagged, unmarked) = (mark.is_tag(cluster), ct_mark.unset());
-    let flow_tagged = ct_mark.is_tag(cluster);
+    let asks = plan.queue_by == QueueBy::Nft;
+    let by_kernel = plan.rewrite_by == RewriteBy::Kernel;
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let (to_guest, to_client) =
+        (format!("oifname \"{bridge}\" ip daddr {network}"), format!("oifname \"{nic}\" ip saddr {network}"));
+    let bridged = format!("iifname \"{bridge}\" ip daddr {network}");
+    let save = format!("{} {} {}", mark.is_tag(cluster), ct_mark.unset(), copy(cluster, "save"));
+    let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
+
+    let mut chains = Chains(String::new());
+    if asks {
+        chains.add(
+            "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
+             knows the flow by the guest's address, as on the guest's node.",
+            "ask-dnat",
+            Some((PREROUTING, order.ask_dnat)),
+            &asks_about(cluster, plan, Stage::Dnat),
+        );
+    }
+    if by_kernel {
+        chains.add(
+            "dnat: the verdict has given our tag to what asks for a service; the kernel changes the address.",
+            "rewrite-dnat",
+            Some((PREROUTING, order.rewrite_dnat)),
+            &rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public} {}", mark.is(*tag))),
+        );
+    }
+    if plan.full {
+        chains.add(
+            "A queue does not show ct marks: the packet mark carries it there.",
+            "show-to-tag",
+            Some((PREROUTING, order.show_to_tag)),
+            &[format!("{bridged} {show}")],
+        );
+    }
+    if asks {
+        chains.add(
+            "tag: a frame is bridged to a guest, and its flow has no tag. Its source MAC address says which\n\
+             node sent it. Seen here only with br_netfilter.",
+            "ask-tag",
+            Some((PREROUTING, order.ask_tag)),
+            &asks_about(cluster, plan, Stage::Tag),
+        );
+    }
+    chains.add(
+        "The tag that dunnat has just set becomes the ct mark.",
+        "save-tag",
+        Some((PREROUTING, order.save_tag)),
+        &[format!("{bridged} {save}")],
+    );
+    if asks {
+        chains.add(
+            "save: a packet with a tag goes to a guest, and its flow has none yet.",
+            "ask-save",
+            Some((POSTROUTING, order.ask_save)),
+            &asks_about(cluster, plan, Stage::Save),
+        );
+    }
+    chains.add(
+        "The tag that dunnat has agreed to becomes the ct mark.",
+        "save",
+        Some((POSTROUTING, order.save)),
+        &[format!("{to_guest} {save}")],
+    );
+    chains.add(
+        "A queue does not show ct marks: the packet mark carries it there.",
+        "show-to-spoof",
+        Some((POSTROUTING, order.show_to_spoof)),
+        &[format!("{to_client} {show}")],
+    );
+    if asks {
+        chains.add(
+            "spoof: a guest answers a flow with a tag. Asked before SNAT (100).",
+            "ask-spoof",
+            Some((POSTROUTING, order.ask_spoof)),
+            &asks_about(cluster, plan, Stage::Spoof),
+        );
+    }
+    if by_kernel {
+        chains.add(
+            "spoof: the answer has the tag of the node that was called; the kernel changes the address.",
+            "rewrite-spoof",
+            Some((POSTROUTING, order.rewrite_spoof)),
+            &[format!("{to_client} {}", rewrite_spoof(cluster, mark))],
+        );
+    }
+    chains.add(
+        "Flows that guests begin leave with our own address; the kernel keeps their states.",
+        "snat-guests",
+        Some(("nat hook postrouting", 100)),
+        &[format!("{to_client} snat to {public}")],
+    );
+    for node in copy_chains(cluster) {
+        chains.add("", &format!("save-{}", node.name), None, &[ct_mark.assign(node.tag)]);
+        chains.add("", &format!("show-{}", node.name), None, &[mark.assign(node.tag)]);
+    }
 
     let mut out = format!(
         "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n\
          create table ip {TABLE} {{ comment \"{}\"; }}\n\
-         table ip {TABLE} {{\n",
-        ownership(cluster, plan)
+         table ip {TABLE} {{\n{}}}\n",
+        ownership(cluster, plan),
+        chains.0,
     );
-    let mut first = true;
-    let mut chain = |text: &str, name: &str, hook: &str, rules: &[String]| {
-        if !std::mem::take(&mut first) {
-            out.push('\n');
-        }
-        for line in text.lines() {
-            let _ = writeln!(out, "\t# {line}");
-        }
-        let _ = writeln!(out, "\tchain {name} {{");
-        if !hook.is_empty() {
-            let _ = writeln!(out, "\t\ttype {hook}; policy accept;");
-        }
-        for rule in rules {
-            let _ = writeln!(out, "\t\t{rule}");
-        }
-        out.push_str("\t}\n");
-    };
-    let ask = |stage| format!("counter queue num {}", range(plan.queues.of_stage(stage)));
-
-    if plan.queue_by == QueueBy::Nft {
-        chain(
-            "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
-             knows the flow by the guest's address, as on the guest's node.",
-            "ask-dnat",
-            "filter hook prerouting priority -300",
-            &services_by_proto(cluster)
-                .map(|(proto, ports)| {
-                    format!("iifname \"{nic}\" ip daddr {public} {proto} dport {ports} {}", ask(Stage::Dnat))
-                })
-                .collect::<Vec<_>>(),
-        );
-        chain(
-            "tag: a frame of a flow without a tag is bridged to a guest. Its source MAC address says which\n\
-             node sent it. Seen here only with br_netfilter.",
-            "ask-tag",
-            "filter hook prerouting priority -150",
-            &[format!("iifname \"{bridge}\" ip daddr {network} {unmarked} {}", ask(Stage::Tag))],
-        );
-    }
-    chain(
-        "The tag that dunnat has just set becomes the ct mark.",
-        "save-tag",
-        &format!("filter hook prerouting priority {}", order.save_tag),
-        &[format!("iifname \"{bridge}\" ip daddr {network} {tagged} {unmarked} {}", copy(cluster, "save"))],
-    );
-    if plan.queue_by == QueueBy::Nft {
-        chain(
-            "save: a packet with a tag goes to a guest, and its flow has none yet.",
-            "ask-save",
-            "filter hook postrouting priority 0",
-            &[format!(
-                "oifname \"{bridge}\" ip daddr {network} {} {unmarked} {}",
-                mark.set(),
-                ask(Stage::Save)
-            )],
-        );
-    }
-    chain(
-        "The tag that dunnat has agreed to becomes the ct mark.",
-        "save",
-        &format!("filter hook postrouting priority {}", order.save),
-        &[format!("oifname \"{bridge}\" ip daddr {network} {tagged} {unmarked} {}", copy(cluster, "save"))],
-    );
-    chain(
-        "A queue does not show ct marks: the packet mark carries it there.",
-        "show-ct-mark",
-        &format!("filter hook postrouting priority {}", order.show_ct_mark),
-        &[format!("oifname \"{nic}\" ip saddr {network} {flow_tagged} {}", copy(cluster, "show"))],
-    );
-    if plan.queue_by == QueueBy::Nft {
-        chain(
-            "spoof: a guest answers a flow with a tag. Asked before SNAT (100).",
-            "ask-spoof",
-            "filter hook postrouting priority 90",
-            &[format!("oifname \"{nic}\" ip saddr {network} {flow_tagged} {}", ask(Stage::Spoof))],
-        );
-    }
-    chain(
-        "Flows that guests begin leave with our own address; the kernel keeps their states.",
-        "snat-guests",
-        "nat hook postrouting priority 100",
-        &[format!("oifname \"{nic}\" ip saddr {network} snat to {public}")],
-    );
-    for node in copy_chains(cluster) {
-        chain("", &format!("save-{}", node.name), "", &[ct_mark.assign(node.tag)]);
-        chain("", &format!("show-{}", node.name), "", &[mark.assign(node.tag)]);
-    }
-    out.push_str("}\n");
     let pipes = cluster.pipes(plan.node);
     if !pipes.is_empty() {
         out.push_str(&pipe_arp(cluster, pipes));
     }
     out
+}
+
+/// The rules that queue the packets of a stage.
+fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
+    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let mut rules = Vec::new();
+    for (lane, queues) in plan.queues_of(stage) {
+        let queue = queue(&queues);
+        let mut rule = |condition: String| rules.push(format!("{} {queue}", condition.trim_end()));
+        match stage {
+            Stage::Dnat => {
+                let public = cluster.node(plan.node).public;
+                for (proto, ports) in services_by_proto(cluster).filter(|(proto, _)| lane.traffic.has(*proto))
+                {
+                    rule(format!("iifname \"{nic}\" ip daddr {public} {proto} dport {ports}"));
+                }
+            }
+            Stage::Tag => {
+                let untagged = if plan.full { String::new() } else { ct_mark.unset() };
+                rule(format!("iifname \"{bridge}\" ip daddr {network} {untagged}"));
+            }
+            Stage::Save => {
+                let which = match lane.ct_mark {
+                    CtMark::Zero if plan.full => String::new(),
+                    CtMark::Zero => format!("{} {}", mark.set(), ct_mark.unset()),
+                    CtMark::Another => ct_mark.set(),
+                    CtMark::IsPacketMark => {
+                        let pairs: Vec<String> =
+                            cluster.nodes.iter().map(|node| format!("{0} . {0}", node.tag)).collect();
+                        format!("{} . {} {{ {} }}", mark.ours(), ct_mark.ours(), pairs.join(", "))
+                    }
+                };
+                rule(format!("oifname \"{bridge}\" ip daddr {network} {which}"));
+            }
+            Stage::Spoof => {
+                let protocol = match lane.traffic {
+                    Traffic::Any => "",
+                    Traffic::Tcp => "meta l4proto tcp ",
+                    Traffic::NotTcp => "meta l4proto != tcp ",
+                };
+                let tagged = if plan.full { String::new() } else { ct_mark.is_tag(cluster) };
+                rule(format!("oifname \"{nic}\" ip saddr {network} {protocol}{tagged}"));
+            }
+        }
+    }
+    rules
+}
+
+/// The destination becomes the guest that the port leads to; what has no guest goes on unchanged.
+pub(super) fn rewrite_dnat(cluster: &Cluster, condition: &str) -> Vec<String> {
+    let rule = |(proto, services): (Proto, Vec<&Service>)| {
+        let map: Vec<String> =
+            services.iter().map(|service| format!("{} : {}", service.port, service.guest)).collect();
+        format!("{condition} ip daddr set {proto} dport map {{ {} }}", map.join(", "))
+    };
+    protos(cluster).map(rule).collect()
+}
+
+/// The source becomes the public address of the node whose tag `mark` is; without a tag it stays.
+pub(super) fn rewrite_spoof(cluster: &Cluster, mark: Bits) -> String {
+    let map: Vec<String> =
+        cluster.nodes.iter().map(|node| format!("{} : {}", node.tag, node.public)).collect();
+    format!("ip saddr set {} map {{ {} }}", mark.ours(), map.join(", "))
 }
 
 /// Every node holds the gateway address; each must be the only one that its guests can see.
@@ -223,11 +339,26 @@ pub(super) fn protos(cluster: &Cluster) -> impl Iterator<Item = (Proto, Vec<&Ser
 /// A mark with a mask, in nft's words.
 #[derive(Clone, Copy)]
 pub(super) struct Bits {
-    pub(super) what: &'static str,
-    pub(super) mask: Mark,
+    what: &'static str,
+    mask: Mark,
 }
 
 impl Bits {
+    /// The packet mark.
+    pub(super) fn of_packet(cluster: &Cluster) -> Self {
+        Self { what: "meta mark", mask: cluster.mask }
+    }
+
+    /// The ct mark.
+    pub(super) fn of_flow(cluster: &Cluster) -> Self {
+        Self { what: "ct mark", mask: cluster.mask }
+    }
+
+    /// Our bits are this tag.
+    pub(super) fn is(self, tag: Mark) -> String {
+        format!("{} == {tag}", self.ours())
+    }
+
     /// Our bits, as an expression.
     pub(super) fn ours(self) -> String {
         let Self { what, mask } = self;
@@ -265,13 +396,14 @@ impl Bits {
 ///
 /// nft can copy a whole mark, but not some of its bits: then every tag has a chain that sets it.
 pub(super) fn copy(cluster: &Cluster, verb: &str) -> String {
-    let (from, to) = if verb == "save" { ("meta mark", "ct mark") } else { ("ct mark", "meta mark") };
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let (from, to) = if verb == "save" { (mark, ct_mark) } else { (ct_mark, mark) };
     if cluster.mask == Mark::ALL {
-        return format!("{to} set {from}");
+        return format!("{} set {}", to.what, from.what);
     }
     let cases: Vec<String> =
         cluster.nodes.iter().map(|node| format!("{} : jump {verb}-{}", node.tag, node.name)).collect();
-    format!("{} vmap {{ {} }}", Bits { what: from, mask: cluster.mask }.ours(), cases.join(", "))
+    format!("{} vmap {{ {} }}", from.ours(), cases.join(", "))
 }
 
 /// The nodes that need chains for [`copy`].

@@ -7,7 +7,15 @@ use crate::net::Mark;
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
 
 fn plan(node: u32, queue_by: QueueBy, workers: u16) -> Plan {
-    Plan { node: NodeId(node), queue_by, queues: Queues::new(100, workers).unwrap() }
+    Plan {
+        node: NodeId(node),
+        queue_by,
+        backend: Backend::Netlink,
+        rewrite_by: RewriteBy::Userspace,
+        full: false,
+        queue_base: 100,
+        workers,
+    }
 }
 
 fn example() -> Cluster {
@@ -56,4 +64,8 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
         Rules::render(&cluster, &plan(1, QueueBy::Iptables, 1)).as_script()
     );
     insta::assert_snapshot!("masked-kernel", in_kernel(&cluster, NodeId(1)));
+    let full = |queue_by| Plan { full: true, rewrite_by: RewriteBy::Kernel, ..plan(1, queue_by, 2) };
+    let render = |queue_by| Rules::render(&cluster, &full(queue_by)).as_script();
+    insta::assert_snapshot!("masked-full-rewrite-by-kernel-nft", render(QueueBy::Nft));
+    insta::assert_snapshot!("masked-full-rewrite-by-kernel-iptables", render(QueueBy::Iptables));
 }

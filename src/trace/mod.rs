@@ -38,7 +38,8 @@ pub struct Event {
     pub len: usize,
     /// Its mark as it came.
     pub mark: Mark,
-    /// The ct mark of its flow as it was, our bits; nothing where conntrack has not seen the packet.
+    /// The ct mark of its flow as it was, our bits; none if it was another than zero and the packet mark. At dnat
+    /// conntrack has not seen the packet yet.
     pub ct_mark: Option<Mark>,
     /// What became of it.
     pub decision: Decision,

@@ -59,8 +59,10 @@ impl<'a> Text<'a> {
             let _ = write!(change, "{side} -> {}, ", rewrite.to);
         }
         mark("mark", event.mark, decision.mark, &mut change);
-        if let Some(before) = event.ct_mark {
-            mark(", ct mark", before, decision.ct_mark, &mut change);
+        match event.ct_mark {
+            _ if event.stage == Stage::Dnat => {}
+            Some(before) => mark(", ct mark", before, decision.ct_mark, &mut change),
+            None => change.push_str(", ct mark another"),
         }
         let _ = write!(
             out,
@@ -150,7 +152,7 @@ mod tests {
         let plain = Meta { src_mac: mac, ..Meta::default() };
         let marked = Meta { mark: Mark(2), ..plain };
         let piped = Meta { from_pipe: true, ..plain };
-        let answer = Meta { mark: Mark(2), ct_mark: Mark(2), ..plain };
+        let answer = Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..plain };
         let moves = [
             ("node2", Stage::Dnat, Ok(call), plain, [1, 0, 0, 0]),
             ("node2", Stage::Save, Ok(inside), marked, [1, 2, 0, 0]),
@@ -176,7 +178,7 @@ mod tests {
                 packet: packet.map(|view| Summary { tuple: view.tuple, tcp: Some(TcpFlags(2)) }),
                 len: 60,
                 mark: meta.mark,
-                ct_mark: (stage != Stage::Dnat).then_some(meta.ct_mark),
+                ct_mark: meta.ct_mark,
                 decision,
             };
             Text::new(&cluster, node, TimeZone::UTC).line(&event, &mut Few, &mut out);

@@ -1,0 +1,154 @@
+# The peers: starting and stopping each of them on both nodes, with the rules it needs.
+# shellcheck shell=bash
+
+namespace() { printf 'dunnat-%s-%s' "$LAB" "$1"; }
+within() {
+    local name=$1
+    shift
+    ip netns exec "$(namespace "$name")" "$@"
+}
+
+BULK_PORT=5201 SMALL_PORT=5202
+
+# The lab's cluster, with two services more.
+cluster_file_of_bench() {
+    cluster_file
+    service bulk tcp "$BULK_PORT" "${GUEST_ADDRESS[1]}"
+    service small udp "$SMALL_PORT" "${GUEST_ADDRESS[1]}"
+}
+
+declare -A PIDS=() # of the peer's process on each node
+
+# start_peer PEER [WORKERS]: on both nodes. False if it does not start; the reason is then the last line on stderr.
+start_peer() {
+    local peer=$1 workers=${2:-$WORKERS} node guest
+    PIDS=()
+    for node in "${NODE[@]}"; do
+        case $peer in
+        kernel) rules "$node" --kernel | within "$node" nft -f - ;;
+        dunnat) run_dunnat "$node" "$workers" --backend netlink ;;
+        dunnat-kernel) run_dunnat "$node" "$workers" --backend netlink --rewrite kernel ;;
+        dunnat-nfq) run_dunnat "$node" "$workers" --backend nfq ;;
+        lnfq) run_loop "$node" "$WORK/lnfq" ;;
+        nfq-plain) run_loop "$node" "${CARGO_TARGET_DIR:-$ROOT/target}/release/examples/nfq_plain" ;;
+        scapy) run_loop "$node" "$WORK/venv/bin/python3" "$ROOT/bench/peers/nfqueue_scapy.py" ;;
+        floor) run_floor "$node" ;;
+        esac || return 1
+    done
+    # Until now all nodes answered for the gateway, and a guest may have learned the wrong one.
+    for guest in "${GUEST[@]}"; do within "$guest" ip neigh flush all || return 1; done
+}
+
+# Whatever it was. A process gets time to end in good order; then the node's rules go, which are all the peer's, and the
+# flows, so that the next peer finds none that has a mark already.
+stop_peer() {
+    local node faults=0
+    for node in "${!PIDS[@]}"; do kill -TERM "${PIDS[$node]}" 2>/dev/null || true; done
+    for node in "${!PIDS[@]}"; do
+        poll 5 ended "${PIDS[$node]}" || { kill -KILL "${PIDS[$node]}" && faults=1; }
+        wait "${PIDS[$node]}" 2>/dev/null || true
+    done
+    PIDS=()
+    for node in "${NODE[@]}"; do
+        within "$node" nft flush ruleset || faults=1
+        forget_flows "$node"
+    done
+    return "$faults"
+}
+ended() { [[ ! -e /proc/$1 || $(cut -d ' ' -f 3 "/proc/$1/stat" 2>/dev/null) == Z ]]; }
+forget_flows() { within "$1" conntrack -F >/dev/null 2>&1 || true; }
+
+# Does it do what it is there for? A page through each of the nodes.
+works() {
+    local i page
+    for i in 1 2; do
+        page=$(within "$CLIENT" curl --silent --show-error --connect-timeout 3 --max-time 5 "http://${PUBLIC[i]}:${SERVICE_PORT[1]}/") ||
+            { echo "no page through ${NODE[i]}" >&2 && return 1; }
+        [[ $page == "${GUEST[1]} saw $CLIENT_ADDRESS:"* ]] || { echo "not the guest's page: $page" >&2 && return 1; }
+    done
+}
+
+# --- dunnat itself -------------------------------------------------------------------------------------------------------
+
+# launch NODE COMMAND...: in the background, until it says "serving"
+launch() {
+    local node=$1 log=$WORK/$1.log
+    shift
+    : >"$log" # the last one's word is not for this one
+    ip netns exec "$(namespace "$node")" "$@" </dev/null >"$log" 2>&1 &
+    PIDS[$node]=$!
+    poll 10 serving_or_ended "$node" && ! ended "${PIDS[$node]}" || { tail -n 1 "$log" >&2 && return 1; }
+}
+serving_or_ended() { grep -qsw serving "$WORK/$1.log" || ended "${PIDS[$1]}"; }
+
+# run_dunnat NODE WORKERS OPTION...
+run_dunnat() {
+    local node=$1 workers=$2
+    shift 2
+    # Before there were backends there was the nfq crate alone.
+    if [[ $RUN_HELP != *--backend* ]]; then set --; fi
+    launch "$node" "$DUNNAT" run --config "$WORK/cluster.toml" --node "$node" --workers "$workers" "$@"
+}
+
+rules() {
+    local node=$1
+    shift
+    "$DUNNAT" rules --config "$WORK/cluster.toml" --node "$node" "$@"
+}
+
+# --- the other programs, with dunnat's rules ------------------------------------------------------------------------------
+
+# Rules that carry the ct mark by the packet mark, one queue for each stage, by iptables: a program finds the stage of a
+# queue by the name of its chain.
+queue_rules() {
+    local node=$1 options=(--workers 1 --force-fallback queue)
+    if [[ $RULES_HELP == *--backend* ]]; then options+=(--backend nfq); fi
+    if [[ $RULES_HELP == *--rewrite* ]]; then options+=(--rewrite userspace); fi
+    rules "$node" "${options[@]}"
+}
+
+# run_loop NODE PROGRAM...: the program is told what it must know as bench/peers/arguments.txt says
+run_loop() {
+    local node=$1 script
+    shift
+    script=$(queue_rules "$node") || return 1
+    mapfile -t ARGUMENTS < <(cluster_as_arguments "$node" && queues_as_arguments <<<"$script")
+    launch "$node" "$@" "${ARGUMENTS[@]}" && within "$node" sh -e <<<"$script"
+}
+
+cluster_as_arguments() {
+    local node=$1 i
+    for i in "${!NODE[@]}"; do
+        if [[ ${NODE[i]} == "$node" ]]; then echo "own=${TAG[i]},${PUBLIC[i]}"; fi
+        echo "node=${TAG[i]},${PREFIX[i]:0:8},${PUBLIC[i]}"
+    done
+    echo "service=tcp,${SERVICE_PORT[1]},${GUEST_ADDRESS[1]}"
+    echo "service=tcp,${SERVICE_PORT[2]},${GUEST_ADDRESS[2]}"
+    echo "service=udp,$ECHO_PORT,${GUEST_ADDRESS[1]}"
+    echo "service=tcp,$BULK_PORT,${GUEST_ADDRESS[1]}"
+    echo "service=udp,$SMALL_PORT,${GUEST_ADDRESS[1]}"
+    echo "pipe=$PIPE_UP"
+    echo "pipe=$PIPE_DOWN"
+}
+
+# From the rules on stdin: which stage is behind which queue.
+queues_as_arguments() {
+    sed -nE 's/^-A dunnat-(dnat|tag|save|spoof).* -j NFQUEUE .*--queue-(num|balance) ([0-9]+)(:([0-9]+))?.*/\1 \3 \5/p' |
+        while read -r stage first last; do
+            for ((; first <= ${last:-$first}; first++)); do
+                echo "queue=$stage,$first"
+                [[ -n $last ]] || break
+            done
+        done | sort -u
+}
+
+# The floor changes nothing, so the kernel's ruleset does; the packets only come by the queues, at the same hooks and
+# before: where both chains have one priority the kernel's takes the next.
+run_floor() {
+    local node=$1 script
+    script=$(queue_rules "$node") || return 1
+    mapfile -t ARGUMENTS < <(queues_as_arguments <<<"$script")
+    launch "$node" "$WORK/floor" "${ARGUMENTS[@]}" &&
+        rules "$node" --kernel | sed 's/hook prerouting priority -300/hook prerouting priority -299/' | within "$node" nft -f - &&
+        sed -n "/^iptables-nft-restore/,/^END/{//!p}" <<<"$script" | within "$node" iptables-nft-restore --noflush
+}

@@ -1,0 +1,160 @@
+# The workloads: each measures the peer that runs, records its figures with `sample` and shows them.
+# shellcheck shell=bash
+#
+# The guest of all services lives on node1. "local" is through node1, "foreign" through node2 and the pipe.
+
+# pick QUICK FULL
+pick() { if ((QUICK)); then echo "$1"; else echo "$2"; fi; }
+
+# No flow of the last measurement may meet this one's: a client port that comes back through another node would.
+fresh() {
+    local node
+    for node in "${NODE[@]}"; do forget_flows "$node"; done
+}
+
+# --- TCP bulk -------------------------------------------------------------------------------------------------------------
+
+measure_bulk() {
+    local i way names=('' local foreign)
+    show "bulk"
+    for i in 1 2; do
+        for way in up down; do bulk "$way.${names[i]}" "${PUBLIC[i]}" "$way"; done
+    done
+    show "Gbit/s;"
+}
+
+# up: client → guest
+bulk() {
+    local what=$1 public=$2 options=() server gbits
+    if [[ $3 == down ]]; then options+=(--reverse); fi
+    if ((!QUICK)); then options+=(--omit 1); fi
+    fresh
+    : >"$WORK/iperf3.log"
+    ip netns exec "$(namespace "${GUEST[1]}")" iperf3 --server --one-off --port "$BULK_PORT" --forceflush >"$WORK/iperf3.log" 2>&1 &
+    server=$!
+    poll 5 grep -q listening "$WORK/iperf3.log" || true
+    gbits=$(within "$CLIENT" timeout 15 iperf3 --client "$public" --port "$BULK_PORT" --time "$(pick 1 3)" --json "${options[@]}" 2>/dev/null |
+        jq -r '.end.sum_received.bits_per_second // empty | . / 1e9') || gbits=''
+    kill "$server" 2>/dev/null || true
+    wait "$server" 2>/dev/null || true
+    record "bulk.$what" "$gbits" %.2f
+}
+
+# record WHAT VALUE FORMAT: a figure, or the fact that there is none
+record() {
+    if [[ -n $2 ]]; then
+        sample "$1" "$2"
+        # shellcheck disable=SC2059
+        show "$(printf "$3" "$2")"
+    else
+        show "${RED}-${PLAIN}"
+    fi
+}
+
+# --- small packets --------------------------------------------------------------------------------------------------------
+
+declare -A HINT=() # where the last round found the answer, so that this one need not search for it
+
+udp_rate() {
+    timeout 60 "$WORK/udp_rate" "$(namespace "$CLIENT")" "$(namespace "${GUEST[1]}")" \
+        "${PUBLIC[1]}" "${GUEST_ADDRESS[1]}" "$SMALL_PORT" "$@" 2>>"$WORK/udp_rate.log"
+}
+
+measure_udp() {
+    local rate
+    fresh
+    show "udp"
+    rate=$(udp_rate highest "${HINT[$PEER]:-50000}" "$(pick 0.3 1)") || rate=''
+    if [[ -n $rate && $rate != 0 ]]; then HINT[$PEER]=$rate; fi
+    record udp.highest "$rate" %.0f
+    show "/s;"
+}
+
+# CPU time of the peer for each packet that it let through, at a rate that all but the slowest can serve.
+CPU_RATE=20000
+measure_cpu() {
+    local pid=${PIDS[${NODE[1]}]:-} before after sent received seconds
+    [[ -n $pid ]] || return 0 # the kernel's work is nobody's
+    fresh
+    show "cpu"
+    before=$(cpu_time "$pid")
+    read -r sent received seconds < <(udp_rate fixed "$CPU_RATE" "$(pick 1 3)") || sent=0
+    after=$(cpu_time "$pid")
+    if ((${received:-0} > 0)); then
+        record cpu.packet "$(jq -n "($after - $before) / 1000 / $received")" %.2f
+        sample cpu.lost "$(jq -n "1 - $received / $sent")"
+        show "us;"
+    fi
+}
+
+# In nanoseconds, all threads together. The scheduler's own account: utime and stime are counted in hundredths of a second.
+cpu_time() {
+    if [[ -r /proc/$1/schedstat ]]; then
+        cat "/proc/$1/task/"*/schedstat | awk '{ sum += $1 } END { printf "%.0f", sum }'
+    else
+        awk -v tick="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "%.0f", ($12 + $13) * 1e9 / tick }' "/proc/$1/stat"
+    fi
+}
+
+# --- requests -------------------------------------------------------------------------------------------------------------
+
+measure_connections() {
+    local i names=('' local foreign) rate failed
+    show "connections"
+    for i in 1 2; do
+        fresh
+        read -r rate failed < <(within "$CLIENT" timeout 30 "$WORK/connections" "${PUBLIC[i]}" "${SERVICE_PORT[1]}" 8 "$(pick 0.5 2)") || rate=''
+        record "connections.${names[i]}" "$rate" %.0f
+        sample "connections.failed.${names[i]}" "${failed:-0}"
+    done
+    show "/s;"
+}
+
+measure_latency() {
+    local text
+    fresh
+    show "latency"
+    text=$(within "$CLIENT" timeout 30 wrk --threads 1 --connections 4 --duration "$(pick 1 3)" --latency \
+        "http://${PUBLIC[2]}:${SERVICE_PORT[1]}/" 2>&1) || text=''
+    record latency.p50 "$(percentile 50 <<<"$text")" %.0f
+    record latency.p99 "$(percentile 99 <<<"$text")" %.0f
+    show "us;"
+}
+
+# wrk writes 85.00us, 1.20ms or 1.00s
+percentile() {
+    awk -v want="$1%" '$1 == want { value = $2 + 0
+        if ($2 ~ /ms$/) value *= 1000; else if ($2 !~ /us$/) value *= 1000000
+        print value }'
+}
+
+# --- memory ---------------------------------------------------------------------------------------------------------------
+
+# After all of the above; dunnat also with two workers, after a bulk transfer of its own.
+measure_memory() {
+    [[ -n ${PIDS[*]} ]] || return 0
+    show "memory"
+    memory_of "$PEER" memory
+    if [[ $PEER == dunnat* ]]; then
+        stop_peer && start_peer "$PEER" 2 2>"$WORK/why" && works 2>"$WORK/why" || return 0
+        local sample_file=$SAMPLES
+        SAMPLES=/dev/null # the transfer is only there to have been
+        bulk up.foreign "${PUBLIC[2]}" up >/dev/null
+        bulk down.local "${PUBLIC[1]}" down >/dev/null
+        SAMPLES=$sample_file
+        memory_of "$PEER" memory2
+    fi
+    show "MiB"
+}
+
+# The larger one of the two nodes' processes, in MiB: now, and at its highest.
+memory_of() {
+    local node rss=0 peak=0 now highest
+    for node in "${!PIDS[@]}"; do
+        read -r highest now < <(awk '/^VmHWM/ { peak = $2 } /^VmRSS/ { now = $2 } END { print peak + 0, now + 0 }' "/proc/${PIDS[$node]}/status")
+        if ((now > rss)); then rss=$now; fi
+        if ((highest > peak)); then peak=$highest; fi
+    done
+    record "$2.now" "$(jq -n "$rss / 1024")" %.1f
+    record "$2.peak" "$(jq -n "$peak / 1024")" %.1f
+}

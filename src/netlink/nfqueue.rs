@@ -1,0 +1,359 @@
+//! The messages of nfnetlink_queue: packets from the kernel, verdicts and configuration to it.
+//!
+//! Layouts and numbers: include/uapi/linux/netlink.h, nfnetlink.h, nfnetlink_queue.h, nfnetlink_conntrack.h.
+
+use std::ops::Range;
+
+use super::attribute::{Attributes, HEADER, NESTED, be32, padded, put, put_header};
+use crate::net::{Mac, Mark, Verdict};
+
+const NLMSG_HEADER: usize = 16;
+/// `struct nfgenmsg`: family, version, and a number in network byte order, here the queue's.
+const NFGEN_HEADER: usize = 4;
+
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+
+const SUBSYSTEM_QUEUE: u16 = 3 << 8;
+const MSG_PACKET: u16 = SUBSYSTEM_QUEUE;
+const MSG_VERDICT: u16 = SUBSYSTEM_QUEUE | 1;
+const MSG_CONFIG: u16 = SUBSYSTEM_QUEUE | 2;
+
+const NFQA_PACKET_HDR: u16 = 1;
+const NFQA_VERDICT_HDR: u16 = 2;
+const NFQA_MARK: u16 = 3;
+const NFQA_IFINDEX_INDEV: u16 = 5;
+const NFQA_IFINDEX_OUTDEV: u16 = 6;
+const NFQA_IFINDEX_PHYSINDEV: u16 = 7;
+const NFQA_IFINDEX_PHYSOUTDEV: u16 = 8;
+const NFQA_HWADDR: u16 = 9;
+const NFQA_PAYLOAD: u16 = 10;
+const NFQA_CT: u16 = 11;
+const NFQA_CAP_LEN: u16 = 13;
+const NFQA_SKB_INFO: u16 = 14;
+
+const CTA_MARK: u16 = 8;
+const CTA_MARK_MASK: u16 = 21;
+
+const SKB_CSUM_NOT_READY: u32 = 1;
+
+const NFQA_CFG_CMD: u16 = 1;
+const NFQA_CFG_PARAMS: u16 = 2;
+const NFQA_CFG_QUEUE_MAXLEN: u16 = 3;
+const NFQA_CFG_MASK: u16 = 4;
+const NFQA_CFG_FLAGS: u16 = 5;
+const CMD_BIND: u8 = 1;
+const COPY_PACKET: u8 = 2;
+/// Packets come as they are: unsegmented, with checksums that hardware would have finished.
+pub(crate) const FLAG_GSO: u32 = 1 << 2;
+
+/// The most of a packet that the kernel hands over, in bytes (`NFQNL_MAX_COPY_RANGE`). Longer packets are cut.
+pub(crate) const COPY_WHOLE: u32 = 0xffff - HEADER as u32;
+
+/// The most that [`put_verdict`] appends.
+pub(crate) const VERDICT_MAX: usize = NLMSG_HEADER + NFGEN_HEADER + 12 + 8 + 20 + HEADER;
+
+/// What a datagram from the kernel holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// A packet that waits.
+    Packet(Packet),
+    /// The answer to something we sent: an errno, zero for "done".
+    Answer(i32),
+    /// A message of no interest.
+    Other,
+}
+
+/// A packet as its message describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) queue: u16,
+    pub(crate) id: u32,
+    pub(crate) mark: Mark,
+    pub(crate) in_if: Option<u32>,
+    pub(crate) out_if: Option<u32>,
+    pub(crate) phys_in: Option<u32>,
+    pub(crate) phys_out: Option<u32>,
+    pub(crate) src_mac: Option<Mac>,
+    pub(crate) ct_mark: Option<Mark>,
+    /// The packet's length, if it was cut.
+    pub(crate) cut_from: Option<u32>,
+    pub(crate) checksum_not_ready: bool,
+    /// Where in the datagram the packet is.
+    pub(crate) payload: Range<usize>,
+}
+
+/// A message that is not what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// Reads the message at the beginning of a datagram; says where the next one would begin.
+pub(crate) fn read(datagram: &[u8]) -> Result<(Message, usize), Malformed> {
+    let header: &[u8; NLMSG_HEADER] = datagram.first_chunk().ok_or(Malformed)?;
+    let len = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    let kind = u16::from_ne_bytes([header[4], header[5]]);
+    let message = datagram.get(..len).filter(|_| len >= NLMSG_HEADER).ok_or(Malformed)?;
+    let content = match kind {
+        MSG_PACKET => Message::Packet(read_packet(message)?),
+        NLMSG_ERROR => {
+            let errno = message.get(NLMSG_HEADER..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+            Message::Answer(i32::from_ne_bytes(*errno).wrapping_neg())
+        }
+        _ => Message::Other,
+    };
+    Ok((content, padded(len)))
+}
+
+#[inline]
+fn read_packet(message: &[u8]) -> Result<Packet, Malformed> {
+    let [_, _, high, low] = *message.get(NLMSG_HEADER..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+    let mut packet = Packet { queue: u16::from_be_bytes([high, low]), ..Packet::default() };
+    let mut has_header = false;
+    for (kind, at, value) in Attributes::new(message, NLMSG_HEADER + NFGEN_HEADER) {
+        match kind {
+            NFQA_PACKET_HDR => {
+                packet.id = be32(value).ok_or(Malformed)?;
+                has_header = true;
+            }
+            NFQA_MARK => packet.mark = Mark(be32(value).ok_or(Malformed)?),
+            NFQA_IFINDEX_INDEV => packet.in_if = be32(value),
+            NFQA_IFINDEX_OUTDEV => packet.out_if = be32(value),
+            NFQA_IFINDEX_PHYSINDEV => packet.phys_in = be32(value),
+            NFQA_IFINDEX_PHYSOUTDEV => packet.phys_out = be32(value),
+            // Length, padding, eight bytes: only Ethernet's length is an address that we know.
+            NFQA_HWADDR => {
+                if let Some([0, 6, _, _, mac @ ..]) = value.first_chunk::<10>() {
+                    packet.src_mac = Some(Mac(*mac));
+                }
+            }
+            NFQA_CT => {
+                let mark = Attributes::new(value, 0).find(|(kind, _, _)| *kind == CTA_MARK);
+                // An entry without the attribute has the mark zero.
+                packet.ct_mark = Some(Mark(mark.and_then(|(_, _, value)| be32(value)).unwrap_or(0)));
+            }
+            NFQA_CAP_LEN => packet.cut_from = be32(value),
+            NFQA_SKB_INFO => {
+                packet.checksum_not_ready = be32(value).is_some_and(|info| info & SKB_CSUM_NOT_READY != 0);
+            }
+            NFQA_PAYLOAD => packet.payload = at..at + value.len(),
+            _ => {}
+        }
+    }
+    if has_header { Ok(packet) } else { Err(Malformed) }
+}
+
+/// What a verdict changes beside the packet's fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// The new packet mark.
+    pub(crate) mark: Option<Mark>,
+    /// Bits of the ct mark, and which.
+    pub(crate) ct_mark: Option<(Mark, Mark)>,
+    /// The length of the packet that is sent back; its bytes follow the message, padded.
+    pub(crate) payload: Option<usize>,
+}
+
+/// Appends a verdict. No acknowledgement is asked for; the kernel answers if something was wrong.
+#[inline]
+pub(crate) fn put_verdict(out: &mut Vec<u8>, queue: u16, id: u32, verdict: Verdict, changes: Changes) {
+    let start = out.len();
+    put_headers(out, MSG_VERDICT, NLM_F_REQUEST, queue);
+    // The upper bits of an accept must be zero: with any of them set it would act as NF_STOP.
+    let number: u32 = match verdict {
+        Verdict::Drop => 0,
+        Verdict::Accept => 1,
+    };
+    let [a, b, c, d] = number.to_be_bytes();
+    let [e, f, g, h] = id.to_be_bytes();
+    put(out, NFQA_VERDICT_HDR, &[a, b, c, d, e, f, g, h]);
+    if let Some(mark) = changes.mark {
+        put(out, NFQA_MARK, &mark.0.to_be_bytes());
+    }
+    if let Some((mark, mask)) = changes.ct_mark {
+        put_header(out, NFQA_CT | NESTED, 2 * (HEADER + 4));
+        put(out, CTA_MARK, &mark.0.to_be_bytes());
+        put(out, CTA_MARK_MASK, &mask.0.to_be_bytes());
+    }
+    let payload = changes.payload.map_or(0, |len| {
+        put_header(out, NFQA_PAYLOAD, len);
+        len
+    });
+    set_length(out, start, payload);
+}
+
+/// How a queue is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// How many bytes of a packet to hand over.
+    pub(crate) copy: u32,
+    /// How many packets may wait.
+    pub(crate) max_len: u32,
+    /// The flags that are set; all others that we know are cleared.
+    pub(crate) flags: u32,
+}
+
+/// Appends the message that takes a queue and sets it up.
+///
+/// All in one: between a bind and its parameters the kernel would drop what comes.
+pub(crate) fn put_bind(out: &mut Vec<u8>, queue: u16, config: Config) {
+    let start = out.len();
+    put_headers(out, MSG_CONFIG, NLM_F_REQUEST | NLM_F_ACK, queue);
+    put(out, NFQA_CFG_CMD, &[CMD_BIND, 0, 0, 0]);
+    let [a, b, c, d] = config.copy.to_be_bytes();
+    // Five bytes by the header file's packed struct; three more are padding.
+    put_header(out, NFQA_CFG_PARAMS, 5);
+    out.extend_from_slice(&[a, b, c, d, COPY_PACKET, 0, 0, 0]);
+    put(out, NFQA_CFG_QUEUE_MAXLEN, &config.max_len.to_be_bytes());
+    put(out, NFQA_CFG_MASK, &FLAG_GSO.to_be_bytes());
+    put(out, NFQA_CFG_FLAGS, &config.flags.to_be_bytes());
+    set_length(out, start, 0);
+}
+
+#[inline]
+fn put_headers(out: &mut Vec<u8>, kind: u16, flags: u16, queue: u16) {
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&kind.to_ne_bytes());
+    out.extend_from_slice(&flags.to_ne_bytes());
+    // Sequence number and port id: the kernel fills in ours.
+    out.extend_from_slice(&[0; 8]);
+    // Family and version unspecified.
+    let [high, low] = queue.to_be_bytes();
+    out.extend_from_slice(&[0, 0, high, low]);
+}
+
+#[inline]
+fn set_length(out: &mut [u8], start: usize, more: usize) {
+    let len = (out.len() - start + more) as u32;
+    if let Some(field) = out.get_mut(start..start + 4) {
+        field.copy_from_slice(&len.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn packet_message(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_headers(&mut out, MSG_PACKET, 0, 103);
+        for (kind, value) in attributes {
+            put(&mut out, *kind, value);
+            out.resize(padded(out.len()), 0);
+        }
+        set_length(&mut out, 0, 0);
+        out
+    }
+
+    #[test]
+    fn a_packet_is_read() {
+        let mac = [0, 6, 0, 0, 0x0e, 0, 0, 0, 1, 0, 0, 0];
+        let mut ct = Vec::new();
+        put(&mut ct, 3, &[0; 4]);
+        put(&mut ct, CTA_MARK, &2u32.to_be_bytes());
+        let message = packet_message(&[
+            (NFQA_PACKET_HDR, &[0, 1, 0, 7, 8, 0, 0]),
+            (NFQA_MARK, &[0, 0, 0, 2]),
+            (NFQA_IFINDEX_INDEV, &[0, 0, 0, 3]),
+            (NFQA_IFINDEX_PHYSINDEV, &[0, 0, 0, 4]),
+            (NFQA_HWADDR, &mac),
+            (NFQA_CT | NESTED, &ct),
+            (NFQA_CAP_LEN, &[0, 0, 255, 255]),
+            (NFQA_SKB_INFO, &[0, 0, 0, 3]),
+            (NFQA_PAYLOAD, b"odd"),
+        ]);
+        let (Message::Packet(packet), next) = read(&message).unwrap() else { panic!() };
+        assert_eq!(next, message.len());
+        assert_eq!(&message[packet.payload.clone()], b"odd");
+        let expected = Packet {
+            queue: 103,
+            id: 0x1_0007,
+            mark: Mark(2),
+            in_if: Some(3),
+            phys_in: Some(4),
+            src_mac: Some(Mac([0x0e, 0, 0, 0, 1, 0])),
+            ct_mark: Some(Mark(2)),
+            cut_from: Some(65535),
+            checksum_not_ready: true,
+            payload: packet.payload.clone(),
+            ..Packet::default()
+        };
+        assert_eq!(packet, expected);
+    }
+
+    #[test]
+    fn golden_bytes_of_a_verdict() {
+        let mut out = Vec::new();
+        let changes = Changes { mark: Some(Mark(2)), ct_mark: Some((Mark(2), Mark(0xff))), payload: Some(5) };
+        put_verdict(&mut out, 100, 7, Verdict::Accept, changes);
+        let expected = [
+            &69u32.to_ne_bytes()[..],
+            &0x0301u16.to_ne_bytes(),
+            &1u16.to_ne_bytes(),
+            &[0; 8],
+            &[0, 0, 0, 100],
+            &12u16.to_ne_bytes(),
+            &2u16.to_ne_bytes(),
+            &[0, 0, 0, 1, 0, 0, 0, 7],
+            &8u16.to_ne_bytes(),
+            &3u16.to_ne_bytes(),
+            &[0, 0, 0, 2],
+            &20u16.to_ne_bytes(),
+            &0x800bu16.to_ne_bytes(),
+            &8u16.to_ne_bytes(),
+            &8u16.to_ne_bytes(),
+            &[0, 0, 0, 2],
+            &8u16.to_ne_bytes(),
+            &21u16.to_ne_bytes(),
+            &[0, 0, 0, 0xff],
+            &9u16.to_ne_bytes(),
+            &10u16.to_ne_bytes(),
+        ]
+        .concat();
+        assert_eq!(out, expected);
+        assert_eq!(out.len(), VERDICT_MAX);
+    }
+
+    #[test]
+    fn an_error_is_an_errno() {
+        let mut message = 36u32.to_ne_bytes().to_vec();
+        message.extend_from_slice(&NLMSG_ERROR.to_ne_bytes());
+        message.resize(16, 0);
+        message.extend_from_slice(&(-2i32).to_ne_bytes());
+        message.resize(36, 0);
+        assert_eq!(read(&message), Ok((Message::Answer(2), 36)));
+        assert_eq!(read(&message[..18]), Err(Malformed));
+    }
+
+    #[test]
+    fn what_is_not_a_packet_is_malformed() {
+        assert_eq!(read(&[]), Err(Malformed));
+        assert_eq!(read(&packet_message(&[])), Err(Malformed), "no packet header");
+        assert_eq!(read(&packet_message(&[(NFQA_PACKET_HDR, &[0, 0])])), Err(Malformed));
+        let mut short = packet_message(&[(NFQA_PACKET_HDR, &[0, 0, 0, 1, 8, 0, 0])]);
+        short[0] = 15;
+        assert_eq!(read(&short), Err(Malformed), "a length within the header");
+        short[0] = 200;
+        assert_eq!(read(&short), Err(Malformed), "a length beyond the datagram");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0usize..3) {
+            let mut bytes = bytes;
+            // Mostly what has the form of a message, so that its inside is reached.
+            if kind > 0 && bytes.len() >= 6 {
+                let len = bytes.len() as u32;
+                bytes[..4].copy_from_slice(&len.to_ne_bytes());
+                bytes[4..6].copy_from_slice(&[MSG_PACKET, NLMSG_ERROR][kind - 1].to_ne_bytes());
+            }
+            if let Ok((message, next)) = read(&bytes) {
+                prop_assert!(next >= NLMSG_HEADER);
+                if let Message::Packet(packet) = message {
+                    prop_assert!(bytes.get(packet.payload).is_some());
+                }
+            }
+        }
+    }
+}

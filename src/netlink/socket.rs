@@ -1,0 +1,61 @@
+//! The socket of a worker, by libmnl.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use super::nfqueue::{self, Config, Message};
+use super::sys::{self, Batch};
+
+/// Room in the kernel for packets on their way to us, in bytes of kernel memory; forced past net.core.rmem_max.
+const RECEIVE_BUFFER: i32 = 32 << 20;
+
+/// The largest datagram of verdicts that the kernel takes, in bytes; forced past net.core.wmem_max.
+pub(crate) const SEND_BUFFER: i32 = 4 << 20;
+
+/// A netlink socket of netfilter.
+pub(crate) struct Socket {
+    socket: sys::Owned<mnl::Socket>,
+}
+
+impl Socket {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;
+        let fd = socket.as_raw_fd();
+        sys::close_on_exec(fd)?;
+        // Without NO_ENOBUFS one overrun stops all delivery until the buffer is empty; the loss shows as a gap in
+        // the packets' numbers. With CAP_ACK an error does not bring the whole refused message back.
+        sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1)?;
+        sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)?;
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER)?;
+        Ok(Self { socket: sys::Owned::new(socket) })
+    }
+
+    /// Takes a queue and waits for the kernel's answer. No rule may fill a queue of this socket yet: a packet that
+    /// came before the answer would be lost here.
+    pub(crate) fn bind(&self, queue: u16, config: Config) -> io::Result<()> {
+        let mut message = Vec::new();
+        nfqueue::put_bind(&mut message, queue, config);
+        self.socket.get().send(&message)?;
+        let mut answer = [0u64; 512];
+        let bytes = sys::as_bytes(&mut answer);
+        loop {
+            let len = self.socket.get().recv_raw(bytes)?;
+            match nfqueue::read(&bytes[..len]) {
+                Ok((Message::Answer(0), _)) => return Ok(()),
+                Ok((Message::Answer(errno), _)) => return Err(io::Error::from_raw_os_error(errno)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
+    pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.receive(self.socket.get().as_raw_fd())
+    }
+
+    /// Sends one datagram, gathered from its parts.
+    pub(crate) fn send(&self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
+        sys::send_gathered(self.socket.get().as_raw_fd(), parts)
+    }
+}
