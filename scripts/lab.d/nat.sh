@@ -35,7 +35,7 @@ start_daemons() {
         local options=(--config "$STATE/cluster.toml" --node "$node")
         if ((trace)); then options+=(--trace "$STATE/$node.trace"); fi
         # A session of its own: Ctrl-C in this terminal is for the lab, which then stops the daemon in good order.
-        setsid ip netns exec "$(namespace "$node")" "$DUNNAT" run "${options[@]}" \
+        setsid ip netns exec "$(namespace "$node")" "$DUNNAT" run "${options[@]}" $DUNNAT_RUN_OPTIONS \
             </dev/null >"$STATE/$node.log" 2>&1 &
         pids[$node]=$!
         echo $! >"$STATE/$node.pid"

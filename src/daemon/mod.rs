@@ -28,7 +28,7 @@ use crate::ruleset::{Backend, InstallError, Installed, Leftovers, Plan, QueueBy}
 use crate::trace::{Tracer, Writer};
 pub use counters::Counters;
 pub use preflight::Missing;
-use worker::Worker;
+pub use worker::Worker;
 
 /// What to run.
 pub struct Options {

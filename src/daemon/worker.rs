@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::Counters;
 use crate::engine::{Meta, Tables, decide};
-use crate::net::{IfName, Mark, Verdict};
+use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
 use crate::packet::{Patch, View};
 use crate::queue::{Answer, Packet, PacketQueue};
@@ -16,7 +16,7 @@ use crate::ruleset::{CtMark, Lane, Plan, RewriteBy};
 use crate::trace::{Event, Summary, Tracer};
 
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
-pub(super) struct Worker {
+pub struct Worker {
     tables: Arc<Tables>,
     lanes: Lanes,
     pipes: Pipes,
@@ -25,7 +25,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
+    /// A worker for the queues of a plan. `pipes` are the names of the interfaces that lead to other nodes.
+    pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = Lanes { plan: *plan, lanes: plan.lanes() };
         let pipes = Pipes { names: pipes, known: HashMap::new() };
         Self { tables, lanes, pipes, tracer, counters: Counters::default() }
@@ -34,9 +35,18 @@ impl Worker {
     /// Serves until it is told to end, and woken.
     pub(super) fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
         while !ending.load(Ordering::Relaxed) {
-            let turn = queue.turn(&mut |packet| self.answer(packet))?;
-            self.counters.turned(turn);
+            self.turn(queue)?;
         }
+        Ok(())
+    }
+
+    /// Answers the packets of one turn of a queue.
+    ///
+    /// # Errors
+    /// The queue is not usable any more.
+    pub fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
+        let turn = queue.turn(&mut |packet| self.answer(packet))?;
+        self.counters.turned(turn);
         Ok(())
     }
 
@@ -52,7 +62,7 @@ impl Worker {
         let stage = lane.stage;
         let view = View::parse(packet.bytes, packet.original_len);
         let meta = Meta {
-            from_pipe: packet.phys_in.is_some_and(|port| self.pipes.contains(port)),
+            from_pipe: stage == Stage::Tag && packet.phys_in.is_some_and(|port| self.pipes.contains(port)),
             src_mac: packet.src_mac,
             mark: packet.mark,
             ct_mark: match lane.ct_mark {
@@ -126,7 +136,7 @@ mod tests {
     use super::*;
     use crate::cluster::{Cluster, NodeId};
     use crate::engine::Reason;
-    use crate::net::{Mac, Mark, Stage};
+    use crate::net::Mac;
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::{Backend, QueueBy};
 

@@ -1,9 +1,9 @@
 //! The cluster, as one node looks things up in it.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId, ServiceId};
 use crate::net::{Mac, MacPrefix, Mark, Proto};
@@ -18,10 +18,10 @@ pub struct Tables {
     pub(super) guests: IpNet,
     /// The bits that are ours.
     pub(super) mask: Mark,
-    services: HashMap<(Proto, u16), (ServiceId, IpAddr)>,
+    services: FxHashMap<(Proto, u16), (ServiceId, IpAddr)>,
     /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
-    macs: Vec<(u8, HashMap<Mac, NodeId>)>,
-    tags: HashMap<Mark, NodeId>,
+    macs: Vec<(u8, FxHashMap<Mac, NodeId>)>,
+    tags: FxHashMap<Mark, NodeId>,
     tag_of: Vec<Mark>,
     public_of: Vec<IpAddr>,
 }
@@ -30,11 +30,11 @@ impl Tables {
     /// The tables of the node `own`.
     pub fn new(cluster: &Cluster, own: NodeId) -> Self {
         let ids = || cluster.node_ids();
-        let mut macs: Vec<(u8, HashMap<Mac, NodeId>)> = Vec::new();
+        let mut macs: Vec<(u8, FxHashMap<Mac, NodeId>)> = Vec::new();
         for id in ids() {
             let prefix = cluster.node(id).mac;
             let place = macs.iter().position(|(len, _)| *len == prefix.bits_fixed()).unwrap_or_else(|| {
-                macs.push((prefix.bits_fixed(), HashMap::new()));
+                macs.push((prefix.bits_fixed(), FxHashMap::default()));
                 macs.len() - 1
             });
             macs[place].1.insert(prefix.first(), id);

@@ -37,12 +37,13 @@ impl<'a> Iterator for Attributes<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.bytes.get(self.at..)?;
-        let [a, b, c, d] = *rest.first_chunk()?;
-        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let header: &[u8; HEADER] = rest.first_chunk()?;
+        let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let kind = u16::from_ne_bytes([header[2], header[3]]);
         let value = rest.get(HEADER..len)?;
         let begins = self.at + HEADER;
         self.at += padded(len);
-        Some((u16::from_ne_bytes([c, d]) & TYPE_MASK, begins, value))
+        Some((kind & TYPE_MASK, begins, value))
     }
 }
 

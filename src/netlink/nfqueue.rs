@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::attribute::{Attributes, HEADER, NESTED, be32, padded, put, put_header};
+use super::attribute::{Attributes, HEADER, NESTED, be32, put, put_header};
 use crate::net::{Mac, Mark, Verdict};
 
 const NLMSG_HEADER: usize = 16;
@@ -88,21 +88,21 @@ pub(crate) struct Packet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Reads the message at the beginning of a datagram; says where the next one would begin.
-pub(crate) fn read(datagram: &[u8]) -> Result<(Message, usize), Malformed> {
+/// Reads the message that a datagram holds. The kernel puts one into each; more would be passed over.
+#[inline]
+pub(crate) fn read(datagram: &[u8]) -> Result<Message, Malformed> {
     let header: &[u8; NLMSG_HEADER] = datagram.first_chunk().ok_or(Malformed)?;
     let len = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
     let kind = u16::from_ne_bytes([header[4], header[5]]);
     let message = datagram.get(..len).filter(|_| len >= NLMSG_HEADER).ok_or(Malformed)?;
-    let content = match kind {
-        MSG_PACKET => Message::Packet(read_packet(message)?),
+    match kind {
+        MSG_PACKET => read_packet(message).map(Message::Packet),
         NLMSG_ERROR => {
             let errno = message.get(NLMSG_HEADER..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
-            Message::Answer(i32::from_ne_bytes(*errno).wrapping_neg())
+            Ok(Message::Answer(i32::from_ne_bytes(*errno).wrapping_neg()))
         }
-        _ => Message::Other,
-    };
-    Ok((content, padded(len)))
+        _ => Ok(Message::Other),
+    }
 }
 
 #[inline]
@@ -143,6 +143,33 @@ fn read_packet(message: &[u8]) -> Result<Packet, Malformed> {
     if has_header { Ok(packet) } else { Err(Malformed) }
 }
 
+/// Appends a message as the kernel sends it for a packet of these bytes; [`read`] reads it.
+pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &Packet, bytes: &[u8]) {
+    let start = out.len();
+    put_headers(out, MSG_PACKET, 0, packet.queue);
+    let [a, b, c, d] = packet.id.to_be_bytes();
+    put_header(out, NFQA_PACKET_HDR, 7);
+    // EtherType and hook: nobody asks for them. One byte more is padding.
+    out.extend_from_slice(&[a, b, c, d, 8, 0, 0, 0]);
+    let mut number = |kind, value: Option<u32>| {
+        if let Some(value) = value {
+            put(out, kind, &value.to_be_bytes());
+        }
+    };
+    number(NFQA_MARK, (!packet.mark.is_zero()).then_some(packet.mark.0));
+    number(NFQA_IFINDEX_INDEV, packet.in_if);
+    number(NFQA_IFINDEX_OUTDEV, packet.out_if);
+    number(NFQA_IFINDEX_PHYSINDEV, packet.phys_in);
+    number(NFQA_IFINDEX_PHYSOUTDEV, packet.phys_out);
+    number(NFQA_CAP_LEN, packet.cut_from);
+    number(NFQA_SKB_INFO, packet.checksum_not_ready.then_some(SKB_CSUM_NOT_READY));
+    if let Some(Mac([a, b, c, d, e, f])) = packet.src_mac {
+        put(out, NFQA_HWADDR, &[0, 6, 0, 0, a, b, c, d, e, f, 0, 0]);
+    }
+    put(out, NFQA_PAYLOAD, bytes);
+    set_length(out, start, 0);
+}
+
 /// What a verdict changes beside the packet's fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
@@ -157,16 +184,26 @@ pub(crate) struct Changes {
 /// Appends a verdict. No acknowledgement is asked for; the kernel answers if something was wrong.
 #[inline]
 pub(crate) fn put_verdict(out: &mut Vec<u8>, queue: u16, id: u32, verdict: Verdict, changes: Changes) {
-    let start = out.len();
-    put_headers(out, MSG_VERDICT, NLM_F_REQUEST, queue);
     // The upper bits of an accept must be zero: with any of them set it would act as NF_STOP.
-    let number: u32 = match verdict {
+    let number: u8 = match verdict {
         Verdict::Drop => 0,
         Verdict::Accept => 1,
     };
-    let [a, b, c, d] = number.to_be_bytes();
-    let [e, f, g, h] = id.to_be_bytes();
-    put(out, NFQA_VERDICT_HDR, &[a, b, c, d, e, f, g, h]);
+    let more = 8 * usize::from(changes.mark.is_some())
+        + 20 * usize::from(changes.ct_mark.is_some())
+        + changes.payload.map_or(0, |len| HEADER + len);
+    // All that every verdict has, in one piece: netlink header, netfilter header, the attribute of the verdict.
+    let mut head = [0; NLMSG_HEADER + NFGEN_HEADER + 12];
+    let len = (head.len() + more) as u32;
+    head[0..4].copy_from_slice(&len.to_ne_bytes());
+    head[4..6].copy_from_slice(&MSG_VERDICT.to_ne_bytes());
+    head[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    head[18..20].copy_from_slice(&queue.to_be_bytes());
+    head[20..22].copy_from_slice(&12u16.to_ne_bytes());
+    head[22..24].copy_from_slice(&NFQA_VERDICT_HDR.to_ne_bytes());
+    head[27] = number;
+    head[28..32].copy_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(&head);
     if let Some(mark) = changes.mark {
         put(out, NFQA_MARK, &mark.0.to_be_bytes());
     }
@@ -175,11 +212,9 @@ pub(crate) fn put_verdict(out: &mut Vec<u8>, queue: u16, id: u32, verdict: Verdi
         put(out, CTA_MARK, &mark.0.to_be_bytes());
         put(out, CTA_MARK_MASK, &mask.0.to_be_bytes());
     }
-    let payload = changes.payload.map_or(0, |len| {
+    if let Some(len) = changes.payload {
         put_header(out, NFQA_PAYLOAD, len);
-        len
-    });
-    set_length(out, start, payload);
+    }
 }
 
 /// How a queue is to be.
@@ -232,6 +267,7 @@ fn set_length(out: &mut [u8], start: usize, more: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::attribute::padded;
     use super::*;
     use proptest::prelude::*;
 
@@ -263,8 +299,7 @@ mod tests {
             (NFQA_SKB_INFO, &[0, 0, 0, 3]),
             (NFQA_PAYLOAD, b"odd"),
         ]);
-        let (Message::Packet(packet), next) = read(&message).unwrap() else { panic!() };
-        assert_eq!(next, message.len());
+        let Message::Packet(packet) = read(&message).unwrap() else { panic!() };
         assert_eq!(&message[packet.payload.clone()], b"odd");
         let expected = Packet {
             queue: 103,
@@ -322,7 +357,7 @@ mod tests {
         message.resize(16, 0);
         message.extend_from_slice(&(-2i32).to_ne_bytes());
         message.resize(36, 0);
-        assert_eq!(read(&message), Ok((Message::Answer(2), 36)));
+        assert_eq!(read(&message), Ok(Message::Answer(2)));
         assert_eq!(read(&message[..18]), Err(Malformed));
     }
 
@@ -348,11 +383,8 @@ mod tests {
                 bytes[..4].copy_from_slice(&len.to_ne_bytes());
                 bytes[4..6].copy_from_slice(&[MSG_PACKET, NLMSG_ERROR][kind - 1].to_ne_bytes());
             }
-            if let Ok((message, next)) = read(&bytes) {
-                prop_assert!(next >= NLMSG_HEADER);
-                if let Message::Packet(packet) = message {
-                    prop_assert!(bytes.get(packet.payload).is_some());
-                }
+            if let Ok(Message::Packet(packet)) = read(&bytes) {
+                prop_assert!(bytes.get(packet.payload).is_some());
             }
         }
     }

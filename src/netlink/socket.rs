@@ -1,4 +1,4 @@
-//! The socket of a worker, by libmnl.
+//! Where datagrams come from and go to: the socket of a worker, by libmnl, or a recording.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -11,6 +11,15 @@ const RECEIVE_BUFFER: i32 = 32 << 20;
 
 /// The largest datagram of verdicts that the kernel takes, in bytes; forced past net.core.wmem_max.
 pub(crate) const SEND_BUFFER: i32 = 4 << 20;
+
+/// Moves datagrams.
+pub(crate) trait Transport: Send {
+    /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<usize>;
+
+    /// Sends one datagram, gathered from its parts.
+    fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()>;
+}
 
 /// A netlink socket of netfilter.
 pub(crate) struct Socket {
@@ -42,20 +51,42 @@ impl Socket {
         loop {
             let len = self.socket.get().recv_raw(bytes)?;
             match nfqueue::read(&bytes[..len]) {
-                Ok((Message::Answer(0), _)) => return Ok(()),
-                Ok((Message::Answer(errno), _)) => return Err(io::Error::from_raw_os_error(errno)),
+                Ok(Message::Answer(0)) => return Ok(()),
+                Ok(Message::Answer(errno)) => return Err(io::Error::from_raw_os_error(errno)),
                 _ => {}
             }
         }
     }
+}
 
-    /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
-    pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+impl Transport for Socket {
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
         batch.receive(self.socket.get().as_raw_fd())
     }
 
-    /// Sends one datagram, gathered from its parts.
-    pub(crate) fn send(&self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
+    fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
         sys::send_gathered(self.socket.get().as_raw_fd(), parts)
+    }
+}
+
+/// Datagrams as the kernel might have sent them, handed out again and again; what is sent is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Recording {
+    pub(crate) datagrams: Vec<Vec<u8>>,
+    pub(crate) sent: u64,
+}
+
+impl Transport for Recording {
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
+        let count = self.datagrams.len().min(batch.slots());
+        for (slot, datagram) in self.datagrams.iter().take(count).enumerate() {
+            batch.fill(slot, datagram);
+        }
+        Ok(count)
+    }
+
+    fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
+        self.sent += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        Ok(())
     }
 }

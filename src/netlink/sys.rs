@@ -188,6 +188,24 @@ impl Batch {
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
     }
 
+    /// How many slots there are.
+    pub(crate) fn slots(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Puts a datagram into a slot, as if it had been received.
+    pub(crate) fn fill(&mut self, slot: usize, datagram: &[u8]) {
+        let words = &mut self.memory[slot * self.words..(slot + 1) * self.words];
+        let bytes = as_bytes(words);
+        let fits = datagram.len() <= bytes.len();
+        if fits {
+            bytes[..datagram.len()].copy_from_slice(datagram);
+        }
+        let header = &mut self.headers[slot];
+        header.msg_len = datagram.len() as libc::c_uint;
+        header.msg_hdr.msg_flags = if fits { 0 } else { libc::MSG_TRUNC };
+    }
+
     /// The datagram in a slot, as of the last [`receive`](Self::receive).
     #[inline]
     pub(crate) fn datagram(&mut self, slot: usize) -> &mut [u8] {

@@ -10,6 +10,6 @@ mod checksum;
 mod patch;
 mod view;
 
-pub use checksum::{full, updated};
+pub use checksum::{Difference, full};
 pub use patch::{Checksum, Patch, Refused, Rewrite, Side};
 pub use view::{Fragment, Malformed, TcpFlags, View};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
 use pnet_packet::ipv6::MutableIpv6Packet;
 
-use super::checksum::{full, updated};
+use super::checksum::{Difference, full};
 use super::view::View;
 use crate::net::Proto;
 
@@ -78,11 +78,9 @@ impl Patch {
         if old.is_ipv4() != rewrite.to.is_ipv4() {
             return Err(Refused::Family);
         }
-        let (old, new) = (octets(old), octets(rewrite.to));
+        let difference = Difference::between(old, rewrite.to);
         let header = match rewrite.to {
-            IpAddr::V4(_) => {
-                Ipv4Packet::new(packet).map(|ip| updated(ip.get_checksum(), old.as_slice(), new.as_slice()))
-            }
+            IpAddr::V4(_) => Ipv4Packet::new(packet).map(|ip| difference.apply(ip.get_checksum())),
             IpAddr::V6(_) => None,
         };
         let transport = view.checksum.and_then(|at| {
@@ -90,7 +88,7 @@ impl Patch {
             let is_udp = view.tuple.proto == Proto::UDP;
             let value = match checksum {
                 Checksum::Ready if is_udp && field == 0 => return None,
-                Checksum::Ready => updated(field, old.as_slice(), new.as_slice()),
+                Checksum::Ready => difference.apply(field),
                 Checksum::Partial => finished(packet, view, at, rewrite)?,
             };
             Some((at, if is_udp && value == 0 { 0xffff } else { value }))
@@ -267,7 +265,7 @@ mod tests {
             let view = View::parse(bytes, bytes.len()).unwrap();
             let field = u16::from_be_bytes([bytes[26], bytes[27]]);
             assert_eq!(view.checksum, Some(26));
-            updated(field, &PUBLIC, &GUEST) == 0
+            Difference::between(PUBLIC.into(), GUEST.into()).apply(field) == 0
         });
         let after = rewritten(&found.unwrap(), Side::Destination, GUEST, Checksum::Ready);
         assert_eq!(after[26..28], [0xff, 0xff]);

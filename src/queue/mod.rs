@@ -14,7 +14,7 @@ use std::io;
 use crate::net::{Mac, Mark, Verdict};
 use crate::packet::{Checksum, Patch};
 pub use memory::{Memory, Waiting};
-pub use netlink::Netlink;
+pub use netlink::{Netlink, Recorded};
 pub use nfq::Nfq;
 
 /// A queue to take, and how its packets are to come.

@@ -8,11 +8,11 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn};
+use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting};
 use crate::net::Verdict;
 use crate::netlink::attribute::padded;
 use crate::netlink::nfqueue::{self, Changes, Config, FLAG_GSO, Message, VERDICT_MAX};
-use crate::netlink::socket::{SEND_BUFFER, Socket};
+use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
 use crate::netlink::sys::Batch;
 use crate::packet::Checksum;
 
@@ -30,8 +30,16 @@ const FLUSH_BYTES: usize = 256 << 10;
 const _: () = assert!(FLUSH_BYTES + (64 << 10) + SLOTS * VERDICT_MAX < SEND_BUFFER as usize);
 
 /// One socket with several queues.
-pub struct Netlink {
-    socket: Socket,
+pub struct Netlink(Batches<Socket>);
+
+/// The batched backend without a kernel: the same packets again and again, and what is sent goes nowhere.
+///
+/// All that userspace does for a packet is done for each of them; so this measures it, and fuzzes it.
+pub struct Recorded(Batches<Recording>);
+
+/// What is the same for both.
+struct Batches<T> {
+    transport: T,
     batch: Batch,
     heads: Vec<u8>,
     pending: Vec<Pending>,
@@ -44,8 +52,9 @@ struct Pending {
     head: Range<usize>,
     queue: u16,
     id: u32,
-    /// The packet that is sent back, by slot and place.
-    payload: Option<(usize, Range<usize>)>,
+    /// The slot of the packet that is sent back, and where in it; empty if none is.
+    slot: usize,
+    payload: Range<usize>,
 }
 
 impl Netlink {
@@ -65,13 +74,65 @@ impl Netlink {
                 .bind(lane.queue, config)
                 .map_err(|source| OpenError::Bind { queue: lane.queue, source })?;
         }
-        Ok(Self {
-            socket,
+        Ok(Self(Batches::new(socket, lanes)))
+    }
+}
+
+impl Recorded {
+    /// A queue in which these packets wait in every turn; 64 of them at the most.
+    pub fn new(packets: &[Waiting]) -> Self {
+        let datagram = |(id, packet): (u32, &Waiting)| {
+            let &Waiting { queue, in_if, out_if, phys_in, phys_out, src_mac, mark, ref bytes } = packet;
+            let described = nfqueue::Packet {
+                queue,
+                id,
+                mark,
+                in_if,
+                out_if,
+                phys_in,
+                phys_out,
+                src_mac,
+                ..nfqueue::Packet::default()
+            };
+            let mut datagram = Vec::new();
+            nfqueue::put_packet(&mut datagram, &described, bytes);
+            datagram
+        };
+        Self::of_datagrams((1..).zip(packets).map(datagram).collect())
+    }
+
+    /// A queue that receives these datagrams, whatever they are.
+    pub fn of_datagrams(datagrams: Vec<Vec<u8>>) -> Self {
+        Self(Batches::new(Recording { datagrams, sent: 0 }, &[]))
+    }
+
+    /// How many bytes of verdicts, packets sent back included, have been sent.
+    pub fn sent(&self) -> u64 {
+        self.0.transport.sent
+    }
+}
+
+impl PacketQueue for Netlink {
+    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
+        self.0.turn(answer)
+    }
+}
+
+impl PacketQueue for Recorded {
+    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
+        self.0.turn(answer)
+    }
+}
+
+impl<T: Transport> Batches<T> {
+    fn new(transport: T, lanes: &[Lane]) -> Self {
+        Self {
+            transport,
             batch: Batch::new(SLOTS, SLOT_BYTES),
             heads: Vec::with_capacity(SLOTS * (VERDICT_MAX + 3)),
             pending: Vec::with_capacity(SLOTS),
             numbers: Numbers::new(lanes),
-        })
+        }
     }
 
     /// Sends what is pending.
@@ -88,7 +149,7 @@ impl Netlink {
                     let Pending { queue, id, .. } = self.pending[place];
                     let mut drop = Vec::with_capacity(VERDICT_MAX);
                     nfqueue::put_verdict(&mut drop, queue, id, Verdict::Drop, Changes::default());
-                    self.socket.send(&[IoSlice::new(&drop)])?;
+                    self.transport.send(&[IoSlice::new(&drop)])?;
                 }
             }
         }
@@ -98,16 +159,16 @@ impl Netlink {
     }
 
     /// Sends some of the pending verdicts as one datagram.
-    fn send(&self, which: Range<usize>) -> io::Result<()> {
+    fn send(&mut self, which: Range<usize>) -> io::Result<()> {
         let which = &self.pending[which];
         let (Some(first), Some(last)) = (which.first(), which.last()) else { return Ok(()) };
         let mut parts = [IoSlice::new(&[]); 2 * SLOTS + 1];
         let mut count = 0;
         let mut from = first.head.start;
         for pending in which {
-            if let Some((slot, range)) = &pending.payload {
+            if !pending.payload.is_empty() {
                 parts[count] = IoSlice::new(&self.heads[from..pending.head.end]);
-                parts[count + 1] = IoSlice::new(self.batch.bytes(*slot, range.clone()));
+                parts[count + 1] = IoSlice::new(self.batch.bytes(pending.slot, pending.payload.clone()));
                 count += 2;
                 from = pending.head.end;
             }
@@ -116,78 +177,82 @@ impl Netlink {
             parts[count] = IoSlice::new(&self.heads[from..last.head.end]);
             count += 1;
         }
-        self.socket.send(&parts[..count])
+        self.transport.send(&parts[..count])
     }
 
-    /// Has a packet answered, changes it where it lies, and puts its verdict among the pending.
-    fn answer(
-        &mut self,
-        slot: usize,
-        packet: nfqueue::Packet,
-        answer: &mut dyn FnMut(&Packet<'_>) -> Answer,
-    ) -> usize {
-        let nfqueue::Packet { queue, id, payload, .. } = packet;
-        let bytes = self.batch.datagram(slot).get_mut(payload.clone()).unwrap_or_default();
-        let Answer { verdict, mark, patch } = answer(&Packet {
-            queue,
-            id,
-            in_if: packet.in_if,
-            out_if: packet.out_if,
-            phys_in: packet.phys_in,
-            phys_out: packet.phys_out,
-            src_mac: packet.src_mac,
-            mark: packet.mark,
-            checksum: if packet.checksum_not_ready { Checksum::Partial } else { Checksum::Ready },
-            original_len: packet.cut_from.map_or(bytes.len(), |len| len as usize),
-            bytes,
-        });
-        // What was cut must not go back: it would be all that is left of the packet.
-        let patch = patch.filter(|_| packet.cut_from.is_none() && verdict == Verdict::Accept);
-        if let Some(patch) = patch {
-            patch.apply(bytes);
-        }
-        let sent_back = patch.map(|_| payload.len());
-        if let Some(Pending { payload: Some((_, before)), .. }) = self.pending.last() {
-            let padding = padded(before.len()) - before.len();
-            self.heads.extend_from_slice(&[0; 3][..padding]);
-        }
-        let start = self.heads.len();
-        let changes = Changes { mark, ct_mark: None, payload: sent_back };
-        nfqueue::put_verdict(&mut self.heads, queue, id, verdict, changes);
-        let payload = sent_back.map(|_| (slot, payload));
-        self.pending.push(Pending { head: start..self.heads.len(), queue, id, payload });
-        sent_back.unwrap_or(0)
-    }
-}
-
-impl PacketQueue for Netlink {
     fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
         let mut turn = Turn::default();
-        let count = match self.socket.receive(&mut self.batch) {
+        let count = match self.transport.receive(&mut self.batch) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(turn),
             Err(error) => return Err(error),
         };
         let mut to_send = 0;
         for slot in 0..count {
-            // The kernel sends one message in a datagram.
-            match nfqueue::read(self.batch.datagram(slot)) {
-                Ok((Message::Packet(packet), _)) => {
+            let datagram = self.batch.datagram(slot);
+            match nfqueue::read(datagram) {
+                Ok(Message::Packet(packet)) => {
                     turn.packets += 1;
                     turn.lost += self.numbers.missing(packet.queue, packet.id);
-                    to_send += self.answer(slot, packet, answer);
+                    let bytes = datagram.get_mut(packet.payload.clone()).unwrap_or_default();
+                    let pending =
+                        answered(slot, &packet, bytes, answer, &mut self.heads, self.pending.last());
+                    to_send += pending.payload.len();
+                    self.pending.push(pending);
                     if to_send >= FLUSH_BYTES {
                         self.flush(&mut turn)?;
                         to_send = 0;
                     }
                 }
                 // The packet was gone: its queue was emptied, or the packet's interface went down.
-                Ok((Message::Answer(errno), _)) => turn.refused += u64::from(errno != 0),
-                Ok((Message::Other, _)) => {}
+                Ok(Message::Answer(errno)) => turn.refused += u64::from(errno != 0),
+                Ok(Message::Other) => {}
                 Err(nfqueue::Malformed) => turn.malformed += 1,
             }
         }
         self.flush(&mut turn)?;
         Ok(turn)
     }
+}
+
+/// Has a packet answered, changes it where it lies, and writes the head of its verdict behind that of the one before.
+#[inline]
+fn answered(
+    slot: usize,
+    packet: &nfqueue::Packet,
+    bytes: &mut [u8],
+    answer: &mut dyn FnMut(&Packet<'_>) -> Answer,
+    heads: &mut Vec<u8>,
+    before: Option<&Pending>,
+) -> Pending {
+    let Answer { verdict, mark, patch } = answer(&Packet {
+        queue: packet.queue,
+        id: packet.id,
+        in_if: packet.in_if,
+        out_if: packet.out_if,
+        phys_in: packet.phys_in,
+        phys_out: packet.phys_out,
+        src_mac: packet.src_mac,
+        mark: packet.mark,
+        checksum: if packet.checksum_not_ready { Checksum::Partial } else { Checksum::Ready },
+        original_len: packet.cut_from.map_or(bytes.len(), |len| len as usize),
+        bytes,
+    });
+    // What was cut must not go back: it would be all that is left of the packet.
+    let payload = match patch {
+        Some(patch) if packet.cut_from.is_none() && verdict == Verdict::Accept => {
+            patch.apply(bytes);
+            packet.payload.clone()
+        }
+        _ => 0..0,
+    };
+    if let Some(before) = before {
+        let len = before.payload.len();
+        heads.extend_from_slice(&[0; 3][..padded(len) - len]);
+    }
+    let start = heads.len();
+    let sent_back = (!payload.is_empty()).then_some(payload.len());
+    let changes = Changes { mark, ct_mark: None, payload: sent_back };
+    nfqueue::put_verdict(heads, packet.queue, packet.id, verdict, changes);
+    Pending { head: start..heads.len(), queue: packet.queue, id: packet.id, slot, payload }
 }

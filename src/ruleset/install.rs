@@ -336,8 +336,8 @@ mod tests {
             ("save-tag", 1),
             ("ask-save", 1),
             ("save", 1),
-            ("show-ct-mark", 1),
-            ("ask-spoof", 1),
+            ("show-to-spoof", 1),
+            ("ask-spoof", 2),
             ("snat-guests", 1),
             ("pipe-arp", 2),
         ];

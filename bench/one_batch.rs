@@ -1,0 +1,57 @@
+//! What userspace does for a batch of small packets: receive is a copy, send is nothing, all between is the real
+//! thing. Run under callgrind by `bench/instructions`; the argument says how many batches of 64 packets.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dunnat::cluster::{Cluster, NodeId};
+use dunnat::daemon::Worker;
+use dunnat::engine::Tables;
+use dunnat::net::Mark;
+use dunnat::queue::{Recorded, Waiting};
+use dunnat::ruleset::{Backend, Plan, QueueBy, RewriteBy};
+
+/// A UDP datagram of 64 bytes with its headers, as it asks for a service.
+fn call(port: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    etherparse::PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 11], 64)
+        .udp(40000 + port, 5353)
+        .write(&mut bytes, &[0xa5; 36])
+        .unwrap();
+    bytes
+}
+
+fn main() {
+    let batches: u32 = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(1000);
+    let text =
+        include_str!("../rules/example.toml").replace("tcp", "udp").replace("port  = 80", "port = 5353");
+    let cluster = Cluster::parse(&text, Path::new("example.toml")).unwrap();
+    let plan = Plan {
+        node: NodeId(0),
+        queue_by: QueueBy::Nft,
+        backend: Backend::Netlink,
+        rewrite_by: RewriteBy::Userspace,
+        full: false,
+        queue_base: 0,
+        workers: 1,
+    };
+    let packets: Vec<Waiting> = (0..64)
+        .map(|port| Waiting {
+            queue: 1,
+            in_if: Some(2),
+            out_if: None,
+            phys_in: Some(3),
+            phys_out: None,
+            src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
+            mark: Mark::ZERO,
+            bytes: call(port),
+        })
+        .collect();
+    let mut queue = Recorded::new(&packets);
+    let mut worker = Worker::new(Arc::new(Tables::new(&cluster, plan.node)), &plan, Vec::new(), None);
+    for _ in 0..batches {
+        worker.turn(&mut queue).unwrap();
+    }
+    // A verdict with mark and packet: 44 bytes of heads and 64 of packet.
+    assert_eq!(queue.sent(), u64::from(batches) * 64 * (44 + 64));
+}
