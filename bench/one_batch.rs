@@ -1,6 +1,11 @@
 //! What userspace does for a batch of small packets: receive is a copy, send is nothing, all between is the real
 //! thing. Run under callgrind by `bench/instructions`; the argument says how many batches of 64 packets.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be is a fault of this program, which should say so and end"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -35,31 +35,43 @@
 //! | [`cluster`] | the cluster file, checked: what is in a [`Cluster`](cluster::Cluster) cannot contradict itself | guess |
 //! | [`packet`] | the bytes of a packet: read into a [`View`](packet::View), changed by a [`Patch`](packet::Patch) | panic on any bytes |
 //! | [`engine`] | [`decide`](engine::decide): facts in, decision out; a file for each stage | know a socket, a clock, a thread |
-//! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait, by the nfq crate and in memory | decide |
+//! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, in memory | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible, by a thread that never makes a packet wait | lose events silently |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //!
-//! `netlink/sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
+//! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
 //!
 //! # One packet in the code
 //!
-//! [`queue::Nfq`] receives it and calls the worker (`daemon/worker.rs`) with a [`queue::Packet`]. The queue's
-//! number tells the stage ([`ruleset::Queues`]); [`packet::View::parse`] reads the bytes; [`engine::decide`]
-//! looks at view, marks and MAC address and returns a [`Decision`](engine::Decision) with its
-//! [`Reason`](engine::Reason). If an address changes, [`packet::Patch::new`] works out the bytes, checksums by
-//! difference (RFC 1624). The worker counts, hands an [`Event`](trace::Event) to the trace if there is one, and
-//! answers; the queue applies the patch, and the verdict takes mark and bytes back to the kernel.
+//! [`queue::Netlink`] receives it, with others, and calls the worker (`daemon/worker.rs`) with a
+//! [`queue::Packet`]. The queue's number tells the [`ruleset::Lane`]: the stage, and what the rules make sure of;
+//! [`packet::View::parse`] reads the bytes; [`engine::decide`] looks at view, marks and MAC address and returns a
+//! [`Decision`](engine::Decision) with its [`Reason`](engine::Reason). If an address changes,
+//! [`packet::Patch::new`] works out the bytes, checksums by difference (RFC 1624). The worker counts, hands an
+//! [`Event`](trace::Event) to the trace if there is one, and answers; the queue applies the patch where the packet
+//! lies, and when the whole batch is answered one system call takes all verdicts back to the kernel.
 //!
-//! # Two ways into the queue, one into the ct mark
+//! # Choices
 //!
-//! Kernels with nft `queue` get nft rules alone. On others the same packets are queued by iptables-nft, in
-//! chains of our own; the kernel is asked, never its version. The nfq crate can neither read nor set a ct mark,
-//! so rules do: a chain after `tag` and one after `save` copy a packet mark that is a node's tag to a flow that
-//! has none, and one before `spoof` copies the ct mark to the packet mark. All three change only the bits of
-//! `[marks] mask`.
+//! All are made once, in a [`ruleset::Plan`], from which rules and queues follow.
+//!
+//! - **Into the queue.** Kernels with nft `queue` get nft rules alone. On others the same packets are queued by
+//!   iptables-nft, in chains of our own; the kernel is asked, never its version.
+//! - **Lanes.** TCP comes as GSO packets of up to 64 KiB, which cost what a small one costs; other protocols
+//!   that are rewritten come without GSO, because no checksum would be right for a rewritten UDP GSO packet.
+//!   Where nothing is rewritten 128 bytes of a packet are enough.
+//! - **Lean or full rules.** By default only packets that something is to be decided about are queued: `tag` and
+//!   `save` cost a flow something once. With full rules every packet visits every stage.
+//! - **Who changes the bytes.** The worker, or a chain after the queue, by the mark that the verdict set. The
+//!   decisions, their traces and what leaves the node are the same.
+//! - **The ct mark.** Queues neither show nor set it here, so rules do: a chain after `tag` and one after `save`
+//!   copy a packet mark that is a node's tag to a flow that has none, and one before `spoof` copies the ct mark to
+//!   the packet mark. All change only the bits of `[marks] mask`.
+//! - **The backend.** [`queue::Netlink`] by batches; [`queue::Nfq`], by the nfq crate, one packet at a time, is
+//!   the second opinion.
 //!
 //! # What a fault does
 //!

@@ -256,3 +256,177 @@ fn answered(
     nfqueue::put_verdict(heads, packet.queue, packet.id, verdict, changes);
     Pending { head: start..heads.len(), queue: packet.queue, id: packet.id, slot, payload }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Mark;
+    use crate::packet::{Patch, Rewrite, Side, View};
+    use proptest::prelude::*;
+
+    fn waiting(payload: usize) -> Waiting {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 11], 64)
+            .udp(40000, 53)
+            .write(&mut bytes, &vec![0xa5; payload])
+            .unwrap();
+        Waiting {
+            queue: 100,
+            in_if: Some(2),
+            out_if: None,
+            phys_in: None,
+            phys_out: None,
+            src_mac: None,
+            mark: Mark::ZERO,
+            bytes,
+        }
+    }
+
+    fn rewrite(packet: &Packet<'_>) -> Answer {
+        let view = View::parse(packet.bytes, packet.original_len).unwrap();
+        let rewrite = Rewrite { side: Side::Destination, to: [10, 5, 5, 201].into() };
+        let patch = Patch::new(packet.bytes, &view, rewrite, packet.checksum).ok();
+        Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), patch }
+    }
+
+    /// What a batch sends, taken apart again: `(id, verdict, payload)` for each message in it.
+    fn verdicts(sent: &[u8]) -> Vec<(u32, u32, Vec<u8>)> {
+        let mut verdicts = Vec::new();
+        let mut at = 0;
+        while at < sent.len() {
+            let len = u32::from_ne_bytes(sent[at..at + 4].try_into().unwrap()) as usize;
+            let message = &sent[at..at + len];
+            let number = |at: usize| u32::from_be_bytes(message[at..at + 4].try_into().unwrap());
+            let payload =
+                crate::netlink::attribute::Attributes::new(message, 20).find(|(kind, _, _)| *kind == 10);
+            let payload = payload.map_or(Vec::new(), |(_, _, value)| value.to_vec());
+            verdicts.push((number(28), number(24), payload));
+            at += padded(len);
+        }
+        verdicts
+    }
+
+    /// Keeps what is sent.
+    struct Kept {
+        recording: Recording,
+        sent: Vec<Vec<u8>>,
+        refuse_over: usize,
+    }
+
+    impl Transport for Kept {
+        fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
+            self.recording.receive(batch)
+        }
+
+        fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+            let datagram: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            if datagram.len() > self.refuse_over {
+                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+            }
+            self.sent.push(datagram);
+            Ok(())
+        }
+    }
+
+    fn kept(packets: &[Waiting], refuse_over: usize) -> Batches<Kept> {
+        let recording = Recorded::new(packets).0.transport;
+        Batches::new(Kept { recording, sent: Vec::new(), refuse_over }, &[])
+    }
+
+    #[test]
+    fn a_batch_goes_back_in_one_piece_whatever_the_lengths() {
+        let packets: Vec<Waiting> = [0, 1, 2, 3, 4, 5, 999, 1472].map(waiting).to_vec();
+        let mut queue = kept(&packets, usize::MAX);
+        // Every third is only accepted, so that heads with and without packets follow each other.
+        let mut answer = |packet: &Packet<'_>| match packet.id % 3 {
+            0 => Answer { verdict: Verdict::Drop, mark: None, patch: None },
+            _ => rewrite(packet),
+        };
+        assert_eq!(queue.turn(&mut answer).unwrap().packets, 8);
+        let [sent] = &queue.transport.sent[..] else { panic!("{} pieces", queue.transport.sent.len()) };
+        for ((id, verdict, payload), (packet, number)) in
+            verdicts(sent).into_iter().zip(packets.iter().zip(1..))
+        {
+            assert_eq!((id, verdict), (number, u32::from(number % 3 != 0)));
+            if number % 3 == 0 {
+                assert!(payload.is_empty());
+            } else {
+                assert_eq!(payload.len(), packet.bytes.len(), "the length is the packet's, without padding");
+                let view = View::parse(&payload, payload.len()).unwrap();
+                assert_eq!(view.tuple.dst.to_string(), "10.5.5.201");
+            }
+        }
+        assert_eq!(verdicts(sent).len(), 8);
+    }
+
+    #[test]
+    fn what_is_too_large_at_once_goes_one_by_one_and_what_cannot_go_is_dropped() {
+        let packets = [waiting(10), waiting(1400), waiting(20)];
+        let mut queue = kept(&packets, 600);
+        let turn = queue.turn(&mut rewrite).unwrap();
+        assert_eq!((turn.packets, turn.refused), (3, 1));
+        let sent: Vec<(u32, u32)> = queue
+            .transport
+            .sent
+            .iter()
+            .flat_map(|sent| verdicts(sent))
+            .map(|(id, verdict, _)| (id, verdict))
+            .collect();
+        assert_eq!(sent, [(1, 1), (2, 0), (3, 1)], "the second is dropped, and not left waiting");
+    }
+
+    #[test]
+    fn answers_and_gaps_and_nonsense_are_counted() {
+        let packet = |id: u32| {
+            let mut datagram = Vec::new();
+            let described = nfqueue::Packet { queue: 100, id, ..nfqueue::Packet::default() };
+            nfqueue::put_packet(&mut datagram, &described, &waiting(1).bytes);
+            datagram
+        };
+        let mut refused = 36u32.to_ne_bytes().to_vec();
+        refused.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
+        refused.resize(36, 0);
+        let datagrams = vec![packet(1), packet(5), vec![1, 2, 3], refused, packet(6)];
+        let lane = Lane { queue: 100, gso: false, copy: 128 };
+        let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[lane]);
+        let turn = queue.turn(&mut rewrite).unwrap();
+        assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3 });
+    }
+
+    #[test]
+    fn a_cut_packet_is_never_sent_back() {
+        let mut datagram = Vec::new();
+        let described = nfqueue::Packet { id: 1, cut_from: Some(9000), ..nfqueue::Packet::default() };
+        nfqueue::put_packet(&mut datagram, &described, &waiting(100).bytes);
+        let mut queue = Recorded::of_datagrams(vec![datagram]);
+        let mut insists = |packet: &Packet<'_>| {
+            let whole = Packet { original_len: packet.bytes.len(), ..*packet };
+            rewrite(&whole)
+        };
+        queue.turn(&mut insists).unwrap();
+        assert_eq!(queue.sent(), 40, "a verdict with a mark, and no packet");
+    }
+
+    proptest! {
+        /// The fuzz target of the batched backend: whatever the kernel sends, a turn ends, and counts it.
+        #[test]
+        fn any_datagrams_are_served(datagrams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20)) {
+            let count = datagrams.len() as u64;
+            let datagrams = datagrams.into_iter().map(|mut datagram| {
+                // Mostly with the head of a packet's message, so that what follows is read.
+                if datagram.len() > 40 && datagram[0] % 4 != 0 {
+                    let len = datagram.len() as u32;
+                    datagram[..4].copy_from_slice(&len.to_ne_bytes());
+                    datagram[4..6].copy_from_slice(&0x0300u16.to_ne_bytes());
+                    datagram[20..24].copy_from_slice(&[11, 0, 1, 0]);
+                }
+                datagram
+            });
+            let mut queue = Recorded::of_datagrams(datagrams.collect());
+            let mut accept = |_: &Packet<'_>| Answer { verdict: Verdict::Accept, mark: None, patch: None };
+            let turn = queue.turn(&mut accept).unwrap();
+            prop_assert!(turn.packets + turn.malformed <= count);
+        }
+    }
+}

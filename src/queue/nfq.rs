@@ -1,6 +1,6 @@
 //! The plain backend: the `nfq` crate, one packet per system call.
 //!
-//! The simplest thing that works, and the second opinion on any faster one. What the crate cannot do shapes the
+//! The simplest thing that works, and the second opinion on the batched backend. What the crate cannot do shapes the
 //! rest: it neither reads nor sets a ct mark, so rules carry the ct mark in and out by way of the packet mark,
 //! and its socket is its own, so a thread that waits can only be woken by a signal.
 
