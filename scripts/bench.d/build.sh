@@ -51,9 +51,9 @@ build_all() {
     fi
 }
 
-# Their newest versions that are known to work together; installed once.
+# Installed once, into a directory of its own.
 build_python() {
-    [[ ! -x $WORK/venv/bin/python3 ]] || "$WORK/venv/bin/python3" -c 'import netfilterqueue, scapy' 2>/dev/null && return
+    if "$WORK/venv/bin/python3" -c 'import netfilterqueue, scapy' 2>/dev/null; then return; fi
     rm -rf "$WORK/venv"
     quietly venv python3 -m venv "$WORK/venv" &&
         quietly pip "$WORK/venv/bin/pip" install --quiet NetfilterQueue==1.1.0 'scapy>=2.5,<3'

@@ -1,1 +1,174 @@
-print("not yet")
+"""Samples of a run -> RESULTS.md, results.json, results.svg, and a summary for the screen.
+
+usage: report.py WORK OUT    reads samples.tsv, absent.tsv, about.tsv in WORK, writes to OUT
+"""
+
+import json
+import pathlib
+import statistics
+import sys
+from collections import defaultdict
+
+PEERS = {
+    "kernel": "the ruleset of `dunnat rules --kernel`; no userspace at all",
+    "dunnat": "`dunnat run`, batches over netlink, the worker changes the bytes",
+    "dunnat-kernel": "`dunnat run --rewrite kernel`: the worker decides, the kernel changes the bytes by mark",
+    "dunnat-nfq": "`dunnat run --backend nfq`: the same decisions, one packet per system call",
+    "lnfq": "a loop in C on libnetfilter_queue, as its documentation shows it (bench/peers/lnfq.c)",
+    "nfq-plain": "a loop on the nfq crate, as its documentation shows it (bench/peers/nfq_plain.rs)",
+    "scapy": "Python, NetfilterQueue and Scapy (bench/peers/nfqueue_scapy.py)",
+    "floor": "accepts every packet and decides nothing, in batches (bench/peers/floor.c); the kernel's ruleset "
+    "translates behind it",
+}
+FIGURES = [
+    ("bulk.up.local", "TCP to the guest, local node", "Gbit/s", 2),
+    ("bulk.down.local", "TCP from the guest, local node", "Gbit/s", 2),
+    ("bulk.up.foreign", "TCP to the guest, foreign node", "Gbit/s", 2),
+    ("bulk.down.foreign", "TCP from the guest, foreign node", "Gbit/s", 2),
+    ("udp.highest", "64-byte UDP packets, loss-free", "packets/s", 0),
+    ("connections.local", "new connections, local node", "1/s", 0),
+    ("connections.foreign", "new connections, foreign node", "1/s", 0),
+    ("latency.p50", "request latency, median", "us", 0),
+    ("latency.p99", "request latency, 99th percentile", "us", 0),
+    ("cpu.packet", "CPU time of the process per small packet", "us", 2),
+    ("memory.now", "resident memory, 1 worker", "MiB", 1),
+    ("memory2.peak", "resident memory at its highest, 2 workers", "MiB", 1),
+]
+BULK = [name for name, *_ in FIGURES if name.startswith("bulk.")]
+# What it is, the figures it is the median over, peer over peer, to reach, good enough, more is better.
+TARGETS = [
+    ("TCP bulk, worker rewrites / kernel ruleset", BULK, "dunnat", "kernel", 0.85, 0.70, True),
+    ("TCP bulk, kernel rewrites / kernel ruleset", BULK, "dunnat-kernel", "kernel", 0.95, 0.88, True),
+    ("TCP bulk, dunnat / libnetfilter_queue loop", BULK, "dunnat", "lnfq", 4, 3, True),
+    ("TCP bulk, dunnat / plain nfq loop", BULK, "dunnat", "nfq-plain", 4, 3, True),
+    ("loss-free small packets, dunnat / libnetfilter_queue loop", ["udp.highest"], "dunnat", "lnfq", 1.5, 1.25, True),
+    ("CPU per small packet, dunnat / libnetfilter_queue loop", ["cpu.packet"], "dunnat", "lnfq", 0.65, 0.8, False),
+    ("loss-free small packets, dunnat / floor", ["udp.highest"], "dunnat", "floor", 0.95, 0.85, True),
+    ("resident memory, 2 workers, MiB", ["memory2.peak"], "dunnat", None, 32, 64, False),
+]
+
+
+def table(path):
+    return [line.split("\t") for line in path.read_text().splitlines() if line]
+
+
+def ratios(samples, figures, peer, other):
+    """Round by round, so that a slow minute of the machine slows both sides of a ratio."""
+    found = []
+    for figure in figures:
+        ours, theirs = samples[peer][figure], samples[other][figure] if other else None
+        for number, value in ours.items():
+            if theirs is None:
+                found.append(value)
+            elif theirs.get(number):
+                found.append(value / theirs[number])
+    return found
+
+
+def judged(samples):
+    for what, figures, peer, other, reach, enough, more in TARGETS:
+        found = ratios(samples, figures, peer, other)
+        value = statistics.median(found) if found else None
+        if value is None:
+            verdict = "not measured"
+        elif value >= reach if more else value <= reach:
+            verdict = "reached"
+        elif value >= enough if more else value <= enough:
+            verdict = "good enough"
+        else:
+            verdict = "not reached"
+        yield {
+            "what": what, "value": value, "reach": reach, "enough": enough, "more": more, "verdict": verdict,
+            "spread": [min(found), max(found)] if found else None,
+        }
+
+
+def cell(values, digits):
+    if not values:
+        return "-"
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+
+def markdown(samples, peers, absent, about, targets):
+    yield "# What dunnat costs\n"
+    yield "Written by `scripts/bench`; no figure in here was typed. Every peer does the same distributed NAT in the same"
+    yield "lab of two nodes in network namespaces on one machine: client, nodes and guest share its processors, so the"
+    yield "ratios say more than the figures. In each round all peers are measured one after the other, in the next the"
+    yield "other way round. A cell has the median of the rounds, and the lowest and the highest.\n"
+    yield "| | |\n|---|---|"
+    for key, value in about:
+        yield f"| {key} | {value} |"
+    yield "\n## Ratios\n"
+    yield "Taken round by round and, for TCP, over both directions through both nodes; the median, and the extremes.\n"
+    yield "| ratio | measured | spread | to reach | good enough | |\n|---|---|---|---|---|---|"
+    for target in targets:
+        sign = "≥" if target["more"] else "≤"
+        value = "-" if target["value"] is None else f"{target['value']:.2f}"
+        spread = "-" if target["spread"] is None else "{:.2f}-{:.2f}".format(*target["spread"])
+        yield (
+            f"| {target['what']} | {value} | {spread} | {sign} {target['reach']} | {sign} {target['enough']} "
+            f"| {target['verdict']} |"
+        )
+    yield "\n## Figures\n"
+    yield "| | unit | " + " | ".join(peers) + " |"
+    yield "|---|---|" + "---|" * len(peers)
+    for figure, what, unit, digits in FIGURES:
+        cells = [cell(list(samples[peer][figure].values()), digits) for peer in peers]
+        if any(text != "-" for text in cells):
+            yield f"| {what} | {unit} | " + " | ".join(cells) + " |"
+    yield "\n![TCP bulk by peer](results.svg)\n\n## Peers\n"
+    for peer in peers:
+        yield f"- **{peer}**: {PEERS.get(peer, '')}"
+    for peer, reason in absent:
+        yield f"- **{peer}** did not take part: {reason}"
+
+
+def svg(samples, peers):
+    """A bar for each peer: TCP bulk, the median over both directions and both nodes."""
+    bars = []
+    for peer in peers:
+        values = [value for figure in BULK for value in samples[peer][figure].values()]
+        if values:
+            bars.append((peer, statistics.median(values), min(values), max(values)))
+    width, row, left = 720, 34, 130
+    scale = (width - left - 90) / max((high for *_, high in bars), default=1)
+    height = 56 + row * len(bars)
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        'font-size="13"><rect width="100%" height="100%" fill="#fff"/>'
+        '<text x="16" y="26" font-size="15" font-weight="bold">TCP bulk, Gbit/s: median, lowest and highest</text>'
+    )
+    for place, (peer, middle, low, high) in enumerate(bars):
+        y = 44 + row * place
+        colour = {"kernel": "#8a8f98", "floor": "#8a8f98"}.get(peer, "#2f6fb3" if peer.startswith("dunnat") else "#c9863a")
+        yield (
+            f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{peer}</text>'
+            f'<rect x="{left}" y="{y}" width="{middle * scale:.1f}" height="22" rx="2" fill="{colour}"/>'
+            f'<path d="M{left + low * scale:.1f} {y + 11}H{left + high * scale:.1f}" stroke="#222" stroke-width="1.5"/>'
+            f'<text x="{left + high * scale + 8:.1f}" y="{y + 16}">{middle:.2f}</text>'
+        )
+    yield "</svg>"
+
+
+def main():
+    work, out = map(pathlib.Path, sys.argv[1:3])
+    samples = defaultdict(lambda: defaultdict(dict))
+    for number, peer, figure, value in table(work / "samples.tsv"):
+        samples[peer][figure][int(number)] = float(value)
+    about, absent = table(work / "about.tsv"), table(work / "absent.tsv")
+    peers = [peer for peer in PEERS if peer in samples]
+    targets = list(judged(samples))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "RESULTS.md").write_text("\n".join(markdown(samples, peers, absent, about, targets)) + "\n")
+    (out / "results.svg").write_text("\n".join(svg(samples, peers)) + "\n")
+    everything = {"about": dict(about), "absent": dict(absent), "targets": targets, "samples": samples}
+    (out / "results.json").write_text(json.dumps(everything, indent=1) + "\n")
+    lines = []
+    for target in targets:
+        value = "-" if target["value"] is None else f"{target['value']:.2f}"
+        lines.append(f"{value:>8}  {target['verdict']:12}  {target['what']}")
+    (work / "summary.txt").write_text("\n".join(lines) + "\n")
+
+
+main()
