@@ -58,9 +58,10 @@ stop_peer() {
 ended() { [[ ! -e /proc/$1 || $(cut -d ' ' -f 3 "/proc/$1/stat" 2>/dev/null) == Z ]]; }
 forget_flows() { within "$1" conntrack -F >/dev/null 2>&1 || true; }
 
-# Does it do what it is there for? A page through each of the nodes.
+# Does it do what it is there for? A page through each of the nodes; and the packets did come by its queues, unless it is
+# the kernel's ruleset, which has none.
 works() {
-    local i page
+    local i page queued
     for i in 1 2; do
         page=$(within "$CLIENT" curl --silent --show-error --connect-timeout 3 --max-time 5 "http://${PUBLIC[i]}:${SERVICE_PORT[1]}/") ||
             { echo "no page through ${NODE[i]}" >&2 && return 1; }

@@ -232,11 +232,11 @@ check_many() {
     local lines right answered marked=0 ports marks spread=''
     begin "$total connections, 20 at a time, through all nodes in turn, to ${GUEST[g]} on ${NODE[home]}"
 
-    # Each has a client port of its own: one that was used again through another node would be the same flow to the
-    # guest's node. Two lines for each, in any order: the page, which names the port, and "PORT called NODE".
-    lines=$(for ((i = 0; i < total; i++)); do echo "--local-port $((NEXT_PORT + i)) http://${PUBLIC[i % NODES + 1]}:$port/"; done |
+    # Each has some client ports of its own, as one of an earlier run may still be in TIME_WAIT; a port that was used again
+    # through another node would be the same flow to the guest's node. Two lines for each, in any order: the page, which names the port, and "PORT called NODE".
+    lines=$(for ((i = 0; i < total; i++)); do echo "--local-port $((NEXT_PORT + 20 * i))-$((NEXT_PORT + 20 * i + 19)) http://${PUBLIC[i % NODES + 1]}:$port/"; done |
         within "$CLIENT" xargs -P 20 -n 3 "${CURL[@]}" --write-out '%{local_port} called %{remote_ip}\n' 2>"$errors") || true
-    NEXT_PORT=$((NEXT_PORT + total + 10))
+    NEXT_PORT=$((NEXT_PORT + 20 * total))
     [[ ! -s $errors ]] || fault "curl: $(sort "$errors" | uniq -c | sort -rn | head -n 1)"
     right=$(awk -v page="^${GUEST[g]} saw $CLIENT_ADDRESS:[0-9]+ -> $guest:$port\$" '
         $2 == "called" { called[$1] = $3 }
