@@ -67,6 +67,14 @@ works() {
             { echo "no page through ${NODE[i]}" >&2 && return 1; }
         [[ $page == "${GUEST[1]} saw $CLIENT_ADDRESS:"* ]] || { echo "not the guest's page: $page" >&2 && return 1; }
     done
+    # Of each queue the number of the last packet (net/netfilter/nfnetlink_queue.c, seq_show).
+    queued=$(within "${NODE[1]}" awk '{ sum += $8 } END { print sum + 0 }' /proc/net/netfilter/nfnetlink_queue) || return 1
+    if [[ $PEER == kernel ]]; then
+        ((queued == 0)) || { echo "packets are queued, and there is nobody to ask" >&2 && return 1; }
+    else
+        # A page is ten packets or so; each of them is for dnat or for spoof.
+        ((queued >= 8)) || { echo "only $queued packets came by the queues" >&2 && return 1; }
+    fi
 }
 
 # --- dunnat itself -------------------------------------------------------------------------------------------------------

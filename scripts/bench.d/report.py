@@ -46,6 +46,30 @@ TARGETS = [
     ("loss-free small packets, dunnat / floor", ["udp.highest"], "dunnat", "floor", 0.95, 0.85, True),
     ("resident memory, 2 workers, MiB", ["memory2.peak"], "dunnat", None, 32, 64, False),
 ]
+METHOD = """
+The programs that dunnat is compared with have one thread, so dunnat has one worker; only its memory is measured with
+two as well. They get the rules of `dunnat rules --backend nfq`. Before a peer is measured it must have brought a page
+through each node, by way of its queues.
+
+## How
+
+- **TCP**: iperf3, one connection; "up" is client to guest.
+- **Loss-free packets**: through the local node, one way, 64 bytes with the IP header. A rate is without loss if 99.9 %
+  have arrived 20 ms after the last was sent. The highest rate is searched for by trying; what counts is what was sent.
+- **Connections**: eight at a time; connect, one small page from nginx, close.
+- **Latency**: wrk, four connections that are kept open, through the foreign node.
+- **CPU time**: of the process on the local node, by the scheduler's account, while 20,000 small packets a second pass
+  (in bursts, 200 us apart), divided by those that arrived.
+- **Memory**: VmRSS and VmHWM after all this, the larger of the two nodes' processes.
+
+## What this does not say
+
+- One machine plays client, nodes and guest. A peer that leaves the processors idle gets no more work for it, and the
+  fastest ones are held up by the sender: their packet rates say "at least".
+- What the kernel does for a packet after the verdict is done on the peer's thread, within its system call, and is in its
+  CPU time; so is what an interrupt did meanwhile. Without a queue it is in nobody's: the kernel's ruleset has no figure.
+- Interfaces are veth: no NIC, no wire, and GSO packets of 64 KiB stay whole all the way if nobody cuts them.
+- Scapy is for comfort and not for speed. It is here because many first prototypes are made of it."""
 
 
 def table(path):
@@ -117,37 +141,74 @@ def markdown(samples, peers, absent, about, targets):
         cells = [cell(list(samples[peer][figure].values()), digits) for peer in peers]
         if any(text != "-" for text in cells):
             yield f"| {what} | {unit} | " + " | ".join(cells) + " |"
-    yield "\n![TCP bulk by peer](results.svg)\n\n## Peers\n"
+    for peer in peers:
+        if lost := max(samples[peer]["cpu.lost"].values(), default=0) * 100:
+            if lost >= 0.1:
+                yield f"\n{peer} lost up to {lost:.0f} % of the packets while CPU time was measured; it is per packet that arrived."
+        if failed := sum(sum(samples[peer][f"connections.failed.{by}"].values()) for by in ("local", "foreign")):
+            yield f"\n{peer}: {failed:.0f} connections failed; they are not counted."
+    yield "\n![What each peer reached](results.svg)\n\n## Peers\n"
     for peer in peers:
         yield f"- **{peer}**: {PEERS.get(peer, '')}"
     for peer, reason in absent:
         yield f"- **{peer}** did not take part: {reason}"
+    yield METHOD
+
+
+# What is drawn: title, the figures that are pooled, digits.
+PANELS = [
+    ("TCP bulk, Gbit/s", BULK, 2),
+    ("64-byte UDP packets without loss, a second", ["udp.highest"], 0),
+    ("New TCP connections, a second", ["connections.local", "connections.foreign"], 0),
+    ("CPU time of the process per small packet, us (less is better)", ["cpu.packet"], 1),
+]
+WIDTH, ROW, LEFT, RIGHT = 760, 26, 130, 90
+COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-kernel": "#1f6feb", "dunnat-nfq": "#8db4f2"}
 
 
 def svg(samples, peers):
-    """A bar for each peer: TCP bulk, the median over both directions and both nodes."""
-    bars = []
-    for peer in peers:
-        values = [value for figure in BULK for value in samples[peer][figure].values()]
-        if values:
-            bars.append((peer, statistics.median(values), min(values), max(values)))
-    width, row, left = 720, 34, 130
-    scale = (width - left - 90) / max((high for *_, high in bars), default=1)
-    height = 56 + row * len(bars)
+    """A bar for each peer, as long as its median; a line from its lowest to its highest figure."""
+    parts, y = [], 14
+    for title, figures, digits in PANELS:
+        bars = []
+        for peer in peers:
+            values = [value for figure in figures for value in samples[peer][figure].values()]
+            if values:
+                bars.append((peer, statistics.median(values), min(values), max(values)))
+        if not bars:
+            continue
+        # One that is far beyond all others (CPU time in Python) would leave the others no room: its bar is cut.
+        ranked = sorted(high for *_, high in bars)
+        longest = ranked[-1] if len(ranked) < 2 or ranked[-1] < 4 * ranked[-2] else 1.4 * ranked[-2]
+        scale = (WIDTH - LEFT - RIGHT) / longest
+        parts.append(f'<text x="16" y="{y + 14}" class="title">{title}</text>')
+        y += 26
+        for peer, middle, low, high in bars:
+            length, cut = min(middle, longest) * scale, middle > longest
+            middle_of_row, end = y + 9, max(length, min(high, longest) * scale)
+            parts.append(
+                f'<text x="{LEFT - 10}" y="{y + 13}" text-anchor="end">{peer}</text>'
+                f'<rect x="{LEFT}" y="{y}" width="{max(length, 1):.1f}" height="18" rx="2" '
+                f'fill="{COLOURS.get(peer, "#d18b3d")}"/>'
+            )
+            if cut:
+                parts.append(f'<path d="M{LEFT + length - 14:.1f} {y - 1}l-6 20m6 0l6 -20" class="cut"/>')
+            else:
+                parts.append(
+                    f'<path d="M{LEFT + low * scale:.1f} {middle_of_row}H{LEFT + end:.1f}'
+                    f'm0 -4v8M{LEFT + low * scale:.1f} {y + 5}v8" class="spread"/>'
+                )
+            parts.append(f'<text x="{LEFT + end + 8:.1f}" y="{y + 13}">{middle:,.{digits}f}</text>')
+            y += ROW
+        y += 16
     yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        'font-size="13"><rect width="100%" height="100%" fill="#fff"/>'
-        '<text x="16" y="26" font-size="15" font-weight="bold">TCP bulk, Gbit/s: median, lowest and highest</text>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" role="img" '
+        'aria-label="What each peer reached: medians, lowest and highest">'
+        "<style>text{font:13px sans-serif;fill:#24292f}.title{font-size:14px;font-weight:bold}"
+        ".spread{stroke:#24292f;fill:none}.cut{stroke:#fff;stroke-width:3;fill:none}</style>"
+        '<rect width="100%" height="100%" fill="#fff"/>'
     )
-    for place, (peer, middle, low, high) in enumerate(bars):
-        y = 44 + row * place
-        colour = {"kernel": "#8a8f98", "floor": "#8a8f98"}.get(peer, "#2f6fb3" if peer.startswith("dunnat") else "#c9863a")
-        yield (
-            f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{peer}</text>'
-            f'<rect x="{left}" y="{y}" width="{middle * scale:.1f}" height="22" rx="2" fill="{colour}"/>'
-            f'<path d="M{left + low * scale:.1f} {y + 11}H{left + high * scale:.1f}" stroke="#222" stroke-width="1.5"/>'
-            f'<text x="{left + high * scale + 8:.1f}" y="{y + 16}">{middle:.2f}</text>'
-        )
+    yield from parts
     yield "</svg>"
 
 
