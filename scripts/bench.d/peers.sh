@@ -86,7 +86,10 @@ launch() {
     : >"$log" # the last one's word is not for this one
     ip netns exec "$(namespace "$node")" "$@" </dev/null >"$log" 2>&1 &
     PIDS[$node]=$!
-    poll 10 serving_or_ended "$node" && ! ended "${PIDS[$node]}" || { tail -n 1 "$log" >&2 && return 1; }
+    if ! poll 10 serving_or_ended "$node" || ended "${PIDS[$node]}"; then
+        tail -n 1 "$log" >&2
+        return 1
+    fi
 }
 serving_or_ended() { grep -qsw serving "$WORK/$1.log" || ended "${PIDS[$1]}"; }
 

@@ -37,7 +37,7 @@ pub fn nft_queue() -> Support {
     match (check("counter"), check("queue num 0")) {
         (Ok(_), Ok(_)) => Support::Yes,
         (Ok(_), Err(without)) => Support::No(without.first_line()),
-        (Err(control), _) => Support::Unknown(control.first_line()),
+        (Err(control), _) => Support::Unknown(control.to_string()),
     }
 }
 
