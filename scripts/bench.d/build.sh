@@ -6,7 +6,7 @@ need_tools() {
     for tool in cc iperf3 wrk jq python3 curl nft iptables-nft conntrack; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    ((${#missing[@]} == 0)) || die "not installed: ${missing[*]}. Run scripts/setup, and: apt install gcc iperf3 wrk python3-venv libnetfilter-queue-dev"
+    ((${#missing[@]} == 0)) || die "not installed: ${missing[*]}. Run scripts/setup, and: apt install gcc iperf3 wrk python3-venv python3-dev libnetfilter-queue-dev"
 }
 
 wanted() { [[ " ${PEERS[*]} " == *" $1 "* ]]; }
