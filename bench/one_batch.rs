@@ -12,7 +12,7 @@ use std::sync::Arc;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
-use dunnat::net::Mark;
+use dunnat::net::Envelope;
 use dunnat::queue::{Recorded, Waiting};
 use dunnat::ruleset::{Backend, Plan, QueueBy, RewriteBy};
 
@@ -42,13 +42,12 @@ fn main() {
     };
     let packets: Vec<Waiting> = (0..64)
         .map(|port| Waiting {
-            queue: 1,
-            in_if: Some(2),
-            out_if: None,
-            phys_in: Some(3),
-            phys_out: None,
-            src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
-            mark: Mark::ZERO,
+            envelope: Envelope {
+                queue: 1,
+                in_if: Some(2),
+                src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
+                ..Envelope::default()
+            },
             bytes: call(port),
         })
         .collect();

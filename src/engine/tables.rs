@@ -59,6 +59,7 @@ impl Tables {
     }
 
     /// The service at a port, and the guest it leads to.
+    #[inline]
     pub(super) fn service(&self, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
         self.services.get(&(proto, port)).copied()
     }

@@ -3,6 +3,7 @@
 //! Every type here can be copied, compared, printed and, where a person types it, parsed; what is printed is
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
+mod envelope;
 mod ifname;
 mod mac;
 mod mark;
@@ -10,6 +11,7 @@ mod stage;
 mod tuple;
 mod verdict;
 
+pub use envelope::{Checksum, Envelope};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};
 pub use mark::{Mark, MarkError};

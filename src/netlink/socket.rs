@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd as _;
 
 use super::nfqueue::{self, Config, Message};
 use super::sys::{self, Batch};
+use crate::net::Envelope;
 
 /// Room in the kernel for packets on their way to us, in bytes of kernel memory; forced past net.core.rmem_max.
 const RECEIVE_BUFFER: i32 = 32 << 20;
@@ -50,7 +51,7 @@ impl Socket {
         let bytes = sys::as_bytes(&mut answer);
         loop {
             let len = self.socket.get().recv_raw(bytes)?;
-            match nfqueue::read(&bytes[..len]) {
+            match nfqueue::read(&bytes[..len], &mut Envelope::default()) {
                 Ok(Message::Answer(0)) => return Ok(()),
                 Ok(Message::Answer(errno)) => return Err(io::Error::from_raw_os_error(errno)),
                 _ => {}

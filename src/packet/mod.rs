@@ -11,5 +11,5 @@ mod patch;
 mod view;
 
 pub use checksum::{Difference, full};
-pub use patch::{Checksum, Patch, Refused, Rewrite, Side};
+pub use patch::{Patch, Refused, Rewrite, Side};
 pub use view::{Fragment, Malformed, TcpFlags, View};

@@ -11,8 +11,8 @@ mod nfq;
 
 use std::io;
 
-use crate::net::{Mac, Mark, Verdict};
-use crate::packet::{Checksum, Patch};
+use crate::net::{Envelope, Mark, Verdict};
+use crate::packet::Patch;
 pub use memory::{Memory, Waiting};
 pub use netlink::{Netlink, Recorded};
 pub use nfq::Nfq;
@@ -49,32 +49,21 @@ pub enum OpenError {
 /// Packets that a queue may hold before the kernel drops the next one; its own default is 1024.
 const MAX_LEN: u32 = 16_384;
 
-/// A packet that waits for its verdict, as the kernel describes it (net/netfilter/nfnetlink_queue.c,
-/// `nfqnl_build_packet_message()`).
+/// A packet that waits for its verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// The number of the queue it waits in.
-    pub queue: u16,
-    /// Its number in that queue.
-    pub id: u32,
-    /// Index of the interface it came in by; the bridge, for a bridged frame.
-    pub in_if: Option<u32>,
-    /// Index of the interface it will leave by; the bridge, for a bridged frame.
-    pub out_if: Option<u32>,
-    /// Index of the bridge port it came in by.
-    pub phys_in: Option<u32>,
-    /// Index of the bridge port it will leave by.
-    pub phys_out: Option<u32>,
-    /// Source address of the frame; the kernel tells it only where an input interface is known.
-    pub src_mac: Option<Mac>,
-    /// The packet mark.
-    pub mark: Mark,
-    /// The state of its transport checksum.
-    pub checksum: Checksum,
-    /// Its length; more than `bytes` has if the copy range cut it.
-    pub original_len: usize,
-    /// The packet, from its IP header on.
+    /// What the kernel says of it.
+    pub envelope: &'a Envelope,
+    /// The packet, from its IP header on; the beginning of it, if the queue's copy range cut it.
     pub bytes: &'a [u8],
+}
+
+impl Packet<'_> {
+    /// Its length; more than `bytes` has if the copy range cut it.
+    #[inline]
+    pub fn original_len(&self) -> usize {
+        self.envelope.cut_from.map_or(self.bytes.len(), |len| len as usize)
+    }
 }
 
 /// What becomes of a packet, and what changes before.
