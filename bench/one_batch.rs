@@ -14,7 +14,7 @@ use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
 use dunnat::net::Envelope;
 use dunnat::queue::{Recorded, Waiting};
-use dunnat::ruleset::{Backend, Plan, QueueBy, RewriteBy};
+use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
 fn call(port: u16) -> Vec<u8> {
@@ -34,6 +34,7 @@ fn main() {
     let plan = Plan {
         node: NodeId(0),
         queue_by: QueueBy::Nft,
+        ct_mark_by: CtMarkBy::Rules,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::daemon::{self, Options};
-use dunnat::ruleset::QueueBy;
 
 use super::{Failure, How, Who};
 
@@ -30,10 +29,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (cluster, node) = self.who.load()?;
-        // What was typed is judged first: wrong numbers are wrong on any kernel.
-        self.how.plan(node, QueueBy::Nft)?;
-        let queue_by = daemon::queue_by(self.how.force_iptables()).map_err(daemon::Error::from)?;
-        let plan = self.how.plan(node, queue_by)?;
+        let plan = daemon::plan(self.how.wishes(node)?, &self.how.unwanted())?;
         let trace = self.trace.as_ref().map(|path| -> Result<Box<dyn Write + Send>, Failure> {
             if path.as_os_str() == "-" {
                 return Ok(Box::new(io::stdout()));

@@ -12,7 +12,7 @@ use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
 use crate::packet::{Patch, View};
 use crate::queue::{Answer, Packet, PacketQueue};
-use crate::ruleset::{CtMark, Lane, Plan, RewriteBy};
+use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan, RewriteBy};
 use crate::trace::{Event, Summary, Tracer};
 
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
@@ -20,6 +20,7 @@ pub struct Worker {
     tables: Arc<Tables>,
     lanes: Lanes,
     rewrite_by: RewriteBy,
+    ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
     counters: Counters,
@@ -30,7 +31,15 @@ impl Worker {
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = Lanes::of(plan);
         let pipes = Pipes { names: pipes, known: HashMap::new() };
-        Self { tables, lanes, rewrite_by: plan.rewrite_by, pipes, tracer, counters: Counters::default() }
+        Self {
+            tables,
+            lanes,
+            rewrite_by: plan.rewrite_by,
+            ct_mark_by: plan.ct_mark_by,
+            pipes,
+            tracer,
+            counters: Counters::default(),
+        }
     }
 
     /// Serves until it is told to end, and woken.
@@ -59,7 +68,7 @@ impl Worker {
         let &Packet { envelope, bytes } = packet;
         let Some(lane) = self.lanes.of_queue(envelope.queue) else {
             self.counters.stray += 1;
-            return Answer { verdict: Verdict::Accept, mark: None, patch: None };
+            return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
         let view = View::parse(bytes, packet.original_len());
@@ -71,6 +80,8 @@ impl Worker {
                 CtMark::Zero => Some(Mark::ZERO),
                 CtMark::IsPacketMark => Some(envelope.mark),
                 CtMark::Another => None,
+                // A packet without a flow has none.
+                CtMark::Shown => Some(envelope.ct_mark.unwrap_or(Mark::ZERO)),
             },
         };
         let mut decision = decide(&self.tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
@@ -98,7 +109,13 @@ impl Worker {
                 decision,
             });
         }
-        Answer { verdict: decision.verdict, mark: decision.mark, patch }
+        let ct_mark = decision.ct_mark.filter(|_| self.ct_mark_by == CtMarkBy::Verdict);
+        Answer {
+            verdict: decision.verdict,
+            mark: decision.mark,
+            ct_mark: ct_mark.map(|tag| (tag, self.tables.mask())),
+            patch,
+        }
     }
 }
 
@@ -155,6 +172,7 @@ mod tests {
         let plan = Plan {
             node: NodeId(own),
             queue_by: QueueBy::Iptables,
+            ct_mark_by: CtMarkBy::Rules,
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
             full: false,

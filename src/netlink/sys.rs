@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::thread::RawPthread;
+use std::time::Duration;
 
 /// The name of the interface with that index in this network namespace.
 pub(crate) fn interface_name(index: u32) -> Option<String> {
@@ -115,6 +116,30 @@ pub(crate) fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Re
     let len = size_of_val(&value) as libc::socklen_t;
     // SAFETY: the value is an int that outlives the call, and the length is its own.
     match unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets no read of a socket wait longer than that.
+pub(crate) fn limit_waiting(fd: RawFd, limit: Duration) -> io::Result<()> {
+    let value = libc::timeval {
+        tv_sec: limit.as_secs() as libc::time_t,
+        tv_usec: libc::suseconds_t::from(limit.subsec_micros()),
+    };
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value is a timeval that outlives the call, and the length is its own.
+    match unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), len) }
+    {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Puts this thread into a network namespace of its own, which is gone when the thread and all that it has started are.
+pub(crate) fn enter_new_network() -> io::Result<()> {
+    // SAFETY: takes flags by value, and changes the calling thread's namespaces alone.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

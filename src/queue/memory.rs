@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::{Answer, Packet, PacketQueue, Turn};
-use crate::net::{Envelope, Verdict};
+use crate::net::{Envelope, Mark, Verdict};
 
 /// A packet with what the kernel would say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +41,14 @@ impl PacketQueue for Memory {
         }
         for mut packet in self.waiting.drain(..count) {
             packet.envelope.id = self.served.len() as u32 + 1;
-            let Answer { verdict, mark, patch } =
+            let Answer { verdict, mark, ct_mark, patch } =
                 answer(&Packet { envelope: &packet.envelope, bytes: &packet.bytes });
             if let Some(mark) = mark {
                 packet.envelope.mark = mark;
+            }
+            if let Some((mark, mask)) = ct_mark {
+                let before = packet.envelope.ct_mark.unwrap_or(Mark::ZERO);
+                packet.envelope.ct_mark = Some(before.merge(mark, mask));
             }
             if let Some(patch) = patch {
                 patch.apply(&mut packet.bytes);

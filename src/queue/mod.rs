@@ -25,6 +25,8 @@ pub struct Lane {
     /// Packets come as they are, GSO packets whole and checksums unfinished (`NFQA_CFG_F_GSO`). Otherwise the kernel
     /// cuts them into segments and finishes the checksums first.
     pub gso: bool,
+    /// Packets come with the ct mark of their flow (`NFQA_CFG_F_CONNTRACK`); not every kernel can.
+    pub ct_mark: bool,
     /// How many bytes of a packet are handed over at the most.
     pub copy: u32,
 }
@@ -73,6 +75,8 @@ pub struct Answer {
     pub verdict: Verdict,
     /// The new packet mark, all bits.
     pub mark: Option<Mark>,
+    /// Bits of the ct mark, and which of them are set so. Where the kernel cannot it does nothing, and says nothing.
+    pub ct_mark: Option<(Mark, Mark)>,
     /// The bytes to change; none means that the packet is not sent back at all, which is cheaper.
     pub patch: Option<Patch>,
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting};
 use crate::net::{Envelope, Verdict};
-use crate::netlink::nfqueue::{self, Changes, Config, FLAG_GSO, Head, Message, VERDICT_MAX};
+use crate::netlink::nfqueue::{self, Changes, Config, FLAG_CONNTRACK, FLAG_GSO, Head, Message, VERDICT_MAX};
 use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
 use crate::netlink::sys::Batch;
 
@@ -60,7 +60,7 @@ impl Netlink {
             let config = Config {
                 copy: lane.copy.min(nfqueue::COPY_WHOLE),
                 max_len: MAX_LEN,
-                flags: if lane.gso { FLAG_GSO } else { 0 },
+                flags: if lane.gso { FLAG_GSO } else { 0 } | if lane.ct_mark { FLAG_CONNTRACK } else { 0 },
             };
             socket
                 .bind(lane.queue, config)
@@ -200,7 +200,7 @@ fn answered(
     answer: &mut dyn FnMut(&Packet<'_>) -> Answer,
     head: &mut Head,
 ) -> Range<usize> {
-    let Answer { verdict, mark, patch } = answer(&Packet { envelope, bytes });
+    let Answer { verdict, mark, ct_mark, patch } = answer(&Packet { envelope, bytes });
     // What was cut must not go back: it would be all that is left of the packet.
     let payload = match patch {
         Some(patch) if envelope.cut_from.is_none() && verdict == Verdict::Accept => {
@@ -210,7 +210,7 @@ fn answered(
         _ => 0..0,
     };
     let sent_back = (!payload.is_empty()).then_some(payload.len());
-    let changes = Changes { mark, ct_mark: None, payload: sent_back };
+    let changes = Changes { mark, ct_mark, payload: sent_back };
     head.fill(envelope.queue, envelope.id, verdict, changes);
     payload
 }
@@ -236,7 +236,7 @@ mod tests {
         let view = View::parse(packet.bytes, packet.original_len()).unwrap();
         let rewrite = Rewrite { side: Side::Destination, to: [10, 5, 5, 201].into() };
         let patch = Patch::new(packet.bytes, &view, rewrite, packet.envelope.checksum).ok();
-        Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), patch }
+        Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), ct_mark: None, patch }
     }
 
     /// What a batch sends, taken apart again: `(id, verdict, payload)` for each message in it.
@@ -289,7 +289,7 @@ mod tests {
         let mut queue = kept(&packets, usize::MAX);
         // Every third is only accepted, so that heads with and without packets follow each other.
         let mut answer = |packet: &Packet<'_>| match packet.envelope.id % 3 {
-            0 => Answer { verdict: Verdict::Drop, mark: None, patch: None },
+            0 => Answer { verdict: Verdict::Drop, mark: None, ct_mark: None, patch: None },
             _ => rewrite(packet),
         };
         assert_eq!(queue.turn(&mut answer).unwrap().packets, 8);
@@ -338,7 +338,7 @@ mod tests {
         refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
         refused.resize(36, 0);
         let datagrams = vec![packet(1), packet(5), vec![1, 2, 3], refused, packet(6)];
-        let lane = Lane { queue: 100, gso: false, copy: 128 };
+        let lane = Lane { queue: 100, gso: false, ct_mark: false, copy: 128 };
         let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[lane]);
         let turn = queue.turn(&mut rewrite).unwrap();
         assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3 });
@@ -374,7 +374,7 @@ mod tests {
                 datagram
             });
             let mut queue = Recorded::of_datagrams(datagrams.collect());
-            let mut accept = |_: &Packet<'_>| Answer { verdict: Verdict::Accept, mark: None, patch: None };
+            let mut accept = |_: &Packet<'_>| Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
             let turn = queue.turn(&mut accept).unwrap();
             prop_assert!(turn.packets + turn.malformed <= count);
         }

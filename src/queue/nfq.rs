@@ -78,7 +78,8 @@ impl PacketQueue for Nfq {
         };
         turn.packets = 1;
         turn.lost = self.numbers.missing(message.get_queue_num(), message.get_packet_id());
-        let Answer { verdict, mark, patch } = Self::answer(&message, answer);
+        // The crate cannot set a ct mark.
+        let Answer { verdict, mark, ct_mark: _, patch } = Self::answer(&message, answer);
         message.set_verdict(match verdict {
             Verdict::Accept => nfq::Verdict::Accept,
             Verdict::Drop => nfq::Verdict::Drop,
