@@ -43,7 +43,7 @@ start_daemons() {
     for node in "${NODE[@]}"; do
         pid=${pids[$node]}
         if ! poll 10 serving_or_dead "$node" "$pid"; then
-            warn "dunnat on $node does not say 'serving' within 10 seconds. Its log:"
+            warn "dunnat on $node does not say 'serving' within $((10 * SLOW)) seconds. Its log:"
         elif ! kill -0 "$pid" 2>/dev/null; then
             warn "dunnat on $node ended at once. Its log:"
             rm "$STATE/$node.pid"
@@ -103,7 +103,7 @@ stop_daemons() {
     for node in "${NODE[@]}"; do
         pid=$(cat "$STATE/$node.pid" 2>/dev/null) || continue
         if ! poll 10 gone "$node" "$pid"; then
-            warn "dunnat on $node did not end within 10 seconds of SIGTERM; killing it"
+            warn "dunnat on $node did not end within $((10 * SLOW)) seconds of SIGTERM; killing it"
             kill -KILL "$pid"
             faults=1
         fi
