@@ -49,5 +49,9 @@ lost_frames() {
 
 # frames CAPTURE FILTER: the frames as text, one a line. The last one may be half written, which is no error here.
 frames() { tcpdump -r "$1" -nn -e -t "$2" 2>/dev/null || true; }
-count() { frames "$1" "$2" | wc -l; }
+count() {
+    local all
+    all=$(tcpdump -r "$1" -nn --count "$2" 2>/dev/null) || true
+    echo $((${all%% *}))
+}
 at_least() { [[ $(count "$1" "$2") -ge $3 ]]; }

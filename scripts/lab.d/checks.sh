@@ -229,7 +229,7 @@ bytes_in_time() {
 
 check_many() {
     local total at_once g=1 i home guest port errors=$STATE/many.errors
-    total=$(sized 200 60) at_once=$(sized 20 10)
+    total=$(sized 200 30) at_once=$(sized 20 10)
     home=${GUEST_HOME[g]} guest=${GUEST_ADDRESS[g]} port=${SERVICE_PORT[g]}
     local lines right answered marked=0 ports marks spread=''
     begin "$total connections, $at_once at a time, through all nodes in turn, to ${GUEST[g]} on ${NODE[home]}"

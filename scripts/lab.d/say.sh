@@ -31,6 +31,6 @@ poll() {
     shift
     until "$@"; do
         ((${EPOCHREALTIME/[.,]/} < deadline)) || return 1
-        sleep "$(sized 0.02 0.1)"
+        sleep "$(sized 0.02 0.3)"
     done
 }
