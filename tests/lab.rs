@@ -273,9 +273,10 @@ mod acceptance {
     }
 }
 
-/// Polls for something that must come.
+/// Polls for something that must come, longer where scripts/lab would wait longer.
 fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let slow = std::env::var("DUNNAT_LAB_SLOW").map_or(1, |slow| slow.parse().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(10 * slow);
     loop {
         if let Some(found) = poll() {
             return found;

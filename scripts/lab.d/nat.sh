@@ -34,6 +34,7 @@ start_daemons() {
     for node in "${NODE[@]}"; do
         local options=(--config "$STATE/cluster.toml" --node "$node")
         if ((trace)); then options+=(--trace "$STATE/$node.trace"); fi
+        # shellcheck disable=SC2086 # several options in one variable
         # A session of its own: Ctrl-C in this terminal is for the lab, which then stops the daemon in good order.
         setsid ip netns exec "$(namespace "$node")" "$DUNNAT" run "${options[@]}" $DUNNAT_RUN_OPTIONS \
             </dev/null >"$STATE/$node.log" 2>&1 &
