@@ -82,6 +82,7 @@
 
 pub mod cluster;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod kernel;
 pub mod net;

@@ -6,7 +6,6 @@
 //! a Ctrl-C never finds the rules half installed.
 
 mod counters;
-mod preflight;
 mod worker;
 
 use std::io;
@@ -20,6 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cluster::Cluster;
+use crate::doctor::{self, Host, Role, Severity, Unfit};
 use crate::engine::Tables;
 use crate::kernel::{self, Support};
 use crate::netlink::sys;
@@ -27,7 +27,6 @@ use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
 use crate::ruleset::{Backend, InstallError, Installed, Leftovers, Plan, QueueBy};
 use crate::trace::{Tracer, Writer};
 pub use counters::Counters;
-pub use preflight::Missing;
 pub use worker::Worker;
 
 /// What to run.
@@ -50,7 +49,7 @@ pub struct Options {
 pub enum Error {
     /// Something on this host is not as it must be.
     #[error(transparent)]
-    Missing(#[from] Missing),
+    Unfit(#[from] Unfit),
     /// A queue was not to be had.
     #[error("{source}{hint}")]
     Queue {
@@ -88,10 +87,8 @@ enum Stop {
 ///
 /// # Errors
 /// Rights are missing, or the kernel could not be asked.
-pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Missing> {
-    if !kernel::may_administer() {
-        return Err(Missing::Rights);
-    }
+pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Unfit> {
+    doctor::may_administer()?;
     if force_iptables {
         log::info!("queueing by iptables-nft, as asked for");
         return Ok(QueueBy::Iptables);
@@ -102,7 +99,7 @@ pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Missing> {
             log::info!("this kernel has no nft queue ({said}): queueing by iptables-nft instead");
             Ok(QueueBy::Iptables)
         }
-        Support::Unknown(said) => Err(Missing::Probe(said)),
+        Support::Unknown(said) => Err(Unfit::undecided(&said)),
     }
 }
 
@@ -114,7 +111,7 @@ pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Missing> {
 pub fn run(options: Options) -> Result<(), Error> {
     let Options { ref cluster, plan, .. } = options;
     let name = cluster.node(plan.node).name.clone();
-    preflight::check(cluster, plan.node)?;
+    check(&Role { cluster, node: plan.node, queues: plan.queues() })?;
     if options.rules
         && let Some(leftovers) = Leftovers::find()?
     {
@@ -144,6 +141,16 @@ pub fn run(options: Options) -> Result<(), Error> {
     signals_end.close();
     let _ = signals.join();
     outcome.map(|_| ())
+}
+
+/// Refuses what cannot work, and warns of what may not.
+fn check(role: &Role<'_>) -> Result<(), Unfit> {
+    let facts = doctor::examine(&Host::at_start(role), Some(role));
+    doctor::verdict(&facts)?;
+    for fact in facts.iter().filter(|fact| fact.counts_as(Severity::Matters)) {
+        log::warn!("{fact}");
+    }
+    Ok(())
 }
 
 /// Everything between the checks and the last word.
