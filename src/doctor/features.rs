@@ -50,7 +50,10 @@ impl Features {
                 .arg(program)
                 .args(["doctor", "--in-scratch-namespace"])
                 // A user's PATH often lacks the administrator's tools.
-                .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()))
+                .env(
+                    "PATH",
+                    format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", std::env::var("PATH").unwrap_or_default()),
+                )
                 .env("LC_ALL", "C")
                 .output();
             match output {

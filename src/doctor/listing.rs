@@ -47,6 +47,8 @@ impl Listing {
             let words = line.trim();
             let named = |kind: &str| words.strip_prefix(kind).and_then(|rest| rest.strip_suffix(" {"));
             match (indent, &block) {
+                // Between the blocks of a table.
+                (0, _) if words.is_empty() => {}
                 (0, _) => {
                     (family, table) = named("table ").and_then(|it| it.split_once(' ')).unwrap_or_default()
                 }
