@@ -78,9 +78,10 @@ pub struct QueueInUse {
 }
 
 impl Host {
-    /// Reads what is quick to read, a few milliseconds: what `run` wants to know before it begins.
+    /// Reads what is quick to read: what `run` wants to know before it begins. Three short commands, two of ip(8) and
+    /// one of nft(8), take most of the time.
     pub fn at_start(role: &Role<'_>) -> Self {
-        Self::read(Some(role), &[Tool::Nft])
+        Self::read(Some(role), &[])
     }
 
     /// Reads all there is to know. `program` is the executable of dunnat, which is started again to try the
