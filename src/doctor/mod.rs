@@ -235,14 +235,13 @@ impl Fact {
 /// One sentence, for a log: what is not so, what it means, what mends it.
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { claim, found, meaning, .. } = self;
         match &self.state {
-            State::Yes => return write!(f, "{}: yes ({})", self.claim, self.found),
-            State::No if self.found.is_empty() => write!(f, "{}: no; {}", self.claim, self.meaning)?,
-            State::No => write!(f, "{}: no ({}); {}", self.claim, self.found, self.meaning)?,
-            State::Unknown(why) => {
-                write!(f, "{}: could not tell ({why}); if not, {}", self.claim, self.meaning)?
-            }
-        }
+            State::Yes => return write!(f, "{claim}: yes ({found})"),
+            State::No if found.is_empty() => write!(f, "{claim}: no; {meaning}"),
+            State::No => write!(f, "{claim}: no ({found}); {meaning}"),
+            State::Unknown(why) => write!(f, "{claim}: could not tell ({why}); if not, {meaning}"),
+        }?;
         match &self.fix {
             Some(fix) => write!(f, "; fix it with: {fix}"),
             None => Ok(()),

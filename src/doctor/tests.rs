@@ -222,7 +222,7 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
         ),
         (
             |host| {
-                host.queues = Ok(vec![QueueInUse { number: 105, process: Some((7, "suricata".to_owned())) }])
+                host.queues = Ok(vec![QueueInUse { number: 105, process: Some((7, "suricata".to_owned())) }]);
             },
             "queue-numbers",
             Broken,
