@@ -50,7 +50,7 @@ impl Listing {
                 // Between the blocks of a table.
                 (0, _) if words.is_empty() => {}
                 (0, _) => {
-                    (family, table) = named("table ").and_then(|it| it.split_once(' ')).unwrap_or_default()
+                    (family, table) = named("table ").and_then(|it| it.split_once(' ')).unwrap_or_default();
                 }
                 (1, _) => {
                     block = Block::Other;
