@@ -39,6 +39,7 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible, by a thread that never makes a packet wait | lose events silently |
+//! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //!
 //! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
@@ -78,10 +79,12 @@
 //! A packet that cannot be read is data: it has a reason, is counted and traced, and gets a verdict; where it
 //! belongs to a tagged flow and would show an inside address, the verdict is drop. Queues fail closed: no rule
 //! has `bypass`. A fault in the cluster file has line and column. A host that is not as it must be ends `run`
-//! with a sentence that says what to do, before anything is installed.
+//! before anything is installed, with the facts that [`doctor`] has about it and the commands that mend it; what
+//! only may lose packets is warned of.
 
 pub mod cluster;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod kernel;
 pub mod net;

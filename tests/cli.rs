@@ -34,7 +34,7 @@ fn rules_file(name: &str) -> String {
 
 #[test]
 fn help_tells_what_there_is() {
-    for verb in ["", "run", "rules", "check"] {
+    for verb in ["", "run", "rules", "check", "doctor"] {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
@@ -59,7 +59,7 @@ fn a_wrong_cluster_file_is_status_2_with_its_place_for_every_verb() {
     let wrong = std::fs::read_to_string(EXAMPLE).unwrap().replace("tag    = 2", "tag    = 1");
     file.write_all(wrong.as_bytes()).unwrap();
     let path = file.path().to_str().unwrap();
-    for verb in ["check", "rules", "run"] {
+    for verb in ["check", "rules", "run", "doctor"] {
         let (status, message) = refused(&[verb, "--config", path, "--node", "node1"]);
         assert_eq!(status, 2);
         assert!(message.starts_with(&format!("{path}:30:10: tag 0x1 is taken by \"node1\"\n")), "{message}");
@@ -74,6 +74,13 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         (vec!["rnu"], "unrecognized subcommand 'rnu'"),
         (vec!["run", "--config", EXAMPLE], "--node <NAME>"),
         (vec!["run", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (vec!["doctor", "--config", EXAMPLE], "--node <NAME>"),
+        (vec!["doctor", "--node", "node1"], "--config <FILE>"),
+        (vec!["doctor", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (
+            vec!["doctor", "--config", EXAMPLE, "--node", "node1", "--queue-base", "65535"],
+            "65535, the last queue",
+        ),
         (vec!["check", "--config", "/nowhere.toml"], "cannot read the cluster file /nowhere.toml"),
         ([&run[..], &["--workers", "0"]].concat(), "1..=1024"),
         ([&run[..], &["--queue-base", "65535"]].concat(), "65535, the last queue"),
@@ -112,4 +119,37 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(text(&output.stderr), "");
+}
+
+/// Whatever this machine is like: the facts have their names, and words and exit status say the same.
+#[test]
+fn doctor_tells_by_table_json_and_exit_status() {
+    for arguments in [&["doctor"][..], &["doctor", "--config", EXAMPLE, "--node", "node1"]] {
+        let output = dunnat(&[arguments, &["--json"]].concat());
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let works = json["works"].as_bool().unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(!works)), "{}", text(&output.stderr));
+        let facts = json["facts"].as_array().unwrap();
+        let names: Vec<&str> = facts.iter().map(|fact| fact["name"].as_str().unwrap()).collect();
+        for name in
+            ["cap-net-admin", "nft", "nft-queue", "xt-nfqueue", "queue-gso", "ctnetlink", "br-netfilter"]
+        {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        assert_eq!(names.contains(&"guest-bridge"), arguments.len() > 1);
+        for fact in facts {
+            let state = fact["state"].as_str().unwrap();
+            assert!(["yes", "no", "unknown"].contains(&state), "{fact}");
+            // "Could not tell" comes with its reason.
+            assert_eq!(fact["why"].is_string(), state == "unknown", "{fact}");
+        }
+
+        let output = dunnat(arguments);
+        let table = text(&output.stdout);
+        assert!(table.starts_with("privileges and tools\n") && table.contains("\nkernel\n"), "{table}");
+        assert_eq!(table.contains("a node would work here"), works, "{table}");
+        for fact in facts {
+            assert!(table.contains(fact["claim"].as_str().unwrap()), "{fact}\n{table}");
+        }
+    }
 }

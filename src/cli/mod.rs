@@ -1,6 +1,7 @@
 //! The command line: one file for each verb. Data goes to standard output, messages to standard error.
 
 mod check;
+mod doctor;
 mod rules;
 mod run;
 
@@ -29,6 +30,7 @@ enum Verb {
     Run(run::Run),
     Rules(rules::Rules),
     Check(check::Check),
+    Doctor(doctor::Doctor),
 }
 
 /// Which cluster, and which of its nodes.
@@ -139,6 +141,8 @@ enum Failure {
     Plan(#[from] NoPlan),
     #[error(transparent)]
     Run(#[from] daemon::Error),
+    #[error("`run` would not work here")]
+    Unfit,
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
 }
@@ -147,7 +151,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::ClusterFile(_) | Self::Node(_) | Self::Plan(_) => ExitCode::from(2),
-            Self::Run(_) | Self::Output { .. } => ExitCode::FAILURE,
+            Self::Run(_) | Self::Unfit | Self::Output { .. } => ExitCode::FAILURE,
         }
     }
 }
@@ -163,6 +167,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(run) => run.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
+        Verb::Doctor(doctor) => doctor.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

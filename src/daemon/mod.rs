@@ -6,7 +6,6 @@
 //! a Ctrl-C never finds the rules half installed.
 
 mod counters;
-mod preflight;
 mod worker;
 
 use std::io;
@@ -20,6 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cluster::Cluster;
+use crate::doctor::{self, Host, Role, Severity, Unfit};
 use crate::engine::Tables;
 use crate::kernel::{self, Capabilities, Feature};
 use crate::netlink::sys;
@@ -29,7 +29,6 @@ use crate::ruleset::{
 };
 use crate::trace::{Tracer, Writer};
 pub use counters::Counters;
-pub use preflight::Missing;
 pub use worker::Worker;
 
 /// What to run.
@@ -52,7 +51,7 @@ pub struct Options {
 pub enum Error {
     /// Something on this host is not as it must be.
     #[error(transparent)]
-    Missing(#[from] Missing),
+    Unfit(#[from] Unfit),
     /// There is no plan for this kernel.
     #[error(transparent)]
     Plan(#[from] NoPlan),
@@ -94,9 +93,7 @@ enum Stop {
 /// # Errors
 /// Rights are missing, or the kernel could not be asked.
 pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
-    if !kernel::may_administer() {
-        return Err(Missing::Rights.into());
-    }
+    doctor::may_administer()?;
     let kernel = Capabilities::probe(unwanted);
     let plan = Plan::new(wishes, &kernel)?;
     for Choice { about, chosen, because, .. } in plan.choices(&kernel).iter().filter(|choice| choice.fallback)
@@ -114,7 +111,7 @@ pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
 pub fn run(options: Options) -> Result<(), Error> {
     let Options { ref cluster, plan, .. } = options;
     let name = cluster.node(plan.node).name.clone();
-    preflight::check(cluster, plan.node)?;
+    check(&Role { cluster, node: plan.node, queues: plan.queues() })?;
     if options.rules
         && let Some(leftovers) = Leftovers::find()?
     {
@@ -144,6 +141,16 @@ pub fn run(options: Options) -> Result<(), Error> {
     signals_end.close();
     let _ = signals.join();
     outcome.map(|_| ())
+}
+
+/// Refuses what cannot work, and warns of what may not.
+fn check(role: &Role<'_>) -> Result<(), Unfit> {
+    let facts = doctor::examine(&Host::at_start(role), Some(role));
+    doctor::verdict(&facts)?;
+    for fact in facts.iter().filter(|fact| fact.counts_as(Severity::Matters)) {
+        log::warn!("{fact}");
+    }
+    Ok(())
 }
 
 /// Everything between the checks and the last word.

@@ -16,7 +16,7 @@ pub use ct_mark::ct_mark_by_verdict;
 use tool::Tool;
 
 /// Whether the kernel has a feature.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Support {
     /// It has, and showed it.
     Yes,
@@ -51,7 +51,15 @@ pub fn nft_queue() -> Support {
 /// `/proc/net/netfilter/nfnetlink_queue` cannot be read: the kernel has no NFQUEUE (yet: the module comes with
 /// the first use), or we are not root.
 pub fn queues_in_use() -> io::Result<Vec<u16>> {
-    Ok(queue_table()?.into_iter().map(|(number, _)| number).collect())
+    Ok(queue_listeners()?.into_iter().map(|(number, _)| number).collect())
+}
+
+/// As [`queues_in_use`], each with the port id of the netlink socket that listens.
+///
+/// # Errors
+/// As [`queues_in_use`].
+pub fn queue_listeners() -> io::Result<Vec<(u16, u32)>> {
+    Ok(queue_table()?.into_iter().map(|queue| (queue.number, queue.port)).collect())
 }
 
 /// How many packets wait in the queues that `ours` selects.
@@ -59,22 +67,31 @@ pub fn queues_in_use() -> io::Result<Vec<u16>> {
 /// # Errors
 /// As [`queues_in_use`].
 pub fn packets_waiting(ours: impl Fn(u16) -> bool) -> io::Result<u64> {
-    Ok(queue_table()?.into_iter().filter(|(number, _)| ours(*number)).map(|(_, waiting)| waiting).sum())
+    Ok(queue_table()?.into_iter().filter(|queue| ours(queue.number)).map(|queue| queue.waiting).sum())
 }
 
-fn queue_table() -> io::Result<Vec<(u16, u64)>> {
+/// A line of the table of queues.
+#[derive(Debug, PartialEq, Eq)]
+struct Listener {
+    number: u16,
+    port: u32,
+    waiting: u64,
+}
+
+fn queue_table() -> io::Result<Vec<Listener>> {
     Ok(parse_queue_table(&fs::read_to_string("/proc/net/netfilter/nfnetlink_queue")?))
 }
 
 /// Each line: queue number, port id of its socket, packets waiting, and columns of no interest here
 /// (net/netfilter/nfnetlink_queue.c, `seq_show()`).
-fn parse_queue_table(text: &str) -> Vec<(u16, u64)> {
+fn parse_queue_table(text: &str) -> Vec<Listener> {
     text.lines()
         .filter_map(|line| {
             let mut columns = line.split_ascii_whitespace();
             let number = columns.next()?.parse().ok()?;
-            let waiting = columns.nth(1)?.parse().ok()?;
-            Some((number, waiting))
+            let port = columns.next()?.parse().ok()?;
+            let waiting = columns.next()?.parse().ok()?;
+            Some(Listener { number, port, waiting })
         })
         .collect()
 }
@@ -120,6 +137,7 @@ mod tests {
     fn the_table_of_queues_is_read() {
         // Two lines as 6.18 printed them, one of them in use, then what is not a line of it.
         let text = "    7  31337     3 2 65531     0     0       12  1\n  100   4711     0 2 65531     0     0        0  1\n\nx\n";
-        assert_eq!(parse_queue_table(text), [(7, 3), (100, 0)]);
+        let listener = |number, port, waiting| Listener { number, port, waiting };
+        assert_eq!(parse_queue_table(text), [listener(7, 31337, 3), listener(100, 4711, 0)]);
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-/// A program that installs rules.
+/// A program that installs rules, or tells about the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// nft(8).
@@ -17,35 +17,60 @@ pub enum Tool {
     Iptables,
     /// iptables-nft-restore(8): many of them in one transaction for each table.
     IptablesRestore,
+    /// ip(8).
+    Ip,
+    /// ethtool(8).
+    Ethtool,
 }
 
 /// A program that could not be run, or said no.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{command}: {message}{fix}")]
 pub struct Failure {
     command: String,
     message: String,
-    fix: &'static str,
+    /// How to get it, if it is not there.
+    fix: String,
 }
 
 impl Tool {
-    fn program(self) -> &'static str {
+    /// The name of the program.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Nft => "nft",
             Self::Iptables => "iptables-nft",
             Self::IptablesRestore => "iptables-nft-restore",
+            Self::Ip => "ip",
+            Self::Ethtool => "ethtool",
         }
     }
 
-    fn if_missing(self) -> &'static str {
+    /// The package that has it, on Debian.
+    pub fn package(self) -> &'static str {
         match self {
-            Self::Nft => "; install it, on Debian with: apt install nftables",
-            Self::Iptables | Self::IptablesRestore => "; install it, on Debian with: apt install iptables",
+            Self::Nft => "nftables",
+            Self::Iptables | Self::IptablesRestore => "iptables",
+            Self::Ip => "iproute2",
+            Self::Ethtool => "ethtool",
         }
     }
 }
 
 impl Failure {
+    /// There is no such program.
+    pub(crate) fn missing(tool: Tool) -> Self {
+        Self {
+            command: tool.name().to_owned(),
+            message: "no such program".to_owned(),
+            fix: format!("; install it, on Debian with: apt install {}", tool.package()),
+        }
+    }
+
+    /// Whether the program is not there at all.
+    pub fn is_missing(&self) -> bool {
+        !self.fix.is_empty()
+    }
+
     /// The first line of what was said.
     pub fn first_line(&self) -> String {
         self.message.lines().next().unwrap_or_default().to_owned()
@@ -54,7 +79,7 @@ impl Failure {
 
 impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.program())
+        f.pad(self.name())
     }
 }
 
@@ -71,16 +96,13 @@ pub fn run(tool: Tool, arguments: &[&str]) -> Result<String, Failure> {
 /// # Errors
 /// As [`run`].
 pub fn feed(tool: Tool, arguments: &[&str], input: &str) -> Result<String, Failure> {
-    let failure = |message: String, fix| Failure {
-        command: [&[tool.program()], arguments].concat().join(" "),
-        message,
-        fix,
-    };
+    let command = [&[tool.name()], arguments].concat().join(" ");
+    let failure = |message| Failure { command: command.clone(), message, fix: String::new() };
     let spoken = |error: &io::Error| match error.kind() {
-        io::ErrorKind::NotFound => failure("no such program".to_owned(), tool.if_missing()),
-        _ => failure(error.to_string(), ""),
+        io::ErrorKind::NotFound => Failure { command: command.clone(), ..Failure::missing(tool) },
+        _ => failure(error.to_string()),
     };
-    let mut child = Command::new(tool.program())
+    let mut child = Command::new(tool.name())
         .args(arguments)
         .env("LC_ALL", "C")
         // A Ctrl-C is meant for us, and must not end a tool that is just taking rules out.
@@ -101,5 +123,5 @@ pub fn feed(tool: Tool, arguments: &[&str], input: &str) -> Result<String, Failu
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim();
-    Err(failure(if said.is_empty() { output.status.to_string() } else { said.to_owned() }, ""))
+    Err(failure(if said.is_empty() { output.status.to_string() } else { said.to_owned() }))
 }

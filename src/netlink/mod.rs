@@ -5,6 +5,7 @@
 //! (include/uapi/linux/netlink.h, include/uapi/linux/netfilter/nfnetlink_queue.h).
 
 pub(crate) mod attribute;
+pub(crate) mod conntrack;
 pub(crate) mod nfqueue;
 pub(crate) mod socket;
 pub(crate) mod sys;

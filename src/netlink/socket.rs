@@ -29,7 +29,17 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// One for packets in bulk, with large buffers.
     pub(crate) fn open() -> io::Result<Self> {
+        let socket = Self::small()?;
+        let fd = socket.socket.get().as_raw_fd();
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)?;
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER)?;
+        Ok(socket)
+    }
+
+    /// One that takes no more memory than any other, for which a user namespace's rights are enough.
+    pub(crate) fn small() -> io::Result<Self> {
         let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;
         let fd = socket.as_raw_fd();
         sys::close_on_exec(fd)?;
@@ -37,8 +47,6 @@ impl Socket {
         // the packets' numbers. With CAP_ACK an error does not bring the whole refused message back.
         sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1)?;
         sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
-        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)?;
-        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER)?;
         Ok(Self { socket: sys::Owned::new(socket) })
     }
 
@@ -62,7 +70,12 @@ impl Socket {
     pub(crate) fn bind(&self, queue: u16, config: Config) -> io::Result<()> {
         let mut message = Vec::new();
         nfqueue::put_bind(&mut message, queue, config);
-        self.send_one(&message)?;
+        self.ask(&message)
+    }
+
+    /// Sends a message that wants an acknowledgement, and waits for it.
+    pub(crate) fn ask(&self, message: &[u8]) -> io::Result<()> {
+        self.send_one(message)?;
         let mut answer = [0u64; 512];
         let bytes = sys::as_bytes(&mut answer);
         loop {

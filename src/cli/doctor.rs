@@ -1,0 +1,58 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use dunnat::cluster::Cluster;
+use dunnat::doctor::{self, Features, Host, Role};
+use dunnat::kernel::Capabilities;
+use dunnat::ruleset::Plan;
+
+use super::{Failure, How, print};
+
+/// Say whether a node would work on this kernel and this host, and what mends it
+///
+/// Tries what the kernel can do in a network namespace of its own, and changes nothing here. Without a cluster
+/// file it tells about the kernel and its settings; without root, what it can. Exit status: 0 if `run`, with the
+/// same options, would work; 1 if not.
+#[derive(Args)]
+pub(super) struct Doctor {
+    /// The cluster file, the same on every node
+    #[arg(long, short, value_name = "FILE", requires = "node")]
+    config: Option<PathBuf>,
+    /// The node to be, by its name in the cluster file
+    #[arg(long, short, value_name = "NAME", requires = "config")]
+    node: Option<String>,
+    /// Print JSON: an object with `works` and `facts`
+    #[arg(long)]
+    json: bool,
+    /// Try the kernel's features here, and print the outcome for the process that asked.
+    #[arg(long, hide = true)]
+    in_scratch_namespace: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+impl Doctor {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.in_scratch_namespace {
+            return print(&Features::try_here().to_line());
+        }
+        let cluster = self.config.as_deref().map(Cluster::load).transpose()?;
+        let role = match (&cluster, &self.node) {
+            (Some(cluster), Some(node)) => {
+                let node = cluster.find(node)?;
+                // How packets get into the queues does not change how many there are; how ct marks are known does.
+                let wishes = self.how.wishes(node)?;
+                let ct_mark_by_verdict = Capabilities::probe(&self.how.unwanted()).ct_mark_by_verdict;
+                let kernel = Capabilities { ct_mark_by_verdict, ..Capabilities::all() };
+                let queues = Plan::new(wishes, &kernel)?.queues();
+                Some(Role { cluster, node, queues })
+            }
+            _ => None,
+        };
+        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+        let host = Host::in_full(role.as_ref(), &program);
+        let facts = doctor::examine(&host, role.as_ref());
+        print(&if self.json { doctor::as_json(&facts) } else { doctor::as_table(&facts) })?;
+        doctor::verdict(&facts).map_err(|_| Failure::Unfit)
+    }
+}

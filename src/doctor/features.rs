@@ -1,0 +1,155 @@
+//! What the kernel can do, found out by doing it where it harms nobody.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use super::Reading;
+use crate::kernel::tool::{self, Tool};
+use crate::kernel::{self, Support};
+use crate::netlink::conntrack;
+use crate::netlink::nfqueue::{Config, FLAG_GSO};
+use crate::netlink::socket::Socket;
+
+/// Features that are tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features {
+    /// nft's `queue` statement.
+    pub nft_queue: Support,
+    /// The target NFQUEUE of iptables-nft.
+    pub xt_nfqueue: Support,
+    /// Queues at all: nfnetlink_queue.
+    pub queues: Support,
+    /// A queue with the flag `NFQA_CFG_F_GSO`.
+    pub queue_gso: Support,
+    /// Verdicts that set ct marks, and queues that show them.
+    pub ct_mark_by_verdict: Support,
+    /// Conntrack over netlink.
+    pub ctnetlink: Support,
+    /// The hook egress of nft's family netdev.
+    pub netdev_egress: Support,
+}
+
+impl Features {
+    /// Tries each in a network namespace of its own, which `dunnat doctor --in-scratch-namespace` finds itself in.
+    ///
+    /// The namespace is made by unshare(1) and gone when that ends. Without the right to make one, a user
+    /// namespace gives it, where the system allows that.
+    ///
+    /// # Errors
+    /// No namespace was to be had, and why.
+    pub fn in_scratch_namespace(program: &Path) -> Reading<Self> {
+        let ways: &[&[&str]] = if kernel::may_administer() {
+            &[&["--net"], &["--map-root-user", "--net"]]
+        } else {
+            &[&["--map-root-user", "--net"]]
+        };
+        let mut said = Vec::new();
+        for way in ways {
+            let output = Command::new("unshare")
+                .args(*way)
+                .arg(program)
+                .args(["doctor", "--in-scratch-namespace"])
+                // A user's PATH often lacks the administrator's tools.
+                .env(
+                    "PATH",
+                    format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", std::env::var("PATH").unwrap_or_default()),
+                )
+                .env("LC_ALL", "C")
+                .output();
+            match output {
+                Err(error) => said.push(format!("unshare: {error}")),
+                Ok(output) => match serde_json::from_slice(&output.stdout) {
+                    Ok(features) => return Ok(features),
+                    Err(_) => said.push(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),
+                },
+            }
+        }
+        Err(format!("no network namespace to try it in: {}", said.join("; ")))
+    }
+
+    /// Tries each here. Rules and queues that it makes stay: this is for a namespace that is thrown away.
+    pub fn try_here() -> Self {
+        let queues = queue(0);
+        let nft_queue = kernel::nft_queue();
+        Self {
+            ct_mark_by_verdict: kernel::ct_mark_by_verdict(nft_queue == Support::Yes),
+            nft_queue,
+            xt_nfqueue: xt_nfqueue(),
+            queue_gso: match &queues {
+                Support::Yes => queue(FLAG_GSO),
+                other => other.clone(),
+            },
+            queues,
+            ctnetlink: ctnetlink(),
+            netdev_egress: netdev_egress(),
+        }
+    }
+
+    /// Nothing could be tried.
+    pub(super) fn unknown(why: &str) -> Self {
+        let unknown = || Support::Unknown(why.to_owned());
+        Self {
+            nft_queue: unknown(),
+            xt_nfqueue: unknown(),
+            queues: unknown(),
+            queue_gso: unknown(),
+            ct_mark_by_verdict: unknown(),
+            ctnetlink: unknown(),
+            netdev_egress: unknown(),
+        }
+    }
+
+    /// As one line that [`in_scratch_namespace`](Self::in_scratch_namespace) reads.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+}
+
+/// A no counts only if the same without the feature is a yes.
+fn against(control: Result<String, tool::Failure>, with: Result<String, tool::Failure>) -> Support {
+    match (control, with) {
+        (Ok(_), Ok(_)) => Support::Yes,
+        (Ok(_), Err(failure)) => Support::No(failure.first_line()),
+        (Err(failure), _) => Support::Unknown(failure.to_string()),
+    }
+}
+
+fn xt_nfqueue() -> Support {
+    let add = |target: &[&str]| {
+        tool::run(Tool::Iptables, &[&["-t", "raw", "-A", "PREROUTING", "-j"], target].concat())
+    };
+    against(add(&["ACCEPT"]), add(&["NFQUEUE", "--queue-num", "0"]))
+}
+
+fn netdev_egress() -> Support {
+    let check = |hook: &str| {
+        let rules = format!(
+            "table netdev dunnat-probe {{\n\tchain probe {{\n\t\ttype filter hook {hook} device lo priority \
+             0\n\t}}\n}}\n"
+        );
+        tool::feed(Tool::Nft, &["--check", "--file", "-"], &rules)
+    };
+    against(check("ingress"), check("egress"))
+}
+
+fn queue(flags: u32) -> Support {
+    let config = Config { copy: 0, max_len: 1, flags };
+    answered(Socket::small().and_then(|socket| socket.bind(0, config)))
+}
+
+fn ctnetlink() -> Support {
+    answered(Socket::small().and_then(|socket| socket.ask(&conntrack::stats_request())))
+}
+
+/// nfnetlink answers EINVAL for a subsystem that is not there, and EOPNOTSUPP for what that does not know.
+fn answered(answer: std::io::Result<()>) -> Support {
+    match answer {
+        Ok(()) => Support::Yes,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+            Support::No(error.to_string())
+        }
+        Err(error) => Support::Unknown(error.to_string()),
+    }
+}

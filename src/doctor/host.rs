@@ -1,0 +1,376 @@
+//! What is read of a host. Nothing is changed, and nothing is judged.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Features, Listing, Role};
+use crate::kernel;
+use crate::kernel::tool::{self, Failure, Tool};
+use crate::net::{Mac, Mark};
+
+/// What was read, or why it could not be.
+pub type Reading<T> = Result<T, String>;
+
+/// What was read of a host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Whether we have `CAP_NET_ADMIN`.
+    pub may_administer: bool,
+    /// The versions of tools.
+    pub tools: Vec<(Tool, Result<String, Failure>)>,
+    /// Tools that are not in PATH, by name, and where they are.
+    pub beside_the_path: BTreeMap<&'static str, String>,
+    /// What the kernel can do, if that was tried.
+    pub features: Option<Features>,
+    /// What `uname -r` and `uname -v` print, if that was asked for.
+    pub kernel: Option<Reading<(String, String)>>,
+    /// Settings below /proc/sys that are numbers.
+    pub sysctls: BTreeMap<String, Reading<u64>>,
+    /// The interfaces of this network namespace.
+    pub interfaces: Reading<Vec<Interface>>,
+    /// The rules that nft shows.
+    pub rules: Reading<Listing>,
+    /// The tables that iptables-legacy has in the kernel.
+    pub legacy_tables: Reading<Vec<String>>,
+    /// Rules of `ip rule` with a mark: priority, mark, mask.
+    pub policy_routing: Reading<Vec<(u32, u32, u32)>>,
+    /// The queues that programs listen on.
+    pub queues: Reading<Vec<QueueInUse>>,
+    /// Interfaces, and whether each has large receive offload on.
+    pub offloads: Vec<(String, Reading<bool>)>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// What sort of virtual device it is, as in `ip link add type`.
+    pub kind: Option<String>,
+    /// Whether the administrator has it up.
+    pub up: bool,
+    /// In bytes.
+    pub mtu: u32,
+    /// Its link-layer address, if it has one of Ethernet.
+    pub mac: Option<Mac>,
+    /// The bridge that it is a port of.
+    pub master: Option<String>,
+    /// The device that it is on top of.
+    pub lower: Option<String>,
+    /// A bridge's own switch to show frames to ip rules (`nf_call_iptables`).
+    pub calls_iptables: bool,
+    /// Its IP addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A queue that somebody listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueInUse {
+    /// Its number.
+    pub number: u16,
+    /// Process id and name of the listener, where that can be told.
+    pub process: Option<(u32, String)>,
+}
+
+impl Host {
+    /// Reads what is quick to read: what `run` wants to know before it begins. Three short commands, two of ip(8) and
+    /// one of nft(8), take most of the time.
+    pub fn at_start(role: &Role<'_>) -> Self {
+        Self::read(Some(role), &[])
+    }
+
+    /// Reads all there is to know. `program` is the executable of dunnat, which is started again to try the
+    /// kernel's features in a namespace of its own.
+    pub fn in_full(role: Option<&Role<'_>>, program: &Path) -> Self {
+        let mut host = Self::read(role, &[Tool::Nft, Tool::Iptables, Tool::Ip]);
+        host.features =
+            Some(Features::in_scratch_namespace(program).unwrap_or_else(|why| Features::unknown(&why)));
+        host.kernel = Some(kernel_version());
+        if let Some(role) = role {
+            let names = host.devices(role);
+            host.offloads = names.into_iter().map(|name| (name.clone(), lro(&name))).collect();
+        }
+        host
+    }
+
+    fn read(role: Option<&Role<'_>>, tools: &[Tool]) -> Self {
+        let mut sysctls: Vec<String> = [
+            "net/ipv4/ip_forward",
+            "net/bridge/bridge-nf-call-iptables",
+            "net/netfilter/nf_conntrack_count",
+            "net/netfilter/nf_conntrack_max",
+        ]
+        .map(str::to_owned)
+        .into();
+        if let Some(Role { cluster, .. }) = role {
+            for interface in ["all", cluster.public.as_str(), cluster.guests.bridge.as_str()] {
+                for setting in ["rp_filter", "src_valid_mark", "arp_filter", "arp_ignore"] {
+                    sysctls.push(format!("net/ipv4/conf/{interface}/{setting}"));
+                }
+            }
+        }
+        Self {
+            may_administer: kernel::may_administer(),
+            tools: tools.iter().map(|tool| (*tool, version(*tool))).collect(),
+            beside_the_path: tools
+                .iter()
+                .filter_map(|tool| Some((tool.name(), beside_the_path(*tool)?)))
+                .collect(),
+            features: None,
+            kernel: None,
+            sysctls: sysctls.into_iter().map(|path| (path.clone(), sysctl(&path))).collect(),
+            interfaces: interfaces(),
+            rules: rules(),
+            legacy_tables: lines("/proc/net/ip_tables_names"),
+            policy_routing: policy_routing(),
+            queues: queues(),
+            offloads: Vec::new(),
+        }
+    }
+
+    pub(super) fn sysctl(&self, path: &str) -> Reading<u64> {
+        self.sysctls.get(path).cloned().unwrap_or_else(|| Err(format!("/proc/sys/{path} was not read")))
+    }
+
+    pub(super) fn interface(&self, name: &str) -> Reading<Option<&Interface>> {
+        let interfaces = self.interfaces.as_ref().map_err(Clone::clone)?;
+        Ok(interfaces.iter().find(|interface| interface.name == name))
+    }
+
+    pub(super) fn has_br_netfilter(&self) -> Reading<bool> {
+        match self.sysctl("net/bridge/bridge-nf-call-iptables") {
+            Ok(_) => Ok(true),
+            Err(why) if why == absent() => Ok(false),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// The devices that packets of the cluster come in by: the public interface, the pipes, and what is below.
+    fn devices(&self, role: &Role<'_>) -> Vec<String> {
+        let of_cluster: Vec<&str> = std::iter::once(&role.cluster.public)
+            .chain(role.cluster.pipes(role.node))
+            .map(|name| name.as_str())
+            .collect();
+        let Ok(interfaces) = &self.interfaces else { return Vec::new() };
+        let below = |interface: &&Interface| {
+            let name = interface.name.as_str();
+            of_cluster.contains(&name)
+                || interface.master.as_deref() == of_cluster.first().copied()
+                || interfaces.iter().any(|upper| {
+                    of_cluster.contains(&upper.name.as_str()) && upper.lower.as_deref() == Some(name)
+                })
+        };
+        // A bridge receives nothing itself.
+        let receives = |interface: &&Interface| interface.kind.as_deref() != Some("bridge");
+        interfaces.iter().filter(below).filter(receives).map(|interface| interface.name.clone()).collect()
+    }
+
+    /// Whether packets of the cluster pass that device.
+    pub(super) fn leads_to(&self, device: &str, role: &Role<'_>) -> bool {
+        device == role.cluster.public.as_str()
+            || device == role.cluster.guests.bridge.as_str()
+            || self.devices(role).iter().any(|name| name == device)
+    }
+}
+
+fn said(path: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => absent(),
+        _ => format!("{path}: {error}"),
+    }
+}
+
+fn absent() -> String {
+    format!("there is no such setting: {}", io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+fn sysctl(path: &str) -> Reading<u64> {
+    let path = format!("/proc/sys/{path}");
+    let text = fs::read_to_string(&path).map_err(|error| said(&path, &error))?;
+    text.trim().parse().map_err(|_| format!("{path} holds {:?}", text.trim()))
+}
+
+/// The lines of a file; none if it is not there.
+fn lines(path: &str) -> Reading<Vec<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(format!("{path}: {error}")),
+    }
+}
+
+fn version(tool: Tool) -> Result<String, Failure> {
+    let option = if tool == Tool::Ip { "-V" } else { "--version" };
+    let said = tool::run(tool, &[option])?;
+    // The first word with a digit: v1.0.6, iproute2-6.1.0.
+    let version = said.split([' ', ',', '\n']).find(|word| word.contains(|c: char| c.is_ascii_digit()));
+    Ok(version.unwrap_or_default().to_owned())
+}
+
+fn beside_the_path(tool: Tool) -> Option<String> {
+    ["/usr/sbin", "/sbin"]
+        .iter()
+        .map(|place| format!("{place}/{}", tool.name()))
+        .find(|path| Path::new(path).exists())
+}
+
+fn kernel_version() -> Reading<(String, String)> {
+    let read = |name: &str| {
+        let path = format!("/proc/sys/kernel/{name}");
+        fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|error| said(&path, &error))
+    };
+    Ok((read("osrelease")?, read("version")?))
+}
+
+/// What `ip -json` prints of an interface, as far as it is wanted.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IpInterface {
+    ifname: String,
+    flags: Vec<String>,
+    mtu: u32,
+    address: Option<String>,
+    master: Option<String>,
+    link: Option<String>,
+    linkinfo: IpLinkInfo,
+    addr_info: Vec<IpAddress>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IpLinkInfo {
+    info_kind: Option<String>,
+    info_data: IpInfoData,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IpInfoData {
+    nf_call_iptables: u8,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IpAddress {
+    local: Option<IpAddr>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IpRule {
+    priority: u32,
+    fwmark: Option<String>,
+    fwmask: Option<String>,
+}
+
+/// What a tool prints, or in one line why it does not.
+fn ask(tool: Tool, arguments: &[&str]) -> Reading<String> {
+    tool::run(tool, arguments).map_err(|failure| match failure.is_missing() {
+        true => failure.to_string(),
+        false => format!("{tool}: {}", failure.first_line()),
+    })
+}
+
+fn ip<T: serde::de::DeserializeOwned>(arguments: &[&str]) -> Reading<T> {
+    let said = ask(Tool::Ip, arguments)?;
+    serde_json::from_str(&said).map_err(|error| format!("ip {}: {error}", arguments.join(" ")))
+}
+
+fn interfaces() -> Reading<Vec<Interface>> {
+    let interfaces: Vec<IpInterface> = ip(&["-json", "-details", "address", "show"])?;
+    let interface = |it: IpInterface| Interface {
+        name: it.ifname,
+        up: it.flags.iter().any(|flag| flag == "UP"),
+        mtu: it.mtu,
+        mac: it.address.and_then(|mac| mac.parse().ok()),
+        master: it.master,
+        // A veth pair's other end is not below it.
+        lower: it.link.filter(|_| it.linkinfo.info_kind.as_deref() != Some("veth")),
+        kind: it.linkinfo.info_kind,
+        calls_iptables: it.linkinfo.info_data.nf_call_iptables != 0,
+        addresses: it.addr_info.into_iter().filter_map(|address| address.local).collect(),
+    };
+    Ok(interfaces.into_iter().map(interface).collect())
+}
+
+fn policy_routing() -> Reading<Vec<(u32, u32, u32)>> {
+    let rules: Vec<IpRule> = ip(&["-json", "rule", "show"])?;
+    let number = |text: &str| text.parse::<Mark>().map(|mark| mark.0).unwrap_or(u32::MAX);
+    let marked = |rule: &IpRule| {
+        let mark = number(rule.fwmark.as_deref()?);
+        Some((rule.priority, mark, rule.fwmask.as_deref().map_or(u32::MAX, number)))
+    };
+    Ok(rules.iter().filter_map(marked).collect())
+}
+
+/// Without counters and without the contents of named sets, which may be long.
+fn rules() -> Reading<Listing> {
+    let said = ask(Tool::Nft, &["-s", "-t", "list", "ruleset"])?;
+    Ok(Listing::parse(&said))
+}
+
+fn lro(name: &str) -> Reading<bool> {
+    let said = ask(Tool::Ethtool, &["-k", name])?;
+    said.lines()
+        .find_map(|line| line.trim().strip_prefix("large-receive-offload: "))
+        .map(|state| state.starts_with("on"))
+        .ok_or_else(|| format!("ethtool -k {name} does not say"))
+}
+
+fn queues() -> Reading<Vec<QueueInUse>> {
+    let listeners = match kernel::queue_listeners() {
+        Ok(listeners) => listeners,
+        // The module comes with the first listener.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("/proc/net/netfilter/nfnetlink_queue: {error}")),
+    };
+    let sockets = fs::read_to_string("/proc/net/netlink").unwrap_or_default();
+    let mut known: BTreeMap<u32, Option<(u32, String)>> = BTreeMap::new();
+    let mut process = |port| known.entry(port).or_insert_with(|| owner(inode(&sockets, port)?)).clone();
+    Ok(listeners.into_iter().map(|(number, port)| QueueInUse { number, process: process(port) }).collect())
+}
+
+/// The inode of netfilter's netlink socket with that port id, from /proc/net/netlink: each line a socket's
+/// address, its protocol, its port id, and last its inode.
+fn inode(sockets: &str, port: u32) -> Option<u64> {
+    const NETLINK_NETFILTER: &str = "12";
+    sockets.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, NETLINK_NETFILTER, its_port, .., inode] = columns.as_slice() else { return None };
+        if its_port.parse() == Ok(port) { inode.parse().ok() } else { None }
+    })
+}
+
+/// The process that has a socket open, as far as we may look.
+fn owner(inode: u64) -> Option<(u32, String)> {
+    let socket = format!("socket:[{inode}]");
+    let has_it = |process: &Path| {
+        let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        open.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == socket.as_str()))
+    };
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+        has_it(&entry.path()).then(|| (id, name.trim().to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_of_a_port_is_found() {
+        // As 6.18 printed it; the first has the port, and another protocol.
+        let text = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n\
+            00000000c9b45395 0   77         00000000 0        0        0     2        0        4       \n\
+            0000000051c1ab3c 12  77         00000000 0        0        0     2        0        557     \n";
+        assert_eq!(inode(text, 77), Some(557));
+        assert_eq!(inode(text, 78), None);
+    }
+}

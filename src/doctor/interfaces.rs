@@ -1,0 +1,186 @@
+//! The interfaces and addresses of the cluster file against those of the host.
+
+use std::net::IpAddr;
+
+use super::{Fact, Host, Interface, Reading, Role, Section, Severity};
+use crate::net::{IfName, Mac, MacPrefix};
+
+pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
+    let guests = &role.cluster.guests;
+    let node = role.cluster.node(role.node);
+    let (public, bridge) = (&role.cluster.public, &guests.bridge);
+    let mut facts = vec![
+        there(host, "public-interface", "public interface", public),
+        there(host, "guest-bridge", "guests' bridge", bridge),
+    ];
+    // What is not there at all has been said.
+    if let Some(public) = present(host, public) {
+        facts.push(address(
+            "public-address",
+            &public,
+            node.public,
+            // How long its network is only the administrator knows.
+            None,
+            (
+                Severity::Matters,
+                "clients call this address: nobody answers for it here unless it is routed to this node",
+            ),
+        ));
+        facts.push(up(&public, "no packet comes or goes by it"));
+    }
+    if let Some(bridge) = present(host, bridge) {
+        facts.push(is_bridge(&bridge));
+        facts.push(address(
+            "gateway-address",
+            &bridge,
+            guests.gateway,
+            Some(guests.network.prefix_len()),
+            (Severity::Broken, "guests of this node answer by way of this address"),
+        ));
+        if role.cluster.nodes.len() > 1 {
+            facts.push(mac(&bridge, node.mac));
+        }
+        facts.push(up(&bridge, "no packet comes or goes by it"));
+    }
+    let pipes = role.cluster.pipes(role.node);
+    let none_there = host.interfaces.is_ok() && pipes.iter().all(|name| present(host, name).is_none());
+    for (place, name) in pipes.iter().enumerate() {
+        let severity = if none_there && place == 0 { Severity::Broken } else { Severity::Matters };
+        facts.extend(pipe(host, role, name, severity));
+    }
+    facts
+}
+
+fn present(host: &Host, name: &IfName) -> Option<Interface> {
+    host.interface(name.as_str()).ok().flatten().cloned()
+}
+
+fn there(host: &Host, name: &'static str, what: &str, interface: &IfName) -> Fact {
+    let fact = Fact::new(Section::Cluster, name, format!("{interface}, the {what}, is there"))
+        .about(interface.as_str())
+        .otherwise(
+            Severity::Broken,
+            format!(
+                "there is no interface {interface} in this network namespace: create it, correct the cluster \
+                 file, or run where it is (ip netns exec NAME dunnat ...)"
+            ),
+        );
+    match host.interface(interface.as_str()) {
+        Err(why) => fact.unknown(why),
+        Ok(Some(_)) => fact.yes(""),
+        Ok(None) => fact.no(""),
+    }
+}
+
+fn is_bridge(bridge: &Interface) -> Fact {
+    let kind = bridge.kind.as_deref().unwrap_or("no virtual device");
+    let fact = Fact::new(Section::Cluster, "bridge-kind", format!("{} is a bridge", bridge.name))
+        .about(&bridge.name)
+        .otherwise(Severity::Broken, "guests and pipes are to be its ports: correct the cluster file");
+    if kind == "bridge" { fact.yes("") } else { fact.no(kind) }
+}
+
+fn address(
+    name: &'static str,
+    on: &Interface,
+    address: IpAddr,
+    length: Option<u8>,
+    (severity, meaning): (Severity, &str),
+) -> Fact {
+    let what = name.replace('-', " ");
+    let fact = Fact::new(Section::Cluster, name, format!("{}: the {what} {address}", on.name))
+        .about(&on.name)
+        .otherwise(severity, meaning);
+    if on.addresses.contains(&address) {
+        return fact.yes("");
+    }
+    let others: Vec<String> = on.addresses.iter().filter(|a| a.is_ipv4()).map(IpAddr::to_string).collect();
+    let found =
+        if others.is_empty() { "it has none".to_owned() } else { format!("it has {}", others.join(", ")) };
+    match length {
+        Some(length) => fact.fix(format!("ip addr add {address}/{length} dev {}", on.name)).no(found),
+        None => fact.no(found),
+    }
+}
+
+fn mac(bridge: &Interface, prefix: MacPrefix) -> Fact {
+    let Mac([a, b, c, d, e, last]) = prefix.first();
+    // Any address of the range would do; its first is easily taken for the range itself.
+    let own = if prefix.bits_fixed() == 48 { prefix.first() } else { Mac([a, b, c, d, e, last | 1]) };
+    let fact = Fact::new(
+        Section::Cluster,
+        "bridge-mac",
+        format!("{}: a MAC address of this node", bridge.name),
+    )
+    .about(&bridge.name)
+    .otherwise(
+        Severity::Broken,
+        "other nodes know by it who sent a frame: they do not tag what comes from here, and their guests' \
+             answers get the wrong address",
+    )
+    .fix(format!("ip link set {} address {own}", bridge.name));
+    match bridge.mac {
+        Some(mac) if prefix.contains(mac) => fact.yes(format!("{mac}, in {prefix}")),
+        Some(mac) => fact.no(format!("{mac}, not in {prefix}")),
+        None => fact.no("it has none"),
+    }
+}
+
+fn up(interface: &Interface, meaning: &str) -> Fact {
+    let fact = Fact::new(Section::Cluster, "interface-up", format!("{} is up", interface.name))
+        .about(&interface.name)
+        .otherwise(Severity::Matters, meaning)
+        .fix(format!("ip link set {} up", interface.name));
+    if interface.up { fact.yes("") } else { fact.no("down") }
+}
+
+fn pipe(host: &Host, role: &Role<'_>, name: &IfName, severity: Severity) -> Vec<Fact> {
+    let bridge = &role.cluster.guests.bridge;
+    let fact = Fact::new(Section::Cluster, "pipe", format!("{name}, a pipe, is a port of {bridge}"))
+        .about(name.as_str());
+    let join = format!("ip link set {name} master {bridge} up");
+    let found: Reading<Option<&Interface>> = host.interface(name.as_str());
+    let pipe = match found {
+        Err(why) => return vec![fact.otherwise(severity, "nothing comes or goes by it").unknown(why)],
+        Ok(Some(pipe)) => pipe,
+        Ok(None) => {
+            let meaning = format!(
+                "there is no interface {name} in this network namespace, so nothing comes from or goes to the \
+                 nodes behind it"
+            );
+            let fact = fact.otherwise(severity, meaning).no("not there");
+            // A name such as eth1.100 says what it is.
+            let vlan = name.as_str().rsplit_once('.').filter(|(trunk, id)| {
+                id.parse::<u16>().is_ok_and(|id| (1..4095).contains(&id))
+                    && host.interface(trunk).is_ok_and(|trunk| trunk.is_some())
+            });
+            return vec![match vlan {
+                Some((trunk, id)) => {
+                    fact.fix(format!("ip link add link {trunk} name {name} type vlan id {id} && {join}"))
+                }
+                None => fact,
+            }];
+        }
+    };
+    let fact =
+        fact.otherwise(Severity::Matters, "nothing comes from or goes to the nodes behind it").fix(join);
+    let fact = match pipe.master.as_deref() {
+        Some(master) if master == bridge.as_str() => fact.yes(""),
+        Some(master) => fact.no(format!("it is a port of {master}")),
+        None => fact.no("it is no port"),
+    };
+    let mut facts = vec![fact, up(pipe, "nothing comes from or goes to the nodes behind it")];
+    if let Ok(Some(bridge)) = host.interface(bridge.as_str()) {
+        let fact =
+            Fact::new(Section::Cluster, "pipe-mtu", format!("{name}: an MTU as large as {}", bridge.name))
+                .about(name.as_str())
+                .otherwise(
+                    Severity::Matters,
+                    "the bridge drops longer packets on their way to it without a word",
+                )
+                .fix(format!("ip link set {} mtu {}", bridge.name, pipe.mtu));
+        let found = format!("{} bytes, {} of {}", pipe.mtu, bridge.mtu, bridge.name);
+        facts.push(if pipe.mtu >= bridge.mtu { fact.yes(found) } else { fact.no(found) });
+    }
+    facts
+}

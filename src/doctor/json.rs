@@ -1,0 +1,16 @@
+//! Facts for a program.
+
+use std::fmt::Write as _;
+
+use super::{Fact, verdict};
+
+pub(super) fn render(facts: &[Fact]) -> String {
+    let mut out = format!("{{\"works\":{},\"facts\":[", verdict(facts).is_ok());
+    for (place, fact) in facts.iter().enumerate() {
+        // Strings, and no maps with other keys: there is nothing that could not be written.
+        let fact = serde_json::to_string(fact).unwrap_or_default();
+        let _ = write!(out, "{}\n{fact}", if place == 0 { "" } else { "," });
+    }
+    out.push_str("\n]}\n");
+    out
+}

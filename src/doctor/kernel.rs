@@ -1,0 +1,133 @@
+//! What the kernel can do, and what it is known to do wrong.
+
+use super::fault::{FAULTS, Has, Version};
+use super::{Fact, Host, Role, Section, Severity, features::Features};
+use crate::kernel::Support;
+
+pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    if let Some(features) = &host.features {
+        facts.extend(tried(features));
+    }
+    facts.push(br_netfilter(host, role));
+    if let Some(kernel) = &host.kernel {
+        facts.extend(faults(kernel));
+    }
+    facts
+}
+
+fn tried(features: &Features) -> Vec<Fact> {
+    use Severity::{Broken, GoodToKnow};
+    let fact = |name, claim: &str, support: &Support, severity, meaning: &str| {
+        Fact::new(Section::Kernel, name, claim).otherwise(severity, meaning).supported(support)
+    };
+    let by_iptables = matches!(features.xt_nfqueue, Support::Yes);
+    let by_nft = matches!(features.nft_queue, Support::Yes);
+    let only_way = |other_is_there| if other_is_there { GoodToKnow } else { Broken };
+    vec![
+        fact(
+            "nft-queue",
+            "nft has the statement `queue`",
+            &features.nft_queue,
+            only_way(by_iptables),
+            if by_iptables { "rules queue by iptables-nft instead" } else { "nothing can be queued" },
+        ),
+        fact(
+            "xt-nfqueue",
+            "iptables-nft has the target NFQUEUE",
+            &features.xt_nfqueue,
+            only_way(by_nft),
+            if by_nft { "not needed: nft rules queue" } else { "nothing can be queued" },
+        ),
+        fact(
+            "nfnetlink-queue",
+            "a program can listen (nfnetlink_queue)",
+            &features.queues,
+            Broken,
+            "nobody could answer: the kernel needs CONFIG_NETFILTER_NETLINK_QUEUE",
+        ),
+        fact(
+            "queue-gso",
+            "queues leave GSO packets whole (F_GSO)",
+            &features.queue_gso,
+            Broken,
+            "dunnat asks for it; a kernel from 3.10 on has it",
+        ),
+        fact(
+            "ct-mark-by-verdict",
+            "a verdict sets the ct mark (NFQA_CT)",
+            &features.ct_mark_by_verdict,
+            GoodToKnow,
+            "rules before and after the queues carry it instead",
+        ),
+        fact(
+            "ctnetlink",
+            "conntrack over netlink (ctnetlink)",
+            &features.ctnetlink,
+            GoodToKnow,
+            "conntrack -L shows nothing, so ct marks cannot be looked at",
+        ),
+        fact(
+            "netdev-egress",
+            "nft has the netdev hook egress",
+            &features.netdev_egress,
+            GoodToKnow,
+            "`run` does not need it, the rules of `rules --kernel` do",
+        ),
+    ]
+}
+
+impl Fact {
+    fn supported(self, support: &Support) -> Self {
+        match support {
+            Support::Yes => self.yes("tried"),
+            // nft begins with a place in what it was given.
+            Support::No(said) => self.no(said.rsplit_once("Error: ").map_or(said.as_str(), |(_, said)| said)),
+            Support::Unknown(why) => self.undecided(why),
+        }
+    }
+}
+
+fn br_netfilter(host: &Host, role: Option<&Role<'_>>) -> Fact {
+    let needed = role.is_none_or(|role| !role.cluster.pipes(role.node).is_empty());
+    Fact::new(Section::Kernel, "br-netfilter", "the module br_netfilter is there")
+        .otherwise(
+            if needed { Severity::Broken } else { Severity::GoodToKnow },
+            "frames that other nodes send through the pipes cannot be tagged, so their clients get answers \
+             from the wrong address",
+        )
+        .fix("modprobe br_netfilter")
+        .from(&host.has_br_netfilter(), |has| (*has, if *has { "" } else { "not loaded" }.to_owned()))
+}
+
+fn faults(kernel: &super::Reading<(String, String)>) -> Vec<Fact> {
+    let fact = || Fact::new(Section::Kernel, "nfqueue-faults", "no known fault in nfnetlink_queue");
+    let (release, version) = match kernel {
+        Ok((release, version)) => (release, Version::read(release, version)),
+        Err(why) => return vec![fact().unknown(why)],
+    };
+    let Some(version) = version else {
+        return vec![
+            fact()
+                .otherwise(Severity::GoodToKnow, "see your distribution's announcements")
+                .unknown(format!("{release} does not tell which kernel.org release it is")),
+        ];
+    };
+    let mut facts = Vec::new();
+    for fault in &FAULTS {
+        let severe = fault.name == "queue-rhashtable";
+        let severity = if severe { Severity::Matters } else { Severity::GoodToKnow };
+        let about = || {
+            let meaning = format!("{}; take a newer kernel of the series", fault.what);
+            fact().about(fault.name).otherwise(severity, meaning)
+        };
+        match fault.is_in(version) {
+            Has::No => {}
+            Has::Yes => facts.push(about().no(format!("{version} has {}", fault.name))),
+            Has::Perhaps => {
+                facts.push(about().unknown(format!("{version} may have {}", fault.name)));
+            }
+        }
+    }
+    if facts.is_empty() { vec![fact().yes(version.to_string())] } else { facts }
+}

@@ -1,0 +1,43 @@
+//! Rights, and the tools that rules are given to.
+
+use super::{Fact, Host, Section, Severity};
+use crate::kernel::Support;
+use crate::kernel::tool::Tool;
+
+pub(super) fn judge(host: &Host) -> Vec<Fact> {
+    let mut facts = vec![rights(host.may_administer)];
+    for (tool, version) in &host.tools {
+        let (severity, meaning) = match tool {
+            Tool::Nft => (Severity::Broken, "all rules go in by it"),
+            // Without an answer about nft queue it may be needed.
+            Tool::Iptables => match host.features.as_ref().map(|features| &features.nft_queue) {
+                Some(Support::Yes) => (Severity::GoodToKnow, "not needed: this kernel has nft queue"),
+                Some(Support::No(_)) => (Severity::Broken, "this kernel has no nft queue, so it must queue"),
+                Some(Support::Unknown(_)) | None => {
+                    (Severity::Matters, "needed where the kernel has no nft queue")
+                }
+            },
+            _ => (Severity::Matters, "what is about interfaces cannot be told without it"),
+        };
+        let fact = Fact::new(Section::Privileges, tool.name(), format!("{tool} is installed"))
+            .otherwise(severity, meaning);
+        facts.push(match version {
+            Ok(version) => fact.yes(version),
+            Err(failure) if failure.is_missing() => match host.beside_the_path.get(tool.name()) {
+                Some(path) => fact
+                    .no(format!("{path}, which is not in PATH"))
+                    .fix("PATH=$PATH:/usr/sbin:/sbin; export PATH"),
+                None => fact.no("no such program").fix(format!("apt install {}", tool.package())),
+            },
+            Err(failure) => fact.unknown(failure.to_string()),
+        });
+    }
+    facts
+}
+
+/// The right to administer the network.
+pub(crate) fn rights(may: bool) -> Fact {
+    let fact = Fact::new(Section::Privileges, "cap-net-admin", "CAP_NET_ADMIN, the right to administer")
+        .otherwise(Severity::Broken, "run it as root: it installs rules and takes queues");
+    if may { fact.yes("") } else { fact.no("") }
+}

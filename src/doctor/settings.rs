@@ -1,0 +1,142 @@
+//! The kernel's settings: those that stop packets without a word.
+
+use super::{Fact, Host, Reading, Role, Section, Severity};
+
+pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
+    let mut facts = vec![ip_forward(host)];
+    // Without the module there is no setting, and that is a fact of its own.
+    if host.has_br_netfilter() == Ok(true) {
+        facts.push(bridge_calls(host, role));
+    }
+    if let Some(role) = role {
+        let (public, bridge) = (role.cluster.public.as_str(), role.cluster.guests.bridge.as_str());
+        // An interface that is not there has no settings, and that is a fact of its own.
+        let there = |name: &&str| !matches!(host.interface(name), Ok(None));
+        for name in [public, bridge].into_iter().filter(there) {
+            facts.extend([rp_filter(host, name), src_valid_mark(host, name)]);
+        }
+        facts.extend(there(&public).then(|| arp_filter(host, public)));
+    }
+    facts.push(room_for_flows(host));
+    facts.extend(host.offloads.iter().map(|(name, on)| no_lro(name, on)));
+    facts
+}
+
+fn ip_forward(host: &Host) -> Fact {
+    Fact::new(Section::Host, "ip-forward", "packets are forwarded")
+        .otherwise(Severity::Broken, "no packet of a client reaches a guest, and no answer leaves")
+        .fix("sysctl -w net.ipv4.ip_forward=1")
+        .from(&host.sysctl("net/ipv4/ip_forward"), |on| (*on != 0, format!("net.ipv4.ip_forward = {on}")))
+}
+
+fn bridge_calls(host: &Host, role: Option<&Role<'_>>) -> Fact {
+    const SETTING: &str = "net.bridge.bridge-nf-call-iptables";
+    let bridge = role.map(|role| role.cluster.guests.bridge.as_str());
+    let needed = role.is_none_or(|role| !role.cluster.pipes(role.node).is_empty());
+    // A bridge may have the switch on for itself.
+    let of_bridge = bridge.is_some_and(|name| {
+        host.interface(name).is_ok_and(|found| found.is_some_and(|bridge| bridge.calls_iptables))
+    });
+    Fact::new(Section::Host, "bridge-nf-call-iptables", "bridged frames meet ip rules")
+        .otherwise(
+            if needed { Severity::Broken } else { Severity::GoodToKnow },
+            "frames that other nodes send through the pipes are not tagged, so their clients get answers from \
+             the wrong address",
+        )
+        .fix(format!("sysctl -w {SETTING}=1"))
+        .from(&host.sysctl("net/bridge/bridge-nf-call-iptables"), |on| match bridge {
+            Some(bridge) if of_bridge && *on == 0 => (true, format!("{bridge} nf_call_iptables = 1")),
+            _ => (*on != 0, format!("{} = {on}", &SETTING[11..])),
+        })
+}
+
+/// Both of a pair of readings.
+fn both(one: Reading<u64>, other: Reading<u64>) -> Reading<(u64, u64)> {
+    Ok((one?, other?))
+}
+
+/// A setting of an interface, beside the one for all interfaces.
+fn of_interface(host: &Host, name: &str, setting: &str) -> Reading<(u64, u64)> {
+    both(
+        host.sysctl(&format!("net/ipv4/conf/all/{setting}")),
+        host.sysctl(&format!("net/ipv4/conf/{name}/{setting}")),
+    )
+}
+
+/// The kernel takes the higher of the two (Documentation/networking/ip-sysctl.rst); 1 is strict, 2 is loose.
+fn rp_filter(host: &Host, name: &str) -> Fact {
+    Fact::new(Section::Host, "rp-filter", format!("{name}: no strict reverse path filter"))
+        .about(name)
+        .otherwise(
+            Severity::Matters,
+            "a packet whose sender is routed by another interface is dropped without a word, as with clients \
+             behind a second router",
+        )
+        .fix(format!("sysctl -w net/ipv4/conf/{name}/rp_filter=2"))
+        .from(&of_interface(host, name, "rp_filter"), |(all, own)| {
+            let effective = *all.max(own);
+            (effective != 1, format!("rp_filter = {effective}"))
+        })
+}
+
+/// Either of the two switches it on.
+fn src_valid_mark(host: &Host, name: &str) -> Fact {
+    Fact::new(Section::Host, "src-valid-mark", format!("{name}: senders are not checked by mark"))
+        .about(name)
+        .otherwise(
+            Severity::Matters,
+            "with policy routing by mark, packets with a node's tag may be dropped as martians without a word",
+        )
+        .fix(format!(
+            "sysctl -w net/ipv4/conf/all/src_valid_mark=0 net/ipv4/conf/{name}/src_valid_mark=0"
+        ))
+        .from(&of_interface(host, name, "src_valid_mark"), |(all, own)| {
+            (*all == 0 && *own == 0, format!("src_valid_mark = {}", all | own))
+        })
+}
+
+/// Either of `arp_filter` and `arp_ignore` keeps an interface from answering for another's address.
+fn arp_filter(host: &Host, name: &str) -> Fact {
+    let filter = of_interface(host, name, "arp_filter");
+    let ignore = of_interface(host, name, "arp_ignore");
+    let settings = filter.and_then(|(all, own)| Ok((all | own, ignore.map(|(all, own)| all.max(own))?)));
+    Fact::new(Section::Host, "arp-filter", format!("{name}: no ARP for other interfaces"))
+        .about(name)
+        .otherwise(
+            Severity::GoodToKnow,
+            "asked on the public LAN for the gateway address, every node answers; harmless unless somebody \
+             asks",
+        )
+        .fix(format!("sysctl -w net/ipv4/conf/{name}/arp_filter=1"))
+        .from(&settings, |(filter, ignore)| {
+            (*filter != 0 || *ignore != 0, format!("arp_filter = {filter}, arp_ignore = {ignore}"))
+        })
+}
+
+fn room_for_flows(host: &Host) -> Fact {
+    let used =
+        both(host.sysctl("net/netfilter/nf_conntrack_count"), host.sysctl("net/netfilter/nf_conntrack_max"));
+    let fact = Fact::new(Section::Host, "conntrack-room", "conntrack has room").otherwise(
+        Severity::Matters,
+        "when the table is full, packets of new flows are dropped: `nf_conntrack: table full` in the kernel's \
+         log",
+    );
+    match &used {
+        // Only the first network namespace has the right to change it, and it is the same for all.
+        Ok((count, max)) => fact
+            .fix(format!("nsenter --target 1 --net sysctl -w net.netfilter.nf_conntrack_max={}", max * 4))
+            .from(&used, |_| (*max == 0 || count * 10 < max * 9, format!("{count} of {max} in use"))),
+        Err(why) => fact.unknown(format!("{why}; conntrack comes with the first rule that needs it")),
+    }
+}
+
+fn no_lro(name: &str, on: &Reading<bool>) -> Fact {
+    Fact::new(Section::Host, "lro", format!("{name}: no large receive offload (LRO)"))
+        .about(name)
+        .otherwise(
+            Severity::Matters,
+            "merged packets cannot be forwarded as they came: connections are slow or break (GRO is fine)",
+        )
+        .fix(format!("ethtool -K {name} lro off"))
+        .from(on, |on| (!on, if *on { "on" } else { "off" }.to_owned()))
+}

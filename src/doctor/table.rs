@@ -1,0 +1,67 @@
+//! Facts for a person.
+
+use std::fmt::Write as _;
+
+use super::{Fact, Severity, State};
+
+/// Lines are no longer than this, but for commands and what a tool said: those are for copying.
+const WIDTH: usize = 100;
+/// "could not tell", the longest state, with a margin on both sides.
+const STATE: usize = 18;
+
+pub(super) fn render(facts: &[Fact]) -> String {
+    let mut out = String::new();
+    let mut section = None;
+    let claims = facts.iter().map(|fact| fact.claim.chars().count()).max().unwrap_or(0);
+    for fact in facts {
+        if section.replace(fact.section) != Some(fact.section) {
+            let _ = writeln!(out, "{}{}", if out.is_empty() { "" } else { "\n" }, fact.section);
+        }
+        let margin = STATE - 2;
+        let found = match &fact.state {
+            State::Unknown(why) => why,
+            _ => &fact.found,
+        };
+        let line = format!("  {:margin$}{:claims$}  ", fact.state, fact.claim);
+        let below = STATE + claims + 2;
+        let mut found = wrap(found, WIDTH.saturating_sub(below).max(24)).into_iter();
+        let _ = writeln!(out, "{}", format!("{line}{}", found.next().unwrap_or_default()).trim_end());
+        for more in found {
+            let _ = writeln!(out, "{:below$}{more}", "");
+        }
+        if fact.state == State::Yes {
+            continue;
+        }
+        if !fact.meaning.is_empty() {
+            let unknown = matches!(fact.state, State::Unknown(_));
+            let about =
+                format!("{}: {}{}", fact.severity, if unknown { "if not, " } else { "" }, fact.meaning);
+            for line in wrap(&about, WIDTH - STATE) {
+                let _ = writeln!(out, "{:STATE$}{line}", "");
+            }
+        }
+        if let Some(fix) = &fact.fix {
+            let _ = writeln!(out, "{:STATE$}fix: {fix}", "");
+        }
+    }
+    let count = |severity| facts.iter().filter(|fact| fact.counts_as(severity)).count();
+    let (broken, matters) = (count(Severity::Broken), count(Severity::Matters));
+    let verdict = if broken == 0 { "a node would work here" } else { "a node would not work here" };
+    let _ = writeln!(out, "\n{verdict}: {} facts, {broken} broken, {matters} that matter", facts.len());
+    out
+}
+
+/// Lines of up to `width` characters; a longer word has a line of its own.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
