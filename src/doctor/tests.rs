@@ -63,7 +63,7 @@ fn host() -> Host {
             xt_nfqueue: Support::Yes,
             queues: Support::Yes,
             queue_gso: Support::Yes,
-            ct_mark_by_verdict: Support::No("a queue cannot show conntrack's entries: EOPNOTSUPP".to_owned()),
+            ct_mark_by_verdict: Support::Yes,
             ctnetlink: Support::Yes,
             netdev_egress: Support::Yes,
         }),
