@@ -57,7 +57,8 @@
 //!
 //! # Choices
 //!
-//! All are made once, in a [`ruleset::Plan`], from which rules and queues follow.
+//! All are made once, in a [`ruleset::Plan`]: what was asked for and what the kernel can do in, plan out, rules and
+//! queues from the plan. `dunnat rules --explain` prints it with the reason of each choice.
 //!
 //! - **Into the queue.** Kernels with nft `queue` get nft rules alone. On others the same packets are queued by
 //!   iptables-nft, in chains of our own; the kernel is asked, never its version.
@@ -68,9 +69,11 @@
 //!   `save` cost a flow something once. With full rules every packet visits every stage.
 //! - **Who changes the bytes.** The worker, or a chain after the queue, by the mark that the verdict set. The
 //!   decisions, their traces and what leaves the node are the same.
-//! - **The ct mark.** Queues neither show nor set it here, so rules do: a chain after `tag` and one after `save`
-//!   copy a packet mark that is a node's tag to a flow that has none, and one before `spoof` copies the ct mark to
-//!   the packet mark. All change only the bits of `[marks] mask`.
+//! - **The ct mark.** Where the kernel can, queues show it and verdicts set it: one verdict at `tag` sets packet mark
+//!   and ct mark together, and no rule has to. The kernel takes the attribute in silence also where it does nothing
+//!   with it, so that is tried before, in a network namespace of its own. Elsewhere rules do it: a chain after `tag`
+//!   and one after `save` copy a packet mark that is a node's tag to a flow that has none, and one before `spoof`
+//!   copies the ct mark to the packet mark. All change only the bits of `[marks] mask`.
 //! - **The backend.** [`queue::Netlink`] by batches; [`queue::Nfq`], by the nfq crate, one packet at a time, is
 //!   the second opinion.
 //!
