@@ -81,6 +81,7 @@
 //! with a sentence that says what to do, before anything is installed.
 
 pub mod cluster;
+pub mod control;
 pub mod daemon;
 pub mod engine;
 pub mod kernel;

@@ -57,6 +57,9 @@ impl PacketQueue for Memory {
                 src_mac,
                 mark,
                 checksum: Checksum::Ready,
+                gso: false,
+                received: None,
+                ct_state: None,
                 original_len: bytes.len(),
                 bytes,
             });

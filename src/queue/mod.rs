@@ -10,8 +10,9 @@ mod netlink;
 mod nfq;
 
 use std::io;
+use std::time::SystemTime;
 
-use crate::net::{Mac, Mark, Verdict};
+use crate::net::{CtState, Mac, Mark, Verdict};
 use crate::packet::{Checksum, Patch};
 pub use memory::{Memory, Waiting};
 pub use netlink::{Netlink, Recorded};
@@ -71,6 +72,12 @@ pub struct Packet<'a> {
     pub mark: Mark,
     /// The state of its transport checksum.
     pub checksum: Checksum,
+    /// It is several segments in one (`NFQA_SKB_GSO`); the kernel does not say how many.
+    pub gso: bool,
+    /// When it was received; the kernel tells it only where something asked for timestamps, such as a capture.
+    pub received: Option<SystemTime>,
+    /// What conntrack takes it for, where the queue tells.
+    pub ct_state: Option<CtState>,
     /// Its length; more than `bytes` has if the copy range cut it.
     pub original_len: usize,
     /// The packet, from its IP header on.

@@ -235,6 +235,9 @@ fn answered(
         src_mac: packet.src_mac,
         mark: packet.mark,
         checksum: if packet.checksum_not_ready { Checksum::Partial } else { Checksum::Ready },
+        gso: packet.gso,
+        received: packet.received,
+        ct_state: packet.ct_state,
         original_len: packet.cut_from.map_or(bytes.len(), |len| len as usize),
         bytes,
     });

@@ -52,6 +52,10 @@ impl Nfq {
             src_mac: message.get_hw_addr().and_then(|mac| Some(Mac(mac.try_into().ok()?))),
             mark: crate::net::Mark(message.get_nfmark()),
             checksum: if message.is_checksum_ready() { Checksum::Ready } else { Checksum::Partial },
+            // The crate does not show the flag; without F_GSO no packet is one.
+            gso: false,
+            received: message.get_timestamp(),
+            ct_state: None,
             original_len: message.get_original_len(),
             bytes,
         })
