@@ -200,7 +200,7 @@ impl Trace {
             match answer.map_err(connection)? {
                 Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
                 Some(Answer::Hello(hello)) => {
-                    log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat)
+                    log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
                 }
                 Some(Answer::End(End { events, lost })) => {
                     output.end(0).map_err(failed)?;
@@ -234,6 +234,8 @@ impl Trace {
         let failed = |source| Failure::Output { to: String::new(), source };
         let mut input = input;
         let mut line = String::new();
+        // Before an event that is left out; it is said at the next that is not.
+        let mut lost = 0;
         for number in 1u64.. {
             line.clear();
             if selection.is_done() || input.read_line(&mut line).map_err(unreadable)? == 0 {
@@ -242,7 +244,7 @@ impl Trace {
             if line.trim().is_empty() {
                 continue;
             }
-            let event: Event = match serde_json::from_str(&line) {
+            let mut event: Event = match serde_json::from_str(&line) {
                 Ok(event) => event,
                 Err(_) if !line.ends_with('\n') => {
                     log::warn!("{}:{number}: the last line is not whole; left out", path.display());
@@ -253,11 +255,13 @@ impl Trace {
                     return Err(Failure::Event { from: path.display().to_string(), line: number, source });
                 }
             };
+            lost += std::mem::take(&mut event.lost);
             if selection.takes(&event) {
+                event.lost = std::mem::take(&mut lost);
                 output.event(&event).map_err(failed)?;
             }
         }
-        output.end(0).map_err(failed)
+        output.end(lost).map_err(failed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,8 @@ pub struct Server {
 /// A client, and the thread that answers it.
 #[derive(Debug)]
 struct Connection {
-    stream: UnixStream,
+    /// None any more once the thread has ended.
+    stream: Weak<UnixStream>,
     thread: JoinHandle<()>,
 }
 
@@ -141,7 +142,9 @@ impl Drop for Server {
             while !connection.thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(5));
             }
-            let _ = connection.stream.shutdown(Shutdown::Both);
+            if let Some(stream) = connection.stream.upgrade() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
             let _ = connection.thread.join();
         }
     }
@@ -181,7 +184,8 @@ fn accept(listener: &UnixListener, desk: &Desk) -> Vec<Connection> {
             let _ = say(&mut stream, &Answer::<()>::Error(refusal));
             continue;
         }
-        let (Ok(ours), desk) = (stream.try_clone(), desk.clone()) else { continue };
+        let (stream, desk) = (Arc::new(stream), desk.clone());
+        let ours = Arc::downgrade(&stream);
         let answer = move || {
             if let Err(error) = desk.answer(&stream) {
                 log::debug!("control socket: a client is gone: {error}");

@@ -152,7 +152,7 @@ const REST: Duration = Duration::from_millis(1);
 
 impl Tap {
     /// The next record. Says [`Next::Idle`] once before it waits for one.
-    pub fn next(&mut self) -> Next {
+    pub fn pull(&mut self) -> Next {
         if !self.ending && self.ended.try_recv() == Err(TryRecvError::Disconnected) {
             self.detach();
         }
@@ -208,7 +208,7 @@ mod tests {
     fn drain(tap: &mut Tap) -> (Vec<u64>, u64) {
         let (mut seqs, mut lost) = (Vec::new(), 0);
         loop {
-            match tap.next() {
+            match tap.pull() {
                 Next::Record(record, before) => {
                     seqs.push(record.seq);
                     lost += before;

@@ -271,7 +271,7 @@ pub fn follow(
 ) -> Outcome {
     let mut outcome = Outcome::default();
     loop {
-        let done = match tap.next() {
+        let done = match tap.pull() {
             Next::Record(record, lost) => {
                 outcome.lost += lost;
                 outcome.lost_last += lost;
@@ -315,7 +315,7 @@ impl Writer {
             if outcome.error.is_some() {
                 // It stays attached, so that what is lost is counted.
                 loop {
-                    match tap.next() {
+                    match tap.pull() {
                         Next::Record(_, lost) => outcome.lost += lost + 1,
                         Next::Idle => {}
                         Next::End => break,

@@ -161,7 +161,7 @@ proptest! {
     #[test]
     fn every_event_is_valid_by_the_schema_and_reads_back_as_it_was(event in events()) {
         let line = serde_json::to_string(&event).unwrap();
-        prop_assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event.clone());
+        prop_assert_eq!(&serde_json::from_str::<Event>(&line).unwrap(), &event);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         if let Err(error) = validator().validate(&value) {
             prop_assert!(false, "{error}: {line}");
