@@ -39,7 +39,7 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
-| [`control`] | asking a node that runs, by its socket | answer anybody but root |
+//! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //!
 //! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
