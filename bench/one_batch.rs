@@ -12,9 +12,9 @@ use std::sync::Arc;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
-use dunnat::net::Mark;
+use dunnat::net::Envelope;
 use dunnat::queue::{Recorded, Waiting};
-use dunnat::ruleset::{Backend, Plan, QueueBy, RewriteBy};
+use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
 use dunnat::trace::Taps;
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
@@ -35,6 +35,7 @@ fn main() {
     let plan = Plan {
         node: NodeId(0),
         queue_by: QueueBy::Nft,
+        ct_mark_by: CtMarkBy::Rules,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
@@ -43,13 +44,12 @@ fn main() {
     };
     let packets: Vec<Waiting> = (0..64)
         .map(|port| Waiting {
-            queue: 1,
-            in_if: Some(2),
-            out_if: None,
-            phys_in: Some(3),
-            phys_out: None,
-            src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
-            mark: Mark::ZERO,
+            envelope: Envelope {
+                queue: 1,
+                in_if: Some(2),
+                src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
+                ..Envelope::default()
+            },
             bytes: call(port),
         })
         .collect();

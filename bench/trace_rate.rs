@@ -16,9 +16,9 @@ use std::time::Instant;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
-use dunnat::net::Mark;
+use dunnat::net::Envelope;
 use dunnat::queue::{Recorded, Waiting};
-use dunnat::ruleset::{Backend, Plan, QueueBy, RewriteBy};
+use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
 use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
 
 fn call(port: u16) -> Waiting {
@@ -28,13 +28,11 @@ fn call(port: u16) -> Waiting {
         .write(&mut bytes, &[0xa5; 36])
         .unwrap();
     Waiting {
-        queue: 0,
-        in_if: Some(1),
-        out_if: None,
-        phys_in: None,
-        phys_out: None,
-        src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
-        mark: Mark::ZERO,
+        envelope: Envelope {
+            in_if: Some(1),
+            src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
+            ..Envelope::default()
+        },
         bytes,
     }
 }
@@ -54,6 +52,7 @@ fn main() {
     let plan = Plan {
         node: NodeId(0),
         queue_by: QueueBy::Nft,
+        ct_mark_by: CtMarkBy::Rules,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,

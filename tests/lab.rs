@@ -155,6 +155,43 @@ mod acceptance {
         masked.accept_with("--rewrite kernel");
     }
 
+    /// `accept --expect` is what tells a way from its fallback, so it must fail for the wrong one.
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_fallback_does_not_pass_for_another_way() {
+        let lab = Lab::up(&["--nodes", "2"]);
+        let options = "--force-fallback queue";
+        let right = lab.run_with(options, &["accept", "--expect", "iptables-queue"]);
+        assert!(right.status.success(), "{}", text(&right.stdout));
+        let wrong =
+            lab.run_with(options, &["accept", "--expect", "nft-queue", "--expect", "ct-mark-by-verdict"]);
+        assert_eq!(wrong.status.code(), Some(1));
+        let said = text(&wrong.stdout);
+        for fault in [
+            "node1: no rule of nft with queue",
+            "node1: rules of iptables with NFQUEUE: ",
+            "node2: rules that set ct marks: ",
+        ] {
+            assert!(said.contains(fault), "{said}");
+        }
+        assert!(said.contains(" 2 failed"), "{said}");
+    }
+
+    /// Pipes are 802.1Q devices, or it is said why not, and nothing is left.
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn vlan_pipes_are_real_or_refused() {
+        let lab = Lab(unique("t"));
+        let up = lab.run(&["up", "--vlan"]);
+        if up.status.success() {
+            assert!(lab.must(&["accept"]).contains("the pipes are VLAN 100 of eth1"));
+        } else {
+            let said = text(&up.stderr);
+            assert!(said.contains("--vlan: this kernel has no 802.1Q devices (Error: "), "{said}");
+            assert!(!must("ip", &["netns"]).contains(&lab.0));
+        }
+    }
+
     /// The same packets through both backends: the same decisions, and the same bytes at the guest.
     #[test]
     #[ignore = "needs root; run by scripts/test"]
@@ -408,9 +445,10 @@ mod acceptance {
     }
 }
 
-/// Polls for something that must come.
+/// Polls for something that must come, longer where scripts/lab would wait longer.
 fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let slow = std::env::var("DUNNAT_LAB_SLOW").map_or(1, |slow| slow.parse().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(10 * slow);
     loop {
         if let Some(found) = poll() {
             return found;

@@ -1,12 +1,21 @@
 # Building what is measured and what measures; what cannot be built does not take part, and the results say so.
 # shellcheck shell=bash
 
+# What else runs takes part in every figure.
+warn_if_busy() {
+    local load
+    read -r load _ </proc/loadavg
+    if awk -v load="$load" 'BEGIN { exit !(load > 0.5) }'; then
+        warn "this machine is busy (load $load): the figures will be of little use"
+    fi
+}
+
 need_tools() {
     local tool missing=()
-    for tool in cc iperf3 wrk jq python3 curl nft iptables-nft conntrack; do
+    for tool in cc valgrind iperf3 wrk jq python3 curl nft iptables-nft conntrack; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    ((${#missing[@]} == 0)) || die "not installed: ${missing[*]}. Run scripts/setup, and: apt install gcc iperf3 wrk python3-venv python3-dev libnetfilter-queue-dev"
+    ((${#missing[@]} == 0)) || die "not installed: ${missing[*]}. Run scripts/setup, and: apt install gcc valgrind iperf3 wrk python3-venv python3-dev libnetfilter-queue-dev"
 }
 
 wanted() { [[ " ${PEERS[*]} " == *" $1 "* ]]; }
@@ -69,6 +78,9 @@ about_this_run() {
     fact system "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release)"
     fact dunnat "$("$DUNNAT" --version) $(git -C "$ROOT" describe --always --dirty 2>/dev/null || true)"
     fact libnetfilter_queue "$(dpkg-query -W -f '${Version}' libnetfilter-queue-dev 2>/dev/null || true)"
+    if [[ -x $WORK/venv/bin/pip ]]; then
+        fact Python "$("$WORK/venv/bin/python3" --version | cut -d ' ' -f 2), $("$WORK/venv/bin/pip" freeze 2>/dev/null | tr '\n' ' ')"
+    fi
     fact nfq "$(sed -n '/^name = "nfq"$/{n;s/version = "\(.*\)"/\1/p}' "$ROOT/Cargo.lock")"
     fact tools "$(iperf3 --version | head -n 1 | cut -d ' ' -f 1,2), $(wrk --version 2>&1 | head -n 1 | cut -d ' ' -f 1,2), $(cc --version | head -n 1), $(nft --version)"
     fact rounds "$ROUNDS"

@@ -4,6 +4,8 @@
 lan_capture() { echo "$STATE/captures/lan.pcap"; }
 # The pipe between node i and node i+1.
 pipe_capture() { echo "$STATE/captures/pipe-${NODE[$1]}-${NODE[$1 + 1]}.pcap"; }
+# The cable that this pipe is a VLAN of.
+trunk_capture() { echo "$STATE/captures/trunk-${NODE[$1]}-${NODE[$1 + 1]}.pcap"; }
 
 start_captures() {
     local i
@@ -11,7 +13,10 @@ start_captures() {
     rm -rf "$STATE/captures"
     mkdir "$STATE/captures"
     capture "$LAN" lan "$(lan_capture)"
-    for ((i = 1; i < NODES; i++)); do capture "${NODE[i]}" "$PIPE_UP" "$(pipe_capture "$i")"; done
+    for ((i = 1; i < NODES; i++)); do
+        capture "${NODE[i]}" "$PIPE_UP" "$(pipe_capture "$i")"
+        if [[ $PIPES == vlan ]]; then capture "${NODE[i]}" "$TRUNK_UP" "$(trunk_capture "$i")"; fi
+    done
     for i in "${!CAPTURES[@]}"; do
         poll 5 grep -qs 'listening on' "${CAPTURES[i]}.log" || {
             warn "tcpdump does not start: ${CAPTURES[i]}.log"
@@ -44,5 +49,9 @@ lost_frames() {
 
 # frames CAPTURE FILTER: the frames as text, one a line. The last one may be half written, which is no error here.
 frames() { tcpdump -r "$1" -nn -e -t "$2" 2>/dev/null || true; }
-count() { frames "$1" "$2" | wc -l; }
-at_least() { (($(count "$1" "$2") >= $3)); }
+count() {
+    local all
+    all=$(tcpdump -r "$1" -nn --count "$2" 2>/dev/null) || true
+    echo $((${all%% *}))
+}
+at_least() { [[ $(count "$1" "$2") -ge $3 ]]; }

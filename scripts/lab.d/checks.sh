@@ -38,7 +38,7 @@ not_applicable() {
 # Every connection gets a client port that no other has. The kernel is content with a port that is free towards one
 # destination; but the same port towards two nodes ends in one and the same tuple at the guest. A failed connection gives
 # its port back at once, so each question begins its search for a free one a little higher.
-CURL=(curl --silent --show-error --connect-timeout 3 --max-time 60)
+CURL=(curl --silent --show-error --connect-timeout $((3 * SLOW)) --max-time $((60 * SLOW)))
 NEXT_PORT=20000
 
 # ask WHO URL [CURL OPTIONS...]: sets ANSWER, CODE and PORT (the client's)
@@ -159,7 +159,7 @@ check_ping_out() {
     local home=${GUEST_HOME[1]} guest=${GUEST_ADDRESS[1]} lan out ct
     lan=$(lan_capture)
     begin "outbound ping: ${GUEST[1]} -> $CLIENT through the SNAT of ${NODE[home]}"
-    out=$(within "${GUEST[1]}" ping -n -c 2 -i 0.2 -W 2 "$CLIENT_ADDRESS" 2>&1) || true
+    out=$(within "${GUEST[1]}" ping -n -c 2 -i 0.2 -W $((2 * SLOW)) "$CLIENT_ADDRESS" 2>&1) || true
     [[ $out == *" 2 received"* ]] || fault "ping: $(grep -E 'received|rror|nreach' <<<"$out" | head -n 1)"
     proof "ping: $(grep received <<<"$out" || true)"
     poll 5 at_least "$lan" "icmp and src host ${PUBLIC[home]} and icmp[icmptype] == icmp-echo" 2 ||
@@ -192,34 +192,35 @@ sha() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 # Through the node that is farthest from the guest.
 check_transfers() {
-    local via=$NODES home=${GUEST_HOME[1]} url sent start
+    local via=$NODES home=${GUEST_HOME[1]} url sent start megabytes
     if ((NODES == 1)); then
-        not_applicable "20 MB both ways through a foreign node" "there is only one node"
+        not_applicable "transfers both ways through a foreign node" "there is only one node"
         return
     fi
     url=http://${PUBLIC[via]}:${SERVICE_PORT[1]}
     sent=$(sha "$STATE/random")
+    megabytes=$(($(stat -c %s "$STATE/random") / 1000000))
 
-    begin "20 MB download through ${NODE[via]} from ${GUEST[1]} on ${NODE[home]}"
+    begin "$megabytes MB download through ${NODE[via]} from ${GUEST[1]} on ${NODE[home]}"
     start=${EPOCHREALTIME/[.,]/}
     if ask "$CLIENT" "$url/random" --output "$STATE/download"; then
-        proof "$(megabytes "$STATE/download" "$start")"
+        proof "$(bytes_in_time "$STATE/download" "$start")"
         must_be "SHA-256 of what arrived" "$(sha "$STATE/download")" "$sent"
         proof "SHA-256 ${sent:0:16}... on both sides"
     fi
     finish
 
-    begin "20 MB upload through ${NODE[via]} to ${GUEST[1]} on ${NODE[home]}"
+    begin "$megabytes MB upload through ${NODE[via]} to ${GUEST[1]} on ${NODE[home]}"
     start=${EPOCHREALTIME/[.,]/}
     if ask "$CLIENT" "$url/upload/file" --upload-file "$STATE/random"; then
-        proof "$(megabytes "$STATE/servers/${GUEST[1]}/upload/file" "$start")"
+        proof "$(bytes_in_time "$STATE/servers/${GUEST[1]}/upload/file" "$start")"
         must_be "SHA-256 of what arrived" "$(sha "$STATE/servers/${GUEST[1]}/upload/file")" "$sent"
         proof "SHA-256 ${sent:0:16}... on both sides"
     fi
     finish
     rm -f "$STATE/download" "$STATE/servers/${GUEST[1]}/upload/file"
 }
-megabytes() {
+bytes_in_time() {
     local took=$((${EPOCHREALTIME/[.,]/} - $2))
     echo "$(stat -c %s "$1") bytes in $((took / 1000)) ms"
 }
@@ -227,15 +228,16 @@ megabytes() {
 # --- 5: many connections ---------------------------------------------------------------------------------------------------
 
 check_many() {
-    local total=200 g=1 i home guest port errors=$STATE/many.errors
+    local total at_once g=1 i home guest port errors=$STATE/many.errors
+    total=$(sized 200 30) at_once=$(sized 20 10)
     home=${GUEST_HOME[g]} guest=${GUEST_ADDRESS[g]} port=${SERVICE_PORT[g]}
     local lines right answered marked=0 ports marks spread=''
-    begin "$total connections, 20 at a time, through all nodes in turn, to ${GUEST[g]} on ${NODE[home]}"
+    begin "$total connections, $at_once at a time, through all nodes in turn, to ${GUEST[g]} on ${NODE[home]}"
 
     # Each has some client ports of its own, as one of an earlier run may still be in TIME_WAIT; a port that was used again
     # through another node would be the same flow to the guest's node. Two lines for each, in any order: the page, which names the port, and "PORT called NODE".
     lines=$(for ((i = 0; i < total; i++)); do echo "--local-port $((NEXT_PORT + 20 * i))-$((NEXT_PORT + 20 * i + 19)) http://${PUBLIC[i % NODES + 1]}:$port/"; done |
-        within "$CLIENT" xargs -P 20 -n 3 "${CURL[@]}" --write-out '%{local_port} called %{remote_ip}\n' 2>"$errors") || true
+        within "$CLIENT" xargs -P "$at_once" -n 3 "${CURL[@]}" --write-out '%{local_port} called %{remote_ip}\n' 2>"$errors") || true
     NEXT_PORT=$((NEXT_PORT + 20 * total))
     [[ ! -s $errors ]] || fault "curl: $(sort "$errors" | uniq -c | sort -rn | head -n 1)"
     right=$(awk -v page="^${GUEST[g]} saw $CLIENT_ADDRESS:[0-9]+ -> $guest:$port\$" '
@@ -306,6 +308,8 @@ check_gateway_is_local() {
 
 # --- 10: UDP ---------------------------------------------------------------------------------------------------------------
 
+# Lengths of one frame: all there are, or where it matters (none, odd and even, about the ends of what is read and copied).
+LENGTHS=$(sized 0-1472 "0-40 88-104 1440-1472")
 # Lengths that need several frames: a bit more than one, some, and many.
 LONG=(1473 8000 8001 40000)
 
@@ -313,11 +317,12 @@ LONG=(1473 8000 8001 40000)
 check_udp() {
     local via=$1 home=${GUEST_HOME[1]} guest=${GUEST_ADDRESS[1]} public=${PUBLIC[$1]} kind=foreign start
     if ((via == home)); then kind=local; fi
-    begin "$ECHO, $kind, every length: $CLIENT -> ${NODE[via]} $public:$ECHO_PORT -> ${GUEST[1]} on ${NODE[home]}"
+    begin "$ECHO, $kind, $(sized "every length" "many lengths"): $CLIENT -> ${NODE[via]} $public:$ECHO_PORT -> ${GUEST[1]} on ${NODE[home]}"
 
     start=${EPOCHREALTIME/[.,]/}
-    if converse 0-1472; then
-        proof "udp:  $DATAGRAMS of 0 to 1472 bytes came back from $public as they were sent, in $(((${EPOCHREALTIME/[.,]/} - start) / 1000)) ms$AGAIN"
+    # shellcheck disable=SC2086
+    if converse $LENGTHS; then
+        proof "udp:  $DATAGRAMS of $LENGTHS bytes came back from $public as they were sent, in $(((${EPOCHREALTIME/[.,]/} - start) / 1000)) ms$AGAIN"
         prove_udp_ways
         prove_mark udp
     else
@@ -420,7 +425,7 @@ check_checksums() {
 # --- all of them -----------------------------------------------------------------------------------------------------------
 
 run_checks() {
-    local i home=${GUEST_HOME[1]}
+    local i way home=${GUEST_HOME[1]}
     WRONG_BEFORE=$(wrong_checksums)
     if ((NODES == 1)); then not_applicable "${SERVICE[1]}, foreign" "there is only one node"; fi
     for ((i = 1; i <= NODES; i++)); do
@@ -437,9 +442,11 @@ run_checks() {
     if ((NODES == 1)); then not_applicable "$ECHO, foreign" "there is only one node"; fi
     for ((i = 1; i <= NODES; i++)); do check_udp "$i"; done
     check_checksums
-    stop_captures # the last two look at all that was captured, and at what a capture says when it ends
+    for way in "${EXPECTED[@]}"; do check_way "$way"; done
+    stop_captures # the last ones look at all that was captured, and at what a capture says when it ends
     check_gateway_is_local
     check_lan_is_clean
+    if [[ $PIPES == vlan ]] && ((NODES > 1)); then check_trunks; fi
 }
 
 # --- 9: nothing is left ----------------------------------------------------------------------------------------------------

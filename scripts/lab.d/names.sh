@@ -2,13 +2,13 @@
 # `--names other` can change all of them: what passes under both sets of names has nothing hard-wired.
 # shellcheck shell=bash
 
-# choose_names plain|other NODES
+# choose_names plain|other NODES [veth|vlan]
 #
 # Arrays are counted from 1, and one index means one node (or one guest) in all of them. Guest g has service g, a web
 # server; guest1 has a second service, which sends UDP datagrams back.
 choose_names() {
     local names=$1 i
-    NODES=$2
+    NODES=$2 PIPES=${3:-veth}
     NODE=() PUBLIC=() CARD=() INSIDE=() MAC=() PREFIX=() TAG=()
     GUEST=() GUEST_ADDRESS=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=()
 
@@ -38,6 +38,7 @@ plain_names() {
     PUBLIC_LENGTH=24
     NIC=xenbr0 UPLINK=eth0 # a bridge, with the uplink as its only port
     BRIDGE=guestbr0 PIPE_UP=eth1.100 PIPE_DOWN=eth2.100
+    TRUNK_UP=eth1 TRUNK_DOWN=eth2 VLAN=100 # where the pipes are VLANs of a cable
     GUESTS=10.5.5.0/24 GUESTS_LENGTH=24 GATEWAY=10.5.5.254
     GUEST[1]=guest1 GUEST_ADDRESS[1]=10.5.5.201 SERVICE[1]=web SERVICE_PORT[1]=80
     GUEST[2]=guest2 GUEST_ADDRESS[2]=10.5.5.202 SERVICE[2]=alt SERVICE_PORT[2]=8080
@@ -64,6 +65,7 @@ other_names() {
     PUBLIC_LENGTH=24
     NIC=pub0 UPLINK=''
     BRIDGE=br-inside PIPE_UP=pipe-a PIPE_DOWN=pipe-b
+    TRUNK_UP=fibre-a TRUNK_DOWN=fibre-b VLAN=7
     GUESTS=192.168.44.0/24 GUESTS_LENGTH=24 GATEWAY=192.168.44.1
     GUEST[1]=anna GUEST_ADDRESS[1]=192.168.44.77 SERVICE[1]=shop SERVICE_PORT[1]=8000
     GUEST[2]=bruno GUEST_ADDRESS[2]=192.168.44.150 SERVICE[2]=archive SERVICE_PORT[2]=2222

@@ -34,6 +34,7 @@ start_daemons() {
     for node in "${NODE[@]}"; do
         local options=(--config "$STATE/cluster.toml" --node "$node" --socket "$STATE/$node.sock")
         if ((trace)); then options+=(--trace "$STATE/$node.trace"); fi
+        # shellcheck disable=SC2086 # several options in one variable
         # A session of its own: Ctrl-C in this terminal is for the lab, which then stops the daemon in good order.
         setsid ip netns exec "$(namespace "$node")" "$DUNNAT" run "${options[@]}" $DUNNAT_RUN_OPTIONS \
             </dev/null >"$STATE/$node.log" 2>&1 &
@@ -43,7 +44,7 @@ start_daemons() {
     for node in "${NODE[@]}"; do
         pid=${pids[$node]}
         if ! poll 10 serving_or_dead "$node" "$pid"; then
-            warn "dunnat on $node does not say 'serving' within 10 seconds. Its log:"
+            warn "dunnat on $node does not say 'serving' within $((10 * SLOW)) seconds. Its log:"
         elif ! kill -0 "$pid" 2>/dev/null; then
             warn "dunnat on $node ended at once. Its log:"
             rm "$STATE/$node.pid"
@@ -103,7 +104,7 @@ stop_daemons() {
     for node in "${NODE[@]}"; do
         pid=$(cat "$STATE/$node.pid" 2>/dev/null) || continue
         if ! poll 10 gone "$node" "$pid"; then
-            warn "dunnat on $node did not end within 10 seconds of SIGTERM; killing it"
+            warn "dunnat on $node did not end within $((10 * SLOW)) seconds of SIGTERM; killing it"
             kill -KILL "$pid"
             faults=1
         fi

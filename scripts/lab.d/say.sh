@@ -19,12 +19,18 @@ usage_error() {
     exit 2
 }
 
+# How many times slower than a machine of today this one may be: an emulated CPU is. All that waits waits so much longer,
+# and what shows the same with less (bytes, connections, lengths) does with less.
+SLOW=${DUNNAT_LAB_SLOW:-1}
+# sized USUALLY WHEN_SLOW
+sized() { if ((SLOW > 1)); then echo "$2"; else echo "$1"; fi; }
+
 # poll SECONDS COMMAND...: true as soon as the command is, false when the time is over.
 poll() {
-    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000))
+    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * SLOW * 1000000))
     shift
     until "$@"; do
         ((${EPOCHREALTIME/[.,]/} < deadline)) || return 1
-        sleep 0.02
+        sleep "$(sized 0.02 0.3)"
     done
 }

@@ -46,7 +46,7 @@ udp() {
 start_servers() {
     local i g
     # Random bytes, so that no two pieces of the file are alike and a mix-up shows in the hash.
-    head -c 20000000 /dev/urandom >"$STATE/random"
+    head -c "$(sized 20000000 5000000)" /dev/urandom >"$STATE/random"
     serve "$CLIENT" "$CLIENT_ADDRESS" "$CLIENT_PORT" "$CLIENT"
     for g in 1 2; do
         serve "${GUEST[g]}" "${GUEST_ADDRESS[g]}" "${SERVICE_PORT[g]}" "${GUEST[g]}"

@@ -92,25 +92,43 @@ link set $BRIDGE up
 IP
 }
 
+# What the kernel has against 802.1Q devices; nothing if it has them. Tried, in a namespace of its own, as a module that
+# is not loaded yet is loaded by trying.
+trouble_with_vlan() {
+    local probe
+    probe=$(namespace probe)
+    ip netns add "$probe"
+    ip -n "$probe" link add name trunk type bridge
+    ip -n "$probe" link add link trunk name trunk.1 type vlan id 1 2>&1 || true
+    ip netns delete "$probe"
+}
+
 # The nodes form a chain: PIPE_UP of a node leads to PIPE_DOWN of the next. Every node has both pipes, so that one cluster
 # file is right for all; at the ends of the chain a pipe has no cable (its far end stays down, so there is no carrier).
+# A pipe is a cable (a veth pair), or a VLAN of a cable.
 add_pipes() {
-    local i
-    unplugged "${NODE[1]}" "$PIPE_DOWN"
+    local i up=$PIPE_UP down=$PIPE_DOWN
+    if [[ $PIPES == vlan ]]; then up=$TRUNK_UP down=$TRUNK_DOWN; fi
+    echo "link add $down type veth peer name far-$down" | ip_in "${NODE[1]}"
     for ((i = 1; i < NODES; i++)); do
-        ip_in "${NODE[i]}" <<IP
-link add $PIPE_UP type veth peer name $PIPE_DOWN netns $(namespace "${NODE[i + 1]}")
-link set $PIPE_UP master $BRIDGE up
-IP
-        echo "link set $PIPE_DOWN master $BRIDGE up" | ip_in "${NODE[i + 1]}"
+        echo "link add $up type veth peer name $down netns $(namespace "${NODE[i + 1]}")" | ip_in "${NODE[i]}"
     done
-    unplugged "${NODE[NODES]}" "$PIPE_UP"
+    echo "link add $up type veth peer name far-$up" | ip_in "${NODE[NODES]}"
+    for ((i = 1; i <= NODES; i++)); do
+        join_pipe "${NODE[i]}" "$up" "$PIPE_UP"
+        join_pipe "${NODE[i]}" "$down" "$PIPE_DOWN"
+    done
 }
-unplugged() {
-    ip_in "$1" <<IP
-link add $2 type veth peer name far-$2
-link set $2 master $BRIDGE up
+
+# join_pipe NODE CABLE PIPE: the pipe on this cable becomes a port of the node's bridge
+join_pipe() {
+    if [[ $PIPES == vlan ]]; then
+        ip_in "$1" <<IP
+link add link $2 name $3 type vlan protocol 802.1Q id $VLAN
+link set $2 up
 IP
+    fi
+    echo "link set $3 master $BRIDGE up" | ip_in "$1"
 }
 
 add_guest() {

@@ -15,6 +15,7 @@ use POSIX qw(setsid);
 use Socket qw(SOL_SOCKET inet_aton);
 
 my ($verb, $address, $port, @what) = @ARGV;
+my $slow = $ENV{DUNNAT_LAB_SLOW} // 1;
 if    (@ARGV == 3 && $verb eq 'serve') { serve() }
 elsif (@ARGV >= 4 && $verb eq 'ask')   { ask() }
 else                                   { die "usage: udp.pl serve ADDRESS PORT | ask ADDRESS PORT [--no-checksum] WHAT...\n" }
@@ -62,7 +63,7 @@ sub converse {
         $late->{$bytes} = 1 if $sent > 1;
         # An error may be that of an earlier datagram (ICMP), so it counts only if none of these is answered.
         defined $socket->send($bytes) or $fault = "send: $!";
-        while (readable($socket, 0.1 * $sent)) {
+        while (readable($socket, 0.1 * $slow * $sent)) {
             defined $socket->recv(my $answer, 65535) or $fault = "no answer: $!", next;
             return ('', $sent) if $answer eq $bytes;
             return ('the answer is not what was sent: ' . difference($bytes, $answer), $sent) if !$late->{$answer};

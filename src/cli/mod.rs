@@ -12,9 +12,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{self, Cluster, NodeId, UnknownNode};
 use dunnat::control::ConnectError;
-use dunnat::ruleset::{Backend, Plan, QueueBy, RewriteBy, TooManyQueues};
+use dunnat::daemon;
+use dunnat::kernel::{Capabilities, Feature, Support};
+use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
 use dunnat::trace::FilterError;
-use dunnat::{daemon, kernel};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
@@ -72,9 +73,9 @@ struct How {
     /// The first queue number
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     queue_base: u16,
-    /// Do as if the kernel did not have a feature; `queue`: nft's queue statement
+    /// Do as if the kernel did not have a feature; queue: nft's queue statement, ctmark: ct marks set by verdicts
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
-    force_fallback: Vec<Feature>,
+    force_fallback: Vec<FeatureArg>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,8 +92,9 @@ enum BackendArg {
 
 /// A kernel feature that has a fallback.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Feature {
+enum FeatureArg {
     Queue,
+    Ctmark,
 }
 
 impl How {
@@ -101,15 +103,18 @@ impl How {
         self.workers.unwrap_or_else(cores)
     }
 
-    fn force_iptables(&self) -> bool {
-        self.force_fallback.contains(&Feature::Queue)
+    fn unwanted(&self) -> Vec<Feature> {
+        let feature = |feature: &FeatureArg| match feature {
+            FeatureArg::Queue => Feature::Queue,
+            FeatureArg::Ctmark => Feature::CtMark,
+        };
+        self.force_fallback.iter().map(feature).collect()
     }
 
-    /// What was typed, as a plan for a kernel that queues so.
-    fn plan(&self, node: NodeId, queue_by: QueueBy) -> Result<Plan, TooManyQueues> {
-        Plan {
+    /// What was typed.
+    fn wishes(&self, node: NodeId) -> Result<Wishes, NoPlan> {
+        let wishes = Wishes {
             node,
-            queue_by,
             backend: match self.backend {
                 BackendArg::Netlink => Backend::Netlink,
                 BackendArg::Nfq => Backend::Nfq,
@@ -121,8 +126,9 @@ impl How {
             full: self.full,
             queue_base: self.queue_base,
             workers: self.workers(),
-        }
-        .checked()
+        };
+        // Wrong numbers are wrong on any kernel: they are told of before it is asked.
+        Plan::new(wishes, &Capabilities::all()).map(|_| wishes)
     }
 }
 
@@ -134,7 +140,7 @@ enum Failure {
     #[error(transparent)]
     Node(#[from] UnknownNode),
     #[error(transparent)]
-    Queues(#[from] TooManyQueues),
+    Plan(#[from] NoPlan),
     #[error(transparent)]
     Run(#[from] daemon::Error),
     #[error(transparent)]
@@ -158,7 +164,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::ClusterFile(_) | Self::Node(_) | Self::Queues(_) | Self::Filter(_) | Self::Terminal => {
+            Self::ClusterFile(_) | Self::Node(_) | Self::Plan(_) | Self::Filter(_) | Self::Terminal => {
                 ExitCode::from(2)
             }
             Self::Run(_)
@@ -209,20 +215,22 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// How packets are queued here, for printing: where the kernel cannot be asked it is taken to have everything.
-fn queue_by_for_printing(force_iptables: bool) -> QueueBy {
-    if force_iptables {
-        return QueueBy::Iptables;
+/// What the kernel can do, for printing: where it cannot be asked it is taken to have everything.
+fn capabilities_for_printing(unwanted: &[Feature]) -> Capabilities {
+    let mut kernel = Capabilities::probe(unwanted);
+    if let Support::Unknown(said) = &kernel.nft_queue {
+        log::warn!(
+            "the kernel could not be asked whether it has nft queue ({said}); these are the rules if it has, and with \
+             --force-fallback queue if it has not"
+        );
+        kernel.nft_queue = Support::Yes;
     }
-    match kernel::nft_queue() {
-        kernel::Support::Yes => QueueBy::Nft,
-        kernel::Support::No(_) => QueueBy::Iptables,
-        kernel::Support::Unknown(said) => {
-            log::warn!(
-                "the kernel could not be asked whether it has nft queue ({said}); these are the rules if it has, \
-                 and with --force-fallback queue if it has not"
-            );
-            QueueBy::Nft
-        }
+    if let Support::Unknown(said) = &kernel.ct_mark_by_verdict {
+        log::warn!(
+            "the kernel could not be asked whether verdicts set ct marks ({said}); these are the rules if they do, and with \
+             --force-fallback ctmark if they do not"
+        );
+        kernel.ct_mark_by_verdict = Support::Yes;
     }
+    kernel
 }

@@ -1,7 +1,7 @@
 use clap::Args;
-use dunnat::ruleset;
+use dunnat::ruleset::{self, Plan};
 
-use super::{Failure, How, Who, print, queue_by_for_printing};
+use super::{Failure, How, Who, capabilities_for_printing, print};
 
 /// Print the rules that `run` would install, ready for nft -f or sh
 #[derive(Args)]
@@ -9,8 +9,11 @@ pub(super) struct Rules {
     #[command(flatten)]
     who: Who,
     /// Print instead the pure nftables ruleset that does the same without dunnat
-    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback"])]
+    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback", "explain"])]
     kernel: bool,
+    /// Print instead what was chosen between the ways to do it on this kernel, and why
+    #[arg(long)]
+    explain: bool,
     #[command(flatten)]
     how: How,
 }
@@ -21,7 +24,12 @@ impl Rules {
         if self.kernel {
             return print(&ruleset::in_kernel(&cluster, node));
         }
-        let plan = self.how.plan(node, queue_by_for_printing(self.how.force_iptables()))?;
+        let wishes = self.how.wishes(node)?;
+        let kernel = capabilities_for_printing(&self.how.unwanted());
+        let plan = Plan::new(wishes, &kernel)?;
+        if self.explain {
+            return print(&plan.explain(&cluster, &kernel));
+        }
         print(&ruleset::Rules::render(&cluster, &plan).as_script())
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use clap::Args;
 use dunnat::control;
 use dunnat::daemon::{self, Options};
-use dunnat::ruleset::QueueBy;
 use dunnat::trace::{Format, Output};
 
 use super::trace::{FormatArg, text};
@@ -39,10 +38,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (cluster, node) = self.who.load()?;
-        // What was typed is judged first: wrong numbers are wrong on any kernel.
-        self.how.plan(node, QueueBy::Nft)?;
-        let queue_by = daemon::queue_by(self.how.force_iptables()).map_err(daemon::Error::from)?;
-        let plan = self.how.plan(node, queue_by)?;
+        let plan = daemon::plan(self.how.wishes(node)?, &self.how.unwanted())?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         daemon::run(Options {
             cluster: Arc::new(cluster),

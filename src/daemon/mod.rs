@@ -23,10 +23,12 @@ use signal_hook::iterator::Signals;
 use crate::cluster::Cluster;
 use crate::control::{Listener, Server, TakeError};
 use crate::engine::Tables;
-use crate::kernel::{self, Support};
+use crate::kernel::{self, Capabilities, Feature};
 use crate::netlink::sys;
 use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
-use crate::ruleset::{Backend, InstallError, Installed, Leftovers, Plan, QueueBy};
+use crate::ruleset::{
+    Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, NoPlan, Plan, QueueBy, Wishes,
+};
 use crate::trace::{Namer, Output, Taps, Writer};
 pub use counters::Counters;
 pub use preflight::Missing;
@@ -36,7 +38,7 @@ pub use worker::Worker;
 pub struct Options {
     /// The cluster.
     pub cluster: Arc<Cluster>,
-    /// Which of its nodes this is, and how it works; see [`queue_by`].
+    /// Which of its nodes this is, and how it works; see [`plan`].
     pub plan: Plan,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
@@ -55,6 +57,9 @@ pub enum Error {
     /// Something on this host is not as it must be.
     #[error(transparent)]
     Missing(#[from] Missing),
+    /// There is no plan for this kernel.
+    #[error(transparent)]
+    Plan(#[from] NoPlan),
     /// A queue was not to be had.
     #[error("{source}{hint}")]
     Queue {
@@ -91,26 +96,21 @@ enum Stop {
     Worker(String),
 }
 
-/// Finds out how packets get into the queues of this kernel, and says so if it is not the usual way.
+/// Makes a plan for this kernel, and says so where it is not the usual one.
 ///
 /// # Errors
 /// Rights are missing, or the kernel could not be asked.
-pub fn queue_by(force_iptables: bool) -> Result<QueueBy, Missing> {
+pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
     if !kernel::may_administer() {
-        return Err(Missing::Rights);
+        return Err(Missing::Rights.into());
     }
-    if force_iptables {
-        log::info!("queueing by iptables-nft, as asked for");
-        return Ok(QueueBy::Iptables);
+    let kernel = Capabilities::probe(unwanted);
+    let plan = Plan::new(wishes, &kernel)?;
+    for Choice { about, chosen, because, .. } in plan.choices(&kernel).iter().filter(|choice| choice.fallback)
+    {
+        log::info!("{about}: {chosen}; {because}");
     }
-    match kernel::nft_queue() {
-        Support::Yes => Ok(QueueBy::Nft),
-        Support::No(said) => {
-            log::info!("this kernel has no nft queue ({said}): queueing by iptables-nft instead");
-            Ok(QueueBy::Iptables)
-        }
-        Support::Unknown(said) => Err(Missing::Probe(said)),
-    }
+    Ok(plan)
 }
 
 /// Runs a node until a signal (SIGTERM, SIGINT, SIGHUP) ends it; everything that was installed is gone again
@@ -179,7 +179,7 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!(
-                "serving {}: {} {}, queues {}-{}, {}",
+                "serving {}: {} {}, queues {}-{}, {}, ct marks by {}",
                 cluster.node(plan.node).name,
                 plan.workers,
                 if plan.workers == 1 { "worker" } else { "workers" },
@@ -189,6 +189,10 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
                     (false, _) => "no rules installed",
                     (true, QueueBy::Nft) => "rules by nft",
                     (true, QueueBy::Iptables) => "rules by nft and iptables-nft",
+                },
+                match plan.ct_mark_by {
+                    CtMarkBy::Verdict => "verdicts",
+                    CtMarkBy::Rules => "rules",
                 }
             );
             match stopped.recv() {

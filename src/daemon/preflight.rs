@@ -25,9 +25,6 @@ pub enum Missing {
         /// What the cluster file has it for.
         role: &'static str,
     },
-    /// The kernel could not be asked what it can do.
-    #[error("cannot find out whether the kernel has nft queue: {0}")]
-    Probe(String),
 }
 
 /// Checks what a node stands on; warns of what will keep packets from flowing.

@@ -11,13 +11,15 @@ use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
 use crate::packet::{Patch, View};
 use crate::queue::{Answer, Packet, PacketQueue};
-use crate::ruleset::{CtMark, Lane, Plan, RewriteBy};
+use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan, RewriteBy};
 use crate::trace::{Record, Tracer};
 
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub struct Worker {
     tables: Arc<Tables>,
     lanes: Lanes,
+    rewrite_by: RewriteBy,
+    ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
     counters: Counters,
@@ -26,9 +28,17 @@ pub struct Worker {
 impl Worker {
     /// A worker for the queues of a plan. `pipes` are the names of the interfaces that lead to other nodes.
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
-        let lanes = Lanes { plan: *plan, lanes: plan.lanes() };
+        let lanes = Lanes::of(plan);
         let pipes = Pipes { names: pipes, known: HashMap::new() };
-        Self { tables, lanes, pipes, tracer, counters: Counters::default() }
+        Self {
+            tables,
+            lanes,
+            rewrite_by: plan.rewrite_by,
+            ct_mark_by: plan.ct_mark_by,
+            pipes,
+            tracer,
+            counters: Counters::default(),
+        }
     }
 
     /// Serves until it is told to end, and woken.
@@ -54,29 +64,30 @@ impl Worker {
     }
 
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
-        let Some(lane) = self.lanes.of_queue(packet.queue) else {
+        let &Packet { envelope, bytes } = packet;
+        let Some(lane) = self.lanes.of_queue(envelope.queue) else {
             self.counters.stray += 1;
-            return Answer { verdict: Verdict::Accept, mark: None, patch: None };
+            return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
         let began = self.tracer.as_mut().and_then(Tracer::begin);
-        let view = View::parse(packet.bytes, packet.original_len);
+        let view = View::parse(bytes, packet.original_len());
         let meta = Meta {
-            from_pipe: stage == Stage::Tag && packet.phys_in.is_some_and(|port| self.pipes.contains(port)),
-            src_mac: packet.src_mac,
-            mark: packet.mark,
+            from_pipe: stage == Stage::Tag && envelope.phys_in.is_some_and(|port| self.pipes.contains(port)),
+            src_mac: envelope.src_mac,
+            mark: envelope.mark,
             ct_mark: match lane.ct_mark {
                 CtMark::Zero => Some(Mark::ZERO),
-                CtMark::IsPacketMark => Some(packet.mark),
+                CtMark::IsPacketMark => Some(envelope.mark),
                 CtMark::Another => None,
+                // A packet without a flow has none.
+                CtMark::Shown => Some(envelope.ct_mark.unwrap_or(Mark::ZERO)),
             },
         };
         let mut decision = decide(&self.tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
         let mut patch = None;
-        if let (Ok(view), Some(rewrite), RewriteBy::Userspace) =
-            (&view, decision.rewrite, self.lanes.plan.rewrite_by)
-        {
-            match Patch::new(packet.bytes, view, rewrite, packet.checksum) {
+        if let (Ok(view), Some(rewrite), RewriteBy::Userspace) = (&view, decision.rewrite, self.rewrite_by) {
+            match Patch::new(bytes, view, rewrite, envelope.checksum) {
                 Ok(worked_out) => patch = Some(worked_out),
                 Err(refused) => decision = decision.refused(refused),
             }
@@ -85,20 +96,31 @@ impl Worker {
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
             tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));
         }
-        Answer { verdict: decision.verdict, mark: decision.mark, patch }
+        let ct_mark = decision.ct_mark.filter(|_| self.ct_mark_by == CtMarkBy::Verdict);
+        Answer {
+            verdict: decision.verdict,
+            mark: decision.mark,
+            ct_mark: ct_mark.map(|tag| (tag, self.tables.mask())),
+            patch,
+        }
     }
 }
 
 /// Which lane a queue belongs to.
 struct Lanes {
-    plan: Plan,
-    lanes: Vec<Lane>,
+    first: u16,
+    by_queue: Vec<Lane>,
 }
 
 impl Lanes {
+    fn of(plan: &Plan) -> Self {
+        let workers = usize::from(plan.workers);
+        let by_queue = plan.lanes().into_iter().flat_map(|lane| std::iter::repeat_n(lane, workers));
+        Self { first: plan.queue_base, by_queue: by_queue.collect() }
+    }
+
     fn of_queue(&self, queue: u16) -> Option<Lane> {
-        let place = queue.checked_sub(self.plan.queue_base)?.checked_div(self.plan.workers)?;
-        self.lanes.get(usize::from(place)).copied()
+        self.by_queue.get(usize::from(queue.checked_sub(self.first)?)).copied()
     }
 }
 
@@ -123,7 +145,7 @@ mod tests {
     use super::*;
     use crate::cluster::{Cluster, NodeId};
     use crate::engine::Reason;
-    use crate::net::Mac;
+    use crate::net::{Envelope, Mac};
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::{Backend, QueueBy};
 
@@ -137,6 +159,7 @@ mod tests {
         let plan = Plan {
             node: NodeId(own),
             queue_by: QueueBy::Iptables,
+            ct_mark_by: CtMarkBy::Rules,
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
             full: false,
@@ -156,13 +179,7 @@ mod tests {
 
     fn waiting(queue: u16, mark: u32, bytes: Vec<u8>) -> Waiting {
         Waiting {
-            queue,
-            in_if: Some(1),
-            out_if: None,
-            phys_in: None,
-            phys_out: None,
-            src_mac: None,
-            mark: Mark(mark),
+            envelope: Envelope { queue, in_if: Some(1), mark: Mark(mark), ..Envelope::default() },
             bytes,
         }
     }
@@ -188,7 +205,12 @@ mod tests {
         let served = serve(&mut entry, calls.to_vec());
         for (served, inside) in served.into_iter().zip(inside) {
             let served = served.unwrap();
-            assert_eq!((served.mark, served.bytes == inside), (Mark(2), true), "{} bytes", inside.len());
+            assert_eq!(
+                (served.envelope.mark, served.bytes == inside),
+                (Mark(2), true),
+                "{} bytes",
+                inside.len()
+            );
         }
         assert_eq!(entry.counters.decisions(Stage::Dnat, Reason::Service), lengths.len() as u64);
 
@@ -205,11 +227,9 @@ mod tests {
         let call = tcp(CLIENT, 40000, PUBLIC1, 80, b"x");
         let mut broken = call.clone();
         broken[0] = 0x44;
-        let tagged = Waiting {
-            phys_in: Some(PIPE),
-            src_mac: Some(Mac([0x0e, 0, 0, 0, 1, 0])),
-            ..waiting(101, 0, tcp(CLIENT, 40000, GUEST, 80, b"x"))
-        };
+        let mut tagged = waiting(101, 0, tcp(CLIENT, 40000, GUEST, 80, b"x"));
+        tagged.envelope.phys_in = Some(PIPE);
+        tagged.envelope.src_mac = Some(Mac([0x0e, 0, 0, 0, 1, 0]));
         let served = serve(
             &mut worker,
             vec![
@@ -222,7 +242,7 @@ mod tests {
             ],
         );
         assert_eq!(served[1].as_ref().unwrap().bytes, broken, "left to the node's own IP stack, untouched");
-        assert_eq!(served[2].as_ref().unwrap().mark, Mark(2));
+        assert_eq!(served[2].as_ref().unwrap().envelope.mark, Mark(2));
         assert_eq!(served[4], None, "a reply that cannot be translated does not leave");
         let mut expected = Counters::default();
         for (stage, reason) in [

@@ -5,6 +5,7 @@ use crate::packet::{Fragment, Malformed, Rewrite, Side, View};
 
 /// The destination becomes the guest, and the packet gets the tag of this node, by which the guest's node will
 /// know what address the client had called. The source stays: the guest's node has to know where to answer.
+#[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     let view = match packet {
         Ok(view) => view,

@@ -117,6 +117,7 @@ impl Decision {
 ///
 /// `packet` is what [`View::parse`] made of its bytes. A malformed packet is data like any other: `tag` and
 /// `save` do not need its bytes, `dnat` leaves it to the node's own IP stack, `spoof` drops it.
+#[inline]
 pub fn decide(tables: &Tables, stage: Stage, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     match stage {
         Stage::Dnat => dnat::decide(tables, packet, meta),

@@ -4,6 +4,7 @@ use super::{Decision, Held, Meta, Reason, Tables};
 
 /// The packet's mark becomes the flow's, so that the answers will carry it too. A flow that holds a tag keeps
 /// it: another node's tag on the same flow means that one client called two nodes from one port.
+#[inline]
 pub(super) fn decide(tables: &Tables, meta: &Meta) -> Decision {
     let mark = meta.mark & tables.mask;
     if mark.is_zero() {

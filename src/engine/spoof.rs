@@ -5,6 +5,7 @@ use crate::packet::{Malformed, Rewrite, Side, View};
 
 /// A flow with a node's tag was called at that node's public address and has to be answered from it. A flow
 /// without a tag was begun by the guest, or is none of ours: the kernel's SNAT takes care of it, untouched.
+#[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     if meta.ct_mark.is_some_and(|ct_mark| (ct_mark & tables.mask).is_zero()) {
         return Decision::leave(Reason::Unmarked);

@@ -58,7 +58,13 @@ impl Tables {
         }
     }
 
+    /// The bits of marks that are ours.
+    pub fn mask(&self) -> Mark {
+        self.mask
+    }
+
     /// The service at a port, and the guest it leads to.
+    #[inline]
     pub(super) fn service(&self, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
         self.services.get(&(proto, port)).copied()
     }

@@ -5,6 +5,7 @@ use crate::packet::{Malformed, View};
 
 /// The node that sent the frame is the one the client had called: its tag becomes the packet's mark and, as
 /// conntrack has seen the packet already, the flow's. The flow's answer is kept if it has one.
+#[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     if !meta.from_pipe {
         return Decision::leave(Reason::NotFromPipe);

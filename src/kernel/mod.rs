@@ -3,12 +3,16 @@
 //! An answer is [`Support::Yes`] or [`Support::No`] only if the kernel has said so; anything else that went wrong
 //! is [`Support::Unknown`], with what was said, and is never taken for a no.
 
+mod capabilities;
+mod ct_mark;
 pub mod tool;
 
 use std::fmt;
 use std::fs;
 use std::io;
 
+pub use capabilities::{Capabilities, Feature};
+pub use ct_mark::ct_mark_by_verdict;
 use tool::Tool;
 
 /// Whether the kernel has a feature.
@@ -89,6 +93,13 @@ pub fn may_administer() -> bool {
 /// A setting below `/proc/sys`, without its newline; none if the kernel does not have it.
 pub fn sysctl(path: &str) -> Option<String> {
     Some(fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().to_owned())
+}
+
+impl Support {
+    /// Of a feature that somebody wants to do without: `--force-fallback`.
+    pub fn unwanted() -> Self {
+        Self::No("--force-fallback".to_owned())
+    }
 }
 
 impl fmt::Display for Support {

@@ -4,6 +4,7 @@
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
 mod ct_state;
+mod envelope;
 mod ifname;
 mod mac;
 mod mark;
@@ -13,6 +14,7 @@ mod tuple;
 mod verdict;
 
 pub use ct_state::CtState;
+pub use envelope::{Checksum, Envelope};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};
 pub use mark::{Mark, MarkError};

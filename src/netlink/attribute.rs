@@ -14,36 +14,39 @@ pub(crate) const fn padded(len: usize) -> usize {
     (len + 3) & !3
 }
 
-/// The attributes in some bytes, each with the offset at which its value begins.
+/// The two fields of 16 bits in four bytes, in host byte order as they are.
+#[inline]
+const fn halves(word: u32) -> (u16, u16) {
+    let (low, high) = (word as u16, (word >> 16) as u16);
+    if cfg!(target_endian = "little") { (low, high) } else { (high, low) }
+}
+
+/// The attributes in some bytes.
 ///
 /// Ends where the bytes do, or at a length that is shorter than a header or longer than what is left. The kernel
 /// leaves out the padding of the last one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
 }
 
 impl<'a> Attributes<'a> {
-    /// Those in `bytes`, from `at` on.
-    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
-        Self { bytes, at }
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
     }
 }
 
 impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, usize, &'a [u8]);
+    type Item = (u16, &'a [u8]);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.bytes.get(self.at..)?;
-        let header: &[u8; HEADER] = rest.first_chunk()?;
-        let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]);
-        let value = rest.get(HEADER..len)?;
-        let begins = self.at + HEADER;
-        self.at += padded(len);
-        Some((kind & TYPE_MASK, begins, value))
+        let (header, rest) = self.rest.split_first_chunk::<HEADER>()?;
+        let (len, kind) = halves(u32::from_ne_bytes(*header));
+        let len = usize::from(len).checked_sub(HEADER)?;
+        let value = rest.get(..len)?;
+        self.rest = rest.get(padded(len)..).unwrap_or_default();
+        Some((kind & TYPE_MASK, value))
     }
 }
 
@@ -75,7 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(bytes: &[u8]) -> Vec<(u16, &[u8])> {
-        Attributes::new(bytes, 0).map(|(kind, _, value)| (kind, value)).collect()
+        Attributes::new(bytes).collect()
     }
 
     #[test]
@@ -86,8 +89,6 @@ mod tests {
         put_header(&mut bytes, 4, 5);
         bytes.extend_from_slice(b"value");
         assert_eq!(read(&bytes), [(3, &[0, 0, 0, 7][..]), (10, &[]), (4, b"value")]);
-        let offsets: Vec<usize> = Attributes::new(&bytes, 0).map(|(_, at, _)| at).collect();
-        assert_eq!(offsets, [4, 12, 16]);
     }
 
     #[test]

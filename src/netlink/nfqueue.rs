@@ -5,8 +5,9 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use super::attribute::{Attributes, HEADER, NESTED, be32, put, put_header};
-use crate::net::{CtState, Mac, Mark, Verdict};
+use super::attribute::{Attributes, HEADER, NESTED, be32, padded, put, put_header};
+use super::sys::words_as_bytes;
+use crate::net::{Checksum, CtState, Envelope, Mac, Mark, Verdict};
 
 const NLMSG_HEADER: usize = 16;
 /// `struct nfgenmsg`: family, version, and a number in network byte order, here the queue's.
@@ -52,60 +53,39 @@ const COPY_PACKET: u8 = 2;
 /// Packets come as they are: unsegmented, with checksums that hardware would have finished.
 pub(crate) const FLAG_GSO: u32 = 1 << 2;
 
+/// Packets come with conntrack's entry of their flow. Only where the kernel can (`NETFILTER_NETLINK_GLUE_CT`).
+pub(crate) const FLAG_CONNTRACK: u32 = 1 << 1;
+
 /// The most of a packet that the kernel hands over, in bytes (`NFQNL_MAX_COPY_RANGE`). Longer packets are cut.
 pub(crate) const COPY_WHOLE: u32 = 0xffff - HEADER as u32;
 
-/// The most that [`put_verdict`] appends.
+/// The longest [`Head`].
 pub(crate) const VERDICT_MAX: usize = NLMSG_HEADER + NFGEN_HEADER + 12 + 8 + 20 + HEADER;
 
 /// What a datagram from the kernel holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// A packet that waits.
-    Packet(Packet),
+    /// A packet that waits: the envelope has been filled in. Where in the datagram it is.
+    Packet(Range<usize>),
     /// The answer to something we sent: an errno, zero for "done".
     Answer(i32),
     /// A message of no interest.
     Other,
 }
 
-/// A packet as its message describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Packet {
-    pub(crate) queue: u16,
-    pub(crate) id: u32,
-    pub(crate) mark: Mark,
-    pub(crate) in_if: Option<u32>,
-    pub(crate) out_if: Option<u32>,
-    pub(crate) phys_in: Option<u32>,
-    pub(crate) phys_out: Option<u32>,
-    pub(crate) src_mac: Option<Mac>,
-    pub(crate) ct_mark: Option<Mark>,
-    /// The packet's length, if it was cut.
-    pub(crate) cut_from: Option<u32>,
-    pub(crate) checksum_not_ready: bool,
-    /// It is several segments in one.
-    pub(crate) gso: bool,
-    /// When it was received, where the kernel tells.
-    pub(crate) received: Option<SystemTime>,
-    pub(crate) ct_state: Option<CtState>,
-    /// Where in the datagram the packet is.
-    pub(crate) payload: Range<usize>,
-}
-
 /// A message that is not what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Reads the message that a datagram holds. The kernel puts one into each; more would be passed over.
+/// Reads the message that a datagram holds; if it is a packet's, into `envelope`. The kernel puts one into each; more would be passed over.
 #[inline]
-pub(crate) fn read(datagram: &[u8]) -> Result<Message, Malformed> {
+pub(crate) fn read(datagram: &[u8], envelope: &mut Envelope) -> Result<Message, Malformed> {
     let header: &[u8; NLMSG_HEADER] = datagram.first_chunk().ok_or(Malformed)?;
     let len = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
     let kind = u16::from_ne_bytes([header[4], header[5]]);
     let message = datagram.get(..len).filter(|_| len >= NLMSG_HEADER).ok_or(Malformed)?;
     match kind {
-        MSG_PACKET => read_packet(message).map(Message::Packet),
+        MSG_PACKET => read_packet(message, envelope).map(Message::Packet),
         NLMSG_ERROR => {
             let errno = message.get(NLMSG_HEADER..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
             Ok(Message::Answer(i32::from_ne_bytes(*errno).wrapping_neg()))
@@ -114,46 +94,53 @@ pub(crate) fn read(datagram: &[u8]) -> Result<Message, Malformed> {
     }
 }
 
-#[inline]
-fn read_packet(message: &[u8]) -> Result<Packet, Malformed> {
-    let [_, _, high, low] = *message.get(NLMSG_HEADER..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
-    let mut packet = Packet { queue: u16::from_be_bytes([high, low]), ..Packet::default() };
+#[inline(never)]
+fn read_packet(message: &[u8], envelope: &mut Envelope) -> Result<Range<usize>, Malformed> {
+    let headers: &[u8; NLMSG_HEADER + NFGEN_HEADER] = message.first_chunk().ok_or(Malformed)?;
+    let [.., high, low] = *headers;
+    *envelope = Envelope { queue: u16::from_be_bytes([high, low]), ..Envelope::default() };
+    let mut payload = 0..0;
     let mut has_header = false;
-    for (kind, at, value) in Attributes::new(message, NLMSG_HEADER + NFGEN_HEADER) {
+    for (kind, value) in Attributes::new(&message[headers.len()..]) {
         match kind {
             NFQA_PACKET_HDR => {
-                packet.id = be32(value).ok_or(Malformed)?;
+                envelope.id = be32(value).ok_or(Malformed)?;
                 has_header = true;
             }
-            NFQA_MARK => packet.mark = Mark(be32(value).ok_or(Malformed)?),
-            NFQA_IFINDEX_INDEV => packet.in_if = be32(value),
-            NFQA_IFINDEX_OUTDEV => packet.out_if = be32(value),
-            NFQA_IFINDEX_PHYSINDEV => packet.phys_in = be32(value),
-            NFQA_IFINDEX_PHYSOUTDEV => packet.phys_out = be32(value),
+            NFQA_MARK => envelope.mark = Mark(be32(value).ok_or(Malformed)?),
+            NFQA_IFINDEX_INDEV => envelope.in_if = be32(value),
+            NFQA_IFINDEX_OUTDEV => envelope.out_if = be32(value),
+            NFQA_IFINDEX_PHYSINDEV => envelope.phys_in = be32(value),
+            NFQA_IFINDEX_PHYSOUTDEV => envelope.phys_out = be32(value),
             // Length, padding, eight bytes: only Ethernet's length is an address that we know.
             NFQA_HWADDR => {
                 if let Some([0, 6, _, _, mac @ ..]) = value.first_chunk::<10>() {
-                    packet.src_mac = Some(Mac(*mac));
+                    envelope.src_mac = Some(Mac(*mac));
                 }
             }
             NFQA_CT => {
-                let mark = Attributes::new(value, 0).find(|(kind, _, _)| *kind == CTA_MARK);
+                let mark = Attributes::new(value).find(|(kind, _)| *kind == CTA_MARK);
                 // An entry without the attribute has the mark zero.
-                packet.ct_mark = Some(Mark(mark.and_then(|(_, _, value)| be32(value)).unwrap_or(0)));
+                envelope.ct_mark = Some(Mark(mark.and_then(|(_, value)| be32(value)).unwrap_or(0)));
             }
-            NFQA_CT_INFO => packet.ct_state = be32(value).and_then(CtState::from_number),
-            NFQA_TIMESTAMP => packet.received = timestamp(value),
-            NFQA_CAP_LEN => packet.cut_from = be32(value),
+            NFQA_CT_INFO => envelope.ct_state = be32(value).and_then(CtState::from_number),
+            NFQA_TIMESTAMP => envelope.received = timestamp(value),
+            NFQA_CAP_LEN => envelope.cut_from = be32(value),
             NFQA_SKB_INFO => {
                 let info = be32(value).unwrap_or(0);
-                packet.checksum_not_ready = info & SKB_CSUM_NOT_READY != 0;
-                packet.gso = info & SKB_GSO != 0;
+                envelope.gso = info & SKB_GSO != 0;
+                if info & SKB_CSUM_NOT_READY != 0 {
+                    envelope.checksum = Checksum::Partial;
+                }
             }
-            NFQA_PAYLOAD => packet.payload = at..at + value.len(),
+            NFQA_PAYLOAD => {
+                let at = value.as_ptr().addr() - message.as_ptr().addr();
+                payload = at..at + value.len();
+            }
             _ => {}
         }
     }
-    if has_header { Ok(packet) } else { Err(Malformed) }
+    if has_header { Ok(payload) } else { Err(Malformed) }
 }
 
 /// `struct nfqnl_msg_packet_timestamp`: seconds and microseconds, 64 bits each, in network byte order.
@@ -165,7 +152,7 @@ fn timestamp(value: &[u8]) -> Option<SystemTime> {
 }
 
 /// Appends a message as the kernel sends it for a packet of these bytes; [`read`] reads it.
-pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &Packet, bytes: &[u8]) {
+pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &Envelope, bytes: &[u8]) {
     let start = out.len();
     put_headers(out, MSG_PACKET, 0, packet.queue);
     let [a, b, c, d] = packet.id.to_be_bytes();
@@ -183,7 +170,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &Packet, bytes: &[u8]) {
     number(NFQA_IFINDEX_PHYSINDEV, packet.phys_in);
     number(NFQA_IFINDEX_PHYSOUTDEV, packet.phys_out);
     number(NFQA_CAP_LEN, packet.cut_from);
-    number(NFQA_SKB_INFO, packet.checksum_not_ready.then_some(SKB_CSUM_NOT_READY));
+    number(NFQA_SKB_INFO, (packet.checksum == Checksum::Partial).then_some(SKB_CSUM_NOT_READY));
     if let Some(Mac([a, b, c, d, e, f])) = packet.src_mac {
         put(out, NFQA_HWADDR, &[0, 6, 0, 0, a, b, c, d, e, f, 0, 0]);
     }
@@ -202,39 +189,85 @@ pub(crate) struct Changes {
     pub(crate) payload: Option<usize>,
 }
 
-/// Appends a verdict. No acknowledgement is asked for; the kernel answers if something was wrong.
-#[inline]
-pub(crate) fn put_verdict(out: &mut Vec<u8>, queue: u16, id: u32, verdict: Verdict, changes: Changes) {
-    // The upper bits of an accept must be zero: with any of them set it would act as NF_STOP.
-    let number: u8 = match verdict {
-        Verdict::Drop => 0,
-        Verdict::Accept => 1,
-    };
-    let more = 8 * usize::from(changes.mark.is_some())
-        + 20 * usize::from(changes.ct_mark.is_some())
-        + changes.payload.map_or(0, |len| HEADER + len);
-    // All that every verdict has, in one piece: netlink header, netfilter header, the attribute of the verdict.
-    let mut head = [0; NLMSG_HEADER + NFGEN_HEADER + 12];
-    let len = (head.len() + more) as u32;
-    head[0..4].copy_from_slice(&len.to_ne_bytes());
-    head[4..6].copy_from_slice(&MSG_VERDICT.to_ne_bytes());
-    head[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    head[18..20].copy_from_slice(&queue.to_be_bytes());
-    head[20..22].copy_from_slice(&12u16.to_ne_bytes());
-    head[22..24].copy_from_slice(&NFQA_VERDICT_HDR.to_ne_bytes());
-    head[27] = number;
-    head[28..32].copy_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(&head);
-    if let Some(mark) = changes.mark {
-        put(out, NFQA_MARK, &mark.0.to_be_bytes());
+/// A verdict as a message, less the packet that is sent back. Made once, then filled in again and again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    /// Everything in netlink is made of 32-bit words. The first is the padding of what goes before the message; what
+    /// all verdicts have in common is there already.
+    words: [u32; 1 + VERDICT_MAX / 4],
+    /// How many words there are, with the first.
+    count: usize,
+}
+
+/// The words of a verdict's headers: netlink header, netfilter header, the attribute of the verdict.
+const HEAD_WORDS: usize = (NLMSG_HEADER + NFGEN_HEADER + HEADER + 8) / 4;
+
+/// Two fields of 16 bits in host byte order.
+const fn halves(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// The header of an attribute.
+const fn header(kind: u16, len: usize) -> u32 {
+    halves((HEADER + len) as u16, kind)
+}
+
+impl Head {
+    pub(crate) fn new() -> Self {
+        let mut words = [0; 1 + VERDICT_MAX / 4];
+        words[2] = halves(MSG_VERDICT, NLM_F_REQUEST);
+        words[6] = header(NFQA_VERDICT_HDR, 8);
+        Self { words, count: 1 + HEAD_WORDS }
     }
-    if let Some((mark, mask)) = changes.ct_mark {
-        put_header(out, NFQA_CT | NESTED, 2 * (HEADER + 4));
-        put(out, CTA_MARK, &mark.0.to_be_bytes());
-        put(out, CTA_MARK_MASK, &mask.0.to_be_bytes());
+
+    /// Makes it the verdict on a packet. No acknowledgement is asked for; the kernel answers if something was wrong.
+    #[inline]
+    pub(crate) fn fill(&mut self, queue: u16, id: u32, verdict: Verdict, changes: Changes) {
+        self.words[5] = u32::from(queue).to_be();
+        // The upper bits of an accept must be zero: with any of them set it would act as NF_STOP.
+        self.words[7] = match verdict {
+            Verdict::Drop => 0u32,
+            Verdict::Accept => 1,
+        }
+        .to_be();
+        self.words[8] = id.to_be();
+        self.count = 1 + HEAD_WORDS;
+        if let Some(mark) = changes.mark {
+            self.put([header(NFQA_MARK, 4), mark.0.to_be()]);
+        }
+        if let Some((mark, mask)) = changes.ct_mark {
+            self.put([header(NFQA_CT | NESTED, 2 * (HEADER + 4))]);
+            self.put([header(CTA_MARK, 4), mark.0.to_be()]);
+            self.put([header(CTA_MARK_MASK, 4), mask.0.to_be()]);
+        }
+        let mut more = 0;
+        if let Some(len) = changes.payload {
+            self.put([header(NFQA_PAYLOAD, len)]);
+            more = len;
+        }
+        self.words[1] = (4 * (self.count - 1) + more) as u32;
     }
-    if let Some(len) = changes.payload {
-        put_header(out, NFQA_PAYLOAD, len);
+
+    /// The message, after as much padding as what goes before it lacks to a multiple of four.
+    #[inline]
+    pub(crate) fn after(&self, len: usize) -> &[u8] {
+        let padding = padded(len) - len;
+        words_as_bytes(&self.words).get(4 - padding..4 * self.count).unwrap_or_default()
+    }
+
+    /// The number of the queue, and of the packet in it.
+    pub(crate) fn packet(&self) -> (u16, u32) {
+        (u32::from_be(self.words[5]) as u16, u32::from_be(self.words[8]))
+    }
+
+    #[inline]
+    fn put<const N: usize>(&mut self, words: [u32; N]) {
+        let end = self.count + N;
+        if let Some(place) = self.words.get_mut(self.count..end) {
+            place.copy_from_slice(&words);
+            self.count = end;
+        }
     }
 }
 
@@ -261,7 +294,7 @@ pub(crate) fn put_bind(out: &mut Vec<u8>, queue: u16, config: Config) {
     put_header(out, NFQA_CFG_PARAMS, 5);
     out.extend_from_slice(&[a, b, c, d, COPY_PACKET, 0, 0, 0]);
     put(out, NFQA_CFG_QUEUE_MAXLEN, &config.max_len.to_be_bytes());
-    put(out, NFQA_CFG_MASK, &FLAG_GSO.to_be_bytes());
+    put(out, NFQA_CFG_MASK, &(FLAG_GSO | FLAG_CONNTRACK).to_be_bytes());
     put(out, NFQA_CFG_FLAGS, &config.flags.to_be_bytes());
     set_length(out, start, 0);
 }
@@ -288,7 +321,6 @@ fn set_length(out: &mut [u8], start: usize, more: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attribute::padded;
     use super::*;
     use proptest::prelude::*;
 
@@ -301,6 +333,10 @@ mod tests {
         }
         set_length(&mut out, 0, 0);
         out
+    }
+
+    fn read_any(datagram: &[u8]) -> Result<Message, Malformed> {
+        read(datagram, &mut Envelope::default())
     }
 
     #[test]
@@ -322,9 +358,10 @@ mod tests {
             (NFQA_TIMESTAMP, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9]),
             (NFQA_PAYLOAD, b"odd"),
         ]);
-        let Message::Packet(packet) = read(&message).unwrap() else { panic!() };
-        assert_eq!(&message[packet.payload.clone()], b"odd");
-        let expected = Packet {
+        let mut envelope = Envelope { mark: Mark(9), cut_from: Some(9), ..Envelope::default() };
+        let Message::Packet(payload) = read(&message, &mut envelope).unwrap() else { panic!() };
+        assert_eq!(&message[payload], b"odd");
+        let expected = Envelope {
             queue: 103,
             id: 0x1_0007,
             mark: Mark(2),
@@ -333,21 +370,21 @@ mod tests {
             src_mac: Some(Mac([0x0e, 0, 0, 0, 1, 0])),
             ct_mark: Some(Mark(2)),
             cut_from: Some(65535),
-            checksum_not_ready: true,
+            checksum: Checksum::Partial,
             gso: true,
             received: SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(7_000_009)),
             ct_state: Some(CtState::New),
-            payload: packet.payload.clone(),
-            ..Packet::default()
+            ..Envelope::default()
         };
-        assert_eq!(packet, expected);
+        assert_eq!(envelope, expected);
     }
 
     #[test]
     fn golden_bytes_of_a_verdict() {
-        let mut out = Vec::new();
         let changes = Changes { mark: Some(Mark(2)), ct_mark: Some((Mark(2), Mark(0xff))), payload: Some(5) };
-        put_verdict(&mut out, 100, 7, Verdict::Accept, changes);
+        let mut head = Head::new();
+        head.fill(100, 7, Verdict::Accept, changes);
+        let out = head.after(8);
         let expected = [
             &69u32.to_ne_bytes()[..],
             &0x0301u16.to_ne_bytes(),
@@ -374,6 +411,15 @@ mod tests {
         .concat();
         assert_eq!(out, expected);
         assert_eq!(out.len(), VERDICT_MAX);
+        assert_eq!(head.packet(), (100, 7));
+        for (before, padding) in [(9, 3), (10, 2), (11, 1), (12, 0)] {
+            assert_eq!(head.after(before), [&[0; 3][..padding], out].concat());
+        }
+        let mut again = head;
+        again.fill(1, 2, Verdict::Drop, Changes::default());
+        let mut anew = Head::new();
+        anew.fill(1, 2, Verdict::Drop, Changes::default());
+        assert_eq!(again.after(0), anew.after(0), "nothing is left of the verdict before");
     }
 
     #[test]
@@ -383,20 +429,20 @@ mod tests {
         message.resize(16, 0);
         message.extend_from_slice(&(-2i32).to_ne_bytes());
         message.resize(36, 0);
-        assert_eq!(read(&message), Ok(Message::Answer(2)));
-        assert_eq!(read(&message[..18]), Err(Malformed));
+        assert_eq!(read_any(&message), Ok(Message::Answer(2)));
+        assert_eq!(read_any(&message[..18]), Err(Malformed));
     }
 
     #[test]
     fn what_is_not_a_packet_is_malformed() {
-        assert_eq!(read(&[]), Err(Malformed));
-        assert_eq!(read(&packet_message(&[])), Err(Malformed), "no packet header");
-        assert_eq!(read(&packet_message(&[(NFQA_PACKET_HDR, &[0, 0])])), Err(Malformed));
+        assert_eq!(read_any(&[]), Err(Malformed));
+        assert_eq!(read_any(&packet_message(&[])), Err(Malformed), "no packet header");
+        assert_eq!(read_any(&packet_message(&[(NFQA_PACKET_HDR, &[0, 0])])), Err(Malformed));
         let mut short = packet_message(&[(NFQA_PACKET_HDR, &[0, 0, 0, 1, 8, 0, 0])]);
         short[0] = 15;
-        assert_eq!(read(&short), Err(Malformed), "a length within the header");
+        assert_eq!(read_any(&short), Err(Malformed), "a length within the header");
         short[0] = 200;
-        assert_eq!(read(&short), Err(Malformed), "a length beyond the datagram");
+        assert_eq!(read_any(&short), Err(Malformed), "a length beyond the datagram");
     }
 
     proptest! {
@@ -409,8 +455,8 @@ mod tests {
                 bytes[..4].copy_from_slice(&len.to_ne_bytes());
                 bytes[4..6].copy_from_slice(&[MSG_PACKET, NLMSG_ERROR][kind - 1].to_ne_bytes());
             }
-            if let Ok(Message::Packet(packet)) = read(&bytes) {
-                prop_assert!(bytes.get(packet.payload).is_some());
+            if let Ok(Message::Packet(payload)) = read(&bytes, &mut Envelope::default()) {
+                prop_assert!(bytes.get(payload).is_some());
             }
         }
     }

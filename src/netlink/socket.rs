@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 use super::nfqueue::{self, Config, Message};
 use super::sys::{self, Batch};
+use crate::net::Envelope;
 
 /// Room in the kernel for packets on their way to us, in bytes of kernel memory; forced past net.core.rmem_max.
 const RECEIVE_BUFFER: i32 = 32 << 20;
@@ -40,22 +42,65 @@ impl Socket {
         Ok(Self { socket: sys::Owned::new(socket) })
     }
 
+    /// Whoever receives waits no longer than that, and then gets the error `WouldBlock`.
+    pub(crate) fn limit_waiting(&self, limit: Duration) -> io::Result<()> {
+        sys::limit_waiting(self.socket.get().as_raw_fd(), limit)
+    }
+
+    /// Sends one datagram.
+    pub(crate) fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.get().send(bytes).map(|_| ())
+    }
+
+    /// Waits for one datagram; it is cut if it does not fit.
+    pub(crate) fn receive_one(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.get().recv_raw(bytes)
+    }
+
     /// Takes a queue and waits for the kernel's answer. No rule may fill a queue of this socket yet: a packet that
     /// came before the answer would be lost here.
     pub(crate) fn bind(&self, queue: u16, config: Config) -> io::Result<()> {
         let mut message = Vec::new();
         nfqueue::put_bind(&mut message, queue, config);
-        self.socket.get().send(&message)?;
+        self.send_one(&message)?;
         let mut answer = [0u64; 512];
         let bytes = sys::as_bytes(&mut answer);
         loop {
-            let len = self.socket.get().recv_raw(bytes)?;
-            match nfqueue::read(&bytes[..len]) {
+            let len = self.receive_one(bytes)?;
+            match nfqueue::read(&bytes[..len], &mut Envelope::default()) {
                 Ok(Message::Answer(0)) => return Ok(()),
                 Ok(Message::Answer(errno)) => return Err(io::Error::from_raw_os_error(errno)),
                 _ => {}
             }
         }
+    }
+}
+
+/// Sets the loopback interface of this thread's network namespace up (rtnetlink(7), `RTM_NEWLINK`).
+pub(crate) fn set_loopback_up() -> io::Result<()> {
+    const RTM_NEWLINK: u16 = 16;
+    const REQUEST_AND_ACK: u16 = 1 | 4;
+    /// Every network namespace begins with it.
+    const LOOPBACK: i32 = 1;
+    let up = libc::IFF_UP as u32;
+    let mut message = Vec::new();
+    message.extend_from_slice(&32u32.to_ne_bytes());
+    message.extend_from_slice(&RTM_NEWLINK.to_ne_bytes());
+    message.extend_from_slice(&REQUEST_AND_ACK.to_ne_bytes());
+    // Sequence number, port id; then struct ifinfomsg: family and type unspecified, index, flags, which of them.
+    message.extend_from_slice(&[0; 12]);
+    message.extend_from_slice(&LOOPBACK.to_ne_bytes());
+    message.extend_from_slice(&up.to_ne_bytes());
+    message.extend_from_slice(&up.to_ne_bytes());
+    let socket = mnl::Socket::new(mnl::Bus::Route)?;
+    socket.send(&message)?;
+    let mut answer = [0u64; 64];
+    let bytes = sys::as_bytes(&mut answer);
+    let len = socket.recv_raw(bytes)?;
+    match nfqueue::read(&bytes[..len], &mut Envelope::default()) {
+        Ok(Message::Answer(0)) => Ok(()),
+        Ok(Message::Answer(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::thread::RawPthread;
+use std::time::Duration;
 
 /// The name of the interface with that index in this network namespace.
 pub(crate) fn interface_name(index: u32) -> Option<String> {
@@ -139,6 +140,30 @@ pub(crate) fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Re
     }
 }
 
+/// Lets no read of a socket wait longer than that.
+pub(crate) fn limit_waiting(fd: RawFd, limit: Duration) -> io::Result<()> {
+    let value = libc::timeval {
+        tv_sec: limit.as_secs() as libc::time_t,
+        tv_usec: libc::suseconds_t::from(limit.subsec_micros()),
+    };
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value is a timeval that outlives the call, and the length is its own.
+    match unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), len) }
+    {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Puts this thread into a network namespace of its own, which is gone when the thread and all that it has started are.
+pub(crate) fn enter_new_network() -> io::Result<()> {
+    // SAFETY: takes flags by value, and changes the calling thread's namespaces alone.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sends one datagram, gathered from its parts; at most 1024 of them (`UIO_MAXIOV`).
 pub(crate) fn send_gathered(fd: RawFd, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
     loop {
@@ -161,10 +186,25 @@ pub(crate) fn as_bytes(words: &mut [u64]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }
 
-/// Slots of memory, aligned for netlink, that one system call fills with many datagrams.
+/// Words as the bytes that they are made of, in host byte order.
+#[inline]
+pub(crate) fn words_as_bytes(words: &[u32]) -> &[u8] {
+    // SAFETY: the same memory for the same lifetime, only read; bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// What one datagram may have: a packet of 64 KiB with all that is said of it. Not a multiple of a page, so that the
+/// beginnings of the slots, which are all that is read of small packets, do not all fall into one set of the
+/// processor's cache.
+const SLOT_BYTES: usize = (64 << 10) + (8 << 10) + 64 * 5;
+
+/// Memory for one datagram, aligned for netlink.
+#[repr(C, align(8))]
+struct Slot([u8; SLOT_BYTES]);
+
+/// Slots of memory that one system call fills with many datagrams.
 pub(crate) struct Batch {
-    memory: Vec<u64>,
-    words: usize,
+    slots: Vec<Slot>,
     headers: Vec<libc::mmsghdr>,
     /// Pointed to by `headers`.
     _iovecs: Vec<libc::iovec>,
@@ -175,13 +215,12 @@ pub(crate) struct Batch {
 unsafe impl Send for Batch {}
 
 impl Batch {
-    /// Room for `slots` datagrams of up to `bytes` bytes each.
-    pub(crate) fn new(slots: usize, bytes: usize) -> Self {
-        let words = bytes.div_ceil(size_of::<u64>());
-        let mut memory = vec![0u64; slots * words];
-        let mut iovecs: Vec<libc::iovec> = memory
-            .chunks_exact_mut(words)
-            .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: size_of_val(slot) })
+    /// Room for that many datagrams.
+    pub(crate) fn new(count: usize) -> Self {
+        let mut slots: Vec<Slot> = (0..count).map(|_| Slot([0; SLOT_BYTES])).collect();
+        let mut iovecs: Vec<libc::iovec> = slots
+            .iter_mut()
+            .map(|slot| libc::iovec { iov_base: slot.0.as_mut_ptr().cast(), iov_len: SLOT_BYTES })
             .collect();
         let headers = iovecs
             .iter_mut()
@@ -193,7 +232,7 @@ impl Batch {
                 header
             })
             .collect();
-        Self { memory, words, headers, _iovecs: iovecs }
+        Self { slots, headers, _iovecs: iovecs }
     }
 
     /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
@@ -214,40 +253,25 @@ impl Batch {
 
     /// Puts a datagram into a slot, as if it had been received.
     pub(crate) fn fill(&mut self, slot: usize, datagram: &[u8]) {
-        let words = &mut self.memory[slot * self.words..(slot + 1) * self.words];
-        let bytes = as_bytes(words);
-        let fits = datagram.len() <= bytes.len();
-        if fits {
-            bytes[..datagram.len()].copy_from_slice(datagram);
-        }
+        let fits = self.slots[slot].0.get_mut(..datagram.len()).map(|bytes| bytes.copy_from_slice(datagram));
         let header = &mut self.headers[slot];
         header.msg_len = datagram.len() as libc::c_uint;
-        header.msg_hdr.msg_flags = if fits { 0 } else { libc::MSG_TRUNC };
+        header.msg_hdr.msg_flags = if fits.is_some() { 0 } else { libc::MSG_TRUNC };
     }
 
-    /// The datagram in a slot, as of the last [`receive`](Self::receive).
+    /// The datagram in a slot, as of the last [`receive`](Self::receive); empty if it did not fit.
     #[inline]
     pub(crate) fn datagram(&mut self, slot: usize) -> &mut [u8] {
-        let len = self.len(slot);
-        let words = &mut self.memory[slot * self.words..(slot + 1) * self.words];
-        &mut as_bytes(words)[..len]
+        let header = &self.headers[slot];
+        let fits = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+        let len = if fits { header.msg_len as usize } else { 0 };
+        self.slots[slot].0.get_mut(..len).unwrap_or_default()
     }
 
     /// Some bytes of the datagram in a slot.
     #[inline]
     pub(crate) fn bytes(&self, slot: usize, range: std::ops::Range<usize>) -> &[u8] {
-        let words = &self.memory[slot * self.words..(slot + 1) * self.words];
-        // SAFETY: as in as_bytes, without mutability.
-        let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) };
-        bytes.get(range).unwrap_or_default()
-    }
-
-    /// The received length; zero for a datagram that did not fit.
-    #[inline]
-    fn len(&self, slot: usize) -> usize {
-        let header = &self.headers[slot];
-        let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        if cut { 0 } else { (header.msg_len as usize).min(self.words * size_of::<u64>()) }
+        self.slots[slot].0.get(range).unwrap_or_default()
     }
 }
 

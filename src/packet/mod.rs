@@ -13,5 +13,5 @@ mod view;
 
 pub use checksum::{Difference, full};
 pub use headers::{Headers, Icmp, Tcp};
-pub use patch::{Checksum, Patch, Refused, Rewrite, Side};
+pub use patch::{Patch, Refused, Rewrite, Side};
 pub use view::{Fragment, Malformed, TcpFlags, View};

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
-use pnet_packet::ipv6::MutableIpv6Packet;
+use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 
 use super::checksum::{Difference, full};
 use super::view::View;
-use crate::net::Proto;
+use crate::net::{Checksum, Proto};
 
 /// One end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,16 +27,6 @@ pub struct Rewrite {
     pub to: IpAddr,
 }
 
-/// What the kernel said about the transport checksum of a queued packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// The field holds a finished checksum, right or wrong.
-    Ready,
-    /// The field holds the pseudo-header's sum only: hardware, or we, have to finish it
-    /// (`NFQA_SKB_CSUMNOTREADY`, `CHECKSUM_PARTIAL` in the kernel).
-    Partial,
-}
-
 /// A rewrite worked out for one packet: everything that changes in its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patch {
@@ -44,7 +34,7 @@ pub struct Patch {
     /// The new IPv4 header checksum.
     header: Option<u16>,
     /// The new transport checksum and its offset.
-    transport: Option<(usize, u16)>,
+    transport: Option<(u16, u16)>,
 }
 
 /// Why a packet cannot be rewritten.
@@ -67,22 +57,34 @@ impl Patch {
     ///
     /// # Errors
     /// The packet is incomplete, or of the other family.
+    #[inline]
     pub fn new(packet: &[u8], view: &View, rewrite: Rewrite, checksum: Checksum) -> Result<Self, Refused> {
         if view.cut {
             return Err(Refused::Cut);
         }
-        let old = match rewrite.side {
-            Side::Source => view.tuple.src,
-            Side::Destination => view.tuple.dst,
-        };
-        if old.is_ipv4() != rewrite.to.is_ipv4() {
-            return Err(Refused::Family);
+        let difference;
+        let header;
+        match (rewrite.to, view.tuple.dst) {
+            (IpAddr::V4(to), IpAddr::V4(_)) => {
+                let ip = Ipv4Packet::new(packet).ok_or(Refused::Cut)?;
+                let old = match rewrite.side {
+                    Side::Source => ip.get_source(),
+                    Side::Destination => ip.get_destination(),
+                };
+                difference = Difference::between_v4(old, to);
+                header = Some(difference.apply(ip.get_checksum()));
+            }
+            (IpAddr::V6(to), IpAddr::V6(_)) => {
+                let ip = Ipv6Packet::new(packet).ok_or(Refused::Cut)?;
+                let old = match rewrite.side {
+                    Side::Source => ip.get_source(),
+                    Side::Destination => ip.get_destination(),
+                };
+                difference = Difference::between_v6(old, to);
+                header = None;
+            }
+            _ => return Err(Refused::Family),
         }
-        let difference = Difference::between(old, rewrite.to);
-        let header = match rewrite.to {
-            IpAddr::V4(_) => Ipv4Packet::new(packet).map(|ip| difference.apply(ip.get_checksum())),
-            IpAddr::V6(_) => None,
-        };
         let transport = view.checksum.and_then(|at| {
             let field = u16::from_be_bytes(*packet.get(at..)?.first_chunk()?);
             let is_udp = view.tuple.proto == Proto::UDP;
@@ -91,7 +93,7 @@ impl Patch {
                 Checksum::Ready => difference.apply(field),
                 Checksum::Partial => finished(packet, view, at, rewrite)?,
             };
-            Some((at, if is_udp && value == 0 { 0xffff } else { value }))
+            Some((u16::try_from(at).ok()?, if is_udp && value == 0 { 0xffff } else { value }))
         });
         Ok(Self { rewrite, header, transport })
     }
@@ -102,6 +104,7 @@ impl Patch {
     }
 
     /// Changes the packet that the patch was made for.
+    #[inline]
     pub fn apply(&self, packet: &mut [u8]) {
         match self.rewrite.to {
             IpAddr::V4(to) => {
@@ -123,9 +126,9 @@ impl Patch {
             }
         }
         if let Some((at, checksum)) = self.transport
-            && let Some(field) = packet.get_mut(at..at + 2)
+            && let Some(field) = packet.get_mut(usize::from(at)..).and_then(<[u8]>::first_chunk_mut)
         {
-            field.copy_from_slice(&checksum.to_be_bytes());
+            *field = checksum.to_be_bytes();
         }
     }
 }
@@ -265,7 +268,7 @@ mod tests {
             let view = View::parse(bytes, bytes.len()).unwrap();
             let field = u16::from_be_bytes([bytes[26], bytes[27]]);
             assert_eq!(view.checksum, Some(26));
-            Difference::between(PUBLIC.into(), GUEST.into()).apply(field) == 0
+            Difference::between_v4(PUBLIC.into(), GUEST.into()).apply(field) == 0
         });
         let after = rewritten(&found.unwrap(), Side::Destination, GUEST, Checksum::Ready);
         assert_eq!(after[26..28], [0xff, 0xff]);

@@ -101,19 +101,21 @@ pub enum Malformed {
 
 /// Where the checksum is in the transport headers whose checksum covers the IP addresses: TCP (RFC 9293 §3.1),
 /// UDP (RFC 768), UDP-Lite (RFC 3828), DCCP (RFC 4340 §5.1), ICMPv6 (RFC 4443 §2.3).
-const CHECKSUM_AT: [(IpNumber, usize); 5] = [
-    (IpNumber::TCP, 16),
-    (IpNumber::UDP, 6),
-    (IpNumber::UDP_LITE, 6),
-    (IpNumber::DCCP, 6),
-    (IpNumber::IPV6_ICMP, 2),
-];
+fn checksum_at(protocol: IpNumber) -> Option<usize> {
+    match protocol {
+        IpNumber::TCP => Some(16),
+        IpNumber::UDP | IpNumber::UDP_LITE | IpNumber::DCCP => Some(6),
+        IpNumber::IPV6_ICMP => Some(2),
+        _ => None,
+    }
+}
 
 impl View {
     /// Reads a packet that begins with its IP header. `received` may have been cut from `original_len` bytes.
     ///
     /// # Errors
     /// A header is incomplete or contradicts itself.
+    #[inline]
     pub fn parse(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
         match received.first().map(|byte| byte >> 4) {
             Some(4) => Self::parse_v4(received, original_len),
@@ -122,6 +124,7 @@ impl View {
         }
     }
 
+    #[inline]
     fn parse_v4(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
         let ip = Ipv4HeaderSlice::from_slice(received).map_err(|error| match error {
             ipv4::HeaderSliceError::Len(_) | ipv4::HeaderSliceError::Content(_) => Malformed::IpHeader,
@@ -170,6 +173,7 @@ impl View {
         Self::transport(received, ends, protocol, offset, len, fragment.unwrap_or(Fragment::None))
     }
 
+    #[inline]
     fn transport(
         received: &[u8],
         (src, dst): (IpAddr, IpAddr),
@@ -193,10 +197,7 @@ impl View {
                 }
                 _ => {}
             }
-            checksum = CHECKSUM_AT
-                .iter()
-                .find(|(covered, at)| *covered == protocol && bytes.len() >= at + 2)
-                .map(|(_, at)| transport + at);
+            checksum = checksum_at(protocol).filter(|at| bytes.len() >= at + 2).map(|at| transport + at);
         }
         Ok(Self {
             tuple: Tuple { proto: Proto(protocol.0), src, dst, ports },

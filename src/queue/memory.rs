@@ -4,20 +4,14 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::{Answer, Packet, PacketQueue, Turn};
-use crate::net::{Mac, Mark, Verdict};
-use crate::packet::Checksum;
+use crate::net::{Envelope, Mark, Verdict};
 
-/// A packet with what the kernel would say of it; see [`Packet`] for the fields.
+/// A packet with what the kernel would say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is what the field of that name in Packet is")]
 pub struct Waiting {
-    pub queue: u16,
-    pub in_if: Option<u32>,
-    pub out_if: Option<u32>,
-    pub phys_in: Option<u32>,
-    pub phys_out: Option<u32>,
-    pub src_mac: Option<Mac>,
-    pub mark: Mark,
+    /// What the kernel would say.
+    pub envelope: Envelope,
+    /// The packet, from its IP header on.
     pub bytes: Vec<u8>,
 }
 
@@ -46,25 +40,15 @@ impl PacketQueue for Memory {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         for mut packet in self.waiting.drain(..count) {
-            let Waiting { queue, in_if, out_if, phys_in, phys_out, src_mac, mark, ref bytes } = packet;
-            let Answer { verdict, mark, patch } = answer(&Packet {
-                queue,
-                id: self.served.len() as u32 + 1,
-                in_if,
-                out_if,
-                phys_in,
-                phys_out,
-                src_mac,
-                mark,
-                checksum: Checksum::Ready,
-                gso: false,
-                received: None,
-                ct_state: None,
-                original_len: bytes.len(),
-                bytes,
-            });
+            packet.envelope.id = self.served.len() as u32 + 1;
+            let Answer { verdict, mark, ct_mark, patch } =
+                answer(&Packet { envelope: &packet.envelope, bytes: &packet.bytes });
             if let Some(mark) = mark {
-                packet.mark = mark;
+                packet.envelope.mark = mark;
+            }
+            if let Some((mark, mask)) = ct_mark {
+                let before = packet.envelope.ct_mark.unwrap_or(Mark::ZERO);
+                packet.envelope.ct_mark = Some(before.merge(mark, mask));
             }
             if let Some(patch) = patch {
                 patch.apply(&mut packet.bytes);

@@ -10,10 +10,9 @@ mod netlink;
 mod nfq;
 
 use std::io;
-use std::time::SystemTime;
 
-use crate::net::{CtState, Mac, Mark, Verdict};
-use crate::packet::{Checksum, Patch};
+use crate::net::{Envelope, Mark, Verdict};
+use crate::packet::Patch;
 pub use memory::{Memory, Waiting};
 pub use netlink::{Netlink, Recorded};
 pub use nfq::Nfq;
@@ -26,6 +25,8 @@ pub struct Lane {
     /// Packets come as they are, GSO packets whole and checksums unfinished (`NFQA_CFG_F_GSO`). Otherwise the kernel
     /// cuts them into segments and finishes the checksums first.
     pub gso: bool,
+    /// Packets come with the ct mark of their flow (`NFQA_CFG_F_CONNTRACK`); not every kernel can.
+    pub ct_mark: bool,
     /// How many bytes of a packet are handed over at the most.
     pub copy: u32,
 }
@@ -50,38 +51,21 @@ pub enum OpenError {
 /// Packets that a queue may hold before the kernel drops the next one; its own default is 1024.
 const MAX_LEN: u32 = 16_384;
 
-/// A packet that waits for its verdict, as the kernel describes it (net/netfilter/nfnetlink_queue.c,
-/// `nfqnl_build_packet_message()`).
+/// A packet that waits for its verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// The number of the queue it waits in.
-    pub queue: u16,
-    /// Its number in that queue.
-    pub id: u32,
-    /// Index of the interface it came in by; the bridge, for a bridged frame.
-    pub in_if: Option<u32>,
-    /// Index of the interface it will leave by; the bridge, for a bridged frame.
-    pub out_if: Option<u32>,
-    /// Index of the bridge port it came in by.
-    pub phys_in: Option<u32>,
-    /// Index of the bridge port it will leave by.
-    pub phys_out: Option<u32>,
-    /// Source address of the frame; the kernel tells it only where an input interface is known.
-    pub src_mac: Option<Mac>,
-    /// The packet mark.
-    pub mark: Mark,
-    /// The state of its transport checksum.
-    pub checksum: Checksum,
-    /// It is several segments in one (`NFQA_SKB_GSO`); the kernel does not say how many.
-    pub gso: bool,
-    /// When it was received; the kernel tells it only where something asked for timestamps, such as a capture.
-    pub received: Option<SystemTime>,
-    /// What conntrack takes it for, where the queue tells.
-    pub ct_state: Option<CtState>,
-    /// Its length; more than `bytes` has if the copy range cut it.
-    pub original_len: usize,
-    /// The packet, from its IP header on.
+    /// What the kernel says of it.
+    pub envelope: &'a Envelope,
+    /// The packet, from its IP header on; the beginning of it, if the queue's copy range cut it.
     pub bytes: &'a [u8],
+}
+
+impl Packet<'_> {
+    /// Its length; more than `bytes` has if the copy range cut it.
+    #[inline]
+    pub fn original_len(&self) -> usize {
+        self.envelope.cut_from.map_or(self.bytes.len(), |len| len as usize)
+    }
 }
 
 /// What becomes of a packet, and what changes before.
@@ -91,6 +75,8 @@ pub struct Answer {
     pub verdict: Verdict,
     /// The new packet mark, all bits.
     pub mark: Option<Mark>,
+    /// Bits of the ct mark, and which of them are set so. Where the kernel cannot it does nothing, and says nothing.
+    pub ct_mark: Option<(Mark, Mark)>,
     /// The bytes to change; none means that the packet is not sent back at all, which is cheaper.
     pub patch: Option<Patch>,
 }

@@ -9,19 +9,13 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 
 use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting};
-use crate::net::Verdict;
-use crate::netlink::attribute::padded;
-use crate::netlink::nfqueue::{self, Changes, Config, FLAG_GSO, Message, VERDICT_MAX};
+use crate::net::{Envelope, Verdict};
+use crate::netlink::nfqueue::{self, Changes, Config, FLAG_CONNTRACK, FLAG_GSO, Head, Message, VERDICT_MAX};
 use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
 use crate::netlink::sys::Batch;
-use crate::packet::Checksum;
 
 /// How many packets one system call takes at the most.
 const SLOTS: usize = 64;
-
-/// A packet of 64 KiB with all that is said of it. Not a multiple of a page, so that the beginnings of the slots,
-/// which are all that is read of small packets, do not all fall into one set of the processor's cache.
-const SLOT_BYTES: usize = (64 << 10) + (8 << 10) + 64 * 5;
 
 /// How many bytes are sent back by one system call at the most, beside the last packet: the kernel needs memory in
 /// one piece for all of it.
@@ -41,17 +35,15 @@ pub struct Recorded(Batches<Recording>);
 struct Batches<T> {
     transport: T,
     batch: Batch,
-    heads: Vec<u8>,
-    pending: Vec<Pending>,
+    /// The first `waiting` of them are verdicts that are not sent yet.
+    pending: [Pending; SLOTS],
+    waiting: usize,
     numbers: Numbers,
 }
 
 /// A verdict that is not sent yet.
 struct Pending {
-    /// Where in `heads` it is, less the packet. Between two heads there may be padding for the packet of the first.
-    head: Range<usize>,
-    queue: u16,
-    id: u32,
+    head: Head,
     /// The slot of the packet that is sent back, and where in it; empty if none is.
     slot: usize,
     payload: Range<usize>,
@@ -68,7 +60,7 @@ impl Netlink {
             let config = Config {
                 copy: lane.copy.min(nfqueue::COPY_WHOLE),
                 max_len: MAX_LEN,
-                flags: if lane.gso { FLAG_GSO } else { 0 },
+                flags: if lane.gso { FLAG_GSO } else { 0 } | if lane.ct_mark { FLAG_CONNTRACK } else { 0 },
             };
             socket
                 .bind(lane.queue, config)
@@ -82,20 +74,8 @@ impl Recorded {
     /// A queue in which these packets wait in every turn; 64 of them at the most.
     pub fn new(packets: &[Waiting]) -> Self {
         let datagram = |(id, packet): (u32, &Waiting)| {
-            let &Waiting { queue, in_if, out_if, phys_in, phys_out, src_mac, mark, ref bytes } = packet;
-            let described = nfqueue::Packet {
-                queue,
-                id,
-                mark,
-                in_if,
-                out_if,
-                phys_in,
-                phys_out,
-                src_mac,
-                ..nfqueue::Packet::default()
-            };
             let mut datagram = Vec::new();
-            nfqueue::put_packet(&mut datagram, &described, bytes);
+            nfqueue::put_packet(&mut datagram, &Envelope { id, ..packet.envelope }, &packet.bytes);
             datagram
         };
         Self::of_datagrams((1..).zip(packets).map(datagram).collect())
@@ -128,54 +108,48 @@ impl<T: Transport> Batches<T> {
     fn new(transport: T, lanes: &[Lane]) -> Self {
         Self {
             transport,
-            batch: Batch::new(SLOTS, SLOT_BYTES),
-            heads: Vec::with_capacity(SLOTS * (VERDICT_MAX + 3)),
-            pending: Vec::with_capacity(SLOTS),
+            batch: Batch::new(SLOTS),
+            pending: std::array::from_fn(|_| Pending { head: Head::new(), slot: 0, payload: 0..0 }),
+            waiting: 0,
             numbers: Numbers::new(lanes),
         }
     }
 
     /// Sends what is pending.
     fn flush(&mut self, turn: &mut Turn) -> io::Result<()> {
-        if self.pending.is_empty() {
+        if self.waiting == 0 {
             return Ok(());
         }
-        if self.send(0..self.pending.len()).is_err() {
+        if self.send(0..self.waiting).is_err() {
             // Too large at once, or no memory: one by one. A packet that cannot be sent back even so is dropped by a
             // verdict that needs no room, because unchanged it must not go on.
-            for place in 0..self.pending.len() {
+            for place in 0..self.waiting {
                 if self.send(place..place + 1).is_err() {
                     turn.refused += 1;
-                    let Pending { queue, id, .. } = self.pending[place];
-                    let mut drop = Vec::with_capacity(VERDICT_MAX);
-                    nfqueue::put_verdict(&mut drop, queue, id, Verdict::Drop, Changes::default());
-                    self.transport.send(&[IoSlice::new(&drop)])?;
+                    let (queue, id) = self.pending[place].head.packet();
+                    let mut drop = Head::new();
+                    drop.fill(queue, id, Verdict::Drop, Changes::default());
+                    self.transport.send(&[IoSlice::new(drop.after(0))])?;
                 }
             }
         }
-        self.pending.clear();
-        self.heads.clear();
+        self.waiting = 0;
         Ok(())
     }
 
     /// Sends some of the pending verdicts as one datagram.
     fn send(&mut self, which: Range<usize>) -> io::Result<()> {
-        let which = &self.pending[which];
-        let (Some(first), Some(last)) = (which.first(), which.last()) else { return Ok(()) };
-        let mut parts = [IoSlice::new(&[]); 2 * SLOTS + 1];
+        let mut parts = [IoSlice::new(&[]); 2 * SLOTS];
         let mut count = 0;
-        let mut from = first.head.start;
-        for pending in which {
-            if !pending.payload.is_empty() {
-                parts[count] = IoSlice::new(&self.heads[from..pending.head.end]);
-                parts[count + 1] = IoSlice::new(self.batch.bytes(pending.slot, pending.payload.clone()));
-                count += 2;
-                from = pending.head.end;
-            }
-        }
-        if from < last.head.end {
-            parts[count] = IoSlice::new(&self.heads[from..last.head.end]);
+        let mut before = 0;
+        for pending in &self.pending[which] {
+            parts[count] = IoSlice::new(pending.head.after(before));
             count += 1;
+            if !pending.payload.is_empty() {
+                parts[count] = IoSlice::new(self.batch.bytes(pending.slot, pending.payload.clone()));
+                count += 1;
+            }
+            before = pending.payload.len();
         }
         self.transport.send(&parts[..count])
     }
@@ -187,18 +161,20 @@ impl<T: Transport> Batches<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(turn),
             Err(error) => return Err(error),
         };
+        let mut envelope = Envelope::default();
         let mut to_send = 0;
         for slot in 0..count {
             let datagram = self.batch.datagram(slot);
-            match nfqueue::read(datagram) {
-                Ok(Message::Packet(packet)) => {
+            match nfqueue::read(datagram, &mut envelope) {
+                Ok(Message::Packet(payload)) => {
                     turn.packets += 1;
-                    turn.lost += self.numbers.missing(packet.queue, packet.id);
-                    let bytes = datagram.get_mut(packet.payload.clone()).unwrap_or_default();
-                    let pending =
-                        answered(slot, &packet, bytes, answer, &mut self.heads, self.pending.last());
+                    turn.lost += self.numbers.missing(envelope.queue, envelope.id);
+                    let bytes = datagram.get_mut(payload.clone()).unwrap_or_default();
+                    let Some(pending) = self.pending.get_mut(self.waiting) else { break };
+                    pending.slot = slot;
+                    pending.payload = answered(&envelope, payload, bytes, answer, &mut pending.head);
                     to_send += pending.payload.len();
-                    self.pending.push(pending);
+                    self.waiting += 1;
                     if to_send >= FLUSH_BYTES {
                         self.flush(&mut turn)?;
                         to_send = 0;
@@ -215,55 +191,35 @@ impl<T: Transport> Batches<T> {
     }
 }
 
-/// Has a packet answered, changes it where it lies, and writes the head of its verdict behind that of the one before.
+/// Has a packet answered, changes it where it lies, and writes its verdict; tells what is to be sent back.
 #[inline]
 fn answered(
-    slot: usize,
-    packet: &nfqueue::Packet,
+    envelope: &Envelope,
+    payload: Range<usize>,
     bytes: &mut [u8],
     answer: &mut dyn FnMut(&Packet<'_>) -> Answer,
-    heads: &mut Vec<u8>,
-    before: Option<&Pending>,
-) -> Pending {
-    let Answer { verdict, mark, patch } = answer(&Packet {
-        queue: packet.queue,
-        id: packet.id,
-        in_if: packet.in_if,
-        out_if: packet.out_if,
-        phys_in: packet.phys_in,
-        phys_out: packet.phys_out,
-        src_mac: packet.src_mac,
-        mark: packet.mark,
-        checksum: if packet.checksum_not_ready { Checksum::Partial } else { Checksum::Ready },
-        gso: packet.gso,
-        received: packet.received,
-        ct_state: packet.ct_state,
-        original_len: packet.cut_from.map_or(bytes.len(), |len| len as usize),
-        bytes,
-    });
+    head: &mut Head,
+) -> Range<usize> {
+    let Answer { verdict, mark, ct_mark, patch } = answer(&Packet { envelope, bytes });
     // What was cut must not go back: it would be all that is left of the packet.
     let payload = match patch {
-        Some(patch) if packet.cut_from.is_none() && verdict == Verdict::Accept => {
+        Some(patch) if envelope.cut_from.is_none() && verdict == Verdict::Accept => {
             patch.apply(bytes);
-            packet.payload.clone()
+            payload
         }
         _ => 0..0,
     };
-    if let Some(before) = before {
-        let len = before.payload.len();
-        heads.extend_from_slice(&[0; 3][..padded(len) - len]);
-    }
-    let start = heads.len();
     let sent_back = (!payload.is_empty()).then_some(payload.len());
-    let changes = Changes { mark, ct_mark: None, payload: sent_back };
-    nfqueue::put_verdict(heads, packet.queue, packet.id, verdict, changes);
-    Pending { head: start..heads.len(), queue: packet.queue, id: packet.id, slot, payload }
+    let changes = Changes { mark, ct_mark, payload: sent_back };
+    head.fill(envelope.queue, envelope.id, verdict, changes);
+    payload
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::net::Mark;
+    use crate::netlink::attribute::padded;
     use crate::packet::{Patch, Rewrite, Side, View};
     use proptest::prelude::*;
 
@@ -273,23 +229,14 @@ mod tests {
             .udp(40000, 53)
             .write(&mut bytes, &vec![0xa5; payload])
             .unwrap();
-        Waiting {
-            queue: 100,
-            in_if: Some(2),
-            out_if: None,
-            phys_in: None,
-            phys_out: None,
-            src_mac: None,
-            mark: Mark::ZERO,
-            bytes,
-        }
+        Waiting { envelope: Envelope { queue: 100, in_if: Some(2), ..Envelope::default() }, bytes }
     }
 
     fn rewrite(packet: &Packet<'_>) -> Answer {
-        let view = View::parse(packet.bytes, packet.original_len).unwrap();
+        let view = View::parse(packet.bytes, packet.original_len()).unwrap();
         let rewrite = Rewrite { side: Side::Destination, to: [10, 5, 5, 201].into() };
-        let patch = Patch::new(packet.bytes, &view, rewrite, packet.checksum).ok();
-        Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), patch }
+        let patch = Patch::new(packet.bytes, &view, rewrite, packet.envelope.checksum).ok();
+        Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), ct_mark: None, patch }
     }
 
     /// What a batch sends, taken apart again: `(id, verdict, payload)` for each message in it.
@@ -301,8 +248,8 @@ mod tests {
             let message = &sent[at..at + len];
             let number = |at: usize| u32::from_be_bytes(message[at..at + 4].try_into().unwrap());
             let payload =
-                crate::netlink::attribute::Attributes::new(message, 20).find(|(kind, _, _)| *kind == 10);
-            let payload = payload.map_or(Vec::new(), |(_, _, value)| value.to_vec());
+                crate::netlink::attribute::Attributes::new(&message[20..]).find(|(kind, _)| *kind == 10);
+            let payload = payload.map_or(Vec::new(), |(_, value)| value.to_vec());
             verdicts.push((number(28), number(24), payload));
             at += padded(len);
         }
@@ -341,8 +288,8 @@ mod tests {
         let packets: Vec<Waiting> = [0, 1, 2, 3, 4, 5, 999, 1472].map(waiting).to_vec();
         let mut queue = kept(&packets, usize::MAX);
         // Every third is only accepted, so that heads with and without packets follow each other.
-        let mut answer = |packet: &Packet<'_>| match packet.id % 3 {
-            0 => Answer { verdict: Verdict::Drop, mark: None, patch: None },
+        let mut answer = |packet: &Packet<'_>| match packet.envelope.id % 3 {
+            0 => Answer { verdict: Verdict::Drop, mark: None, ct_mark: None, patch: None },
             _ => rewrite(packet),
         };
         assert_eq!(queue.turn(&mut answer).unwrap().packets, 8);
@@ -382,7 +329,7 @@ mod tests {
     fn answers_and_gaps_and_nonsense_are_counted() {
         let packet = |id: u32| {
             let mut datagram = Vec::new();
-            let described = nfqueue::Packet { queue: 100, id, ..nfqueue::Packet::default() };
+            let described = Envelope { queue: 100, id, ..Envelope::default() };
             nfqueue::put_packet(&mut datagram, &described, &waiting(1).bytes);
             datagram
         };
@@ -391,7 +338,7 @@ mod tests {
         refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
         refused.resize(36, 0);
         let datagrams = vec![packet(1), packet(5), vec![1, 2, 3], refused, packet(6)];
-        let lane = Lane { queue: 100, gso: false, copy: 128 };
+        let lane = Lane { queue: 100, gso: false, ct_mark: false, copy: 128 };
         let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[lane]);
         let turn = queue.turn(&mut rewrite).unwrap();
         assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3 });
@@ -400,12 +347,12 @@ mod tests {
     #[test]
     fn a_cut_packet_is_never_sent_back() {
         let mut datagram = Vec::new();
-        let described = nfqueue::Packet { id: 1, cut_from: Some(9000), ..nfqueue::Packet::default() };
+        let described = Envelope { id: 1, cut_from: Some(9000), ..Envelope::default() };
         nfqueue::put_packet(&mut datagram, &described, &waiting(100).bytes);
         let mut queue = Recorded::of_datagrams(vec![datagram]);
         let mut insists = |packet: &Packet<'_>| {
-            let whole = Packet { original_len: packet.bytes.len(), ..*packet };
-            rewrite(&whole)
+            let whole = Envelope { cut_from: None, ..*packet.envelope };
+            rewrite(&Packet { envelope: &whole, ..*packet })
         };
         queue.turn(&mut insists).unwrap();
         assert_eq!(queue.sent(), 40, "a verdict with a mark, and no packet");
@@ -427,7 +374,7 @@ mod tests {
                 datagram
             });
             let mut queue = Recorded::of_datagrams(datagrams.collect());
-            let mut accept = |_: &Packet<'_>| Answer { verdict: Verdict::Accept, mark: None, patch: None };
+            let mut accept = |_: &Packet<'_>| Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
             let turn = queue.turn(&mut accept).unwrap();
             prop_assert!(turn.packets + turn.malformed <= count);
         }

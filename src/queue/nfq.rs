@@ -8,8 +8,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn};
-use crate::net::{Mac, Verdict};
-use crate::packet::Checksum;
+use crate::net::{Checksum, Envelope, Mac, Mark, Verdict};
 
 /// The most of a packet that the kernel hands over, in bytes (`NFQNL_MAX_COPY_RANGE`). Longer packets are cut.
 const COPY_RANGE: u16 = 65531;
@@ -42,7 +41,8 @@ impl Nfq {
     fn answer(message: &nfq::Message, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> Answer {
         let index = |index: u32| (index != 0).then_some(index);
         let bytes = message.get_payload();
-        answer(&Packet {
+        let len = message.get_original_len();
+        let envelope = Envelope {
             queue: message.get_queue_num(),
             id: message.get_packet_id(),
             in_if: index(message.get_indev()),
@@ -50,15 +50,16 @@ impl Nfq {
             phys_in: index(message.get_physindev()),
             phys_out: index(message.get_physoutdev()),
             src_mac: message.get_hw_addr().and_then(|mac| Some(Mac(mac.try_into().ok()?))),
-            mark: crate::net::Mark(message.get_nfmark()),
+            mark: Mark(message.get_nfmark()),
+            ct_mark: None,
             checksum: if message.is_checksum_ready() { Checksum::Ready } else { Checksum::Partial },
             // The crate does not show the flag; without F_GSO no packet is one.
             gso: false,
             received: message.get_timestamp(),
             ct_state: None,
-            original_len: message.get_original_len(),
-            bytes,
-        })
+            cut_from: (len > bytes.len()).then_some(len as u32),
+        };
+        answer(&Packet { envelope: &envelope, bytes })
     }
 }
 
@@ -81,7 +82,8 @@ impl PacketQueue for Nfq {
         };
         turn.packets = 1;
         turn.lost = self.numbers.missing(message.get_queue_num(), message.get_packet_id());
-        let Answer { verdict, mark, patch } = Self::answer(&message, answer);
+        // The crate cannot set a ct mark.
+        let Answer { verdict, mark, ct_mark: _, patch } = Self::answer(&message, answer);
         message.set_verdict(match verdict {
             Verdict::Accept => nfq::Verdict::Accept,
             Verdict::Drop => nfq::Verdict::Drop,

@@ -333,10 +333,7 @@ mod tests {
         let expected = [
             ("ask-dnat", 1),
             ("ask-tag", 1),
-            ("save-tag", 1),
             ("ask-save", 1),
-            ("save", 1),
-            ("show-to-spoof", 1),
             ("ask-spoof", 2),
             ("snat-guests", 1),
             ("pipe-arp", 2),

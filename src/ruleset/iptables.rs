@@ -92,6 +92,7 @@ fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
                     let asked = unless_full(format!("-m mark ! --mark {none} -m connmark --mark {none}"));
                     vec![format!("{to_guest}{asked}")]
                 }
+                CtMark::Shown => vec![to_guest],
                 CtMark::Another => vec![format!("{to_guest} -m connmark ! --mark {none}")],
                 CtMark::IsPacketMark => {
                     let pair = |tag| format!("{to_guest} -m mark --mark {tag} -m connmark --mark {tag}");

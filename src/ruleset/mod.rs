@@ -6,15 +6,17 @@
 //! and needs no dunnat ([`in_kernel()`]). Everything that is a matter of order (hooks, priorities, names) is in
 //! one table of constants in `render.rs`.
 
+mod explain;
 mod in_kernel;
 mod install;
 mod iptables;
 mod plan;
 mod render;
 
+pub use explain::Choice;
 pub use in_kernel::in_kernel;
 pub use install::{InstallError, Installed, Leftovers};
-pub use plan::{Backend, CtMark, Lane, Plan, QueueBy, RewriteBy, TooManyQueues, Traffic};
+pub use plan::{Backend, CtMark, CtMarkBy, Lane, NoPlan, Plan, QueueBy, RewriteBy, Traffic, Wishes};
 pub use render::Rules;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::cluster::NodeId;
+use crate::kernel::{Capabilities, Support};
 use crate::net::{Proto, Stage};
 
 /// How packets get into the queues.
@@ -33,6 +34,16 @@ pub enum RewriteBy {
     Kernel,
 }
 
+/// How decisions get to know ct marks, and change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CtMarkBy {
+    /// The queue shows it, and the verdict sets it.
+    Verdict,
+    /// Rules before a queue copy it to the packet mark, or sort packets by it; rules after a queue copy the packet mark
+    /// to it. For kernels whose queues know nothing of conntrack, and for the nfq crate.
+    Rules,
+}
+
 /// All choices for one node on one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -40,6 +51,8 @@ pub struct Plan {
     pub node: NodeId,
     /// How packets get into the queues.
     pub queue_by: QueueBy,
+    /// How decisions know and change ct marks.
+    pub ct_mark_by: CtMarkBy,
     /// Who takes them out.
     pub backend: Backend,
     /// Who changes them.
@@ -87,7 +100,7 @@ impl Traffic {
 
 /// What is known of a packet's ct mark, our bits, by the queue that it waits in.
 ///
-/// A queue does not show it, so the rules sort packets by it, or copy it to where it can be seen.
+/// Where the queue does not show it, the rules sort packets by it, or copy it to where it can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CtMark {
     /// It is zero, or conntrack does not know the packet.
@@ -96,6 +109,8 @@ pub enum CtMark {
     IsPacketMark,
     /// It is neither zero nor the packet mark.
     Another,
+    /// The packet comes with it.
+    Shown,
 }
 
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
@@ -104,29 +119,67 @@ const HEADERS: u32 = 128;
 /// All of a packet; the kernel has a limit of its own.
 const WHOLE: u32 = u32::MAX;
 
-/// A number of queues that cannot be.
+/// What can be wished for; the rest of a plan depends on the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wishes {
+    /// See [`Plan::node`].
+    pub node: NodeId,
+    /// See [`Plan::backend`].
+    pub backend: Backend,
+    /// See [`Plan::rewrite_by`].
+    pub rewrite_by: RewriteBy,
+    /// See [`Plan::full`].
+    pub full: bool,
+    /// See [`Plan::queue_base`].
+    pub queue_base: u16,
+    /// See [`Plan::workers`].
+    pub workers: u16,
+}
+
+/// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{workers} workers with {lanes} queues each from number {base} on would end beyond 65535, the last queue \
-     there can be"
-)]
-pub struct TooManyQueues {
-    base: u16,
-    workers: u16,
-    lanes: u16,
+pub enum NoPlan {
+    /// Queues are numbered by 16 bits.
+    #[error(
+        "{workers} workers with {lanes} queues each from number {base} on would end beyond 65535, the last queue \
+         there can be"
+    )]
+    TooManyQueues {
+        /// The first queue.
+        base: u16,
+        /// How many workers.
+        workers: u16,
+        /// How many queues for each.
+        lanes: u16,
+    },
+    /// The kernel could not be asked, and a wrong guess would not work.
+    #[error("cannot find out whether the kernel has nft queue: {0}")]
+    CannotTell(String),
 }
 
 impl Plan {
-    /// Makes sure that there are as many queues as the plan wants.
+    /// Decides what is to be decided.
     ///
     /// # Errors
-    /// There are not.
-    pub fn checked(self) -> Result<Self, TooManyQueues> {
-        let (base, workers, lanes) = (self.queue_base, self.workers, self.lanes().len() as u16);
-        if workers == 0 || u32::from(base) + u32::from(workers) * u32::from(lanes) > 1 << 16 {
-            return Err(TooManyQueues { base, workers, lanes });
+    /// More queues than there can be, or the kernel could not be asked.
+    pub fn new(wishes: Wishes, kernel: &Capabilities) -> Result<Self, NoPlan> {
+        let Wishes { node, backend, rewrite_by, full, queue_base, workers } = wishes;
+        let queue_by = match &kernel.nft_queue {
+            Support::Yes => QueueBy::Nft,
+            Support::No(_) => QueueBy::Iptables,
+            Support::Unknown(said) => return Err(NoPlan::CannotTell(said.clone())),
+        };
+        let ct_mark_by = match (backend, &kernel.ct_mark_by_verdict) {
+            (Backend::Netlink, Support::Yes) => CtMarkBy::Verdict,
+            // Rules do on every kernel, also where it could not be told what the kernel can do.
+            (Backend::Netlink, Support::No(_) | Support::Unknown(_)) | (Backend::Nfq, _) => CtMarkBy::Rules,
+        };
+        let plan = Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, queue_base, workers };
+        let lanes = plan.lanes().len() as u16;
+        if workers == 0 || u32::from(queue_base) + u32::from(workers) * u32::from(lanes) > 1 << 16 {
+            return Err(NoPlan::TooManyQueues { base: queue_base, workers, lanes });
         }
-        Ok(self)
+        Ok(plan)
     }
 
     /// The lanes, in the order of their queues.
@@ -141,16 +194,21 @@ impl Plan {
                 |traffic| ct_mark.iter().map(move |ct_mark| Lane { stage, traffic, ct_mark: *ct_mark });
             traffic.iter().copied().flat_map(lane).collect::<Vec<_>>()
         };
-        let (tag, save): (&[CtMark], &[CtMark]) = if self.full {
-            (&[CtMark::IsPacketMark], &[CtMark::IsPacketMark, CtMark::Another, CtMark::Zero])
-        } else {
-            (&[CtMark::Zero], &[CtMark::Zero])
+        let shown = self.ct_mark_by == CtMarkBy::Verdict;
+        let (tag, save): (&[CtMark], &[CtMark]) = match (self.full, shown) {
+            // The rules queue no others.
+            (false, _) => (&[CtMark::Zero], &[CtMark::Zero]),
+            (true, true) => (&[CtMark::Shown], &[CtMark::Shown]),
+            (true, false) => {
+                (&[CtMark::IsPacketMark], &[CtMark::IsPacketMark, CtMark::Another, CtMark::Zero])
+            }
         };
+        let spoof = if shown { CtMark::Shown } else { CtMark::IsPacketMark };
         [
             lanes(Stage::Dnat, by_protocol, &[CtMark::Zero]),
             lanes(Stage::Tag, &[Traffic::Any], tag),
             lanes(Stage::Save, &[Traffic::Any], save),
-            lanes(Stage::Spoof, by_protocol, &[CtMark::IsPacketMark]),
+            lanes(Stage::Spoof, by_protocol, &[spoof]),
         ]
         .concat()
     }
@@ -173,18 +231,26 @@ impl Plan {
     pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, crate::queue::Lane)> {
         let queue = |(place, lane): (u16, Lane)| {
             let queue = self.queue_base + place * self.workers + worker;
-            (lane, crate::queue::Lane { queue, gso: self.gso(lane), copy: self.copy(lane) })
+            (
+                lane,
+                crate::queue::Lane {
+                    queue,
+                    gso: self.gso(lane),
+                    ct_mark: lane.ct_mark == CtMark::Shown,
+                    copy: self.copy(lane),
+                },
+            )
         };
         (0..).zip(self.lanes()).map(queue).collect()
     }
 
     /// Whether userspace changes packets of this lane.
-    fn rewrites(&self, lane: Lane) -> bool {
+    pub(super) fn rewrites(&self, lane: Lane) -> bool {
         self.rewrite_by == RewriteBy::Userspace && matches!(lane.stage, Stage::Dnat | Stage::Spoof)
     }
 
     /// Whether packets may come as GSO packets, with checksums that are not finished.
-    fn gso(&self, lane: Lane) -> bool {
+    pub(super) fn gso(&self, lane: Lane) -> bool {
         self.backend == Backend::Netlink && (lane.traffic == Traffic::Tcp || !self.rewrites(lane))
     }
 
@@ -198,16 +264,19 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn plan(queue_base: u16, workers: u16) -> Plan {
-        Plan {
+    fn wishes(queue_base: u16, workers: u16) -> Wishes {
+        Wishes {
             node: NodeId(0),
-            queue_by: QueueBy::Nft,
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
             full: false,
             queue_base,
             workers,
         }
+    }
+
+    fn plan(queue_base: u16, workers: u16) -> Plan {
+        Plan::new(wishes(queue_base, workers), &Capabilities::all()).unwrap()
     }
 
     #[test]
@@ -252,10 +321,9 @@ mod tests {
 
     #[test]
     fn numbers_end_at_65535() {
-        assert!(plan(65530, 1).checked().is_ok());
-        assert!(plan(65531, 1).checked().is_err());
-        assert!(plan(0, 10922).checked().is_ok());
-        assert!(plan(0, 10923).checked().is_err());
-        assert!(plan(0, 0).checked().is_err());
+        let fits = |base, workers| Plan::new(wishes(base, workers), &Capabilities::all()).is_ok();
+        assert!(fits(65530, 1) && !fits(65531, 1));
+        assert!(fits(0, 10922) && !fits(0, 10923));
+        assert!(!fits(0, 0));
     }
 }

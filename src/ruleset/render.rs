@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::cluster::{Cluster, Node, Service};
 use crate::net::{IfName, Mark, Proto, Stage};
-use crate::ruleset::{CtMark, Plan, QueueBy, RewriteBy, Traffic, iptables};
+use crate::ruleset::{CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
 /// The name of the tables that hold our rules, in the families ip and bridge.
 pub(super) const TABLE: &str = "dunnat";
@@ -125,6 +125,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
         QueueBy::Iptables => ORDER_IPTABLES,
     };
     let asks = plan.queue_by == QueueBy::Nft;
+    let by_rules = plan.ct_mark_by == CtMarkBy::Rules;
     let by_kernel = plan.rewrite_by == RewriteBy::Kernel;
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let (to_guest, to_client) =
@@ -151,7 +152,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             &rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public} {}", mark.is(*tag))),
         );
     }
-    if plan.full {
+    if plan.full && by_rules {
         chains.add(
             "A queue does not show ct marks: the packet mark carries it there.",
             "show-to-tag",
@@ -168,12 +169,14 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             &asks_about(cluster, plan, Stage::Tag),
         );
     }
-    chains.add(
-        "The tag that dunnat has just set becomes the ct mark.",
-        "save-tag",
-        Some((PREROUTING, order.save_tag)),
-        &[format!("{bridged} {save}")],
-    );
+    if by_rules {
+        chains.add(
+            "The tag that dunnat has just set becomes the ct mark.",
+            "save-tag",
+            Some((PREROUTING, order.save_tag)),
+            &[format!("{bridged} {save}")],
+        );
+    }
     if asks {
         chains.add(
             "save: a packet with a tag goes to a guest, and its flow has none yet.",
@@ -182,18 +185,26 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             &asks_about(cluster, plan, Stage::Save),
         );
     }
-    chains.add(
-        "The tag that dunnat has agreed to becomes the ct mark.",
-        "save",
-        Some((POSTROUTING, order.save)),
-        &[format!("{to_guest} {save}")],
-    );
-    chains.add(
-        "A queue does not show ct marks: the packet mark carries it there.",
-        "show-to-spoof",
-        Some((POSTROUTING, order.show_to_spoof)),
-        &[format!("{to_client} {show}")],
-    );
+    if by_rules {
+        chains.add(
+            "The tag that dunnat has agreed to becomes the ct mark.",
+            "save",
+            Some((POSTROUTING, order.save)),
+            &[format!("{to_guest} {save}")],
+        );
+    }
+    if by_rules || by_kernel {
+        chains.add(
+            if by_rules {
+                "A queue does not show ct marks: the packet mark carries it there."
+            } else {
+                "The address is changed by the packet mark, behind the queue: it gets the flow's tag."
+            },
+            "show-to-spoof",
+            Some((POSTROUTING, order.show_to_spoof)),
+            &[format!("{to_client} {show}")],
+        );
+    }
     if asks {
         chains.add(
             "spoof: a guest answers a flow with a tag. Asked before SNAT (100).",
@@ -217,8 +228,12 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
         &[format!("{to_client} snat to {public}")],
     );
     for node in copy_chains(cluster) {
-        chains.add("", &format!("save-{}", node.name), None, &[ct_mark.assign(node.tag)]);
-        chains.add("", &format!("show-{}", node.name), None, &[mark.assign(node.tag)]);
+        if by_rules {
+            chains.add("", &format!("save-{}", node.name), None, &[ct_mark.assign(node.tag)]);
+        }
+        if by_rules || by_kernel {
+            chains.add("", &format!("show-{}", node.name), None, &[mark.assign(node.tag)]);
+        }
     }
 
     let mut out = format!(
@@ -257,6 +272,7 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
             }
             Stage::Save => {
                 let which = match lane.ct_mark {
+                    CtMark::Shown => String::new(),
                     CtMark::Zero if plan.full => String::new(),
                     CtMark::Zero => format!("{} {}", mark.set(), ct_mark.unset()),
                     CtMark::Another => ct_mark.set(),

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::cluster::{Cluster, NodeId};
+use crate::kernel::{Capabilities, Support};
 use crate::net::Mark;
 
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
@@ -10,6 +11,7 @@ fn plan(node: u32, queue_by: QueueBy, workers: u16) -> Plan {
     Plan {
         node: NodeId(node),
         queue_by,
+        ct_mark_by: CtMarkBy::Rules,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
@@ -26,8 +28,9 @@ fn example() -> Cluster {
 #[test]
 fn the_rulesets_in_rules_are_those_of_the_example() {
     let cluster = example();
+    let of_a_whole_kernel = Plan { ct_mark_by: CtMarkBy::Verdict, ..plan(0, QueueBy::Nft, 2) };
     let files = [
-        ("node1.nft", Rules::render(&cluster, &plan(0, QueueBy::Nft, 2)).as_script()),
+        ("node1.nft", Rules::render(&cluster, &of_a_whole_kernel).as_script()),
         ("node1-iptables.sh", Rules::render(&cluster, &plan(0, QueueBy::Iptables, 2)).as_script()),
         ("node1-kernel.nft", in_kernel(&cluster, NodeId(0))),
     ];
@@ -68,4 +71,60 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
     let render = |queue_by| Rules::render(&cluster, &full(queue_by)).as_script();
     insta::assert_snapshot!("masked-full-rewrite-by-kernel-nft", render(QueueBy::Nft));
     insta::assert_snapshot!("masked-full-rewrite-by-kernel-iptables", render(QueueBy::Iptables));
+}
+
+/// Every kernel there can be: what is chosen, why, and the lanes that follow.
+#[test]
+fn every_combination_of_capabilities_has_its_plan() {
+    let cluster = example();
+    let answers = |what: &str| {
+        [
+            Support::Yes,
+            Support::No(format!("no {what}")),
+            Support::Unknown(format!("{what}: Permission denied")),
+        ]
+    };
+    let mut out = String::new();
+    for nft_queue in answers("queue") {
+        for ct_mark_by_verdict in answers("glue") {
+            let kernel = Capabilities { nft_queue: nft_queue.clone(), ct_mark_by_verdict };
+            for (backend, full, rewrite_by) in [
+                (Backend::Netlink, false, RewriteBy::Userspace),
+                (Backend::Netlink, true, RewriteBy::Kernel),
+                (Backend::Nfq, true, RewriteBy::Userspace),
+            ] {
+                let wishes =
+                    Wishes { node: NodeId(0), backend, rewrite_by, full, queue_base: 100, workers: 2 };
+                out.push_str(&format!("=== {kernel}\n"));
+                match Plan::new(wishes, &kernel) {
+                    Ok(plan) => out.push_str(&plan.explain(&cluster, &kernel)),
+                    Err(error) => out.push_str(&format!("{error}\n")),
+                }
+            }
+        }
+    }
+    insta::assert_snapshot!("plans", out);
+}
+
+/// With ct marks by verdict no rule touches them, but to find out which packets to ask about.
+#[test]
+fn what_the_verdict_does_no_rule_does() {
+    let mut cluster = example();
+    for mask in [Mark::ALL, Mark(0xff)] {
+        cluster.mask = mask;
+        for (queue_by, full) in
+            [QueueBy::Nft, QueueBy::Iptables].iter().flat_map(|by| [(*by, false), (*by, true)])
+        {
+            let plan = Plan { ct_mark_by: CtMarkBy::Verdict, full, ..plan(0, queue_by, 2) };
+            let rules = Rules::render(&cluster, &plan).as_script();
+            assert!(!rules.contains("mark set"), "{rules}");
+            assert!(!rules.contains("save-") && !rules.contains("show-"), "{rules}");
+        }
+    }
+    let by_kernel =
+        Plan { ct_mark_by: CtMarkBy::Verdict, rewrite_by: RewriteBy::Kernel, ..plan(0, QueueBy::Nft, 2) };
+    insta::assert_snapshot!(
+        "ct-mark-by-verdict-rewrite-by-kernel",
+        Rules::render(&cluster, &by_kernel).as_script()
+    );
 }

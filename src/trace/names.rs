@@ -9,9 +9,9 @@ use rustc_hash::FxHashMap;
 use super::event::{Bytes, Event, Hex, Marks, Name, Source, Version};
 use super::record::Record;
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{Mark, Stage, Tuple};
+use crate::net::{Checksum, Mark, Stage, Tuple};
 use crate::netlink::sys;
-use crate::packet::{Checksum, Fragment, Headers, Patch, Rewrite, Side};
+use crate::packet::{Fragment, Headers, Patch, Rewrite, Side};
 
 /// How long the name of an interface is taken for granted: it may be renamed, or its index be another's.
 const FRESH: Duration = Duration::from_secs(5);

@@ -47,6 +47,7 @@ impl Record {
         began: Instant,
     ) -> Self {
         let time = SystemTime::now();
+        let envelope = packet.envelope;
         let deciding = began.elapsed();
         let mut head = [0; SNAP];
         let head_len = packet.bytes.len().min(SNAP);
@@ -54,22 +55,22 @@ impl Record {
         Self {
             seq: 0,
             time,
-            waited: packet
+            waited: envelope
                 .received
                 .and_then(|received| time.duration_since(received).ok())
                 .map(|since| since.saturating_sub(deciding)),
             deciding,
             stage,
-            queue: packet.queue,
-            id: packet.id,
-            interfaces: [packet.in_if, packet.out_if, packet.phys_in, packet.phys_out],
-            src_mac: packet.src_mac,
+            queue: envelope.queue,
+            id: envelope.id,
+            interfaces: [envelope.in_if, envelope.out_if, envelope.phys_in, envelope.phys_out],
+            src_mac: envelope.src_mac,
             view,
-            len: packet.original_len as u32,
-            gso: packet.gso,
-            mark: packet.mark,
+            len: packet.original_len() as u32,
+            gso: envelope.gso,
+            mark: envelope.mark,
             ct_mark,
-            ct_state: packet.ct_state,
+            ct_state: envelope.ct_state,
             decision,
             patch,
             head_len: head_len as u8,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Event, Namer, Record};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Meta, Tables, decide};
-use crate::net::{CtState, Mac, Mark, Stage};
-use crate::packet::{Checksum, Patch, View};
+use crate::net::{Checksum, CtState, Envelope, Mac, Mark, Stage};
+use crate::packet::{Patch, View};
 use crate::queue::Packet;
 
 pub(crate) fn cluster() -> Arc<Cluster> {
@@ -90,7 +90,7 @@ impl Sample {
     /// What a worker would note of it.
     fn record(&self) -> Record {
         let [in_if, out_if, phys_in, phys_out] = self.interfaces.map(|index| (index > 0).then_some(index));
-        let packet = Packet {
+        let envelope = Envelope {
             queue: 100,
             id: 7,
             in_if,
@@ -99,14 +99,10 @@ impl Sample {
             phys_out,
             src_mac: self.meta.src_mac,
             mark: self.meta.mark,
-            checksum: Checksum::Ready,
-            gso: false,
-            received: None,
-            ct_state: None,
-            original_len: self.bytes.len(),
-            bytes: &self.bytes,
+            ..Envelope::default()
         };
-        let view = View::parse(packet.bytes, packet.original_len);
+        let packet = Packet { envelope: &envelope, bytes: &self.bytes };
+        let view = View::parse(packet.bytes, packet.original_len());
         let tables = Tables::new(&cluster(), NodeId(self.node));
         let decision = decide(&tables, self.stage, view.as_ref().map_err(|e| *e), &self.meta);
         let patch = view

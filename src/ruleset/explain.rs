@@ -1,0 +1,146 @@
+//! A plan in words: what was chosen, and why.
+
+use std::fmt::Write as _;
+
+use super::{Backend, CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic};
+use crate::cluster::Cluster;
+use crate::kernel::{Capabilities, Support};
+
+/// One choice between ways of doing something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// What there was to choose.
+    pub about: &'static str,
+    /// What was chosen.
+    pub chosen: &'static str,
+    /// Why.
+    pub because: String,
+    /// It is not what a kernel that has everything would get, and nobody asked for it.
+    pub fallback: bool,
+}
+
+impl Plan {
+    /// The choices of a plan that was made for that kernel, with their reasons.
+    pub fn choices(&self, kernel: &Capabilities) -> Vec<Choice> {
+        let (chosen, because) = match self.queue_by {
+            QueueBy::Nft => ("nft queue", "this kernel has it".to_owned()),
+            QueueBy::Iptables => ("iptables-nft NFQUEUE", reason(&kernel.nft_queue)),
+        };
+        let queue = Choice {
+            about: "into the queue",
+            chosen,
+            because,
+            fallback: self.queue_by == QueueBy::Iptables && !is_wish(&kernel.nft_queue),
+        };
+        let (chosen, because) = match (self.ct_mark_by, self.backend) {
+            (CtMarkBy::Verdict, _) => ("by the verdict", "this kernel does it: tried".to_owned()),
+            (CtMarkBy::Rules, Backend::Nfq) => {
+                ("by rules", "the nfq crate neither shows nor sets them".to_owned())
+            }
+            (CtMarkBy::Rules, Backend::Netlink) => ("by rules", reason(&kernel.ct_mark_by_verdict)),
+        };
+        let ct_mark = Choice {
+            about: "ct marks",
+            chosen,
+            because,
+            fallback: self.ct_mark_by == CtMarkBy::Rules
+                && self.backend == Backend::Netlink
+                && !is_wish(&kernel.ct_mark_by_verdict),
+        };
+        let asked = |about, chosen, because: &str| Choice {
+            about,
+            chosen,
+            because: because.to_owned(),
+            fallback: false,
+        };
+        vec![
+            queue,
+            ct_mark,
+            match self.rewrite_by {
+                RewriteBy::Userspace => asked("addresses", "by the worker", "it sends changed packets back"),
+                RewriteBy::Kernel => asked(
+                    "addresses",
+                    "by rules",
+                    "--rewrite kernel: the worker sees headers and sets the mark",
+                ),
+            },
+            match self.full {
+                false => asked("which packets", "lean rules", "tag and save are asked once a flow"),
+                true => asked("which packets", "full rules", "--full: every packet visits every stage"),
+            },
+            match self.backend {
+                Backend::Netlink => asked("backend", "netlink", "many packets by one system call"),
+                Backend::Nfq => asked("backend", "nfq", "--backend nfq: one packet by each system call"),
+            },
+        ]
+    }
+
+    /// All of it as a text to read.
+    pub fn explain(&self, cluster: &Cluster, kernel: &Capabilities) -> String {
+        let mut out = format!("{}\n\n", self.summary(cluster));
+        for Choice { about, chosen, because, .. } in self.choices(kernel) {
+            let _ = writeln!(out, "{about:<15} {chosen:<21} {because}");
+        }
+        let _ = writeln!(
+            out,
+            "\n{:<15} {:<6} {:<12} {:<19} a packet comes",
+            "queues", "stage", "packets", "ct mark"
+        );
+        for stage in crate::net::Stage::ALL {
+            for (lane, queues) in self.queues_of(stage) {
+                let traffic = match lane.traffic {
+                    Traffic::Any => "all",
+                    Traffic::Tcp => "tcp",
+                    Traffic::NotTcp => "all but tcp",
+                };
+                let ct_mark = match lane.ct_mark {
+                    CtMark::Zero => "none yet",
+                    CtMark::IsPacketMark => "is the packet mark",
+                    CtMark::Another => "another",
+                    CtMark::Shown => "shown",
+                };
+                let range = format!("{}-{}", queues.start(), queues.end());
+                let _ = writeln!(
+                    out,
+                    "{range:<15} {:<6} {traffic:<12} {ct_mark:<19} {}",
+                    stage.name(),
+                    match (self.gso(lane), self.rewrites(lane)) {
+                        (true, true) => "whole, up to 64 KiB of segments at once",
+                        (false, _) => "whole, one segment at a time",
+                        (true, false) => "with its headers only",
+                    }
+                );
+            }
+        }
+        out
+    }
+
+    /// In one line.
+    fn summary(&self, cluster: &Cluster) -> String {
+        let (workers, queues) = (self.workers, self.queues());
+        format!(
+            "{}: {workers} {}, queues {}-{}",
+            cluster.node(self.node).name,
+            if workers == 1 { "worker" } else { "workers" },
+            queues.start(),
+            queues.end()
+        )
+    }
+}
+
+/// Why a feature is done without.
+fn reason(support: &Support) -> String {
+    match support {
+        Support::Yes => "this kernel could do without".to_owned(),
+        Support::No(said) if is_wish(support) => said.clone(),
+        Support::No(said) => format!("this kernel cannot do it otherwise ({said})"),
+        Support::Unknown(said) => {
+            format!("works on every kernel; what else this one can do could not be told ({said})")
+        }
+    }
+}
+
+/// Whether somebody wanted the feature left alone.
+fn is_wish(support: &Support) -> bool {
+    *support == Support::unwanted()
+}
