@@ -15,6 +15,7 @@ use dunnat::engine::Tables;
 use dunnat::net::Envelope;
 use dunnat::queue::{Recorded, Waiting};
 use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
+use dunnat::trace::Taps;
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
 fn call(port: u16) -> Vec<u8> {
@@ -53,7 +54,9 @@ fn main() {
         })
         .collect();
     let mut queue = Recorded::new(&packets);
-    let mut worker = Worker::new(Arc::new(Tables::new(&cluster, plan.node)), &plan, Vec::new(), None);
+    // Nobody is attached, as in a node that nobody looks at; `untraced` as second argument leaves even that out.
+    let tracer = (std::env::args().nth(2).as_deref() != Some("untraced")).then(|| Taps::default().tracer());
+    let mut worker = Worker::new(Arc::new(Tables::new(&cluster, plan.node)), &plan, Vec::new(), tracer);
     for _ in 0..batches {
         worker.turn(&mut queue).unwrap();
     }

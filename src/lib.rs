@@ -38,7 +38,8 @@
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, in memory | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
-//! | [`trace`] | decisions made visible, by a thread that never makes a packet wait | lose events silently |
+//! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
+//! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //!
@@ -51,9 +52,18 @@
 //! [`queue::Packet`]. The queue's number tells the [`ruleset::Lane`]: the stage, and what the rules make sure of;
 //! [`packet::View::parse`] reads the bytes; [`engine::decide`] looks at view, marks and MAC address and returns a
 //! [`Decision`](engine::Decision) with its [`Reason`](engine::Reason). If an address changes,
-//! [`packet::Patch::new`] works out the bytes, checksums by difference (RFC 1624). The worker counts, hands an
-//! [`Event`](trace::Event) to the trace if there is one, and answers; the queue applies the patch where the packet
+//! [`packet::Patch::new`] works out the bytes, checksums by difference (RFC 1624). The worker counts, hands a
+//! [`Record`](trace::Record) to those who trace, if anybody does, and answers; the queue applies the patch where the packet
 //! lies, and when the whole batch is answered one system call takes all verdicts back to the kernel.
+//!
+//! # A trace
+//!
+//! A [`Record`](trace::Record) has numbers and bytes, and a fixed size. Whoever wants to see decisions attaches a
+//! [`Tap`](trace::Tap), which has a bounded channel of its own: what finds no room there is counted as lost, for that
+//! one alone. With nobody attached a packet costs one relaxed atomic load. The thread behind a tap makes an
+//! [`Event`](trace::Event) of each record: it looks up the names, reads the rest of the headers, asks the
+//! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
+//! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
 //!
 //! # Choices
 //!
@@ -86,6 +96,7 @@
 //! only may lose packets is warned of.
 
 pub mod cluster;
+pub mod control;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;

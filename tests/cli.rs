@@ -34,7 +34,7 @@ fn rules_file(name: &str) -> String {
 
 #[test]
 fn help_tells_what_there_is() {
-    for verb in ["", "run", "rules", "check", "doctor"] {
+    for verb in ["", "run", "trace", "rules", "check", "doctor"] {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
@@ -85,6 +85,15 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         ([&run[..], &["--workers", "0"]].concat(), "1..=1024"),
         ([&run[..], &["--queue-base", "65535"]].concat(), "65535, the last queue"),
         ([&run[..], &["--force-fallback", "gso"]].concat(), "possible values: queue"),
+        (
+            vec!["trace", "stage", "spoff"],
+            "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
+        ),
+        (vec!["trace", "--sample", "10"], "a sample is written as in 1/100"),
+        (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
+        (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
+        (vec!["trace", "--read", "x", "--node", "node1"], "cannot be used with"),
+        ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
         (
             vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
             "cannot be used with",
@@ -152,4 +161,98 @@ fn doctor_tells_by_table_json_and_exit_status() {
             assert!(table.contains(fact["claim"].as_str().unwrap()), "{fact}\n{table}");
         }
     }
+}
+
+/// A trace of one connection, as JSON.
+fn saved() -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+    let snapshot =
+        include_str!("../src/trace/write/snapshots/dunnat__trace__write__tests__json_is_stable.snap");
+    for line in snapshot.lines().filter(|line| line.starts_with('{')) {
+        writeln!(file, "{line}").unwrap();
+    }
+    file
+}
+
+#[test]
+fn a_saved_trace_is_filtered_and_written_in_every_format() {
+    let file = saved();
+    let path = file.path().to_str().unwrap();
+    let read = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dunnat"))
+            .args([&["trace", "--read", path], arguments].concat())
+            .env("TZ", "UTC")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+        output.stdout
+    };
+    let all = read(&[]);
+    let lines =
+        include_str!("../src/trace/snapshots/dunnat__trace__text__tests__lines_are_a_pleasure_to_read.snap");
+    assert!(lines.ends_with(text(&all)), "{}", text(&all));
+    assert_eq!(read(&["--format", "json"]), std::fs::read(path).unwrap());
+    let spoof = read(&["stage spoof and host 192.168.122.1", "and", "not", "node", "node2"]);
+    assert_eq!(text(&spoof).lines().count(), 2, "one, and that some were lost later");
+    assert_eq!(text(&read(&["--count", "2", "-v"])).lines().count(), 4);
+    assert_eq!(text(&read(&["--flows", "1"])).lines().count(), 6, "five events, and what was lost");
+    assert!(read(&["--format", "pcapng"]).starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
+    let packets = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+    read(&["--write", packets.path().to_str().unwrap(), "rewritten"]);
+    assert!(std::fs::read(packets.path()).unwrap().starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]), "by its name");
+}
+
+#[test]
+fn what_is_no_trace_is_refused_with_its_place() {
+    let mut file = saved();
+    writeln!(file, "{{\"v\":1}}").unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = dunnat(&["trace", "--read", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).lines().count(), 9, "what came before is there");
+    let message = text(&output.stderr);
+    assert!(
+        message.contains(&format!("{path}:9: this is no event")) && message.contains("missing field"),
+        "{message}"
+    );
+    // The last line of a trace that is being written.
+    let mut file = saved();
+    write!(file, "{{\"v\":1,\"seq\"").unwrap();
+    let output = dunnat(&["trace", "--read", file.path().to_str().unwrap()]);
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains(":9: the last line is not whole"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_schema_is_printed() {
+    let output = dunnat(&["trace", "--schema"]);
+    assert_eq!(text(&output.stdout), dunnat::trace::SCHEMA);
+}
+
+#[test]
+fn nodes_that_are_not_there_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node1.sock");
+    let (status, message) = refused(&["trace", "--socket", path.to_str().unwrap()]);
+    assert_eq!(status, 1);
+    assert!(message.contains("start it with dunnat run"), "{message}");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let (_, message) = refused(&["trace", "--socket", path.to_str().unwrap()]);
+    assert!(message.contains("the dunnat that made it is gone"), "{message}");
+}
+
+#[test]
+fn a_reader_of_a_trace_that_has_seen_enough_is_no_error() {
+    let file = saved();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dunnat"))
+        .args(["trace", "--read", file.path().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
 }

@@ -299,6 +299,141 @@ mod acceptance {
         frames
     }
 
+    /// `dunnat trace` on a node of a lab, attached.
+    struct Attached {
+        child: Child,
+        stderr: BufReader<std::process::ChildStderr>,
+    }
+
+    impl Attached {
+        fn to(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
+            let mut child = Command::new(DUNNAT)
+                .args(["trace", "--socket", lab.state(&format!("{node}.sock")).to_str().unwrap()])
+                .args(arguments)
+                .env("RUST_LOG", "debug")
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stderr = BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            stderr.read_line(&mut line).unwrap();
+            assert!(line.contains("attached to"), "{line}");
+            Self { child, stderr }
+        }
+
+        /// Ends it as Ctrl-C does, unless it ends by itself; what it printed, and what it said.
+        fn end(mut self, interrupt: bool) -> (String, String) {
+            if interrupt {
+                must("kill", &["-s", "INT", &self.child.id().to_string()]);
+            }
+            let mut said = String::new();
+            std::io::Read::read_to_string(&mut self.stderr, &mut said).unwrap();
+            let output = self.child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{said}");
+            (text(&output.stdout), said)
+        }
+    }
+
+    /// The threads and open files of a node's dunnat.
+    fn belongings(lab: &Lab, node: &str) -> (usize, usize) {
+        let pid = std::fs::read_to_string(lab.state(&format!("{node}.pid"))).unwrap();
+        let count = |what| std::fs::read_dir(format!("/proc/{}/{what}", pid.trim())).unwrap().count();
+        (count("task"), count("fd"))
+    }
+
+    fn curl(lab: &Lab) {
+        let page =
+            lab.must(&["shell", "ws", "--", "curl", "-s", "--max-time", "5", "http://192.168.122.12/"]);
+        assert!(page.contains("guest1 saw"), "{page}");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn who_attaches_sees_the_decisions_and_leaves_no_trace() {
+        let lab = Lab::up(&["--nodes", "2"]);
+        lab.must(&["start"]);
+        let before = ["node1", "node2"].map(|node| belongings(&lab, node));
+        let entry = Attached::to(&lab, "node2", &["--format", "json", "--bytes", "--count", "2"]);
+        let spoof = Attached::to(&lab, "node1", &["stage", "spoof", "and", "tcp", "flags", "syn"]);
+        let file = lab.state("node1.pcapng");
+        let packets = Attached::to(&lab, "node1", &["--write", file.to_str().unwrap(), "not icmp"]);
+        curl(&lab);
+
+        let events: Vec<dunnat::trace::Event> =
+            entry.end(false).0.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [dnat, save] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((&*dnat.node, dnat.stage.name(), dnat.reason.name()), ("node2", "dnat", "service"));
+        assert_eq!((dnat.in_if.as_deref(), dnat.service.as_deref()), (Some("xenbr0"), Some("web")));
+        assert_eq!(dnat.leaves_as(), save.before);
+        assert_eq!(save.before.unwrap().dst.to_string(), "10.5.5.201");
+        assert_eq!((dnat.ip_id, dnat.tcp), (save.ip_id, save.tcp), "the same packet");
+        assert_eq!(save.ct_mark.as_ref().unwrap().node.as_deref(), Some("node2"));
+        let bytes = &dnat.bytes.as_ref().unwrap().before.0;
+        assert_eq!(u16::from_be_bytes([bytes[2], bytes[3]]).to_string(), dnat.len.to_string());
+
+        let (lines, said) = spoof.end(true);
+        assert_eq!(lines.lines().count(), 1, "the SYN/ACK alone:\n{lines}");
+        assert!(
+            lines.contains("spoof guestbr0>xenbr0") && lines.contains("saddr -> 192.168.122.12"),
+            "{lines}"
+        );
+        assert!(said.contains("1 events, none lost"), "{said}");
+
+        packets.end(true);
+        let comments = must(
+            "tshark",
+            &[
+                "-nr",
+                file.to_str().unwrap(),
+                "-T",
+                "fields",
+                "-e",
+                "frame.interface_name",
+                "-e",
+                "frame.comment",
+            ],
+        );
+        let tagged = comments.lines().find(|line| line.starts_with("node1 tag after")).unwrap();
+        assert!(tagged.contains("ct mark 0x0 -> 0x2 accept from-node node2"), "{comments}");
+
+        wait_for("nothing to be left", || {
+            (["node1", "node2"].map(|node| belongings(&lab, node)) == before).then_some(())
+        });
+        lab.must(&["stop"]);
+        assert!(!lab.state("node1.sock").exists() && !lab.state("node2.sock").exists());
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_stuck_reader_loses_events_and_no_packet() {
+        let lab = Lab::up(&["--nodes", "2"]);
+        lab.must(&["start"]);
+        let mut stuck = std::os::unix::net::UnixStream::connect(lab.state("node2.sock")).unwrap();
+        stuck.write_all(b"{\"trace\":{}}\n").unwrap();
+        let flood = r#"
+            use strict; use Socket;
+            socket(my $s, AF_INET, SOCK_DGRAM, 0) or die "socket: $!";
+            my $to = sockaddr_in(5353, inet_aton("192.168.122.12"));
+            for my $i (1 .. 40000) { send($s, "x", 0, $to) or die "send: $!"; select(undef, undef, undef, 0.002) if $i % 50 == 0; }"#;
+        lab.must(&["shell", "ws", "--", "perl", "-e", flood]);
+        curl(&lab);
+        stuck.shutdown(std::net::Shutdown::Write).unwrap();
+        let (mut events, mut end) = (0, String::new());
+        for line in BufReader::new(stuck).lines() {
+            end = line.unwrap();
+            events += u64::from(end.starts_with("{\"event\""));
+        }
+        let end: serde_json::Value = serde_json::from_str(&end).unwrap();
+        let count = |what: &str| end["end"][what].as_u64().unwrap();
+        assert_eq!(count("events"), events);
+        assert!(count("lost") > 0 && count("events") + count("lost") >= 40_000, "{end}");
+        lab.must(&["stop"]);
+        let log = std::fs::read_to_string(lab.state("node2.log")).unwrap();
+        assert!(!log.contains("lost") || log.contains(" 0 lost"), "no packet was lost:\n{log}");
+    }
+
     #[test]
     #[ignore = "needs root; run by scripts/test"]
     fn packets_that_are_odd_are_traced_and_none_stops_the_node() {
@@ -413,6 +548,11 @@ mod host {
             must("ip", &[&["-n", &self.0], &words[..]].concat());
         }
 
+        /// Namespaces share /run.
+        fn socket(&self) -> String {
+            format!("/run/{}.sock", self.0)
+        }
+
         fn must(&self, command: &[&str]) -> String {
             must("ip", &[&["netns", "exec", &self.0], command].concat())
         }
@@ -426,7 +566,7 @@ mod host {
             command
                 .args(["netns", "exec", &self.0])
                 .args(wrap)
-                .args([DUNNAT, "run", "--config", EXAMPLE, "--node", "node1"])
+                .args([DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--socket", &self.socket()])
                 .args(more)
                 .stdin(Stdio::null());
             command
@@ -479,6 +619,8 @@ mod host {
     impl Drop for Host {
         fn drop(&mut self) {
             let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+            // Of a node that was killed.
+            let _ = std::fs::remove_file(self.socket());
         }
     }
 
@@ -531,6 +673,22 @@ mod host {
             assert!(log.contains("node1 has stopped; 0 packets"), "{log}");
             assert_eq!(host.ruleset(), before);
         }
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn one_socket_is_for_one_node() {
+        let host = Host::new();
+        let other = std::os::unix::net::UnixListener::bind(host.socket()).unwrap();
+        let message = host.refuse(&[], &[]);
+        assert!(message.contains("a dunnat answers on /run/"), "{message}");
+        drop(other);
+        std::fs::remove_file(host.socket()).unwrap();
+        host.serve(&[]).end("KILL");
+        assert!(Path::new(&host.socket()).exists());
+        let log = host.serve(&[]).end("TERM");
+        assert!(log.contains("was left by a dunnat that is gone"), "{log}");
+        assert!(!Path::new(&host.socket()).exists());
     }
 
     #[test]

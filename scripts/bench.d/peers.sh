@@ -99,6 +99,8 @@ run_dunnat() {
     shift 2
     # Before there were backends there was the nfq crate alone.
     if [[ $RUN_HELP != *--backend* ]]; then set --; fi
+    # Nodes of a bench share /run with all others.
+    if [[ $RUN_HELP == *--socket* ]]; then set -- --socket "$WORK/$node.sock" "$@"; fi
     launch "$node" "$DUNNAT" run --config "$WORK/cluster.toml" --node "$node" --workers "$workers" "$@"
 }
 

@@ -32,7 +32,7 @@ start_daemons() {
     local trace=$1 node pid
     local -A pids=()
     for node in "${NODE[@]}"; do
-        local options=(--config "$STATE/cluster.toml" --node "$node")
+        local options=(--config "$STATE/cluster.toml" --node "$node" --socket "$STATE/$node.sock")
         if ((trace)); then options+=(--trace "$STATE/$node.trace"); fi
         # shellcheck disable=SC2086 # several options in one variable
         # A session of its own: Ctrl-C in this terminal is for the lab, which then stops the daemon in good order.

@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod rules;
 mod run;
+mod trace;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -11,9 +12,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{self, Cluster, NodeId, UnknownNode};
+use dunnat::control::ConnectError;
 use dunnat::daemon;
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
+use dunnat::trace::FilterError;
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
@@ -28,6 +31,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Run),
+    Trace(trace::Trace),
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
@@ -143,6 +147,20 @@ enum Failure {
     Run(#[from] daemon::Error),
     #[error("`run` would not work here")]
     Unfit,
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the connection to {path} failed: {source}")]
+    Connection { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Refused(String),
+    #[error("a terminal shows no packets: write them to a file with --write FILE, or to a pipe")]
+    Terminal,
+    #[error("cannot read {from}: {source}")]
+    Input { from: String, source: io::Error },
+    #[error("{from}:{line}: this is no event of a trace as `dunnat trace --format json` writes it: {source}")]
+    Event { from: String, line: u64, source: serde_json::Error },
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
 }
@@ -150,8 +168,17 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::ClusterFile(_) | Self::Node(_) | Self::Plan(_) => ExitCode::from(2),
-            Self::Run(_) | Self::Unfit | Self::Output { .. } => ExitCode::FAILURE,
+            Self::ClusterFile(_) | Self::Node(_) | Self::Plan(_) | Self::Filter(_) | Self::Terminal => {
+                ExitCode::from(2)
+            }
+            Self::Run(_)
+            | Self::Unfit
+            | Self::Connect(_)
+            | Self::Connection { .. }
+            | Self::Refused(_)
+            | Self::Input { .. }
+            | Self::Event { .. }
+            | Self::Output { .. } => ExitCode::FAILURE,
         }
     }
 }
@@ -165,6 +192,7 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let outcome = match cli.verb {
         Verb::Run(run) => run.run(),
+        Verb::Trace(trace) => trace.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),

@@ -1,11 +1,14 @@
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use dunnat::control;
 use dunnat::daemon::{self, Options};
+use dunnat::trace::{Format, Output};
 
+use super::trace::{FormatArg, text};
 use super::{Failure, How, Who};
 
 /// Be a node of the cluster: install its rules, serve its queues, remove the rules on SIGTERM or SIGINT
@@ -13,9 +16,15 @@ use super::{Failure, How, Who};
 pub(super) struct Run {
     #[command(flatten)]
     who: Who,
-    /// Write one line for each decision to this file; `-` is standard output
+    /// Write every decision to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// What the decisions are written as [default: what the file's name ends in, as in .jsonl and .pcapng, else text]
+    #[arg(long, value_name = "FORMAT", requires = "trace")]
+    trace_format: Option<FormatArg>,
+    /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Keep each worker to a processor of its own
     #[arg(long)]
     pin: bool,
@@ -30,21 +39,26 @@ impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (cluster, node) = self.who.load()?;
         let plan = daemon::plan(self.how.wishes(node)?, &self.how.unwanted())?;
-        let trace = self.trace.as_ref().map(|path| -> Result<Box<dyn Write + Send>, Failure> {
-            if path.as_os_str() == "-" {
-                return Ok(Box::new(io::stdout()));
-            }
-            let file = File::create(path)
-                .map_err(|source| Failure::Output { to: path.display().to_string(), source })?;
-            Ok(Box::new(file))
-        });
+        let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         daemon::run(Options {
             cluster: Arc::new(cluster),
             plan,
+            socket,
             pin: self.pin,
             rules: !self.no_rules,
-            trace: trace.transpose()?,
+            trace: self.trace.as_ref().map(|path| self.output(path)).transpose()?,
         })?;
         Ok(())
+    }
+
+    /// Where decisions are written, and whether with the bytes of their packets.
+    fn output(&self, path: &Path) -> Result<(Output, bool), Failure> {
+        let format = self.trace_format.map_or_else(|| Format::of_file(path), FormatArg::format);
+        let failed = |source| Failure::Output { to: path.display().to_string(), source };
+        let to_stdout = path.as_os_str() == "-";
+        let out: Box<dyn Write + Send> =
+            if to_stdout { Box::new(io::stdout()) } else { Box::new(File::create(path).map_err(failed)?) };
+        let text = text(to_stdout && io::stdout().is_terminal(), false);
+        Ok((Output::new(format, text, out, None).map_err(failed)?, format.needs_bytes()))
     }
 }

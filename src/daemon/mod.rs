@@ -9,6 +9,7 @@ mod counters;
 mod worker;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,6 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cluster::Cluster;
+use crate::control::{Listener, Server, TakeError};
 use crate::doctor::{self, Host, Role, Severity, Unfit};
 use crate::engine::Tables;
 use crate::kernel::{self, Capabilities, Feature};
@@ -27,7 +29,7 @@ use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
 use crate::ruleset::{
     Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, NoPlan, Plan, QueueBy, Wishes,
 };
-use crate::trace::{Tracer, Writer};
+use crate::trace::{Namer, Output, Taps, Writer};
 pub use counters::Counters;
 pub use worker::Worker;
 
@@ -41,8 +43,10 @@ pub struct Options {
     pub pin: bool,
     /// Install rules; without, somebody else hands packets to the queues.
     pub rules: bool,
-    /// Where to trace to.
-    pub trace: Option<Box<dyn io::Write + Send>>,
+    /// Where to listen for who wants to know something.
+    pub socket: PathBuf,
+    /// Where to trace to, and whether with the bytes of packets.
+    pub trace: Option<(Output, bool)>,
 }
 
 /// Why a node did not run, or not well. Each message is a sentence with what to do about it.
@@ -63,6 +67,9 @@ pub enum Error {
         /// What that means.
         hint: String,
     },
+    /// There is no way to ask the node something.
+    #[error(transparent)]
+    Socket(#[from] TakeError),
     /// Rules could not be installed.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -153,24 +160,29 @@ fn check(role: &Role<'_>) -> Result<(), Unfit> {
     Ok(())
 }
 
+/// How many records may wait for the thread that writes a trace to a file; some 25 MB.
+const WAITING: usize = 65_536;
+
 /// Everything between the checks and the last word.
 fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
-    let Options { ref cluster, ref plan, rules, trace, pin } = options;
+    let Options { ref cluster, ref plan, rules, trace, pin, ref socket } = options;
     let open: Vec<Box<dyn PacketQueue>> =
         (0..plan.workers).map(|worker| open_queues(plan, worker)).collect::<Result<_, _>>()?;
     let system = |what| move |source| Error::System { what, source };
-    let (tracer, writer) = match trace {
-        Some(out) => {
-            let (tracer, writer) =
-                Writer::start(Arc::clone(cluster), plan.node, out).map_err(system("start a thread"))?;
-            (Some(tracer), Some(writer))
-        }
-        None => (None, None),
-    };
+    let taps = Taps::default();
+    let listener = Listener::take(socket)?;
+    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), plan.node)
+        .map_err(system("start a thread"))?;
+    let mut writing = None;
+    if let Some((output, bytes)) = trace {
+        let (tap, tap_end) = taps.attach(WAITING);
+        let namer = Namer::new(Arc::clone(cluster), plan.node, bytes);
+        writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
+    }
     let installed = if rules { Some(Installed::install(cluster, plan)?) } else { None };
 
     let ending = Arc::new(AtomicBool::new(false));
-    let workers = start_workers(open, cluster, plan, pin, tracer, &ending, stop);
+    let workers = start_workers(open, cluster, plan, pin, &taps, &ending, stop);
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!(
@@ -208,7 +220,9 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     for worker in workers {
         counters.add(&finish(worker));
     }
-    if let Some(writer) = writer {
+    // Closes the taps, too: all tracers are gone with the workers.
+    drop(server);
+    if let Some((writer, _tap_end)) = writing {
         report_trace(writer);
     }
     match failure {
@@ -252,7 +266,7 @@ fn start_workers(
     cluster: &Cluster,
     plan: &Plan,
     pin: bool,
-    tracer: Option<Tracer>,
+    taps: &Taps,
     ending: &Arc<AtomicBool>,
     stop: Sender<Stop>,
 ) -> Result<Vec<Thread>, (Vec<Thread>, Error)> {
@@ -260,7 +274,7 @@ fn start_workers(
     let mut threads = Vec::new();
     for (number, mut queue) in open.into_iter().enumerate() {
         let pipes = cluster.pipes(plan.node).to_vec();
-        let mut worker = Worker::new(Arc::clone(&tables), plan, pipes, tracer.clone());
+        let mut worker = Worker::new(Arc::clone(&tables), plan, pipes, Some(taps.tracer()));
         let ending = Arc::clone(ending);
         let stop = stop.clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
 use super::Counters;
 use crate::engine::{Meta, Tables, decide};
@@ -13,7 +12,7 @@ use crate::netlink::sys;
 use crate::packet::{Patch, View};
 use crate::queue::{Answer, Packet, PacketQueue};
 use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan, RewriteBy};
-use crate::trace::{Event, Summary, Tracer};
+use crate::trace::{Record, Tracer};
 
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub struct Worker {
@@ -71,6 +70,7 @@ impl Worker {
             return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
+        let began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
         let meta = Meta {
             from_pipe: stage == Stage::Tag && envelope.phys_in.is_some_and(|port| self.pipes.contains(port)),
@@ -93,21 +93,8 @@ impl Worker {
             }
         }
         self.counters.decided(stage, &decision);
-        if let Some(tracer) = &self.tracer {
-            tracer.trace(Event {
-                time: SystemTime::now(),
-                stage,
-                in_if: envelope.in_if,
-                out_if: envelope.out_if,
-                phys_in: envelope.phys_in,
-                phys_out: envelope.phys_out,
-                src_mac: envelope.src_mac,
-                packet: view.map(|view| Summary { tuple: view.tuple, tcp: view.tcp }),
-                len: packet.original_len(),
-                mark: envelope.mark,
-                ct_mark: meta.ct_mark,
-                decision,
-            });
+        if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
+            tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));
         }
         let ct_mark = decision.ct_mark.filter(|_| self.ct_mark_by == CtMarkBy::Verdict);
         Answer {

@@ -18,7 +18,7 @@ mod tag;
 use crate::cluster::{NodeId, ServiceId};
 use crate::net::{Mac, Mark, Stage, Verdict};
 use crate::packet::{Malformed, Refused, Rewrite, View};
-pub use reason::Reason;
+pub use reason::{Reason, ReasonError};
 pub use tables::Tables;
 
 /// What is known of a packet beside its bytes.

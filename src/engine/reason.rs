@@ -1,7 +1,9 @@
 //! Why a decision was what it was.
 
 use std::fmt;
+use std::str::FromStr;
 
+use crate::net::as_text;
 use crate::packet::Malformed;
 
 macro_rules! reasons {
@@ -93,6 +95,21 @@ impl From<Malformed> for Reason {
         }
     }
 }
+
+/// Why a text is not a reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a reason is one of {}", Reason::ALL.map(Reason::name).join(", "))]
+pub struct ReasonError;
+
+impl FromStr for Reason {
+    type Err = ReasonError;
+
+    fn from_str(text: &str) -> Result<Self, ReasonError> {
+        Self::ALL.into_iter().find(|reason| reason.name() == text).ok_or(ReasonError)
+    }
+}
+
+as_text! { Reason: "a reason" }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,6 @@
-use super::{Mac, Mark};
+use std::time::SystemTime;
+
+use super::{CtState, Mac, Mark};
 
 /// What the kernel says of a waiting packet beside its bytes (net/netfilter/nfnetlink_queue.c,
 /// `nfqnl_build_packet_message()`).
@@ -24,6 +26,12 @@ pub struct Envelope {
     pub ct_mark: Option<Mark>,
     /// The state of its transport checksum.
     pub checksum: Checksum,
+    /// What conntrack takes it for, where the queue tells.
+    pub ct_state: Option<CtState>,
+    /// It is several segments in one (`NFQA_SKB_GSO`); the kernel does not say how many.
+    pub gso: bool,
+    /// When it was received; the kernel tells it only where something asked for timestamps, such as a capture.
+    pub received: Option<SystemTime>,
     /// Its length in bytes, if the queue's copy range cut it.
     pub cut_from: Option<u32>,
 }

@@ -63,7 +63,10 @@ impl FromStr for Mark {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:#x}", self.0))
+        match f.width() {
+            None => write!(f, "{:#x}", self.0),
+            Some(_) => f.pad(&format!("{:#x}", self.0)),
+        }
     }
 }
 

@@ -3,18 +3,22 @@
 //! Every type here can be copied, compared, printed and, where a person types it, parsed; what is printed is
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
+mod ct_state;
 mod envelope;
 mod ifname;
 mod mac;
 mod mark;
 mod stage;
+mod text;
 mod tuple;
 mod verdict;
 
+pub use ct_state::CtState;
 pub use envelope::{Checksum, Envelope};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};
 pub use mark::{Mark, MarkError};
-pub use stage::{Stage, StageError};
+pub use stage::{Hook, Stage, StageError};
+pub(crate) use text::as_text;
 pub use tuple::{Proto, ProtoError, Tuple, TupleError};
-pub use verdict::Verdict;
+pub use verdict::{Verdict, VerdictError};

@@ -14,6 +14,16 @@ pub enum Stage {
     Spoof,
 }
 
+/// A place in the kernel's IP stack where rules see packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hook {
+    /// Before routing.
+    Prerouting,
+    /// After routing.
+    Postrouting,
+}
+
 /// Why a text is not a stage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a stage is one of dnat, tag, save, spoof")]
@@ -28,6 +38,14 @@ impl Stage {
         self as usize
     }
 
+    /// The hook, of the ip family, at which the stage sees packets.
+    pub fn hook(self) -> Hook {
+        match self {
+            Self::Dnat | Self::Tag => Hook::Prerouting,
+            Self::Save | Self::Spoof => Hook::Postrouting,
+        }
+    }
+
     /// The stage's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -36,6 +54,15 @@ impl Stage {
             Self::Save => "save",
             Self::Spoof => "spoof",
         }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Prerouting => "prerouting",
+            Self::Postrouting => "postrouting",
+        })
     }
 }
 

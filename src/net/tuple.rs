@@ -9,7 +9,8 @@ pub struct Proto(pub u8);
 /// Who talks to whom: protocol, addresses and, where the protocol has them, ports.
 ///
 /// Written `tcp 192.168.122.1:40000 > 192.168.122.12:80`, or `icmp 10.5.5.201 > 192.168.122.1` without ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "Fields", into = "Fields")]
 pub struct Tuple {
     /// The protocol above IP.
     pub proto: Proto,
@@ -19,6 +20,38 @@ pub struct Tuple {
     pub dst: IpAddr,
     /// Source and destination port.
     pub ports: Option<(u16, u16)>,
+}
+
+/// A tuple in JSON.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    proto: Proto,
+    src: IpAddr,
+    dst: IpAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sport: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dport: Option<u16>,
+}
+
+impl From<Tuple> for Fields {
+    fn from(Tuple { proto, src, dst, ports }: Tuple) -> Self {
+        Self { proto, src, dst, sport: ports.map(|(from, _)| from), dport: ports.map(|(_, to)| to) }
+    }
+}
+
+impl TryFrom<Fields> for Tuple {
+    type Error = &'static str;
+
+    fn try_from(Fields { proto, src, dst, sport, dport }: Fields) -> Result<Self, Self::Error> {
+        let ports = match (sport, dport) {
+            (Some(from), Some(to)) => Some((from, to)),
+            (None, None) => None,
+            _ => return Err("a tuple has both ports, or none"),
+        };
+        Ok(Self { proto, src, dst, ports })
+    }
 }
 
 /// Why a text is not a protocol.

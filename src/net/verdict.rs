@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 
 /// What becomes of a packet, of the verdicts that netfilter knows (include/uapi/linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -7,6 +8,23 @@ pub enum Verdict {
     Accept,
     /// `NF_DROP`: it ends here.
     Drop,
+}
+
+/// Why a text is not a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a verdict is one of accept, drop")]
+pub struct VerdictError;
+
+impl FromStr for Verdict {
+    type Err = VerdictError;
+
+    fn from_str(text: &str) -> Result<Self, VerdictError> {
+        match text {
+            "accept" => Ok(Self::Accept),
+            "drop" => Ok(Self::Drop),
+            _ => Err(VerdictError),
+        }
+    }
 }
 
 impl fmt::Display for Verdict {

@@ -3,10 +3,11 @@
 //! Layouts and numbers: include/uapi/linux/netlink.h, nfnetlink.h, nfnetlink_queue.h, nfnetlink_conntrack.h.
 
 use std::ops::Range;
+use std::time::{Duration, SystemTime};
 
 use super::attribute::{Attributes, HEADER, NESTED, be32, padded, put, put_header};
 use super::sys::words_as_bytes;
-use crate::net::{Checksum, Envelope, Mac, Mark, Verdict};
+use crate::net::{Checksum, CtState, Envelope, Mac, Mark, Verdict};
 
 const NLMSG_HEADER: usize = 16;
 /// `struct nfgenmsg`: family, version, and a number in network byte order, here the queue's.
@@ -24,6 +25,7 @@ const MSG_CONFIG: u16 = SUBSYSTEM_QUEUE | 2;
 const NFQA_PACKET_HDR: u16 = 1;
 const NFQA_VERDICT_HDR: u16 = 2;
 const NFQA_MARK: u16 = 3;
+const NFQA_TIMESTAMP: u16 = 4;
 const NFQA_IFINDEX_INDEV: u16 = 5;
 const NFQA_IFINDEX_OUTDEV: u16 = 6;
 const NFQA_IFINDEX_PHYSINDEV: u16 = 7;
@@ -31,6 +33,7 @@ const NFQA_IFINDEX_PHYSOUTDEV: u16 = 8;
 const NFQA_HWADDR: u16 = 9;
 const NFQA_PAYLOAD: u16 = 10;
 const NFQA_CT: u16 = 11;
+const NFQA_CT_INFO: u16 = 12;
 const NFQA_CAP_LEN: u16 = 13;
 const NFQA_SKB_INFO: u16 = 14;
 
@@ -38,6 +41,7 @@ const CTA_MARK: u16 = 8;
 const CTA_MARK_MASK: u16 = 21;
 
 const SKB_CSUM_NOT_READY: u32 = 1;
+const SKB_GSO: u32 = 2;
 
 const NFQA_CFG_CMD: u16 = 1;
 const NFQA_CFG_PARAMS: u16 = 2;
@@ -119,9 +123,15 @@ fn read_packet(message: &[u8], envelope: &mut Envelope) -> Result<Range<usize>, 
                 // An entry without the attribute has the mark zero.
                 envelope.ct_mark = Some(Mark(mark.and_then(|(_, value)| be32(value)).unwrap_or(0)));
             }
+            NFQA_CT_INFO => envelope.ct_state = be32(value).and_then(CtState::from_number),
+            NFQA_TIMESTAMP => envelope.received = timestamp(value),
             NFQA_CAP_LEN => envelope.cut_from = be32(value),
-            NFQA_SKB_INFO if be32(value).is_some_and(|info| info & SKB_CSUM_NOT_READY != 0) => {
-                envelope.checksum = Checksum::Partial;
+            NFQA_SKB_INFO => {
+                let info = be32(value).unwrap_or(0);
+                envelope.gso = info & SKB_GSO != 0;
+                if info & SKB_CSUM_NOT_READY != 0 {
+                    envelope.checksum = Checksum::Partial;
+                }
             }
             NFQA_PAYLOAD => {
                 let at = value.as_ptr().addr() - message.as_ptr().addr();
@@ -131,6 +141,14 @@ fn read_packet(message: &[u8], envelope: &mut Envelope) -> Result<Range<usize>, 
         }
     }
     if has_header { Ok(payload) } else { Err(Malformed) }
+}
+
+/// `struct nfqnl_msg_packet_timestamp`: seconds and microseconds, 64 bits each, in network byte order.
+fn timestamp(value: &[u8]) -> Option<SystemTime> {
+    let (seconds, rest) = value.split_first_chunk()?;
+    let seconds = Duration::from_secs(u64::from_be_bytes(*seconds));
+    let micros = Duration::from_micros(u64::from_be_bytes(*rest.first_chunk()?));
+    SystemTime::UNIX_EPOCH.checked_add(seconds.checked_add(micros)?)
 }
 
 /// Appends a message as the kernel sends it for a packet of these bytes; [`read`] reads it.
@@ -336,6 +354,8 @@ mod tests {
             (NFQA_CT | NESTED, &ct),
             (NFQA_CAP_LEN, &[0, 0, 255, 255]),
             (NFQA_SKB_INFO, &[0, 0, 0, 3]),
+            (NFQA_CT_INFO, &[0, 0, 0, 2]),
+            (NFQA_TIMESTAMP, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9]),
             (NFQA_PAYLOAD, b"odd"),
         ]);
         let mut envelope = Envelope { mark: Mark(9), cut_from: Some(9), ..Envelope::default() };
@@ -351,6 +371,9 @@ mod tests {
             ct_mark: Some(Mark(2)),
             cut_from: Some(65535),
             checksum: Checksum::Partial,
+            gso: true,
+            received: SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(7_000_009)),
+            ct_state: Some(CtState::New),
             ..Envelope::default()
         };
         assert_eq!(envelope, expected);

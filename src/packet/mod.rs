@@ -7,9 +7,11 @@
 //! No I/O, no clock.
 
 mod checksum;
+mod headers;
 mod patch;
 mod view;
 
 pub use checksum::{Difference, full};
+pub use headers::{Headers, Icmp, Tcp};
 pub use patch::{Patch, Refused, Rewrite, Side};
 pub use view::{Fragment, Malformed, TcpFlags, View};

@@ -30,7 +30,8 @@ pub struct View {
 }
 
 /// A packet's place in a fragmented datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Fragment {
     /// It is whole.
     None,
@@ -44,8 +45,41 @@ pub enum Fragment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpFlags(pub u8);
 
+impl TcpFlags {
+    /// The flags' names as nft has them, from the lowest bit on.
+    pub const NAMES: [&'static str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"];
+
+    /// The flag of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().zip(0..).find(|(known, _)| **known == name).map(|(_, bit)| Self(1 << bit))
+    }
+
+    /// The names of the flags that are set, from the lowest bit on.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().zip(0..).filter(move |(_, bit)| self.0 & 1 << bit != 0).map(|(name, _)| name)
+    }
+}
+
+/// The names of those that are set.
+impl serde::Serialize for TcpFlags {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.names())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for TcpFlags {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        names.iter().try_fold(Self(0), |flags, name| match Self::named(name) {
+            Some(flag) => Ok(Self(flags.0 | flag.0)),
+            None => Err(serde::de::Error::unknown_variant(name, &Self::NAMES)),
+        })
+    }
+}
+
 /// Why bytes are not a packet that can be translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Malformed {
     /// Neither 4 nor 6 in the first four bits, or no byte at all.
     #[error("not-ip")]
@@ -58,6 +92,7 @@ pub enum Malformed {
     IpLength,
     /// IPv6 extension headers that end too early or come in an impossible order.
     #[error("ipv6-extension")]
+    #[serde(rename = "ipv6-extension")]
     Extension,
     /// The bytes end within the TCP or UDP header, or the TCP header calls itself shorter than it can be.
     #[error("transport-header")]
@@ -172,6 +207,16 @@ impl View {
             cut: len > received.len(),
             transport,
             checksum,
+        })
+    }
+}
+
+impl fmt::Display for Fragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "no",
+            Self::First => "first",
+            Self::Later => "later",
         })
     }
 }

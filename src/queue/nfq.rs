@@ -53,6 +53,10 @@ impl Nfq {
             mark: Mark(message.get_nfmark()),
             ct_mark: None,
             checksum: if message.is_checksum_ready() { Checksum::Ready } else { Checksum::Partial },
+            // The crate does not show the flag; without F_GSO no packet is one.
+            gso: false,
+            received: message.get_timestamp(),
+            ct_state: None,
             cut_from: (len > bytes.len()).then_some(len as u32),
         };
         answer(&Packet { envelope: &envelope, bytes })

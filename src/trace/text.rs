@@ -1,4 +1,4 @@
-//! An event as one line of text.
+//! An event as one line of text, or two.
 //!
 //! ```text
 //! 09:14:22.104233 node2 dnat  xenbr0>           tcp 192.168.122.1:40000 > 192.168.122.12:80 S
@@ -8,181 +8,305 @@
 //! frame came in by), the packet as it came with its TCP flags as tcpdump has them, then the address that
 //! changes, packet mark and ct mark, the verdict, and the reason with the names behind it. An arrow stands only
 //! where something changes; there is no ct mark where conntrack has not seen the packet yet.
+//!
+//! The second line has the rest: first in nft's words, ready to be put into a rule, then what nft has no words for.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
+use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 
-use super::Event;
-use crate::cluster::Cluster;
-use crate::net::{Mark, Stage};
-use crate::packet::Side;
+use super::event::{Event, Marks};
+use crate::net::{Stage, Verdict};
 
-/// Finds the name of an interface.
-pub trait Names {
-    /// The name of the interface with that index, if there is one.
-    fn interface(&mut self, index: u32) -> Option<&str>;
-}
-
-/// Writes events of one node.
-#[derive(Debug)]
-pub struct Text<'a> {
-    cluster: &'a Cluster,
-    node: &'a str,
+/// Writes events as text.
+#[derive(Clone, Debug)]
+pub struct Text {
     zone: TimeZone,
+    colour: bool,
+    verbose: bool,
+    /// How wide the columns are: node, way, packet, change.
+    widths: [usize; 4],
 }
 
-impl<'a> Text<'a> {
-    /// A writer for the events of the node of that name, with times in `zone`.
-    pub fn new(cluster: &'a Cluster, node: &'a str, zone: TimeZone) -> Self {
-        Self { cluster, node, zone }
+/// How wide columns are at first, and at most: a single long packet shall not push all that follow aside.
+const WIDTHS: [usize; 4] = [5, 17, 50, 46];
+const WIDEST: [usize; 4] = [16, 31, 72, 64];
+
+const CHANGED: Style = Style::new().bold();
+const DROPPED: Style = AnsiColor::Red.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+
+impl Text {
+    /// With times in `zone`, in colours or not, with one line for an event or, if `verbose`, two.
+    pub fn new(zone: TimeZone, colour: bool, verbose: bool) -> Self {
+        Self { zone, colour, verbose, widths: WIDTHS }
     }
 
-    /// Appends the line of an event, with its newline, to `out`.
-    pub fn line(&self, event: &Event, names: &mut impl Names, out: &mut String) {
-        let decision = &event.decision;
-        let time = Timestamp::try_from(event.time).map_or_else(
-            |_| "-".to_owned(),
-            |time| Zoned::new(time, self.zone.clone()).strftime("%H:%M:%S.%6f").to_string(),
-        );
-        let packet = match &event.packet {
-            Ok(packet) => match packet.tcp {
-                Some(flags) => format!("{} {flags}", packet.tuple),
-                None => packet.tuple.to_string(),
-            },
-            Err(_) => format!("unreadable, {} bytes", event.len),
+    /// Appends an event to `out`, with its newline.
+    pub fn event(&mut self, event: &Event, out: &mut String) {
+        if event.lost > 0 {
+            self.lost(event.lost, out);
+        }
+        let time = event.time.to_zoned(self.zone.clone());
+        let _ = write!(out, "{}", time.strftime("%H:%M:%S.%6f"));
+        let cells = [
+            self.cell(|node| node.plain(&event.node)),
+            self.way(event),
+            packet(event),
+            self.cell(|cell| change(event, cell)),
+        ];
+        let [node, way, packet, change] = cells;
+        for (place, cell) in [node, way, packet, change].into_iter().enumerate() {
+            self.widths[place] = self.widths[place].max(cell.width.min(WIDEST[place]));
+            let pad = self.widths[place].saturating_sub(cell.width);
+            let _ = write!(out, " {}{:pad$}", cell.text, "");
+            if place == 0 {
+                let stage = self.cell(|stage| stage.styled(event.stage, stage_style(event.stage)));
+                let _ = write!(out, " {}{:pad$}", stage.text, "", pad = 5 - stage.width);
+            }
+        }
+        let end = self.cell(|end| outcome(event, end));
+        let _ = writeln!(out, " {}", end.text);
+        if self.verbose {
+            let rest = self.cell(|rest| rest.styled(Rest(event), DIM));
+            let _ = writeln!(out, "    {}", rest.text);
+        }
+    }
+
+    /// Appends a line that says how many decisions were lost here.
+    pub fn lost(&self, lost: u64, out: &mut String) {
+        let line = self.cell(|line| {
+            line.styled(format_args!("# {lost} events lost here: the trace is read too slowly"), DROPPED);
+        });
+        let _ = writeln!(out, "{}", line.text);
+    }
+
+    fn cell(&self, write: impl FnOnce(&mut Cell)) -> Cell {
+        cell(self.colour, write)
+    }
+
+    /// `in>out`; a side that the kernel does not know, or that is not decided yet, is empty.
+    fn way(&self, event: &Event) -> Cell {
+        let came = match event.stage {
+            Stage::Tag => event.phys_in.as_ref().or(event.in_if.as_ref()),
+            _ => event.in_if.as_ref(),
         };
-        let mut change = String::new();
-        if let Some(rewrite) = decision.rewrite {
-            let side = if rewrite.side == Side::Source { "saddr" } else { "daddr" };
-            let _ = write!(change, "{side} -> {}, ", rewrite.to);
-        }
-        mark("mark", event.mark, decision.mark, &mut change);
-        match event.ct_mark {
-            _ if event.stage == Stage::Dnat => {}
-            Some(before) => mark(", ct mark", before, decision.ct_mark, &mut change),
-            None => change.push_str(", ct mark another"),
-        }
-        let _ = write!(
-            out,
-            "{time} {} {:5} {:17} {packet:50} {change:46} {} {}",
-            self.node,
-            event.stage,
-            way(event, names),
-            decision.verdict,
-            decision.reason,
-        );
-        if let Some(service) = decision.service {
-            let _ = write!(out, " {}", self.cluster.service(service).name);
-        }
-        if let Some(node) = decision.node {
-            let _ = write!(out, " {}", self.cluster.node(node).name);
-        }
-        if let (Stage::Tag, Some(mac)) = (event.stage, event.src_mac) {
-            let _ = write!(out, " {mac}");
-        }
-        out.push('\n');
+        let name = |name: Option<&super::Name>| name.map_or("", |name| name).to_owned();
+        self.cell(|way| way.plain(format_args!("{}>{}", name(came), name(event.out_if.as_ref()))))
     }
 }
 
-fn mark(what: &str, before: Mark, after: Option<Mark>, out: &mut String) {
-    let _ = match after {
-        Some(after) if after != before => write!(out, "{what} {before} -> {after}"),
-        _ => write!(out, "{what} {before}"),
-    };
+/// The decision alone, as a text without colours.
+pub(super) fn decision(event: &Event) -> String {
+    let mut cell = cell(false, |cell| change(event, cell));
+    cell.plain(" ");
+    outcome(event, &mut cell);
+    cell.text
 }
 
-/// `in>out`; a side that the kernel does not know, or that is not decided yet, is empty.
-fn way(event: &Event, names: &mut impl Names) -> String {
-    let came = match event.stage {
-        Stage::Tag => event.phys_in.or(event.in_if),
-        _ => event.in_if,
+fn cell(colour: bool, write: impl FnOnce(&mut Cell)) -> Cell {
+    let mut cell = Cell { text: String::new(), width: 0, colour };
+    write(&mut cell);
+    cell
+}
+
+/// What changes.
+fn change(event: &Event, cell: &mut Cell) {
+    if let (Some(before), Some(after)) = (event.before, event.after) {
+        let (side, to) = if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
+        cell.styled(format_args!("{side} -> {to}"), CHANGED);
+        cell.plain(", ");
+    }
+    marks(cell, "mark", &event.mark);
+    if let Some(ct_mark) = &event.ct_mark {
+        cell.plain(", ");
+        marks(cell, "ct mark", ct_mark);
+    }
+}
+
+/// The verdict and why.
+fn outcome(event: &Event, cell: &mut Cell) {
+    match event.verdict {
+        Verdict::Accept => cell.plain(event.verdict),
+        Verdict::Drop => cell.styled(event.verdict, DROPPED),
+    }
+    cell.plain(format_args!(" {}", event.reason));
+    for name in [&event.service, &event.about].into_iter().flatten() {
+        cell.plain(format_args!(" {name}"));
+    }
+    if let (Stage::Tag, Some(mac)) = (event.stage, &event.mac) {
+        cell.plain(format_args!(" {}", mac.address));
+    }
+}
+
+/// The packet as it came.
+fn packet(event: &Event) -> Cell {
+    let mut cell = Cell { text: String::new(), width: 0, colour: false };
+    match event.before {
+        Some(tuple) => cell.plain(tuple),
+        None => cell.plain(format_args!("unreadable, {} bytes", event.len)),
+    }
+    if let Some(tcp) = &event.tcp {
+        cell.plain(format_args!(" {}", tcp.flags));
+    }
+    if let Some(icmp) = &event.icmp {
+        cell.plain(format_args!(" type {} code {}", icmp.kind, icmp.code));
+    }
+    cell
+}
+
+fn marks(cell: &mut Cell, what: &str, marks: &Marks) {
+    match (marks.before, marks.after) {
+        (Some(before), Some(after)) => {
+            cell.plain(format_args!("{what} {before} "));
+            cell.styled(format_args!("-> {after}"), CHANGED);
+        }
+        (Some(before), None) => cell.plain(format_args!("{what} {before}")),
+        (None, _) => cell.plain(format_args!("{what} another")),
+    }
+}
+
+fn stage_style(stage: Stage) -> Style {
+    let colour = match stage {
+        Stage::Dnat => AnsiColor::Cyan,
+        Stage::Tag => AnsiColor::Magenta,
+        Stage::Save => AnsiColor::Yellow,
+        Stage::Spoof => AnsiColor::Green,
     };
-    let mut name = |index: Option<u32>| match index {
-        Some(index) => names.interface(index).map_or_else(|| format!("if{index}"), str::to_owned),
-        None => String::new(),
-    };
-    let (came, goes) = (name(came), name(event.out_if));
-    format!("{came}>{goes}")
+    colour.on_default()
+}
+
+/// Text that knows how wide it is, without its colours.
+struct Cell {
+    text: String,
+    width: usize,
+    colour: bool,
+}
+
+impl Cell {
+    fn plain(&mut self, what: impl fmt::Display) {
+        let before = self.text.len();
+        let _ = write!(self.text, "{what}");
+        self.width += self.text[before..].chars().count();
+    }
+
+    fn styled(&mut self, what: impl fmt::Display, style: Style) {
+        if self.colour {
+            let _ = write!(self.text, "{style}");
+        }
+        self.plain(what);
+        if self.colour {
+            let _ = write!(self.text, "{style:#}");
+        }
+    }
+}
+
+/// The second line.
+struct Rest<'a>(&'a Event);
+
+impl fmt::Display for Rest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let event = self.0;
+        // As rules would match it; ports of a bridge have no match in the ip family.
+        for (key, name) in [("iifname", &event.in_if), ("oifname", &event.out_if)] {
+            if let Some(name) = name {
+                write!(f, "{key} \"{name}\" ")?;
+            }
+        }
+        if let Some(mac) = &event.mac {
+            write!(f, "ether saddr {} ", mac.address)?;
+        }
+        write!(f, "meta length {}", event.len)?;
+        if let Some(id) = event.ip_id {
+            write!(f, " ip id {id}")?;
+        }
+        if let Some(tcp) = &event.tcp {
+            write!(f, " tcp sequence {} tcp ackseq {} tcp flags == ", tcp.seq, tcp.ack)?;
+            let flags: Vec<&str> = tcp.flags.names().collect();
+            f.write_str(if flags.is_empty() { "0x0" } else { "" })?;
+            f.write_str(&flags.join("|"))?;
+        }
+        if let Some(icmp) = &event.icmp {
+            let proto =
+                event.before.map_or("icmp", |before| if before.src.is_ipv4() { "icmp" } else { "icmpv6" });
+            write!(f, " {proto} type {} {proto} code {}", icmp.kind, icmp.code)?;
+        }
+        if let Some(state) = event.ct_state {
+            write!(f, " ct state {state}")?;
+        }
+        write!(f, " # {}, hook {}, queue {} packet {}", event.seq, event.hook, event.queue, event.packet_id)?;
+        match event.waited_ns {
+            Some(waited) => write!(f, ", waited {} us", Micros(waited))?,
+            None => f.write_str(", waited unknown")?,
+        }
+        write!(f, ", decided in {} us", Micros(event.deciding_ns))?;
+        for (what, name) in [("port in", &event.phys_in), ("port out", &event.phys_out)] {
+            if let Some(name) = name {
+                write!(f, ", {what} {name}")?;
+            }
+        }
+        if event.gso {
+            f.write_str(", gso")?;
+        }
+        if let Some(fragment) = event.fragment {
+            write!(f, ", {fragment} fragment")?;
+        }
+        if let Some(inner) = event.icmp.and_then(|icmp| icmp.inner) {
+            write!(f, ", about {inner}")?;
+        }
+        let mac = event.mac.as_ref().and_then(|mac| mac.node.as_ref());
+        let ct_mark = event.ct_mark.as_ref().and_then(|marks| marks.node.as_ref());
+        for (what, node) in [("mac", mac), ("mark", event.mark.node.as_ref()), ("ct mark", ct_mark)] {
+            if let Some(node) = node {
+                write!(f, ", {what} of {node}")?;
+            }
+        }
+        write!(f, ", mask {}, at {}", event.mask, event.time)
+    }
+}
+
+/// Nanoseconds, written as microseconds.
+struct Micros(u64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::time::{Duration, SystemTime};
-
     use super::*;
-    use crate::engine::{Meta, Tables, decide};
-    use crate::net::Tuple;
-    use crate::packet::{Malformed, TcpFlags, View};
-    use crate::trace::Summary;
+    use crate::trace::samples;
 
-    struct Few;
-
-    impl Names for Few {
-        fn interface(&mut self, index: u32) -> Option<&str> {
-            ["xenbr0", "guestbr0", "eth1.100", "vif1"].get(index as usize - 1).copied()
+    fn written(colour: bool, verbose: bool) -> String {
+        let mut text = Text::new(TimeZone::UTC, colour, verbose);
+        let mut out = String::new();
+        for event in samples::events() {
+            text.event(&event, &mut out);
         }
+        out
     }
 
-    fn view(tuple: &str) -> View {
-        let tuple: Tuple = tuple.parse().unwrap();
-        let (src, dst) = (tuple.src.to_string(), tuple.dst.to_string());
-        let four = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().octets();
-        let (from, to) = tuple.ports.unwrap();
-        let mut bytes = Vec::new();
-        etherparse::PacketBuilder::ipv4(four(&src), four(&dst), 64)
-            .tcp(from, to, 0, 0)
-            .syn()
-            .write(&mut bytes, b"")
-            .unwrap();
-        View::parse(&bytes, bytes.len()).unwrap()
-    }
-
-    /// The four stages of a foreign connection, and two packets that are not as they should be.
     #[test]
     fn lines_are_a_pleasure_to_read() {
-        let cluster =
-            Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap();
-        let mac = "0e:00:00:00:01:00".parse().ok();
-        let call = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
-        let inside = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
-        let reply = "tcp 10.5.5.201:80 > 192.168.122.1:40000";
-        let plain = Meta { src_mac: mac, ..Meta::default() };
-        let marked = Meta { mark: Mark(2), ..plain };
-        let piped = Meta { from_pipe: true, ..plain };
-        let answer = Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..plain };
-        let moves = [
-            ("node2", Stage::Dnat, Ok(call), plain, [1, 0, 0, 0]),
-            ("node2", Stage::Save, Ok(inside), marked, [1, 2, 0, 0]),
-            ("node1", Stage::Tag, Ok(inside), piped, [2, 0, 3, 0]),
-            ("node1", Stage::Spoof, Ok(reply), answer, [2, 1, 4, 0]),
-            ("node1", Stage::Tag, Ok(inside), plain, [2, 0, 9, 0]),
-            ("node1", Stage::Spoof, Err(Malformed::IpLength), answer, [2, 1, 0, 0]),
-        ];
-        let mut out = String::new();
-        for (place, (node, stage, tuple, meta, [a, b, c, d])) in moves.into_iter().enumerate() {
-            let id = cluster.find(node).unwrap();
-            let packet = tuple.map(view);
-            let decision = decide(&Tables::new(&cluster, id), stage, packet.as_ref().map_err(|e| *e), &meta);
-            let index = |index: u32| (index > 0).then_some(index);
-            let event = Event {
-                time: SystemTime::UNIX_EPOCH + Duration::from_micros(33_262_104_233 + 58 * place as u64),
-                stage,
-                in_if: index(a),
-                out_if: index(b),
-                phys_in: index(c),
-                phys_out: index(d),
-                src_mac: meta.src_mac,
-                packet: packet.map(|view| Summary { tuple: view.tuple, tcp: Some(TcpFlags(2)) }),
-                len: 60,
-                mark: meta.mark,
-                ct_mark: meta.ct_mark,
-                decision,
-            };
-            Text::new(&cluster, node, TimeZone::UTC).line(&event, &mut Few, &mut out);
+        insta::assert_snapshot!(written(false, false));
+    }
+
+    #[test]
+    fn the_second_line_has_the_rest() {
+        insta::assert_snapshot!(written(false, true));
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        let colours = written(true, true);
+        insta::assert_snapshot!(colours.lines().next().unwrap().escape_debug());
+        let mut plain = String::new();
+        for (place, part) in colours.split("\x1b[").enumerate() {
+            plain.push_str(if place == 0 { part } else { part.split_once('m').unwrap().1 });
         }
-        insta::assert_snapshot!(out);
+        assert_eq!(plain, written(false, true));
     }
 }

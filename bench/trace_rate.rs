@@ -1,0 +1,91 @@
+//! How many decisions a second a trace takes: records go in at one end as a worker puts them in, JSON comes out into a
+//! file at the other. Waits where a worker would lose one, so that the figure is what is sustained without loss.
+//!
+//! usage: trace_rate FILE [EVENTS]
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be is a fault of this program, which should say so and end"
+)]
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dunnat::cluster::{Cluster, NodeId};
+use dunnat::daemon::Worker;
+use dunnat::engine::Tables;
+use dunnat::net::Envelope;
+use dunnat::queue::{Recorded, Waiting};
+use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
+use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
+
+fn call(port: u16) -> Waiting {
+    let mut bytes = Vec::new();
+    etherparse::PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 11], 64)
+        .tcp(40000 + port, 80, 1, 64240)
+        .write(&mut bytes, &[0xa5; 36])
+        .unwrap();
+    Waiting {
+        envelope: Envelope {
+            in_if: Some(1),
+            src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
+            ..Envelope::default()
+        },
+        bytes,
+    }
+}
+
+/// What this process has used of the processors: utime and stime of proc(5), in hundredths of a second.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
+}
+
+fn main() {
+    let file = std::env::args().nth(1).unwrap_or_else(|| "/dev/null".to_owned());
+    let events: u64 = std::env::args().nth(2).and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
+    let text = include_str!("../rules/example.toml");
+    let cluster = Arc::new(Cluster::parse(text, Path::new("example.toml")).unwrap());
+    let plan = Plan {
+        node: NodeId(0),
+        queue_by: QueueBy::Nft,
+        ct_mark_by: CtMarkBy::Rules,
+        backend: Backend::Netlink,
+        rewrite_by: RewriteBy::Userspace,
+        full: false,
+        queue_base: 0,
+        workers: 1,
+    };
+    let taps = Taps::default();
+    // As many as there will be: a queue would hold packets back where this runs ahead.
+    let (tap, _end) = taps.attach(events as usize);
+    let namer = Namer::new(Arc::clone(&cluster), plan.node, false);
+    let out = Box::new(File::create(&file).unwrap());
+    let plain = Text::new(jiff::tz::TimeZone::UTC, false, false);
+    let began = Instant::now();
+    let writer = Writer::start(tap, namer, Output::new(Format::Json, plain, out, None).unwrap()).unwrap();
+    let packets: Vec<Waiting> = (0..64).map(call).collect();
+    let mut queue = Recorded::new(&packets);
+    let tables = Arc::new(Tables::new(&cluster, plan.node));
+    let mut worker = Worker::new(tables, &plan, Vec::new(), Some(taps.tracer()));
+    for _ in 0..events / 64 {
+        worker.turn(&mut queue).unwrap();
+    }
+    let decided = began.elapsed();
+    drop(worker);
+    taps.close();
+    let outcome = writer.finish();
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!((outcome.lost, outcome.written), (0, events / 64 * 64));
+    println!(
+        "{} events in {seconds:.2} s: {:.0} events/s written as JSON to {file}; the worker took {:.0} ns for each, all \
+         together {:.0} ns of a processor",
+        outcome.written,
+        outcome.written as f64 / seconds,
+        decided.as_secs_f64() * 1e9 / outcome.written as f64,
+        processor_seconds() * 1e9 / outcome.written as f64,
+    );
+}

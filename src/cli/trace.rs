@@ -1,0 +1,284 @@
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Write};
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use dunnat::control::{self, Answer, Client, End, Request, Stopper};
+use dunnat::trace::{
+    Event, Filter, Flows, Follower as _, Format, Output, Rotation, SCHEMA, Sample, Selection, Text,
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Failure, print};
+
+/// Show the decisions of a running node as they are made, or those of a saved trace
+///
+/// A FILTER says which ones, as in: stage spoof and host 192.168.122.1 and not reason unmarked. Its words: stage, node,
+/// about, service, reason, verdict, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp, tcp
+/// flags, icmp type, in, out, mac, mark, ct mark, queue, rewritten, malformed; and, or, not, parentheses.
+#[derive(Args)]
+pub(super) struct Trace {
+    /// The node that runs here, by its name [default: the only one]
+    #[arg(long, short, value_name = "NAME", conflicts_with_all = ["socket", "read"])]
+    node: Option<String>,
+    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
+    #[arg(long, value_name = "PATH", conflicts_with = "read")]
+    socket: Option<PathBuf>,
+    /// Read a trace that was saved as JSON instead; `-` is standard input
+    #[arg(long, short, value_name = "FILE")]
+    read: Option<PathBuf>,
+    /// Which decisions
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+    /// What they are written as [default: what the name of --write ends in, as in .jsonl and .pcapng, else text]
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<FormatArg>,
+    /// A second line of text for each, with all the rest
+    #[arg(long, short)]
+    verbose: bool,
+    /// In JSON, the first bytes of the packets, too
+    #[arg(long)]
+    bytes: bool,
+    /// One of N, chosen as by dice
+    #[arg(long, value_name = "1/N")]
+    sample: Option<Sample>,
+    /// Of each of the first N flows the first packet at every stage
+    #[arg(long, value_name = "N")]
+    flows: Option<u32>,
+    /// End after N
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Write to this file
+    #[arg(long, short, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Begin a new file when it would be larger than this, in bytes or with K, M, G; the full ones are FILE.1 (the
+    /// newest), FILE.2, ...
+    #[arg(long, value_name = "SIZE", requires = "write", value_parser = size)]
+    rotate: Option<u64>,
+    /// How many full files are kept
+    #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
+    keep: u32,
+    /// Print the JSON Schema of a line of JSON, which explains the fields
+    #[arg(long, exclusive = true)]
+    schema: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum FormatArg {
+    Text,
+    Json,
+    Pcapng,
+}
+
+impl FormatArg {
+    pub(super) fn format(self) -> Format {
+        match self {
+            Self::Text => Format::Text,
+            Self::Json => Format::Json,
+            Self::Pcapng => Format::Pcapng,
+        }
+    }
+}
+
+/// How text is written; in colours on a terminal, unless NO_COLOR is set (no-color.org).
+pub(super) fn text(terminal: bool, verbose: bool) -> Text {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    Text::new(jiff::tz::TimeZone::system(), terminal && !set("NO_COLOR") && !dumb, verbose)
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = if number.starts_with('+') { None } else { number.parse().ok() };
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|size| *size > 0)
+        .ok_or_else(|| "a size is a number of bytes, or with K, M or G, as in 100M".to_owned())
+}
+
+impl Trace {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.schema {
+            return print(SCHEMA);
+        }
+        // The filter is judged here, where it was typed; the node knows which names there are.
+        let filter = (!self.filter.is_empty()).then(|| self.filter.join(" "));
+        let parsed = filter.as_deref().map(str::parse::<Filter>).transpose()?;
+        let (mut output, to) = self.output()?;
+        let outcome = match &self.read {
+            Some(path) => {
+                let selection = Selection {
+                    filter: parsed,
+                    sample: self.sample,
+                    flows: self.flows.map(|flows| Flows::new(flows as usize)),
+                    left: self.count,
+                };
+                self.saved(path, selection, &mut output)
+            }
+            None => self.live(filter, &mut output),
+        };
+        match outcome {
+            // Its reader has seen enough.
+            Err(Failure::Output { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(Failure::Output { source, .. }) => Err(Failure::Output { to, source }),
+            other => other,
+        }
+    }
+
+    fn format(&self) -> Format {
+        let by_name = || self.write.as_deref().map_or(Format::Text, Format::of_file);
+        self.format.map_or_else(by_name, FormatArg::format)
+    }
+
+    fn output(&self) -> Result<(Output, String), Failure> {
+        let format = self.format();
+        let to = self.write.as_ref().map_or("standard output".to_owned(), |path| path.display().to_string());
+        let failed = |source| Failure::Output { to: to.clone(), source };
+        let terminal = self.write.is_none() && io::stdout().is_terminal();
+        if terminal && format == Format::Pcapng {
+            return Err(Failure::Terminal);
+        }
+        let out: Box<dyn Write + Send> = match &self.write {
+            Some(path) => Box::new(File::create(path).map_err(failed)?),
+            None => Box::new(io::stdout()),
+        };
+        let rotation = self.write.as_ref().zip(self.rotate).map(|(path, size)| Rotation {
+            path: path.clone(),
+            size,
+            keep: self.keep,
+        });
+        let output = Output::new(format, text(terminal, self.verbose), out, rotation).map_err(failed)?;
+        Ok((output, to))
+    }
+
+    fn live(&self, filter: Option<String>, output: &mut Output) -> Result<(), Failure> {
+        let path = match (&self.socket, &self.node) {
+            (Some(path), _) => path.clone(),
+            (None, Some(node)) => control::socket_of(node),
+            (None, None) => control::only_node()?,
+        };
+        let request = Request::Trace(control::Trace {
+            filter,
+            sample: self.sample.map(|Sample(of)| of),
+            flows: self.flows,
+            count: self.count,
+            bytes: self.bytes || self.format().needs_bytes(),
+        });
+        let mut client = Client::ask(&path, &request)?;
+        let connection = |source| Failure::Connection { path: path.clone(), source };
+        let stopping = stop_on_signal(client.stopper().map_err(connection)?).map_err(connection)?;
+        let (answers, lines) = crossbeam_channel::bounded(1024);
+        // Answers are read ahead, so that what has come can be written out when no more comes.
+        std::thread::spawn(move || {
+            loop {
+                let answer = client.answer();
+                let is_last = !matches!(answer, Ok(Some(Answer::Hello(_) | Answer::Event(_))));
+                if answers.send(answer).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        let failed = |source| Failure::Output { to: String::new(), source };
+        loop {
+            let answer = match lines.try_recv() {
+                Ok(answer) => answer,
+                Err(_) => {
+                    output.idle().map_err(failed)?;
+                    lines.recv().unwrap_or(Ok(None))
+                }
+            };
+            match answer.map_err(connection)? {
+                Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
+                Some(Answer::Hello(hello)) => {
+                    log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
+                }
+                Some(Answer::End(End { events, lost })) => {
+                    output.end(0).map_err(failed)?;
+                    if lost > 0 {
+                        log::warn!("{events} events, {lost} lost: they came faster than they were read");
+                    } else {
+                        log::info!("{events} events, none lost");
+                    }
+                    return Ok(());
+                }
+                Some(Answer::Error(error)) => return Err(Failure::Refused(error)),
+                Some(_) => {}
+                None => {
+                    output.end(0).map_err(failed)?;
+                    if !stopping.load(Ordering::Relaxed) {
+                        log::warn!("{} has ended the connection: the node has stopped", path.display());
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn saved(&self, path: &Path, mut selection: Selection, output: &mut Output) -> Result<(), Failure> {
+        let unreadable = |source| Failure::Input { from: path.display().to_string(), source };
+        let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+            Box::new(io::stdin().lock())
+        } else {
+            Box::new(BufReader::with_capacity(256 << 10, File::open(path).map_err(unreadable)?))
+        };
+        let failed = |source| Failure::Output { to: String::new(), source };
+        let mut input = input;
+        let mut line = String::new();
+        // Before an event that is left out; it is said at the next that is not.
+        let mut lost = 0;
+        for number in 1u64.. {
+            line.clear();
+            if selection.is_done() || input.read_line(&mut line).map_err(unreadable)? == 0 {
+                break;
+            }
+            if line.trim().is_empty() {
+                continue;
+            }
+            let mut event: Event = match serde_json::from_str(&line) {
+                Ok(event) => event,
+                Err(_) if !line.ends_with('\n') => {
+                    log::warn!("{}:{number}: the last line is not whole; left out", path.display());
+                    break;
+                }
+                Err(source) => {
+                    output.end(0).map_err(failed)?;
+                    return Err(Failure::Event { from: path.display().to_string(), line: number, source });
+                }
+            };
+            lost += std::mem::take(&mut event.lost);
+            if selection.takes(&event) {
+                event.lost = std::mem::take(&mut lost);
+                output.event(&event).map_err(failed)?;
+            }
+        }
+        output.end(lost).map_err(failed)
+    }
+}
+
+/// Lets the first Ctrl-C end the trace in good order, and the second at once. Says whether there was one.
+fn stop_on_signal(stopper: Stopper) -> io::Result<Arc<AtomicBool>> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;
+        signal_hook::flag::register(signal, Arc::clone(&stopping))?;
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        for _ in &mut signals {
+            stopper.stop();
+            std::thread::sleep(Duration::from_secs(2));
+            stopper.cut();
+        }
+    });
+    Ok(stopping)
+}

@@ -1,0 +1,102 @@
+//! Talking to a node that runs, by a socket that only root may use.
+//!
+//! A node listens on `/run/dunnat/NODE.sock`, a Unix stream socket. Both sides write lines of JSON. A client sends one
+//! [`Request`] and gets [`Answer`]s, until one says that it is the last or the connection ends:
+//!
+//! ```text
+//! → {"trace":{"filter":"service web","count":2}}
+//! ← {"hello":{"v":1,"node":"node2","dunnat":"0.1.0"}}
+//! ← {"event":{"v":1,"seq":1,...}}
+//! ← {"event":{"v":1,"seq":4,...}}
+//! ← {"end":{"events":2,"lost":0}}
+//! ```
+//!
+//! An event is as the [schema](crate::trace::SCHEMA) describes it. A client that has seen enough closes its sending
+//! side (`shutdown(2)`, `SHUT_WR`) and still gets what is on its way, and the end; or it just goes. To look at it by
+//! hand: `socat - UNIX-CONNECT:/run/dunnat/node2.sock`.
+
+mod client;
+mod server;
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Client, ConnectError, Stopper, only_node};
+pub use server::{Listener, Server, TakeError};
+
+/// Where the sockets of all nodes are.
+pub const DIRECTORY: &str = "/run/dunnat";
+
+/// The version of this protocol. It changes when something means something else.
+pub const VERSION: u32 = 1;
+
+/// Where the node of that name listens if it was not told otherwise.
+pub fn socket_of(node: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{node}.sock"))
+}
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Request {
+    /// Decisions, as they are made.
+    Trace(Trace),
+}
+
+/// Which decisions; see [`Selection`](crate::trace::Selection).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// In the language of [`Filter`](crate::trace::Filter).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// One of so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<NonZeroU64>,
+    /// The beginnings of so many flows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows: Option<u32>,
+    /// So many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// With the beginnings of their packets.
+    pub bytes: bool,
+}
+
+/// What a node says; `E` is an [`Event`](crate::trace::Event) or a reference to one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Answer<E> {
+    /// The request is understood, and this is who answers it.
+    Hello(Hello),
+    /// A decision.
+    Event(E),
+    /// The last answer.
+    End(End),
+    /// The request cannot be answered, for this reason; the last answer.
+    Error(String),
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`].
+    pub v: u32,
+    /// The node.
+    pub node: String,
+    /// The version of the program.
+    pub dunnat: String,
+}
+
+/// What came of a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Events that were sent.
+    pub events: u64,
+    /// Decisions that were not looked at, because the client was too slow.
+    pub lost: u64,
+}

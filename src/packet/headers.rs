@@ -1,0 +1,172 @@
+//! What else the headers say: of no weight for a decision, and of much for who reads a trace.
+
+use std::net::IpAddr;
+
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
+use serde::{Deserialize, Serialize};
+
+use super::view::{Fragment, TcpFlags, View};
+use crate::net::{Proto, Tuple};
+
+/// The fields of the headers that tell packets of one flow apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// The identification of the IPv4 header.
+    pub ip_id: Option<u16>,
+    /// Of the TCP header.
+    pub tcp: Option<Tcp>,
+    /// Of the ICMP header.
+    pub icmp: Option<Icmp>,
+}
+
+/// What a TCP header says beside the ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tcp {
+    /// The flags.
+    pub flags: TcpFlags,
+    /// The sequence number.
+    pub seq: u32,
+    /// The acknowledgement number; without the flag `ack` it means nothing.
+    pub ack: u32,
+}
+
+/// What an ICMP header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Icmp {
+    /// The type, a number of IANA's registry for ICMP or ICMPv6.
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// The code.
+    pub code: u8,
+    /// Of the packet that an error is about, as far as it is quoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner: Option<Tuple>,
+}
+
+impl Headers {
+    /// Reads the headers of a packet that `view` was read from; its first bytes are enough. What is not there is
+    /// left out.
+    pub fn read(packet: &[u8], view: &View) -> Self {
+        let mut headers = Self::default();
+        if view.tuple.src.is_ipv4() {
+            headers.ip_id = at(packet, 4).map(u16::from_be_bytes);
+        }
+        let transport = packet.get(view.transport..view.len.min(packet.len())).unwrap_or_default();
+        if view.fragment == Fragment::Later {
+            return headers;
+        }
+        if let (Some(flags), Some(seq), Some(ack)) = (view.tcp, at(transport, 4), at(transport, 8)) {
+            headers.tcp = Some(Tcp { flags, seq: u32::from_be_bytes(seq), ack: u32::from_be_bytes(ack) });
+        }
+        let proto = view.tuple.proto;
+        if let (Proto::ICMP | Proto::ICMP6, Some([kind, code])) = (proto, at(transport, 0)) {
+            // RFC 792 and RFC 4443: the errors quote, behind eight bytes, the packet that they are about.
+            let quotes = match proto {
+                Proto::ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
+                _ => matches!(kind, 1..=4),
+            };
+            let inner = if quotes { transport.get(8..).and_then(quoted) } else { None };
+            headers.icmp = Some(Icmp { kind, code, inner });
+        }
+        headers
+    }
+}
+
+/// The tuple of a packet of which perhaps only eight bytes behind the IP header are there.
+fn quoted(packet: &[u8]) -> Option<Tuple> {
+    let (proto, src, dst, offset, later): (u8, IpAddr, IpAddr, usize, bool) = match packet.first()? >> 4 {
+        4 => {
+            let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
+            let later = ip.fragments_offset().value() != 0;
+            let offset = ip.slice().len();
+            (ip.protocol().0, ip.source_addr().into(), ip.destination_addr().into(), offset, later)
+        }
+        6 => {
+            let ip = Ipv6HeaderSlice::from_slice(packet).ok()?;
+            let (src, dst) = (ip.source_addr().into(), ip.destination_addr().into());
+            (ip.next_header().0, src, dst, ip.slice().len(), false)
+        }
+        _ => return None,
+    };
+    let proto = Proto(proto);
+    let has_ports = matches!(proto, Proto::TCP | Proto::UDP) && !later;
+    let ports = match (has_ports, at(packet, offset), at(packet, offset + 2)) {
+        (true, Some(from), Some(to)) => Some((u16::from_be_bytes(from), u16::from_be_bytes(to))),
+        _ => None,
+    };
+    Some(Tuple { proto, src, dst, ports })
+}
+
+fn at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Headers {
+        Headers::read(bytes, &View::parse(bytes, bytes.len()).unwrap())
+    }
+
+    fn tcp() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4([192, 168, 122, 12], [192, 168, 122, 1], 64)
+            .tcp(80, 40000, 7, 1024)
+            .syn()
+            .ack(9)
+            .write(&mut bytes, b"data")
+            .unwrap();
+        bytes[4..6].copy_from_slice(&4660u16.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn tcp_and_ip_tell_packets_apart() {
+        let headers = read(&tcp());
+        assert_eq!(headers.ip_id, Some(4660));
+        assert_eq!(headers.tcp, Some(Tcp { flags: TcpFlags(0x12), seq: 7, ack: 9 }));
+        assert_eq!(headers.icmp, None);
+        let mut later = tcp();
+        later[7] = 1;
+        assert_eq!(read(&later), Headers { ip_id: Some(4660), ..Headers::default() });
+    }
+
+    #[test]
+    fn an_icmp_error_names_what_it_is_about() {
+        for quoted in [20, 23, 24, 28, 40] {
+            let mut bytes = Vec::new();
+            PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 12], 64)
+                .icmpv4_raw(3, 1, [0; 4])
+                .write(&mut bytes, &tcp()[..quoted])
+                .unwrap();
+            let inner = if quoted < 24 {
+                "tcp 192.168.122.12 > 192.168.122.1"
+            } else {
+                "tcp 192.168.122.12:80 > 192.168.122.1:40000"
+            };
+            let icmp = read(&bytes).icmp.unwrap();
+            assert_eq!((icmp.kind, icmp.code, icmp.inner), (3, 1, inner.parse().ok()));
+        }
+        let mut echo = Vec::new();
+        PacketBuilder::ipv4([1; 4], [2; 4], 64).icmpv4_echo_request(1, 2).write(&mut echo, &tcp()).unwrap();
+        assert_eq!(read(&echo).icmp, Some(Icmp { kind: 8, code: 0, inner: None }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_beginning_of_any_packet_is_read(bytes in prop::collection::vec(any::<u8>(), 0..120), keep in 0usize..120, first in 0usize..3) {
+            let mut bytes = bytes;
+            if let Some(byte) = bytes.first_mut() {
+                *byte = [0x45, 0x60, *byte][first];
+            }
+            if let Ok(view) = View::parse(&bytes, 1 << 16) {
+                Headers::read(&bytes[..keep.min(bytes.len())], &view);
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One decision with everything that belongs to it, by name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Reason;
+use crate::net::{CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
+use crate::packet::{Fragment, Icmp, Malformed, Tcp};
+
+/// A name that many events share.
+pub type Name = Arc<str>;
+
+/// The version of an event's JSON. It changes when a field goes or means something else; a new field does not
+/// change it.
+pub const VERSION: u32 = 1;
+
+/// The JSON Schema (draft 2020-12) of one line of JSON; it explains each field.
+pub const SCHEMA: &str = include_str!("schema.json");
+
+/// One decision, complete. Text, JSON and pcapng are renderings of it; in JSON the fields have the names that they
+/// have here, and what is `None` is left out: it is not known, or there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// [`VERSION`].
+    pub v: Version,
+    /// The number of the decision among all that were made on this node since somebody first traced it; from 1 on.
+    pub seq: u64,
+    /// How many decisions before this one the trace has lost, since the event before it: its reader was too slow.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// When the decision had been made.
+    pub time: Timestamp,
+    /// Nanoseconds from the packet's reception to the beginning of the decision. Known only where the kernel stamps
+    /// packets (`NFQA_TIMESTAMP`), which it does while somebody asks for it, such as a capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_ns: Option<u64>,
+    /// Nanoseconds from the packet's arrival at the worker to its decision.
+    pub deciding_ns: u64,
+    /// The node that decided.
+    pub node: Name,
+    /// What was decided about.
+    pub stage: Stage,
+    /// The hook, of the ip family, at which the packet was queued.
+    pub hook: Hook,
+    /// The number of the queue that the packet waited in.
+    pub queue: u16,
+    /// Its number in that queue.
+    pub packet_id: u32,
+    /// The interface it came in by; the bridge, for a bridged frame.
+    #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
+    pub in_if: Option<Name>,
+    /// The interface it leaves by; the bridge, for a bridged frame. Not known before routing.
+    #[serde(default, rename = "out", skip_serializing_if = "Option::is_none")]
+    pub out_if: Option<Name>,
+    /// The bridge port it came in by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phys_in: Option<Name>,
+    /// The bridge port it leaves by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phys_out: Option<Name>,
+    /// The source address of the frame, where the kernel tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Source>,
+    /// Protocol, addresses and ports as the packet came; none if it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Tuple>,
+    /// The same as it goes on, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Tuple>,
+    /// Why it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub malformed: Option<Malformed>,
+    /// Its length in bytes, from the IP header on.
+    pub len: u32,
+    /// It is several TCP segments in one (GSO, GRO). The kernel does not say how many.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gso: bool,
+    /// Its place in a fragmented packet; none if it is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fragment: Option<Fragment>,
+    /// The identification of the IPv4 header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_id: Option<u16>,
+    /// What the TCP header says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Tcp>,
+    /// What the ICMP header says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<Icmp>,
+    /// The packet mark, all bits.
+    pub mark: Marks,
+    /// The ct mark of the packet's flow, our bits; none where conntrack has not seen the packet yet (dnat).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ct_mark: Option<Marks>,
+    /// The bits of both that are the cluster's; the others are never touched.
+    pub mask: Mark,
+    /// What conntrack takes the packet for, where the queue tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ct_state: Option<CtState>,
+    /// The service that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Name>,
+    /// The node that the decision names: whose tag or MAC address it rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<Name>,
+    /// Why.
+    pub reason: Reason,
+    /// What becomes of the packet.
+    pub verdict: Verdict,
+    /// The beginning of the packet, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
+}
+
+/// The number [`VERSION`]; no other is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Version;
+
+/// Where a frame came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The source address of the frame.
+    pub address: Mac,
+    /// The node that it belongs to, if to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
+}
+
+/// A mark before and after a decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Marks {
+    /// As it was. Of a ct mark it may only be known that it is another than zero and the packet mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Mark>,
+    /// As the decision makes it, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Mark>,
+    /// The node whose tag the cluster's bits of it are, after the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
+}
+
+/// The first bytes of a packet, from its IP header on; in JSON as hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bytes {
+    /// As it came.
+    pub before: Hex,
+    /// As it goes on, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Hex>,
+}
+
+/// Bytes, written in hex.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hex(pub Vec<u8>);
+
+impl Event {
+    /// Protocol, addresses and ports as the packet goes on; none if it could not be read, or is dropped.
+    pub fn leaves_as(&self) -> Option<Tuple> {
+        match self.verdict {
+            Verdict::Accept => self.after.or(self.before),
+            Verdict::Drop => None,
+        }
+    }
+}
+
+impl Marks {
+    /// The mark after the decision, if known.
+    pub fn now(&self) -> Option<Mark> {
+        self.after.or(self.before)
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_false(yes: &bool) -> bool {
+    !yes
+}
+
+impl From<Version> for u32 {
+    fn from(_: Version) -> Self {
+        VERSION
+    }
+}
+
+impl TryFrom<u32> for Version {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        match number {
+            VERSION => Ok(Self),
+            _ => Err(format!("events of version {number}; this dunnat reads version {VERSION}")),
+        }
+    }
+}
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for bytes in self.0.chunks(text.len() / 2) {
+            for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+                digits[0] = DIGITS[usize::from(byte >> 4)];
+                digits[1] = DIGITS[usize::from(byte & 15)];
+            }
+            f.write_str(std::str::from_utf8(&text[..2 * bytes.len()]).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for Hex {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digit = |digit: u8| char::from(digit).to_digit(16).map(|digit| digit as u8);
+        let pair = |pair: &[u8]| match *pair {
+            [high, low] => Some(digit(high)? << 4 | digit(low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
+        bytes.map(Self).ok_or("bytes are written as pairs of hexadecimal digits")
+    }
+}
+
+crate::net::as_text! { Hex: "bytes in hex" }

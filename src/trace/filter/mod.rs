@@ -1,0 +1,125 @@
+//! A small language that says which events are wanted.
+//!
+//! ```text
+//! stage spoof and host 192.168.122.1 and not node node2
+//! service web and (tcp flags syn or verdict drop)
+//! ```
+//!
+//! | words | true of an event if |
+//! |---|---|
+//! | `stage dnat` | that was decided about: dnat, tag, save, spoof |
+//! | `node node2` | that node decided |
+//! | `about node2` | the decision names that node, by its tag or MAC address |
+//! | `service web` | that service was asked for |
+//! | `reason mark-conflict` | that is why |
+//! | `verdict drop` | that is what became of the packet: accept, drop |
+//! | `host 10.5.5.201` | that is an address of the packet, as it came or as it goes on; `src host`, `dst host` for one side |
+//! | `net 10.5.5.0/24` | an address lies in it; `src net`, `dst net` |
+//! | `port 80`, `port 80-90` | that is a port, or one of the range; `src port`, `dst port` |
+//! | `proto tcp`, `tcp`, `udp`, `icmp` | that is the protocol; by its number, too: `proto 47` |
+//! | `tcp flags syn,fin` | one of these flags is set, as in nft |
+//! | `tcp flags syn/syn,ack` | of the flags behind the stroke exactly those before it are set, as in nft |
+//! | `icmp type 3` | that is the ICMP type |
+//! | `in eth1.100`, `out xenbr0` | that is the interface or bridge port it came in by, or leaves by; `in eth*` for all that begin so |
+//! | `mac 0e:00:00:00:01:00` | that is the source of the frame; `mac 0e:00:00:00:00:00/24` for all of a range |
+//! | `mark 0x2`, `mark 0x2/0xff` | that was or becomes the packet mark; only its bits in the mask behind the stroke |
+//! | `ct mark 0x2` | the same of the ct mark |
+//! | `queue 104` | it waited in that queue |
+//! | `rewritten` | an address changes |
+//! | `malformed` | the packet could not be read |
+//!
+//! They are joined by `and`, `or`, `not` and parentheses; `&&`, `||` and `!` mean the same. `not` binds closest,
+//! then `and`.
+
+mod matches;
+mod parse;
+mod print;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use ipnet::IpNet;
+
+use crate::engine::Reason;
+use crate::net::{MacPrefix, Mark, Proto, Stage, Verdict};
+use crate::packet::TcpFlags;
+
+/// Which events are wanted. Printed, it is the text that means the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter(Expression);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Expression {
+    /// Two or more.
+    All(Vec<Self>),
+    /// Two or more.
+    Any(Vec<Self>),
+    Not(Box<Self>),
+    Is(Test),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Test {
+    Stage(Stage),
+    Node(String),
+    About(String),
+    Service(String),
+    Reason(Reason),
+    Verdict(Verdict),
+    Host(Side, IpAddr),
+    Net(Side, IpNet),
+    /// From the first to the second.
+    Port(Side, u16, u16),
+    Proto(Proto),
+    /// Flags of which one is set; with a mask, those of it that are set.
+    TcpFlags(TcpFlags, Option<TcpFlags>),
+    IcmpType(u8),
+    In(Interface),
+    Out(Interface),
+    Mac(MacPrefix),
+    /// Value and mask; the value lies within the mask.
+    Mark(Mark, Mark),
+    CtMark(Mark, Mark),
+    Queue(u16),
+    Rewritten,
+    Malformed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Any,
+    Source,
+    Destination,
+}
+
+/// The name of an interface, or all that begin with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Interface {
+    name: String,
+    prefix: bool,
+}
+
+/// Why a text is not a filter. Printed, it shows the text with carets under the word that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct FilterError {
+    text: String,
+    at: Range<usize>,
+    problem: String,
+    expected: String,
+}
+
+impl fmt::Display for FilterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, at, problem, expected } = self;
+        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let before = text.get(..at.start).map_or(0, |before| before.chars().count());
+        let carets = text.get(at.clone()).map_or(0, |word| word.chars().count()).max(1);
+        writeln!(f, "the filter is wrong: {problem}")?;
+        writeln!(f, "  {shown}")?;
+        write!(f, "  {:before$}{:^<carets$} {expected}", "", "")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Events for tests: those of a foreign connection as the engine decides them, and some that are not as they
+//! should be.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Event, Namer, Record};
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::{Meta, Tables, decide};
+use crate::net::{Checksum, CtState, Envelope, Mac, Mark, Stage};
+use crate::packet::{Patch, View};
+use crate::queue::Packet;
+
+pub(crate) fn cluster() -> Arc<Cluster> {
+    let text = include_str!("../../rules/example.toml");
+    Arc::new(Cluster::parse(text, Path::new("example.toml")).unwrap())
+}
+
+/// A packet at a stage, with all that is known of it.
+pub(crate) struct Sample {
+    node: u32,
+    stage: Stage,
+    bytes: Vec<u8>,
+    meta: Meta,
+    interfaces: [u32; 4],
+}
+
+const CLIENT: [u8; 4] = [192, 168, 122, 1];
+const PUBLIC2: [u8; 4] = [192, 168, 122, 12];
+const GUEST: [u8; 4] = [10, 5, 5, 201];
+
+fn tcp(src: [u8; 4], from: u16, dst: [u8; 4], to: u16, ack: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut ip = etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::TCP, src, dst).unwrap();
+    ip.identification = 4660;
+    let ip = etherparse::IpHeaders::Ipv4(ip, etherparse::Ipv4Extensions::default());
+    let builder = etherparse::PacketBuilder::ip(ip).tcp(from, to, 1000, 64240).syn();
+    let builder = if ack { builder.ack(2000) } else { builder };
+    builder.write(&mut bytes, b"").unwrap();
+    bytes
+}
+
+pub(crate) fn all() -> Vec<Sample> {
+    let mac = Some(Mac([0x0e, 0, 0, 0, 1, 0]));
+    let plain = Meta { src_mac: mac, ..Meta::default() };
+    let call = tcp(CLIENT, 40000, PUBLIC2, 80, false);
+    let inside = tcp(CLIENT, 40000, GUEST, 80, false);
+    let reply = tcp(GUEST, 80, CLIENT, 40000, true);
+    let mut unreachable = Vec::new();
+    etherparse::PacketBuilder::ipv4(CLIENT, PUBLIC2, 64)
+        .icmpv4_raw(3, 3, [0; 4])
+        .write(&mut unreachable, &reply[..28])
+        .unwrap();
+    let mut broken = reply.clone();
+    broken[3] = 255;
+    let client = Some(Mac([0x52, 0x54, 0, 0, 0, 1]));
+    let sample = |node, stage, bytes: &[u8], meta, interfaces| Sample {
+        node,
+        stage,
+        bytes: bytes.to_vec(),
+        meta,
+        interfaces,
+    };
+    vec![
+        sample(1, Stage::Dnat, &call, Meta { src_mac: client, ..plain }, [1, 0, 0, 0]),
+        sample(1, Stage::Save, &inside, Meta { mark: Mark(2), src_mac: None, ..plain }, [1, 2, 0, 0]),
+        sample(0, Stage::Tag, &inside, Meta { from_pipe: true, ..plain }, [2, 0, 3, 0]),
+        sample(
+            0,
+            Stage::Spoof,
+            &reply,
+            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), src_mac: None, from_pipe: false },
+            [2, 1, 4, 0],
+        ),
+        sample(0, Stage::Tag, &inside, plain, [2, 0, 9, 0]),
+        sample(0, Stage::Save, &inside, Meta { mark: Mark(1), ct_mark: None, ..plain }, [1, 2, 0, 0]),
+        sample(
+            0,
+            Stage::Spoof,
+            &broken,
+            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..plain },
+            [2, 1, 0, 0],
+        ),
+        sample(1, Stage::Dnat, &unreachable, plain, [1, 0, 0, 0]),
+    ]
+}
+
+impl Sample {
+    /// What a worker would note of it.
+    fn record(&self) -> Record {
+        let [in_if, out_if, phys_in, phys_out] = self.interfaces.map(|index| (index > 0).then_some(index));
+        let envelope = Envelope {
+            queue: 100,
+            id: 7,
+            in_if,
+            out_if,
+            phys_in,
+            phys_out,
+            src_mac: self.meta.src_mac,
+            mark: self.meta.mark,
+            ..Envelope::default()
+        };
+        let packet = Packet { envelope: &envelope, bytes: &self.bytes };
+        let view = View::parse(packet.bytes, packet.original_len());
+        let tables = Tables::new(&cluster(), NodeId(self.node));
+        let decision = decide(&tables, self.stage, view.as_ref().map_err(|e| *e), &self.meta);
+        let patch = view
+            .as_ref()
+            .ok()
+            .zip(decision.rewrite)
+            .map(|(view, rewrite)| Patch::new(packet.bytes, view, rewrite, Checksum::Ready).unwrap());
+        Record::new(&packet, self.stage, view, self.meta.ct_mark, (decision, patch), Instant::now())
+    }
+}
+
+pub(crate) fn record() -> Record {
+    all()[0].record()
+}
+
+fn interface(index: u32) -> Option<String> {
+    let name = ["xenbr0", "guestbr0", "eth1.100", "vif1"].get(index as usize - 1)?;
+    Some((*name).to_owned())
+}
+
+/// The events of all samples, with their bytes, at times that stay the same.
+pub(crate) fn events() -> Vec<Event> {
+    let mut events: Vec<Event> = all()
+        .iter()
+        .zip(0..)
+        .map(|(sample, place)| {
+            let mut record = sample.record();
+            record.seq = place + 1;
+            record.time = SystemTime::UNIX_EPOCH + Duration::from_nanos(33_262_104_233_017 + 58_000 * place);
+            record.deciding = Duration::from_nanos(812);
+            record.waited = (place == 1).then(|| Duration::from_nanos(48_112));
+            record.ct_state = (place == 3).then_some(CtState::Established);
+            record.gso = place == 3;
+            Namer::with_interfaces(cluster(), NodeId(sample.node), true, interface).event(&record)
+        })
+        .collect();
+    events[4].lost = 17;
+    events
+}

@@ -1,0 +1,343 @@
+//! Writing a trace: the formats, where it goes, and the thread behind a tap.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::thread::{self, JoinHandle};
+
+use super::event::Event;
+use super::names::Namer;
+use super::pcapng::Pcapng;
+use super::selection::Selection;
+use super::tap::{Next, Tap};
+use super::text::Text;
+
+/// What a trace is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A line for a person.
+    Text,
+    /// A line of JSON; see [`SCHEMA`](super::SCHEMA).
+    Json,
+    /// Packets, for Wireshark and tcpdump.
+    Pcapng,
+}
+
+/// Why a text is not a format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a format is one of text, json, pcapng")]
+pub struct FormatError;
+
+impl Format {
+    /// The format that a file's name ends in: `.json`, `.jsonl` or `.ndjson`, `.pcapng`; text for all others.
+    pub fn of_file(path: &Path) -> Self {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("json" | "jsonl" | "ndjson") => Self::Json,
+            Some("pcapng") => Self::Pcapng,
+            _ => Self::Text,
+        }
+    }
+
+    /// Whether events must have the bytes of their packets.
+    pub fn needs_bytes(self) -> bool {
+        self == Self::Pcapng
+    }
+}
+
+impl FromStr for Format {
+    type Err = FormatError;
+
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            "pcapng" => Ok(Self::Pcapng),
+            _ => Err(FormatError),
+        }
+    }
+}
+
+/// An event that is to be written as a packet has no bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("these events have no bytes to write as packets; they must be traced with --bytes")]
+pub struct NoBytes;
+
+/// Events as bytes.
+pub struct Rendering(Kind);
+
+enum Kind {
+    Text(Text, String),
+    Json,
+    Pcapng(Pcapng),
+}
+
+impl Rendering {
+    /// A rendering of that format; `text` says how text is written.
+    ///
+    /// # Errors
+    /// A header could not be made.
+    pub fn new(format: Format, text: &Text) -> io::Result<Self> {
+        Ok(Self(match format {
+            Format::Text => Kind::Text(text.clone(), String::new()),
+            Format::Json => Kind::Json,
+            Format::Pcapng => Kind::Pcapng(Pcapng::new()?),
+        }))
+    }
+
+    /// Appends what stands before all events.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        if let Kind::Pcapng(pcapng) = &mut self.0 {
+            pcapng.take(out);
+        }
+    }
+
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// It cannot be written in this format.
+    pub fn event(&mut self, event: &Event, out: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.0 {
+            Kind::Text(text, line) => {
+                line.clear();
+                text.event(event, line);
+                out.extend_from_slice(line.as_bytes());
+            }
+            Kind::Json => {
+                serde_json::to_writer(&mut *out, event)?;
+                out.push(b'\n');
+            }
+            Kind::Pcapng(pcapng) => {
+                let Some(bytes) = &event.bytes else { return Err(io::Error::other(NoBytes)) };
+                pcapng.event(event, &bytes.before.0, bytes.after.as_ref().map(|hex| &*hex.0))?;
+                pcapng.take(out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends, where the format has words for it, that decisions were lost after the last event.
+    fn lost(&self, lost: u64, out: &mut Vec<u8>) {
+        if let Kind::Text(text, _) = &self.0 {
+            let mut line = String::new();
+            text.lost(lost, &mut line);
+            out.extend_from_slice(line.as_bytes());
+        }
+    }
+}
+
+/// Files of a limited size: the full one gets the number 1 behind its name, and the ones before it move up by one.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The file that is written.
+    pub path: PathBuf,
+    /// How large it may become, in bytes.
+    pub size: u64,
+    /// How many full ones are kept.
+    pub keep: u32,
+}
+
+impl Rotation {
+    fn rotate(&self) -> io::Result<File> {
+        let numbered = |number: u32| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(format!(".{number}"));
+            PathBuf::from(path)
+        };
+        for number in (1..self.keep).rev() {
+            match std::fs::rename(numbered(number), numbered(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.keep > 0 {
+            std::fs::rename(&self.path, numbered(1))?;
+        }
+        File::create(&self.path)
+    }
+}
+
+/// Takes the events of a trace.
+pub trait Follower {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// It could not be written; no more are wanted.
+    fn event(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Nothing more is there for now.
+    ///
+    /// # Errors
+    /// What is buffered could not be written.
+    fn idle(&mut self) -> io::Result<()>;
+}
+
+/// Writes events to a file or a stream. Writes large pieces, each of whole events.
+pub struct Output {
+    make: Box<dyn Fn() -> io::Result<Rendering> + Send>,
+    rendering: Rendering,
+    buffer: Vec<u8>,
+    out: Box<dyn Write + Send>,
+    rotation: Option<Rotation>,
+    size: u64,
+}
+
+/// How much is buffered.
+const PIECE: usize = 64 << 10;
+
+impl Output {
+    /// Writes to `out`, which is the file of `rotation` if there is one.
+    ///
+    /// # Errors
+    /// A header could not be made.
+    pub fn new(
+        format: Format,
+        text: Text,
+        out: Box<dyn Write + Send>,
+        rotation: Option<Rotation>,
+    ) -> io::Result<Self> {
+        let make = move || Rendering::new(format, &text);
+        let mut rendering = make()?;
+        let mut buffer = Vec::with_capacity(2 * PIECE);
+        rendering.begin(&mut buffer);
+        Ok(Self { make: Box::new(make), rendering, buffer, out, rotation, size: 0 })
+    }
+
+    /// Says that decisions were lost after the last event, and writes what is buffered.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn end(&mut self, lost: u64) -> io::Result<()> {
+        if lost > 0 {
+            self.rendering.lost(lost, &mut self.buffer);
+        }
+        self.idle()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.buffer)?;
+        self.size += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Follower for Output {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        let before = self.buffer.len();
+        self.rendering.event(event, &mut self.buffer)?;
+        if let Some(rotation) = &self.rotation
+            && self.size + self.buffer.len() as u64 > rotation.size
+            && self.size + before as u64 > 0
+        {
+            // This one begins the next file.
+            let rotation = rotation.clone();
+            self.buffer.truncate(before);
+            self.idle()?;
+            self.out = Box::new(rotation.rotate()?);
+            self.size = 0;
+            self.rendering = (self.make)()?;
+            self.rendering.begin(&mut self.buffer);
+            self.rendering.event(event, &mut self.buffer)?;
+        }
+        if self.buffer.len() > PIECE { self.write() } else { Ok(()) }
+    }
+
+    fn idle(&mut self) -> io::Result<()> {
+        self.write()?;
+        self.out.flush()
+    }
+}
+
+/// What came of a trace.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Events that were taken and written.
+    pub written: u64,
+    /// Decisions that were never seen: their reader was too slow, or had failed.
+    pub lost: u64,
+    /// Of those, how many after the last event.
+    pub lost_last: u64,
+    /// What ended it too early.
+    pub error: Option<io::Error>,
+}
+
+/// Brings what comes out of a tap to a follower, until the tap ends, enough is taken, or the follower fails.
+pub fn follow(
+    tap: &mut Tap,
+    namer: &mut Namer,
+    selection: &mut Selection,
+    follower: &mut dyn Follower,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    loop {
+        let done = match tap.pull() {
+            Next::Record(record, lost) => {
+                outcome.lost += lost;
+                outcome.lost_last += lost;
+                let mut event = namer.event(&record);
+                if !selection.takes(&event) {
+                    continue;
+                }
+                event.lost = std::mem::take(&mut outcome.lost_last);
+                outcome.written += 1;
+                follower.event(&event)
+            }
+            Next::Idle => follower.idle(),
+            Next::End => break,
+        };
+        if let Err(error) = done {
+            outcome.error = Some(error);
+            break;
+        }
+        if selection.is_done() {
+            break;
+        }
+    }
+    let lost = tap.lost();
+    outcome.lost += lost;
+    outcome.lost_last += lost;
+    outcome
+}
+
+/// The thread that writes a trace to a file. It ends when the workers' tracers are gone.
+#[derive(Debug)]
+pub struct Writer(JoinHandle<Outcome>);
+
+impl Writer {
+    /// Starts writing what comes out of a tap.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn start(mut tap: Tap, mut namer: Namer, mut output: Output) -> io::Result<Self> {
+        let write = move || {
+            let mut outcome = follow(&mut tap, &mut namer, &mut Selection::default(), &mut output);
+            if outcome.error.is_some() {
+                // It stays attached, so that what is lost is counted.
+                loop {
+                    match tap.pull() {
+                        Next::Record(_, lost) => outcome.lost += lost + 1,
+                        Next::Idle => {}
+                        Next::End => break,
+                    }
+                }
+                outcome.lost += tap.lost();
+            } else {
+                outcome.error = output.end(outcome.lost_last).err();
+            }
+            outcome
+        };
+        thread::Builder::new().name("trace".to_owned()).spawn(write).map(Self)
+    }
+
+    /// Waits until all is written. The tracers must be gone, or this never returns.
+    pub fn finish(self) -> Outcome {
+        self.0.join().unwrap_or_else(|_| Outcome {
+            error: Some(io::Error::other("the writing thread panicked")),
+            ..Outcome::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

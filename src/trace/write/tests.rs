@@ -1,0 +1,344 @@
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::sync::{Arc, Condvar, Mutex};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::NodeId;
+use crate::engine::Reason;
+use crate::net::{CtState, Hook, Mac, Mark, Proto, Stage, Tuple, Verdict};
+use crate::packet::{Fragment, Icmp, Malformed, Tcp, TcpFlags};
+use crate::trace::{Bytes, Hex, Marks, Name, SCHEMA, Source, Taps, Version, samples};
+
+fn plain() -> Text {
+    Text::new(TimeZone::UTC, false, false)
+}
+
+fn rendered(format: Format, events: &[Event]) -> Vec<u8> {
+    let mut rendering = Rendering::new(format, &plain()).unwrap();
+    let mut out = Vec::new();
+    rendering.begin(&mut out);
+    for event in events {
+        rendering.event(event, &mut out).unwrap();
+    }
+    out
+}
+
+fn validator() -> jsonschema::Validator {
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+}
+
+#[test]
+fn json_is_stable() {
+    let text = String::from_utf8(rendered(Format::Json, &samples::events())).unwrap();
+    insta::assert_snapshot!(text);
+}
+
+/// The lists of names in the schema are those of the program.
+#[test]
+fn the_schema_knows_every_name_and_every_field() {
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    let listed = |field: &str| -> BTreeSet<String> {
+        let names = schema["properties"][field]["enum"].as_array().unwrap();
+        names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(listed("reason"), Reason::ALL.map(|reason| reason.to_string()).into());
+    assert_eq!(listed("stage"), Stage::ALL.map(|stage| stage.to_string()).into());
+    let fields = schema["properties"].as_object().unwrap();
+    assert!(fields.values().all(|field| field["description"].is_string()));
+    assert_eq!(schema["properties"]["v"]["const"], crate::trace::VERSION);
+}
+
+#[test]
+fn other_fields_and_other_versions_are_refused() {
+    let event = serde_json::to_value(&samples::events()[0]).unwrap();
+    let with = |key: &str, value: serde_json::Value| {
+        let mut event = event.clone();
+        event[key] = value;
+        (
+            serde_json::from_value::<Event>(event.clone()).map_err(|e| e.to_string()),
+            validator().is_valid(&event),
+        )
+    };
+    let (error, valid) = with("colour", "red".into());
+    assert!(error.unwrap_err().contains("unknown field `colour`") && !valid);
+    let (error, valid) = with("v", 2.into());
+    assert!(error.unwrap_err().contains("this dunnat reads version 1") && !valid);
+    let (error, valid) = with("reason", "because".into());
+    assert!(error.unwrap_err().contains("a reason is one of service") && !valid);
+    let (read, valid) = with("lost", 7.into());
+    assert!(read.is_ok() && valid);
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let name = || prop::option::of("[a-z][a-z0-9.]{0,8}".prop_map(Name::from));
+    let address = || {
+        prop_oneof![
+            any::<[u8; 4]>().prop_map(std::net::IpAddr::from),
+            any::<[u8; 16]>().prop_map(std::net::IpAddr::from)
+        ]
+    };
+    let tuple = move || {
+        (any::<u8>(), address(), address(), any::<Option<(u16, u16)>>())
+            .prop_map(|(proto, src, dst, ports)| Tuple { proto: Proto(proto), src, dst, ports })
+    };
+    let marks = move || {
+        (any::<Option<u32>>(), any::<Option<u32>>(), name()).prop_map(|(before, after, node)| Marks {
+            before: before.map(Mark),
+            after: after.map(Mark),
+            node,
+        })
+    };
+    let hex = || prop::collection::vec(any::<u8>(), 0..130).prop_map(Hex);
+    let numbers = any::<(u32, Option<u32>, u32, u32, u16, u32, u32, bool, Option<u16>)>();
+    let names = (name(), name(), name(), name(), name(), name(), name());
+    let mac = prop::option::of((any::<[u8; 6]>(), name()));
+    let tuples = (prop::option::of(tuple()), prop::option::of(tuple()));
+    let headers = (
+        prop::option::of(any::<(u8, u32, u32)>()),
+        prop::option::of((any::<(u8, u8)>(), prop::option::of(tuple()))),
+        prop::option::of(prop_oneof![Just(Fragment::First), Just(Fragment::Later)]),
+        prop::option::of(prop_oneof![Just(Malformed::NotIp), Just(Malformed::Extension)]),
+    );
+    let all_marks = (marks(), prop::option::of(marks()), any::<u32>());
+    let decision = (
+        prop::sample::select(&Stage::ALL[..]),
+        prop::sample::select(&Reason::ALL[..]),
+        any::<bool>(),
+        prop::option::of(prop::sample::select(vec![CtState::New, CtState::Related])),
+        prop::option::of((hex(), prop::option::of(hex()))),
+    );
+    (numbers, names, mac, tuples, headers, all_marks, decision).prop_map(
+        |(numbers, names, mac, (before, after), (tcp, icmp, fragment, malformed), marks, decision)| {
+            let (seq, waited, deciding, lost, queue, packet_id, len, gso, ip_id) = numbers;
+            let (node, in_if, out_if, phys_in, phys_out, service, about) = names;
+            let (stage, reason, accept, ct_state, bytes) = decision;
+            Event {
+                v: Version,
+                seq: u64::from(seq) + 1,
+                lost: lost.into(),
+                time: Timestamp::from_nanosecond(i128::from(seq) * 1_000_003).unwrap(),
+                waited_ns: waited.map(u64::from),
+                deciding_ns: deciding.into(),
+                node: node.unwrap_or_else(|| "node1".into()),
+                stage,
+                hook: if accept { Hook::Prerouting } else { Hook::Postrouting },
+                queue,
+                packet_id,
+                in_if,
+                out_if,
+                phys_in,
+                phys_out,
+                mac: mac.map(|(mac, node)| Source { address: Mac(mac), node }),
+                before,
+                after,
+                malformed,
+                len,
+                gso,
+                fragment,
+                ip_id,
+                tcp: tcp.map(|(flags, seq, ack)| Tcp { flags: TcpFlags(flags), seq, ack }),
+                icmp: icmp.map(|((kind, code), inner)| Icmp { kind, code, inner }),
+                mark: marks.0,
+                ct_mark: marks.1,
+                mask: Mark(marks.2),
+                ct_state,
+                service,
+                about,
+                reason,
+                verdict: if accept { Verdict::Accept } else { Verdict::Drop },
+                bytes: bytes.map(|(before, after)| Bytes { before, after }),
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_event_is_valid_by_the_schema_and_reads_back_as_it_was(event in events()) {
+        let line = serde_json::to_string(&event).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Event>(&line).unwrap(), &event);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if let Err(error) = validator().validate(&value) {
+            prop_assert!(false, "{error}: {line}");
+        }
+        // No rendering panics on it, and text keeps its lines.
+        let mut out = String::new();
+        Text::new(TimeZone::UTC, true, true).event(&event, &mut out);
+        prop_assert_eq!(out.lines().count(), if event.lost > 0 { 3 } else { 2 });
+    }
+}
+
+/// What the real tshark makes of a file.
+fn tshark(file: &Path, arguments: &[&str]) -> String {
+    let output = std::process::Command::new("tshark")
+        .arg("-r")
+        .arg(file)
+        .args(arguments)
+        .env("HOME", "/nonexistent")
+        .output()
+        .expect("tshark, which scripts/setup installs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !errors.contains("appears to be damaged"), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn wireshark_and_tcpdump_read_the_packets_with_their_decisions() {
+    let mut file = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+    file.write_all(&rendered(Format::Pcapng, &samples::events())).unwrap();
+    let fields = [
+        "frame.interface_name",
+        "frame.packet_id",
+        "frame.time_epoch",
+        "eth.src",
+        "ip.src",
+        "ip.dst",
+        "frame.comment",
+    ];
+    let mut arguments = vec!["-n", "-T", "fields", "-E", "separator=|"];
+    arguments.extend(fields.iter().flat_map(|field| ["-e", field]));
+    insta::assert_snapshot!(tshark(file.path(), &arguments));
+    let good = tshark(
+        file.path(),
+        &[
+            "-n",
+            "-o",
+            "ip.check_checksum:TRUE",
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-Y",
+            "ip.len < 100 && (ip.checksum.status==\"Bad\" || tcp.checksum.status==\"Bad\")",
+        ],
+    );
+    assert_eq!(good, "", "the checksums after rewriting are right");
+    let tcpdump = std::process::Command::new("tcpdump").arg("-nqr").arg(file.path()).output().unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&tcpdump.stdout), String::from_utf8_lossy(&tcpdump.stderr));
+    assert!(tcpdump.status.success(), "{errors}");
+    assert_eq!(out.lines().filter(|line| !line.starts_with('\t')).count(), 15, "{out}{errors}");
+}
+
+#[test]
+fn events_without_bytes_are_no_packets() {
+    let mut event = samples::events().remove(0);
+    event.bytes = None;
+    let mut rendering = Rendering::new(Format::Pcapng, &plain()).unwrap();
+    let error = rendering.event(&event, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("--bytes"));
+}
+
+#[test]
+fn full_files_move_on_and_each_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    for (format, size) in [(Format::Json, 3000), (Format::Pcapng, 4000)] {
+        let path = dir.path().join(format!("{format:?}"));
+        let file = File::create(&path).unwrap();
+        let rotation = Rotation { path: path.clone(), size, keep: 2 };
+        let mut output = Output::new(format, plain(), Box::new(file), Some(rotation)).unwrap();
+        let events = samples::events();
+        for _ in 0..4 {
+            for event in &events {
+                output.event(event).unwrap();
+            }
+        }
+        output.end(0).unwrap();
+        for ending in ["", ".1", ".2"] {
+            let file = dir.path().join(format!("{format:?}{ending}"));
+            let mut bytes = Vec::new();
+            File::open(&file).unwrap().read_to_end(&mut bytes).unwrap();
+            assert!(bytes.len() as u64 <= size && !bytes.is_empty(), "{}", bytes.len());
+            if format == Format::Json {
+                for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    serde_json::from_slice::<Event>(line).unwrap();
+                }
+            } else {
+                assert!(tshark(&file, &["-n"]).lines().count() > 1);
+            }
+        }
+        assert!(!dir.path().join(format!("{format:?}.3")).exists());
+    }
+}
+
+/// An output that waits for permission, then keeps what it gets.
+#[derive(Clone, Default)]
+struct Gate(Arc<GateState>);
+
+#[derive(Default)]
+struct GateState {
+    open: Mutex<bool>,
+    opened: Condvar,
+    written: Mutex<Vec<u8>>,
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        drop(self.0.opened.wait_while(self.0.open.lock().unwrap(), |open| !*open).unwrap());
+        self.0.written.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn start(taps: &Taps, room: usize, out: Box<dyn Write + Send>) -> Writer {
+    let (tap, end) = taps.attach(room);
+    std::mem::forget(end);
+    let namer = Namer::new(samples::cluster(), NodeId(0), false);
+    Writer::start(tap, namer, Output::new(Format::Text, plain(), out, None).unwrap()).unwrap()
+}
+
+#[test]
+fn a_stuck_reader_loses_events_which_are_counted_and_nobody_waits() {
+    let gate = Gate::default();
+    let taps = Taps::default();
+    let mut tracer = taps.tracer();
+    let writer = start(&taps, 64, Box::new(gate.clone()));
+    let sent = 5000;
+    assert!(tracer.is_on());
+    for _ in 0..sent {
+        tracer.trace(samples::record());
+    }
+    *gate.0.open.lock().unwrap() = true;
+    gate.0.opened.notify_all();
+    drop(tracer);
+    taps.close();
+    let outcome = writer.finish();
+    assert!(outcome.error.is_none());
+    assert!(outcome.lost > 0 && outcome.written >= 64);
+    assert_eq!(outcome.written + outcome.lost, sent);
+    let text = String::from_utf8(gate.0.written.lock().unwrap().clone()).unwrap();
+    let (notes, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
+    assert_eq!(lines.len() as u64, outcome.written);
+    let told = notes.iter().map(|note| note.split(' ').nth(1).unwrap().parse::<u64>().unwrap());
+    assert_eq!(told.sum::<u64>(), outcome.lost, "{notes:?}");
+}
+
+#[test]
+fn an_output_that_fails_ends_the_trace_and_nothing_else() {
+    struct Broken;
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let taps = Taps::default();
+    let mut tracer = taps.tracer();
+    let writer = start(&taps, 100, Box::new(Broken));
+    assert!(tracer.is_on());
+    for _ in 0..10 {
+        tracer.trace(samples::record());
+    }
+    drop(tracer);
+    taps.close();
+    let outcome = writer.finish();
+    assert_eq!(outcome.error.unwrap().kind(), io::ErrorKind::BrokenPipe);
+}
