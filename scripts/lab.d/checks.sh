@@ -278,16 +278,18 @@ check_own_port() {
 # --- 8: what nobody outside may see, and the gateway that every node has for itself ------------------------------------------
 
 check_lan_is_clean() {
-    local lan total inside
+    local lan total inside quoted
     lan=$(lan_capture)
-    begin "no address of $GUESTS on the public LAN"
+    begin "no address of $GUESTS on the public LAN, not in what ICMP errors quote either"
     total=$(count "$lan" "")
     inside=$(count "$lan" "net $GUESTS")
+    quoted=$(count "$lan" "$(quotes_inside)")
+    must_be "ICMP errors that quote a packet with an inside address" "$quoted" 0
     must_be "frames with an inside address (of $total)" "$inside" 0
     ((inside == 0)) || fault "for instance: $(frames "$lan" "net $GUESTS" | head -n 1)"
     ((total > 0)) || fault "the capture of the LAN is empty, so it proves nothing"
     must_be "frames that a capture lost" "$(lost_frames)" 0
-    proof "LAN:  $total frames captured during all checks, none lost, $inside with an inside address"
+    proof "LAN:  $total frames captured during all checks, none lost, $inside with an inside address; $(count "$lan" "$ICMP_ERROR") ICMP errors"
     finish
 }
 
@@ -441,6 +443,7 @@ run_checks() {
     for ((i = 1; i <= NODES; i++)); do check_service 2 "$i"; done
     if ((NODES == 1)); then not_applicable "$ECHO, foreign" "there is only one node"; fi
     for ((i = 1; i <= NODES; i++)); do check_udp "$i"; done
+    check_errors
     check_checksums
     for way in "${EXPECTED[@]}"; do check_way "$way"; done
     stop_captures # the last ones look at all that was captured, and at what a capture says when it ends

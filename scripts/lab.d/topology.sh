@@ -3,7 +3,8 @@
 #
 #   workstation      node1               node2               node3
 #        |          NIC |               NIC |               NIC |
-#   =====+==============+===== LAN =========+===================+=====
+#   =====+==============+===== LAN =========+===================+=======+=====
+#                       |                   |                   |      hop - - - far
 #                    BRIDGE ---pipe------ BRIDGE ---pipe------ BRIDGE
 #                       |                   |
 #                    guest1              guest2
@@ -65,6 +66,25 @@ link set eth0 up
 IP
 }
 
+# A router on the LAN, and a workstation behind it. The link between them is narrow, and the workstation does not say so.
+add_far() {
+    add_namespace "$HOP" net.ipv4.ip_forward=1
+    plug "$HOP" eth0 52:54:00:00:00:02
+    add_namespace "$FAR"
+    ip_in "$HOP" <<IP
+addr add $HOP_ADDRESS/$PUBLIC_LENGTH dev eth0
+link set eth0 up
+link add eth1 mtu $NARROW type veth peer name eth0 mtu $NARROW netns $(namespace "$FAR")
+addr add $HOP_INSIDE/${FAR_NETWORK#*/} dev eth1
+link set eth1 up
+IP
+    ip_in "$FAR" <<IP
+addr add $FAR_ADDRESS/${FAR_NETWORK#*/} dev eth0
+link set eth0 up
+route add default via $HOP_INSIDE advmss 1460
+IP
+}
+
 add_node() {
     local i=$1 name=${NODE[$1]}
     add_namespace "$name" net.bridge.bridge-nf-call-iptables=1 \
@@ -89,6 +109,7 @@ addr add ${INSIDE[i]}/$GUESTS_LENGTH dev $BRIDGE
 addr add $GATEWAY/$GUESTS_LENGTH dev $BRIDGE
 link set $NIC up
 link set $BRIDGE up
+route add $FAR_NETWORK via $HOP_ADDRESS
 IP
 }
 
@@ -150,6 +171,7 @@ build_topology() {
     need_br_netfilter
     add_lan
     add_client
+    add_far
     for ((i = 1; i <= NODES; i++)); do add_node "$i"; done
     add_pipes
     add_guest 1

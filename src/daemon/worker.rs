@@ -11,14 +11,13 @@ use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
 use crate::packet::{Patch, View};
 use crate::queue::{Answer, Packet, PacketQueue};
-use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan, RewriteBy};
+use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
 
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub struct Worker {
     tables: Arc<Tables>,
     lanes: Lanes,
-    rewrite_by: RewriteBy,
     ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
@@ -30,15 +29,7 @@ impl Worker {
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = Lanes::of(plan);
         let pipes = Pipes { names: pipes, known: HashMap::new() };
-        Self {
-            tables,
-            lanes,
-            rewrite_by: plan.rewrite_by,
-            ct_mark_by: plan.ct_mark_by,
-            pipes,
-            tracer,
-            counters: Counters::default(),
-        }
+        Self { tables, lanes, ct_mark_by: plan.ct_mark_by, pipes, tracer, counters: Counters::default() }
     }
 
     /// Serves until it is told to end, and woken.
@@ -65,7 +56,7 @@ impl Worker {
 
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
         let &Packet { envelope, bytes } = packet;
-        let Some(lane) = self.lanes.of_queue(envelope.queue) else {
+        let Some((lane, rewrites)) = self.lanes.of_queue(envelope.queue) else {
             self.counters.stray += 1;
             return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
@@ -86,7 +77,7 @@ impl Worker {
         };
         let mut decision = decide(&self.tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
         let mut patch = None;
-        if let (Ok(view), Some(rewrite), RewriteBy::Userspace) = (&view, decision.rewrite, self.rewrite_by) {
+        if let (Ok(view), Some(rewrite), true) = (&view, decision.rewrite, rewrites) {
             match Patch::new(bytes, view, rewrite, envelope.checksum) {
                 Ok(worked_out) => patch = Some(worked_out),
                 Err(refused) => decision = decision.refused(refused),
@@ -106,20 +97,21 @@ impl Worker {
     }
 }
 
-/// Which lane a queue belongs to.
+/// Which lane a queue belongs to, and whether its packets are rewritten here.
 struct Lanes {
     first: u16,
-    by_queue: Vec<Lane>,
+    by_queue: Vec<(Lane, bool)>,
 }
 
 impl Lanes {
     fn of(plan: &Plan) -> Self {
         let workers = usize::from(plan.workers);
-        let by_queue = plan.lanes().into_iter().flat_map(|lane| std::iter::repeat_n(lane, workers));
+        let lanes = plan.lanes().into_iter().map(|lane| (lane, plan.rewrites(lane)));
+        let by_queue = lanes.flat_map(|lane| std::iter::repeat_n(lane, workers));
         Self { first: plan.queue_base, by_queue: by_queue.collect() }
     }
 
-    fn of_queue(&self, queue: u16) -> Option<Lane> {
+    fn of_queue(&self, queue: u16) -> Option<(Lane, bool)> {
         self.by_queue.get(usize::from(queue.checked_sub(self.first)?)).copied()
     }
 }
@@ -147,7 +139,7 @@ mod tests {
     use crate::engine::Reason;
     use crate::net::{Envelope, Mac};
     use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, QueueBy};
+    use crate::ruleset::{Backend, QueueBy, RewriteBy};
 
     const PIPE: u32 = 7;
 

@@ -8,6 +8,7 @@ use etherparse::{
     IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
 };
 
+use super::error::IcmpError;
 use crate::net::{Proto, Tuple};
 
 /// The facts of one packet that a decision or a trace needs.
@@ -19,6 +20,8 @@ pub struct View {
     pub fragment: Fragment,
     /// The TCP flags, where there is a TCP header.
     pub tcp: Option<TcpFlags>,
+    /// What it says of another packet, if it is an ICMP error.
+    pub error: Option<IcmpError>,
     /// The packet's length by its IP header, in bytes; what was received may be less, see `cut`.
     pub len: usize,
     /// The queue's copy range cut it: the end of the packet was not received.
@@ -97,11 +100,15 @@ pub enum Malformed {
     /// The bytes end within the TCP or UDP header, or the TCP header calls itself shorter than it can be.
     #[error("transport-header")]
     TransportHeader,
+    /// The bytes end within the IP header that an ICMP error quotes, or there is another thing in its place.
+    #[error("icmp-quote")]
+    #[serde(rename = "icmp-quote")]
+    Quote,
 }
 
 /// Where the checksum is in the transport headers whose checksum covers the IP addresses: TCP (RFC 9293 §3.1),
 /// UDP (RFC 768), UDP-Lite (RFC 3828), DCCP (RFC 4340 §5.1), ICMPv6 (RFC 4443 §2.3).
-fn checksum_at(protocol: IpNumber) -> Option<usize> {
+pub(super) fn checksum_at(protocol: IpNumber) -> Option<usize> {
     match protocol {
         IpNumber::TCP => Some(16),
         IpNumber::UDP | IpNumber::UDP_LITE | IpNumber::DCCP => Some(6),
@@ -183,7 +190,7 @@ impl View {
         fragment: Fragment,
     ) -> Result<Self, Malformed> {
         let bytes = &received[transport..len.min(received.len())];
-        let (mut ports, mut tcp, mut checksum) = (None, None, None);
+        let (mut ports, mut tcp, mut error, mut checksum) = (None, None, None, None);
         if fragment != Fragment::Later {
             match protocol {
                 IpNumber::TCP => {
@@ -195,6 +202,8 @@ impl View {
                     let header = UdpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
                     ports = Some((header.source_port(), header.destination_port()));
                 }
+                IpNumber::ICMP if src.is_ipv4() => error = IcmpError::read(protocol, bytes, transport)?,
+                IpNumber::IPV6_ICMP if src.is_ipv6() => error = IcmpError::read(protocol, bytes, transport)?,
                 _ => {}
             }
             checksum = checksum_at(protocol).filter(|at| bytes.len() >= at + 2).map(|at| transport + at);
@@ -203,6 +212,7 @@ impl View {
             tuple: Tuple { proto: Proto(protocol.0), src, dst, ports },
             fragment,
             tcp,
+            error,
             len,
             cut: len > received.len(),
             transport,

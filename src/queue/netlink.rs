@@ -234,7 +234,7 @@ mod tests {
 
     fn rewrite(packet: &Packet<'_>) -> Answer {
         let view = View::parse(packet.bytes, packet.original_len()).unwrap();
-        let rewrite = Rewrite { side: Side::Destination, to: [10, 5, 5, 201].into() };
+        let rewrite = Rewrite::outer(Side::Destination, [10, 5, 5, 201].into());
         let patch = Patch::new(packet.bytes, &view, rewrite, packet.envelope.checksum).ok();
         Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), ct_mark: None, patch }
     }

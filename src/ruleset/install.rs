@@ -331,10 +331,11 @@ mod tests {
     fn rules_are_counted_alike_in_what_is_loaded_and_what_is_listed() {
         let loaded = include_str!("../../rules/node1.nft");
         let expected = [
-            ("ask-dnat", 1),
+            ("ask-dnat", 2),
+            ("expiring", 1),
             ("ask-tag", 1),
             ("ask-save", 1),
-            ("ask-spoof", 2),
+            ("ask-spoof", 3),
             ("snat-guests", 1),
             ("pipe-arp", 2),
         ];

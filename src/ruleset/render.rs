@@ -18,6 +18,7 @@ struct Order {
     /// ip prerouting.
     ask_dnat: i32,
     rewrite_dnat: i32,
+    forget_expiring: i32,
     show_to_tag: i32,
     ask_tag: i32,
     save_tag: i32,
@@ -32,6 +33,7 @@ struct Order {
 const ORDER_NFT: Order = Order {
     ask_dnat: -300,
     rewrite_dnat: -299,
+    forget_expiring: -298,
     show_to_tag: -151,
     ask_tag: -150,
     save_tag: -149,
@@ -80,6 +82,10 @@ pub(super) fn ownership(cluster: &Cluster, plan: &Plan) -> String {
     let queues = plan.queues();
     format!("dunnat {} queues {}-{}", cluster.node(plan.node).name, queues.start(), queues.end())
 }
+
+/// The ICMP errors that concern the packet which they quote, with nft's names and their types. Redirects do not.
+pub(super) const ERRORS: [(&str, u8); 4] =
+    [("destination-unreachable", 3), ("source-quench", 4), ("time-exceeded", 11), ("parameter-problem", 12)];
 
 /// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
 /// spreading over a range of queues does not.
@@ -130,6 +136,8 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let (to_guest, to_client) =
         (format!("oifname \"{bridge}\" ip daddr {network}"), format!("oifname \"{nic}\" ip saddr {network}"));
+    // ICMP errors may come from a router behind this node, or from the node itself.
+    let error_to_client = format!("oifname \"{nic}\" ip protocol icmp ct state related");
     let bridged = format!("iifname \"{bridge}\" ip daddr {network}");
     let save = format!("{} {} {}", mark.is_tag(cluster), ct_mark.unset(), copy(cluster, "save"));
     let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
@@ -152,6 +160,13 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             &rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public} {}", mark.is(*tag))),
         );
     }
+    chains.add(
+        "dnat: a packet that goes no further than this node needs no flow. An ICMP error belongs to the flow of\n\
+         what it is about, and while a flow is not confirmed the kernel queues nothing of it.",
+        "expiring",
+        Some((PREROUTING, order.forget_expiring)),
+        &[format!("iifname \"{nic}\" ip daddr {network} ip ttl < 2 notrack")],
+    );
     if plan.full && by_rules {
         chains.add(
             "A queue does not show ct marks: the packet mark carries it there.",
@@ -202,12 +217,13 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             },
             "show-to-spoof",
             Some((POSTROUTING, order.show_to_spoof)),
-            &[format!("{to_client} {show}")],
+            &[format!("{to_client} {show}"), format!("{error_to_client} {show}")],
         );
     }
     if asks {
         chains.add(
-            "spoof: a guest answers a flow with a tag. Asked before SNAT (100).",
+            "spoof: a guest answers a flow with a tag, or an ICMP error quotes a packet to a guest, which\n\
+             conntrack need not know. Asked before SNAT (100).",
             "ask-spoof",
             Some((POSTROUTING, order.ask_spoof)),
             &asks_about(cluster, plan, Stage::Spoof),
@@ -265,6 +281,10 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
                 {
                     rule(format!("iifname \"{nic}\" ip daddr {public} {proto} dport {ports}"));
                 }
+                if plan.has_errors(lane) && !cluster.services.is_empty() {
+                    let types = ERRORS.map(|(name, _)| name).join(", ");
+                    rule(format!("iifname \"{nic}\" ip daddr {public} icmp type {{ {types} }}"));
+                }
             }
             Stage::Tag => {
                 let untagged = if plan.full { String::new() } else { ct_mark.unset() };
@@ -285,10 +305,14 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
                 rule(format!("oifname \"{bridge}\" ip daddr {network} {which}"));
             }
             Stage::Spoof => {
+                if plan.has_errors(lane) {
+                    rule(format!("oifname \"{nic}\" ip protocol icmp ct state {{ related, invalid }}"));
+                }
                 let protocol = match lane.traffic {
                     Traffic::Any => "",
                     Traffic::Tcp => "meta l4proto tcp ",
                     Traffic::NotTcp => "meta l4proto != tcp ",
+                    Traffic::Errors => continue,
                 };
                 let tagged = if plan.full { String::new() } else { ct_mark.is_tag(cluster) };
                 rule(format!("oifname \"{nic}\" ip saddr {network} {protocol}{tagged}"));

@@ -57,7 +57,9 @@ impl Test {
                 event.ct_mark.as_ref().is_some_and(|marks| has(marks, *value, *mask))
             }
             Self::Queue(queue) => event.queue == *queue,
-            Self::Rewritten => event.after.is_some(),
+            Self::Rewritten => {
+                event.after.is_some() || event.icmp.is_some_and(|icmp| icmp.inner_after.is_some())
+            }
             Self::Malformed => event.malformed.is_some(),
         }
     }
