@@ -25,6 +25,17 @@
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
 //! gateway address; the only other rule keeps ARP for it off the pipes.
 //!
+//! # What is said about packets
+//!
+//! An ICMP error quotes the packet that it is about, and is of no use to somebody who never saw that packet. So both are
+//! translated, and with them the checksums that are quoted and the one over all that. A router outside, which complains
+//! about an answer, writes to the public address that the answer bears, and may quote only eight bytes behind the IP header:
+//! **dnat** knows by the quoted source port which guest that was. Conntrack looks up the quoted packet and wants the error to
+//! be for who sent it: both addresses have to be the guest's by then. A guest, a router behind it, or the node itself, which
+//! complains about a call, writes to the client: **spoof** makes the quoted destination the public address again, and the
+//! error's source as well, if that is inside. The ct mark tells which address that is; a packet that got no further than this
+//! node has no flow, and was called here. See [`packet::IcmpError`] and [`packet::Layers`].
+//!
 //! # Layers
 //!
 //! Each may use what is above it, and nothing below.
@@ -78,7 +89,8 @@
 //! - **Lean or full rules.** By default only packets that something is to be decided about are queued: `tag` and
 //!   `save` cost a flow something once. With full rules every packet visits every stage.
 //! - **Who changes the bytes.** The worker, or a chain after the queue, by the mark that the verdict set. The
-//!   decisions, their traces and what leaves the node are the same.
+//!   decisions, their traces and what leaves the node are the same. ICMP errors are the worker's either way: no rule can
+//!   change what they quote. Then they have a lane of their own.
 //! - **The ct mark.** Where the kernel can, queues show it and verdicts set it: one verdict at `tag` sets packet mark
 //!   and ct mark together, and no rule has to. The kernel takes the attribute in silence also where it does nothing
 //!   with it, so that is tried before, in a network namespace of its own. Elsewhere rules do it: a chain after `tag`

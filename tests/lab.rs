@@ -44,16 +44,19 @@ fn must(program: &str, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
+#[path = "lab/differential.rs"]
+mod differential;
+
 mod acceptance {
     //! The cluster does distributed NAT: scripts/lab proves it from captures and conntrack.
 
     use super::*;
 
     /// A lab that is gone with this value.
-    struct Lab(String);
+    pub(super) struct Lab(String);
 
     impl Lab {
-        fn up(options: &[&str]) -> Self {
+        pub(super) fn up(options: &[&str]) -> Self {
             let lab = Self(unique("t"));
             lab.must(&[&["up"], options].concat());
             lab
@@ -74,7 +77,7 @@ mod acceptance {
                 .unwrap()
         }
 
-        fn must(&self, arguments: &[&str]) -> String {
+        pub(super) fn must(&self, arguments: &[&str]) -> String {
             let output = self.run(arguments);
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             assert!(output.status.success(), "scripts/lab {arguments:?}\n{out}{err}");
@@ -97,7 +100,11 @@ mod acceptance {
             assert!(proven.contains(" 0 failed") && !proven.contains("0 passed"), "{proven}");
         }
 
-        fn state(&self, file: &str) -> PathBuf {
+        pub(super) fn namespace(&self, machine: &str) -> String {
+            format!("dunnat-{}-{machine}", self.0)
+        }
+
+        pub(super) fn state(&self, file: &str) -> PathBuf {
             Path::new("/run/dunnat-lab").join(&self.0).join(file)
         }
     }
@@ -287,7 +294,7 @@ mod acceptance {
     }
 
     /// The frames in a capture file as tcpdump writes it here, from their IP header on.
-    fn captured(file: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn captured(file: &[u8]) -> Vec<Vec<u8>> {
         let mut rest = file.get(24..).unwrap_or_default();
         let mut frames = Vec::new();
         while let Some(header) = rest.first_chunk::<16>() {
