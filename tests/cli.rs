@@ -210,7 +210,7 @@ fn what_is_no_trace_is_refused_with_its_place() {
     let path = file.path().to_str().unwrap();
     let output = dunnat(&["trace", "--read", path]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stdout).lines().count(), 9, "what came before is there");
+    assert_eq!(text(&output.stdout).lines().count(), 10, "what came before is there");
     let message = text(&output.stderr);
     assert!(
         message.contains(&format!("{path}:9: this is no event")) && message.contains("missing field"),
