@@ -213,7 +213,7 @@ fn what_is_no_trace_is_refused_with_its_place() {
     assert_eq!(text(&output.stdout).lines().count(), 10, "what came before is there");
     let message = text(&output.stderr);
     assert!(
-        message.contains(&format!("{path}:9: this is no event")) && message.contains("missing field"),
+        message.contains(&format!("{path}:10: this is no event")) && message.contains("missing field"),
         "{message}"
     );
     // The last line of a trace that is being written.
@@ -221,7 +221,7 @@ fn what_is_no_trace_is_refused_with_its_place() {
     write!(file, "{{\"v\":1,\"seq\"").unwrap();
     let output = dunnat(&["trace", "--read", file.path().to_str().unwrap()]);
     assert!(output.status.success());
-    assert!(text(&output.stderr).contains(":9: the last line is not whole"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(":10: the last line is not whole"), "{}", text(&output.stderr));
 }
 
 #[test]
