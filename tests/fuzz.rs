@@ -3,6 +3,8 @@
 //! Plain `cargo test` runs each target on what is kept for it in `tests/__fuzz__/TARGET/`, the corpus and what once
 //! went wrong (`crashes`), and then for a moment on random bytes. `scripts/fuzz` lets coverage guide them.
 
+#![allow(clippy::unwrap_used, reason = "a target that panics has found something")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -40,7 +40,11 @@ pub fn nft_queue() -> Support {
     };
     match (check("counter"), check("queue num 0")) {
         (Ok(_), Ok(_)) => Support::Yes,
-        (Ok(_), Err(without)) => Support::No(without.first_line()),
+        (Ok(_), Err(without)) => {
+            // nft begins with the place in what it was given.
+            let said = without.first_line();
+            Support::No(said.split_once("Error: ").map_or(said.as_str(), |(_, said)| said).to_owned())
+        }
         (Err(control), _) => Support::Unknown(control.to_string()),
     }
 }
