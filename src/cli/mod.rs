@@ -2,8 +2,11 @@
 
 mod check;
 mod doctor;
+mod explain;
+mod replay;
 mod rules;
 mod run;
+mod saved;
 mod trace;
 
 use std::io::{self, Write as _};
@@ -14,9 +17,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{self, Cluster, NodeId, UnknownNode};
 use dunnat::control::ConnectError;
 use dunnat::daemon;
+use dunnat::explain::NoEntry;
 use dunnat::kernel::{Capabilities, Feature, Support};
+use dunnat::net::WrongWord;
+use dunnat::replay::CaptureError;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
-use dunnat::trace::FilterError;
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
@@ -32,6 +37,8 @@ struct Cli {
 enum Verb {
     Run(run::Run),
     Trace(trace::Trace),
+    Explain(explain::Explain),
+    Replay(replay::Replay),
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
@@ -148,7 +155,11 @@ enum Failure {
     #[error("`run` would not work here")]
     Unfit,
     #[error(transparent)]
-    Filter(#[from] FilterError),
+    Word(#[from] WrongWord),
+    #[error(transparent)]
+    NoEntry(#[from] NoEntry),
+    #[error("{0}")]
+    Usage(String),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the connection to {path} failed: {source}")]
@@ -161,6 +172,10 @@ enum Failure {
     Input { from: String, source: io::Error },
     #[error("{from}:{line}: this is no event of a trace as `dunnat trace --format json` writes it: {source}")]
     Event { from: String, line: u64, source: serde_json::Error },
+    #[error("cannot read {from} as a capture: {source}")]
+    Capture { from: String, source: CaptureError },
+    #[error("{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON)")]
+    Neither { from: String },
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
 }
@@ -168,9 +183,13 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::ClusterFile(_) | Self::Node(_) | Self::Plan(_) | Self::Filter(_) | Self::Terminal => {
-                ExitCode::from(2)
-            }
+            Self::ClusterFile(_)
+            | Self::Node(_)
+            | Self::Plan(_)
+            | Self::Word(_)
+            | Self::NoEntry(_)
+            | Self::Usage(_)
+            | Self::Terminal => ExitCode::from(2),
             Self::Run(_)
             | Self::Unfit
             | Self::Connect(_)
@@ -178,6 +197,8 @@ impl Failure {
             | Self::Refused(_)
             | Self::Input { .. }
             | Self::Event { .. }
+            | Self::Capture { .. }
+            | Self::Neither { .. }
             | Self::Output { .. } => ExitCode::FAILURE,
         }
     }
@@ -193,6 +214,8 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Run(run) => run.run(),
         Verb::Trace(trace) => trace.run(),
+        Verb::Explain(explain) => explain.run(),
+        Verb::Replay(replay) => replay.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
