@@ -253,7 +253,7 @@ proptest! {
             let changed = sum.note.is_none_or(|note| note.contains("fragments"));
             prop_assert!(!changed || sum.new == !sum.folded, "{:?}", sum);
         }
-        let story = at_node(&mut Host::new(&cluster, node), crate::walk::Arrival::of(visit.bytes.clone()));
+        let story = at_node(&mut Host::new(&cluster, node), crate::walk::Arrival::of(visit.bytes));
         prop_assert_eq!(story.legs[0].stages.len(), 4);
     }
 

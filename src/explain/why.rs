@@ -289,6 +289,6 @@ impl Bits {
 
     fn of(self, mark: Mark) -> String {
         let ours = mark & self.mask;
-        format!("{} {ours} is {}", self.words(), if ours.is_zero() { "no tag" } else { "set" })
+        format!("{} {ours} is {}", self.words(), if ours.is_zero() { "no tag" } else { "not zero" })
     }
 }

@@ -170,8 +170,11 @@ impl Frame {
     }
 }
 
-/// The IP packet in a frame, and who sent it. None if there is another thing in it, or it is too short.
-fn payload(link: DataLink, frame: &[u8]) -> Result<Option<(&[u8], Option<Mac>)>, CaptureError> {
+/// An IP packet, and who sent its frame.
+type Inside<'a> = (&'a [u8], Option<Mac>);
+
+/// The IP packet in a frame. None if there is another thing in it, or it is too short.
+fn payload(link: DataLink, frame: &[u8]) -> Result<Option<Inside<'_>>, CaptureError> {
     let is_ip = |kind: EtherType| matches!(kind, EtherType::IPV4 | EtherType::IPV6);
     Ok(match link {
         DataLink::ETHERNET => Ethernet2Slice::from_slice_without_fcs(frame).ok().and_then(|ethernet| {
