@@ -8,9 +8,8 @@ use dunnat::replay::Replay;
 use dunnat::trace::Filter;
 use dunnat::walk::{Around, Asked, Host};
 
-use super::saved::{self, Saved};
-use super::trace::colours;
-use super::{Failure, print};
+use super::saved::Saved;
+use super::{Failure, coloured, print};
 
 /// Tell what would happen to a packet, and why not something else; no root, no network
 ///
@@ -67,37 +66,36 @@ impl Explain {
     fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
         let mut left = self.count.unwrap_or(u64::MAX);
         match Saved::open(path)? {
-            Saved::Trace(mut input) => {
+            Saved::Trace(mut events) => {
                 let filter = (!words.is_empty()).then(|| words.parse::<Filter>()).transpose()?;
-                let mut number = 0u64;
-                saved::events(path, &mut input, |event| {
-                    number += 1;
+                while left > 0 {
+                    let Some(event) = events.next()? else { break };
                     let wanted = node.is_none_or(|id| cluster.node(id).name == *event.node)
                         && filter.as_ref().is_none_or(|filter| filter.matches(&event));
-                    if wanted && left > 0 {
-                        match explain::of_event(cluster, &event) {
-                            Ok(story) => self.tell(&story)?,
-                            Err(why) => log::warn!("event {number}, {}: left out: {why}", event.node),
-                        }
-                        left -= 1;
+                    if !wanted {
+                        continue;
                     }
-                    Ok(left > 0)
-                })
+                    left -= 1;
+                    match explain::of_event(cluster, &event) {
+                        Ok(story) => self.tell(&story)?,
+                        Err(why) => log::warn!("left out event {} of {}: {why}", event.seq, event.node),
+                    }
+                }
             }
-            Saved::Capture(mut capture) => {
+            Saved::Capture(mut packets) => {
                 let around: Around = words.parse()?;
                 let mut replay = Replay::new(cluster, node, around);
                 while left > 0 {
-                    let Some(captured) = saved::packet(path, &mut capture)? else { break };
+                    let Some(captured) = packets.next()? else { break };
                     if let Some((host, arrival)) = replay.admit(&captured) {
                         self.tell(&explain::at_node(host, arrival))?;
                         left -= 1;
                     }
                 }
-                saved::warn_of_left_out(&capture, &replay);
-                Ok(())
+                packets.warn_of_left_out(&replay);
             }
         }
+        Ok(())
     }
 
     fn tell(&self, story: &Story) -> Result<(), Failure> {
@@ -106,7 +104,7 @@ impl Explain {
             let failed = |source| Failure::Output { to: "standard output".to_owned(), source };
             return print(&(json.map_err(failed)? + "\n"));
         }
-        let text = Prose::new(colours(io::stdout().is_terminal()), self.verbose).story(story);
+        let text = Prose::new(coloured(io::stdout().is_terminal()), self.verbose).story(story);
         // Between the stories of many packets stands an empty line more.
         print(&if self.read.is_some() { text + "\n" } else { text })
     }

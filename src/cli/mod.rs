@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod events;
 mod explain;
 mod replay;
 mod rules;
@@ -231,6 +232,13 @@ pub(crate) fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Whether to write in colours: on a terminal, unless NO_COLOR is set (no-color.org).
+fn coloured(terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    terminal && !set("NO_COLOR") && !dumb
 }
 
 /// Prints the data that a verb was asked for. A reader that has seen enough is no error.

@@ -1,14 +1,14 @@
 use std::io;
-use std::io::BufRead;
 use std::path::PathBuf;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::replay::{Capture, Changes};
+use dunnat::replay::Changes;
 use dunnat::trace::{Follower as _, Format, Output};
 use dunnat::walk::Around;
 
-use super::saved::{self, Saved};
+use super::events::Events;
+use super::saved::{Packets, Saved};
 use super::trace::{FormatArg, output};
 use super::{Failure, print};
 
@@ -47,80 +47,67 @@ impl Replay {
         let cluster = Cluster::load(&self.config)?;
         let node = self.node.as_ref().map(|name| cluster.find(name)).transpose()?;
         match Saved::open(&self.file)? {
-            Saved::Capture(capture) => self.capture(&cluster, node, capture),
-            Saved::Trace(input) => self.trace(&cluster, node, input),
+            Saved::Capture(packets) => self.capture(&cluster, node, packets),
+            Saved::Trace(events) => self.trace(&cluster, node, events),
         }
     }
 
-    fn capture(
-        &self,
-        cluster: &Cluster,
-        node: Option<NodeId>,
-        mut capture: Box<Capture>,
-    ) -> Result<(), Failure> {
+    fn capture(&self, cluster: &Cluster, node: Option<NodeId>, mut packets: Packets) -> Result<(), Failure> {
         let around: Around = self.known.join(" ").parse()?;
-        let (mut output, to) = self.output()?;
         let mut replay = dunnat::replay::Replay::new(cluster, node, around);
-        let read = loop {
-            let captured = match saved::packet(&self.file, &mut capture) {
-                Ok(Some(captured)) => captured,
-                Ok(None) => break Ok(()),
-                Err(failure) => break Err(failure),
-            };
-            for event in replay.pass(&captured) {
-                if let Err(source) = output.event(&event) {
-                    return ended(source, to);
+        let (mut output, to) = self.output()?;
+        let mut write = || -> Result<Result<(), Failure>, io::Error> {
+            loop {
+                match packets.next() {
+                    Ok(Some(captured)) => {
+                        for event in replay.pass(&captured) {
+                            output.event(&event)?;
+                        }
+                    }
+                    // What came before a fault in the file is written all the same.
+                    end => return output.end(0).map(|()| end.map(|_| ())),
                 }
             }
         };
-        if let Err(source) = output.end(0) {
-            return ended(source, to);
-        }
-        saved::warn_of_left_out(&capture, &replay);
+        let read = write().or_else(|source| ended(source, to))?;
+        packets.warn_of_left_out(&replay);
         read
     }
 
-    fn trace(
-        &self,
-        cluster: &Cluster,
-        node: Option<NodeId>,
-        mut input: Box<dyn BufRead>,
-    ) -> Result<(), Failure> {
+    fn trace(&self, cluster: &Cluster, node: Option<NodeId>, mut events: Events) -> Result<(), Failure> {
         if !self.known.is_empty() {
-            return Err(Failure::Usage(
-                "of a trace everything is known; only captures need to be told more".to_owned(),
-            ));
+            let all = "of a trace everything is known; only of captures there is more to tell";
+            return Err(Failure::Usage(all.to_owned()));
         }
         let mut changes = Changes::new(cluster);
         let zone = jiff::tz::TimeZone::system();
         // Asked for in a format, it is the decisions as they would be; else the changes.
         let asked = self.write.is_some() || self.format.is_some();
         let mut decisions = asked.then(|| self.output()).transpose()?;
-        let read = saved::events(&self.file, &mut input, |was| {
+        while let Some(was) = events.next()? {
             if node.is_some_and(|id| cluster.node(id).name != *was.node) {
-                return Ok(true);
+                continue;
             }
-            let Some(now) = changes.again(&was) else { return Ok(true) };
+            let Some(now) = changes.again(&was) else { continue };
             let change = changes.compare(&was, &now);
             match (&mut decisions, change) {
                 (Some((output, to)), _) => {
-                    output.event(&now).map_err(|source| Failure::Output { to: to.clone(), source })?;
+                    if let Err(source) = output.event(&now) {
+                        return ended(source, std::mem::take(to))?;
+                    }
                 }
                 (None, Some(change)) => print(&(change.line(&zone) + "\n"))?,
                 (None, None) => {}
             }
-            Ok(true)
-        });
+        }
         match decisions {
             Some((mut output, to)) => {
-                if let Err(source) = output.end(0) {
-                    return ended(source, to);
-                }
+                output.end(0).or_else(|source| ended(source, to).map(|_| ()))?;
                 eprint!("{changes}");
+                Ok(())
             }
-            None => print(&changes.to_string())?,
+            None => print(&changes.to_string()),
         }
-        read
     }
 
     fn output(&self) -> Result<(Output, String), Failure> {
@@ -131,6 +118,6 @@ impl Replay {
 }
 
 /// A reader that has seen enough is no error.
-fn ended(source: io::Error, to: String) -> Result<(), Failure> {
-    if source.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(Failure::Output { to, source }) }
+fn ended(source: io::Error, to: String) -> Result<Result<(), Failure>, Failure> {
+    if source.kind() == io::ErrorKind::BrokenPipe { Ok(Ok(())) } else { Err(Failure::Output { to, source }) }
 }

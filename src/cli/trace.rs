@@ -13,7 +13,8 @@ use dunnat::trace::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Failure, print, saved};
+use super::events::Events;
+use super::{Failure, coloured, print};
 
 /// Show the decisions of a running node as they are made, or those of a saved trace
 ///
@@ -86,14 +87,7 @@ impl FormatArg {
 
 /// How text is written.
 pub(super) fn text(terminal: bool, verbose: bool) -> Text {
-    Text::new(jiff::tz::TimeZone::system(), colours(terminal), verbose)
-}
-
-/// In colours on a terminal, unless NO_COLOR is set (no-color.org).
-pub(super) fn colours(terminal: bool) -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    terminal && !set("NO_COLOR") && !dumb
+    Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose)
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -239,19 +233,25 @@ impl Trace {
 
     fn saved(&self, path: &Path, mut selection: Selection, output: &mut Output) -> Result<(), Failure> {
         let failed = |source| Failure::Output { to: String::new(), source };
+        let mut events = Events::open(path)?;
         // Before an event that is left out; it is said at the next that is not.
         let mut lost = 0;
-        let mut input = saved::open(path)?;
-        let read = saved::events(path, &mut input, |mut event| {
+        while !selection.is_done() {
+            let mut event = match events.next() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(failure) => {
+                    output.end(0).map_err(failed)?;
+                    return Err(failure);
+                }
+            };
             lost += std::mem::take(&mut event.lost);
             if selection.takes(&event) {
                 event.lost = std::mem::take(&mut lost);
                 output.event(&event).map_err(failed)?;
             }
-            Ok(!selection.is_done())
-        });
-        output.end(if read.is_ok() { lost } else { 0 }).map_err(failed)?;
-        read
+        }
+        output.end(lost).map_err(failed)
     }
 }
 

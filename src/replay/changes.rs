@@ -152,6 +152,7 @@ impl fmt::Display for Changes<'_> {
         let again = self.events - self.left_out.values().sum::<u64>();
         match self.changed {
             0 => writeln!(f, "{again} decisions made again, none would be another")?,
+            1 => writeln!(f, "{again} decisions made again, 1 would be another:")?,
             changed => writeln!(f, "{again} decisions made again, {changed} would be others:")?,
         }
         for (Kind { stage, reasons: (was, now), fields }, count) in &self.kinds {
