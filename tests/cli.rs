@@ -349,12 +349,20 @@ fn a_saved_trace_is_explained_and_replayed() {
 
 #[test]
 fn a_capture_is_explained_and_replayed() {
-    // Packets as they came and as they went on are a capture, too.
-    let trace = saved();
-    let packets = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
-    let capture = packets.path().to_str().unwrap();
-    let path = trace.path().to_str().unwrap();
-    printed(&["trace", "--read", path, "--write", capture, "stage dnat and tcp"]);
+    // A pcap file of raw IP: a call and an answer.
+    let mut file = tempfile::NamedTempFile::with_suffix(".pcap").unwrap();
+    let mut bytes =
+        vec![0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 101];
+    for line in std::fs::read_to_string(saved().path()).unwrap().lines().take(4).step_by(3) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let hex = event["bytes"]["before"].as_str().unwrap().as_bytes();
+        let digit = |digit: u8| (digit as char).to_digit(16).unwrap() as u8;
+        let packet: Vec<u8> = hex.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let len = (packet.len() as u32).to_be_bytes();
+        bytes.extend([&[0, 0, 0, 60, 0, 0, 0, 5][..], &len, &len, &packet].concat());
+    }
+    file.write_all(&bytes).unwrap();
+    let capture = file.path().to_str().unwrap();
     let output = dunnat(&["replay", capture, "-c", EXAMPLE, "--format", "json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
@@ -382,6 +390,11 @@ fn a_capture_is_explained_and_replayed() {
         "explain", "-c", EXAMPLE, "-n", "node2", "--read", capture, "--count", "1", "in", "xenbr0",
     ]);
     assert!(story.contains("=>   daddr -> 10.5.5.201"), "{story}");
+
+    // What was written has every packet twice, and no marks.
+    let (status, message) = refused(&["replay", written.path().to_str().unwrap(), "-c", EXAMPLE]);
+    assert_eq!(status, 1);
+    assert!(message.contains("from a trace in JSON"), "{message}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
 
-use crate::net::Mac;
+use crate::net::{Mac, Stage};
 use crate::packet::View;
 
 /// An IP packet that was captured.
@@ -52,6 +52,12 @@ pub enum CaptureError {
     /// It is damaged, or of a kind that is not read.
     #[error("{0}")]
     Damaged(String),
+    /// It shows packets before and after each stage, as `dunnat trace` writes them.
+    #[error(
+        "it is a trace that was written as packets, which has each of them several times and no marks; decisions are \
+         made again from a trace in JSON"
+    )]
+    Trace,
     /// Its packets have link headers that are not read.
     #[error("packets of link type {0:?} are not read; Ethernet, raw IP and Linux cooked (sll, sll2) are")]
     Link(DataLink),
@@ -135,9 +141,13 @@ impl Capture {
                 let Some(interface) = state.interfaces().get(interface) else {
                     return Err(damaged("a packet of an interface that is not described"));
                 };
+                let name = name(interface);
+                if name.as_deref().is_some_and(is_of_trace) {
+                    return Err(CaptureError::Trace);
+                }
                 let frame = Frame {
                     time: time(timestamp),
-                    interface: name(interface),
+                    interface: name,
                     original_len: original_len as usize,
                     bytes,
                 };
@@ -206,6 +216,12 @@ fn mac(address: &[u8]) -> Option<Mac> {
 
 fn time(since: Duration) -> Timestamp {
     Timestamp::UNIX_EPOCH.saturating_add(since).unwrap_or_default()
+}
+
+/// Whether an interface is one that a trace has written: `node2 dnat before`.
+fn is_of_trace(name: &str) -> bool {
+    let words: Vec<&str> = name.split(' ').collect();
+    matches!(words[..], [_, stage, "before" | "after"] if stage.parse::<Stage>().is_ok())
 }
 
 fn name(interface: &InterfaceDescriptionBlock<'_>) -> Option<String> {
