@@ -111,6 +111,11 @@ fn checksum_at(protocol: IpNumber) -> Option<usize> {
 }
 
 impl View {
+    /// Where in the packet the transport checksum is that covers the addresses, in bytes.
+    pub fn checksum_at(&self) -> Option<usize> {
+        self.checksum
+    }
+
     /// Reads a packet that begins with its IP header. `received` may have been cut from `original_len` bytes.
     ///
     /// # Errors

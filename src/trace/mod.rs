@@ -23,7 +23,7 @@ pub use names::Namer;
 pub use record::{Record, SNAP};
 pub use selection::{Flows, Sample, SampleError, Selection};
 pub use tap::{Next, Tap, TapEnd, Taps, Tracer};
-pub use text::Text;
+pub use text::{Text, decision, packet_text};
 pub use write::{
     Follower, Format, FormatError, NoBytes, Outcome, Output, Rendering, Rotation, Writer, follow,
 };

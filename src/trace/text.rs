@@ -97,8 +97,13 @@ impl Text {
     }
 }
 
+/// The packet of an event as it came, as a text.
+pub fn packet_text(event: &Event) -> String {
+    packet(event).text
+}
+
 /// The decision alone, as a text without colours.
-pub(super) fn decision(event: &Event) -> String {
+pub fn decision(event: &Event) -> String {
     let mut cell = cell(false, |cell| change(event, cell));
     cell.plain(" ");
     outcome(event, &mut cell);
