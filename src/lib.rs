@@ -104,6 +104,7 @@ pub mod kernel;
 pub mod net;
 mod netlink;
 pub mod packet;
+pub mod path;
 pub mod queue;
 pub mod ruleset;
 pub mod trace;

@@ -2,6 +2,9 @@
 
 mod check;
 mod doctor;
+mod events;
+mod path;
+mod progress;
 mod rules;
 mod run;
 mod trace;
@@ -32,6 +35,7 @@ struct Cli {
 enum Verb {
     Run(run::Run),
     Trace(trace::Trace),
+    Path(path::Path),
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
@@ -161,6 +165,10 @@ enum Failure {
     Input { from: String, source: io::Error },
     #[error("{from}:{line}: this is no event of a trace as `dunnat trace --format json` writes it: {source}")]
     Event { from: String, line: u64, source: serde_json::Error },
+    #[error("there is no conversation {number} in these traces: the last is {all}")]
+    NoConversation { number: usize, all: usize },
+    #[error("a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter")]
+    NotOne(usize),
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
 }
@@ -168,9 +176,13 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::ClusterFile(_) | Self::Node(_) | Self::Plan(_) | Self::Filter(_) | Self::Terminal => {
-                ExitCode::from(2)
-            }
+            Self::ClusterFile(_)
+            | Self::Node(_)
+            | Self::Plan(_)
+            | Self::Filter(_)
+            | Self::Terminal
+            | Self::NoConversation { .. }
+            | Self::NotOne(_) => ExitCode::from(2),
             Self::Run(_)
             | Self::Unfit
             | Self::Connect(_)
@@ -193,6 +205,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Run(run) => run.run(),
         Verb::Trace(trace) => trace.run(),
+        Verb::Path(path) => path.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
@@ -208,6 +221,13 @@ pub(crate) fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Whether to write in colours: on a terminal, unless NO_COLOR is set (no-color.org).
+fn coloured(terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    terminal && !set("NO_COLOR") && !dumb
 }
 
 /// Prints the data that a verb was asked for. A reader that has seen enough is no error.
