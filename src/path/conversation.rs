@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use super::finding::Judgement;
-use super::join::{Call, Kept, Traced, called, is_reply};
+use super::join::{Call, Kept, Traced, begins, called, is_reply, same_packet};
 use super::judge::{Case, Elsewhere, judge};
+use crate::engine::Reason;
 use crate::net::{Stage, Tuple};
 use crate::trace::{Event, Name};
 
@@ -49,6 +50,8 @@ pub(super) struct Homes(FxHashMap<IpAddr, Vec<Votes>>);
 struct Votes {
     node: Name,
     replies: u64,
+    /// Of these, the ones that were given a public address.
+    answers: u64,
     passed: u64,
 }
 
@@ -56,7 +59,9 @@ impl Homes {
     pub(super) fn learn(&mut self, flow: &Tuple, call: &Call) {
         let mut replied = false;
         for event in call.events().filter(|event| event.stage == Stage::Spoof) {
-            self.votes(flow.dst, &event.node).replies += 1;
+            let votes = self.votes(flow.dst, &event.node);
+            votes.replies += 1;
+            votes.answers += u64::from(event.reason == Reason::CalledNode);
             replied = true;
         }
         if replied {
@@ -66,7 +71,7 @@ impl Homes {
         for event in &tagged {
             self.votes(flow.dst, &event.node).passed += 1;
         }
-        let entry = call.events().find(|event| event.stage == Stage::Dnat && event.after.is_some());
+        let entry = call.called().filter(|entry| entry.after.is_some());
         if let (true, Some(entry)) = (tagged.is_empty(), entry) {
             self.votes(flow.dst, &entry.node).passed += 1;
         }
@@ -75,13 +80,13 @@ impl Homes {
     fn votes(&mut self, guest: IpAddr, node: &Name) -> &mut Votes {
         let votes = self.0.entry(guest).or_default();
         let place = votes.iter().position(|votes| votes.node == *node).unwrap_or_else(|| {
-            votes.push(Votes { node: Name::clone(node), replies: 0, passed: 0 });
+            votes.push(Votes { node: Name::clone(node), replies: 0, answers: 0, passed: 0 });
             votes.len() - 1
         });
         &mut votes[place]
     }
 
-    /// The node that the guest lives on, and whether any reply of it was seen.
+    /// The node that the guest lives on, and whether any reply of it was given a public address.
     fn of(&self, guest: IpAddr, call: &Call) -> Option<(Name, bool)> {
         if let Some(reply) = call.events().find(|event| is_reply(event, guest)) {
             return Some((Name::clone(&reply.node), true));
@@ -94,7 +99,7 @@ impl Homes {
         votes
             .iter()
             .max_by_key(|votes| (votes.replies, votes.passed, late(&votes.node)))
-            .map(|votes| (Name::clone(&votes.node), votes.replies > 0))
+            .map(|votes| (Name::clone(&votes.node), votes.answers > 0))
     }
 }
 
@@ -131,7 +136,7 @@ pub(super) fn assemble(
 
 /// What the call is for the others of its flow.
 fn elsewhere(call: &Call) -> Option<Elsewhere> {
-    let event = call.events().find(|event| event.stage == Stage::Dnat)?;
+    let event = call.called()?;
     Some(Elsewhere { called: called(event)?, proof: event.into() })
 }
 
@@ -145,7 +150,7 @@ fn one(
     let mut kept = call.kept;
     kept.sort_by(|one, two| (&one.event.node, one.event.seq).cmp(&(&two.event.node, two.event.seq)));
     let call = Call { kept, ..call };
-    let entry = call.events().find(|event| event.stage == Stage::Dnat);
+    let entry = call.called();
     let has_guest = entry.is_none_or(|entry| entry.after.is_some());
     let (home, answers) = match homes.of(flow.dst, &call).filter(|_| has_guest) {
         // All that is known is that it came in here, and there is no other trace to tell whether it went on.
@@ -170,7 +175,13 @@ fn one(
     };
     let mut between = tagged(call.events());
     match entry {
-        Some(entry) => step(&entry.node),
+        Some(entry) => {
+            step(&entry.node);
+            // Later packets may take other ways: a reset of what came from an address that was not called.
+            if between.iter().any(|event| same_packet(entry, event)) {
+                between.retain(|event| same_packet(entry, event));
+            }
+        }
         // The first who saw the frame knows whose it is.
         None => {
             let sender = between.iter().find_map(|event| event.mac.as_ref()?.node.as_ref());
@@ -179,7 +190,7 @@ fn one(
     }
     // Nothing but the clocks tells in which order it passed the nodes between.
     between.sort_by_key(|event| event.time);
-    for event in between.into_iter().chain(call.events()).filter(|event| Some(&event.node) != home.as_ref()) {
+    for event in between.iter().filter(|event| Some(&event.node) != home.as_ref()) {
         step(&event.node);
     }
     home.iter().for_each(&mut step);
@@ -206,6 +217,12 @@ fn one(
 }
 
 impl Conversation {
+    /// The event of the node that was called.
+    pub(super) fn call(&self) -> Option<&Event> {
+        let calls = || self.events().filter(|event| event.stage == Stage::Dnat && Some(&event.node) == self.entry.as_ref());
+        calls().find(|event| begins(event)).or_else(|| calls().next())
+    }
+
     /// The events that were kept.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.kept.iter().map(|kept| &kept.event)

@@ -89,10 +89,10 @@ named! {
         PortShared = "port-shared", "one client port, two nodes";
         /// It left for the guest's node, which did not see it.
         NeverArrived = "never-arrived", "lost between the nodes";
-        /// The guest's node decides spoof for no packet at all.
+        /// The guest's node gives no reply at all a public address.
         NoSpoof = "no-spoof", "spoof is off";
-        /// The guest's node translates replies, but had none to this.
-        Silent = "silent", "the guest is silent";
+        /// The guest's node gives others' replies a public address, and was asked about none to this.
+        Silent = "silent", "no answer of the guest";
         /// The trace of a node that would know is not there.
         NotTraced = "not-traced", "a trace is missing";
     }

@@ -37,8 +37,8 @@ pub struct Traced {
     pub events: u64,
     /// How many it has lost, because it was written or read too slowly.
     pub lost: u64,
-    /// How many of them are about replies (spoof).
-    pub spoofs: u64,
+    /// How many replies it has given a public address (spoof).
+    pub answers: u64,
 }
 
 /// All conversations of some traces.
@@ -87,7 +87,7 @@ impl Joiner {
         if let Some(node) = self.nodes.get_mut(&event.node) {
             node.events += 1;
             node.lost += event.lost;
-            node.spoofs += u64::from(event.stage == Stage::Spoof);
+            node.answers += u64::from(event.reason == Reason::CalledNode);
         }
         let Some(flow) = flow_of(&event) else {
             *self.others.entry((event.stage, event.reason)).or_default() += 1;
@@ -131,7 +131,7 @@ impl Joiner {
 
 impl Flow {
     fn place_of(&mut self, event: &Event, order: &mut u64) -> usize {
-        let first = first_seq(event);
+        let first = first_seq(event).or_else(|| self.reset_by(event));
         let current = self.current.iter_mut().find(|(node, _)| *node == event.node);
         if first.is_none()
             && let Some((_, place)) = &current
@@ -149,6 +149,14 @@ impl Flow {
             None => self.current.push((Name::clone(&event.node), place)),
         }
         place
+    }
+
+    /// Whoever gets a SYN/ACK from an address that was not called resets it there, which may be another node: its
+    /// number is then the one that the SYN/ACK acknowledges (RFC 9293, 3.10.7.3).
+    fn reset_by(&self, event: &Event) -> Option<u32> {
+        let reset = event.tcp.filter(|tcp| has(tcp.flags, RST) && !has(tcp.flags, ACK))?;
+        let first = reset.seq.wrapping_sub(1);
+        self.calls.iter().any(|call| call.first_seq == Some(first)).then_some(first)
     }
 }
 
@@ -170,6 +178,12 @@ impl Call {
 
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
         self.kept.iter().map(|kept| &kept.event)
+    }
+
+    /// The call itself: the first packet as the client sent it, or what there is of it.
+    pub(super) fn called(&self) -> Option<&Event> {
+        let calls = || self.events().filter(|event| event.stage == Stage::Dnat);
+        calls().find(|event| begins(event)).or_else(|| calls().next())
     }
 }
 
@@ -226,6 +240,16 @@ fn first_seq(event: &Event) -> Option<u32> {
     }
 }
 
+/// Whether it is a connection's first packet.
+pub(super) fn begins(event: &Event) -> bool {
+    event.tcp.is_some_and(|tcp| has(tcp.flags, SYN) && !has(tcp.flags, ACK))
+}
+
+/// Whether it accepts a connection.
+pub(super) fn accepts(event: &Event) -> bool {
+    event.tcp.is_some_and(|tcp| has(tcp.flags, SYN | ACK))
+}
+
 /// Whether it is a packet of an open connection, by its ACK alone.
 pub(super) fn acknowledges(event: &Event) -> bool {
     event.tcp.is_some_and(|tcp| has(tcp.flags, ACK) && !has(tcp.flags, SYN) && !has(tcp.flags, RST))
@@ -265,6 +289,9 @@ fn split(calls: Vec<Call>) -> Vec<Call> {
 }
 
 fn by_address(call: Call) -> Vec<Call> {
+    if call.first_seq.is_some() {
+        return vec![call];
+    }
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in call.events().filter_map(called) {
         if !addresses.contains(&address) {

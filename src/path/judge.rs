@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::finding::{Cause, Finding, Judgement, Proof};
-use super::join::{Kept, Traced, acknowledges, is_reply, is_reset, is_tcp, same_packet};
+use super::join::{Kept, Traced, accepts, acknowledges, begins, called, is_reply, is_reset, is_tcp, same_packet};
 use crate::engine::Reason;
 use crate::net::{CtState, Stage, Tuple, Verdict};
 use crate::trace::{Event, Name};
@@ -22,7 +22,7 @@ pub(super) struct Case<'a> {
     pub(super) call: Option<&'a Event>,
     /// The node that the guest lives on.
     pub(super) home: Option<&'a Name>,
-    /// Some reply of this guest is in the traces, be it to others.
+    /// Some reply of this guest was given a public address, be it to others.
     pub(super) answers: bool,
     /// Other calls of the same flow.
     pub(super) elsewhere: &'a [&'a Elsewhere],
@@ -61,11 +61,6 @@ impl<'a> Case<'a> {
 
     fn is_home(&self, event: &Event) -> bool {
         self.home == Some(&event.node)
-    }
-
-    /// The tag of the guest's node, if it was asked.
-    fn tag_at_home(&self) -> Option<&'a Event> {
-        self.find(|event| event.stage == Stage::Tag && self.is_home(event))
     }
 
     /// The public address that the client called is known.
@@ -189,28 +184,28 @@ impl<'a> Case<'a> {
     /// It was let in to the guest, and nothing is there of an answer.
     fn unanswered(&self, home: &Name, last: &'a Event) -> Judgement {
         let no_reply = |cause, says, proof: &[&Event]| judgement(Finding::NoReply, Some(cause), says, proof);
-        let spoofs = self.nodes.get(home).is_some_and(|node| node.spoofs > 0);
+        let others = self.nodes.get(home).is_some_and(|node| node.answers > 0);
         let answered = self.answered();
         let let_in = format!("{home} let it in to {}", self.flow.dst);
         match answered {
-            Some((event, how)) if spoofs => {
+            Some((event, how)) if others => {
                 let says = format!("{let_in}, and it was answered ({how}), but {home} was not asked about the answer");
                 no_reply(Cause::NotTraced, says, &[last, event])
             }
             Some((event, how)) => {
-                let says = format!("{let_in}, and it was answered ({how}), but {home} decides spoof for no packet: its rule is off, or was not traced");
+                let says = format!("{let_in}, and it was answered ({how}), but {home} gives no answer at all a public address: its rule for spoof is gone, or was not traced");
                 no_reply(Cause::NoSpoof, says, &[last, event])
             }
             None if self.answers => {
-                let says = format!("{let_in}, and {home} was not asked about an answer to this one: the guest is silent");
+                let says = format!("{let_in}, and was asked about no answer to this one");
                 no_reply(Cause::Silent, says, &[last])
             }
-            None if spoofs => {
-                let says = format!("{let_in}, and {home}, which translates the replies of others, was asked about none of its");
+            None if others => {
+                let says = format!("{let_in}, and, though it translates answers of other guests, was asked about none of this one");
                 no_reply(Cause::Silent, says, &[last])
             }
             None => {
-                let says = format!("{let_in}, and decides spoof for no packet at all: its rule is off, or nobody answers there");
+                let says = format!("{let_in}, and gives no answer at all a public address: its rule for spoof is gone, or nobody there answers");
                 no_reply(Cause::NoSpoof, says, &[last])
             }
         }
@@ -297,14 +292,24 @@ impl<'a> Case<'a> {
             return judgement(Finding::NoCall, None, "there are no events".to_owned(), &[]);
         };
         let reply = self.find(|event| is_reply(event, self.flow.dst));
-        if self.events().all(|event| event.reason == Reason::Unmarked) {
-            let says = match reply {
-                Some(reply) => format!("{} leaves {} by plain SNAT", self.flow.dst, reply.node),
-                None => "it has no tag".to_owned(),
-            };
-            return judgement(Finding::Outbound, None, says, &[reply.unwrap_or(first)]);
-        }
         let no_call = |cause, says, proof: &[&Event]| judgement(Finding::NoCall, cause, says, proof);
+        if self.events().all(|event| event.reason == Reason::Unmarked) {
+            // What the guest begins with tells who began, where the trace has it.
+            let begun = match is_tcp(self.flow) {
+                true => self.find(|event| event.stage == Stage::Spoof && begins(event)),
+                false => Some(first).filter(|first| first.stage == Stage::Spoof),
+            };
+            if let Some(begun) = begun {
+                let says = format!("{} leaves {} by plain SNAT", self.flow.dst, begun.node);
+                return judgement(Finding::Outbound, None, says, &[begun]);
+            }
+            if let Some(reply) = reply.filter(|reply| accepts(reply)) {
+                let says = format!("{} answers a call that is not in these traces, and the flow has no tag", self.flow.dst);
+                return judgement(Finding::NoCtMark, None, says, &[reply]);
+            }
+            let says = "it has no tag, and these traces do not have its beginning".to_owned();
+            return no_call(None, says, &[first]);
+        }
         if let Some((cause, says, tag)) = self.unknown_mac() {
             return no_call(Some(cause), says, &[tag]);
         }
@@ -337,6 +342,13 @@ impl<'a> Case<'a> {
             if again > 1 {
                 also.push(format!("the client sent its first packet {again} times"));
             }
+        }
+        if let Some(call) = self.call
+            && let Some(elsewhere) = self.find(|event| event.stage == Stage::Dnat && called(event) != called(call))
+        {
+            let address = called(elsewhere).map_or(String::new(), |address| address.to_string());
+            let what = if is_reset(elsewhere) { "reset it" } else { "answered" };
+            also.push(format!("the client, which had not called {address}, {what} there ({})", Proof::from(elsewhere)));
         }
         if let Some(drop) = self.find(|event| event.verdict == Verdict::Drop).filter(|_| judgement.cause != Some(Cause::Dropped)) {
             also.push(format!("{} dropped a packet of it: {} ({})", drop.node, drop.reason, Proof::from(drop)));

@@ -117,7 +117,9 @@ impl Decision<'_> {
             Verdict::Accept => event.reason.to_string(),
             Verdict::Drop => format!("DROP {}", event.reason),
         };
-        for name in [&event.service, &event.about].into_iter().flatten() {
+        // That a node names itself says nothing new.
+        let about = event.about.as_ref().filter(|about| **about != event.node);
+        for name in event.service.iter().chain(about) {
             why += &format!(" {name}");
         }
         parts.push(why);
@@ -181,7 +183,7 @@ impl<'a> Drawing<'a> {
     /// The way to the guest; whether it came there as far as anybody knows.
     fn request(&mut self) -> bool {
         let of = self.of;
-        let call = of.events().find(|event| event.stage == Stage::Dnat);
+        let call = of.call();
         let mut at = Self::CLIENT;
         for node in &of.way {
             let is_entry = of.entry.as_ref() == Some(node);

@@ -15,19 +15,34 @@ const ARROW: usize = 58;
 const LINE: usize = 17;
 const BOX: usize = 236;
 
+// No variables: not every program that shows SVG knows them.
 const STYLE: &str = "\
-    svg { --paper: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #afb8c1; --card: #f6f8fa; --wire: #0969da; --pipe: #8250df; }\n\
-    @media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #161b22; --wire: #4493f8; --pipe: #ab7df8; } }\n\
-    text { font: 12px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: var(--ink); }\n\
-    .title { font-size: 15px; font-weight: bold; } .soft { fill: var(--soft); } .name { font-weight: bold; font-size: 14px; }\n\
-    .paper { fill: var(--paper); } .card { fill: var(--card); stroke: var(--line); }\n\
-    .life { stroke: var(--line); stroke-dasharray: 3 4; }\n\
-    .wire { stroke: var(--wire); stroke-width: 2; fill: none; } .pipe { stroke: var(--pipe); stroke-width: 4; fill: none; }\n\
-    .gap { stroke: #cf222e; stroke-width: 2; stroke-dasharray: 2 6; fill: none; }\n\
-    .wire-end { fill: var(--wire); } .pipe-end { fill: var(--pipe); } .gap-end { stroke: #cf222e; stroke-width: 2; fill: none; }\n\
-    .right { fill: #1a7f37; } .wrong { fill: #cf222e; } .unknown { fill: #9a6700; } .proof { stroke-width: 2.5; }\n\
-    rect.proof.right { fill: var(--card); stroke: #1a7f37; } rect.proof.wrong { fill: var(--card); stroke: #cf222e; } rect.proof.unknown { fill: var(--card); stroke: #9a6700; }\n\
-    .pill { fill: #ffffff; font-weight: bold; font-size: 13px; }\n";
+text { font: 12px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; fill: #1f2328; }
+.title { font-size: 15px; font-weight: bold; }
+.name { font-size: 14px; font-weight: bold; }
+.soft { fill: #59636e; }
+.paper { fill: #ffffff; }
+.card { fill: #f6f8fa; stroke: #afb8c1; }
+.life { stroke: #afb8c1; stroke-dasharray: 3 4; }
+.wire { stroke: #0969da; stroke-width: 2; }
+.pipe { stroke: #8250df; stroke-width: 4; }
+.gap { stroke: #cf222e; stroke-width: 2; stroke-dasharray: 2 6; }
+.wire-end { fill: #0969da; }
+.pipe-end { fill: #8250df; }
+.gap-end { stroke: #cf222e; stroke-width: 2; fill: none; }
+.right { fill: #1a7f37; }
+.wrong { fill: #cf222e; }
+.unknown { fill: #9a6700; }
+.right-proof { stroke: #1a7f37; stroke-width: 2.5; }
+.wrong-proof { stroke: #cf222e; stroke-width: 2.5; }
+.unknown-proof { stroke: #9a6700; stroke-width: 2.5; }
+.pill { fill: #ffffff; font-size: 13px; font-weight: bold; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3; } .soft { fill: #9198a1; } .paper { fill: #0d1117; }
+.card { fill: #161b22; stroke: #3d444d; } .life { stroke: #3d444d; }
+.right-proof { stroke: #3fb950; } .wrong-proof { stroke: #f85149; } .unknown-proof { stroke: #d29922; }
+}
+";
 
 /// The way of one conversation as SVG.
 pub fn svg(conversation: &Conversation) -> String {
@@ -125,7 +140,7 @@ impl Picture {
                 }
                 Rung::Gap { from, to, says } => self.arrow((*from, *to), "gap", says, ""),
                 Rung::Decision(decision) => {
-                    let class = if decision.proves { format!("card proof {}", self.class) } else { "card".to_owned() };
+                    let class = if decision.proves { format!("card {}-proof", self.class) } else { "card".to_owned() };
                     self.card(decision.at, &class, &decision.title(), &decision.parts());
                 }
             }
