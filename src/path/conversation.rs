@@ -44,7 +44,11 @@ pub struct Conversation {
 /// A reply leaves the node that the guest lives on. Where there is none, what is sent to the guest passes its node
 /// on every way there, but other nodes only on some.
 #[derive(Debug, Default)]
-pub(super) struct Homes(FxHashMap<IpAddr, Vec<Votes>>);
+pub(super) struct Homes {
+    votes: FxHashMap<IpAddr, Vec<Votes>>,
+    /// From a node to a guest: how many calls each node has seen on their way.
+    passed: FxHashMap<(Name, IpAddr), FxHashMap<Name, u64>>,
+}
 
 #[derive(Debug)]
 struct Votes {
@@ -57,6 +61,14 @@ struct Votes {
 
 impl Homes {
     pub(super) fn learn(&mut self, flow: &Tuple, call: &Call) {
+        let tagged = tagged(call.events());
+        let entry = call.called().filter(|entry| entry.after.is_some());
+        if let Some(entry) = entry {
+            let passed = self.passed.entry((Name::clone(&entry.node), flow.dst)).or_default();
+            for event in &tagged {
+                *passed.entry(Name::clone(&event.node)).or_default() += 1;
+            }
+        }
         let mut replied = false;
         for event in call.events().filter(|event| event.stage == Stage::Spoof) {
             let votes = self.votes(flow.dst, &event.node);
@@ -67,18 +79,16 @@ impl Homes {
         if replied {
             return;
         }
-        let tagged = tagged(call.events());
         for event in &tagged {
             self.votes(flow.dst, &event.node).passed += 1;
         }
-        let entry = call.called().filter(|entry| entry.after.is_some());
         if let (true, Some(entry)) = (tagged.is_empty(), entry) {
             self.votes(flow.dst, &entry.node).passed += 1;
         }
     }
 
     fn votes(&mut self, guest: IpAddr, node: &Name) -> &mut Votes {
-        let votes = self.0.entry(guest).or_default();
+        let votes = self.votes.entry(guest).or_default();
         let place = votes.iter().position(|votes| votes.node == *node).unwrap_or_else(|| {
             votes.push(Votes { node: Name::clone(node), replies: 0, answers: 0, passed: 0 });
             votes.len() - 1
@@ -91,7 +101,7 @@ impl Homes {
         if let Some(reply) = call.events().find(|event| is_reply(event, guest)) {
             return Some((Name::clone(&reply.node), true));
         }
-        let votes = self.0.get(&guest)?;
+        let votes = self.votes.get(&guest)?;
         // Where that leaves two, the clocks decide.
         let late = |node: &Name| {
             call.events().filter(|event| event.stage == Stage::Tag && event.node == *node).map(|event| event.time).max()
@@ -100,6 +110,18 @@ impl Homes {
             .iter()
             .max_by_key(|votes| (votes.replies, votes.passed, late(&votes.node)))
             .map(|votes| (Name::clone(&votes.node), votes.answers > 0))
+    }
+}
+
+impl Homes {
+    /// Whether a node lies between the one that was called and the guest's. One that does not sees a frame, too, when
+    /// a bridge sends it to all its ports; but not every one, or, if there is but one, later than the guest's node.
+    fn is_between(&self, guest: IpAddr, entry: &Event, home: Option<&Event>, event: &Event) -> bool {
+        let Some(home) = home else { return true };
+        let key = (Name::clone(&entry.node), guest);
+        let passed = |node: &Name| self.passed.get(&key).and_then(|passed| passed.get(node)).copied().unwrap_or(0);
+        let all = passed(&home.node);
+        passed(&event.node) >= all && (all > 1 || event.time <= home.time)
     }
 }
 
@@ -181,6 +203,8 @@ fn one(
             if between.iter().any(|event| same_packet(entry, event)) {
                 between.retain(|event| same_packet(entry, event));
             }
+            let at_home = between.iter().find(|event| Some(&event.node) == home.as_ref()).copied();
+            between.retain(|event| homes.is_between(flow.dst, entry, at_home, event));
         }
         // The first who saw the frame knows whose it is.
         None => {
@@ -188,7 +212,7 @@ fn one(
             sender.into_iter().for_each(&mut step);
         }
     }
-    // Nothing but the clocks tells in which order it passed the nodes between.
+    // Nothing but the clocks tells in which order it passed several.
     between.sort_by_key(|event| event.time);
     for event in between.iter().filter(|event| Some(&event.node) != home.as_ref()) {
         step(&event.node);
