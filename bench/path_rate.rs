@@ -66,9 +66,11 @@ fn connection(number: u32, traces: &mut [Trace]) {
     let (reply, answer) = (tuple(guest, &client, 80, port), tuple(&called, &client, 80, port));
     let node = format!(r#""node":"node{tag}""#);
     for packet in 0..6 {
-        let flags = ["\"syn\"", "\"ack\"", "\"psh\",\"ack\"", "\"ack\"", "\"fin\",\"ack\"", "\"ack\""][packet];
+        let flags =
+            ["\"syn\"", "\"ack\"", "\"psh\",\"ack\"", "\"ack\"", "\"fin\",\"ack\"", "\"ack\""][packet];
         let (ip_id, seq) = (number as usize * 7 + packet, number as usize * 1000 + packet * 100);
-        let tcp = format!(r#""len":60,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{seq},"ack":0}}"#, ip_id % 65536);
+        let tcp =
+            format!(r#""len":60,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{seq},"ack":0}}"#, ip_id % 65536);
         traces[entry].event(
             "dnat",
             &format!(r#""in":"xenbr0","phys_in":"eth0","mac":{{"address":"52:54:00:00:00:01"}},"before":{call},"after":{inside},{tcp},"mark":{{"before":"0x0","after":"0x{tag}",{node}}},"service":"web","about":"node{tag}","reason":"service""#),
@@ -85,7 +87,14 @@ fn connection(number: u32, traces: &mut [Trace]) {
                 );
             }
         }
-        let flags = ["\"syn\",\"ack\"", "\"ack\"", "\"psh\",\"ack\"", "\"psh\",\"ack\"", "\"fin\",\"ack\"", "\"ack\""][packet];
+        let flags = [
+            "\"syn\",\"ack\"",
+            "\"ack\"",
+            "\"psh\",\"ack\"",
+            "\"psh\",\"ack\"",
+            "\"fin\",\"ack\"",
+            "\"ack\"",
+        ][packet];
         traces[0].event(
             "spoof",
             &format!(
@@ -137,7 +146,10 @@ fn main() {
     let all = began.elapsed().as_secs_f64();
     let right = paths.conversations.iter().filter(|one| one.judgement.finding.is_right()).count();
     let local = paths.conversations.iter().filter(|one| one.judgement.finding == Finding::Local).count();
-    assert_eq!((paths.conversations.len(), right, local), (number as usize, right, number.div_ceil(3) as usize));
+    assert_eq!(
+        (paths.conversations.len(), right, local),
+        (number as usize, right, number.div_ceil(3) as usize)
+    );
     assert_eq!(right, number as usize);
     println!(
         "{events} events, {} MiB, {number} conversations: {all:.2} s ({read:.2} s to read and sort them), {:.0} events/s, {} MiB of memory at most",

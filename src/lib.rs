@@ -39,6 +39,7 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
+//! | [`path`] | the traces of several nodes, joined: the way of each conversation, and what came of it | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -64,6 +65,11 @@
 //! [`Event`](trace::Event) of each record: it looks up the names, reads the rest of the headers, asks the
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
+//!
+//! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
+//! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
+//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
+//! is right by its own names.
 //!
 //! # Choices
 //!

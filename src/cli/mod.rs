@@ -167,7 +167,9 @@ enum Failure {
     Event { from: String, line: u64, source: serde_json::Error },
     #[error("there is no conversation {number} in these traces: the last is {all}")]
     NoConversation { number: usize, all: usize },
-    #[error("a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter")]
+    #[error(
+        "a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter"
+    )]
     NotOne(usize),
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },

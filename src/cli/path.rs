@@ -86,7 +86,9 @@ impl Path {
         self.format.unwrap_or(match ending {
             Some("mmd" | "mermaid") => FormatArg::Mermaid,
             Some("svg") => FormatArg::Svg,
-            _ if self.write.as_ref().is_some_and(|path| Format::of_file(path) == Format::Json) => FormatArg::Json,
+            _ if self.write.as_ref().is_some_and(|path| Format::of_file(path) == Format::Json) => {
+                FormatArg::Json
+            }
             _ => FormatArg::Text,
         })
     }

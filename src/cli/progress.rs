@@ -31,7 +31,13 @@ impl Progress {
         let full = (share * WIDTH as u64 / self.total) as usize;
         let percent = share * 100 / self.total;
         // Who cannot write here has nobody who waits.
-        let _ = write!(stderr(), "\r[{:=<full$}{:WIDTH$}] {percent:3} %, {events} events ", "", "", WIDTH = WIDTH - full);
+        let _ = write!(
+            stderr(),
+            "\r[{:=<full$}{:WIDTH$}] {percent:3} %, {events} events ",
+            "",
+            "",
+            WIDTH = WIDTH - full
+        );
     }
 }
 

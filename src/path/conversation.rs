@@ -104,7 +104,10 @@ impl Homes {
         let votes = self.votes.get(&guest)?;
         // Where that leaves two, the clocks decide.
         let late = |node: &Name| {
-            call.events().filter(|event| event.stage == Stage::Tag && event.node == *node).map(|event| event.time).max()
+            call.events()
+                .filter(|event| event.stage == Stage::Tag && event.node == *node)
+                .map(|event| event.time)
+                .max()
         };
         votes
             .iter()
@@ -119,7 +122,8 @@ impl Homes {
     fn is_between(&self, guest: IpAddr, entry: &Event, home: Option<&Event>, event: &Event) -> bool {
         let Some(home) = home else { return true };
         let key = (Name::clone(&entry.node), guest);
-        let passed = |node: &Name| self.passed.get(&key).and_then(|passed| passed.get(node)).copied().unwrap_or(0);
+        let passed =
+            |node: &Name| self.passed.get(&key).and_then(|passed| passed.get(node)).copied().unwrap_or(0);
         let all = passed(&home.node);
         passed(&event.node) >= all && (all > 1 || event.time <= home.time)
     }
@@ -176,7 +180,9 @@ fn one(
     let has_guest = entry.is_none_or(|entry| entry.after.is_some());
     let (home, answers) = match homes.of(flow.dst, &call).filter(|_| has_guest) {
         // All that is known is that it came in here, and there is no other trace to tell whether it went on.
-        Some((home, false)) if nodes.len() == 1 && entry.is_some_and(|entry| entry.node == home) => (None, false),
+        Some((home, false)) if nodes.len() == 1 && entry.is_some_and(|entry| entry.node == home) => {
+            (None, false)
+        }
         Some((home, answers)) => (Some(home), answers),
         None => (None, false),
     };
@@ -243,7 +249,10 @@ fn one(
 impl Conversation {
     /// The event of the node that was called.
     pub(super) fn call(&self) -> Option<&Event> {
-        let calls = || self.events().filter(|event| event.stage == Stage::Dnat && Some(&event.node) == self.entry.as_ref());
+        let calls = || {
+            self.events()
+                .filter(|event| event.stage == Stage::Dnat && Some(&event.node) == self.entry.as_ref())
+        };
         calls().find(|event| begins(event)).or_else(|| calls().next())
     }
 

@@ -102,11 +102,8 @@ impl Joiner {
 
     /// Judges what was taken.
     pub fn finish(self) -> Paths {
-        let mut flows: Vec<(Tuple, Vec<Call>)> = self
-            .flows
-            .into_iter()
-            .map(|(tuple, flow)| (tuple, split(merge(flow.calls))))
-            .collect();
+        let mut flows: Vec<(Tuple, Vec<Call>)> =
+            self.flows.into_iter().map(|(tuple, flow)| (tuple, split(merge(flow.calls)))).collect();
         flows.sort_unstable_by_key(|(_, calls)| calls.iter().map(|call| call.order).min());
         let mut homes = Homes::default();
         for (flow, calls) in &flows {
@@ -323,8 +320,10 @@ fn belongs(event: &Event, addresses: &[IpAddr], parts: &[Call]) -> usize {
         let left = event.leaves_as().map(|tuple| tuple.src);
         return addresses.iter().position(|address| left == Some(*address)).unwrap_or(0);
     }
-    let calls = |part: &&Call| part.events().any(|call| call.stage == Stage::Dnat && same_packet(call, event));
-    let named = |part: &&Call| part.events().any(|call| call.stage == Stage::Dnat && call.about == event.about);
+    let calls =
+        |part: &&Call| part.events().any(|call| call.stage == Stage::Dnat && same_packet(call, event));
+    let named =
+        |part: &&Call| part.events().any(|call| call.stage == Stage::Dnat && call.about == event.about);
     let position = |is_it: &dyn Fn(&&Call) -> bool| parts.iter().position(|part| is_it(&part));
     position(&calls).or_else(|| position(&named)).unwrap_or(0)
 }

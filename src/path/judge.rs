@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::finding::{Cause, Finding, Judgement, Proof};
-use super::join::{Kept, Traced, accepts, acknowledges, begins, called, is_reply, is_reset, is_tcp, same_packet};
+use super::join::{
+    Kept, Traced, accepts, acknowledges, begins, called, is_reply, is_reset, is_tcp, same_packet,
+};
 use crate::engine::Reason;
 use crate::net::{CtState, Stage, Tuple, Verdict};
 use crate::trace::{Event, Name};
@@ -93,7 +95,9 @@ impl<'a> Case<'a> {
         let reply = format!("{home} answered as {left}, and the client had called {called}");
         // The first packet shows who sent it, however the guest's node names that node.
         let tag = self.events().find(|tag| {
-            tag.stage == Stage::Tag && tag.node == *home && tag.about.as_ref().is_some_and(|about| *about != call.node)
+            tag.stage == Stage::Tag
+                && tag.node == *home
+                && tag.about.as_ref().is_some_and(|about| *about != call.node)
         });
         if let (Some(tag), true) = (tag, call.node != *home) {
             let mac = tag.mac.as_ref().map_or("the frame".to_owned(), |mac| mac.address.to_string());
@@ -134,7 +138,8 @@ impl<'a> Case<'a> {
     fn no_reply(&self, call: &'a Event) -> Judgement {
         let no_reply = |cause, says, proof: &[&Event]| judgement(Finding::NoReply, Some(cause), says, proof);
         if let Some(dropped) = self.find(|event| event.verdict == Verdict::Drop) {
-            let says = format!("{} dropped a packet of it at {}: {}", dropped.node, dropped.stage, dropped.reason);
+            let says =
+                format!("{} dropped a packet of it at {}: {}", dropped.node, dropped.stage, dropped.reason);
             return no_reply(Cause::Dropped, says, &[dropped]);
         }
         let called = call.before.map_or(self.flow.dst, |before| before.dst);
@@ -152,9 +157,8 @@ impl<'a> Case<'a> {
             return judgement;
         }
         // A call that was let in with a tag of its own has no conflict, whoever used the port before.
-        let fresh = |event: &Event| {
-            self.is_home(event) && matches!(event.reason, Reason::FromNode | Reason::Saved)
-        };
+        let fresh =
+            |event: &Event| self.is_home(event) && matches!(event.reason, Reason::FromNode | Reason::Saved);
         if let (Some(other), None) = (self.others(called).next(), self.find(fresh)) {
             return self.shared(call, called, other, None);
         }
@@ -175,7 +179,10 @@ impl<'a> Case<'a> {
         let last = self.last(home);
         let Some(last) = last else {
             let sent = self.last(&call.node).unwrap_or(call);
-            let says = format!("{} sent it to {home}, which has not seen it: a pipe, or {home}'s rule for tag", call.node);
+            let says = format!(
+                "{} sent it to {home}, which has not seen it: a pipe, or {home}'s rule for tag",
+                call.node
+            );
             return no_reply(Cause::NeverArrived, says, &[sent]);
         };
         self.unanswered(home, last)
@@ -189,11 +196,15 @@ impl<'a> Case<'a> {
         let let_in = format!("{home} let it in to {}", self.flow.dst);
         match answered {
             Some((event, how)) if others => {
-                let says = format!("{let_in}, and it was answered ({how}), but {home} was not asked about the answer");
+                let says = format!(
+                    "{let_in}, and it was answered ({how}), but {home} was not asked about the answer"
+                );
                 no_reply(Cause::NotTraced, says, &[last, event])
             }
             Some((event, how)) => {
-                let says = format!("{let_in}, and it was answered ({how}), but {home} gives no answer at all a public address: its rule for spoof is gone, or was not traced");
+                let says = format!(
+                    "{let_in}, and it was answered ({how}), but {home} gives no answer at all a public address: its rule for spoof is gone, or was not traced"
+                );
                 no_reply(Cause::NoSpoof, says, &[last, event])
             }
             None if self.answers => {
@@ -201,11 +212,15 @@ impl<'a> Case<'a> {
                 no_reply(Cause::Silent, says, &[last])
             }
             None if others => {
-                let says = format!("{let_in}, and, though it translates answers of other guests, was asked about none of this one");
+                let says = format!(
+                    "{let_in}, and, though it translates answers of other guests, was asked about none of this one"
+                );
                 no_reply(Cause::Silent, says, &[last])
             }
             None => {
-                let says = format!("{let_in}, and gives no answer at all a public address: its rule for spoof is gone, or nobody there answers");
+                let says = format!(
+                    "{let_in}, and gives no answer at all a public address: its rule for spoof is gone, or nobody there answers"
+                );
                 no_reply(Cause::NoSpoof, says, &[last])
             }
         }
@@ -214,8 +229,8 @@ impl<'a> Case<'a> {
     /// What shows that there was an answer, though no trace has it.
     fn answered(&self) -> Option<(&'a Event, &'static str)> {
         let forth = |event: &Event| event.stage != Stage::Spoof;
-        let established =
-            self.find(|event| forth(event) && is_tcp(self.flow) && event.ct_state == Some(CtState::Established));
+        let established = self
+            .find(|event| forth(event) && is_tcp(self.flow) && event.ct_state == Some(CtState::Established));
         if let Some(event) = established {
             return Some((event, "conntrack has it established"));
         }
@@ -304,7 +319,10 @@ impl<'a> Case<'a> {
                 return judgement(Finding::Outbound, None, says, &[begun]);
             }
             if let Some(reply) = reply.filter(|reply| accepts(reply)) {
-                let says = format!("{} answers a call that is not in these traces, and the flow has no tag", self.flow.dst);
+                let says = format!(
+                    "{} answers a call that is not in these traces, and the flow has no tag",
+                    self.flow.dst
+                );
                 return judgement(Finding::NoCtMark, None, says, &[reply]);
             }
             let says = "it has no tag, and these traces do not have its beginning".to_owned();
@@ -335,8 +353,12 @@ impl<'a> Case<'a> {
             let again: u64 = self
                 .kept
                 .iter()
-                .filter(|kept| kept.event.stage == Stage::Dnat && kept.event.tcp.is_some() && !acknowledges(&kept.event))
-                .filter(|kept| kept.event.tcp.map(|tcp| (tcp.seq, tcp.flags)) == call.tcp.map(|tcp| (tcp.seq, tcp.flags)))
+                .filter(|kept| {
+                    kept.event.stage == Stage::Dnat && kept.event.tcp.is_some() && !acknowledges(&kept.event)
+                })
+                .filter(|kept| {
+                    kept.event.tcp.map(|tcp| (tcp.seq, tcp.flags)) == call.tcp.map(|tcp| (tcp.seq, tcp.flags))
+                })
                 .map(|kept| 1 + kept.more)
                 .sum();
             if again > 1 {
@@ -344,22 +366,38 @@ impl<'a> Case<'a> {
             }
         }
         if let Some(call) = self.call
-            && let Some(elsewhere) = self.find(|event| event.stage == Stage::Dnat && called(event) != called(call))
+            && let Some(elsewhere) =
+                self.find(|event| event.stage == Stage::Dnat && called(event) != called(call))
         {
             let address = called(elsewhere).map_or(String::new(), |address| address.to_string());
             let what = if is_reset(elsewhere) { "reset it" } else { "answered" };
-            also.push(format!("the client, which had not called {address}, {what} there ({})", Proof::from(elsewhere)));
+            also.push(format!(
+                "the client, which had not called {address}, {what} there ({})",
+                Proof::from(elsewhere)
+            ));
         }
-        if let Some(drop) = self.find(|event| event.verdict == Verdict::Drop).filter(|_| judgement.cause != Some(Cause::Dropped)) {
-            also.push(format!("{} dropped a packet of it: {} ({})", drop.node, drop.reason, Proof::from(drop)));
+        if let Some(drop) = self
+            .find(|event| event.verdict == Verdict::Drop)
+            .filter(|_| judgement.cause != Some(Cause::Dropped))
+        {
+            also.push(format!(
+                "{} dropped a packet of it: {} ({})",
+                drop.node,
+                drop.reason,
+                Proof::from(drop)
+            ));
         }
-        if let Some(error) = self.find(|event| event.stage == Stage::Spoof && event.icmp.is_some_and(|icmp| icmp.inner.is_some())) {
+        if let Some(error) = self
+            .find(|event| event.stage == Stage::Spoof && event.icmp.is_some_and(|icmp| icmp.inner.is_some()))
+        {
             let (kind, code) = error.icmp.map_or((0, 0), |icmp| (icmp.kind, icmp.code));
             also.push(format!("an ICMP error came back: type {kind} code {code} ({})", Proof::from(error)));
         }
         if answered {
             let reset = self.find(|event| event.stage == Stage::Spoof && is_reset(event));
-            also.extend(reset.map(|reset| format!("the guest reset the connection ({})", Proof::from(reset))));
+            also.extend(
+                reset.map(|reset| format!("the guest reset the connection ({})", Proof::from(reset))),
+            );
         } else {
             let lost = self.nodes.iter().filter(|(_, node)| node.lost > 0);
             also.extend(lost.map(|(name, node)| {

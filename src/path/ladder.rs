@@ -80,7 +80,8 @@ impl Arrow<'_> {
     /// What the packet bears, as in `192.168.122.1:40000 > 10.5.5.201:80 S`.
     pub fn bears(&self) -> String {
         let Tuple { src, dst, ports, .. } = self.packet;
-        let mut text = format!("{} > {}", end(src, ports.map(|ports| ports.0)), end(dst, ports.map(|ports| ports.1)));
+        let mut text =
+            format!("{} > {}", end(src, ports.map(|ports| ports.0)), end(dst, ports.map(|ports| ports.1)));
         if let Some(flags) = self.flags {
             text += &format!(" {flags}");
         }
@@ -108,7 +109,8 @@ impl Decision<'_> {
         let event = self.event;
         let mut parts = Vec::new();
         if let (Some(before), Some(after)) = (event.before, event.after) {
-            let (side, to) = if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
+            let (side, to) =
+                if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
             parts.push(format!("{side} -> {to}"));
         }
         parts.push(mark("mark", &event.mark));
@@ -222,7 +224,15 @@ impl<'a> Drawing<'a> {
                 let packet = event.leaves_as();
                 self.rungs.extend(packet.map(|packet| {
                     let flags = event.tcp.map(|tcp| tcp.flags);
-                    Rung::Arrow(Arrow { from: to, to: to + 1, pipe: false, packet, flags, mac: None, port: None })
+                    Rung::Arrow(Arrow {
+                        from: to,
+                        to: to + 1,
+                        pipe: false,
+                        packet,
+                        flags,
+                        mac: None,
+                        port: None,
+                    })
                 }));
                 return true;
             }
@@ -254,7 +264,8 @@ impl<'a> Drawing<'a> {
         let came = event.phys_in.as_ref().or(event.in_if.as_ref());
         self.rungs.extend(event.before.map(|packet| arrow(self.guest(), home, packet, came)));
         self.decision(event);
-        self.rungs.extend(event.leaves_as().map(|packet| arrow(home, Self::CLIENT, packet, event.out_if.as_ref())));
+        self.rungs
+            .extend(event.leaves_as().map(|packet| arrow(home, Self::CLIENT, packet, event.out_if.as_ref())));
     }
 
     /// What proves the finding and is about another packet than the one that is drawn.
@@ -262,7 +273,9 @@ impl<'a> Drawing<'a> {
         let of = self.of;
         for Kept { event, .. } in &of.kept {
             let shown = self.rungs.iter().any(|rung| match rung {
-                Rung::Decision(decision) => decision.event.node == event.node && decision.event.seq == event.seq,
+                Rung::Decision(decision) => {
+                    decision.event.node == event.node && decision.event.seq == event.seq
+                }
                 _ => false,
             });
             if !shown && event.stage != Stage::Spoof && of.judgement.proof.contains(&Proof::from(event)) {

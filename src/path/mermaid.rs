@@ -14,7 +14,8 @@ pub fn mermaid(conversation: &Conversation) -> String {
     let _ = writeln!(out, "    %% {}", title(conversation).replace(['\n', '\r'], " "));
     for (place, lane) in ladder.lanes.iter().enumerate() {
         let kind = if place == 0 { "actor" } else { "participant" };
-        let address = if lane.address.is_empty() { String::new() } else { format!("<br/>{}", escaped(&lane.address)) };
+        let address =
+            if lane.address.is_empty() { String::new() } else { format!("<br/>{}", escaped(&lane.address)) };
         let _ = writeln!(out, "    {kind} l{place} as {}{address}", escaped(&lane.name));
     }
     let finding = conversation.judgement.finding;

@@ -59,7 +59,9 @@ pub fn svg(conversation: &Conversation) -> String {
     picture.y += 18;
     let pill = finding.words().chars().count() * 8 + 28;
     let y = picture.y;
-    picture.add(format_args!("<rect class=\"{class}\" x=\"24\" y=\"{y}\" width=\"{pill}\" height=\"26\" rx=\"13\"/>"));
+    picture.add(format_args!(
+        "<rect class=\"{class}\" x=\"24\" y=\"{y}\" width=\"{pill}\" height=\"26\" rx=\"13\"/>"
+    ));
     picture.y += 18;
     picture.text(24 + pill / 2, "pill", "middle", finding.words());
     picture.y += 14;
@@ -140,7 +142,11 @@ impl Picture {
                 }
                 Rung::Gap { from, to, says } => self.arrow((*from, *to), "gap", says, ""),
                 Rung::Decision(decision) => {
-                    let class = if decision.proves { format!("card {}-proof", self.class) } else { "card".to_owned() };
+                    let class = if decision.proves {
+                        format!("card {}-proof", self.class)
+                    } else {
+                        "card".to_owned()
+                    };
                     self.card(decision.at, &class, &decision.title(), &decision.parts());
                 }
             }
@@ -158,19 +164,24 @@ impl Picture {
 
     fn arrow(&mut self, (from, to): (usize, usize), class: &str, above: &str, below: &str) {
         let middle = (x(from) + x(to)) / 2;
-        let (from, to, back) = if from < to { (x(from) + 4, x(to) - 4, -9) } else { (x(from) - 4, x(to) + 4, 9) };
+        let (from, to, back) =
+            if from < to { (x(from) + 4, x(to) - 4, -9) } else { (x(from) - 4, x(to) + 4, 9) };
         self.y += 20;
         self.label(middle, "", above);
         self.y += 9;
         let (y, tip, shaft) = (self.y, to as i64, to as i64 + back);
-        self.add(format_args!("<line class=\"{class}\" x1=\"{from}\" y1=\"{y}\" x2=\"{shaft}\" y2=\"{y}\"/>"));
+        self.add(format_args!(
+            "<line class=\"{class}\" x1=\"{from}\" y1=\"{y}\" x2=\"{shaft}\" y2=\"{y}\"/>"
+        ));
         let (up, down) = (y - 5, y + 5);
         if class == "gap" {
             self.add(format_args!(
                 "<path class=\"gap-end\" d=\"M{shaft} {up} L{tip} {down} M{shaft} {down} L{tip} {up}\"/>"
             ));
         } else {
-            self.add(format_args!("<path class=\"{class}-end\" d=\"M{shaft} {up} L{tip} {y} L{shaft} {down} Z\"/>"));
+            self.add(format_args!(
+                "<path class=\"{class}-end\" d=\"M{shaft} {up} L{tip} {y} L{shaft} {down} Z\"/>"
+            ));
         }
         self.y += 17;
         if !below.is_empty() {
@@ -183,14 +194,17 @@ impl Picture {
     fn label(&mut self, middle: usize, class: &str, text: &str) {
         let width = text.chars().count() * 73 / 10 + 8;
         let (left, top) = (middle.saturating_sub(width / 2), self.y - 12);
-        self.add(format_args!("<rect class=\"paper\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"16\"/>"));
+        self.add(format_args!(
+            "<rect class=\"paper\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"16\"/>"
+        ));
         self.text(middle, class, "middle", text);
     }
 
     fn card(&mut self, lane: usize, class: &str, name: &str, parts: &[String]) {
         let longest = parts.iter().map(|part| part.chars().count()).max().unwrap_or(0);
         let width = BOX.max(longest * 73 / 10 + 24);
-        let (left, top, height) = (x(lane) - (width / 2).min(x(lane) - 4), self.y + 4, 30 + LINE * parts.len());
+        let (left, top, height) =
+            (x(lane) - (width / 2).min(x(lane) - 4), self.y + 4, 30 + LINE * parts.len());
         self.add(format_args!(
             "<rect class=\"{class}\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>"
         ));

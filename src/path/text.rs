@@ -82,8 +82,11 @@ impl Text {
             .collect();
         let _ = writeln!(out, "events: {}", traces.join(", "));
         if !paths.others.is_empty() {
-            let others: Vec<String> =
-                paths.others.iter().map(|((stage, reason), count)| format!("{stage} {reason} {count}")).collect();
+            let others: Vec<String> = paths
+                .others
+                .iter()
+                .map(|((stage, reason), count)| format!("{stage} {reason} {count}"))
+                .collect();
             let _ = writeln!(out, "of no conversation: {}", others.join(", "));
         }
         out
@@ -111,7 +114,12 @@ impl Text {
             let (drawn, indent, parts, how) = match rung {
                 Rung::Arrow(arrow) => {
                     let line = if arrow.pipe { '═' } else { '─' };
-                    (lanes.arrow(arrow.from, arrow.to, line), 0, vec![arrow.bears(), arrow.frame()], Style::new())
+                    (
+                        lanes.arrow(arrow.from, arrow.to, line),
+                        0,
+                        vec![arrow.bears(), arrow.frame()],
+                        Style::new(),
+                    )
                 }
                 Rung::Decision(decision) => {
                     let parts = std::iter::once(decision.title()).chain(decision.parts()).collect();
@@ -172,8 +180,12 @@ fn row(conversation: &Conversation) -> [String; 7] {
 
 /// What a conversation is called.
 pub(super) fn title(conversation: &Conversation) -> String {
-    let mut title =
-        format!("conversation {}: {} {}", conversation.number, conversation.flow.proto, conversation.client());
+    let mut title = format!(
+        "conversation {}: {} {}",
+        conversation.number,
+        conversation.flow.proto,
+        conversation.client()
+    );
     if let Some(called) = conversation.callee() {
         title += &format!(" > {called}");
     }

@@ -53,10 +53,20 @@ pub struct Event {
     /// Its number in that queue.
     pub packet_id: u32,
     /// The interface it came in by; the bridge, for a bridged frame.
-    #[serde(default, deserialize_with = "shared::maybe", rename = "in", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "shared::maybe",
+        rename = "in",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub in_if: Option<Name>,
     /// The interface it leaves by; the bridge, for a bridged frame. Not known before routing.
-    #[serde(default, deserialize_with = "shared::maybe", rename = "out", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "shared::maybe",
+        rename = "out",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub out_if: Option<Name>,
     /// The bridge port it came in by.
     #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]

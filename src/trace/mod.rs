@@ -24,8 +24,8 @@ pub use names::Namer;
 pub use record::{Record, SNAP};
 pub use selection::{Flows, Sample, SampleError, Selection};
 pub use tap::{Next, Tap, TapEnd, Taps, Tracer};
-pub(crate) use text::mark;
 pub use text::Text;
+pub(crate) use text::mark;
 pub use write::{
     Follower, Format, FormatError, NoBytes, Outcome, Output, Rendering, Rotation, Writer, follow,
 };

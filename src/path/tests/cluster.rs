@@ -75,7 +75,8 @@ impl Sim {
 
     /// Each node with a cluster file of its own.
     pub(super) fn with_files(files: [&str; 3]) -> Self {
-        let interface = |index: u32| Some(["xenbr0", "guestbr0", "eth1.100", "vif1"][index as usize - 1].to_owned());
+        let interface =
+            |index: u32| Some(["xenbr0", "guestbr0", "eth1.100", "vif1"][index as usize - 1].to_owned());
         let node = |(file, id): (&str, u32)| {
             let cluster = Arc::new(Cluster::parse(file, Path::new("cluster.toml")).unwrap());
             Node {
@@ -97,25 +98,44 @@ impl Sim {
         }
     }
 
-    fn segment(&mut self, from: ([u8; 4], u16), to: ([u8; 4], u16), flags: u8, seq: u32, ack: u32) -> Segment {
+    fn segment(
+        &mut self,
+        from: ([u8; 4], u16),
+        to: ([u8; 4], u16),
+        flags: u8,
+        seq: u32,
+        ack: u32,
+    ) -> Segment {
         self.ip_id += 1;
         Segment { from, to, flags, seq, ack, id: self.ip_id }
     }
 
     /// A packet at a stage: what becomes of its addresses and its mark.
-    fn decide(&mut self, node: usize, stage: Stage, segment: Segment, meta: Meta, interfaces: [u32; 4]) -> (Segment, Mark) {
+    fn decide(
+        &mut self,
+        node: usize,
+        stage: Stage,
+        segment: Segment,
+        meta: Meta,
+        interfaces: [u32; 4],
+    ) -> (Segment, Mark) {
         let mut ip = Ipv4Header::new(0, 64, ip_number::TCP, segment.from.0, segment.to.0).unwrap();
         ip.identification = segment.id;
         let mut tcp = etherparse::TcpHeader::new(segment.from.1, segment.to.1, segment.seq, 64240);
-        (tcp.syn, tcp.ack, tcp.rst) = (segment.flags & SYN > 0, segment.flags & ACK > 0, segment.flags & RST > 0);
+        (tcp.syn, tcp.ack, tcp.rst) =
+            (segment.flags & SYN > 0, segment.flags & ACK > 0, segment.flags & RST > 0);
         tcp.acknowledgment_number = segment.ack;
         let mut bytes = Vec::new();
-        PacketBuilder::ip(IpHeaders::Ipv4(ip, Ipv4Extensions::default())).tcp_header(tcp).write(&mut bytes, &[]).unwrap();
+        PacketBuilder::ip(IpHeaders::Ipv4(ip, Ipv4Extensions::default()))
+            .tcp_header(tcp)
+            .write(&mut bytes, &[])
+            .unwrap();
 
         let at = &mut self.nodes[node - 1];
         let [in_if, out_if, phys_in, phys_out] = interfaces.map(|index| (index > 0).then_some(index));
         let (src_mac, mark) = (meta.src_mac, meta.mark);
-        let envelope = Envelope { queue: 100, in_if, out_if, phys_in, phys_out, src_mac, mark, ..Envelope::default() };
+        let envelope =
+            Envelope { queue: 100, in_if, out_if, phys_in, phys_out, src_mac, mark, ..Envelope::default() };
         let packet = Packet { envelope: &envelope, bytes: &bytes };
         let view = View::parse(&bytes, bytes.len());
         let decision = decide(&at.tables, stage, view.as_ref().map_err(|e| *e), &meta);
@@ -124,7 +144,8 @@ impl Sim {
         let mut event = at.namer.event(&record);
         event.seq = at.seq;
         event.deciding_ns = 900;
-        event.time = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000 + i64::from(self.ip_id)) + at.clock;
+        event.time =
+            Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000 + i64::from(self.ip_id)) + at.clock;
         self.events.push(event);
         let mut after = segment;
         if let Some(Rewrite { side, to: IpAddr::V4(to) }) = decision.rewrite {
@@ -162,7 +183,8 @@ impl Sim {
         if !self.full && !ct_mark.is_zero() {
             return Mark::ZERO;
         }
-        let meta = Meta { from_pipe: true, src_mac: Some(mac(sender)), mark: Mark::ZERO, ct_mark: Some(ct_mark) };
+        let meta =
+            Meta { from_pipe: true, src_mac: Some(mac(sender)), mark: Mark::ZERO, ct_mark: Some(ct_mark) };
         let (_, mark) = self.decide(node, Stage::Tag, segment, meta, [2, 0, 3, 0]);
         self.keep(node, &segment, self.decided());
         mark

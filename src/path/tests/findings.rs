@@ -15,7 +15,12 @@ fn found(paths: &Paths) -> Vec<(u16, Finding, Option<Cause>, String)> {
     all
 }
 
-fn one(port: u16, finding: Finding, cause: Option<Cause>, proof: &str) -> (u16, Finding, Option<Cause>, String) {
+fn one(
+    port: u16,
+    finding: Finding,
+    cause: Option<Cause>,
+    proof: &str,
+) -> (u16, Finding, Option<Cause>, String) {
     (port, finding, cause, proof.to_owned())
 }
 
@@ -44,7 +49,10 @@ fn what_is_right_is_found_right_in_any_order_of_nodes() {
             assert_eq!(of(40001).way.join(" "), "node1");
             assert_eq!(of(40003).way.first().map(|node| &**node), Some("node3"));
             assert_eq!(of(40003).home.as_deref(), Some("node1"));
-            assert_eq!(paths.conversations.iter().map(Conversation::count).sum::<u64>(), sim.events.len() as u64);
+            assert_eq!(
+                paths.conversations.iter().map(Conversation::count).sum::<u64>(),
+                sim.events.len() as u64
+            );
         }
     });
 }
@@ -64,7 +72,10 @@ fn a_wrong_mac_prefix_is_named() {
         let paths = sim.paths();
         assert_eq!(
             found(&paths),
-            [one(40002, Finding::Foreign, None, "node1 spoof"), one(40003, finding, Some(Cause::UnknownMac), proof)]
+            [
+                one(40002, Finding::Foreign, None, "node1 spoof"),
+                one(40003, finding, Some(Cause::UnknownMac), proof)
+            ]
         );
         let says = &paths.conversations[1].judgement.says;
         assert!(says.contains("12:00:00:00:01:00") && says.contains("node3 sent it"), "{says}");
@@ -90,8 +101,14 @@ fn nodes_that_are_swapped_are_named() {
             [one(40002, Finding::WrongAddress, Some(Cause::TakenForAnother), "node1 spoof, node1 tag")]
         );
         let judgement = &paths.conversations[0].judgement;
-        assert!(judgement.says.contains("answered as 192.168.122.13, and the client had called 192.168.122.12"));
-        assert!(judgement.also[0].contains("had not called 192.168.122.13, reset it"), "{:?}", judgement.also);
+        assert!(
+            judgement.says.contains("answered as 192.168.122.13, and the client had called 192.168.122.12")
+        );
+        assert!(
+            judgement.also[0].contains("had not called 192.168.122.13, reset it"),
+            "{:?}",
+            judgement.also
+        );
     });
 }
 
@@ -135,7 +152,8 @@ fn spoof_that_is_off_is_named_and_a_silent_guest_is_something_else() {
         (sim.full, sim.no_spoof) = (full, true);
         sim.try_to_connect(2, 40002);
         sim.try_to_connect(1, 40001);
-        let causes = |sim: &Sim| found(&sim.paths()).into_iter().map(|one| (one.1, one.2)).collect::<Vec<_>>();
+        let causes =
+            |sim: &Sim| found(&sim.paths()).into_iter().map(|one| (one.1, one.2)).collect::<Vec<_>>();
         assert_eq!(causes(&sim), [(Finding::NoReply, Some(Cause::NoSpoof)); 2]);
         sim.no_spoof = false;
         sim.connect(3, 40003);
