@@ -42,6 +42,7 @@
 //! | [`walk`] | the way of a packet through a node without a kernel: made from words, led by the stages, with flows remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | why a decision was made and no other, derived beside the engine and held to it by a property test | decide |
+//! | [`path`] | the traces of several nodes, joined: the way of each conversation, and what came of it | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -67,6 +68,11 @@
 //! [`Event`](trace::Event) of each record: it looks up the names, reads the rest of the headers, asks the
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
+//!
+//! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
+//! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
+//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
+//! is right by its own names.
 //!
 //! # Without a kernel
 //!
@@ -116,6 +122,7 @@ pub mod kernel;
 pub mod net;
 mod netlink;
 pub mod packet;
+pub mod path;
 pub mod queue;
 pub mod replay;
 pub mod ruleset;

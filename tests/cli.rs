@@ -34,7 +34,7 @@ fn rules_file(name: &str) -> String {
 
 #[test]
 fn help_tells_what_there_is() {
-    for verb in ["", "run", "trace", "explain", "replay", "rules", "check", "doctor"] {
+    for verb in ["", "run", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
@@ -120,6 +120,11 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
         (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
         (vec!["trace", "--read", "x", "--node", "node1"], "cannot be used with"),
+        (vec!["path"], "<FILE>..."),
+        (
+            vec!["path", "x", "--filter", "stage spoff"],
+            "              ^^^^^ a stage is one of dnat, tag, save, spoof",
+        ),
         ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
         (
             vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
@@ -251,10 +256,69 @@ fn what_is_no_trace_is_refused_with_its_place() {
     assert!(text(&output.stderr).contains(":9: the last line is not whole"), "{}", text(&output.stderr));
 }
 
+/// Both nodes in one file, or each in its own: it is the same conversation, in every format.
 #[test]
-fn the_schema_is_printed() {
+fn traces_are_joined_and_shown_in_every_format() {
+    // Without the node that is in conflict with the others; and with an answer to this very SYN.
+    let all = std::fs::read_to_string(saved().path()).unwrap().replace("\"ack\":2000", "\"ack\":1001");
+    let lines = all.lines().filter(|line| !line.contains("mark-conflict"));
+    let mut file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+    lines.clone().for_each(|line| writeln!(file, "{line}").unwrap());
+    let part = |node: &str| {
+        let mut part = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+        let wanted = format!("\"node\":\"{node}\",\"stage\"");
+        lines
+            .clone()
+            .filter(|line| line.contains(&wanted))
+            .for_each(|line| writeln!(part, "{line}").unwrap());
+        part
+    };
+    let (one, two) = (part("node1"), part("node2"));
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let join = |arguments: &[&str]| {
+        let output = dunnat(&[&["path"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout).to_owned()
+    };
+    let ladder = join(&[&path(&two), &path(&one)]);
+    assert!(
+        ladder.contains("\nforeign and right: node2 was called as 192.168.122.12, and node1 answered so"),
+        "{ladder}"
+    );
+    assert_eq!(join(&[&path(&one), &path(&two)]), ladder);
+    assert_eq!(join(&[&path(&file)]), ladder);
+    assert_eq!(join(&[&path(&file), "--filter", "service web", "--conversation", "1"]), ladder);
+    assert!(join(&[&path(&file), "--faults"]).starts_with("0 of 1 conversation\n"));
+    assert!(join(&[&path(&file), "--filter", "host 1.2.3.4"]).starts_with("0 of 1 conversation\n"));
+
+    let json: serde_json::Value = serde_json::from_str(&join(&[&path(&file), "--format", "json"])).unwrap();
+    assert_eq!((&json["finding"], &json["right"]), (&"foreign".into(), &true.into()));
+    assert_eq!(json["way"], serde_json::json!(["node2", "node1"]));
+    assert!(join(&[&path(&file), "--format", "mermaid"]).starts_with("sequenceDiagram\n"));
+    let picture = tempfile::NamedTempFile::with_suffix(".svg").unwrap();
+    assert_eq!(join(&[&path(&file), "--write", &path(&picture)]), "");
+    assert!(std::fs::read_to_string(picture.path()).unwrap().starts_with("<svg "), "by its name");
+
+    let (status, message) = refused(&["path", &path(&file), "--conversation", "7"]);
+    assert_eq!(
+        (status, message.contains("no conversation 7") && message.contains("the last is 1")),
+        (2, true)
+    );
+    let (status, message) = refused(&["path", &path(&file), "--filter", "host 1.2.3.4", "--format", "svg"]);
+    assert_eq!((status, message.contains("there are 0")), (2, true), "{message}");
+    let (status, message) = refused(&["path", "/nowhere.jsonl"]);
+    assert_eq!((status, message.contains("cannot read /nowhere.jsonl")), (1, true));
+    let (status, message) = refused(&["path", EXAMPLE]);
+    assert_eq!((status, message.contains("example.toml:1: this is no event")), (1, true), "{message}");
+}
+
+#[test]
+fn the_schemas_are_printed() {
     let output = dunnat(&["trace", "--schema"]);
     assert_eq!(text(&output.stdout), dunnat::trace::SCHEMA);
+    let output = dunnat(&["path", "--schema"]);
+    assert_eq!(text(&output.stdout), dunnat::path::SCHEMA);
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub(super) struct Events {
     input: Box<dyn BufRead>,
     line: String,
     number: u64,
+    bytes: u64,
 }
 
 impl Events {
@@ -31,7 +32,7 @@ impl Events {
 
     /// Reads from `input`, which messages call `from`.
     pub(super) fn of(from: String, input: Box<dyn BufRead>) -> Self {
-        Self { from, input, line: String::new(), number: 0 }
+        Self { from, input, line: String::new(), number: 0, bytes: 0 }
     }
 
     /// The next event; none at the end.
@@ -44,6 +45,7 @@ impl Events {
                 return Ok(None);
             }
             self.number += 1;
+            self.bytes += read as u64;
             if self.line.trim_ascii().is_empty() {
                 continue;
             }
@@ -56,5 +58,10 @@ impl Events {
                 Err(source) => Err(Failure::Event { from: self.from.clone(), line: self.number, source }),
             };
         }
+    }
+
+    /// How many bytes of it have been read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 }

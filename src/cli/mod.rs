@@ -4,6 +4,8 @@ mod check;
 mod doctor;
 mod events;
 mod explain;
+mod path;
+mod progress;
 mod replay;
 mod rules;
 mod run;
@@ -40,6 +42,7 @@ enum Verb {
     Trace(trace::Trace),
     Explain(explain::Explain),
     Replay(replay::Replay),
+    Path(path::Path),
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
@@ -177,6 +180,12 @@ enum Failure {
     Capture { from: String, source: CaptureError },
     #[error("{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON)")]
     Neither { from: String },
+    #[error("there is no conversation {number} in these traces: the last is {all}")]
+    NoConversation { number: usize, all: usize },
+    #[error(
+        "a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter"
+    )]
+    NotOne(usize),
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
 }
@@ -190,6 +199,8 @@ impl Failure {
             | Self::Word(_)
             | Self::NoEntry(_)
             | Self::Usage(_)
+            | Self::NoConversation { .. }
+            | Self::NotOne(_)
             | Self::Terminal => ExitCode::from(2),
             Self::Run(_)
             | Self::Unfit
@@ -217,6 +228,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Trace(trace) => trace.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),
+        Verb::Path(path) => path.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),

@@ -110,6 +110,11 @@ pub fn decision(event: &Event) -> String {
     cell.text
 }
 
+/// A mark and what becomes of it, as in `ct mark 0x0 -> 0x2`.
+pub(crate) fn mark(what: &str, change: &Marks) -> String {
+    cell(false, |cell| marks(cell, what, change)).text
+}
+
 fn cell(colour: bool, write: impl FnOnce(&mut Cell)) -> Cell {
     let mut cell = Cell { text: String::new(), width: 0, colour };
     write(&mut cell);
