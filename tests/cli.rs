@@ -123,7 +123,7 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         (vec!["path"], "<FILE>..."),
         (
             vec!["path", "x", "--filter", "stage spoff"],
-            "              ^^^^^ a stage is one of dnat, tag, save, spoof",
+            "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
         ),
         ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
         (

@@ -9,7 +9,8 @@
 //! The cluster file is not asked. Where the nodes' files differ each of them would find itself right, and what shows it
 //! is that a reply leaves with another address than the client has called.
 //!
-//! One conversation is drawn as a [`Ladder`], which text ([`Text`]), [`mermaid`], [`svg`] and [`json`] have in common.
+//! One conversation is drawn as a [`Ladder`], which text ([`Text`]), [`mermaid()`], [`svg()`] and
+//! [`json()`] have in common.
 
 mod conversation;
 mod finding;

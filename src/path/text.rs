@@ -27,11 +27,11 @@ impl Text {
     /// A line for each conversation, and what is wrong with it below.
     pub fn table(self, conversations: &[&Conversation]) -> String {
         let mut out = String::new();
-        let rows: Vec<[String; 7]> = conversations.iter().map(|conversation| row(conversation)).collect();
         let head = ["#", "finding", "proto", "client", "called", "way", "guest"].map(str::to_owned);
         let mut widths = [0; 7];
-        for cells in rows.iter().chain([&head]) {
-            for (width, cell) in widths.iter_mut().zip(cells) {
+        // Twice, rather than to hold all rows of a table that may be very long.
+        for cells in conversations.iter().map(|one| row(one)).chain([head.clone()]) {
+            for (width, cell) in widths.iter_mut().zip(&cells) {
                 *width = (*width).max(cell.chars().count());
             }
         }
@@ -49,9 +49,9 @@ impl Text {
             line.trim_end().to_owned()
         };
         let _ = writeln!(out, "{}", self.styled(&line(&head, Style::new()), DIM));
-        for (conversation, cells) in conversations.iter().zip(&rows) {
+        for conversation in conversations {
             let finding = conversation.judgement.finding;
-            let _ = writeln!(out, "{}", line(cells, style(finding)));
+            let _ = writeln!(out, "{}", line(&row(conversation), style(finding)));
             if !finding.is_right() {
                 self.indented(&mut out, widths[0] + 2, &why(conversation));
             }
