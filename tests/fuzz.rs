@@ -1,7 +1,7 @@
 //! Whatever the bytes are: no panic, no endless loop, and what must hold, holds.
 //!
 //! Plain `cargo test` runs each target on what is kept for it in `tests/__fuzz__/TARGET/`, the corpus and what once
-//! went wrong (`crashes`), and then for a moment on random bytes. `scripts/fuzz` lets coverage guide them.
+//! went wrong (`crashes`), and then for a moment on random bytes.
 
 #![allow(clippy::unwrap_used, reason = "a target that panics has found something")]
 
