@@ -109,14 +109,8 @@ impl Visit {
         view: Result<View, Malformed>,
         meta: Meta,
     ) -> Self {
-        let mut decision = decide(tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
-        let mut patch = None;
-        if let (Ok(view), Some(rewrite)) = (&view, decision.rewrite) {
-            match Patch::new(&bytes, view, rewrite, Checksum::Ready) {
-                Ok(worked_out) => patch = Some(worked_out),
-                Err(refused) => decision = decision.refused(refused),
-            }
-        }
+        let read = view.as_ref().map_err(|malformed| *malformed);
+        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, Checksum::Ready);
         let came = Came::Public;
         Self { stage, bytes, original_len, view, meta, decision, patch, came, leaves: None }
     }
