@@ -107,20 +107,11 @@ impl Features {
     }
 }
 
-/// A no counts only if the same without the feature is a yes.
-fn against(control: Result<String, tool::Failure>, with: Result<String, tool::Failure>) -> Support {
-    match (control, with) {
-        (Ok(_), Ok(_)) => Support::Yes,
-        (Ok(_), Err(failure)) => Support::No(failure.first_line()),
-        (Err(failure), _) => Support::Unknown(failure.to_string()),
-    }
-}
-
 fn xt_nfqueue() -> Support {
     let add = |target: &[&str]| {
         tool::run(Tool::Iptables, &[&["-t", "raw", "-A", "PREROUTING", "-j"], target].concat())
     };
-    against(add(&["ACCEPT"]), add(&["NFQUEUE", "--queue-num", "0"]))
+    Support::against(add(&["ACCEPT"]), add(&["NFQUEUE", "--queue-num", "0"]))
 }
 
 fn netdev_egress() -> Support {
@@ -131,7 +122,7 @@ fn netdev_egress() -> Support {
         );
         tool::feed(Tool::Nft, &["--check", "--file", "-"], &rules)
     };
-    against(check("ingress"), check("egress"))
+    Support::against(check("ingress"), check("egress"))
 }
 
 fn queue(flags: u32) -> Support {
