@@ -17,16 +17,22 @@ pub(super) struct Events {
     bytes: u64,
 }
 
+/// Opens a file to be read; `-` is standard input. Beside it, what messages call it.
+pub(super) fn open(path: &Path) -> Result<(String, Box<dyn BufRead>), Failure> {
+    let from = path.display().to_string();
+    if path.as_os_str() == "-" {
+        return Ok((from, Box::new(BufReader::new(io::stdin()))));
+    }
+    match File::open(path) {
+        Ok(file) => Ok((from, Box::new(BufReader::with_capacity(256 << 10, file)))),
+        Err(source) => Err(Failure::Input { from, source }),
+    }
+}
+
 impl Events {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let from = path.display().to_string();
-        let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
-            Box::new(BufReader::new(io::stdin()))
-        } else {
-            let file = File::open(path).map_err(|source| Failure::Input { from: from.clone(), source })?;
-            Box::new(BufReader::with_capacity(256 << 10, file))
-        };
+        let (from, input) = open(path)?;
         Ok(Self::of(from, input))
     }
 

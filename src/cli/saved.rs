@@ -1,13 +1,12 @@
 //! Files that were saved: traces, and captures.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::BufRead as _;
 use std::path::Path;
 
 use dunnat::replay::{Capture, Captured, LeftOut, Replay};
 
 use super::Failure;
-use super::events::Events;
+use super::events::{Events, open};
 
 /// What is in a file, by how it begins.
 pub(super) enum Saved {
@@ -24,14 +23,8 @@ pub(super) struct Packets {
 impl Saved {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let from = path.display().to_string();
-        let unreadable = |source| Failure::Input { from: from.clone(), source };
-        let mut input: Box<dyn BufRead> = if path.as_os_str() == "-" {
-            Box::new(BufReader::new(io::stdin()))
-        } else {
-            Box::new(BufReader::with_capacity(256 << 10, File::open(path).map_err(unreadable)?))
-        };
-        let beginning = input.fill_buf().map_err(unreadable)?;
+        let (from, mut input) = open(path)?;
+        let beginning = input.fill_buf().map_err(|source| Failure::Input { from: from.clone(), source })?;
         if Capture::is_one(beginning) {
             let capture = Capture::new(input);
             let capture = capture.map_err(|source| Failure::Capture { from: from.clone(), source })?;

@@ -35,11 +35,13 @@ impl Features {
     /// Tries each in a network namespace of its own, which `dunnat doctor --in-scratch-namespace` finds itself in.
     ///
     /// The namespace is made by unshare(1) and gone when that ends. Without the right to make one, a user
-    /// namespace gives it, where the system allows that.
-    ///
-    /// # Errors
-    /// No namespace was to be had, and why.
-    pub fn in_scratch_namespace(program: &Path) -> Reading<Self> {
+    /// namespace gives it, where the system allows that. `program` is the executable of dunnat. Without any
+    /// namespace nothing is known.
+    pub fn in_scratch_namespace(program: &Path) -> Self {
+        Self::tried(program).unwrap_or_else(|why| Self::unknown(&why))
+    }
+
+    fn tried(program: &Path) -> Reading<Self> {
         let ways: &[&[&str]] = if kernel::may_administer() {
             &[&["--net"], &["--map-root-user", "--net"]]
         } else {

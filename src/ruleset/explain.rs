@@ -117,8 +117,8 @@ impl Plan {
         out
     }
 
-    /// In one line.
-    fn summary(&self, cluster: &Cluster) -> String {
+    /// In a few words: whose it is, and its workers and queues.
+    pub(crate) fn summary(&self, cluster: &Cluster) -> String {
         let (workers, queues) = (self.workers, self.queues());
         format!(
             "{}: {workers} {}, queues {}-{}",
