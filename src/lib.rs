@@ -50,6 +50,10 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
+//! | [`walk`] | the way of a packet through a node without a kernel: made from words, led by the stages, with flows remembered | decide |
+//! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
+//! | [`explain`] | why a decision was made and no other, derived beside the engine and held to it by a property test | decide |
+//! | [`path`] | the traces of several nodes, joined: the way of each conversation, and what came of it | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -75,6 +79,19 @@
 //! [`Event`](trace::Event) of each record: it looks up the names, reads the rest of the headers, asks the
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
+//!
+//! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
+//! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
+//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
+//! is right by its own names.
+//!
+//! # Without a kernel
+//!
+//! `explain` and `replay` ask the same engine. A [`walk::Host`] leads a packet by the stages as a node's rules would, and
+//! gives each [`engine::decide`] what it would have been given there; what comes of it is a [`walk::Visit`], which has
+//! an [`Event`](trace::Event) like any decision. A packet is typed ([`walk::Asked`]), captured ([`replay::Capture`]), or was
+//! traced ([`replay::Recorded`]); the last needs no leading, as its event has all that its decision was made of.
+//! [`explain::why`] goes through every rule of the cluster file beside it, and says what does not hold.
 //!
 //! # Choices
 //!
@@ -112,10 +129,14 @@ pub mod control;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;
+pub mod explain;
 pub mod kernel;
 pub mod net;
 mod netlink;
 pub mod packet;
+pub mod path;
 pub mod queue;
+pub mod replay;
 pub mod ruleset;
 pub mod trace;
+pub mod walk;

@@ -34,7 +34,7 @@ fn rules_file(name: &str) -> String {
 
 #[test]
 fn help_tells_what_there_is() {
-    for verb in ["", "run", "trace", "rules", "check", "doctor"] {
+    for verb in ["", "run", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
@@ -89,10 +89,42 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             vec!["trace", "stage", "spoff"],
             "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
         ),
+        (vec!["explain", "--config", EXAMPLE], "PACKET"),
+        (
+            vec!["explain", "--config", EXAMPLE, "--node", "node9", "icmp 1.2.3.4 > 5.6.7.8"],
+            "it has node1, node2",
+        ),
+        (
+            vec!["explain", "--config", EXAMPLE, "tcp 192.168.122.1:40000 > 192.168.122.12"],
+            "> 192.168.122.12\n                            ^^^^^^^^^^^^^^ tcp has ports: expected address and port",
+        ),
+        (
+            vec!["explain", "--config", EXAMPLE, "tcp 1.2.3.4:1 > 5.6.7.8:80"],
+            "--node says which node is meant",
+        ),
+        (
+            vec![
+                "explain",
+                "--config",
+                EXAMPLE,
+                "--node",
+                "node1",
+                "--guest-on",
+                "node1",
+                "icmp 1.2.3.4 > 5.6.7.8",
+            ],
+            "cannot be used with",
+        ),
+        (vec!["replay", "x"], "--config <FILE>"),
         (vec!["trace", "--sample", "10"], "a sample is written as in 1/100"),
         (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
         (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
         (vec!["trace", "--read", "x", "--node", "node1"], "cannot be used with"),
+        (vec!["path"], "<FILE>..."),
+        (
+            vec!["path", "x", "--filter", "stage spoff"],
+            "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
+        ),
         ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
         (
             vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
@@ -116,10 +148,10 @@ fn the_rules_that_are_printed_are_those_in_the_repository() {
     assert_eq!(rules(&["--workers", "2", "--force-fallback", "queue"]), rules_file("node1-iptables.sh"));
 }
 
-#[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+/// Whoever reads what a verb prints closes the pipe at once.
+fn reader_may_leave(arguments: &[&str]) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dunnat"))
-        .args(["rules", "--config", EXAMPLE, "--node", "node1", "--kernel"])
+        .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -128,6 +160,11 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    reader_may_leave(&["rules", "--config", EXAMPLE, "--node", "node1", "--kernel"]);
 }
 
 /// Whatever this machine is like: the facts have their names, and words and exit status say the same.
@@ -224,10 +261,69 @@ fn what_is_no_trace_is_refused_with_its_place() {
     assert!(text(&output.stderr).contains(":10: the last line is not whole"), "{}", text(&output.stderr));
 }
 
+/// Both nodes in one file, or each in its own: it is the same conversation, in every format.
 #[test]
-fn the_schema_is_printed() {
+fn traces_are_joined_and_shown_in_every_format() {
+    // Without the node that is in conflict with the others; and with an answer to this very SYN.
+    let all = std::fs::read_to_string(saved().path()).unwrap().replace("\"ack\":2000", "\"ack\":1001");
+    let lines = all.lines().filter(|line| !line.contains("mark-conflict"));
+    let mut file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+    lines.clone().for_each(|line| writeln!(file, "{line}").unwrap());
+    let part = |node: &str| {
+        let mut part = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+        let wanted = format!("\"node\":\"{node}\",\"stage\"");
+        lines
+            .clone()
+            .filter(|line| line.contains(&wanted))
+            .for_each(|line| writeln!(part, "{line}").unwrap());
+        part
+    };
+    let (one, two) = (part("node1"), part("node2"));
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let join = |arguments: &[&str]| {
+        let output = dunnat(&[&["path"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout).to_owned()
+    };
+    let ladder = join(&[&path(&two), &path(&one)]);
+    assert!(
+        ladder.contains("\nforeign and right: node2 was called as 192.168.122.12, and node1 answered so"),
+        "{ladder}"
+    );
+    assert_eq!(join(&[&path(&one), &path(&two)]), ladder);
+    assert_eq!(join(&[&path(&file)]), ladder);
+    assert_eq!(join(&[&path(&file), "--filter", "service web", "--conversation", "1"]), ladder);
+    assert!(join(&[&path(&file), "--faults"]).starts_with("0 of 1 conversation\n"));
+    assert!(join(&[&path(&file), "--filter", "host 1.2.3.4"]).starts_with("0 of 1 conversation\n"));
+
+    let json: serde_json::Value = serde_json::from_str(&join(&[&path(&file), "--format", "json"])).unwrap();
+    assert_eq!((&json["finding"], &json["right"]), (&"foreign".into(), &true.into()));
+    assert_eq!(json["way"], serde_json::json!(["node2", "node1"]));
+    assert!(join(&[&path(&file), "--format", "mermaid"]).starts_with("sequenceDiagram\n"));
+    let picture = tempfile::NamedTempFile::with_suffix(".svg").unwrap();
+    assert_eq!(join(&[&path(&file), "--write", &path(&picture)]), "");
+    assert!(std::fs::read_to_string(picture.path()).unwrap().starts_with("<svg "), "by its name");
+
+    let (status, message) = refused(&["path", &path(&file), "--conversation", "7"]);
+    assert_eq!(
+        (status, message.contains("no conversation 7") && message.contains("the last is 1")),
+        (2, true)
+    );
+    let (status, message) = refused(&["path", &path(&file), "--filter", "host 1.2.3.4", "--format", "svg"]);
+    assert_eq!((status, message.contains("there are 0")), (2, true), "{message}");
+    let (status, message) = refused(&["path", "/nowhere.jsonl"]);
+    assert_eq!((status, message.contains("cannot read /nowhere.jsonl")), (1, true));
+    let (status, message) = refused(&["path", EXAMPLE]);
+    assert_eq!((status, message.contains("example.toml:1: this is no event")), (1, true), "{message}");
+}
+
+#[test]
+fn the_schemas_are_printed() {
     let output = dunnat(&["trace", "--schema"]);
     assert_eq!(text(&output.stdout), dunnat::trace::SCHEMA);
+    let output = dunnat(&["path", "--schema"]);
+    assert_eq!(text(&output.stdout), dunnat::path::SCHEMA);
 }
 
 #[test]
@@ -245,14 +341,137 @@ fn nodes_that_are_not_there_are_named_with_what_to_do() {
 #[test]
 fn a_reader_of_a_trace_that_has_seen_enough_is_no_error() {
     let file = saved();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dunnat"))
-        .args(["trace", "--read", file.path().to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    assert_eq!(text(&output.stderr), "");
+    reader_may_leave(&["trace", "--read", file.path().to_str().unwrap()]);
+}
+
+/// What a verb prints where nothing goes wrong, and nothing is said.
+fn printed(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_dunnat")).args(arguments).env("TZ", "UTC").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    text(&output.stdout).to_owned()
+}
+
+#[test]
+fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
+    let call = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
+    let node = printed(&["explain", "-c", EXAMPLE, "-n", "node2", call, "in", "xenbr0", "-v"]);
+    insta::assert_snapshot!("explain at node2", node);
+    let way = printed(&["explain", "-c", EXAMPLE, call]);
+    insta::assert_snapshot!("explain through the cluster", way);
+    let local = printed(&["explain", "-c", EXAMPLE, "--guest-on", "node2", call]);
+    assert!(local.starts_with("node2, where the packet enters, and the guest lives: "), "{local}");
+
+    let json = printed(&["explain", "-c", EXAMPLE, "--json", call]);
+    let story: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let stages = story["legs"][0]["stages"].as_array().unwrap();
+    assert_eq!(stages[0]["event"]["reason"], "service");
+    assert_eq!(stages[0]["why"]["rules"][0]["name"], "service web");
+    assert!(stages[1]["not_asked"].is_string());
+}
+
+/// The same engine: what was recorded is decided again, and not otherwise.
+#[test]
+fn a_saved_trace_is_explained_and_replayed() {
+    let file = saved();
+    let path = file.path().to_str().unwrap();
+    let all = printed(&["explain", "-c", EXAMPLE, "--read", path, "--json"]);
+    let recorded = std::fs::read_to_string(path).unwrap();
+    assert_eq!(all.lines().count(), recorded.lines().count());
+    for (told, recorded) in all.lines().zip(recorded.lines()) {
+        let told: serde_json::Value = serde_json::from_str(told).unwrap();
+        let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
+        assert_eq!(told["legs"][0]["stages"][0]["event"], recorded);
+    }
+    let one = printed(&["explain", "-c", EXAMPLE, "--read", path, "reason mark-conflict"]);
+    assert!(one.contains("the flow keeps it"), "{one}");
+    let two =
+        printed(&["explain", "-c", EXAMPLE, "--read", path, "--node", "node2", "--count", "2", "--json"]);
+    assert_eq!(two.lines().count(), 2);
+
+    let same = printed(&["replay", path, "-c", EXAMPLE]);
+    assert_eq!(same, "9 decisions made again, none would be another\n");
+    let mut other = tempfile::NamedTempFile::new().unwrap();
+    let edited = std::fs::read_to_string(EXAMPLE).unwrap().replace("port  = 80", "port  = 8080");
+    other.write_all(edited.as_bytes()).unwrap();
+    let config = other.path().to_str().unwrap();
+    let changes = printed(&["replay", path, "-c", config]);
+    insta::assert_snapshot!("replay of a trace", changes);
+    assert_eq!(
+        printed(&["replay", path, "-c", config, "-n", "node1"]),
+        "5 decisions made again, none would be another\n"
+    );
+    let output = dunnat(&["replay", path, "-c", config, "--format", "json"]);
+    assert_eq!(text(&output.stdout).lines().count(), 9);
+    assert!(text(&output.stderr).contains("3 would be others"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_capture_is_explained_and_replayed() {
+    // A pcap file of raw IP: a call and an answer.
+    let mut file = tempfile::NamedTempFile::with_suffix(".pcap").unwrap();
+    let mut bytes =
+        vec![0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 101];
+    for line in std::fs::read_to_string(saved().path()).unwrap().lines().take(4).step_by(3) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let hex = event["bytes"]["before"].as_str().unwrap().as_bytes();
+        let digit = |digit: u8| (digit as char).to_digit(16).unwrap() as u8;
+        let packet: Vec<u8> = hex.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let len = (packet.len() as u32).to_be_bytes();
+        bytes.extend([&[0, 0, 0, 60, 0, 0, 0, 5][..], &len, &len, &packet].concat());
+    }
+    file.write_all(&bytes).unwrap();
+    let capture = file.path().to_str().unwrap();
+    let output = dunnat(&["replay", capture, "-c", EXAMPLE, "--format", "json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("left out 1 packets, to none of the public addresses"),
+        "{}",
+        text(&output.stderr)
+    );
+    let reasons: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        reasons.iter().map(|event| event["reason"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["service", "saved"]
+    );
+
+    let written = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+    let again =
+        printed(&["replay", capture, "-c", EXAMPLE, "-n", "node2", "-w", written.path().to_str().unwrap()]);
+    assert_eq!(again, "");
+    assert!(std::fs::read(written.path()).unwrap().starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
+    insta::assert_snapshot!(
+        "replay of a capture",
+        printed(&["replay", capture, "-c", EXAMPLE, "-n", "node2"])
+    );
+    let story = printed(&[
+        "explain", "-c", EXAMPLE, "-n", "node2", "--read", capture, "--count", "1", "in", "xenbr0",
+    ]);
+    assert!(story.contains("=>   daddr -> 10.5.5.201"), "{story}");
+
+    // What was written has every packet twice, and no marks.
+    let (status, message) = refused(&["replay", written.path().to_str().unwrap(), "-c", EXAMPLE]);
+    assert_eq!(status, 1);
+    assert!(message.contains("from a trace in JSON"), "{message}");
+}
+
+#[test]
+fn what_is_neither_capture_nor_trace_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"hello").unwrap();
+    let path = file.path().to_str().unwrap();
+    for arguments in [&["replay", path, "-c", EXAMPLE][..], &["explain", "-c", EXAMPLE, "--read", path]] {
+        let (status, message) = refused(arguments);
+        assert_eq!(status, 1);
+        assert!(
+            message.contains("is neither a capture (pcap, pcapng) nor a trace (lines of JSON)"),
+            "{message}"
+        );
+    }
+    let trace = saved();
+    let (status, message) =
+        refused(&["replay", trace.path().to_str().unwrap(), "in", "xenbr0", "-c", EXAMPLE]);
+    assert_eq!(status, 2, "{message}");
 }

@@ -14,7 +14,7 @@ need_dunnat() {
     [[ -x $DUNNAT ]] || die "no program at $DUNNAT: build it with 'cargo build --release', or set DUNNAT=/path/to/dunnat"
 }
 
-# start_nat dunnat|kernel TRACE(0|1): false when not every node has started; stop_nat puts right what has
+# start_nat dunnat|kernel TRACE(none|trace|jsonl): false when not every node has started; stop_nat puts right what has
 start_nat() {
     local by=$1 trace=$2 node guest
     need_dunnat
@@ -32,8 +32,9 @@ start_daemons() {
     local trace=$1 node pid
     local -A pids=()
     for node in "${NODE[@]}"; do
-        local options=(--config "$STATE/cluster.toml" --node "$node" --socket "$STATE/$node.sock")
-        if ((trace)); then options+=(--trace "$STATE/$node.trace"); fi
+        local options=(--config "$(cluster_file_of "$node")" --node "$node" --socket "$STATE/$node.sock")
+        # What the file's name ends in says what is written.
+        if [[ $trace != none ]]; then options+=(--trace "$STATE/$node.$trace"); fi
         # shellcheck disable=SC2086 # several options in one variable
         # A session of its own: Ctrl-C in this terminal is for the lab, which then stops the daemon in good order.
         setsid ip netns exec "$(namespace "$node")" "$DUNNAT" run "${options[@]}" $DUNNAT_RUN_OPTIONS \

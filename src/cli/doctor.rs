@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dunnat::cluster::Cluster;
 use dunnat::doctor::{self, Features, Host, Role};
-use dunnat::kernel::Capabilities;
+use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::Plan;
 
 use super::{Failure, How, print};
@@ -37,20 +37,23 @@ impl Doctor {
             return print(&Features::try_here().to_line());
         }
         let cluster = self.config.as_deref().map(Cluster::load).transpose()?;
+        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+        let features = Features::in_scratch_namespace(&program);
         let role = match (&cluster, &self.node) {
             (Some(cluster), Some(node)) => {
                 let node = cluster.find(node)?;
                 // How packets get into the queues does not change how many there are; how ct marks are known does.
                 let wishes = self.how.wishes(node)?;
-                let ct_mark_by_verdict = Capabilities::probe(&self.how.unwanted()).ct_mark_by_verdict;
+                let unwanted = self.how.unwanted().contains(&Feature::CtMark);
+                let ct_mark_by_verdict =
+                    if unwanted { Support::unwanted() } else { features.ct_mark_by_verdict.clone() };
                 let kernel = Capabilities { ct_mark_by_verdict, ..Capabilities::all() };
                 let queues = Plan::new(wishes, &kernel)?.queues();
                 Some(Role { cluster, node, queues })
             }
             _ => None,
         };
-        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-        let host = Host::in_full(role.as_ref(), &program);
+        let host = Host::in_full(role.as_ref(), features);
         let facts = doctor::examine(&host, role.as_ref());
         print(&if self.json { doctor::as_json(&facts) } else { doctor::as_table(&facts) })?;
         doctor::verdict(&facts).map_err(|_| Failure::Unfit)

@@ -2,8 +2,14 @@
 
 mod check;
 mod doctor;
+mod events;
+mod explain;
+mod path;
+mod progress;
+mod replay;
 mod rules;
 mod run;
+mod saved;
 mod trace;
 
 use std::io::{self, Write as _};
@@ -14,9 +20,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{self, Cluster, NodeId, UnknownNode};
 use dunnat::control::ConnectError;
 use dunnat::daemon;
+use dunnat::explain::NoEntry;
 use dunnat::kernel::{Capabilities, Feature, Support};
+use dunnat::net::WrongWord;
+use dunnat::replay::CaptureError;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
-use dunnat::trace::FilterError;
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
@@ -32,6 +40,9 @@ struct Cli {
 enum Verb {
     Run(run::Run),
     Trace(trace::Trace),
+    Explain(explain::Explain),
+    Replay(replay::Replay),
+    Path(path::Path),
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
@@ -148,7 +159,11 @@ enum Failure {
     #[error("`run` would not work here")]
     Unfit,
     #[error(transparent)]
-    Filter(#[from] FilterError),
+    Word(#[from] WrongWord),
+    #[error(transparent)]
+    NoEntry(#[from] NoEntry),
+    #[error("{0}")]
+    Usage(String),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the connection to {path} failed: {source}")]
@@ -161,6 +176,16 @@ enum Failure {
     Input { from: String, source: io::Error },
     #[error("{from}:{line}: this is no event of a trace as `dunnat trace --format json` writes it: {source}")]
     Event { from: String, line: u64, source: serde_json::Error },
+    #[error("cannot read {from} as a capture: {source}")]
+    Capture { from: String, source: CaptureError },
+    #[error("{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON)")]
+    Neither { from: String },
+    #[error("there is no conversation {number} in these traces: the last is {all}")]
+    NoConversation { number: usize, all: usize },
+    #[error(
+        "a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter"
+    )]
+    NotOne(usize),
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
 }
@@ -168,9 +193,15 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::ClusterFile(_) | Self::Node(_) | Self::Plan(_) | Self::Filter(_) | Self::Terminal => {
-                ExitCode::from(2)
-            }
+            Self::ClusterFile(_)
+            | Self::Node(_)
+            | Self::Plan(_)
+            | Self::Word(_)
+            | Self::NoEntry(_)
+            | Self::Usage(_)
+            | Self::NoConversation { .. }
+            | Self::NotOne(_)
+            | Self::Terminal => ExitCode::from(2),
             Self::Run(_)
             | Self::Unfit
             | Self::Connect(_)
@@ -178,6 +209,8 @@ impl Failure {
             | Self::Refused(_)
             | Self::Input { .. }
             | Self::Event { .. }
+            | Self::Capture { .. }
+            | Self::Neither { .. }
             | Self::Output { .. } => ExitCode::FAILURE,
         }
     }
@@ -193,6 +226,9 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Run(run) => run.run(),
         Verb::Trace(trace) => trace.run(),
+        Verb::Explain(explain) => explain.run(),
+        Verb::Replay(replay) => replay.run(),
+        Verb::Path(path) => path.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
@@ -208,6 +244,13 @@ pub(crate) fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Whether to write in colours: on a terminal, unless NO_COLOR is set (no-color.org).
+fn coloured(terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    terminal && !set("NO_COLOR") && !dumb
 }
 
 /// Prints the data that a verb was asked for. A reader that has seen enough is no error.

@@ -1,6 +1,5 @@
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Write};
-
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +8,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
 use dunnat::trace::{
-    Event, Filter, Flows, Follower as _, Format, Output, Rotation, SCHEMA, Sample, Selection, Text,
+    Filter, Flows, Follower as _, Format, Output, Rotation, SCHEMA, Sample, Selection, Text,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Failure, print};
+use super::events::Events;
+use super::{Failure, coloured, print};
 
 /// Show the decisions of a running node as they are made, or those of a saved trace
 ///
@@ -85,11 +85,9 @@ impl FormatArg {
     }
 }
 
-/// How text is written; in colours on a terminal, unless NO_COLOR is set (no-color.org).
+/// How text is written.
 pub(super) fn text(terminal: bool, verbose: bool) -> Text {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    Text::new(jiff::tz::TimeZone::system(), terminal && !set("NO_COLOR") && !dumb, verbose)
+    Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose)
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -104,6 +102,27 @@ fn size(text: &str) -> Result<u64, String> {
         .and_then(|number| number.checked_mul(unit))
         .filter(|size| *size > 0)
         .ok_or_else(|| "a size is a number of bytes, or with K, M or G, as in 100M".to_owned())
+}
+
+/// Where events are written, and its name: a file, or standard output.
+pub(super) fn output(
+    format: Format,
+    write: Option<&Path>,
+    rotation: Option<Rotation>,
+    verbose: bool,
+) -> Result<(Output, String), Failure> {
+    let to = write.map_or("standard output".to_owned(), |path| path.display().to_string());
+    let failed = |source| Failure::Output { to: to.clone(), source };
+    let terminal = write.is_none() && io::stdout().is_terminal();
+    if terminal && format == Format::Pcapng {
+        return Err(Failure::Terminal);
+    }
+    let out: Box<dyn Write + Send> = match write {
+        Some(path) => Box::new(File::create(path).map_err(failed)?),
+        None => Box::new(io::stdout()),
+    };
+    let output = Output::new(format, text(terminal, verbose), out, rotation).map_err(failed)?;
+    Ok((output, to))
 }
 
 impl Trace {
@@ -141,24 +160,12 @@ impl Trace {
     }
 
     fn output(&self) -> Result<(Output, String), Failure> {
-        let format = self.format();
-        let to = self.write.as_ref().map_or("standard output".to_owned(), |path| path.display().to_string());
-        let failed = |source| Failure::Output { to: to.clone(), source };
-        let terminal = self.write.is_none() && io::stdout().is_terminal();
-        if terminal && format == Format::Pcapng {
-            return Err(Failure::Terminal);
-        }
-        let out: Box<dyn Write + Send> = match &self.write {
-            Some(path) => Box::new(File::create(path).map_err(failed)?),
-            None => Box::new(io::stdout()),
-        };
         let rotation = self.write.as_ref().zip(self.rotate).map(|(path, size)| Rotation {
             path: path.clone(),
             size,
             keep: self.keep,
         });
-        let output = Output::new(format, text(terminal, self.verbose), out, rotation).map_err(failed)?;
-        Ok((output, to))
+        output(self.format(), self.write.as_deref(), rotation, self.verbose)
     }
 
     fn live(&self, filter: Option<String>, output: &mut Output) -> Result<(), Failure> {
@@ -225,34 +232,17 @@ impl Trace {
     }
 
     fn saved(&self, path: &Path, mut selection: Selection, output: &mut Output) -> Result<(), Failure> {
-        let unreadable = |source| Failure::Input { from: path.display().to_string(), source };
-        let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(BufReader::with_capacity(256 << 10, File::open(path).map_err(unreadable)?))
-        };
         let failed = |source| Failure::Output { to: String::new(), source };
-        let mut input = input;
-        let mut line = String::new();
+        let mut events = Events::open(path)?;
         // Before an event that is left out; it is said at the next that is not.
         let mut lost = 0;
-        for number in 1u64.. {
-            line.clear();
-            if selection.is_done() || input.read_line(&mut line).map_err(unreadable)? == 0 {
-                break;
-            }
-            if line.trim().is_empty() {
-                continue;
-            }
-            let mut event: Event = match serde_json::from_str(&line) {
-                Ok(event) => event,
-                Err(_) if !line.ends_with('\n') => {
-                    log::warn!("{}:{number}: the last line is not whole; left out", path.display());
-                    break;
-                }
-                Err(source) => {
+        while !selection.is_done() {
+            let mut event = match events.next() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(failure) => {
                     output.end(0).map_err(failed)?;
-                    return Err(Failure::Event { from: path.display().to_string(), line: number, source });
+                    return Err(failure);
                 }
             };
             lost += std::mem::take(&mut event.lost);

@@ -186,12 +186,8 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!(
-                "serving {}: {} {}, queues {}-{}, {}, ct marks by {}",
-                cluster.node(plan.node).name,
-                plan.workers,
-                if plan.workers == 1 { "worker" } else { "workers" },
-                plan.queues().start(),
-                plan.queues().end(),
+                "serving {}, {}, ct marks by {}",
+                plan.summary(cluster),
                 match (rules, plan.queue_by) {
                     (false, _) => "no rules installed",
                     (true, QueueBy::Nft) => "rules by nft",

@@ -9,7 +9,7 @@ use super::Counters;
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
-use crate::packet::{Patch, View};
+use crate::packet::View;
 use crate::queue::{Answer, Packet, PacketQueue};
 use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
@@ -75,14 +75,10 @@ impl Worker {
                 CtMark::Shown => Some(envelope.ct_mark.unwrap_or(Mark::ZERO)),
             },
         };
-        let mut decision = decide(&self.tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
-        let mut patch = None;
-        if let (Ok(view), Some(rewrite), true) = (&view, decision.rewrite, rewrites) {
-            match Patch::new(bytes, view, rewrite, envelope.checksum) {
-                Ok(worked_out) => patch = Some(worked_out),
-                Err(refused) => decision = decision.refused(refused),
-            }
-        }
+        let read = view.as_ref().map_err(|malformed| *malformed);
+        let decision = decide(&self.tables, stage, read, &meta);
+        let (decision, patch) =
+            if rewrites { decision.work_out(bytes, read, envelope.checksum) } else { (decision, None) };
         self.counters.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
             tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));

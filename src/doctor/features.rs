@@ -35,11 +35,13 @@ impl Features {
     /// Tries each in a network namespace of its own, which `dunnat doctor --in-scratch-namespace` finds itself in.
     ///
     /// The namespace is made by unshare(1) and gone when that ends. Without the right to make one, a user
-    /// namespace gives it, where the system allows that.
-    ///
-    /// # Errors
-    /// No namespace was to be had, and why.
-    pub fn in_scratch_namespace(program: &Path) -> Reading<Self> {
+    /// namespace gives it, where the system allows that. `program` is the executable of dunnat. Without any
+    /// namespace nothing is known.
+    pub fn in_scratch_namespace(program: &Path) -> Self {
+        Self::tried(program).unwrap_or_else(|why| Self::unknown(&why))
+    }
+
+    fn tried(program: &Path) -> Reading<Self> {
         let ways: &[&[&str]] = if kernel::may_administer() {
             &[&["--net"], &["--map-root-user", "--net"]]
         } else {
@@ -107,20 +109,11 @@ impl Features {
     }
 }
 
-/// A no counts only if the same without the feature is a yes.
-fn against(control: Result<String, tool::Failure>, with: Result<String, tool::Failure>) -> Support {
-    match (control, with) {
-        (Ok(_), Ok(_)) => Support::Yes,
-        (Ok(_), Err(failure)) => Support::No(failure.first_line()),
-        (Err(failure), _) => Support::Unknown(failure.to_string()),
-    }
-}
-
 fn xt_nfqueue() -> Support {
     let add = |target: &[&str]| {
         tool::run(Tool::Iptables, &[&["-t", "raw", "-A", "PREROUTING", "-j"], target].concat())
     };
-    against(add(&["ACCEPT"]), add(&["NFQUEUE", "--queue-num", "0"]))
+    Support::against(add(&["ACCEPT"]), add(&["NFQUEUE", "--queue-num", "0"]))
 }
 
 fn netdev_egress() -> Support {
@@ -131,7 +124,7 @@ fn netdev_egress() -> Support {
         );
         tool::feed(Tool::Nft, &["--check", "--file", "-"], &rules)
     };
-    against(check("ingress"), check("egress"))
+    Support::against(check("ingress"), check("egress"))
 }
 
 fn queue(flags: u32) -> Support {

@@ -84,12 +84,10 @@ impl Host {
         Self::read(Some(role), &[])
     }
 
-    /// Reads all there is to know. `program` is the executable of dunnat, which is started again to try the
-    /// kernel's features in a namespace of its own.
-    pub fn in_full(role: Option<&Role<'_>>, program: &Path) -> Self {
+    /// Reads all there is to know, beside the kernel's features, which have been tried.
+    pub fn in_full(role: Option<&Role<'_>>, features: Features) -> Self {
         let mut host = Self::read(role, &[Tool::Nft, Tool::Iptables, Tool::Ip]);
-        host.features =
-            Some(Features::in_scratch_namespace(program).unwrap_or_else(|why| Features::unknown(&why)));
+        host.features = Some(features);
         host.kernel = Some(kernel_version());
         if let Some(role) = role {
             let names = host.devices(role);

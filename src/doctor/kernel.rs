@@ -81,8 +81,7 @@ impl Fact {
     fn supported(self, support: &Support) -> Self {
         match support {
             Support::Yes => self.yes("tried"),
-            // nft begins with a place in what it was given.
-            Support::No(said) => self.no(said.rsplit_once("Error: ").map_or(said.as_str(), |(_, said)| said)),
+            Support::No(said) => self.no(said),
             Support::Unknown(why) => self.undecided(why),
         }
     }

@@ -16,8 +16,8 @@ mod tables;
 mod tag;
 
 use crate::cluster::{NodeId, ServiceId};
-use crate::net::{Mac, Mark, Stage, Verdict};
-use crate::packet::{Malformed, Refused, Rewrite, View};
+use crate::net::{Checksum, Mac, Mark, Stage, Verdict};
+use crate::packet::{Malformed, Patch, Refused, Rewrite, View};
 pub use reason::{Reason, ReasonError};
 pub use tables::Tables;
 
@@ -106,6 +106,22 @@ impl Decision {
             Refused::Family => Reason::Family,
         };
         Self { verdict: Verdict::Drop, rewrite: None, mark: None, ct_mark: None, reason, ..self }
+    }
+
+    /// What changes in the bytes of the packet that it is about, with what is known of its transport checksum. A packet
+    /// that cannot be changed as decided does not go on.
+    #[inline]
+    pub fn work_out(
+        self,
+        packet: &[u8],
+        view: Result<&View, Malformed>,
+        checksum: Checksum,
+    ) -> (Self, Option<Patch>) {
+        let (Ok(view), Some(rewrite)) = (view, self.rewrite) else { return (self, None) };
+        match Patch::new(packet, view, rewrite, checksum) {
+            Ok(patch) => (self, Some(patch)),
+            Err(refused) => (self.refused(refused), None),
+        }
     }
 
     fn about(self, node: NodeId) -> Self {

@@ -355,7 +355,7 @@ proptest! {
         }
         if let Some(rewrite) = decision.rewrite {
             // What is decided can be done.
-            prop_assert!(Patch::new(&bytes, &parsed.unwrap(), rewrite, crate::net::Checksum::Ready).is_ok());
+            prop_assert!(Patch::new(&bytes, &parsed.unwrap(), rewrite, Checksum::Ready).is_ok());
         }
     }
 }

@@ -60,7 +60,7 @@ fn try_it(nft_queue: bool) -> Result<Support, Unasked> {
     sys::enter_new_network().map_err(cannot("make a network namespace to try it in"))?;
     set_loopback_up().map_err(cannot("set the loopback interface up"))?;
 
-    let socket = Socket::open().map_err(cannot("open a netfilter socket"))?;
+    let socket = Socket::small().map_err(cannot("open a netfilter socket"))?;
     let config = Config { copy: 64, max_len: 16, flags: FLAG_CONNTRACK };
     match socket.bind(QUEUE, config) {
         Ok(()) => {}

@@ -13,7 +13,7 @@ use std::io;
 
 pub use capabilities::{Capabilities, Feature};
 pub use ct_mark::ct_mark_by_verdict;
-use tool::Tool;
+use tool::{Failure, Tool};
 
 /// Whether the kernel has a feature.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -38,11 +38,7 @@ pub fn nft_queue() -> Support {
         );
         tool::feed(Tool::Nft, &["--check", "--file", "-"], &rules)
     };
-    match (check("counter"), check("queue num 0")) {
-        (Ok(_), Ok(_)) => Support::Yes,
-        (Ok(_), Err(without)) => Support::No(without.first_line()),
-        (Err(control), _) => Support::Unknown(control.to_string()),
-    }
+    Support::against(check("counter"), check("queue num 0"))
 }
 
 /// The numbers of all queues that a process listens on in this network namespace.
@@ -107,12 +103,20 @@ pub fn may_administer() -> bool {
         .is_some_and(|capabilities| capabilities >> CAP_NET_ADMIN & 1 == 1)
 }
 
-/// A setting below `/proc/sys`, without its newline; none if the kernel does not have it.
-pub fn sysctl(path: &str) -> Option<String> {
-    Some(fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().to_owned())
-}
-
 impl Support {
+    /// From what a tool said to the same with the feature and without: a no counts only if without it is a yes.
+    pub(crate) fn against(without: Result<String, Failure>, with: Result<String, Failure>) -> Self {
+        match (without, with) {
+            (Ok(_), Ok(_)) => Self::Yes,
+            (Ok(_), Err(failure)) => {
+                // nft begins with the place in what it was given.
+                let said = failure.first_line();
+                Self::No(said.rsplit_once("Error: ").map_or(said.as_str(), |(_, said)| said).to_owned())
+            }
+            (Err(failure), _) => Self::Unknown(failure.to_string()),
+        }
+    }
+
     /// Of a feature that somebody wants to do without: `--force-fallback`.
     pub fn unwanted() -> Self {
         Self::No("--force-fallback".to_owned())

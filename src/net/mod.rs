@@ -11,6 +11,7 @@ mod mark;
 mod stage;
 mod text;
 mod tuple;
+mod typed;
 mod verdict;
 
 pub use ct_state::CtState;
@@ -21,4 +22,6 @@ pub use mark::{Mark, MarkError};
 pub use stage::{Hook, Stage, StageError};
 pub(crate) use text::as_text;
 pub use tuple::{Proto, ProtoError, Tuple, TupleError};
+pub(crate) use typed::Words;
+pub use typed::WrongWord;
 pub use verdict::{Verdict, VerdictError};

@@ -175,7 +175,7 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, packet: &Envelope, bytes: &[u8]) {
         put(out, NFQA_HWADDR, &[0, 6, 0, 0, a, b, c, d, e, f, 0, 0]);
     }
     put(out, NFQA_PAYLOAD, bytes);
-    set_length(out, start, 0);
+    set_length(out, start);
 }
 
 /// What a verdict changes beside the packet's fate.
@@ -296,10 +296,9 @@ pub(crate) fn put_bind(out: &mut Vec<u8>, queue: u16, config: Config) {
     put(out, NFQA_CFG_QUEUE_MAXLEN, &config.max_len.to_be_bytes());
     put(out, NFQA_CFG_MASK, &(FLAG_GSO | FLAG_CONNTRACK).to_be_bytes());
     put(out, NFQA_CFG_FLAGS, &config.flags.to_be_bytes());
-    set_length(out, start, 0);
+    set_length(out, start);
 }
 
-#[inline]
 fn put_headers(out: &mut Vec<u8>, kind: u16, flags: u16, queue: u16) {
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&kind.to_ne_bytes());
@@ -311,9 +310,8 @@ fn put_headers(out: &mut Vec<u8>, kind: u16, flags: u16, queue: u16) {
     out.extend_from_slice(&[0, 0, high, low]);
 }
 
-#[inline]
-fn set_length(out: &mut [u8], start: usize, more: usize) {
-    let len = (out.len() - start + more) as u32;
+fn set_length(out: &mut [u8], start: usize) {
+    let len = (out.len() - start) as u32;
     if let Some(field) = out.get_mut(start..start + 4) {
         field.copy_from_slice(&len.to_ne_bytes());
     }
@@ -331,7 +329,7 @@ mod tests {
             put(&mut out, *kind, value);
             out.resize(padded(out.len()), 0);
         }
-        set_length(&mut out, 0, 0);
+        set_length(&mut out, 0);
         out
     }
 

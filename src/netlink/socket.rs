@@ -75,16 +75,21 @@ impl Socket {
 
     /// Sends a message that wants an acknowledgement, and waits for it.
     pub(crate) fn ask(&self, message: &[u8]) -> io::Result<()> {
-        self.send_one(message)?;
-        let mut answer = [0u64; 512];
-        let bytes = sys::as_bytes(&mut answer);
-        loop {
-            let len = self.receive_one(bytes)?;
-            match nfqueue::read(&bytes[..len], &mut Envelope::default()) {
-                Ok(Message::Answer(0)) => return Ok(()),
-                Ok(Message::Answer(errno)) => return Err(io::Error::from_raw_os_error(errno)),
-                _ => {}
-            }
+        ask(self.socket.get(), message)
+    }
+}
+
+/// The acknowledgement is netlink's own, the same for all its families.
+fn ask(socket: &mnl::Socket, message: &[u8]) -> io::Result<()> {
+    socket.send(message)?;
+    let mut answer = [0u64; 512];
+    let bytes = sys::as_bytes(&mut answer);
+    loop {
+        let len = socket.recv_raw(bytes)?;
+        match nfqueue::read(&bytes[..len], &mut Envelope::default()) {
+            Ok(Message::Answer(0)) => return Ok(()),
+            Ok(Message::Answer(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            _ => {}
         }
     }
 }
@@ -105,16 +110,7 @@ pub(crate) fn set_loopback_up() -> io::Result<()> {
     message.extend_from_slice(&LOOPBACK.to_ne_bytes());
     message.extend_from_slice(&up.to_ne_bytes());
     message.extend_from_slice(&up.to_ne_bytes());
-    let socket = mnl::Socket::new(mnl::Bus::Route)?;
-    socket.send(&message)?;
-    let mut answer = [0u64; 64];
-    let bytes = sys::as_bytes(&mut answer);
-    let len = socket.recv_raw(bytes)?;
-    match nfqueue::read(&bytes[..len], &mut Envelope::default()) {
-        Ok(Message::Answer(0)) => Ok(()),
-        Ok(Message::Answer(errno)) => Err(io::Error::from_raw_os_error(errno)),
-        _ => Err(io::ErrorKind::InvalidData.into()),
-    }
+    ask(&mnl::Socket::new(mnl::Bus::Route)?, &message)
 }
 
 impl Transport for Socket {

@@ -34,6 +34,16 @@ impl IcmpError {
         self.about.src.is_ipv4() && self.kind == 5
     }
 
+    /// Where in the packet the quoted IP header begins, in bytes.
+    pub fn quote_at(&self) -> usize {
+        self.quote
+    }
+
+    /// Where in the packet the quoted transport checksum is that covers the addresses, if it is quoted, in bytes.
+    pub fn checksum_at(&self) -> Option<usize> {
+        self.checksum
+    }
+
     /// Reads the ICMP message that begins at `offset` of its packet; other messages than errors are none.
     #[cold]
     #[inline(never)]

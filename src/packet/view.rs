@@ -72,11 +72,45 @@ impl serde::Serialize for TcpFlags {
 
 impl<'de> serde::Deserialize<'de> for TcpFlags {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let names = Vec::<String>::deserialize(deserializer)?;
-        names.iter().try_fold(Self(0), |flags, name| match Self::named(name) {
-            Some(flag) => Ok(Self(flags.0 | flag.0)),
-            None => Err(serde::de::Error::unknown_variant(name, &Self::NAMES)),
-        })
+        struct Names;
+        impl<'de> serde::de::Visitor<'de> for Names {
+            type Value = TcpFlags;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of TCP flags")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut names: A) -> Result<TcpFlags, A::Error> {
+                let mut flags = TcpFlags(0);
+                while let Some(Flag(bits)) = names.next_element()? {
+                    flags.0 |= bits;
+                }
+                Ok(flags)
+            }
+        }
+        deserializer.deserialize_seq(Names)
+    }
+}
+
+/// One flag, by its name.
+struct Flag(u8);
+
+impl<'de> serde::Deserialize<'de> for Flag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Flag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a TCP flag")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Flag, E> {
+                let flag = TcpFlags::named(name).ok_or_else(|| E::unknown_variant(name, &TcpFlags::NAMES))?;
+                Ok(Flag(flag.0))
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -118,6 +152,11 @@ pub(super) fn checksum_at(protocol: IpNumber) -> Option<usize> {
 }
 
 impl View {
+    /// Where in the packet the transport checksum is that covers the addresses, in bytes.
+    pub fn checksum_at(&self) -> Option<usize> {
+        self.checksum
+    }
+
     /// Reads a packet that begins with its IP header. `received` may have been cut from `original_len` bytes.
     ///
     /// # Errors

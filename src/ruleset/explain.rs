@@ -24,7 +24,7 @@ impl Plan {
     pub fn choices(&self, kernel: &Capabilities) -> Vec<Choice> {
         let (chosen, because) = match self.queue_by {
             QueueBy::Nft => ("nft queue", "this kernel has it".to_owned()),
-            QueueBy::Iptables => ("iptables-nft NFQUEUE", reason(&kernel.nft_queue)),
+            QueueBy::Iptables => ("iptables-nft NFQUEUE", reason("nft queue", &kernel.nft_queue)),
         };
         let queue = Choice {
             about: "into the queue",
@@ -37,7 +37,9 @@ impl Plan {
             (CtMarkBy::Rules, Backend::Nfq) => {
                 ("by rules", "the nfq crate neither shows nor sets them".to_owned())
             }
-            (CtMarkBy::Rules, Backend::Netlink) => ("by rules", reason(&kernel.ct_mark_by_verdict)),
+            (CtMarkBy::Rules, Backend::Netlink) => {
+                ("by rules", reason("ct marks by verdict", &kernel.ct_mark_by_verdict))
+            }
         };
         let ct_mark = Choice {
             about: "ct marks",
@@ -116,8 +118,8 @@ impl Plan {
         out
     }
 
-    /// In one line.
-    fn summary(&self, cluster: &Cluster) -> String {
+    /// In a few words: whose it is, and its workers and queues.
+    pub(crate) fn summary(&self, cluster: &Cluster) -> String {
         let (workers, queues) = (self.workers, self.queues());
         format!(
             "{}: {workers} {}, queues {}-{}",
@@ -130,13 +132,14 @@ impl Plan {
 }
 
 /// Why a feature is done without.
-fn reason(support: &Support) -> String {
+fn reason(feature: &str, support: &Support) -> String {
     match support {
-        Support::Yes => "this kernel could do without".to_owned(),
+        // Not a plan for that kernel.
+        Support::Yes => format!("this kernel has {feature}"),
         Support::No(said) if is_wish(support) => said.clone(),
-        Support::No(said) => format!("this kernel cannot do it otherwise ({said})"),
+        Support::No(said) => format!("this kernel has no {feature} ({said})"),
         Support::Unknown(said) => {
-            format!("works on every kernel; what else this one can do could not be told ({said})")
+            format!("whether this kernel has {feature} could not be told ({said}); this does on every kernel")
         }
     }
 }

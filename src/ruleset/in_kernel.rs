@@ -6,8 +6,58 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, copy, copy_chains, rewrite_dnat, rewrite_spoof};
+use super::render::{Bits, copy, copy_chains, protos, rewrite_dnat, rewrite_spoof};
 use crate::cluster::{Cluster, NodeId};
+use crate::net::{Proto, Stage};
+
+/// A rule of the pure ruleset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelRule {
+    /// The rule, without the chain that it stands in.
+    pub text: String,
+    /// The protocol that it is for, if for one.
+    pub proto: Option<Proto>,
+    /// The node that it is about, if about one.
+    pub node: Option<NodeId>,
+}
+
+/// The rules of a node that do in the kernel what a stage does.
+pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<KernelRule> {
+    let node = cluster.node(id);
+    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let any = |text| vec![KernelRule { text, proto: None, node: None }];
+    match stage {
+        Stage::Dnat => rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {}", node.public))
+            .into_iter()
+            .zip(protos(cluster))
+            .map(|(rule, (proto, _))| KernelRule {
+                text: format!("{rule} {}", mark.assign(node.tag)),
+                proto: Some(proto),
+                node: None,
+            })
+            .collect(),
+        Stage::Tag => cluster
+            .node_ids()
+            .map(|id| {
+                let node = cluster.node(id);
+                let (mask, first) = (node.mac.mask(), node.mac.first());
+                let set = mark.assign(node.tag);
+                let text = format!("ether saddr & {mask} == {first} {set} comment \"{}\"", node.name);
+                KernelRule { text, proto: None, node: Some(id) }
+            })
+            .collect(),
+        Stage::Save => any(format!(
+            "oifname \"{bridge}\" ip daddr {network} {} {} {}",
+            mark.is_tag(cluster),
+            ct_mark.unset(),
+            copy(cluster, "save")
+        )),
+        Stage::Spoof => {
+            any(format!("oifname \"{nic}\" ip saddr {network} {}", rewrite_spoof(cluster, ct_mark)))
+        }
+    }
+}
 
 /// Writes the ruleset of a node, as a file for nft.
 ///
@@ -15,14 +65,11 @@ use crate::cluster::{Cluster, NodeId};
 pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
     let node = cluster.node(id);
     let (name, public) = (&node.name, node.public);
-    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
-    let (network, gateway) = (cluster.guests.network, cluster.guests.gateway);
-    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
-
-    let mut dnat = String::new();
-    for rule in rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public}")) {
-        let _ = writeln!(dnat, "\t\t{rule} {}", mark.assign(node.tag));
-    }
+    let (nic, network, gateway) = (&cluster.public, cluster.guests.network, cluster.guests.gateway);
+    let rules = |stage| {
+        let rules = rules_in_kernel(cluster, id, stage);
+        rules.into_iter().fold(String::new(), |text, rule| text + "\t\t" + &rule.text + "\n")
+    };
 
     let mut out = format!(
         "#!/usr/sbin/nft -f\n\
@@ -34,20 +81,20 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          \t# dnat: to the guest, with our own tag. Before conntrack (-200).\n\
          \tchain diy-dnat {{\n\
          \t\ttype filter hook prerouting priority -300; policy accept;\n\
-         {dnat}\
+         {}\
          \t}}\n\
          \n\
          \t# save: the packet's tag becomes the flow's, if it has none. Bridged frames come by here only with\n\
          \t# br_netfilter.\n\
          \tchain to-guest {{\n\
          \t\ttype filter hook postrouting priority 0; policy accept;\n\
-         \t\toifname \"{bridge}\" ip daddr {network} {} {} {}\n\
+         {}\
          \t}}\n\
          \n\
          \t# spoof: an answer leaves with the address of the node that was called. Before SNAT (100).\n\
          \tchain dunnat-spoof {{\n\
          \t\ttype filter hook postrouting priority 90; policy accept;\n\
-         \t\toifname \"{nic}\" ip saddr {network} {}\n\
+         {}\
          \t}}\n\
          \n\
          \t# Flows that guests begin leave with our own address; the kernel keeps their states.\n\
@@ -55,11 +102,11 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          \t\ttype nat hook postrouting priority 100; policy accept;\n\
          \t\toifname \"{nic}\" ip saddr {network} snat to {public}\n\
          \t}}\n",
-        mark.is_tag(cluster),
-        ct_mark.unset(),
-        copy(cluster, "save"),
-        rewrite_spoof(cluster, ct_mark),
+        rules(Stage::Dnat),
+        rules(Stage::Save),
+        rules(Stage::Spoof),
     );
+    let ct_mark = Bits::of_flow(cluster);
     for node in copy_chains(cluster) {
         let _ = writeln!(out, "\n\tchain save-{} {{\n\t\t{}\n\t}}", node.name, ct_mark.assign(node.tag));
     }
@@ -71,17 +118,6 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
     }
     let devices: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
     let devices = devices.join(", ");
-    let mut tags = String::new();
-    for node in &cluster.nodes {
-        let _ = writeln!(
-            tags,
-            "\t\tether saddr & {} == {} {} comment \"{}\"",
-            node.mac.mask(),
-            node.mac.first(),
-            mark.assign(node.tag),
-            node.name
-        );
-    }
     let _ = write!(
         out,
         "\n\
@@ -90,7 +126,7 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          \t# tag: the sender of a frame is the node that the client had called.\n\
          \tchain convergent-inbound {{\n\
          \t\ttype filter hook ingress devices = {{ {devices} }} priority -500; policy accept;\n\
-         {tags}\
+         {}\
          \t}}\n\
          \n\
          \t# Every node holds the gateway address. No guest may hear of another node's.\n\
@@ -99,7 +135,8 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          \t\tarp saddr ip {gateway} drop\n\
          \t\tarp daddr ip {gateway} drop\n\
          \t}}\n\
-         }}\n"
+         }}\n",
+        rules(Stage::Tag),
     );
     out
 }

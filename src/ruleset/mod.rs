@@ -14,7 +14,7 @@ mod plan;
 mod render;
 
 pub use explain::Choice;
-pub use in_kernel::in_kernel;
+pub use in_kernel::{KernelRule, in_kernel, rules_in_kernel};
 pub use install::{InstallError, Installed, Leftovers};
 pub use plan::{Backend, CtMark, CtMarkBy, Lane, NoPlan, Plan, QueueBy, RewriteBy, Traffic, Wishes};
 pub use render::Rules;

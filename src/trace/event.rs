@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::shared;
 use crate::engine::Reason;
 use crate::net::{CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, Malformed, Tcp};
@@ -41,6 +42,7 @@ pub struct Event {
     /// Nanoseconds from the packet's arrival at the worker to its decision.
     pub deciding_ns: u64,
     /// The node that decided.
+    #[serde(deserialize_with = "shared::name")]
     pub node: Name,
     /// What was decided about.
     pub stage: Stage,
@@ -51,16 +53,26 @@ pub struct Event {
     /// Its number in that queue.
     pub packet_id: u32,
     /// The interface it came in by; the bridge, for a bridged frame.
-    #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "shared::maybe",
+        rename = "in",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub in_if: Option<Name>,
     /// The interface it leaves by; the bridge, for a bridged frame. Not known before routing.
-    #[serde(default, rename = "out", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "shared::maybe",
+        rename = "out",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub out_if: Option<Name>,
     /// The bridge port it came in by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub phys_in: Option<Name>,
     /// The bridge port it leaves by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub phys_out: Option<Name>,
     /// The source address of the frame, where the kernel tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,10 +114,10 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ct_state: Option<CtState>,
     /// The service that was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub service: Option<Name>,
     /// The node that the decision names: whose tag or MAC address it rests on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub about: Option<Name>,
     /// Why.
     pub reason: Reason,
@@ -128,7 +140,7 @@ pub struct Source {
     /// The source address of the frame.
     pub address: Mac,
     /// The node that it belongs to, if to one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub node: Option<Name>,
 }
 
@@ -143,7 +155,7 @@ pub struct Marks {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Mark>,
     /// The node whose tag the cluster's bits of it are, after the decision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub node: Option<Name>,
 }
 

@@ -13,6 +13,7 @@ mod record;
 #[cfg(test)]
 pub(crate) mod samples;
 mod selection;
+mod shared;
 mod tap;
 mod text;
 mod write;
@@ -23,7 +24,8 @@ pub use names::Namer;
 pub use record::{Record, SNAP};
 pub use selection::{Flows, Sample, SampleError, Selection};
 pub use tap::{Next, Tap, TapEnd, Taps, Tracer};
-pub use text::Text;
+pub(crate) use text::mark;
+pub use text::{Text, decision, packet_text};
 pub use write::{
     Follower, Format, FormatError, NoBytes, Outcome, Output, Rendering, Rotation, Writer, follow,
 };

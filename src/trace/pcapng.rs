@@ -18,11 +18,12 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::blocks::opt_common::{CommonOption, UnknownOption};
 
 use super::event::{Event, Name};
-use super::record::SNAP;
 use super::text;
 use crate::net::{Mac, Stage, Verdict};
 
 const ETHERNET: usize = 14;
+/// As tcpdump's, more than any packet has. libpcap takes no two of them in one file.
+const SNAPLEN: u32 = 262_144;
 /// `epb_packetid`: a number of 64 bits.
 const PACKET_ID: u16 = 5;
 
@@ -86,7 +87,7 @@ impl Pcapng {
                 "the packet {told}, {} of dunnat on {}, hook {}",
                 event.stage, event.node, event.hook
             );
-            let mut interface = InterfaceDescriptionBlock::new(DataLink::ETHERNET, (SNAP + ETHERNET) as u32);
+            let mut interface = InterfaceDescriptionBlock::new(DataLink::ETHERNET, SNAPLEN);
             interface.options = vec![
                 InterfaceDescriptionOption::IfName(name.into()),
                 InterfaceDescriptionOption::IfDescription(description.into()),

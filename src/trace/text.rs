@@ -97,12 +97,22 @@ impl Text {
     }
 }
 
+/// The packet of an event as it came, as a text.
+pub fn packet_text(event: &Event) -> String {
+    packet(event).text
+}
+
 /// The decision alone, as a text without colours.
-pub(super) fn decision(event: &Event) -> String {
+pub fn decision(event: &Event) -> String {
     let mut cell = cell(false, |cell| change(event, cell));
     cell.plain(" ");
     outcome(event, &mut cell);
     cell.text
+}
+
+/// A mark and what becomes of it, as in `ct mark 0x0 -> 0x2`.
+pub(crate) fn mark(what: &str, change: &Marks) -> String {
+    cell(false, |cell| marks(cell, what, change)).text
 }
 
 fn cell(colour: bool, write: impl FnOnce(&mut Cell)) -> Cell {

@@ -35,13 +35,12 @@ mod matches;
 mod parse;
 mod print;
 
-use std::fmt;
 use std::net::IpAddr;
-use std::ops::Range;
 
 use ipnet::IpNet;
 
 use crate::engine::Reason;
+pub use crate::net::WrongWord as FilterError;
 use crate::net::{MacPrefix, Mark, Proto, Stage, Verdict};
 use crate::packet::TcpFlags;
 
@@ -98,27 +97,6 @@ enum Side {
 struct Interface {
     name: String,
     prefix: bool,
-}
-
-/// Why a text is not a filter. Printed, it shows the text with carets under the word that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct FilterError {
-    text: String,
-    at: Range<usize>,
-    problem: String,
-    expected: String,
-}
-
-impl fmt::Display for FilterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { text, at, problem, expected } = self;
-        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let before = text.get(..at.start).map_or(0, |before| before.chars().count());
-        let carets = text.get(at.clone()).map_or(0, |word| word.chars().count()).max(1);
-        writeln!(f, "the filter is wrong: {problem}")?;
-        writeln!(f, "  {shown}")?;
-        write!(f, "  {:before$}{:^<carets$} {expected}", "", "")
-    }
 }
 
 #[cfg(test)]

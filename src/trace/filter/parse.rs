@@ -1,14 +1,13 @@
 //! Text → filter.
 
 use std::net::IpAddr;
-use std::ops::Range;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
 use super::{Expression, Filter, FilterError, Interface, Side, Test};
 use crate::cluster::Cluster;
-use crate::net::{Mac, MacPrefix, Mark, Proto};
+use crate::net::{Mac, MacPrefix, Mark, Proto, Words};
 use crate::packet::TcpFlags;
 
 /// How deep parentheses and `not` may be nested.
@@ -36,10 +35,8 @@ impl Filter {
 }
 
 struct Parser<'a> {
-    text: &'a str,
     cluster: Option<&'a Cluster>,
-    words: Vec<Range<usize>>,
-    place: usize,
+    words: Words<'a>,
     depth: usize,
 }
 
@@ -47,21 +44,21 @@ type Parsed<T> = Result<T, FilterError>;
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str, cluster: Option<&'a Cluster>) -> Self {
-        Self { text, cluster, words: words(text), place: 0, depth: 0 }
+        Self { cluster, words: Words::new("filter", text), depth: 0 }
     }
 
     fn filter(mut self) -> Parsed<Filter> {
         let expression = self.any()?;
-        match self.peek() {
+        match self.words.peek() {
             None => Ok(Filter(expression)),
-            Some(")") => Err(self.wrong("nothing was opened", "this closes nothing")),
-            Some(_) => Err(self.wrong("a word too many", "expected and, or, or the end")),
+            Some(")") => Err(self.words.wrong("nothing was opened", "this closes nothing")),
+            Some(_) => Err(self.words.wrong("a word too many", "expected and, or, or the end")),
         }
     }
 
     fn any(&mut self) -> Parsed<Expression> {
         let mut parts = vec![self.all()?];
-        while self.take(&["or", "||"]) {
+        while self.words.take(&["or", "||"]) {
             parts.push(self.all()?);
         }
         Ok(if parts.len() == 1 { parts.remove(0) } else { Expression::Any(parts) })
@@ -69,7 +66,7 @@ impl<'a> Parser<'a> {
 
     fn all(&mut self) -> Parsed<Expression> {
         let mut parts = vec![self.one()?];
-        while self.take(&["and", "&&"]) {
+        while self.words.take(&["and", "&&"]) {
             parts.push(self.one()?);
         }
         Ok(if parts.len() == 1 { parts.remove(0) } else { Expression::All(parts) })
@@ -77,15 +74,15 @@ impl<'a> Parser<'a> {
 
     fn one(&mut self) -> Parsed<Expression> {
         if self.depth == DEPTH {
-            return Err(self.wrong("too deep", &format!("nested more than {DEPTH} times")));
+            return Err(self.words.wrong("too deep", &format!("nested more than {DEPTH} times")));
         }
         self.depth += 1;
-        let one = if self.take(&["not", "!"]) {
+        let one = if self.words.take(&["not", "!"]) {
             Expression::Not(Box::new(self.one()?))
-        } else if self.take(&["("]) {
+        } else if self.words.take(&["("]) {
             let inner = self.any()?;
-            if !self.take(&[")"]) {
-                return Err(self.wrong("a parenthesis is open", "expected and, or, or )"));
+            if !self.words.take(&[")"]) {
+                return Err(self.words.wrong("a parenthesis is open", "expected and, or, or )"));
             }
             inner
         } else {
@@ -96,27 +93,27 @@ impl<'a> Parser<'a> {
     }
 
     fn test(&mut self) -> Parsed<Test> {
-        let Some(word) = self.peek() else {
-            return Err(self.wrong("it ends too early", WORDS));
+        let Some(word) = self.words.peek() else {
+            return Err(self.words.wrong("it ends too early", WORDS));
         };
-        self.place += 1;
+        self.words.skip();
         Ok(match word {
-            "stage" => Test::Stage(self.value()?),
+            "stage" => Test::Stage(self.words.value()?),
             "node" => Test::Node(self.node()?),
             "about" => Test::About(self.node()?),
             "service" => Test::Service(self.service()?),
-            "reason" => Test::Reason(self.value()?),
-            "verdict" => Test::Verdict(self.value()?),
+            "reason" => Test::Reason(self.words.value()?),
+            "verdict" => Test::Verdict(self.words.value()?),
             "src" => self.end(Side::Source)?,
             "dst" => self.end(Side::Destination)?,
             "host" | "net" | "port" => {
-                self.place -= 1;
+                self.words.back();
                 self.end(Side::Any)?
             }
-            "proto" => Test::Proto(self.value()?),
-            "tcp" if self.take(&["flags"]) => self.tcp_flags()?,
-            "icmp" if self.take(&["type"]) => {
-                Test::IcmpType(self.read("an ICMP type is a number up to 255", number)?)
+            "proto" => Test::Proto(self.words.value()?),
+            "tcp" if self.words.take(&["flags"]) => self.tcp_flags()?,
+            "icmp" if self.words.take(&["type"]) => {
+                Test::IcmpType(self.words.read("an ICMP type is a number up to 255", number)?)
             }
             "tcp" => Test::Proto(Proto::TCP),
             "udp" => Test::Proto(Proto::UDP),
@@ -129,78 +126,78 @@ impl<'a> Parser<'a> {
                 Test::Mark(value, mask)
             }
             "ct" => {
-                if !self.take(&["mark"]) {
-                    return Err(self.wrong("ct is not all", "expected mark, as in: ct mark 0x2"));
+                if !self.words.take(&["mark"]) {
+                    return Err(self.words.wrong("ct is not all", "expected mark, as in: ct mark 0x2"));
                 }
                 let (value, mask) = self.mark()?;
                 Test::CtMark(value, mask)
             }
-            "queue" => Test::Queue(self.read("a queue is a number up to 65535", number)?),
+            "queue" => Test::Queue(self.words.read("a queue is a number up to 65535", number)?),
             "rewritten" => Test::Rewritten,
             "malformed" => Test::Malformed,
             _ => {
-                self.place -= 1;
-                return Err(self.wrong(&format!("{word:?} is no word of it"), WORDS));
+                self.words.back();
+                return Err(self.words.wrong(&format!("{word:?} is no word of it"), WORDS));
             }
         })
     }
 
     /// What stands behind `src`, `dst` or nothing.
     fn end(&mut self, side: Side) -> Parsed<Test> {
-        if self.take(&["host"]) {
-            let host = self.read("an address is written as in 10.5.5.201", |word| word.parse().ok())?;
+        if self.words.take(&["host"]) {
+            let host = self.words.read("an address is written as in 10.5.5.201", |word| word.parse().ok())?;
             return Ok(Test::Host(side, host));
         }
-        if self.take(&["net"]) {
+        if self.words.take(&["net"]) {
             return Ok(Test::Net(side, self.net()?));
         }
-        if self.take(&["port"]) {
+        if self.words.take(&["port"]) {
             let expected = "a port is a number up to 65535, or a range, as in 80-90";
-            let (from, to) = self.read(expected, |word| {
+            let (from, to) = self.words.read(expected, |word| {
                 let (from, to) = word.split_once('-').unwrap_or((word, word));
                 Some((number(from)?, number(to)?)).filter(|(from, to): &(u16, u16)| from <= to)
             })?;
             return Ok(Test::Port(side, from, to));
         }
-        Err(self.wrong("of what?", "expected host, net or port"))
+        Err(self.words.wrong("of what?", "expected host, net or port"))
     }
 
     fn net(&mut self) -> Parsed<IpNet> {
         let expected = "a network is written as in 10.5.5.0/24";
-        let net: IpNet = self.read(expected, |word| match word.parse::<IpAddr>() {
+        let net: IpNet = self.words.read(expected, |word| match word.parse::<IpAddr>() {
             Ok(address) => Some(address.into()),
             Err(_) => word.parse().ok(),
         })?;
         if net.addr() == net.network() {
             return Ok(net);
         }
-        self.place -= 1;
-        Err(self.wrong("bits are set behind the prefix", &format!("did you mean {}?", net.trunc())))
+        self.words.back();
+        Err(self.words.wrong("bits are set behind the prefix", &format!("did you mean {}?", net.trunc())))
     }
 
     fn tcp_flags(&mut self) -> Parsed<Test> {
         let expected =
             format!("flags are written as in syn or syn,ack; there are {}", TcpFlags::NAMES.join(", "));
-        let (flags, mask) = self.read(&expected, |word| match word.split_once('/') {
+        let (flags, mask) = self.words.read(&expected, |word| match word.split_once('/') {
             // As nft prints it, the stroke stands alone.
             Some((flags, mask)) => Some((flag_list(flags)?, Some(flag_list(mask)?))),
             None => Some((flag_list(word)?, None)),
         })?;
         let mask = match mask {
-            None if self.take(&["/"]) => Some(self.read(&expected, flag_list)?),
+            None if self.words.take(&["/"]) => Some(self.words.read(&expected, flag_list)?),
             mask => mask,
         };
         if mask.is_some_and(|mask| flags.0 & !mask.0 != 0) {
-            self.place -= 1;
-            return Err(
-                self.wrong("this is never so", "flags before the stroke must be among those behind it")
-            );
+            self.words.back();
+            return Err(self
+                .words
+                .wrong("this is never so", "flags before the stroke must be among those behind it"));
         }
         Ok(Test::TcpFlags(flags, mask))
     }
 
     fn interface(&mut self) -> Parsed<Interface> {
-        self.read("an interface is written as in eth1.100, or eth* for all that begin so", |word| {
+        self.words.read("an interface is written as in eth1.100, or eth* for all that begin so", |word| {
             let (name, prefix) = match word.strip_suffix('*') {
                 Some(name) => (name, true),
                 None => (word, false),
@@ -212,7 +209,7 @@ impl<'a> Parser<'a> {
 
     fn mac(&mut self) -> Parsed<MacPrefix> {
         let expected = "a MAC address is written as in 0e:00:00:00:01:00, a range as in 0e:00:00:00:00:00/24";
-        self.read(expected, |word| match word.parse::<Mac>() {
+        self.words.read(expected, |word| match word.parse::<Mac>() {
             Ok(mac) => Some(MacPrefix::of(mac, 48)),
             Err(_) => word.parse().ok(),
         })
@@ -220,7 +217,7 @@ impl<'a> Parser<'a> {
 
     fn mark(&mut self) -> Parsed<(Mark, Mark)> {
         let expected = "a mark is written as in 0x2, or 0x2/0xff with a mask that it lies within";
-        self.read(expected, |word| {
+        self.words.read(expected, |word| {
             let (value, mask) = match word.split_once('/') {
                 Some((value, mask)) => (value.parse().ok()?, mask.parse().ok()?),
                 None => (word.parse().ok()?, Mark::ALL),
@@ -245,76 +242,10 @@ impl<'a> Parser<'a> {
             Some(known) => format!("the cluster has the {what}s {}", known.join(", ")),
             None => format!("expected the name of a {what}"),
         };
-        self.read(&expected, |word| {
+        self.words.read(&expected, |word| {
             known.as_ref().is_none_or(|known| known.contains(&word)).then(|| word.to_owned())
         })
     }
-
-    /// A value that says itself what it must look like.
-    fn value<T: FromStr<Err: std::fmt::Display>>(&mut self) -> Parsed<T> {
-        match self.peek().map(str::parse) {
-            Some(Ok(value)) => {
-                self.place += 1;
-                Ok(value)
-            }
-            Some(Err(error)) => Err(self.wrong("not a value for this", &format!("{error}"))),
-            None => match "?".parse::<T>() {
-                Err(error) => Err(self.wrong("it ends too early", &format!("{error}"))),
-                Ok(_) => Err(self.wrong("it ends too early", "expected a value")),
-            },
-        }
-    }
-
-    fn read<T>(&mut self, expected: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Parsed<T> {
-        let Some(word) = self.peek() else { return Err(self.wrong("it ends too early", expected)) };
-        match read(word) {
-            Some(value) if word != "(" && word != ")" => {
-                self.place += 1;
-                Ok(value)
-            }
-            _ => Err(self.wrong("not a value for this", expected)),
-        }
-    }
-
-    fn peek(&self) -> Option<&'a str> {
-        self.words.get(self.place).map(|at| &self.text[at.clone()])
-    }
-
-    fn take(&mut self, words: &[&str]) -> bool {
-        let is_it = self.peek().is_some_and(|word| words.contains(&word));
-        self.place += usize::from(is_it);
-        is_it
-    }
-
-    /// The word that comes next is wrong, or nothing comes.
-    fn wrong(&self, problem: &str, expected: &str) -> FilterError {
-        let end = self.text.trim_end().len();
-        FilterError {
-            text: self.text.to_owned(),
-            at: self.words.get(self.place).cloned().unwrap_or(end..end),
-            problem: problem.to_owned(),
-            expected: expected.to_owned(),
-        }
-    }
-}
-
-/// Words are parted by white space; parentheses, and a `!` before a word, are words of their own.
-fn words(text: &str) -> Vec<Range<usize>> {
-    let mut words = Vec::new();
-    let mut start = None;
-    for (at, c) in text.char_indices() {
-        let alone = matches!(c, '(' | ')') || c == '!' && start.is_none();
-        if alone || c.is_whitespace() {
-            words.extend(start.take().map(|start| start..at));
-        }
-        if alone {
-            words.push(at..at + 1);
-        } else if !c.is_whitespace() && start.is_none() {
-            start = Some(at);
-        }
-    }
-    words.extend(start.map(|start| start..text.len()));
-    words
 }
 
 /// Digits only: parse would take a sign.

@@ -1,0 +1,111 @@
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use dunnat::cluster::{Cluster, NodeId};
+use dunnat::explain::{self, Prose, Story};
+use dunnat::replay::Replay;
+use dunnat::trace::Filter;
+use dunnat::walk::{Around, Asked, Host};
+
+use super::saved::Saved;
+use super::{Failure, coloured, print};
+
+/// Tell what would happen to a packet, and why not something else; no root, no network
+///
+/// A PACKET is written as in: tcp 192.168.122.1:40000 > 192.168.122.12:80 in xenbr0. Behind the addresses may stand: in
+/// and out with an interface, mac, mark, ct mark, flags (S. or syn,ack). With --node that node is told about; without,
+/// the whole way through the cluster, and the answer's way back.
+#[derive(Args)]
+pub(super) struct Explain {
+    /// The cluster file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Only what this node does
+    #[arg(long, short, value_name = "NAME")]
+    node: Option<String>,
+    /// The node that the guest lives on [default: another than the one that is called]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["node", "read"])]
+    guest_on: Option<String>,
+    /// Explain the packets of a capture (pcap, pcapng), or the decisions of a trace (JSON); `-` is standard input
+    #[arg(long, short, value_name = "FILE")]
+    read: Option<PathBuf>,
+    /// End after N packets or decisions
+    #[arg(long, value_name = "N", requires = "read")]
+    count: Option<u64>,
+    /// How the checksums change, too
+    #[arg(long, short)]
+    verbose: bool,
+    /// As JSON, a line for each packet
+    #[arg(long)]
+    json: bool,
+    /// The packet; with --read what is known of all packets of a capture beside (as in: in xenbr0), or a filter for a trace
+    #[arg(value_name = "PACKET", required_unless_present = "read")]
+    packet: Vec<String>,
+}
+
+impl Explain {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let cluster = Cluster::load(&self.config)?;
+        let find = |name: &Option<String>| name.as_ref().map(|name| cluster.find(name)).transpose();
+        let (node, home) = (find(&self.node)?, find(&self.guest_on)?);
+        let words = self.packet.join(" ");
+        if let Some(path) = &self.read {
+            return self.read(path, &cluster, node, &words);
+        }
+        let asked: Asked = words.parse()?;
+        let story = match node {
+            Some(node) => explain::at_node(&mut Host::new(&cluster, node), asked.arrival(&cluster, node)),
+            None => explain::through_cluster(&cluster, &asked, home)?,
+        };
+        self.tell(&story)
+    }
+}
+
+impl Explain {
+    fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
+        let mut left = self.count.unwrap_or(u64::MAX);
+        match Saved::open(path)? {
+            Saved::Trace(mut events) => {
+                let filter = (!words.is_empty()).then(|| words.parse::<Filter>()).transpose()?;
+                while left > 0 {
+                    let Some(event) = events.next()? else { break };
+                    let wanted = node.is_none_or(|id| cluster.node(id).name == *event.node)
+                        && filter.as_ref().is_none_or(|filter| filter.matches(&event));
+                    if !wanted {
+                        continue;
+                    }
+                    left -= 1;
+                    match explain::of_event(cluster, &event) {
+                        Ok(story) => self.tell(&story)?,
+                        Err(why) => log::warn!("left out event {} of {}: {why}", event.seq, event.node),
+                    }
+                }
+            }
+            Saved::Capture(mut packets) => {
+                let around: Around = words.parse()?;
+                let mut replay = Replay::new(cluster, node, around);
+                while left > 0 {
+                    let Some(captured) = packets.next()? else { break };
+                    if let Some((host, arrival)) = replay.admit(&captured) {
+                        self.tell(&explain::at_node(host, arrival))?;
+                        left -= 1;
+                    }
+                }
+                packets.warn_of_left_out(&replay);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, story: &Story) -> Result<(), Failure> {
+        if self.json {
+            let json = serde_json::to_string(story).map_err(io::Error::from);
+            let failed = |source| Failure::Output { to: "standard output".to_owned(), source };
+            return print(&(json.map_err(failed)? + "\n"));
+        }
+        let text = Prose::new(coloured(io::stdout().is_terminal()), self.verbose).story(story);
+        // Between the stories of many packets stands an empty line more.
+        print(&if self.read.is_some() { text + "\n" } else { text })
+    }
+}

@@ -1,0 +1,153 @@
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use dunnat::path::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
+use dunnat::trace::{Event, Filter, Format};
+
+use super::events::Events;
+use super::progress::Progress;
+use super::{Failure, coloured, print};
+
+/// Join the traces of several nodes into conversations, and say what came of each
+///
+/// The files are traces in JSON, as `run --trace FILE.jsonl` or `dunnat trace --write FILE.jsonl` writes them, one or
+/// several of each node, in any order; clocks need not agree. One conversation is drawn as a ladder, from the client to
+/// the guest and back, with its finding and the events that prove it; of more there is a table.
+#[derive(Args)]
+pub(super) struct Path {
+    /// The traces; `-` is standard input
+    #[arg(value_name = "FILE", required_unless_present = "schema")]
+    files: Vec<PathBuf>,
+    /// Only the conversations that have an event like this, in the language of `dunnat trace`
+    #[arg(long, value_name = "FILTER")]
+    filter: Option<String>,
+    /// Only the one with this number in the table
+    #[arg(long, short, value_name = "NUMBER")]
+    conversation: Option<usize>,
+    /// Only those that are not right
+    #[arg(long)]
+    faults: bool,
+    /// Draw each, however many there are, instead of a table
+    #[arg(long)]
+    ladders: bool,
+    /// What they are written as [default: what the name of --write ends in, as in .mmd, .svg and .jsonl, else text]
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<FormatArg>,
+    /// Write to this file
+    #[arg(long, short, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Print the JSON Schema of a line of JSON, which explains the fields
+    #[arg(long, exclusive = true)]
+    schema: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// For people
+    Text,
+    /// A sequence diagram, for wikis and GitHub
+    Mermaid,
+    /// A picture
+    Svg,
+    /// For programs: a line for each conversation
+    Json,
+}
+
+impl Path {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.schema {
+            return print(SCHEMA);
+        }
+        let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose()?;
+        let paths = self.join(filter.as_ref())?;
+        let chosen: Vec<&Conversation> = paths.conversations.iter().filter(|one| self.chooses(one)).collect();
+        if let (Some(number), true) = (self.conversation, chosen.is_empty()) {
+            return Err(Failure::NoConversation { number, all: paths.conversations.len() });
+        }
+        let text = self.rendered(&paths, &chosen)?;
+        match &self.write {
+            Some(path) => File::create(path)
+                .and_then(|mut file| file.write_all(text.as_bytes()))
+                .map_err(|source| Failure::Output { to: path.display().to_string(), source }),
+            None => print(&text),
+        }
+    }
+
+    fn chooses(&self, conversation: &Conversation) -> bool {
+        conversation.wanted
+            && self.conversation.is_none_or(|number| number == conversation.number)
+            && !(self.faults && conversation.judgement.finding.is_right())
+    }
+
+    fn format(&self) -> FormatArg {
+        let ending = self.write.as_ref().and_then(|path| path.extension()).and_then(|ending| ending.to_str());
+        self.format.unwrap_or(match ending {
+            Some("mmd" | "mermaid") => FormatArg::Mermaid,
+            Some("svg") => FormatArg::Svg,
+            _ if self.write.as_ref().is_some_and(|path| Format::of_file(path) == Format::Json) => {
+                FormatArg::Json
+            }
+            _ => FormatArg::Text,
+        })
+    }
+
+    fn rendered(&self, paths: &Paths, chosen: &[&Conversation]) -> Result<String, Failure> {
+        let one = || match chosen {
+            [one] => Ok(*one),
+            _ => Err(Failure::NotOne(chosen.len())),
+        };
+        Ok(match self.format() {
+            FormatArg::Mermaid => mermaid(one()?),
+            FormatArg::Svg => svg(one()?),
+            FormatArg::Json => {
+                let lines: Result<String, _> = chosen.iter().map(|one| json(one)).collect();
+                lines.map_err(|source| Failure::Output { to: "JSON".to_owned(), source: source.into() })?
+            }
+            FormatArg::Text => {
+                let text = Text { colour: self.write.is_none() && coloured(io::stdout().is_terminal()) };
+                let ladders: Vec<String> = match chosen {
+                    [one] => vec![text.ladder(one)],
+                    _ if self.ladders => chosen.iter().map(|one| text.ladder(one)).collect(),
+                    [] => Vec::new(),
+                    _ => return Ok(format!("{}\n{}", text.table(chosen), text.totals(paths, chosen))),
+                };
+                match ladders.is_empty() {
+                    true => text.totals(paths, chosen),
+                    false => ladders.join("\n\n"),
+                }
+            }
+        })
+    }
+
+    fn join(&self, filter: Option<&Filter>) -> Result<Paths, Failure> {
+        let mut traces: Vec<(Option<Event>, Events)> = Vec::new();
+        for path in &self.files {
+            let mut events = Events::open(path)?;
+            traces.push((events.next()?, events));
+        }
+        // A trace that was rotated is several files: what came first is read first.
+        traces.sort_by(|(one, _), (two, _)| {
+            let place = |event: &Option<Event>| event.as_ref().map(|event| (event.node.clone(), event.seq));
+            place(one).cmp(&place(two))
+        });
+        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        let mut progress = Progress::new(self.files.iter().map(size).sum());
+        let mut joiner = Joiner::default();
+        let (mut count, mut bytes) = (0, 0);
+        for (mut next, mut events) in traces {
+            while let Some(event) = next {
+                let wanted = filter.is_none_or(|filter| filter.matches(&event));
+                joiner.add(event, wanted);
+                count += 1;
+                if count % 4096 == 0 {
+                    progress.update(bytes + events.bytes(), count);
+                }
+                next = events.next()?;
+            }
+            bytes += events.bytes();
+        }
+        Ok(joiner.finish())
+    }
+}

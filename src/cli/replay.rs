@@ -1,0 +1,123 @@
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use dunnat::cluster::{Cluster, NodeId};
+use dunnat::replay::Changes;
+use dunnat::trace::{Follower as _, Format, Output};
+use dunnat::walk::Around;
+
+use super::events::Events;
+use super::saved::{Packets, Saved};
+use super::trace::{FormatArg, output};
+use super::{Failure, print};
+
+/// Put a capture through the engine, or make the decisions of a trace again under another cluster file; no root, no
+/// network
+///
+/// Of a capture (pcap, pcapng) the decisions are written as `trace` writes them. Of a trace (JSON) those that would be
+/// others are listed: what differs, as it was => as it would be.
+#[derive(Args)]
+pub(super) struct Replay {
+    /// The capture or trace; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What is known of all packets of a capture beside, as in: in xenbr0 ct mark 0x2
+    #[arg(value_name = "KNOWN")]
+    known: Vec<String>,
+    /// The cluster file; for a trace, the one to decide by now
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// The node that the packets come to [default: the one whose public address they are for], or only its decisions
+    #[arg(long, short, value_name = "NAME")]
+    node: Option<String>,
+    /// Write the decisions to this file
+    #[arg(long, short, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// What they are written as [default: what the name of --write ends in, as in .jsonl and .pcapng, else text]
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<FormatArg>,
+    /// A second line of text for each, with all the rest
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+impl Replay {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let cluster = Cluster::load(&self.config)?;
+        let node = self.node.as_ref().map(|name| cluster.find(name)).transpose()?;
+        match Saved::open(&self.file)? {
+            Saved::Capture(packets) => self.capture(&cluster, node, packets),
+            Saved::Trace(events) => self.trace(&cluster, node, events),
+        }
+    }
+
+    fn capture(&self, cluster: &Cluster, node: Option<NodeId>, mut packets: Packets) -> Result<(), Failure> {
+        let around: Around = self.known.join(" ").parse()?;
+        let mut replay = dunnat::replay::Replay::new(cluster, node, around);
+        let (mut output, to) = self.output()?;
+        let mut write = || -> Result<Result<(), Failure>, io::Error> {
+            loop {
+                match packets.next() {
+                    Ok(Some(captured)) => {
+                        for event in replay.pass(&captured) {
+                            output.event(&event)?;
+                        }
+                    }
+                    // What came before a fault in the file is written all the same.
+                    end => return output.end(0).map(|()| end.map(|_| ())),
+                }
+            }
+        };
+        let read = write().or_else(|source| ended(source, to))?;
+        packets.warn_of_left_out(&replay);
+        read
+    }
+
+    fn trace(&self, cluster: &Cluster, node: Option<NodeId>, mut events: Events) -> Result<(), Failure> {
+        if !self.known.is_empty() {
+            let all = "of a trace everything is known; only of captures there is more to tell";
+            return Err(Failure::Usage(all.to_owned()));
+        }
+        let mut changes = Changes::new(cluster);
+        let zone = jiff::tz::TimeZone::system();
+        // Asked for in a format, it is the decisions as they would be; else the changes.
+        let asked = self.write.is_some() || self.format.is_some();
+        let mut decisions = asked.then(|| self.output()).transpose()?;
+        while let Some(was) = events.next()? {
+            if node.is_some_and(|id| cluster.node(id).name != *was.node) {
+                continue;
+            }
+            let Some(now) = changes.again(&was) else { continue };
+            let change = changes.compare(&was, &now);
+            match (&mut decisions, change) {
+                (Some((output, to)), _) => {
+                    if let Err(source) = output.event(&now) {
+                        return ended(source, std::mem::take(to))?;
+                    }
+                }
+                (None, Some(change)) => print(&(change.line(&zone) + "\n"))?,
+                (None, None) => {}
+            }
+        }
+        match decisions {
+            Some((mut output, to)) => {
+                output.end(0).or_else(|source| ended(source, to).map(|_| ()))?;
+                eprint!("{changes}");
+                Ok(())
+            }
+            None => print(&changes.to_string()),
+        }
+    }
+
+    fn output(&self) -> Result<(Output, String), Failure> {
+        let by_name = || self.write.as_deref().map_or(Format::Text, Format::of_file);
+        let format = self.format.map_or_else(by_name, FormatArg::format);
+        output(format, self.write.as_deref(), None, self.verbose)
+    }
+}
+
+/// A reader that has seen enough is no error.
+fn ended(source: io::Error, to: String) -> Result<Result<(), Failure>, Failure> {
+    if source.kind() == io::ErrorKind::BrokenPipe { Ok(Ok(())) } else { Err(Failure::Output { to, source }) }
+}

@@ -1,0 +1,115 @@
+//! The arithmetic of a changed checksum (RFC 1624), step by step.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::packet::Fragment;
+use crate::walk::Visit;
+
+/// How a checksum field became another: HC' = ~(~HC + ~m + m' + ...).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Arithmetic {
+    /// Whose checksum: `ip`, or the protocol above; `quoted` in front of those that an ICMP error quotes.
+    pub of: String,
+    /// Where it is in the packet, in bytes.
+    pub at: usize,
+    /// HC, the field as it came.
+    pub old: u16,
+    /// The 16-bit words that changed: m and m'.
+    pub words: Vec<(u16, u16)>,
+    /// ~HC and, for each word, ~m and m', summed up.
+    pub sum: u32,
+    /// The sum with its carries added to it until none is left.
+    pub folded: u16,
+    /// HC', its complement, as it is in the packet now.
+    pub new: u16,
+    /// What else there is to say of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
+}
+
+/// The arithmetic of all checksums that a decision changes, in the order in which one needs the other: that of an ICMP
+/// error covers those that it quotes.
+pub fn arithmetic(visit: &Visit) -> Vec<Arithmetic> {
+    let (Ok(view), Some(_), Some(after)) = (&visit.view, &visit.patch, visit.after()) else {
+        return Vec::new();
+    };
+    let change = Change { before: &visit.bytes, after: &after };
+    let is_v4 = view.tuple.src.is_ipv4();
+    let addresses =
+        |header: usize| change.words(if is_v4 { header + 12..header + 20 } else { header + 8..header + 40 });
+    let header = |of: &str, at: usize| is_v4.then(|| change.of(of, at + 10, addresses(at))).flatten();
+    let mut all = Vec::new();
+    let outer = addresses(0);
+    if !outer.is_empty() || view.error.is_none() {
+        all.extend(header("ip", 0));
+    }
+    let proto = view.tuple.proto.to_string();
+    let Some(error) = &view.error else {
+        let mut transport = view.checksum_at().and_then(|at| change.of(&proto, at, outer));
+        if let (Some(transport), Fragment::First) = (&mut transport, view.fragment) {
+            transport.note = transport.note.or(Some("it covers all fragments"));
+        }
+        all.extend(transport);
+        return all;
+    };
+    let quote = error.quote_at();
+    let quoted = addresses(quote);
+    if !quoted.is_empty() {
+        all.extend(header("quoted ip", quote));
+        let of = format!("quoted {}", error.about.proto);
+        all.extend(error.checksum_at().and_then(|at| change.of(&of, at, quoted)));
+    }
+    // The quoted packet lies at an even offset of what the error's checksum covers; ICMPv6 covers addresses, too.
+    let mut covered = change.words(quote..after.len());
+    if view.checksum_at().is_some() {
+        covered.extend(outer);
+    }
+    if !covered.is_empty() {
+        all.extend(change.of(&proto, quote - 6, covered));
+    }
+    all
+}
+
+/// A packet before and after.
+struct Change<'a> {
+    before: &'a [u8],
+    after: &'a [u8],
+}
+
+impl Change<'_> {
+    /// The words that changed in a part of it.
+    fn words(&self, part: Range<usize>) -> Vec<(u16, u16)> {
+        part.step_by(2)
+            .filter_map(|at| Some((word(self.before, at)?, word(self.after, at)?)))
+            .filter(|(old, new)| old != new)
+            .collect()
+    }
+
+    /// What words that changed make of the checksum at `at`.
+    fn of(&self, of: &str, at: usize, words: Vec<(u16, u16)>) -> Option<Arithmetic> {
+        let (old, new) = (word(self.before, at)?, word(self.after, at)?);
+        let sum = u32::from(!old) + words.iter().map(|(m, to)| u32::from(!m) + u32::from(*to)).sum::<u32>();
+        let folded = fold(sum);
+        let is_udp = of.ends_with("udp");
+        let note = match (is_udp, old, !folded) {
+            (true, 0, _) => Some("0x0000 says that there is none, and stays (RFC 768)"),
+            (true, _, 0) => Some("0x0000 would say that there is none: written 0xffff (RFC 768)"),
+            _ => None,
+        };
+        Some(Arithmetic { of: of.to_owned(), at, old, words, sum, folded, new, note })
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn fold(sum: u32) -> u16 {
+    let mut sum = sum;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}

@@ -1,0 +1,19 @@
+//! What would happen to a packet, and why not something else.
+//!
+//! A packet is typed ([`Asked`](crate::walk::Asked)), or comes from a capture or a trace. [`at_node`] lets it pass one node,
+//! [`through_cluster`] the whole cluster: the node that is called, the guest's node, and the answer's way back. The
+//! decisions are the engine's own, made by [`crate::walk`]; beside each stands what was looked at for it
+//! ([`Why`]), the nft rule that does the same, and the arithmetic of the checksums.
+
+mod checksum;
+mod story;
+mod text;
+mod why;
+
+pub use checksum::{Arithmetic, arithmetic};
+pub use story::{Leg, Nft, NoEntry, Step, Story, at_node, of_event, through_cluster};
+pub use text::Prose;
+pub use why::{Check, Rule, Why, why};
+
+#[cfg(test)]
+mod tests;

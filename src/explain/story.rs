@@ -1,0 +1,327 @@
+//! The way of a packet as a story: nodes, and at each node the stages.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Arithmetic, Why, arithmetic, why};
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::{Reason, Tables};
+use crate::net::{Stage, Tuple, Verdict};
+use crate::packet::{TcpFlags, View};
+use crate::replay::{NotRecorded, Recorded};
+use crate::ruleset::rules_in_kernel;
+use crate::trace::{Event, Namer};
+use crate::walk::{Around, Arrival, Asked, Came, Host, Leaves, Moment, Passage, Visit};
+
+/// What happens to a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Story {
+    /// What has to be known before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<String>,
+    /// The nodes on its way, and on its answer's.
+    pub legs: Vec<Leg>,
+    /// What came of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+}
+
+/// A packet at one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Leg {
+    /// The node.
+    pub node: String,
+    /// Which part of the way it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<&'static str>,
+    /// The packet as it comes, in the words in which one asks about it; none if it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packet: Option<String>,
+    /// The stages, in order.
+    pub stages: Vec<Step>,
+}
+
+/// A packet at one stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The stage.
+    pub stage: Stage,
+    /// Why the packet does not come by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_asked: Option<String>,
+    /// The decision, as in a trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<Event>,
+    /// What was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// The rules of the pure nftables ruleset that do the same, or would.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nft: Vec<Nft>,
+    /// How the checksums change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checksums: Vec<Arithmetic>,
+}
+
+/// A rule of nft.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Nft {
+    /// The rule.
+    pub rule: String,
+    /// Whether it matches the packet.
+    pub matches: bool,
+}
+
+/// No node would see the packet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} would see no node of the cluster: its destination is none of {1}, and no guest's, nor is it from a guest; --node says which node is meant"
+)]
+pub struct NoEntry(String, String);
+
+/// Tells the way through nodes, with the names of events.
+struct Teller<'a> {
+    cluster: &'a Cluster,
+    shared: Arc<Cluster>,
+    seq: u64,
+}
+
+/// What happens to a packet at one node.
+pub fn at_node(host: &mut Host<'_>, arrival: Arrival) -> Story {
+    let leg = Teller::new(host.cluster()).leg(host, None, arrival).0;
+    Story { before: Vec::new(), legs: vec![leg], after: Vec::new() }
+}
+
+/// The decision that an event tells of, made again.
+///
+/// # Errors
+/// The cluster has no such node, or there is no such packet.
+pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> {
+    let recorded = Recorded::of(event, cluster)?;
+    let tables = Tables::new(cluster, recorded.node);
+    let mut teller = Teller::new(cluster);
+    let step = teller.step(recorded.node, event.stage, &recorded.visit(&tables), Some(event));
+    let packet = asked_about(event).map(|asked| asked.to_string());
+    let leg = Leg { node: event.node.to_string(), part: None, packet, stages: vec![step] };
+    Ok(Story { before: Vec::new(), legs: vec![leg], after: Vec::new() })
+}
+
+/// The packet of an event, as somebody would ask about it.
+fn asked_about(event: &Event) -> Option<Asked> {
+    let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse().ok());
+    let around = Around {
+        came: name(&event.phys_in).or_else(|| name(&event.in_if)),
+        leaves: name(&event.out_if),
+        mac: event.mac.as_ref().map(|mac| mac.address),
+        mark: event.mark.before.filter(|mark| !mark.is_zero()),
+        ct_mark: event.ct_mark.as_ref().and_then(|marks| marks.before),
+    };
+    Some(Asked { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), around })
+}
+
+/// What happens in the cluster to the packet that was asked about, and to its answer. The cluster file does not say
+/// where guests live: `home` does, or another node than the one that is called is taken.
+///
+/// # Errors
+/// No node would see it.
+pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -> Result<Story, NoEntry> {
+    let mut teller = Teller::new(cluster);
+    let (tuple, guests) = (asked.tuple, cluster.guests.network);
+    let entry = cluster.node_ids().find(|id| cluster.node(*id).public == tuple.dst);
+    let sender =
+        asked.around.mac.and_then(|mac| cluster.node_ids().find(|id| cluster.node(*id).mac.contains(mac)));
+    let nobody = || {
+        let publics: Vec<String> = cluster.nodes.iter().map(|node| node.public.to_string()).collect();
+        NoEntry(tuple.to_string(), publics.join(", "))
+    };
+    if entry.is_none() && !guests.contains(&tuple.dst) && !guests.contains(&tuple.src) {
+        return Err(nobody());
+    }
+    let other = || cluster.node_ids().find(|id| Some(*id) != entry.or(sender));
+    let taken = home.or_else(other).or(entry).or(sender).ok_or_else(nobody)?;
+    let mut story = Story { before: Vec::new(), legs: Vec::new(), after: Vec::new() };
+    let name = |id: NodeId| &cluster.node(id).name;
+    if home.is_none() && cluster.nodes.len() > 1 {
+        let guest = "The cluster file does not say which node a guest lives on";
+        story.before.push(format!("{guest}; it shall be {} (--guest-on names another).", name(taken)));
+    }
+    let mut home = Host::new(cluster, taken);
+    let arrival = asked.arrival(cluster, entry.unwrap_or(taken));
+
+    // The call as the guest's node sees it go by, which is where the answer comes by again.
+    let to_guest = if let Some(entry) = entry.filter(|entry| *entry != taken) {
+        let (leg, passage) =
+            teller.leg(&mut Host::new(cluster, entry), Some("where the packet enters"), arrival);
+        story.legs.push(leg);
+        if let Some(end) = teller.end(entry, &passage) {
+            story.after.push(end);
+            return Ok(story);
+        }
+        let Some(bytes) = passage.left else { return Ok(story) };
+        let mac = cluster.node(entry).mac.first();
+        let pipe = cluster.pipes(taken).first().cloned();
+        let frame = Arrival { came: Some(Came::Bridge(pipe)), src_mac: Some(mac), ..Arrival::of(bytes) };
+        teller.leg(&mut home, Some("where the guest lives"), frame)
+    } else {
+        let part = match entry {
+            Some(_) => "where the packet enters, and the guest lives",
+            None if guests.contains(&tuple.src) => "where the guest lives that sends it",
+            None => "where the guest lives",
+        };
+        teller.leg(&mut home, Some(part), arrival)
+    };
+    let (leg, passage) = to_guest;
+    story.legs.push(leg);
+    if let Some(end) = teller.end(taken, &passage) {
+        story.after.push(end);
+        return Ok(story);
+    }
+    let Some(inside) = passage.left.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()) else {
+        return Ok(story);
+    };
+
+    let back = reversed(inside.tuple);
+    let answer = Asked {
+        tuple: back,
+        flags: inside.tcp.map(|flags| TcpFlags(flags.0 | 0x10)),
+        around: Around { came: Some(cluster.guests.bridge.clone()), ..Around::default() },
+    };
+    let arrival = answer.arrival(cluster, taken);
+    let (leg, passage) = teller.leg(&mut home, Some("the answer's way back"), arrival);
+    story.legs.push(leg);
+    let answered =
+        passage.left.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
+    story.after.push(judged(tuple, entry.is_some(), answered));
+    Ok(story)
+}
+
+/// Whether the client is answered by whom it had called.
+fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>) -> String {
+    match answer {
+        None => "The answer is dropped: the client hears nothing.".to_owned(),
+        Some(answer) if !was_called => format!("The answer leaves as {answer}."),
+        Some(answer) if answer == reversed(call) => {
+            format!("The answer leaves as {answer}: the client is answered by whom it had called.")
+        }
+        Some(answer) => {
+            format!(
+                "The answer leaves as {answer}: that is NOT whom the client had called, and it will not be taken."
+            )
+        }
+    }
+}
+
+fn reversed(tuple: Tuple) -> Tuple {
+    Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple }
+}
+
+impl<'a> Teller<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        Self { cluster, shared: Arc::new(cluster.clone()), seq: 0 }
+    }
+
+    fn leg(&mut self, host: &mut Host<'_>, part: Option<&'static str>, arrival: Arrival) -> (Leg, Passage) {
+        let node = host.id();
+        let packet = self.packet(&arrival, node);
+        let passage = host.pass(arrival);
+        let stages = passage
+            .steps
+            .iter()
+            .map(|(stage, outcome)| match outcome {
+                Ok(visit) => self.step(node, *stage, visit, None),
+                Err(why) => Step {
+                    stage: *stage,
+                    not_asked: Some(why.to_string()),
+                    event: None,
+                    why: None,
+                    nft: Vec::new(),
+                    checksums: Vec::new(),
+                },
+            })
+            .collect();
+        (Leg { node: self.cluster.node(node).name.clone(), part, packet, stages }, passage)
+    }
+
+    fn step(&mut self, node: NodeId, stage: Stage, visit: &Visit, recorded: Option<&Event>) -> Step {
+        self.seq += 1;
+        let mut namer = Namer::new(Arc::clone(&self.shared), node, true);
+        let made = visit.event(self.cluster, &mut namer, Moment { seq: self.seq, ..Moment::default() });
+        let event = match recorded {
+            None => made,
+            // All that is not decided stays as it was recorded.
+            Some(was) => Event {
+                after: made.after,
+                mark: made.mark,
+                ct_mark: made.ct_mark,
+                service: made.service,
+                about: made.about,
+                reason: made.reason,
+                verdict: made.verdict,
+                ..was.clone()
+            },
+        };
+        let why = why(self.cluster, node, visit);
+        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
+        let matches = match stage {
+            Stage::Dnat => why.fits.1.is_some(),
+            Stage::Tag => why.fits.0.is_some(),
+            Stage::Save => why.reason == Some(Reason::Saved),
+            Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
+        };
+        let nft = rules_in_kernel(self.cluster, node, stage)
+            .into_iter()
+            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
+            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
+            .map(|rule| Nft { rule: rule.text, matches })
+            .collect();
+        Step { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+    }
+
+    /// What is known of a packet, as somebody would ask about it.
+    fn packet(&self, arrival: &Arrival, node: NodeId) -> Option<String> {
+        let view = View::parse(&arrival.bytes, arrival.original_len).ok()?;
+        let came = arrival.came.clone().unwrap_or_else(|| Came::guess(self.cluster, node, Some(view.tuple)));
+        let around = Around {
+            came: Some(came.port().cloned().unwrap_or_else(|| came.name(self.cluster))),
+            leaves: arrival.leaves.as_ref().map(|leaves| leaves.name(self.cluster)),
+            mac: arrival.src_mac,
+            mark: Some(arrival.mark).filter(|mark| !mark.is_zero()),
+            ct_mark: arrival.ct_mark,
+        };
+        Some(Asked { tuple: view.tuple, flags: view.tcp, around }.to_string())
+    }
+
+    /// Why the packet goes no further than this node; none if it goes on to a guest.
+    fn end(&self, node: NodeId, passage: &Passage) -> Option<String> {
+        let name = &self.cluster.node(node).name;
+        let dropped = passage.steps.iter().find_map(|(stage, outcome)| {
+            outcome
+                .as_ref()
+                .ok()
+                .filter(|visit| visit.decision.verdict == Verdict::Drop)
+                .map(|visit| (stage, visit.decision.reason))
+        });
+        let spoofed = passage.steps.iter().find_map(|(stage, outcome)| {
+            outcome.as_ref().ok().filter(|_| *stage == Stage::Spoof).map(|visit| visit.decision.reason)
+        });
+        match (dropped, &passage.leaves) {
+            (Some((stage, reason)), _) => Some(format!("{stage} on {name} drops the packet: {reason}.")),
+            (None, Leaves::Bridge) => None,
+            (None, Leaves::Here) => Some(format!(
+                "The packet stays on {name}, unchanged: it is the node's own to answer, or belongs to a flow that its SNAT knows."
+            )),
+            (None, leaves) => Some(match spoofed {
+                Some(Reason::CalledNode) => format!(
+                    "The packet leaves {name} by {}, as the answer of the node that was called.",
+                    leaves.name(self.cluster)
+                ),
+                _ => format!(
+                    "The packet leaves {name} by {}; dunnat has not touched it, and a guest's gets the address {} by the kernel's SNAT.",
+                    leaves.name(self.cluster),
+                    self.cluster.node(node).public
+                ),
+            }),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::{Cluster, NodeId, Service};
+use crate::engine::{Meta, Reason, Tables, decide};
+use crate::net::{Mac, Mark, Proto, Stage};
+use crate::packet::{Fragment, Headers, Icmp, View};
+use crate::trace::samples;
+use crate::walk::{Asked, Came, Host, Visit, made};
+
+/// The example with two more services, and a third node.
+fn cluster() -> Cluster {
+    let text = include_str!("../../rules/example.toml");
+    let more = "[[service]]\nname = \"tls\"\nproto = \"tcp\"\nport = 443\nguest = \"10.5.5.202\"\n\
+                [[service]]\nname = \"dns\"\nproto = \"udp\"\nport = 53\nguest = \"10.5.5.203\"\n\
+                [[node]]\nname = \"node3\"\ntag = 3\nmac = \"0c:00:00:00:00:00/24\"\npublic = \"192.168.122.13\"\n";
+    Cluster::parse(&format!("{text}\n{more}"), Path::new("cluster.toml")).unwrap()
+}
+
+/// The same with tags in the second byte only.
+fn masked() -> Cluster {
+    let mut cluster = cluster();
+    cluster.mask = Mark(0xff00);
+    for node in &mut cluster.nodes {
+        node.tag = Mark(node.tag.0 << 8);
+    }
+    cluster
+}
+
+fn told(cluster: &Cluster, node: Option<u32>, packet: &str, verbose: bool) -> String {
+    let asked: Asked = packet.parse().unwrap();
+    let story = match node {
+        Some(id) => at_node(&mut Host::new(cluster, NodeId(id)), asked.arrival(cluster, NodeId(id))),
+        None => through_cluster(cluster, &asked, None).unwrap(),
+    };
+    format!("$ {packet}\n{}", Prose::new(false, verbose).story(&story))
+}
+
+#[test]
+fn a_connection_is_told_through_the_cluster() {
+    let call = "tcp 192.168.122.1:40000 > 192.168.122.12:443";
+    insta::assert_snapshot!(told(&cluster(), None, call, false));
+}
+
+#[test]
+fn every_way_through_the_cluster_has_an_end() {
+    let cluster = cluster();
+    let last = |packet: &str| {
+        let told = told(&cluster, None, packet, false);
+        told.lines().last().unwrap().to_owned()
+    };
+    insta::assert_snapshot!(last("tcp 192.168.122.1:40000 > 192.168.122.12:81"), @"The packet stays on node2, unchanged: it is the node's own to answer, or belongs to a flow that its SNAT knows.");
+    insta::assert_snapshot!(last("tcp 10.5.5.201:40000 > 192.168.122.1:80"), @"The packet leaves node1 by xenbr0; dunnat has not touched it, and a guest's gets the address 192.168.122.11 by the kernel's SNAT.");
+    insta::assert_snapshot!(last("tcp 10.5.5.201:80 > 192.168.122.1:40000 ct mark 3"), @"The packet leaves node1 by xenbr0, as the answer of the node that was called.");
+    insta::assert_snapshot!(last("udp 192.168.122.1:40000 > 192.168.122.13:53"), @"The answer leaves as udp 192.168.122.13:53 > 192.168.122.1:40000: the client is answered by whom it had called.");
+    // The flow holds another node's tag already: the answer goes out under the wrong address, and it is said.
+    insta::assert_snapshot!(last("tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:00:01 ct mark 3"), @"The answer leaves as tcp 192.168.122.13:80 > 192.168.122.1:40000.");
+    let nobody = through_cluster(&cluster, &"tcp 1.1.1.1:1 > 192.168.122.9:80".parse().unwrap(), None);
+    assert!(nobody.unwrap_err().to_string().contains("--node"));
+}
+
+#[test]
+fn a_guest_on_the_called_node_is_answered_from_there() {
+    let cluster = cluster();
+    let asked = "tcp 192.168.122.1:40000 > 192.168.122.13:80".parse().unwrap();
+    for home in cluster.node_ids() {
+        let story = through_cluster(&cluster, &asked, Some(home)).unwrap();
+        let local = cluster.node(home).name == "node3";
+        assert_eq!(story.legs.len(), if local { 2 } else { 3 });
+        assert!(
+            story.after[0]
+                .contains("192.168.122.13:80 > 192.168.122.1:40000: the client is answered by whom")
+        );
+    }
+}
+
+#[test]
+fn what_one_node_does_and_why_not_something_else() {
+    let packets = [
+        (1, "tcp 192.168.122.1:40000 > 192.168.122.12:80 in xenbr0"),
+        (1, "tcp 192.168.122.1:40000 > 192.168.122.12:8080 in xenbr0"),
+        (0, "tcp 192.168.122.1:40000 > 192.168.122.12:80 in xenbr0"),
+        (0, "icmp 192.168.122.1 > 192.168.122.11 in xenbr0"),
+        (0, "tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0f:00:00:00:00:01"),
+        (0, "tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:00:01 ct mark 1"),
+        (0, "tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100"),
+        (0, "tcp 10.5.5.201:80 > 192.168.122.1:40000 in guestbr0 ct mark 7"),
+        (0, "tcp 10.5.5.201:80 > 192.168.122.1:40000 in vif1 out wlan0 ct mark 2"),
+    ];
+    let cluster = cluster();
+    let told: Vec<String> =
+        packets.iter().map(|(node, packet)| told(&cluster, Some(*node), packet, false)).collect();
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[test]
+fn checksums_are_worked_out_step_by_step() {
+    let packets =
+        ["tcp 192.168.122.1:40000 > 192.168.122.12:80", "udp 192.168.122.1:40000 > 192.168.122.12:53"];
+    let cluster = masked();
+    insta::assert_snapshot!(packets.map(|packet| told(&cluster, Some(1), packet, true)).join("\n\n"));
+}
+
+#[test]
+fn json_has_the_same() {
+    let cluster = cluster();
+    let asked: Asked = "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().unwrap();
+    let story = at_node(&mut Host::new(&cluster, NodeId(1)), asked.arrival(&cluster, NodeId(1)));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&story).unwrap());
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    let cluster = cluster();
+    let asked = "tcp 192.168.122.1:40000 > 192.168.122.12:443".parse().unwrap();
+    let story = through_cluster(&cluster, &asked, None).unwrap();
+    let colours = Prose::new(true, true).story(&story);
+    let mut plain = String::new();
+    for (place, part) in colours.split("\x1b[").enumerate() {
+        plain.push_str(if place == 0 { part } else { part.split_once('m').unwrap().1 });
+    }
+    assert_ne!(colours, plain);
+    assert_eq!(plain, Prose::new(false, true).story(&story));
+}
+
+/// What a trace has recorded is explained as it was decided, with the bytes of the packets and without.
+#[test]
+fn recorded_events_get_the_same_decisions() {
+    let cluster = samples::cluster();
+    for event in samples::events() {
+        for event in [event.clone(), crate::trace::Event { bytes: None, ..event }] {
+            let story = of_event(&cluster, &event).unwrap();
+            assert_eq!(story.legs[0].stages[0].event.as_ref(), Some(&event));
+            let why = story.legs[0].stages[0].why.as_ref().unwrap();
+            assert_eq!(why.reason, Some(event.reason), "{why:?}");
+        }
+    }
+}
+
+fn address() -> impl Strategy<Value = [u8; 4]> {
+    prop_oneof![
+        (1u8..5).prop_map(|last| [192, 168, 122, last]),
+        (11u8..15).prop_map(|last| [192, 168, 122, last]),
+        (201u8..204).prop_map(|last| [10, 5, 5, last]),
+        any::<[u8; 4]>(),
+    ]
+}
+
+prop_compose! {
+    fn packet()(
+        proto in prop::sample::select(vec![6u8, 17, 1, 1, 47]),
+        (src, dst) in (address(), address()),
+        ports in prop::sample::select(vec![(40000u16, 80u16), (40000, 443), (40000, 53), (80, 40000), (1, 2)]),
+        fragment in prop::sample::select(vec![Fragment::None, Fragment::None, Fragment::None, Fragment::First, Fragment::Later]),
+        len in 0usize..200,
+        (kind, back, elsewhere) in (prop::sample::select(vec![3u8, 5, 8, 11]), any::<bool>(), (address(), address())),
+        quoted in prop::sample::select(vec![Proto::TCP, Proto::UDP]),
+        (keep, spoilt) in (0usize..400, prop::option::weighted(0.1, (0usize..20, any::<u8>()))),
+    ) -> (Vec<u8>, usize) {
+        let proto = Proto(proto);
+        let has_ports = matches!(proto, Proto::TCP | Proto::UDP) && fragment != Fragment::Later;
+        let tuple = crate::net::Tuple { proto, src: src.into(), dst: dst.into(), ports: has_ports.then_some(ports) };
+        // An ICMP error quotes what went the other way, or anything.
+        let (from, to) = if back { (dst, src) } else { (elsewhere.0, elsewhere.1) };
+        let inner = crate::net::Tuple { proto: quoted, src: from.into(), dst: to.into(), ports: Some((ports.1, ports.0)) };
+        let icmp = (proto == Proto::ICMP).then_some(Icmp { kind, code: 0, inner: Some(inner), inner_after: None });
+        let mut bytes = made(tuple, &Headers { icmp, ..Headers::default() }, fragment, len).unwrap();
+        let original_len = bytes.len();
+        bytes.truncate(keep.max(30));
+        if let Some((at, byte)) = spoilt {
+            bytes[at] = byte;
+        }
+        (bytes, original_len)
+    }
+}
+
+fn mark() -> impl Strategy<Value = Mark> {
+    prop_oneof![
+        (0u32..5).prop_map(Mark),
+        (0u32..5).prop_map(|tag| Mark(tag << 8 | 0xab)),
+        any::<u32>().prop_map(Mark)
+    ]
+}
+
+prop_compose! {
+    fn meta()(
+        from_pipe: bool,
+        src_mac in prop::option::of(prop_oneof![
+            any::<[u8; 6]>(), Just([0x0a, 0, 0, 0, 1, 0]), Just([0x0e, 0, 0, 0, 1, 0]), Just([0x0c, 0, 0, 1, 1, 0]),
+        ]),
+        mark in mark(),
+        ct_mark in prop::option::weighted(0.9, mark()),
+    ) -> Meta {
+        Meta { from_pipe, src_mac: src_mac.map(Mac), mark, ct_mark }
+    }
+}
+
+prop_compose! {
+    fn any_cluster()(masked_one: bool, ports in prop::collection::btree_set((prop::bool::ANY, 50u16..90), 0..8)) -> Cluster {
+        let mut cluster = if masked_one { masked() } else { cluster() };
+        let service = cluster.services[0].clone();
+        cluster.services.extend(ports.into_iter().filter(|(tcp, port)| !matches!((tcp, port), (true, 80) | (false, 53))).map(
+            |(tcp, port)| Service {
+                name: format!("s{tcp}{port}"),
+                proto: if tcp { Proto::TCP } else { Proto::UDP },
+                port,
+                ..service.clone()
+            },
+        ));
+        cluster
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// The law that keeps the explanation honest.
+    #[test]
+    fn what_is_explained_is_what_is_decided(
+        cluster in any_cluster(),
+        (bytes, original_len) in packet(),
+        meta in meta(),
+        own in 0u32..3,
+        stage in prop::sample::select(Stage::ALL.to_vec()),
+    ) {
+        let node = NodeId(own);
+        let tables = Tables::new(&cluster, node);
+        let view = View::parse(&bytes, original_len);
+        let mut visit = Visit::new(&tables, stage, (bytes, original_len), meta);
+        let pipe = cluster.pipes(node)[0].clone();
+        visit.came = Came::Bridge(meta.from_pipe.then_some(pipe));
+
+        // It is the engine that has decided.
+        let decided = decide(&tables, stage, view.as_ref().map_err(|e| *e), &meta);
+        if visit.decision.reason != Reason::Cut {
+            prop_assert_eq!(visit.decision, decided);
+        }
+
+        let why = why(&cluster, node, &visit);
+        prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
+        prop_assert_eq!(why.fits.1, visit.decision.service);
+        prop_assert_eq!(why.fits.0, visit.decision.node);
+        // At most one rule fits, and the last of the conditions before and behind the rules is the only one not to hold.
+        prop_assert!(why.rules.iter().filter(|rule| rule.misses.is_none()).count() <= 1);
+        for checks in [&why.first, &why.then] {
+            let earlier = checks.len().saturating_sub(1);
+            prop_assert!(checks[..earlier].iter().all(|check| check.holds), "{:?}", checks);
+        }
+        let fails = why.first.last().is_some_and(|check| !check.holds);
+        prop_assert!(!fails || why.rules.is_empty() && why.then.is_empty(), "{:?}", why);
+
+        // The arithmetic arrives at what is in the packet.
+        let sums = arithmetic(&visit);
+        prop_assert_eq!(sums.is_empty(), visit.patch.is_none());
+        for sum in sums {
+            let changed = sum.note.is_none_or(|note| note.contains("fragments"));
+            prop_assert!(!changed || sum.new == !sum.folded, "{:?}", sum);
+        }
+        let story = at_node(&mut Host::new(&cluster, node), crate::walk::Arrival::of(visit.bytes));
+        prop_assert_eq!(story.legs[0].stages.len(), 4);
+    }
+
+    #[test]
+    fn every_packet_that_can_be_asked_about_is_told_about(
+        (src, dst) in (address(), address()),
+        port in prop::sample::select(vec![80u16, 443, 53, 1]),
+        ct in prop::option::of(0u32..5),
+        home in prop::option::of(0u32..3),
+    ) {
+        let cluster = cluster();
+        let (src, dst) = (std::net::Ipv4Addr::from(src), std::net::Ipv4Addr::from(dst));
+        let ct = ct.map_or(String::new(), |ct| format!(" ct mark {ct}"));
+        let asked: Asked = format!("tcp {src}:40000 > {dst}:{port}{ct}").parse().unwrap();
+        if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId)) {
+            prop_assert!(!story.legs.is_empty() && story.after.len() == 1, "{:?}", story);
+            let called = cluster.nodes.iter().any(|node| node.public == dst);
+            let offered = cluster.services.iter().any(|service| service.proto == Proto::TCP && service.port == port);
+            let from_client = !cluster.guests.network.contains(&std::net::IpAddr::from(src));
+            if called && offered && from_client && ct.is_empty() && !cluster.nodes.iter().any(|node| node.public == src) {
+                prop_assert!(story.after[0].contains("by whom it had called"), "{:?}", story.after);
+            }
+        }
+    }
+}
+
+#[test]
+fn events_of_nodes_that_are_not_there_are_refused() {
+    let mut event = samples::events().remove(0);
+    event.node = Arc::from("node9");
+    assert_eq!(of_event(&cluster(), &event).unwrap_err().to_string(), "the cluster has no such node");
+}

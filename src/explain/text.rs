@@ -1,0 +1,145 @@
+//! A story as text.
+//!
+//! ```text
+//! node2, where the packet enters: tcp 192.168.122.1:40000 > 192.168.122.12:80 flags S in xenbr0
+//!
+//!   dnat   prerouting, before conntrack
+//!     yes  ip daddr 192.168.122.12 is the public address of node2
+//!     yes  service web: tcp dport 80
+//!     =>   daddr -> 10.5.5.201, mark 0x0 -> 0x2 accept service web node2
+//!     nft  iifname "xenbr0" ip daddr 192.168.122.12 ip daddr set tcp dport map { 80 : 10.5.5.201 } meta mark set 0x2
+//! ```
+//!
+//! `yes` and `no` are what was looked at, in order; `=>` is the decision as a trace writes it; `nft` the rule of the pure
+//! nftables ruleset that does the same, or does not match either.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use super::{Arithmetic, Leg, Nft, Step, Story, Why};
+use crate::net::{Stage, Verdict};
+use crate::trace::decision;
+
+/// Writes stories as text.
+#[derive(Clone, Copy, Debug)]
+pub struct Prose {
+    colour: bool,
+    verbose: bool,
+}
+
+const HEAD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const YES: Style = AnsiColor::Green.on_default();
+const NO: Style = AnsiColor::Yellow.on_default();
+const DROPPED: Style = AnsiColor::Red.on_default().bold();
+
+impl Prose {
+    /// In colours or not; `verbose` with the arithmetic of checksums.
+    pub fn new(colour: bool, verbose: bool) -> Self {
+        Self { colour, verbose }
+    }
+
+    /// A story, with a newline at its end.
+    pub fn story(self, story: &Story) -> String {
+        let mut out = String::new();
+        for line in &story.before {
+            let _ = writeln!(out, "{line}\n");
+        }
+        for (place, leg) in story.legs.iter().enumerate() {
+            if place > 0 {
+                out.push('\n');
+            }
+            self.leg(leg, &mut out);
+        }
+        for line in &story.after {
+            let _ = writeln!(out, "\n{}", self.styled(line, HEAD));
+        }
+        out
+    }
+
+    fn leg(self, Leg { node, part, packet, stages }: &Leg, out: &mut String) {
+        let part = part.map_or(String::new(), |part| format!(", {part}"));
+        let packet = packet.as_deref().unwrap_or("a packet that cannot be read");
+        let _ = writeln!(out, "{}: {packet}", self.styled(&format!("{node}{part}"), HEAD));
+        for step in stages {
+            out.push('\n');
+            self.step(step, out);
+        }
+    }
+
+    fn step(self, step: &Step, out: &mut String) {
+        let name = self.styled(&format!("{:5}", step.stage), HEAD);
+        if let Some(why) = &step.not_asked {
+            let _ = writeln!(out, "  {name}  {}", self.styled(&format!("not asked: {why}"), DIM));
+            return;
+        }
+        let place = match step.stage {
+            Stage::Dnat => "prerouting, before conntrack",
+            Stage::Tag => "prerouting, after conntrack",
+            Stage::Save => "postrouting",
+            Stage::Spoof => "postrouting, before SNAT",
+        };
+        let _ = writeln!(out, "  {name}  {}", self.styled(place, DIM));
+        if let Some(why) = &step.why {
+            self.why(why, out);
+        }
+        if let Some(event) = &step.event {
+            let style = if event.verdict == Verdict::Drop { DROPPED } else { HEAD };
+            self.line(("=>", style), &decision(event), out);
+        }
+        for Nft { rule, matches } in &step.nft {
+            let rule = if *matches { rule.clone() } else { format!("{rule} # does not match") };
+            self.line(("nft", DIM), &rule, out);
+        }
+        if self.verbose {
+            for arithmetic in &step.checksums {
+                self.checksum(arithmetic, out);
+            }
+        }
+    }
+
+    fn why(self, why: &Why, out: &mut String) {
+        let check = |holds| if holds { ("yes", YES) } else { ("no", NO) };
+        for first in &why.first {
+            self.line(check(first.holds), &first.says, out);
+        }
+        for rule in &why.rules {
+            match &rule.misses {
+                None => self.line(check(true), &format!("{}: {}", rule.name, rule.wants), out),
+                Some(misses) => self.line(check(false), &format!("{}: {misses}", rule.name), out),
+            }
+        }
+        for then in &why.then {
+            self.line(check(then.holds), &then.says, out);
+        }
+    }
+
+    fn checksum(self, sum: &Arithmetic, out: &mut String) {
+        let Arithmetic { of, at, old, words, sum, folded, new, note } = sum;
+        let head = format!("{of} checksum, byte {at}: 0x{old:04x} -> 0x{new:04x} = ~(~HC + ~m + m')");
+        self.line(("sum", DIM), &head, out);
+        let mut row = |what: &str, terms: String| {
+            let _ = writeln!(out, "         {what:16} {terms}");
+        };
+        row(&format!("~HC = ~0x{old:04x}"), format!("  0x{:04x}", !old));
+        for (m, to) in words {
+            row(&format!("0x{m:04x} -> 0x{to:04x}"), format!("+ 0x{:04x} + 0x{to:04x}", !m));
+        }
+        row("sum", format!("= 0x{sum:x}"));
+        row("carries folded", format!("= 0x{folded:04x}"));
+        row("complement", format!("= 0x{:04x}", !folded));
+        if let Some(note) = note {
+            row("but", (*note).to_owned());
+        }
+    }
+
+    fn line(self, (mark, style): (&str, Style), text: &str, out: &mut String) {
+        let mark = self.styled(&format!("{mark:3}"), style);
+        let _ = writeln!(out, "    {mark}  {text}");
+    }
+
+    fn styled(self, text: &str, style: Style) -> String {
+        if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,387 @@
+//! Why a decision was made, and no other: every rule that was considered, with the first of its conditions that does
+//! not hold.
+//!
+//! This is not how decisions are made: the engine looks things up in tables, here every rule of the cluster file is
+//! gone through. A property test holds the two to the same outcome.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::cluster::{Cluster, Node, NodeId, Service, ServiceId};
+use crate::engine::Reason;
+use crate::net::{Mark, Proto, Stage};
+use crate::packet::{Fragment, IcmpError, View};
+use crate::walk::Visit;
+
+/// What was looked at for a decision, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// What has to hold before any rule is looked at; the last one is the one that does not, if there is one.
+    pub first: Vec<Check>,
+    /// The rules; none if a condition before them does not hold.
+    pub rules: Vec<Rule>,
+    /// What has to hold when a rule fits.
+    pub then: Vec<Check>,
+    /// The reason that follows from all this.
+    #[serde(skip)]
+    pub reason: Option<Reason>,
+    /// The node and the service that the rule which fits is about.
+    #[serde(skip)]
+    pub fits: (Option<NodeId>, Option<ServiceId>),
+}
+
+/// A condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Whether it holds.
+    pub holds: bool,
+    /// What is so, or what is not.
+    pub says: String,
+}
+
+/// A rule that was considered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// What of the cluster file it follows from: a service, or a node.
+    pub name: String,
+    /// Its conditions.
+    pub wants: String,
+    /// The first condition that does not hold; none if the rule fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub misses: Option<String>,
+}
+
+/// Derives why a decision at `node` was what it was.
+pub fn why(cluster: &Cluster, node: NodeId, visit: &Visit) -> Why {
+    let mut why = Why::default();
+    let reason = match visit.stage {
+        Stage::Dnat => why.dnat(cluster, node, visit),
+        Stage::Tag => why.tag(cluster, node, visit),
+        Stage::Save => why.save(cluster, visit),
+        Stage::Spoof => why.spoof(cluster, node, visit),
+    };
+    why.reason = Some(reason.unwrap_or_else(|reason| reason));
+    why
+}
+
+/// The reason that ends a derivation: `Err` where a condition does not hold.
+type Derived = Result<Reason, Reason>;
+
+impl Why {
+    fn dnat(&mut self, cluster: &Cluster, node: NodeId, visit: &Visit) -> Derived {
+        let view = self.readable(visit)?;
+        let own = cluster.node(node);
+        let dst = view.tuple.dst;
+        let whose = cluster.nodes.iter().find(|other| other.public == dst);
+        self.first(dst == own.public, Reason::NotPublic, || match whose {
+            Some(other) if dst == own.public => {
+                format!("ip daddr {dst} is the public address of {}", other.name)
+            }
+            Some(other) => {
+                format!("ip daddr {dst} is not {}: it is the public address of {}", own.public, other.name)
+            }
+            None => format!("ip daddr {dst} is not {}, the public address of {}", own.public, own.name),
+        })?;
+        if let Some(error) = &view.error {
+            return self.about_reply(cluster, node, view, error);
+        }
+        if view.fragment == Fragment::Later {
+            self.first(false, Reason::Fragment, || {
+                "a later fragment has no port to tell a service by".to_owned()
+            })?;
+        }
+        let proto = view.tuple.proto;
+        let Some((_, port)) = view.tuple.ports else {
+            self.first(false, Reason::NoService, || format!("{proto} has no ports, and services have"))?;
+            return Err(Reason::NoService);
+        };
+        self.service(cluster, "", proto, ("dport", port), None);
+        self.fits.1.ok_or(Reason::NoService)?;
+        self.fits.0 = Some(node);
+        self.whole(view)?;
+        Ok(Reason::Service)
+    }
+
+    /// An ICMP error to the public address.
+    fn about_reply(&mut self, cluster: &Cluster, node: NodeId, view: &View, error: &IcmpError) -> Derived {
+        let (public, about) = (cluster.node(node).public, error.about);
+        self.first(!error.is_redirect(), Reason::Redirect, || {
+            if error.is_redirect() {
+                "an ICMP redirect is for who got it, whatever it quotes".to_owned()
+            } else {
+                format!("an ICMP error, about {about}")
+            }
+        })?;
+        let ours = about.src == public;
+        self.first(ours, Reason::NoService, || {
+            let is = if ours { "is" } else { "is not" };
+            format!("what it is about {is} an answer from {public}")
+        })?;
+        let Some((port, _)) = about.ports else {
+            self.first(false, Reason::NoService, || "no ports are quoted to tell a service by".to_owned())?;
+            return Err(Reason::NoService);
+        };
+        self.service(cluster, "quoted ", about.proto, ("sport", port), None);
+        self.fits.1.ok_or(Reason::NoService)?;
+        self.fits.0 = Some(node);
+        self.whole(view)?;
+        Ok(Reason::ErrorAboutReply)
+    }
+
+    fn tag(&mut self, cluster: &Cluster, node: NodeId, visit: &Visit) -> Derived {
+        let pipes: Vec<&str> = cluster.pipes(node).iter().map(|pipe| pipe.as_str()).collect();
+        let pipes = if pipes.is_empty() { "it has none".to_owned() } else { pipes.join(", ") };
+        let port = visit.came.port().map(|port| port.as_str());
+        self.first(visit.meta.from_pipe, Reason::NotFromPipe, || match port {
+            Some(port) if visit.meta.from_pipe => format!("it came in by the pipe {port}"),
+            Some(port) => format!("it came in by {port}, which is not a pipe of this node ({pipes})"),
+            None => format!("it did not come in by a pipe of this node ({pipes})"),
+        })?;
+        let network = cluster.guests.network;
+        match &visit.view {
+            Ok(view) => {
+                let dst = view.tuple.dst;
+                let inside = network.contains(&dst);
+                self.first(inside, Reason::NotToGuest, || {
+                    format!("ip daddr {dst} is {}in {network}", if inside { "" } else { "not " })
+                })?;
+            }
+            Err(malformed) => self.note(format!("it cannot be read ({malformed}); its frame tells the node")),
+        }
+        let mac = visit.meta.src_mac;
+        self.first(mac.is_some(), Reason::NoMac, || match mac {
+            Some(mac) => format!("its frame is from {mac}"),
+            None => "the source address of its frame is not known".to_owned(),
+        })?;
+        let Some(mac) = mac else { return Err(Reason::NoMac) };
+        let tag = self.node(cluster, |node| {
+            let wants = format!("ether saddr {}", node.mac);
+            (wants, (!node.mac.contains(mac)).then(|| format!("ether saddr {mac} is not in {}", node.mac)))
+        });
+        self.flow(tag.ok_or(Reason::UnknownMac)?, visit, cluster, Reason::FromNode)
+    }
+
+    fn save(&mut self, cluster: &Cluster, visit: &Visit) -> Derived {
+        let bits = Bits { what: "mark", mask: cluster.mask };
+        let mark = visit.meta.mark & cluster.mask;
+        self.first(!mark.is_zero(), Reason::Unmarked, || bits.of(visit.meta.mark))?;
+        let tag = self.by_tag(cluster, bits, Some(mark));
+        self.flow(tag.ok_or(Reason::UnknownTag)?, visit, cluster, Reason::Saved)
+    }
+
+    fn spoof(&mut self, cluster: &Cluster, node: NodeId, visit: &Visit) -> Derived {
+        let bits = Bits { what: "ct mark", mask: cluster.mask };
+        let held = visit.meta.ct_mark;
+        let error = visit.view.as_ref().ok().and_then(|view| Some((view, view.error.as_ref()?)));
+        let none = held.is_some_and(|held| (held & cluster.mask).is_zero());
+        if let (true, Some((view, error))) = (none, error) {
+            self.note(format!("{}; it is an ICMP error about {}", bits.of(Mark::ZERO), error.about));
+            self.called(cluster, error);
+            self.fits.1.ok_or(Reason::Unmarked)?;
+            self.fits.0 = Some(node);
+            return self.about_call(cluster, view, error);
+        }
+        self.first(!none, Reason::Unmarked, || match held {
+            Some(_) if none => {
+                format!(
+                    "{}: the flow did not enter through a node; the kernel's SNAT sees to it",
+                    bits.of(Mark::ZERO)
+                )
+            }
+            Some(held) => bits.of(held),
+            None => "the ct mark is not zero; more is not known of it".to_owned(),
+        })?;
+        self.by_tag(cluster, bits, held.map(|held| held & cluster.mask)).ok_or(Reason::UnknownTag)?;
+        if let Some((view, error)) = error {
+            return self.about_call(cluster, view, error);
+        }
+        let network = cluster.guests.network;
+        let view = match &visit.view {
+            Ok(view) => view,
+            Err(malformed) => {
+                self.then(false, (*malformed).into(), || {
+                    format!("it cannot be read ({malformed}), and would show an inside address")
+                })?;
+                return Err((*malformed).into());
+            }
+        };
+        let src = view.tuple.src;
+        let inside = network.contains(&src);
+        self.then(inside, Reason::NotFromGuest, || {
+            format!("ip saddr {src} is {}in {network}", if inside { "" } else { "not " })
+        })?;
+        self.whole(view)?;
+        Ok(Reason::CalledNode)
+    }
+
+    /// An ICMP error on its way to a client.
+    fn about_call(&mut self, cluster: &Cluster, view: &View, error: &IcmpError) -> Derived {
+        let network = cluster.guests.network;
+        let (src, dst) = (view.tuple.src, error.about.dst);
+        let inside = network.contains(&src) || network.contains(&dst);
+        self.then(inside, Reason::NotFromGuest, || {
+            let is = if inside { "shows an address of" } else { "shows no address of" };
+            format!("an ICMP error from {src} about {} {is} {network}", error.about)
+        })?;
+        self.fits.1 = service_called(cluster, error);
+        self.then(!error.is_redirect(), Reason::Redirect, || {
+            if error.is_redirect() {
+                "an ICMP redirect is for neighbours, and would show them an inside address".to_owned()
+            } else {
+                "the client gets it with the addresses that it knows".to_owned()
+            }
+        })?;
+        self.whole(view)?;
+        Ok(Reason::ErrorAboutCall)
+    }
+
+    /// Goes through the services for a packet of a client that an ICMP error quotes.
+    fn called(&mut self, cluster: &Cluster, error: &IcmpError) {
+        let Some((_, port)) = error.about.ports else { return };
+        self.service(cluster, "quoted ", error.about.proto, ("dport", port), Some(error.about.dst));
+    }
+
+    /// Goes through the services, by a port of a packet and, where it is behind dnat, the guest that it is for.
+    fn service(
+        &mut self,
+        cluster: &Cluster,
+        whose: &str,
+        proto: Proto,
+        (what, port): (&str, u16),
+        guest: Option<IpAddr>,
+    ) {
+        for (service, place) in cluster.services.iter().zip(0..) {
+            let misses = if service.proto != proto {
+                Some(format!("{whose}{proto} is not {}", service.proto))
+            } else if service.port != port {
+                Some(format!("{whose}{what} {port} is not {}", service.port))
+            } else if let Some(guest) = guest.filter(|guest| *guest != service.guest) {
+                Some(format!("{whose}daddr {guest} is not {}", service.guest))
+            } else {
+                self.fits.1 = Some(ServiceId(place));
+                None
+            };
+            let behind = guest.map_or(String::new(), |_| format!(" daddr {}", service.guest));
+            self.rules.push(Rule {
+                name: format!("service {}", service.name),
+                wants: format!("{whose}{} {what} {}{behind}", service.proto, service.port),
+                misses,
+            });
+        }
+    }
+
+    fn readable<'a>(&mut self, visit: &'a Visit) -> Result<&'a View, Reason> {
+        visit.view.as_ref().map_err(|malformed| {
+            self.first.push(Check { holds: false, says: format!("it cannot be read: {malformed}") });
+            Reason::from(*malformed)
+        })
+    }
+
+    /// The node whose tag `mark` is.
+    fn by_tag(&mut self, cluster: &Cluster, bits: Bits, mark: Option<Mark>) -> Option<Mark> {
+        self.node(cluster, |node| {
+            let wants = format!("{} {}", bits.words(), node.tag);
+            let misses = match mark {
+                Some(mark) if mark == node.tag => None,
+                Some(mark) => Some(format!("{} {mark} is not {}", bits.words(), node.tag)),
+                None => Some(format!("that the {} is {} is not known", bits.what, node.tag)),
+            };
+            (wants, misses)
+        })
+    }
+
+    /// Goes through the nodes; the tag of the one that fits.
+    fn node(&mut self, cluster: &Cluster, look: impl Fn(&Node) -> (String, Option<String>)) -> Option<Mark> {
+        for (id, node) in cluster.node_ids().zip(&cluster.nodes) {
+            let (wants, misses) = look(node);
+            if misses.is_none() {
+                self.fits.0 = Some(id);
+            }
+            self.rules.push(Rule { name: node.name.clone(), wants, misses });
+        }
+        self.fits.0.map(|id| cluster.node(id).tag)
+    }
+
+    /// What the flow holds already.
+    fn flow(&mut self, tag: Mark, visit: &Visit, cluster: &Cluster, free: Reason) -> Derived {
+        let held = visit.meta.ct_mark.map(|held| held & cluster.mask);
+        let words = Bits { what: "ct mark", mask: cluster.mask }.words();
+        let whose = |held: Mark| cluster.nodes.iter().find(|node| node.tag == held);
+        match held {
+            Some(Mark::ZERO) => {
+                self.then(true, free, || format!("{words} 0x0: the flow has no tag yet, and gets {tag}"))?;
+                Ok(free)
+            }
+            Some(held) if held == tag => {
+                let says = || format!("{words} {held}: the flow has that tag already");
+                self.then(false, Reason::AlreadySaved, says)?;
+                Err(Reason::AlreadySaved)
+            }
+            other => {
+                self.then(false, Reason::MarkConflict, || match other.map(|held| (held, whose(held))) {
+                    Some((held, Some(node))) => {
+                        format!(
+                            "{words} {held}: the flow keeps the tag of {}; one client, two nodes, one port",
+                            node.name
+                        )
+                    }
+                    Some((held, None)) => format!("{words} {held}: the flow keeps what is not this tag"),
+                    None => format!("{words} is neither zero nor {tag}: the flow keeps it"),
+                })?;
+                Err(Reason::MarkConflict)
+            }
+        }
+    }
+
+    fn whole(&mut self, view: &View) -> Result<(), Reason> {
+        if view.cut {
+            self.then(false, Reason::Cut, || {
+                "not all of it is here, so it cannot be sent on with another address".to_owned()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn first(&mut self, holds: bool, reason: Reason, says: impl FnOnce() -> String) -> Result<(), Reason> {
+        self.first.push(Check { holds, says: says() });
+        if holds { Ok(()) } else { Err(reason) }
+    }
+
+    fn then(&mut self, holds: bool, reason: Reason, says: impl FnOnce() -> String) -> Result<(), Reason> {
+        self.then.push(Check { holds, says: says() });
+        if holds { Ok(()) } else { Err(reason) }
+    }
+
+    fn note(&mut self, says: String) {
+        self.first.push(Check { holds: true, says });
+    }
+}
+
+/// The service that the packet which an ICMP error quotes is for, as it goes to the guest.
+fn service_called(cluster: &Cluster, error: &IcmpError) -> Option<ServiceId> {
+    let called = |service: &Service| {
+        service.proto == error.about.proto
+            && error.about.ports.is_some_and(|(_, port)| port == service.port)
+            && service.guest == error.about.dst
+    };
+    cluster.services.iter().zip(0..).find(|(service, _)| called(service)).map(|(_, id)| ServiceId(id))
+}
+
+/// Our bits of a mark, in nft's words.
+#[derive(Clone, Copy)]
+struct Bits {
+    what: &'static str,
+    mask: Mark,
+}
+
+impl Bits {
+    fn words(self) -> String {
+        if self.mask == Mark::ALL { self.what.to_owned() } else { format!("{} & {}", self.what, self.mask) }
+    }
+
+    fn of(self, mark: Mark) -> String {
+        let ours = mark & self.mask;
+        format!("{} {ours} is {}", self.words(), if ours.is_zero() { "no tag" } else { "not zero" })
+    }
+}

@@ -1,0 +1,34 @@
+//! The traces of several nodes, joined into conversations, and what came of each.
+//!
+//! No node sees all of a foreign connection: one sees the call, another the reply. [`Joiner`] takes the events of all,
+//! and [`Joiner::finish`] has for each [`Conversation`] the way that it took and a [`Judgement`] on it, with the events
+//! that prove it. Clocks need not agree: events are joined by what NAT leaves alone, which is the client's address and
+//! port, the guest and the protocol; single packets by IP id, TCP sequence numbers and length. Within a node the events'
+//! numbers tell what came first; between nodes the way of a packet does.
+//!
+//! The cluster file is not asked. Where the nodes' files differ each of them would find itself right, and what shows it
+//! is that a reply leaves with another address than the client has called.
+//!
+//! One conversation is drawn as a [`Ladder`], which text ([`Text`]), [`mermaid()`], [`svg()`] and
+//! [`json()`] have in common.
+
+mod conversation;
+mod finding;
+mod join;
+mod json;
+mod judge;
+mod ladder;
+mod mermaid;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use conversation::Conversation;
+pub use finding::{Cause, Finding, Judgement, Proof};
+pub use join::{Joiner, Kept, Paths, Traced};
+pub use json::{SCHEMA, VERSION, json};
+pub use ladder::{Arrow, Decision, Ladder, Lane, Rung};
+pub use mermaid::mermaid;
+pub use svg::svg;
+pub use text::Text;

@@ -1,0 +1,265 @@
+//! Three nodes in a chain, as rules and conntrack make them work: node1, where the guest lives, node2, node3.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use etherparse::{IpHeaders, Ipv4Extensions, Ipv4Header, PacketBuilder, ip_number};
+use jiff::{SignedDuration, Timestamp};
+use rustc_hash::FxHashMap;
+
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::{Meta, Tables, decide};
+use crate::net::{Envelope, Mac, Mark, Stage, Tuple, Verdict};
+use crate::packet::{Rewrite, Side, View};
+use crate::path::{Joiner, Paths};
+use crate::queue::Packet;
+use crate::trace::{Event, Namer, Record};
+
+pub(super) const CLIENT: [u8; 4] = [192, 168, 122, 1];
+pub(super) const GUEST: [u8; 4] = [10, 5, 5, 201];
+pub(super) const SYN: u8 = 2;
+pub(super) const RST: u8 = 4;
+pub(super) const ACK: u8 = 16;
+/// What a node's cluster file should say; a fault is another text instead.
+pub(super) const FILE: &str = concat!(
+    include_str!("../../../rules/example.toml"),
+    "\n[[node]]\nname = \"node3\"\ntag = 3\nmac = \"12:00:00:00:00:00/24\"\npublic = \"192.168.122.13\"\n"
+);
+
+pub(super) struct Sim {
+    nodes: Vec<Node>,
+    pub(super) events: Vec<Event>,
+    /// Every packet visits every stage.
+    pub(super) full: bool,
+    /// node1 keeps no ct marks.
+    pub(super) forgets: bool,
+    /// node1 is not asked about replies.
+    pub(super) no_spoof: bool,
+    ip_id: u16,
+}
+
+struct Node {
+    namer: Namer,
+    tables: Tables,
+    seq: u64,
+    marks: FxHashMap<Tuple, Mark>,
+    /// How far its clock is from the others'.
+    clock: SignedDuration,
+}
+
+/// A segment; the source is what goes over the wire.
+#[derive(Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) from: ([u8; 4], u16),
+    pub(super) to: ([u8; 4], u16),
+    pub(super) flags: u8,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    id: u16,
+}
+
+pub(super) fn mac(node: usize) -> Mac {
+    Mac([6 + 4 * node as u8, 0, 0, 0, 1, 0])
+}
+
+pub(super) fn public(node: usize) -> [u8; 4] {
+    [192, 168, 122, 10 + node as u8]
+}
+
+impl Sim {
+    pub(super) fn new() -> Self {
+        Self::with_files([FILE; 3])
+    }
+
+    /// Each node with a cluster file of its own.
+    pub(super) fn with_files(files: [&str; 3]) -> Self {
+        let interface =
+            |index: u32| Some(["xenbr0", "guestbr0", "eth1.100", "vif1"][index as usize - 1].to_owned());
+        let node = |(file, id): (&str, u32)| {
+            let cluster = Arc::new(Cluster::parse(file, Path::new("cluster.toml")).unwrap());
+            Node {
+                namer: Namer::with_interfaces(Arc::clone(&cluster), NodeId(id), false, interface),
+                tables: Tables::new(&cluster, NodeId(id)),
+                seq: 0,
+                marks: FxHashMap::default(),
+                // Days apart, and the later nodes earlier.
+                clock: SignedDuration::from_hours(-30 * i64::from(id)),
+            }
+        };
+        Self {
+            nodes: files.into_iter().zip(0..).map(node).collect(),
+            events: Vec::new(),
+            full: false,
+            forgets: false,
+            no_spoof: false,
+            ip_id: 7000,
+        }
+    }
+
+    fn segment(
+        &mut self,
+        from: ([u8; 4], u16),
+        to: ([u8; 4], u16),
+        flags: u8,
+        seq: u32,
+        ack: u32,
+    ) -> Segment {
+        self.ip_id += 1;
+        Segment { from, to, flags, seq, ack, id: self.ip_id }
+    }
+
+    /// A packet at a stage: what becomes of its addresses and its mark.
+    fn decide(
+        &mut self,
+        node: usize,
+        stage: Stage,
+        segment: Segment,
+        meta: Meta,
+        interfaces: [u32; 4],
+    ) -> (Segment, Mark) {
+        let mut ip = Ipv4Header::new(0, 64, ip_number::TCP, segment.from.0, segment.to.0).unwrap();
+        ip.identification = segment.id;
+        let mut tcp = etherparse::TcpHeader::new(segment.from.1, segment.to.1, segment.seq, 64240);
+        (tcp.syn, tcp.ack, tcp.rst) =
+            (segment.flags & SYN > 0, segment.flags & ACK > 0, segment.flags & RST > 0);
+        tcp.acknowledgment_number = segment.ack;
+        let mut bytes = Vec::new();
+        PacketBuilder::ip(IpHeaders::Ipv4(ip, Ipv4Extensions::default()))
+            .tcp_header(tcp)
+            .write(&mut bytes, &[])
+            .unwrap();
+
+        let at = &mut self.nodes[node - 1];
+        let [in_if, out_if, phys_in, phys_out] = interfaces.map(|index| (index > 0).then_some(index));
+        let (src_mac, mark) = (meta.src_mac, meta.mark);
+        let envelope =
+            Envelope { queue: 100, in_if, out_if, phys_in, phys_out, src_mac, mark, ..Envelope::default() };
+        let packet = Packet { envelope: &envelope, bytes: &bytes };
+        let view = View::parse(&bytes, bytes.len());
+        let decision = decide(&at.tables, stage, view.as_ref().map_err(|e| *e), &meta);
+        let record = Record::new(&packet, stage, view, meta.ct_mark, (decision, None), Instant::now());
+        at.seq += 1;
+        let mut event = at.namer.event(&record);
+        event.seq = at.seq;
+        event.deciding_ns = 900;
+        event.time =
+            Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000 + i64::from(self.ip_id)) + at.clock;
+        self.events.push(event);
+        let mut after = segment;
+        if let Some(Rewrite { side, to: IpAddr::V4(to), .. }) = decision.rewrite {
+            match side {
+                Side::Source => after.from.0 = to.octets(),
+                Side::Destination => after.to.0 = to.octets(),
+            }
+        }
+        assert_eq!(decision.verdict, Verdict::Accept);
+        (after, decision.mark.unwrap_or(meta.mark))
+    }
+
+    fn flow(segment: &Segment) -> Tuple {
+        let [src, dst] = [segment.from.0, segment.to.0].map(|address| Ipv4Addr::from(address).into());
+        Tuple { proto: crate::net::Proto::TCP, src, dst, ports: Some((segment.from.1, segment.to.1)) }
+    }
+
+    fn ct_mark(&self, node: usize, segment: &Segment) -> Mark {
+        self.nodes[node - 1].marks.get(&Self::flow(segment)).copied().unwrap_or_default()
+    }
+
+    fn keep(&mut self, node: usize, segment: &Segment, decided: Option<Mark>) {
+        if let Some(mark) = decided.filter(|_| !(self.forgets && node == 1)) {
+            self.nodes[node - 1].marks.insert(Self::flow(segment), mark);
+        }
+    }
+
+    /// The ct mark that the last event decided.
+    fn decided(&self) -> Option<Mark> {
+        self.events.last()?.ct_mark.as_ref()?.after
+    }
+
+    fn tag(&mut self, node: usize, segment: Segment, sender: usize) -> Mark {
+        let ct_mark = self.ct_mark(node, &segment);
+        if !self.full && !ct_mark.is_zero() {
+            return Mark::ZERO;
+        }
+        let meta =
+            Meta { from_pipe: true, src_mac: Some(mac(sender)), mark: Mark::ZERO, ct_mark: Some(ct_mark) };
+        let (_, mark) = self.decide(node, Stage::Tag, segment, meta, [2, 0, 3, 0]);
+        self.keep(node, &segment, self.decided());
+        mark
+    }
+
+    fn save(&mut self, node: usize, segment: Segment, mark: Mark) {
+        let ct_mark = self.ct_mark(node, &segment);
+        if !self.full && (mark.is_zero() || !ct_mark.is_zero()) {
+            return;
+        }
+        let meta = Meta { mark, ct_mark: Some(ct_mark), ..Meta::default() };
+        self.decide(node, Stage::Save, segment, meta, [1, 2, 0, 0]);
+        self.keep(node, &segment, self.decided());
+    }
+
+    /// A packet of the client through a node to the guest on node1; with `lost` the pipe loses it.
+    pub(super) fn asks(&mut self, node: usize, port: u16, flags: u8, seq: u32, ack: u32, lost: bool) {
+        let segment = self.segment((CLIENT, port), (public(node), 80), flags, seq, ack);
+        let client = Some(Mac([0x52, 0x54, 0, 0, 0, 1]));
+        let meta = Meta { src_mac: client, ct_mark: Some(Mark::ZERO), ..Meta::default() };
+        let (inside, mark) = self.decide(node, Stage::Dnat, segment, meta, [1, 0, 0, 0]);
+        self.save(node, inside, mark);
+        if node == 1 || lost {
+            return;
+        }
+        let mut at = node;
+        while at > 1 {
+            at -= 1;
+            let mark = self.tag(at, inside, node);
+            self.save(at, inside, mark);
+        }
+    }
+
+    /// A packet of the guest.
+    pub(super) fn answers(&mut self, port: u16, flags: u8, seq: u32, ack: u32) {
+        let segment = self.segment((GUEST, 80), (CLIENT, port), flags, seq, ack);
+        let forth = Segment { from: segment.to, to: segment.from, ..segment };
+        let ct_mark = self.ct_mark(1, &forth);
+        if self.no_spoof || (!self.full && ct_mark.is_zero()) {
+            return;
+        }
+        let meta = Meta { mark: ct_mark, ct_mark: Some(ct_mark), ..Meta::default() };
+        self.decide(1, Stage::Spoof, segment, meta, [2, 1, 4, 0]);
+    }
+
+    /// A connection: three packets forth, two back.
+    pub(super) fn connect(&mut self, node: usize, port: u16) {
+        let first = u32::from(port) * 10;
+        self.asks(node, port, SYN, first, 0, false);
+        self.answers(port, SYN | ACK, 500, first + 1);
+        self.asks(node, port, ACK, first + 1, 501, false);
+        self.asks(node, port, ACK, first + 1, 501, false);
+        self.answers(port, ACK, 501, first + 2);
+    }
+
+    /// A call that the client repeats, as nothing comes back that it knows.
+    pub(super) fn try_to_connect(&mut self, node: usize, port: u16) {
+        for _ in 0..3 {
+            self.asks(node, port, SYN, u32::from(port) * 10, 0, false);
+            self.answers(port, SYN | ACK, 500, u32::from(port) * 10 + 1);
+        }
+    }
+
+    /// Joined from a trace for each node; the order of nodes is given.
+    pub(super) fn joined(&self, order: &[&str]) -> Paths {
+        let mut joiner = Joiner::default();
+        for node in order {
+            for event in self.events.iter().filter(|event| *event.node == **node) {
+                joiner.add(event.clone(), true);
+            }
+        }
+        joiner.finish()
+    }
+
+    pub(super) fn paths(&self) -> Paths {
+        self.joined(&["node1", "node2", "node3"])
+    }
+}

@@ -1,0 +1,5 @@
+//! Conversations of a small cluster, decided by the engine, each node by a cluster file of its own.
+
+mod cluster;
+mod findings;
+mod renderings;

@@ -1,0 +1,320 @@
+//! Conversations as text: a table of many, the ladder of one. Both are for 100 columns.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use super::conversation::Conversation;
+use super::finding::{Finding, Proof};
+use super::join::Paths;
+use super::ladder::{Lane, Rung};
+
+const WIDTH: usize = 100;
+
+const RIGHT: Style = AnsiColor::Green.on_default().bold();
+const WRONG: Style = AnsiColor::Red.on_default().bold();
+const UNKNOWN: Style = AnsiColor::Yellow.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// Writes conversations as text.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    /// In colours.
+    pub colour: bool,
+}
+
+impl Text {
+    /// A line for each conversation, and what is wrong with it below.
+    pub fn table(self, conversations: &[&Conversation]) -> String {
+        let mut out = String::new();
+        let head = ["#", "finding", "proto", "client", "called", "way", "guest"].map(str::to_owned);
+        let mut widths = [0; 7];
+        // Twice, rather than to hold all rows of a table that may be very long.
+        for cells in conversations.iter().map(|one| row(one)).chain([head.clone()]) {
+            for (width, cell) in widths.iter_mut().zip(&cells) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |cells: &[String; 7], style: Style| {
+            let mut line = String::new();
+            for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
+                let pad = width - cell.chars().count();
+                match place {
+                    0 => _ = write!(line, "{:pad$}{cell}", ""),
+                    1 => _ = write!(line, "  {}{:pad$}", self.styled(cell, style), ""),
+                    6 => _ = write!(line, "  {cell}"),
+                    _ => _ = write!(line, "  {cell}{:pad$}", ""),
+                }
+            }
+            line.trim_end().to_owned()
+        };
+        let _ = writeln!(out, "{}", self.styled(&line(&head, Style::new()), DIM));
+        for conversation in conversations {
+            let finding = conversation.judgement.finding;
+            let _ = writeln!(out, "{}", line(&row(conversation), style(finding)));
+            if !finding.is_right() {
+                self.indented(&mut out, widths[0] + 2, &why(conversation));
+            }
+        }
+        out
+    }
+
+    /// How many of what, and what belongs to none.
+    pub fn totals(self, paths: &Paths, shown: &[&Conversation]) -> String {
+        let mut out = String::new();
+        let counts = Finding::ALL.into_iter().filter_map(|finding| {
+            let count = shown.iter().filter(|one| one.judgement.finding == finding).count();
+            (count > 0).then(|| format!("{count} {}", self.styled(finding.name(), style(finding))))
+        });
+        let counts: Vec<String> = counts.collect();
+        let all = paths.conversations.len();
+        let of = if shown.len() == all { String::new() } else { format!(" of {all}") };
+        let plural = if all == 1 { "" } else { "s" };
+        let colon = if counts.is_empty() { "" } else { ": " };
+        let _ = writeln!(out, "{}{of} conversation{plural}{colon}{}", shown.len(), counts.join(", "));
+        let traces: Vec<String> = paths
+            .nodes
+            .iter()
+            .map(|(name, node)| match node.lost {
+                0 => format!("{name} {}", node.events),
+                lost => format!("{name} {} ({lost} LOST)", node.events),
+            })
+            .collect();
+        let _ = writeln!(out, "events: {}", traces.join(", "));
+        if !paths.others.is_empty() {
+            let others: Vec<String> = paths
+                .others
+                .iter()
+                .map(|((stage, reason), count)| format!("{stage} {reason} {count}"))
+                .collect();
+            let _ = writeln!(out, "of no conversation: {}", others.join(", "));
+        }
+        out
+    }
+
+    /// The way of one conversation.
+    pub fn ladder(self, conversation: &Conversation) -> String {
+        let mut out = String::new();
+        let judgement = &conversation.judgement;
+        self.indented(&mut out, 0, &title(conversation));
+        let finding = self.styled(judgement.finding.words(), style(judgement.finding));
+        let mut lines = wrapped(&format!("{}: {}", judgement.finding.words(), because(conversation)), WIDTH);
+        if let Some(rest) = lines[0].strip_prefix(judgement.finding.words()) {
+            lines[0] = format!("{finding}{rest}");
+        }
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+        }
+        out.push('\n');
+        let ladder = conversation.ladder();
+        let lanes = Lanes::new(&ladder.lanes);
+        let _ = writeln!(out, "{}", lanes.head(&ladder.lanes));
+        let _ = writeln!(out, "{}", lanes.plain().trim_end());
+        for rung in &ladder.rungs {
+            let (drawn, indent, parts, how) = match rung {
+                Rung::Arrow(arrow) => {
+                    let line = if arrow.pipe { '═' } else { '─' };
+                    (
+                        lanes.arrow(arrow.from, arrow.to, line),
+                        0,
+                        vec![arrow.bears(), arrow.frame()],
+                        Style::new(),
+                    )
+                }
+                Rung::Decision(decision) => {
+                    let parts = std::iter::once(decision.title()).chain(decision.parts()).collect();
+                    let wrong = decision.proves && !judgement.finding.is_right();
+                    let style = if wrong { style(judgement.finding) } else { DIM };
+                    (lanes.dot(decision.at, if wrong { '!' } else { '●' }), 2, parts, style)
+                }
+                Rung::Gap { from, to, says } => {
+                    (lanes.arrow(*from, *to, '·'), 0, vec![format!("? {says}")], style(judgement.finding))
+                }
+            };
+            let room = WIDTH - lanes.width() - indent;
+            for (place, line) in packed(&parts, room).iter().enumerate() {
+                let drawn = if place == 0 { drawn.clone() } else { lanes.plain() };
+                let more = if place == 0 { indent } else { indent + 2 };
+                let _ = writeln!(out, "{drawn}{:more$}{}", "", self.styled(line, how));
+            }
+        }
+        if !judgement.also.is_empty() {
+            out.push('\n');
+            for also in &judgement.also {
+                self.indented(&mut out, 0, &format!("also: {also}"));
+            }
+        }
+        out
+    }
+
+    fn indented(self, out: &mut String, indent: usize, text: &str) {
+        for line in wrapped(text, WIDTH - indent) {
+            let _ = writeln!(out, "{:indent$}{line}", "");
+        }
+    }
+
+    fn styled(self, text: &str, style: Style) -> String {
+        if self.colour && style != Style::new() { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+fn style(finding: Finding) -> Style {
+    match finding {
+        Finding::NoCall => UNKNOWN,
+        finding if finding.is_right() => RIGHT,
+        _ => WRONG,
+    }
+}
+
+fn row(conversation: &Conversation) -> [String; 7] {
+    [
+        conversation.number.to_string(),
+        conversation.judgement.finding.to_string(),
+        conversation.flow.proto.to_string(),
+        conversation.client(),
+        conversation.callee().unwrap_or_else(|| "?".to_owned()),
+        conversation.way.join(" > "),
+        conversation.guest().unwrap_or_else(|| "?".to_owned()),
+    ]
+}
+
+/// What a conversation is called.
+pub(super) fn title(conversation: &Conversation) -> String {
+    let mut title = format!(
+        "conversation {}: {} {}",
+        conversation.number,
+        conversation.flow.proto,
+        conversation.client()
+    );
+    if let Some(called) = conversation.callee() {
+        title += &format!(" > {called}");
+    }
+    if let Some(service) = &conversation.service {
+        title += &format!(", service {service}");
+    }
+    if let Some(guest) = conversation.guest() {
+        title += &format!(", guest {guest}");
+    }
+    title
+}
+
+/// What the finding means here, with its proof.
+pub(super) fn because(conversation: &Conversation) -> String {
+    let judgement = &conversation.judgement;
+    let proof: Vec<String> = judgement.proof.iter().map(Proof::to_string).collect();
+    match proof.is_empty() {
+        true => judgement.says.clone(),
+        false => format!("{} ({})", judgement.says, proof.join(", ")),
+    }
+}
+
+fn why(conversation: &Conversation) -> String {
+    match conversation.judgement.cause {
+        Some(cause) => format!("{}: {}", cause.words(), because(conversation)),
+        None => because(conversation),
+    }
+}
+
+/// Words, in lines of at most `width`.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    joined(&words, " ", width)
+}
+
+/// Parts, as many in a line as fit.
+fn packed(parts: &[String], width: usize) -> Vec<String> {
+    let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).cloned().collect();
+    joined(&parts, "  ", width)
+}
+
+fn joined(parts: &[String], between: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + between.len() + part.chars().count() <= width => {
+                line.push_str(between);
+                line.push_str(part);
+            }
+            _ => lines.push(part.clone()),
+        }
+    }
+    if lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines
+}
+
+/// The columns of the lifelines.
+struct Lanes {
+    at: Vec<usize>,
+    end: usize,
+}
+
+impl Lanes {
+    /// No name may be so long that nothing is left for the words.
+    const LONGEST: usize = 10;
+
+    fn new(lanes: &[Lane]) -> Self {
+        let mut at = Vec::new();
+        let mut end = 0;
+        for lane in lanes {
+            at.push(end);
+            end += (shortened(&lane.name).chars().count() + 2).max(8);
+        }
+        Self { at, end }
+    }
+
+    fn width(&self) -> usize {
+        self.end
+    }
+
+    fn head(&self, lanes: &[Lane]) -> String {
+        let mut head = String::new();
+        for (lane, at) in lanes.iter().zip(&self.at) {
+            let pad = at - head.chars().count();
+            let _ = write!(head, "{:pad$}{}", "", shortened(&lane.name));
+        }
+        head
+    }
+
+    fn cells(&self) -> Vec<char> {
+        let mut cells = vec![' '; self.end];
+        for at in &self.at {
+            cells[*at] = '│';
+        }
+        cells
+    }
+
+    fn plain(&self) -> String {
+        self.cells().into_iter().collect()
+    }
+
+    fn dot(&self, lane: usize, dot: char) -> String {
+        let mut cells = self.cells();
+        cells[self.at[lane]] = dot;
+        cells.into_iter().collect()
+    }
+
+    fn arrow(&self, from: usize, to: usize, line: char) -> String {
+        let mut cells = self.cells();
+        let (low, high) = (self.at[from.min(to)], self.at[from.max(to)]);
+        for cell in &mut cells[low + 1..high] {
+            *cell = line;
+        }
+        if from < to {
+            cells[high - 1] = '>';
+        } else {
+            cells[low + 1] = '<';
+        }
+        cells.into_iter().collect()
+    }
+}
+
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= Lanes::LONGEST {
+        return name.to_owned();
+    }
+    // Names of nodes differ at their end.
+    let skip = name.chars().count() - (Lanes::LONGEST - 1);
+    std::iter::once('~').chain(name.chars().skip(skip)).collect()
+}

@@ -1,0 +1,182 @@
+//! Which decisions of a trace would be others under another cluster file.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use rustc_hash::FxHashMap;
+
+use super::{NotRecorded, Recorded};
+use crate::cluster::Cluster;
+use crate::engine::{Reason, Tables};
+use crate::net::{Mark, Stage};
+use crate::trace::{Event, Marks, Name, Namer, packet_text};
+use crate::walk::Moment;
+
+/// Makes the decisions of a trace again, and counts those that are others.
+pub struct Changes<'a> {
+    cluster: &'a Cluster,
+    tables: Vec<Tables>,
+    namers: Vec<Namer>,
+    events: u64,
+    changed: u64,
+    kinds: Vec<(Kind, u64)>,
+    left_out: FxHashMap<(Name, NotRecorded), u64>,
+}
+
+/// A decision that would be another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// As it was recorded.
+    pub was: &'a Event,
+    /// What differs: its name, as it was, as it would be.
+    pub differences: Vec<(&'static str, String, String)>,
+}
+
+/// Changes that one summing up has together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kind {
+    stage: Stage,
+    reasons: (Reason, Reason),
+    fields: Vec<&'static str>,
+}
+
+impl<'a> Changes<'a> {
+    /// Decisions are made again under this cluster.
+    pub fn new(cluster: &'a Cluster) -> Self {
+        let shared = Arc::new(cluster.clone());
+        Self {
+            cluster,
+            tables: cluster.node_ids().map(|id| Tables::new(cluster, id)).collect(),
+            namers: cluster.node_ids().map(|id| Namer::new(Arc::clone(&shared), id, false)).collect(),
+            events: 0,
+            changed: 0,
+            kinds: Vec::new(),
+            left_out: FxHashMap::default(),
+        }
+    }
+
+    /// Makes a decision again: the event as it would be. None if it cannot be made.
+    pub fn again(&mut self, was: &Event) -> Option<Event> {
+        self.events += 1;
+        let recorded = match Recorded::of(was, self.cluster) {
+            Ok(recorded) => recorded,
+            Err(why) => {
+                *self.left_out.entry((Name::clone(&was.node), why)).or_default() += 1;
+                return None;
+            }
+        };
+        let place = recorded.node.0 as usize;
+        let visit = recorded.visit(&self.tables[place]);
+        let moment = Moment { time: was.time, seq: was.seq, packet: was.packet_id };
+        let now = visit.event(self.cluster, &mut self.namers[place], moment);
+        Some(Event {
+            after: now.after,
+            icmp: now.icmp,
+            mark: now.mark,
+            ct_mark: now.ct_mark,
+            mask: now.mask,
+            mac: now.mac,
+            service: now.service,
+            about: now.about,
+            reason: now.reason,
+            verdict: now.verdict,
+            bytes: was.bytes.as_ref().and(now.bytes),
+            ..was.clone()
+        })
+    }
+
+    /// What differs between a decision and the same made again; it then counts.
+    pub fn compare<'b>(&mut self, was: &'b Event, now: &Event) -> Option<Change<'b>> {
+        let differences = differences(was, now);
+        if differences.is_empty() {
+            return None;
+        }
+        self.changed += 1;
+        let kind = Kind {
+            stage: was.stage,
+            reasons: (was.reason, now.reason),
+            fields: differences
+                .iter()
+                .map(|(field, _, _)| *field)
+                .filter(|field| *field != "reason")
+                .collect(),
+        };
+        match self.kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => self.kinds.push((kind, 1)),
+        }
+        Some(Change { was, differences })
+    }
+}
+
+fn differences(was: &Event, now: &Event) -> Vec<(&'static str, String, String)> {
+    let name = |name: &Option<Name>| name.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let address = |event: &Event| match (event.before, event.after) {
+        (Some(before), Some(after)) if before.src != after.src => after.src.to_string(),
+        (Some(_), Some(after)) => after.dst.to_string(),
+        _ => "as it is".to_owned(),
+    };
+    let quoted = |event: &Event| {
+        let icmp = event.icmp?;
+        let (before, after) = (icmp.inner?, icmp.inner_after?);
+        Some(if before.src == after.src { after.dst } else { after.src })
+    };
+    let quoted = |event| quoted(event).map_or("as it is".to_owned(), |to| to.to_string());
+    let set = |mark: Option<Mark>| mark.map_or("as it is".to_owned(), |mark| mark.to_string());
+    let ct_mark = |event: &Event| event.ct_mark.as_ref().and_then(|marks: &Marks| marks.after);
+    let (side, other) =
+        if was.stage == Stage::Spoof { ("saddr", "inner daddr") } else { ("daddr", "inner saddr") };
+    let all = [
+        ("verdict", was.verdict.to_string(), now.verdict.to_string()),
+        ("reason", was.reason.to_string(), now.reason.to_string()),
+        ("service", name(&was.service), name(&now.service)),
+        ("node", name(&was.about), name(&now.about)),
+        (side, address(was), address(now)),
+        (other, quoted(was), quoted(now)),
+        ("mark", set(was.mark.after), set(now.mark.after)),
+        ("ct mark", set(ct_mark(was)), set(ct_mark(now))),
+    ];
+    all.into_iter().filter(|(_, was, now)| was != now).collect()
+}
+
+impl Change<'_> {
+    /// One line: the decision, and what differs.
+    pub fn line(&self, zone: &TimeZone) -> String {
+        let Event { time, node, stage, .. } = self.was;
+        let time = time.to_zoned(zone.clone());
+        let mut line =
+            format!("{} {node} {stage:5} {:50}", time.strftime("%H:%M:%S.%6f"), packet_text(self.was));
+        for (place, (field, was, now)) in self.differences.iter().enumerate() {
+            let comma = if place == 0 { " " } else { ", " };
+            let _ = write!(line, "{comma}{field} {was} => {now}");
+        }
+        line
+    }
+}
+
+/// The summary.
+impl fmt::Display for Changes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let again = self.events - self.left_out.values().sum::<u64>();
+        match self.changed {
+            0 => writeln!(f, "{again} decisions made again, none would be another")?,
+            1 => writeln!(f, "{again} decisions made again, 1 would be another:")?,
+            changed => writeln!(f, "{again} decisions made again, {changed} would be others:")?,
+        }
+        for (Kind { stage, reasons: (was, now), fields }, count) in &self.kinds {
+            write!(f, "{count:8}  {stage:5} ")?;
+            match (was == now, fields.is_empty()) {
+                (false, true) => writeln!(f, "{was} => {now}")?,
+                (false, false) => writeln!(f, "{was} => {now}; {}", fields.join(", "))?,
+                (true, _) => writeln!(f, "{was}, with another {}", fields.join(", "))?,
+            }
+        }
+        let mut left_out: Vec<_> = self.left_out.iter().collect();
+        left_out.sort_by_key(|((node, _), _)| Name::clone(node));
+        for ((node, why), count) in left_out {
+            writeln!(f, "{count:8}  left out: {node}: {why}")?;
+        }
+        Ok(())
+    }
+}

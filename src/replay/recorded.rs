@@ -1,0 +1,111 @@
+//! From an event back to what was decided about.
+
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::{Meta, Reason, Tables};
+use crate::net::{IfName, Mark, Stage};
+use crate::packet::{Fragment, Headers, Malformed, View};
+use crate::trace::{Event, Marks, SNAP};
+use crate::walk::{Came, Leaves, Visit, made};
+
+/// What a recorded decision was made of, as a cluster sees it.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The node that decided.
+    pub node: NodeId,
+    stage: Stage,
+    bytes: Vec<u8>,
+    original_len: usize,
+    view: Result<View, Malformed>,
+    meta: Meta,
+    came: Came,
+    leaves: Option<Leaves>,
+}
+
+/// Why a decision cannot be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NotRecorded {
+    /// The cluster has no node of that name.
+    #[error("the cluster has no such node")]
+    Node,
+    /// The event contradicts itself: its packet cannot be.
+    #[error("there is no such packet")]
+    Packet,
+}
+
+impl Recorded {
+    /// What the event was made of. A packet of which no bytes were recorded is made from what is told of it; nothing
+    /// that decides is missing there.
+    ///
+    /// Marks that were a node's tag are that node's tag again, whatever it is in `cluster`: there they would have been set
+    /// so. All other marks are somebody else's, and stay.
+    ///
+    /// # Errors
+    /// The cluster has no such node, or there is no such packet.
+    pub fn of(event: &Event, cluster: &Cluster) -> Result<Self, NotRecorded> {
+        let node = cluster.find(&event.node).map_err(|_| NotRecorded::Node)?;
+        let (bytes, original_len) = packet(event).ok_or(NotRecorded::Packet)?;
+        let view = match event.malformed {
+            Some(malformed) => Err(malformed),
+            None => View::parse(&bytes, original_len),
+        };
+        let name =
+            |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
+        let came = match (name(&event.phys_in), name(&event.in_if)) {
+            (Some(port), _) => Came::Bridge(Some(port)),
+            (None, Some(interface)) => Came::by(&interface, cluster, node),
+            (None, None) => Came::guess(cluster, node, event.before),
+        };
+        let mark = tag_of_now(&event.mark, event.mask, cluster).unwrap_or(Mark::ZERO);
+        let meta = Meta {
+            from_pipe: event.stage == Stage::Tag && came.is_pipe(cluster, node),
+            src_mac: event.mac.as_ref().map(|mac| mac.address),
+            mark,
+            ct_mark: match &event.ct_mark {
+                None => Some(Mark::ZERO),
+                Some(marks) => tag_of_now(marks, event.mask, cluster),
+            },
+        };
+        let leaves = name(&event.out_if).map(|interface| Leaves::by(&interface, cluster));
+        Ok(Self { node, stage: event.stage, bytes, original_len, view, meta, came, leaves })
+    }
+
+    /// The decision, made again by the tables of its node.
+    pub fn visit(&self, tables: &Tables) -> Visit {
+        let packet = (self.bytes.clone(), self.original_len);
+        let mut visit = Visit::with_view(tables, self.stage, packet, self.view, self.meta);
+        visit.came.clone_from(&self.came);
+        visit.leaves.clone_from(&self.leaves);
+        visit
+    }
+}
+
+/// The packet, and its length. One that was cut when it was decided about is so again.
+fn packet(event: &Event) -> Option<(Vec<u8>, usize)> {
+    let len = event.len as usize;
+    let mut bytes = match (&event.bytes, event.before) {
+        (Some(bytes), _) => bytes.before.0.clone(),
+        (None, Some(tuple)) => {
+            let headers = Headers { ip_id: event.ip_id, tcp: event.tcp, icmp: event.icmp };
+            made(tuple, &headers, event.fragment.unwrap_or(Fragment::None), len)?
+        }
+        (None, None) => Vec::new(),
+    };
+    if event.reason == Reason::Cut {
+        bytes.truncate(SNAP.min(len.saturating_sub(1)));
+    } else if bytes.len() < len {
+        // A trace keeps the beginning of a packet. The rest decides nothing.
+        bytes.resize(len, 0);
+    }
+    Some((bytes, len))
+}
+
+/// A mark as it was, with the tag that its node has in `cluster`.
+fn tag_of_now(marks: &Marks, mask: Mark, cluster: &Cluster) -> Option<Mark> {
+    let before = marks.before?;
+    // The node's name is of the mark after the decision; where that is another, the one before is not ours.
+    let node = marks.node.as_ref().filter(|_| marks.after.is_none());
+    Some(match node.and_then(|name| cluster.find(name).ok()) {
+        Some(id) => before.merge(Mark::ZERO, mask).merge(cluster.node(id).tag, cluster.mask),
+        None => before,
+    })
+}

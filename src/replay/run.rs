@@ -1,0 +1,100 @@
+//! Captured packets pass the nodes of a cluster.
+
+use std::sync::Arc;
+
+use super::Captured;
+use crate::cluster::{Cluster, NodeId};
+use crate::net::IfName;
+use crate::packet::View;
+use crate::trace::{Event, Namer};
+use crate::walk::{Around, Arrival, Came, Host, Moment};
+
+/// The nodes that captured packets pass. They remember flows, so that an answer is known by its call.
+pub struct Replay<'a> {
+    cluster: &'a Cluster,
+    node: Option<NodeId>,
+    around: Around,
+    hosts: Vec<Host<'a>>,
+    namers: Vec<Namer>,
+    packets: u32,
+    seq: u64,
+    /// Packets that passed no node.
+    pub left_out: LeftOut,
+}
+
+/// Packets that passed no node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// No node was named, and they are to none of the public addresses.
+    pub to_nobody: u64,
+    /// The node itself has sent them to its guests or other nodes.
+    pub own: u64,
+}
+
+impl<'a> Replay<'a> {
+    /// Packets pass `node`; if none is named, each the node whose public address it is for. `around` is known of all
+    /// of them.
+    pub fn new(cluster: &'a Cluster, node: Option<NodeId>, around: Around) -> Self {
+        let shared = Arc::new(cluster.clone());
+        Self {
+            cluster,
+            node,
+            around,
+            hosts: cluster.node_ids().map(|id| Host::new(cluster, id)).collect(),
+            namers: cluster.node_ids().map(|id| Namer::new(Arc::clone(&shared), id, true)).collect(),
+            packets: 0,
+            seq: 0,
+            left_out: LeftOut::default(),
+        }
+    }
+
+    /// The node that a packet comes to, and the packet as it comes there; none if it is left out.
+    pub fn admit(&mut self, captured: &Captured) -> Option<(&mut Host<'a>, Arrival)> {
+        let Some(node) = self.node.or_else(|| called(captured, self.cluster)) else {
+            self.left_out.to_nobody += 1;
+            return None;
+        };
+        if captured.src_mac.is_some_and(|mac| self.cluster.node(node).mac.contains(mac)) {
+            self.left_out.own += 1;
+            return None;
+        }
+        let arrival = self.around.apply(captured.arrival(self.cluster, node), self.cluster, node);
+        self.hosts.get_mut(node.0 as usize).map(|host| (host, arrival))
+    }
+
+    /// Lets a packet pass, and tells the decisions about it.
+    pub fn pass(&mut self, captured: &Captured) -> Vec<Event> {
+        self.packets += 1;
+        let Some((host, arrival)) = self.admit(captured) else { return Vec::new() };
+        let place = host.id().0 as usize;
+        let passage = host.pass(arrival);
+        let visits = passage.steps.iter().filter_map(|(_, outcome)| outcome.as_ref().ok());
+        let mut events = Vec::new();
+        for visit in visits {
+            self.seq += 1;
+            let moment = Moment { time: captured.time, seq: self.seq, packet: self.packets };
+            events.push(visit.event(self.cluster, &mut self.namers[place], moment));
+        }
+        events
+    }
+}
+
+/// The node that a packet calls.
+fn called(captured: &Captured, cluster: &Cluster) -> Option<NodeId> {
+    let dst = View::parse(&captured.bytes, captured.original_len).ok()?.tuple.dst;
+    cluster.node_ids().find(|id| cluster.node(*id).public == dst)
+}
+
+impl Captured {
+    /// The packet as it comes to a node: by the interface that it was captured on, if the cluster file knows that.
+    pub fn arrival(&self, cluster: &Cluster, node: NodeId) -> Arrival {
+        let interface = self.interface.as_ref().and_then(|name| name.parse::<IfName>().ok());
+        let came = interface.map(|name| Came::by(&name, cluster, node));
+        Arrival {
+            original_len: self.original_len,
+            came: came.filter(|came| !matches!(came, Came::Other(_) | Came::Bridge(None))),
+            src_mac: self.src_mac,
+            ..Arrival::of(self.bytes.clone())
+        }
+    }
+}

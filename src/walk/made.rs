@@ -1,0 +1,82 @@
+//! A packet made of what is known of one.
+
+use etherparse::{
+    IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader,
+    Ipv6Header, PacketBuilder, TcpHeader,
+};
+use std::net::IpAddr;
+
+use crate::net::{Proto, Tuple};
+use crate::packet::{Fragment, Headers, Tcp, TcpFlags};
+
+/// A packet of `len` bytes, or as short as it can be, that says this; what is not known is zero. Its checksums are
+/// right. None if the addresses are of two families, or it would be longer than a packet can be.
+pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> Option<Vec<u8>> {
+    let proto = IpNumber(tuple.proto.0);
+    let (offset, more) = match fragment {
+        Fragment::None => (IpFragOffset::ZERO, false),
+        Fragment::First => (IpFragOffset::ZERO, true),
+        Fragment::Later => (IpFragOffset::try_new(185).ok()?, false),
+    };
+    let ip = match (tuple.src, tuple.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let mut ip = Ipv4Header::new(0, 64, proto, src.octets(), dst.octets()).ok()?;
+            ip.identification = headers.ip_id.unwrap_or(0);
+            (ip.fragment_offset, ip.more_fragments) = (offset, more);
+            ip.dont_fragment = fragment == Fragment::None;
+            IpHeaders::Ipv4(ip, Ipv4Extensions::default())
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let ip = Ipv6Header {
+                hop_limit: 64,
+                source: src.octets(),
+                destination: dst.octets(),
+                next_header: proto,
+                ..Ipv6Header::default()
+            };
+            let fragment =
+                (fragment != Fragment::None).then(|| Ipv6FragmentHeader::new(proto, offset, more, 0));
+            IpHeaders::Ipv6(ip, Ipv6Extensions { fragment, ..Ipv6Extensions::default() })
+        }
+        _ => return None,
+    };
+    let ip_len = ip.header_len();
+    let zeros = |header: usize| vec![0; len.saturating_sub(ip_len + header)];
+    let mut bytes = Vec::new();
+    let builder = PacketBuilder::ip(ip);
+    let written = match (tuple.proto, tuple.ports) {
+        (Proto::TCP, Some((from, to))) => {
+            builder.tcp_header(tcp(from, to, headers.tcp)).write(&mut bytes, &zeros(20))
+        }
+        (Proto::UDP, Some((from, to))) => builder.udp(from, to).write(&mut bytes, &zeros(8)),
+        _ => {
+            let mut payload = icmp(headers);
+            payload.resize(payload.len().max(len.saturating_sub(ip_len)), 0);
+            builder.write(&mut bytes, proto, &payload)
+        }
+    };
+    written.ok().map(|()| bytes)
+}
+
+fn tcp(from: u16, to: u16, known: Option<Tcp>) -> TcpHeader {
+    let Tcp { flags: TcpFlags(flags), seq, ack } =
+        known.unwrap_or(Tcp { flags: TcpFlags(0x02), seq: 0, ack: 0 });
+    let is = |bit: u8| flags & 1 << bit != 0;
+    let mut header = TcpHeader::new(from, to, seq, 64_240);
+    header.acknowledgment_number = ack;
+    (header.fin, header.syn, header.rst, header.psh) = (is(0), is(1), is(2), is(3));
+    (header.ack, header.urg, header.ece, header.cwr) = (is(4), is(5), is(6), is(7));
+    header
+}
+
+/// An ICMP message with its checksum, and of the packet that it is about as much as is quoted at least.
+fn icmp(headers: &Headers) -> Vec<u8> {
+    let Some(icmp) = headers.icmp else { return Vec::new() };
+    let mut message = vec![icmp.kind, icmp.code, 0, 0, 0, 0, 0, 0];
+    if let Some(quoted) = icmp.inner.and_then(|inner| made(inner, &Headers::default(), Fragment::None, 0)) {
+        message.extend_from_slice(&quoted[..quoted.len().min(28)]);
+    }
+    let checksum = crate::packet::full(&[&message]).to_be_bytes();
+    message[2..4].copy_from_slice(&checksum);
+    message
+}

@@ -1,0 +1,239 @@
+//! The way of packets through a node, without a kernel: which stages a packet comes by, in the kernel's order, what
+//! is decided there, and what the next stage sees of it.
+//!
+//! Decisions are [`decide`]'s and changed bytes [`Patch`]'s, as for packets from a queue. What the kernel does
+//! between the stages is imitated as far as it matters to them: routing (guests are behind the bridge, everybody else
+//! behind the public interface) and conntrack (both directions of a flow have one ct mark). As with full rules, a
+//! packet comes by every stage that its interfaces lead it by.
+
+mod asked;
+mod event;
+mod made;
+mod way;
+
+use rustc_hash::FxHashMap;
+
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::{Decision, Meta, Tables, decide};
+use crate::net::{Checksum, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
+use crate::packet::{Malformed, Patch, View};
+pub use asked::{Around, Asked};
+pub use event::Moment;
+pub use made::made;
+pub use way::{Came, Leaves, NotAsked};
+
+/// A packet that comes to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The packet, from its IP header on.
+    pub bytes: Vec<u8>,
+    /// Its length; more than `bytes` has if a capture cut it.
+    pub original_len: usize,
+    /// By what it comes; none if its addresses are to tell.
+    pub came: Option<Came>,
+    /// By what it leaves; none if it is to be routed.
+    pub leaves: Option<Leaves>,
+    /// The source address of its frame.
+    pub src_mac: Option<Mac>,
+    /// The packet mark that it has already.
+    pub mark: Mark,
+    /// The ct mark of its flow; none if the host is to remember.
+    pub ct_mark: Option<Mark>,
+}
+
+impl Arrival {
+    /// A whole packet of which nothing else is known.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        let original_len = bytes.len();
+        Self { bytes, original_len, came: None, leaves: None, src_mac: None, mark: Mark::ZERO, ct_mark: None }
+    }
+}
+
+/// A node that packets pass.
+pub struct Host<'a> {
+    cluster: &'a Cluster,
+    id: NodeId,
+    tables: Tables,
+    /// The ct marks of flows, by the tuple of one direction.
+    flows: FxHashMap<Tuple, Mark>,
+}
+
+/// What came of a packet.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    /// By what it came.
+    pub came: Came,
+    /// By what it leaves, if it does.
+    pub leaves: Leaves,
+    /// Every stage, in the order in which the packet comes by.
+    pub steps: Vec<(Stage, Result<Visit, NotAsked>)>,
+    /// The packet as it leaves; none if it was dropped.
+    pub left: Option<Vec<u8>>,
+}
+
+/// A decision about a packet, and what it was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// What was decided about.
+    pub stage: Stage,
+    /// The packet as it came to the stage.
+    pub bytes: Vec<u8>,
+    /// Its length; more than `bytes` has if it was cut.
+    pub original_len: usize,
+    /// What its bytes say.
+    pub view: Result<View, Malformed>,
+    /// What is known beside.
+    pub meta: Meta,
+    /// The decision.
+    pub decision: Decision,
+    /// What changes in the bytes.
+    pub patch: Option<Patch>,
+    /// By what the packet came.
+    pub came: Came,
+    /// By what it leaves, where that is known.
+    pub leaves: Option<Leaves>,
+}
+
+impl Visit {
+    /// Decides about a packet as a worker does.
+    pub fn new(tables: &Tables, stage: Stage, (bytes, original_len): (Vec<u8>, usize), meta: Meta) -> Self {
+        let view = View::parse(&bytes, original_len);
+        Self::with_view(tables, stage, (bytes, original_len), view, meta)
+    }
+
+    /// The same for bytes that have been read.
+    pub fn with_view(
+        tables: &Tables,
+        stage: Stage,
+        (bytes, original_len): (Vec<u8>, usize),
+        view: Result<View, Malformed>,
+        meta: Meta,
+    ) -> Self {
+        let read = view.as_ref().map_err(|malformed| *malformed);
+        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, Checksum::Ready);
+        let came = Came::Public;
+        Self { stage, bytes, original_len, view, meta, decision, patch, came, leaves: None }
+    }
+
+    /// The packet as it goes on; none if it is dropped.
+    pub fn after(&self) -> Option<Vec<u8>> {
+        (self.decision.verdict == Verdict::Accept).then(|| {
+            let mut bytes = self.bytes.clone();
+            if let Some(patch) = &self.patch {
+                patch.apply(&mut bytes);
+            }
+            bytes
+        })
+    }
+}
+
+impl<'a> Host<'a> {
+    /// The node `id`, which knows no flows yet.
+    pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
+        Self { cluster, id, tables: Tables::new(cluster, id), flows: FxHashMap::default() }
+    }
+
+    /// The cluster that it belongs to.
+    pub fn cluster(&self) -> &'a Cluster {
+        self.cluster
+    }
+
+    /// The node.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Lets a packet pass.
+    pub fn pass(&mut self, arrival: Arrival) -> Passage {
+        let Arrival { mut bytes, original_len, came, mut leaves, src_mac, mut mark, ct_mark } = arrival;
+        let tuple = |bytes: &[u8]| View::parse(bytes, original_len).ok().map(|view| view.tuple);
+        let came = came.unwrap_or_else(|| Came::guess(self.cluster, self.id, tuple(&bytes)));
+        let mut steps: Vec<(Stage, Result<Visit, NotAsked>)> = Vec::new();
+        let mut flow = None;
+        let mut held = Mark::ZERO;
+        let mut dropped = None;
+        for stage in Stage::ALL {
+            if stage == Stage::Tag {
+                // Conntrack (-200) has seen it now.
+                flow = View::parse(&bytes, original_len).ok().map(|view| flow_of(&view));
+                held = ct_mark.or_else(|| self.flows.get(&flow?).copied()).unwrap_or(Mark::ZERO);
+            }
+            if stage == Stage::Save && leaves.is_none() {
+                leaves = Some(Leaves::route(self.cluster, self.id, &came, tuple(&bytes)));
+            }
+            if let Err(why) = self.is_asked(stage, &came, leaves.as_ref(), dropped) {
+                steps.push((stage, Err(why)));
+                continue;
+            }
+            let meta = Meta {
+                from_pipe: stage == Stage::Tag && came.is_pipe(self.cluster, self.id),
+                src_mac,
+                mark,
+                ct_mark: Some(if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask }),
+            };
+            let mut visit = Visit::new(&self.tables, stage, (std::mem::take(&mut bytes), original_len), meta);
+            visit.came = came.clone();
+            visit.leaves = leaves.clone().filter(|_| stage.hook() == Hook::Postrouting);
+            mark = visit.decision.mark.unwrap_or(mark);
+            if let Some(ct_mark) = visit.decision.ct_mark {
+                held = held.merge(ct_mark, self.cluster.mask);
+            }
+            match visit.after() {
+                Some(after) => bytes = after,
+                None => {
+                    bytes.clone_from(&visit.bytes);
+                    dropped = Some(stage);
+                }
+            }
+            steps.push((stage, Ok(visit)));
+        }
+        if let (Some(flow), None) = (flow, dropped) {
+            self.flows.insert(flow, held);
+        }
+        let leaves = leaves.unwrap_or(Leaves::Here);
+        Passage { came, leaves, steps, left: dropped.is_none().then_some(bytes) }
+    }
+
+    /// Whether a stage's rules would queue a packet on this way.
+    fn is_asked(
+        &self,
+        stage: Stage,
+        came: &Came,
+        leaves: Option<&Leaves>,
+        dropped: Option<Stage>,
+    ) -> Result<(), NotAsked> {
+        if let Some(at) = dropped {
+            return Err(NotAsked::Dropped(at));
+        }
+        let (nic, bridge) = (&self.cluster.public, &self.cluster.guests.bridge);
+        let by_in = |is_it: bool, wanted: &IfName| {
+            if is_it { Ok(()) } else { Err(NotAsked::In(came.name(self.cluster), wanted.clone())) }
+        };
+        let by_out = |right: Leaves, wanted: &IfName| match leaves {
+            Some(leaves) if *leaves == right => Ok(()),
+            Some(Leaves::Here) | None => Err(NotAsked::Here),
+            Some(other) => Err(NotAsked::Out(other.name(self.cluster), wanted.clone())),
+        };
+        match stage {
+            Stage::Dnat => by_in(*came == Came::Public, nic),
+            Stage::Tag => by_in(matches!(came, Came::Bridge(_)), bridge),
+            Stage::Save => by_out(Leaves::Bridge, bridge),
+            Stage::Spoof => by_out(Leaves::Public, nic),
+        }
+    }
+}
+
+/// The flow that conntrack counts a packet to: an ICMP error belongs to that of the packet which it quotes.
+fn flow_of(view: &View) -> Tuple {
+    either_way(view.error.map_or(view.tuple, |error| error.about))
+}
+
+/// A tuple that is the same for both directions of a flow.
+fn either_way(tuple: Tuple) -> Tuple {
+    let back = Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple };
+    let key = |tuple: &Tuple| (tuple.src, tuple.ports.map(|(from, _)| from));
+    if key(&tuple) <= key(&back) { tuple } else { back }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! By what a packet comes to a node, and by what it leaves.
+
+use crate::cluster::{Cluster, NodeId};
+use crate::net::{IfName, Stage, Tuple};
+
+/// By what a packet comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// The public interface.
+    Public,
+    /// The guests' bridge; its port, where known.
+    Bridge(Option<IfName>),
+    /// An interface that the cluster file does not know.
+    Other(IfName),
+}
+
+/// By what a packet leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// The public interface.
+    Public,
+    /// The guests' bridge.
+    Bridge,
+    /// It does not: it is for the node itself, or for nobody.
+    Here,
+    /// An interface that the cluster file does not know.
+    Other(IfName),
+}
+
+/// Why a packet does not come by a stage.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAsked {
+    /// It came by another interface than the stage's rules name.
+    #[error("it came in by {0}, and only what comes in by {1} is asked about")]
+    In(IfName, IfName),
+    /// It leaves by another interface than the stage's rules name.
+    #[error("it leaves by {0}, and only what leaves by {1} is asked about")]
+    Out(IfName, IfName),
+    /// It does not leave.
+    #[error("it is not forwarded: the address is no guest's")]
+    Here,
+    /// It was dropped before.
+    #[error("{0} has dropped it")]
+    Dropped(Stage),
+}
+
+impl Came {
+    /// By the interface or bridge port of that name.
+    pub fn by(name: &IfName, cluster: &Cluster, node: NodeId) -> Self {
+        if *name == cluster.public {
+            Self::Public
+        } else if *name == cluster.guests.bridge {
+            Self::Bridge(None)
+        } else if cluster.pipes(node).contains(name) {
+            Self::Bridge(Some(name.clone()))
+        } else {
+            Self::Other(name.clone())
+        }
+    }
+
+    /// What addresses tell: who has a guest's address is behind the bridge, who calls a guest's is behind a pipe, as
+    /// dnat has been elsewhere, and all others are in public.
+    pub fn guess(cluster: &Cluster, node: NodeId, tuple: Option<Tuple>) -> Self {
+        let guests = &cluster.guests.network;
+        match tuple {
+            Some(tuple) if guests.contains(&tuple.src) => Self::Bridge(None),
+            Some(tuple) if guests.contains(&tuple.dst) => match cluster.pipes(node).first() {
+                Some(pipe) => Self::Bridge(Some(pipe.clone())),
+                None => Self::Public,
+            },
+            _ => Self::Public,
+        }
+    }
+
+    /// Whether that is one of the node's pipes.
+    pub fn is_pipe(&self, cluster: &Cluster, node: NodeId) -> bool {
+        matches!(self, Self::Bridge(Some(port)) if cluster.pipes(node).contains(port))
+    }
+
+    /// The bridge port.
+    pub fn port(&self) -> Option<&IfName> {
+        match self {
+            Self::Bridge(port) => port.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The interface; for a frame that is bridged, the bridge.
+    pub fn name(&self, cluster: &Cluster) -> IfName {
+        match self {
+            Self::Public => cluster.public.clone(),
+            Self::Bridge(_) => cluster.guests.bridge.clone(),
+            Self::Other(name) => name.clone(),
+        }
+    }
+}
+
+impl Leaves {
+    /// By the interface of that name.
+    pub fn by(name: &IfName, cluster: &Cluster) -> Self {
+        if *name == cluster.public {
+            Self::Public
+        } else if *name == cluster.guests.bridge {
+            Self::Bridge
+        } else {
+            Self::Other(name.clone())
+        }
+    }
+
+    /// Where a packet is routed to.
+    pub fn route(cluster: &Cluster, node: NodeId, came: &Came, tuple: Option<Tuple>) -> Self {
+        let Some(tuple) = tuple else { return Self::Here };
+        let own = [cluster.node(node).public, cluster.guests.gateway].contains(&tuple.dst);
+        match came {
+            _ if own => Self::Here,
+            _ if cluster.guests.network.contains(&tuple.dst) => Self::Bridge,
+            Came::Public => Self::Here,
+            Came::Bridge(_) | Came::Other(_) => Self::Public,
+        }
+    }
+
+    /// The interface.
+    pub fn name(&self, cluster: &Cluster) -> IfName {
+        match self {
+            Self::Public => cluster.public.clone(),
+            Self::Bridge | Self::Here => cluster.guests.bridge.clone(),
+            Self::Other(name) => name.clone(),
+        }
+    }
+}
