@@ -55,6 +55,8 @@ named! {
         Local = "local", "local and right";
         /// The guest lives on another node, which answered with the address of the one that was called.
         Foreign = "foreign", "foreign and right";
+        /// An ICMP error came back instead of a reply, about the packet as the client had sent it.
+        IcmpError = "icmp-error", "an ICMP error instead of a reply";
         /// A reply left with a public address that was not called.
         WrongAddress = "wrong-address", "reply left with the WRONG public address";
         /// The flow has no ct mark on the guest's node, so its replies are not translated.
@@ -101,7 +103,7 @@ named! {
 impl Finding {
     /// Whether all is as it should be.
     pub fn is_right(self) -> bool {
-        matches!(self, Self::Local | Self::Foreign | Self::Outbound)
+        matches!(self, Self::Local | Self::Foreign | Self::IcmpError | Self::Outbound)
     }
 }
 

@@ -77,7 +77,9 @@ impl<'a> Case<'a> {
                 _ => self.no_ct_mark(wrong),
             };
         }
-        let Some(reply) = replies().next() else { return self.no_reply(call) };
+        let Some(reply) = replies().next() else {
+            return self.answered_by_error(called).unwrap_or_else(|| self.no_reply(call));
+        };
         let home = &reply.node;
         if call.node == *home {
             let says = format!("{home} was called as {called}, and answered so");
@@ -85,6 +87,18 @@ impl<'a> Case<'a> {
         }
         let says = format!("{} was called as {called}, and {home} answered so", call.node);
         judgement(Finding::Foreign, None, says, &[reply])
+    }
+
+    /// An ICMP error told the client, of the packet that it had sent.
+    fn answered_by_error(&self, called: IpAddr) -> Option<Judgement> {
+        let error = self.find(|event| event.stage == Stage::Spoof && is_error(event))?;
+        let (icmp, outer) = (error.icmp?, error.leaves_as()?);
+        let quoted = icmp.inner_after.or(icmp.inner)?;
+        let says = format!(
+            "{} let out an ICMP error from {}, type {} code {}, about the call to {called}",
+            error.node, outer.src, icmp.kind, icmp.code
+        );
+        (quoted.dst == called).then(|| judgement(Finding::IcmpError, None, says, &[error]))
     }
 
     fn wrong_address(&self, call: &'a Event, called: IpAddr, wrong: &'a Event, left: IpAddr) -> Judgement {
@@ -391,7 +405,8 @@ impl<'a> Case<'a> {
             (Stage::Spoof, "an ICMP error came back"),
             (Stage::Dnat, "an ICMP error about an answer came in"),
         ] {
-            if let Some(error) = self.find(|event| event.stage == stage && is_error(event)) {
+            let told = stage == Stage::Spoof && judgement.finding == Finding::IcmpError;
+            if let (false, Some(error)) = (told, self.find(|event| event.stage == stage && is_error(event))) {
                 let (kind, code) = error.icmp.map_or((0, 0), |icmp| (icmp.kind, icmp.code));
                 also.push(format!("{says}: type {kind} code {code} ({})", Proof::from(error)));
             }
