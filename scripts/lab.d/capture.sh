@@ -55,3 +55,78 @@ count() {
     echo $((${all%% *}))
 }
 at_least() { [[ $(count "$1" "$2") -ge $3 ]]; }
+
+# --- what tcpdump has no words for, in the family in use ----------------------------------------------------------------
+
+# libpcap looks into TCP, UDP and ICMP behind an IPv4 header only. Nothing here sends extension headers but fragments.
+filter_words() {
+    case $FAMILY in
+    4)
+        TCP_FLAGS='tcp[tcpflags]' UDP_SUM='udp[6:2]'
+        ECHO_REQUEST='icmp and icmp[0] = 8'
+        ICMP_ERROR="icmp and (icmp[0] = 3 or icmp[0] = 4 or icmp[0] = 5 or icmp[0] = 11 or icmp[0] = 12)"
+        TOO_BIG='icmp[0] = 3 and icmp[1] = 4' TOO_BIG_NAME='fragmentation needed'
+        PORT_UNREACHABLE='icmp[0] = 3 and icmp[1] = 3'
+        ;;
+    6)
+        TCP_FLAGS='ip6[53]' UDP_SUM='ip6[46:2]'
+        ECHO_REQUEST='icmp6 and icmp6[0] = 128'
+        ICMP_ERROR="icmp6 and icmp6[0] < 128"
+        TOO_BIG='icmp6 and icmp6[0] = 2' TOO_BIG_NAME='packet too big'
+        PORT_UNREACHABLE='icmp6 and icmp6[0] = 1 and icmp6[1] = 4'
+        ;;
+    esac
+    SYN="$TCP_FLAGS & (tcp-syn|tcp-ack) == tcp-syn"
+    SYN_ACK="$TCP_FLAGS & (tcp-syn|tcp-ack) == (tcp-syn|tcp-ack)"
+    FIN="$TCP_FLAGS & tcp-fin != 0"
+}
+
+# udp_port PORT [src|dst]: datagrams from, to, or from and to a port; of those in fragments the first
+udp_port() {
+    local way="ip6[48:2] = $1 or ip6[50:2] = $1"
+    if ((FAMILY == 4)); then
+        echo "udp ${2:-} port $1"
+        return
+    fi
+    case ${2:-} in
+    src) way="ip6[48:2] = $1" ;;
+    dst) way="ip6[50:2] = $1" ;;
+    esac
+    echo "(udp ${2:-} port $1 or (ip6[6] = 44 and ip6[40] = 17 and ip6[42:2] & 0xfff8 = 0 and ($way)))"
+}
+
+# The words of 32 bits of an address.
+words() { perl -MSocket=inet_pton,AF_INET,AF_INET6 -e 'printf "%#x ", $_ for unpack "N*", inet_pton($ARGV[0] =~ /:/ ? AF_INET6 : AF_INET, $ARGV[0])' "$1"; }
+
+# field BYTES OFFSET ADDRESS[/LENGTH]: at that place of tcpdump's BYTES is that address, or one of that network
+field() {
+    local offset=$2 length=128 word bits mask all=''
+    if [[ $3 == */* ]]; then length=${3#*/}; fi
+    for word in $(words "${3%/*}"); do
+        bits=$((length > 32 ? 32 : length)) length=$((length > 32 ? length - 32 : 0))
+        if ((bits == 0)); then break; fi
+        mask=$((0xffffffff << (32 - bits) & 0xffffffff))
+        all+=${all:+ and }$(printf '%s[%d:4] & %#x = %#x' "$1" "$offset" "$mask" "$((word & mask))")
+        offset=$((offset + 4))
+    done
+    echo "($all)"
+}
+
+# quoted src|dst ADDRESS[/LENGTH]: an ICMP error quotes a packet from, or to, that address
+quoted() {
+    case $FAMILY$1 in
+    4src) field icmp 20 "$2" ;;
+    4dst) field icmp 24 "$2" ;;
+    6src) field icmp6 16 "$2" ;;
+    6dst) field icmp6 32 "$2" ;;
+    esac
+}
+
+# What neighbours say and ask about an address.
+neighbours_about() {
+    if ((FAMILY == 4)); then
+        echo "arp host $1"
+    else
+        echo "icmp6 and (icmp6[0] = 135 or icmp6[0] = 136) and ($(field icmp6 8 "$1") or src host $1 or dst host $1)"
+    fi
+}

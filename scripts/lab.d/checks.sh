@@ -4,8 +4,9 @@
 # --- reporting: a check collects evidence and faults, then gets one verdict -------------------------------------------
 
 PASSED=0 FAILED=0 SKIPPED=0
+FAMILY_NAME='' # said where there are two
 
-begin() { TITLE=$1 EVIDENCE=() FAULTS=() JUDGED=0; }
+begin() { TITLE="${FAMILY_NAME:+$FAMILY_NAME, }$1" EVIDENCE=() FAULTS=() JUDGED=0; }
 # What has been proven by the tests since the last proof: said only if none of them found a fault.
 proof() {
     if ((${#FAULTS[@]} == JUDGED)); then EVIDENCE+=("$1"); fi
@@ -30,7 +31,7 @@ finish() {
 
 not_applicable() {
     SKIPPED=$((SKIPPED + 1))
-    say "${YELLOW} n/a${PLAIN}  ${BOLD}$1${PLAIN}: $2"
+    say "${YELLOW} n/a${PLAIN}  ${BOLD}${FAMILY_NAME:+$FAMILY_NAME, }$1${PLAIN}: $2"
 }
 
 # --- asking ------------------------------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ not_applicable() {
 # Every connection gets a client port that no other has. The kernel is content with a port that is free towards one
 # destination; but the same port towards two nodes ends in one and the same tuple at the guest. A failed connection gives
 # its port back at once, so each question begins its search for a free one a little higher.
-CURL=(curl --silent --show-error --connect-timeout $((3 * SLOW)) --max-time $((60 * SLOW)))
+CURL=(curl --silent --show-error --globoff --connect-timeout $((3 * SLOW)) --max-time $((60 * SLOW)))
 NEXT_PORT=20000
 
 # ask WHO URL [CURL OPTIONS...]: sets ANSWER, CODE and PORT (the client's)
@@ -60,7 +61,7 @@ ask() {
 # The conntrack entry of a connection in a node. Without one the text is empty.
 # entry NODE PROTOCOL SOURCE DESTINATION [SOURCE PORT]
 entry() {
-    within "${NODE[$1]}" conntrack -L -p "$2" -s "$3" -d "$4" ${5:+--sport "$5"} 2>/dev/null | tail -n 1 | tr -s ' ' || true
+    within "${NODE[$1]}" conntrack -L -f "ipv$FAMILY" -p "$2" -s "$3" -d "$4" ${5:+--sport "$5"} 2>/dev/null | tail -n 1 | tr -s ' ' || true
 }
 mark_of() { [[ $1 =~ mark=([0-9]+) ]] && echo "${BASH_REMATCH[1]}" || echo "no entry"; }
 hex() { printf '%#x' "$1"; }
@@ -75,7 +76,7 @@ check_service() {
     if ((via == home)); then kind=local; fi
     begin "${SERVICE[g]}, $kind: $CLIENT -> ${NODE[via]} $public:$port -> ${GUEST[g]} on ${NODE[home]}"
 
-    if ask "$CLIENT" "http://$public:$port/"; then
+    if ask "$CLIENT" "http://$(at "$public"):$port/"; then
         must_be "the page" "$ANSWER" "${GUEST[g]} saw $CLIENT_ADDRESS:$PORT -> $guest:$port"
         proof "page: \"$ANSWER\""
         prove_names_on_lan
@@ -93,7 +94,7 @@ show_where_it_ended() {
     for file in "$STATE"/captures/*.pcap; do
         while read -r line; do
             fault "$(basename "$file" .pcap): ${line:-no frame of client port $PORT}"
-        done < <(frames "$file" "$protocol and port $PORT" | head -n 3 | sed 's/, ethertype IPv4 (0x0800), length [0-9]*//; s/, options.*//' | grep . || echo)
+        done < <(frames "$file" "$protocol and port $PORT" | head -n 3 | sed 's/, ethertype IPv[46] ([0-9a-fx]*), length [0-9]*//; s/, options.*//' | grep . || echo)
     done
     ct=$(entry "$home" "$protocol" "$CLIENT_ADDRESS" "$guest" "$PORT")
     fault "conntrack of ${NODE[home]}: ${ct:-no entry}"
@@ -104,9 +105,9 @@ show_where_it_ended() {
 prove_names_on_lan() {
     local lan flow="tcp and port $PORT and host $CLIENT_ADDRESS" syn synack strangers
     lan=$(lan_capture)
-    poll 5 at_least "$lan" "$flow and tcp[tcpflags] & tcp-fin != 0" 2 || fault "LAN: the connection was not closed by both sides"
-    syn=$(count "$lan" "$flow and dst host $public and tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn")
-    synack=$(frames "$lan" "$flow and src host $public and src port $port and tcp[tcpflags] & (tcp-syn|tcp-ack) == (tcp-syn|tcp-ack)")
+    poll 5 at_least "$lan" "$flow and $FIN" 2 || fault "LAN: the connection was not closed by both sides"
+    syn=$(count "$lan" "$flow and dst host $public and $SYN")
+    synack=$(frames "$lan" "$flow and src host $public and src port $port and $SYN_ACK")
     strangers=$(count "$lan" "$flow and not host $public")
     must_be "LAN: SYN frames to $public" "$syn" 1
     must_be "LAN: network card that sent the SYN/ACK" "${synack%% *}" "${CARD[home]}"
@@ -124,7 +125,7 @@ prove_way_inside() {
         file=$(pipe_capture "$i")
         replies=$((replies + $(count "$file" "tcp and src host $guest and dst port $PORT")))
         if ((i >= low && i < high)); then
-            poll 5 at_least "$file" "$asks and tcp[tcpflags] & tcp-fin != 0" 1 || fault "pipe ${NODE[i]}-${NODE[i + 1]}: no FIN of the client"
+            poll 5 at_least "$file" "$asks and $FIN" 1 || fault "pipe ${NODE[i]}-${NODE[i + 1]}: no FIN of the client"
             here=$(count "$file" "$asks and ether src ${MAC[via]}")
             must_be "pipe ${NODE[i]}-${NODE[i + 1]}: requests with another source MAC than ${MAC[via]}" \
                 "$(count "$file" "$asks and not ether src ${MAC[via]}")" 0
@@ -162,10 +163,10 @@ check_ping_out() {
     out=$(within "${GUEST[1]}" ping -n -c 2 -i 0.2 -W $((2 * SLOW)) "$CLIENT_ADDRESS" 2>&1) || true
     [[ $out == *" 2 received"* ]] || fault "ping: $(grep -E 'received|rror|nreach' <<<"$out" | head -n 1)"
     proof "ping: $(grep received <<<"$out" || true)"
-    poll 5 at_least "$lan" "icmp and src host ${PUBLIC[home]} and icmp[icmptype] == icmp-echo" 2 ||
+    poll 5 at_least "$lan" "$ECHO_REQUEST and src host ${PUBLIC[home]}" 2 ||
         fault "LAN: no echo requests from ${PUBLIC[home]}"
     proof "LAN:  the requests bear ${PUBLIC[home]}"
-    ct=$(entry "$home" icmp "$guest" "$CLIENT_ADDRESS")
+    ct=$(entry "$home" "$ICMP" "$guest" "$CLIENT_ADDRESS")
     must_be "conntrack of ${NODE[home]}: mark" "$(mark_of "$ct")" 0
     [[ $ct == *"dst=${PUBLIC[home]}"* ]] || fault "conntrack of ${NODE[home]}: replies are not expected at ${PUBLIC[home]}: ${ct:-no entry}"
     proof "ct:   $ct"
@@ -175,7 +176,7 @@ check_ping_out() {
 check_http_out() {
     local home=${GUEST_HOME[1]} guest=${GUEST_ADDRESS[1]} ct
     begin "outbound HTTP: ${GUEST[1]} -> $CLIENT through the SNAT of ${NODE[home]}"
-    if ask "${GUEST[1]}" "http://$CLIENT_ADDRESS:$CLIENT_PORT/"; then
+    if ask "${GUEST[1]}" "http://$(at "$CLIENT_ADDRESS"):$CLIENT_PORT/"; then
         [[ $ANSWER =~ ^"$CLIENT saw ${PUBLIC[home]}:"[0-9]+" -> $CLIENT_ADDRESS:$CLIENT_PORT"$ ]] ||
             fault "the workstation did not see ${PUBLIC[home]}: \"$ANSWER\""
         proof "page: \"$ANSWER\""
@@ -197,7 +198,7 @@ check_transfers() {
         not_applicable "transfers both ways through a foreign node" "there is only one node"
         return
     fi
-    url=http://${PUBLIC[via]}:${SERVICE_PORT[1]}
+    url=http://$(at "${PUBLIC[via]}"):${SERVICE_PORT[1]}
     sent=$(sha "$STATE/random")
     megabytes=$(($(stat -c %s "$STATE/random") / 1000000))
 
@@ -236,7 +237,7 @@ check_many() {
 
     # Each has some client ports of its own, as one of an earlier run may still be in TIME_WAIT; a port that was used again
     # through another node would be the same flow to the guest's node. Two lines for each, in any order: the page, which names the port, and "PORT called NODE".
-    lines=$(for ((i = 0; i < total; i++)); do echo "--local-port $((NEXT_PORT + 20 * i))-$((NEXT_PORT + 20 * i + 19)) http://${PUBLIC[i % NODES + 1]}:$port/"; done |
+    lines=$(for ((i = 0; i < total; i++)); do echo "--local-port $((NEXT_PORT + 20 * i))-$((NEXT_PORT + 20 * i + 19)) http://$(at "${PUBLIC[i % NODES + 1]}"):$port/"; done |
         within "$CLIENT" xargs -P "$at_once" -n 3 "${CURL[@]}" --write-out '%{local_port} called %{remote_ip}\n' 2>"$errors") || true
     NEXT_PORT=$((NEXT_PORT + 20 * total))
     [[ ! -s $errors ]] || fault "curl: $(sort "$errors" | uniq -c | sort -rn | head -n 1)"
@@ -249,7 +250,7 @@ check_many() {
     proof "pages: $answered from ${GUEST[g]}, to as many client ports"
 
     # "PORT MARK" of every flow that the guest's node knows, to be met by what was called.
-    marks=$(within "${NODE[home]}" conntrack -L -p tcp -s "$CLIENT_ADDRESS" -d "$guest" 2>/dev/null |
+    marks=$(within "${NODE[home]}" conntrack -L -f "ipv$FAMILY" -p tcp -s "$CLIENT_ADDRESS" -d "$guest" 2>/dev/null |
         sed -n 's/.* src=[^ ]* dst=[^ ]* sport=\([0-9]*\) dport=[0-9]* src=.* mark=\([0-9]*\).*/\1 \2/p' | sort -u)
     for ((i = 1; i <= NODES; i++)); do
         ports=$(awk -v node="${PUBLIC[i]}" -v tag="${TAG[i]}" '$1 == node { print $2, tag }' <<<"$right" | sort -u)
@@ -268,7 +269,7 @@ check_own_port() {
     local i
     begin "port $NODE_PORT is no service: the node itself answers"
     for ((i = 1; i <= NODES; i++)); do
-        ask "$CLIENT" "http://${PUBLIC[i]}:$NODE_PORT/" || continue
+        ask "$CLIENT" "http://$(at "${PUBLIC[i]}"):$NODE_PORT/" || continue
         must_be "the page of ${NODE[i]}" "$ANSWER" "${NODE[i]} itself saw $CLIENT_ADDRESS:$PORT -> ${PUBLIC[i]}:$NODE_PORT"
         proof "page: \"$ANSWER\""
     done
@@ -300,11 +301,11 @@ check_gateway_is_local() {
         want=${MAC[${GUEST_HOME[g]}]}
         got=$(within "${GUEST[g]}" ip neigh show "$GATEWAY" | sed -n 's/.*lladdr \([^ ]*\).*/\1/p')
         must_be "${GUEST[g]}: MAC address of the gateway" "$got" "$want"
-        proof "arp:  ${GUEST[g]} reaches it at $got (${NODE[${GUEST_HOME[g]}]})"
+        proof "near: ${GUEST[g]} reaches it at $got (${NODE[${GUEST_HOME[g]}]})"
     done
-    for ((i = 1; i < NODES; i++)); do crossed=$((crossed + $(count "$(pipe_capture "$i")" "arp host $GATEWAY"))); done
-    must_be "pipes: ARP frames for $GATEWAY" "$crossed" 0
-    if ((NODES > 1)); then proof "pipe: no ARP frame for it crossed a pipe"; fi
+    for ((i = 1; i < NODES; i++)); do crossed=$((crossed + $(count "$(pipe_capture "$i")" "$(neighbours_about "$GATEWAY")"))); done
+    must_be "pipes: what neighbours say about $GATEWAY" "$crossed" 0
+    if ((NODES > 1)); then proof "pipe: nothing that neighbours say about it crossed a pipe"; fi
     finish
 }
 
@@ -335,11 +336,11 @@ check_udp() {
 
     # A checksum of 0 means that there is none. One that comes out as 0 is written as 0xffff, one that is not there stays so.
     if converse "zero:$guest" "zero:$public"; then
-        must_be "frames whose checksum came out as 0 and was written so" "$(frames_everywhere "udp port $PORT and udp[6:2] = 0")" 0
+        must_be "frames whose checksum came out as 0 and was written so" "$(frames_everywhere "$IP and udp port $PORT and $UDP_SUM = 0")" 0
         proof "sum:  one that comes out as 0 is written as 0xffff"
     fi
     if converse --no-checksum 0 1 512 1472; then
-        must_be "requests without a checksum that were given one" "$(frames_everywhere "udp src port $PORT and udp[6:2] != 0")" 0
+        must_be "requests without a checksum that were given one" "$(frames_everywhere "$IP and udp src port $PORT and $UDP_SUM != 0")" 0
         proof "sum:  one that is not there is not made up"
     fi
     # Conntrack puts the fragments together before any rule sees them, and the packet leaves as fragments again.
@@ -384,9 +385,9 @@ converse() {
     AGAIN=$( ((AGAIN == 0)) || echo "; $AGAIN had to be sent again")
     while read -r line; do fault "$line"; done < <(tail -n +2 <<<"$said")
     (($(wc -l <<<"$said") == 1)) || return
-    poll 5 at_least "$(lan_capture)" "udp port $PORT" $((2 * DATAGRAMS)) || fault "LAN: not all datagrams of port $PORT were seen"
+    poll 5 at_least "$(lan_capture)" "$(udp_port "$PORT")" $((2 * DATAGRAMS)) || fault "LAN: not all datagrams of port $PORT were seen"
     for ((i = via < home ? via : home; i < (via < home ? home : via); i++)); do
-        poll 5 at_least "$(pipe_capture "$i")" "udp src port $PORT" "$DATAGRAMS" ||
+        poll 5 at_least "$(pipe_capture "$i")" "$(udp_port "$PORT" src)" "$DATAGRAMS" ||
             fault "pipe ${NODE[i]}-${NODE[i + 1]}: not all requests of port $PORT were seen"
     done
 }
@@ -409,26 +410,45 @@ wrong_checksums() {
             $1 != "Tcp:" && $1 != "Udp:" { next }
             !($1 in column) { for (i = 2; i <= NF; i++) if ($i == "InCsumErrors") column[$1] = i; next }
             { print name, tolower(substr($1, 1, 3)), $(column[$1]) }'
+        # TCP is counted with the others; there is nothing here without IPv6.
+        within "$name" awk -v name="$name" '
+            $1 ~ /^(Udp6|Icmp6)InCsumErrors$/ { sub(/InCsumErrors/, "", $1); print name, tolower($1), $2 }' /proc/net/snmp6
     done
 }
 
 check_checksums() {
     local name protocol before after lines=0
-    begin "no wrong TCP or UDP checksum was received"
+    begin "no wrong TCP, UDP or ICMPv6 checksum was received"
     while read -r name protocol before after; do
         must_be "$name: wrong $protocol checksums" "$((after - before))" 0
         lines=$((lines + 1))
     done < <(paste -d ' ' <(echo "$WRONG_BEFORE") <(wrong_checksums | cut -d ' ' -f 3))
-    must_be "counters" "$lines" "$((2 * (1 + NODES + ${#GUEST[@]})))"
+    must_be "counters" "$lines" "$((4 * (1 + NODES + ${#GUEST[@]})))"
     proof "snmp: InCsumErrors has not grown on $CLIENT ${NODE[*]} ${GUEST[*]}"
     finish
 }
 
 # --- all of them -----------------------------------------------------------------------------------------------------------
 
+# Everything in each family, one after the other.
 run_checks() {
-    local i way home=${GUEST_HOME[1]}
+    local way
     WRONG_BEFORE=$(wrong_checksums)
+    in_each_family run_checks_of_family
+    FAMILY_NAME=''
+    check_checksums
+    for way in "${EXPECTED[@]}"; do check_way "$way"; done
+    stop_captures # the last ones look at all that was captured, and at what a capture says when it ends
+    in_each_family check_what_was_seen
+    FAMILY_NAME=''
+    if [[ $PIPES == vlan ]] && ((NODES > 1)); then check_trunks; fi
+}
+
+name_family() { if [[ $FAMILIES == *' '* ]]; then FAMILY_NAME=IPv$FAMILY; else FAMILY_NAME=''; fi; }
+
+run_checks_of_family() {
+    local i home=${GUEST_HOME[1]}
+    name_family
     if ((NODES == 1)); then not_applicable "${SERVICE[1]}, foreign" "there is only one node"; fi
     for ((i = 1; i <= NODES; i++)); do
         if ((i != home)); then check_service 1 "$i"; fi
@@ -444,12 +464,12 @@ run_checks() {
     if ((NODES == 1)); then not_applicable "$ECHO, foreign" "there is only one node"; fi
     for ((i = 1; i <= NODES; i++)); do check_udp "$i"; done
     check_errors
-    check_checksums
-    for way in "${EXPECTED[@]}"; do check_way "$way"; done
-    stop_captures # the last ones look at all that was captured, and at what a capture says when it ends
+}
+
+check_what_was_seen() {
+    name_family
     check_gateway_is_local
     check_lan_is_clean
-    if [[ $PIPES == vlan ]] && ((NODES > 1)); then check_trunks; fi
 }
 
 # --- 9: nothing is left ----------------------------------------------------------------------------------------------------

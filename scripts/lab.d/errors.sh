@@ -4,26 +4,12 @@
 
 NARROW=1280 # bytes, the MTU of the link that is narrow
 
-# An address as tcpdump compares it.
-word() {
-    local IFS=.
-    # shellcheck disable=SC2086
-    printf '0x%02x%02x%02x%02x' $1
-}
-
-# In tcpdump's words: an ICMP error, and one that quotes a packet from or to an inside address.
-ICMP_ERROR='icmp and (icmp[icmptype] = 3 or icmp[icmptype] = 4 or icmp[icmptype] = 5 or icmp[icmptype] = 11 or icmp[icmptype] = 12)'
-quotes_inside() {
-    local network mask
-    network=$(word "${GUESTS%/*}")
-    mask=$(printf '%#x' $((0xffffffff << (32 - GUESTS_LENGTH) & 0xffffffff)))
-    echo "$ICMP_ERROR and (icmp[20:4] & $mask = $network or icmp[24:4] & $mask = $network)"
-}
-TOO_BIG='icmp[icmptype] = 3 and icmp[icmpcode] = 4'
+# An ICMP error that quotes a packet from or to an inside address.
+quotes_inside() { echo "$ICMP_ERROR and ($(quoted src "$GUESTS") or $(quoted dst "$GUESTS"))"; }
 
 # What a machine has learned of the way to an address.
 path_mtu() { within "$1" ip route get "$2" | sed -n 's/.* mtu \([0-9]*\).*/\1/p'; }
-forget_path_mtu() { within "$1" ip route flush cache; }
+forget_path_mtu() { within "$1" ip "-$FAMILY" route flush cache; }
 
 # check_traceroute WHO ENTRY HOPS: by TCP, to the service of guest1 by the node ENTRY
 check_traceroute() {
@@ -44,20 +30,20 @@ check_path_mtu_outside() {
     begin "path MTU $NARROW behind $HOP: $FAR downloads through ${NODE[via]} from ${GUEST[1]} on ${NODE[${GUEST_HOME[1]}]}"
     forget_path_mtu "${GUEST[1]}"
     start=${EPOCHREALTIME/[.,]/}
-    if ask "$FAR" "http://$public:${SERVICE_PORT[1]}/random" --output "$STATE/download"; then
+    if ask "$FAR" "http://$(at "$public"):${SERVICE_PORT[1]}/random" --output "$STATE/download"; then
         proof "$(bytes_in_time "$STATE/download" "$start")"
         must_be "SHA-256 of what arrived" "$(sha "$STATE/download")" "$(sha "$STATE/random")"
         proof "SHA-256 $(sha "$STATE/random" | head -c 16)... on both sides"
         must_be "${GUEST[1]}: path MTU to $FAR_ADDRESS" "$(path_mtu "${GUEST[1]}" "$FAR_ADDRESS")" "$NARROW"
         proof "path: ${GUEST[1]} has learned that the way to $FAR_ADDRESS takes $NARROW bytes"
         poll 5 at_least "$(lan_capture)" "$TOO_BIG and src host $HOP_ADDRESS and dst host $public" 1 ||
-            fault "LAN: $HOP did not say \"fragmentation needed\" to $public, so this proves nothing"
+            fault "LAN: $HOP did not say \"$TOO_BIG_NAME\" to $public, so this proves nothing"
         for ((i = GUEST_HOME[1]; i < via; i++)); do
             file=$(pipe_capture "$i")
-            poll 5 at_least "$file" "$TOO_BIG and dst host $guest and icmp[20:4] = $(word "$guest")" 1 ||
-                fault "pipe ${NODE[i]}-${NODE[i + 1]}: no \"fragmentation needed\" to $guest about its packets"
+            poll 5 at_least "$file" "$TOO_BIG and dst host $guest and $(quoted src "$guest")" 1 ||
+                fault "pipe ${NODE[i]}-${NODE[i + 1]}: no \"$TOO_BIG_NAME\" to $guest about its packets"
         done
-        proof "icmp: \"fragmentation needed\" from $HOP_ADDRESS to $public, for $guest inside"
+        proof "icmp: \"$TOO_BIG_NAME\" from $HOP_ADDRESS to $public, for $guest inside"
     fi
     finish
     rm -f "$STATE/download"
@@ -74,15 +60,15 @@ check_path_mtu_inside() {
     forget_path_mtu "$CLIENT"
     for node in "${NODE[@]}"; do pipe_mtu "$node" "$NARROW"; done
     start=${EPOCHREALTIME/[.,]/}
-    if ask "$CLIENT" "http://$public:${SERVICE_PORT[1]}/upload/narrow" --upload-file "$STATE/random"; then
+    if ask "$CLIENT" "http://$(at "$public"):${SERVICE_PORT[1]}/upload/narrow" --upload-file "$STATE/random"; then
         proof "$(bytes_in_time "$STATE/servers/${GUEST[1]}/upload/narrow" "$start")"
         must_be "SHA-256 of what arrived" "$(sha "$STATE/servers/${GUEST[1]}/upload/narrow")" "$(sha "$STATE/random")"
         proof "SHA-256 $(sha "$STATE/random" | head -c 16)... on both sides"
         must_be "$CLIENT: path MTU to $public" "$(path_mtu "$CLIENT" "$public")" "$NARROW"
         proof "path: $CLIENT has learned that the way to $public takes $NARROW bytes"
-        poll 5 at_least "$(lan_capture)" "$TOO_BIG and src host $public and dst host $CLIENT_ADDRESS and icmp[24:4] = $(word "$public")" 1 ||
-            fault "LAN: ${NODE[via]} did not say \"fragmentation needed\" about packets to $public"
-        proof "icmp: \"fragmentation needed\" from $public about packets to $public"
+        poll 5 at_least "$(lan_capture)" "$TOO_BIG and src host $public and dst host $CLIENT_ADDRESS and $(quoted dst "$public")" 1 ||
+            fault "LAN: ${NODE[via]} did not say \"$TOO_BIG_NAME\" about packets to $public"
+        proof "icmp: \"$TOO_BIG_NAME\" from $public about packets to $public"
     fi
     for node in "${NODE[@]}"; do pipe_mtu "$node" 1500; done
     forget_path_mtu "$CLIENT"
@@ -100,15 +86,15 @@ IP
 check_port_unreachable() {
     local via=$NODES public=${PUBLIC[$NODES]} said before
     begin "port unreachable: $CLIENT -> ${NODE[via]} $public:$CLOSED_PORT -> ${GUEST[1]}, where nobody listens"
-    before=$(count "$(lan_capture)" "icmp[icmptype] = 3 and icmp[icmpcode] = 3")
-    said=$(within "$CLIENT" perl -MIO::Socket::INET -e '
-        my $s = IO::Socket::INET->new(Proto => "udp", PeerAddr => $ARGV[0], PeerPort => $ARGV[1]) or die;
+    before=$(count "$(lan_capture)" "$PORT_UNREACHABLE")
+    said=$(within "$CLIENT" perl -MIO::Socket::IP -e '
+        my $s = IO::Socket::IP->new(Proto => "udp", PeerAddr => $ARGV[0], PeerPort => $ARGV[1]) or die;
         send($s, "x", 0); my $r = ""; vec($r, fileno($s), 1) = 1;
         select($r, undef, undef, $ARGV[2]) or die "nothing came back\n";
         defined recv($s, my $b, 9, 0) ? print "an answer" : print $!+0 == $!{ECONNREFUSED} || $!{ECONNREFUSED} ? "refused" : $!;
     ' -MErrno "$public" "$CLOSED_PORT" $((3 * SLOW)) 2>&1) || true
     must_be "what the client's socket was told" "$said" refused
-    poll 5 at_least "$(lan_capture)" "icmp[icmptype] = 3 and icmp[icmpcode] = 3 and src host $public and icmp[24:4] = $(word "$public")" $((before + 1)) ||
+    poll 5 at_least "$(lan_capture)" "$PORT_UNREACHABLE and src host $public and $(quoted dst "$public")" $((before + 1)) ||
         fault "LAN: no \"port unreachable\" from $public about a packet to $public"
     proof "icmp: the client's socket says \"connection refused\"; on the LAN the error comes from $public, about a packet to it"
     finish

@@ -32,17 +32,22 @@ break_rules() {
     local home=${NODE[${GUEST_HOME[1]}]}
     case $FAULT in
     save)
-        if ! within "$home" nft 'flush chain ip dunnat save-tag; flush chain ip dunnat save'; then
+        if ! in_each_family flush_save "$home"; then
             warn "$home has no rules that save ct marks: verdicts do. Start with DUNNAT_RUN_OPTIONS='--force-fallback ctmark'"
             return 1
         fi
         ;;
     spoof)
-        if within "$home" nft list chain ip dunnat ask-spoof >/dev/null 2>&1; then
-            within "$home" nft flush chain ip dunnat ask-spoof
-        else
-            within "$home" iptables-nft -t mangle -F dunnat-spoof
-        fi
+        in_each_family flush_spoof "$home"
         ;;
     esac
+}
+
+flush_save() { within "$1" nft "flush chain $IP dunnat save-tag; flush chain $IP dunnat save"; }
+flush_spoof() {
+    if within "$1" nft list chain "$IP" dunnat ask-spoof >/dev/null 2>&1; then
+        within "$1" nft flush chain "$IP" dunnat ask-spoof
+    else
+        within "$1" "$IPTABLES" -t mangle -F dunnat-spoof
+    fi
 }

@@ -2,15 +2,15 @@
 # `--names other` can change all of them: what passes under both sets of names has nothing hard-wired.
 # shellcheck shell=bash
 
-# choose_names plain|other NODES [veth|vlan]
+# choose_names plain|other NODES [veth|vlan] [FAMILIES]
 #
 # Arrays are counted from 1, and one index means one node (or one guest) in all of them. Guest g has service g, a web
 # server; guest1 has a second service, which sends UDP datagrams back, and a third, where nobody listens.
 choose_names() {
-    local names=$1 i
-    NODES=$2 PIPES=${3:-veth}
-    NODE=() PUBLIC=() CARD=() INSIDE=() MAC=() PREFIX=() TAG=()
-    GUEST=() GUEST_ADDRESS=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=()
+    local i
+    NAMES=$1 NODES=$2 PIPES=${3:-veth} FAMILIES=${4:-4 6}
+    NODE=() CARD=() MAC=() PREFIX=() TAG=()
+    GUEST=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=()
 
     # guest1 lives on the first node, guest2 on the second, if there is one.
     GUEST_HOME[1]=1
@@ -18,44 +18,100 @@ choose_names() {
     GUEST_CARD[1]=52:54:00:00:02:01
     GUEST_CARD[2]=52:54:00:00:02:02
 
-    case $names in
+    case $NAMES in
     plain) plain_names ;;
     other) other_names ;;
-    *) usage_error "--names is plain or other, not '$names'" ;;
+    *) usage_error "--names is plain or other, not '$NAMES'" ;;
     esac
 
     for ((i = 1; i <= NODES; i++)); do
         CARD[i]=$(printf '52:54:00:00:01:%02x' "$i")
     done
     CLIENT_CARD=52:54:00:00:00:01
+    use_family "${FAMILIES%% *}"
 }
+
+# use_family 4|6: the variables for addresses are of that family from now on, and the words that tools have for it.
+use_family() {
+    local i
+    FAMILY=$1
+    PUBLIC=() INSIDE=() GUEST_ADDRESS=()
+    "${NAMES}_addresses_$FAMILY"
+    GUESTS_LENGTH=${GUESTS#*/}
+    case $FAMILY in
+    4) IP=ip IPTABLES=iptables-nft ICMP=icmp MSS=1460 NODAD='' ;;
+    6) IP=ip6 IPTABLES=ip6tables-nft ICMP=icmpv6 MSS=1440 NODAD=nodad ;;
+    esac
+    filter_words
+}
+
+in_each_family() {
+    local family
+    for family in $FAMILIES; do
+        use_family "$family"
+        "$@" || return
+    done
+    use_family "${FAMILIES%% *}"
+}
+
+# addresses VARIABLE: its values in all families, as in 'PUBLIC[1]'
+addresses() (
+    all=''
+    for family in $FAMILIES; do
+        use_family "$family"
+        all+=${all:+ }${!1}
+    done
+    echo "$all"
+)
+
+# An address as it stands before a port.
+at() { if [[ $1 == *:* ]]; then echo "[$1]"; else echo "$1"; fi; }
 
 # The names and addresses of the original ruleset.
 plain_names() {
     local i
     LAN=lan
-    CLIENT=ws CLIENT_ADDRESS=192.168.122.1 CLIENT_PORT=80
+    CLIENT=ws CLIENT_PORT=80
     # A router on the LAN, and another workstation behind it.
-    HOP=hop HOP_ADDRESS=192.168.122.2 HOP_INSIDE=198.51.100.1
-    FAR=far FAR_ADDRESS=198.51.100.2 FAR_NETWORK=198.51.100.0/24
-    PUBLIC_LENGTH=24
+    HOP=hop FAR=far
     NIC=xenbr0 UPLINK=eth0 # a bridge, with the uplink as its only port
     BRIDGE=guestbr0 PIPE_UP=eth1.100 PIPE_DOWN=eth2.100
     TRUNK_UP=eth1 TRUNK_DOWN=eth2 VLAN=100 # where the pipes are VLANs of a cable
-    GUESTS=10.5.5.0/24 GUESTS_LENGTH=24 GATEWAY=10.5.5.254
-    GUEST[1]=guest1 GUEST_ADDRESS[1]=10.5.5.201 SERVICE[1]=web SERVICE_PORT[1]=80
-    GUEST[2]=guest2 GUEST_ADDRESS[2]=10.5.5.202 SERVICE[2]=alt SERVICE_PORT[2]=8080
+    GUEST[1]=guest1 SERVICE[1]=web SERVICE_PORT[1]=80
+    GUEST[2]=guest2 SERVICE[2]=alt SERVICE_PORT[2]=8080
     ECHO=echo ECHO_PORT=5353 CLOSED=closed CLOSED_PORT=5354
     NODE_PORT=81
     MASK=''
     for ((i = 1; i <= NODES; i++)); do
         NODE[i]=node$i
-        PUBLIC[i]=192.168.122.$((10 + i))
-        INSIDE[i]=10.5.5.$i
         # 0a, 0e, 12, 16...: locally administered, one first byte for each node
         PREFIX[i]=$(printf '%02x:00:00:00:00:00/24' $((6 + 4 * i)))
         MAC[i]=$(printf '%02x:00:00:00:01:00' $((6 + 4 * i)))
         TAG[i]=$i
+    done
+}
+
+plain_addresses_4() {
+    CLIENT_ADDRESS=192.168.122.1 PUBLIC_LENGTH=24
+    HOP_ADDRESS=192.168.122.2 HOP_INSIDE=198.51.100.1
+    FAR_ADDRESS=198.51.100.2 FAR_NETWORK=198.51.100.0/24
+    GUESTS=10.5.5.0/24 GATEWAY=10.5.5.254
+    GUEST_ADDRESS[1]=10.5.5.201 GUEST_ADDRESS[2]=10.5.5.202
+    for ((i = 1; i <= NODES; i++)); do
+        PUBLIC[i]=192.168.122.$((10 + i))
+        INSIDE[i]=10.5.5.$i
+    done
+}
+
+plain_addresses_6() {
+    CLIENT_ADDRESS=fd00:122::1 PUBLIC_LENGTH=64
+    HOP_ADDRESS=fd00:122::2 HOP_INSIDE=2001:db8:100::1
+    FAR_ADDRESS=2001:db8:100::2 FAR_NETWORK=2001:db8:100::/64
+    GUESTS=fd00:5::/64 GATEWAY=fd00:5::fe
+    GUEST_ADDRESS[1]=fd00:5::201 GUEST_ADDRESS[2]=fd00:5::202
+    for ((i = 1; i <= NODES; i++)); do
+        PUBLIC[i]=fd00:122::$((10 + i))
+        INSIDE[i]=fd00:5::$i
     done
 }
 
@@ -64,26 +120,46 @@ plain_names() {
 other_names() {
     local i names=(berlin lyon porto oslo torino ghent malmo riga brno)
     LAN=street
-    CLIENT=desk CLIENT_ADDRESS=172.30.7.9 CLIENT_PORT=8008
-    HOP=corner HOP_ADDRESS=172.30.7.3 HOP_INSIDE=203.0.113.129
-    FAR=cabin FAR_ADDRESS=203.0.113.200 FAR_NETWORK=203.0.113.128/25
-    PUBLIC_LENGTH=24
+    CLIENT=desk CLIENT_PORT=8008
+    HOP=corner FAR=cabin
     NIC=pub0 UPLINK=''
     BRIDGE=br-inside PIPE_UP=pipe-a PIPE_DOWN=pipe-b
     TRUNK_UP=fibre-a TRUNK_DOWN=fibre-b VLAN=7
-    GUESTS=192.168.44.0/24 GUESTS_LENGTH=24 GATEWAY=192.168.44.1
-    GUEST[1]=anna GUEST_ADDRESS[1]=192.168.44.77 SERVICE[1]=shop SERVICE_PORT[1]=8000
-    GUEST[2]=bruno GUEST_ADDRESS[2]=192.168.44.150 SERVICE[2]=archive SERVICE_PORT[2]=2222
+    GUEST[1]=anna SERVICE[1]=shop SERVICE_PORT[1]=8000
+    GUEST[2]=bruno SERVICE[2]=archive SERVICE_PORT[2]=2222
     ECHO=parrot ECHO_PORT=9907 CLOSED=vacant CLOSED_PORT=9911
     NODE_PORT=7999
     MASK=0x0000ff00
     for ((i = 1; i <= NODES; i++)); do
         NODE[i]=${names[i - 1]}
-        PUBLIC[i]=172.30.7.$((60 + 5 * i))
-        INSIDE[i]=192.168.44.$((200 + i))
         PREFIX[i]=$(printf '02:d0:70:77:%02x:00/40' $((16 * i)))
         MAC[i]=$(printf '02:d0:70:77:%02x:5e' $((16 * i)))
         TAG[i]=$((0x100 * i))
+    done
+}
+
+other_addresses_4() {
+    CLIENT_ADDRESS=172.30.7.9 PUBLIC_LENGTH=24
+    HOP_ADDRESS=172.30.7.3 HOP_INSIDE=203.0.113.129
+    FAR_ADDRESS=203.0.113.200 FAR_NETWORK=203.0.113.128/25
+    GUESTS=192.168.44.0/24 GATEWAY=192.168.44.1
+    GUEST_ADDRESS[1]=192.168.44.77 GUEST_ADDRESS[2]=192.168.44.150
+    for ((i = 1; i <= NODES; i++)); do
+        PUBLIC[i]=172.30.7.$((60 + 5 * i))
+        INSIDE[i]=192.168.44.$((200 + i))
+    done
+}
+
+# The guests' prefix ends within a word of the address.
+other_addresses_6() {
+    CLIENT_ADDRESS=2001:db8:7::9 PUBLIC_LENGTH=48
+    HOP_ADDRESS=2001:db8:7:30::3 HOP_INSIDE=2001:db8:113:80::1
+    FAR_ADDRESS=2001:db8:113:80::c8 FAR_NETWORK=2001:db8:113:80::/60
+    GUESTS=fdaa:bb:cc:4400::/56 GATEWAY=fdaa:bb:cc:4400::1
+    GUEST_ADDRESS[1]=fdaa:bb:cc:4401::77 GUEST_ADDRESS[2]=fdaa:bb:cc:44ff::150
+    for ((i = 1; i <= NODES; i++)); do
+        PUBLIC[i]=2001:db8:7:$i::$((60 + 5 * i))
+        INSIDE[i]=fdaa:bb:cc:4400::$((200 + i))
     done
 }
 
@@ -94,17 +170,17 @@ cluster_file() {
 # Written by scripts/lab: the cluster that the lab has just built.
 
 [guests]
-network = "$GUESTS"
-gateway = "$GATEWAY"
+network = $(typed GUESTS)
+gateway = $(typed GATEWAY)
 bridge  = "$BRIDGE"
 pipes   = ["$PIPE_UP", "$PIPE_DOWN"]
 
 [public]
 interface = "$NIC"
 TOML
-    for g in 1 2; do service "${SERVICE[g]}" tcp "${SERVICE_PORT[g]}" "${GUEST_ADDRESS[g]}"; done
-    service "$ECHO" udp "$ECHO_PORT" "${GUEST_ADDRESS[1]}"
-    service "$CLOSED" udp "$CLOSED_PORT" "${GUEST_ADDRESS[1]}"
+    for g in 1 2; do service "${SERVICE[g]}" tcp "${SERVICE_PORT[g]}" "$g"; done
+    service "$ECHO" udp "$ECHO_PORT" 1
+    service "$CLOSED" udp "$CLOSED_PORT" 1
     for ((i = 1; i <= NODES; i++)); do
         cat <<TOML
 
@@ -112,7 +188,7 @@ TOML
 name   = "${NODE[i]}"
 tag    = $(printf '%#x' "${TAG[i]}")
 mac    = "${PREFIX[i]}"
-public = "${PUBLIC[i]}"
+public = $(typed "PUBLIC[$i]")
 TOML
     done
     if [[ -n $MASK ]]; then
@@ -120,6 +196,14 @@ TOML
     fi
 }
 
+# typed VARIABLE: its values in all families, as a cluster file has them
+typed() {
+    local all=()
+    read -ra all <<<"$(addresses "$1")"
+    if ((${#all[@]} == 1)); then printf '"%s"' "${all[0]}"; else printf '["%s", "%s"]' "${all[@]}"; fi
+}
+
+# service NAME PROTOCOL PORT GUEST
 service() {
     cat <<TOML
 
@@ -127,6 +211,6 @@ service() {
 name  = "$1"
 proto = "$2"
 port  = $3
-guest = "$4"
+guest = $(typed "GUEST_ADDRESS[$4]")
 TOML
 }

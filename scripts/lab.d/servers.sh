@@ -2,9 +2,11 @@
 # And one server for UDP.
 # shellcheck shell=bash
 
-# serve NAME ADDRESS PORT GREETING
+# serve NAME PORT GREETING ADDRESS...
 serve() {
-    local name=$1 address=$2 port=$3 greeting=$4 home=$STATE/servers/$1
+    local name=$1 port=$2 greeting=$3 home=$STATE/servers/$1 address listen=''
+    shift 3
+    for address in "$@"; do listen+="listen $(at "$address"):$port; "; done
     mkdir -p "$home/upload"
     # One process without a master: a lab of nine nodes has twelve of these. It detaches once it listens.
     cat >"$home/nginx.conf" <<NGINX
@@ -25,7 +27,7 @@ http {
     default_type text/plain;
     sendfile on;
     server {
-        listen $address:$port;
+        $listen
         location / { return 200 "$greeting saw \$remote_addr:\$remote_port -> \$server_addr:\$server_port\n"; }
         location /random { root $STATE; }
         location /upload/ { root $home; dav_methods PUT; }
@@ -43,16 +45,19 @@ udp() {
     within "$name" perl "$SCRIPTS/lab.d/udp.pl" "$@"
 }
 
+# shellcheck disable=SC2046 # several addresses
 start_servers() {
-    local i g
+    local i g address
     # Random bytes, so that no two pieces of the file are alike and a mix-up shows in the hash.
     head -c "$(sized 20000000 5000000)" /dev/urandom >"$STATE/random"
-    serve "$CLIENT" "$CLIENT_ADDRESS" "$CLIENT_PORT" "$CLIENT"
+    serve "$CLIENT" "$CLIENT_PORT" "$CLIENT" $(addresses CLIENT_ADDRESS)
     for g in 1 2; do
-        serve "${GUEST[g]}" "${GUEST_ADDRESS[g]}" "${SERVICE_PORT[g]}" "${GUEST[g]}"
+        serve "${GUEST[g]}" "${SERVICE_PORT[g]}" "${GUEST[g]}" $(addresses "GUEST_ADDRESS[$g]")
     done
-    udp "${GUEST[1]}" serve "${GUEST_ADDRESS[1]}" "$ECHO_PORT" || die "the UDP server of ${GUEST[1]} does not start: see above"
+    for address in $(addresses 'GUEST_ADDRESS[1]'); do
+        udp "${GUEST[1]}" serve "$address" "$ECHO_PORT" || die "the UDP server of ${GUEST[1]} does not start: see above"
+    done
     for ((i = 1; i <= NODES; i++)); do
-        serve "${NODE[i]}" "${PUBLIC[i]}" "$NODE_PORT" "${NODE[i]} itself"
+        serve "${NODE[i]}" "$NODE_PORT" "${NODE[i]} itself" $(addresses "PUBLIC[$i]")
     done
 }

@@ -28,8 +28,14 @@ add_namespace() {
     local name=$1
     shift
     ip netns add "$(namespace "$name")"
-    # No IPv6: nothing here needs it, and captures stay free of router solicitations.
-    within "$name" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 "$@"
+    if [[ " $FAMILIES " == *" 6 "* ]]; then
+        # Addresses are there at once, and nobody asks for routers, of which there are none that answer.
+        set -- net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0 "$@"
+    else
+        # Captures stay free of what IPv6 says by itself.
+        set -- net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 "$@"
+    fi
+    within "$name" sysctl -qw "$@"
     echo "link set lo up" | ip_in "$name"
 }
 
@@ -42,7 +48,8 @@ need_br_netfilter() {
 
 add_lan() {
     # A switch, not a router: its frames meet no IP rules.
-    add_namespace "$LAN" net.bridge.bridge-nf-call-iptables=0
+    add_namespace "$LAN" net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 \
+        net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
     ip_in "$LAN" <<IP
 link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0
 link set lan up
@@ -60,35 +67,39 @@ IP
 add_client() {
     add_namespace "$CLIENT"
     plug "$CLIENT" eth0 "$CLIENT_CARD"
-    ip_in "$CLIENT" <<IP
-addr add $CLIENT_ADDRESS/$PUBLIC_LENGTH dev eth0
-link set eth0 up
-IP
+    echo "link set eth0 up" | ip_in "$CLIENT"
+    in_each_family address_client
 }
+address_client() { echo "addr add $CLIENT_ADDRESS/$PUBLIC_LENGTH dev eth0 $NODAD" | ip_in "$CLIENT"; }
 
 # A router on the LAN, and a workstation behind it. The link between them is narrow, and the workstation does not say so.
 add_far() {
-    add_namespace "$HOP" net.ipv4.ip_forward=1
+    add_namespace "$HOP" net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
     plug "$HOP" eth0 52:54:00:00:00:02
     add_namespace "$FAR"
     ip_in "$HOP" <<IP
-addr add $HOP_ADDRESS/$PUBLIC_LENGTH dev eth0
 link set eth0 up
 link add eth1 mtu $NARROW type veth peer name eth0 mtu $NARROW netns $(namespace "$FAR")
-addr add $HOP_INSIDE/${FAR_NETWORK#*/} dev eth1
 link set eth1 up
 IP
+    echo "link set eth0 up" | ip_in "$FAR"
+    in_each_family address_far
+}
+address_far() {
+    ip_in "$HOP" <<IP
+addr add $HOP_ADDRESS/$PUBLIC_LENGTH dev eth0 $NODAD
+addr add $HOP_INSIDE/${FAR_NETWORK#*/} dev eth1 $NODAD
+IP
     ip_in "$FAR" <<IP
-addr add $FAR_ADDRESS/${FAR_NETWORK#*/} dev eth0
-link set eth0 up
-route add default via $HOP_INSIDE advmss 1460
+addr add $FAR_ADDRESS/${FAR_NETWORK#*/} dev eth0 $NODAD
+route add default via $HOP_INSIDE advmss $MSS
 IP
 }
 
 add_node() {
     local i=$1 name=${NODE[$1]}
-    add_namespace "$name" net.bridge.bridge-nf-call-iptables=1 \
-        net.ipv4.ip_forward=1 net.ipv4.conf.all.arp_filter=1 net.ipv4.conf.default.arp_filter=1 \
+    add_namespace "$name" net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1 \
+        net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.forwarding=1 net.ipv4.conf.all.arp_filter=1 net.ipv4.conf.default.arp_filter=1 \
         net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 
     if [[ -n $UPLINK ]]; then
@@ -100,15 +111,22 @@ IP
     else
         plug "$name" "$NIC" "${CARD[i]}"
     fi
-    # The gateway comes second: the node's own ARP requests must carry an address that only this node has, or the
-    # answer would go to another node.
     ip_in "$name" <<IP
 link add $BRIDGE address ${MAC[i]} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
-addr add ${PUBLIC[i]}/$PUBLIC_LENGTH dev $NIC
-addr add ${INSIDE[i]}/$GUESTS_LENGTH dev $BRIDGE
-addr add $GATEWAY/$GUESTS_LENGTH dev $BRIDGE
 link set $NIC up
 link set $BRIDGE up
+IP
+    in_each_family address_node "$i"
+}
+# The gateway comes second: the node's own requests for guests' MAC addresses must carry an address that only this node
+# has, or the answer would go to another node. IPv6 takes the address of the link for that, and the gateway's for nothing.
+address_node() {
+    local i=$1 last=''
+    if ((FAMILY == 6)); then last='preferred_lft 0'; fi
+    ip_in "${NODE[i]}" <<IP
+addr add ${PUBLIC[i]}/$PUBLIC_LENGTH dev $NIC $NODAD
+addr add ${INSIDE[i]}/$GUESTS_LENGTH dev $BRIDGE $NODAD
+addr add $GATEWAY/$GUESTS_LENGTH dev $BRIDGE $NODAD $last
 route add $FAR_NETWORK via $HOP_ADDRESS
 IP
 }
@@ -159,9 +177,12 @@ add_guest() {
 link add eth0 address ${GUEST_CARD[g]} type veth peer name vif$g netns $(namespace "$home")
 IP
     echo "link set vif$g master $BRIDGE up" | ip_in "$home"
-    ip_in "$name" <<IP
-addr add ${GUEST_ADDRESS[g]}/$GUESTS_LENGTH dev eth0
-link set eth0 up
+    echo "link set eth0 up" | ip_in "$name"
+    in_each_family address_guest "$g"
+}
+address_guest() {
+    ip_in "${GUEST[$1]}" <<IP
+addr add ${GUEST_ADDRESS[$1]}/$GUESTS_LENGTH dev eth0 $NODAD
 route add default via $GATEWAY
 IP
 }

@@ -10,9 +10,12 @@
 # lost), then one line for every fault, and exits 0 for these too.
 use strict;
 use warnings;
-use IO::Socket::INET;
+use IO::Socket::IP;
 use POSIX qw(setsid);
-use Socket qw(SOL_SOCKET inet_aton);
+use Socket qw(SOL_SOCKET AF_INET AF_INET6 inet_pton);
+
+# Linux; Socket has no names for these.
+my ($SO_NO_CHECK, $SOL_UDP, $UDP_NO_CHECK6_TX, $UDP_NO_CHECK6_RX) = (11, 17, 101, 102);
 
 my ($verb, $address, $port, @what) = @ARGV;
 my $slow = $ENV{DUNNAT_LAB_SLOW} // 1;
@@ -21,8 +24,10 @@ elsif (@ARGV >= 4 && $verb eq 'ask')   { ask() }
 else                                   { die "usage: udp.pl serve ADDRESS PORT | ask ADDRESS PORT [--no-checksum] WHAT...\n" }
 
 sub serve {
-    my $socket = IO::Socket::INET->new(Proto => 'udp', LocalAddr => $address, LocalPort => $port)
+    my $socket = IO::Socket::IP->new(Proto => 'udp', LocalAddr => $address, LocalPort => $port)
         or die "udp port $port of $address: $@\n";
+    # With IPv6 a checksum of 0 is for tunnels (RFC 6935), and taken by those only who ask for it.
+    six() and setsockopt($socket, $SOL_UDP, $UDP_NO_CHECK6_RX, 1) || die "UDP_NO_CHECK6_RX: $!\n";
     my $child = fork() // die "fork: $!\n";
     return if $child;
     setsid();
@@ -36,10 +41,10 @@ sub serve {
 
 sub ask {
     # Connected: the kernel then passes on only what comes from the address and port that are called.
-    my $socket = IO::Socket::INET->new(Proto => 'udp', PeerAddr => $address, PeerPort => $port) or die "$address: $@\n";
+    my $socket = IO::Socket::IP->new(Proto => 'udp', PeerAddr => $address, PeerPort => $port) or die "$address: $@\n";
     if ($what[0] eq '--no-checksum') {
-        my $SO_NO_CHECK = 11; # Linux; Socket has no name for it
-        setsockopt $socket, SOL_SOCKET, $SO_NO_CHECK, 1 or die "SO_NO_CHECK: $!\n";
+        my ($level, $option) = six() ? ($SOL_UDP, $UDP_NO_CHECK6_TX) : (SOL_SOCKET, $SO_NO_CHECK);
+        setsockopt $socket, $level, $option, 1 or die "no checksum: $!\n";
         shift @what;
     }
     my (%late, @faults);
@@ -72,6 +77,8 @@ sub converse {
     return ($fault, 6);
 }
 
+sub six { return $address =~ /:/ }
+
 sub readable {
     my ($socket, $seconds) = @_;
     vec(my $set = '', fileno $socket, 1) = 1;
@@ -88,7 +95,7 @@ sub difference {
 sub datagrams {
     my ($what, $socket) = @_;
     return map { random($_) } $1 .. $2 // $1 if $what =~ /^(\d+)(?:-(\d+))?$/;
-    return summing_to_zero($socket, $1) if $what =~ /^zero:([\d.]+)$/;
+    return summing_to_zero($socket, $1) if $what =~ /^zero:([\da-f.:]+)$/;
     die "what is '$what'?\n";
 }
 
@@ -103,7 +110,9 @@ sub random {
 # Pseudo header and header without checksum, and a payload of two bytes that makes all of it sum to 0xffff.
 sub summing_to_zero {
     my ($socket, $guest) = @_;
-    my $all = pack 'a4 a4 n n  n n n', $socket->sockaddr, inet_aton($guest), 17, 10, $socket->sockport, $port, 10;
+    # The pseudo headers of both families hold the same words.
+    my $to = inet_pton(six() ? AF_INET6 : AF_INET, $guest);
+    my $all = pack 'a* a* n n  n n n', $socket->sockaddr, $to, 17, 10, $socket->sockport, $port, 10;
     my $sum = unpack '%32n*', $all;
     $sum = ($sum & 0xffff) + ($sum >> 16) while $sum > 0xffff;
     return pack 'n', 0xffff - $sum;

@@ -17,7 +17,10 @@ check_way() {
 
 nft_rules() { within "$1" nft list ruleset 2>/dev/null; } # it warns of tables that are iptables' own
 # nft shows the rules of iptables-nft in words of its own; iptables shows its own, and none that are not.
-iptables_rules() { within "$1" iptables-nft-save 2>/dev/null || true; }
+iptables_rules() {
+    within "$1" iptables-nft-save 2>/dev/null || true
+    within "$1" ip6tables-nft-save 2>/dev/null || true
+}
 lines_with() { grep -cE -e "$1" || true; }
 
 # What the queues of a node have handed over: "QUEUES PACKETS".

@@ -1,20 +1,76 @@
 //! The text of a cluster file → a [`Cluster`] or every fault in it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use toml::{Spanned, Value};
 
 use super::{Cluster, Guests, Node, Problem, Service};
-use crate::net::{IfName, Mark, Proto};
+use crate::net::{ByFamily, Family, IfName, Mark, OfFamily, Proto};
 
 // The file as it is typed. Texts keep their place, so that what is found wrong later can be pointed at; they are
 // parsed by us and not by serde, because serde stops at the first fault.
 type Text = Spanned<String>;
+
+/// One text, or a list with one for each family.
+struct Texts {
+    span: Range<usize>,
+    texts: Vec<Text>,
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let typed = Spanned::<OneOrMore>::deserialize(deserializer)?;
+        let span = typed.span();
+        let texts = match typed.into_inner() {
+            OneOrMore::One(text) => vec![Spanned::new(span.clone(), text)],
+            OneOrMore::More(texts) => texts,
+        };
+        Ok(Self { span, texts })
+    }
+}
+
+enum OneOrMore {
+    One(String),
+    More(Vec<Text>),
+}
+
+// An untagged enum of serde would lose the places.
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Typed;
+
+        impl<'de> Visitor<'de> for Typed {
+            type Value = OneOrMore;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or a list of one for each family")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<OneOrMore, E> {
+                Ok(OneOrMore::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(OneOrMore::More(texts))
+            }
+        }
+
+        deserializer.deserialize_any(Typed)
+    }
+}
+
+/// A value, and where it stands.
+type Placed<T> = (T, Range<usize>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +88,8 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawGuests {
-    network: Text,
-    gateway: Text,
+    network: Texts,
+    gateway: Texts,
     bridge: Text,
     pipes: Vec<Text>,
 }
@@ -50,7 +106,7 @@ struct RawService {
     name: Text,
     proto: Text,
     port: Spanned<i64>,
-    guest: Text,
+    guest: Texts,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +115,7 @@ struct RawNode {
     name: Text,
     tag: Spanned<Value>,
     mac: Text,
-    public: Text,
+    public: Texts,
     pipes: Option<Vec<Text>>,
 }
 
@@ -121,7 +177,7 @@ impl Check {
             None => Some(Mark::ALL),
         };
         let guests = self.guests(&file.guests);
-        let network = guests.as_ref().map(|guests| guests.network);
+        let network = guests.as_ref().map(|guests| &guests.network);
         let public: Option<IfName> = self.read("interface name", &file.public.interface);
         if let (Some(public), Some(guests)) = (&public, &guests)
             && (*public == guests.bridge || guests.pipes.contains(public))
@@ -165,10 +221,14 @@ impl Check {
     }
 
     fn guests(&mut self, raw: &RawGuests) -> Option<Guests> {
-        let network = self.network(&raw.network);
-        let gateway: Option<IpAddr> = self.read("IP address", &raw.gateway);
-        if let (Some(network), Some(gateway)) = (network, gateway) {
-            self.inside("the gateway", gateway, network, raw.gateway.span());
+        let network = self.by_family(&raw.network, Self::network).map(|network| bare(&network));
+        let gateway = self.by_family(&raw.gateway, Self::address);
+        if let (Some(network), Some(gateway)) = (&network, &gateway) {
+            for (address, span) in gateway.iter() {
+                self.inside("the gateway", *address, network, span.clone());
+            }
+            let missing = "the guests answer by way of a gateway that every node holds";
+            self.complete("a gateway", gateway, network, &raw.gateway.span, missing);
         }
         let bridge: Option<IfName> = self.read("interface name", &raw.bridge);
         let pipes = self.pipes(&raw.pipes);
@@ -181,7 +241,7 @@ impl Check {
                 "pipes are ports of the bridge, and not the bridge itself",
             );
         }
-        Some(Guests { network: network?, gateway: gateway?, bridge: bridge?, pipes: pipes? })
+        Some(Guests { network: network?, gateway: bare(&gateway?), bridge: bridge?, pipes: pipes? })
     }
 
     fn pipes(&mut self, raw: &[Text]) -> Option<Vec<IfName>> {
@@ -207,6 +267,48 @@ impl Check {
         }
     }
 
+    /// At most one of each family.
+    fn by_family<T: OfFamily + Display>(
+        &mut self,
+        raw: &Texts,
+        read: impl Fn(&mut Self, &Text) -> Option<T>,
+    ) -> Option<ByFamily<Placed<T>>> {
+        let values: Vec<_> = raw.texts.iter().map(|text| Some((read(self, text)?, text.span()))).collect();
+        let mut all = ByFamily::default();
+        for (value, span) in values.into_iter().collect::<Option<Vec<_>>>()? {
+            let family = value.family();
+            let message = format!("{value} is a second one of {family}");
+            if all.insert(family, (value, span.clone())).is_some() {
+                self.say(span, message, "give one of each family at the most");
+                return None;
+            }
+        }
+        if all.is_empty() {
+            self.say(raw.span.clone(), "the list is empty", "give one of IPv4, one of IPv6, or both");
+            return None;
+        }
+        Some(all)
+    }
+
+    /// Says so where a family that the guests have is missing.
+    fn complete<T>(
+        &mut self,
+        what: &str,
+        given: &ByFamily<T>,
+        network: &ByFamily<IpNet>,
+        span: &Range<usize>,
+        help: &str,
+    ) {
+        for family in network.families().filter(|family| given.get(*family).is_none()) {
+            let message = format!("the guests' network is {network}, and {what} of {family} is missing");
+            self.say(span.clone(), message, help);
+        }
+    }
+
+    fn address(&mut self, text: &Text) -> Option<IpAddr> {
+        self.read("IP address", text)
+    }
+
     fn network(&mut self, text: &Text) -> Option<IpNet> {
         let network: IpNet = match text.get_ref().parse() {
             Ok(network) => network,
@@ -227,23 +329,34 @@ impl Check {
             );
             return None;
         }
-        if let IpNet::V6(_) = network {
-            self.say(text.span(), "IPv6 is not supported yet", "give the guests an IPv4 network");
+        if let IpNet::V6(six) = network
+            && (six.addr().is_unicast_link_local() || six.addr().is_multicast())
+        {
+            let message = format_args!("{network} is not routed, so it cannot be the network of guests");
+            self.say(text.span(), message, "give a network as fd00:5::/64");
             return None;
         }
         Some(network)
     }
 
-    fn inside(&mut self, what: &str, address: IpAddr, network: IpNet, span: Range<usize>) {
-        if !network.contains(&address) {
+    fn inside(&mut self, what: &str, address: IpAddr, networks: &ByFamily<IpNet>, span: Range<usize>) {
+        let Some(network) = networks.get(address.family()).filter(|network| network.contains(&address))
+        else {
             self.say(
                 span,
-                format_args!("{what} {address} is not in the guests' network {network}"),
-                format_args!("give an address of {network}"),
+                format_args!("{what} {address} is not in the guests' network {networks}"),
+                format_args!("give an address of {networks}"),
             );
-        } else if network.prefix_len() < network.max_prefix_len() - 1
-            && (address == network.network() || address == network.broadcast())
-        {
+            return;
+        };
+        let own = match network {
+            IpNet::V4(four) => {
+                IpAddr::from(four.network()) == address || IpAddr::from(four.broadcast()) == address
+            }
+            // RFC 4291 §2.6.1: all routers of the network have it.
+            IpNet::V6(six) => IpAddr::from(six.network()) == address,
+        };
+        if own && network.prefix_len() < network.max_prefix_len() - 1 {
             self.say(
                 span,
                 format_args!("{what} {address} is the network's own or its broadcast address"),
@@ -277,21 +390,23 @@ impl Check {
                 None
             }
         };
-        let guest: Option<IpAddr> = self.read("IP address", &raw.guest);
-        if let (Some(guest), Some(guests)) = (guest, guests) {
-            self.inside("guest", guest, guests.network, raw.guest.span());
-            if guest == guests.gateway {
-                self.say(
-                    raw.guest.span(),
-                    format_args!("{guest} is the gateway, which every node holds itself"),
-                    "give the address of a guest",
-                );
+        let guest = self.by_family(&raw.guest, Self::address);
+        if let (Some(guest), Some(guests)) = (&guest, guests) {
+            for (guest, span) in guest.iter() {
+                self.inside("guest", *guest, &guests.network, span.clone());
+                if guests.gateway.has(guest) {
+                    self.say(
+                        span.clone(),
+                        format_args!("{guest} is the gateway, which every node holds itself"),
+                        "give the address of a guest",
+                    );
+                }
             }
         }
-        Some(Service { name: name?, proto: proto?, port: port?, guest: guest? })
+        Some(Service { name: name?, proto: proto?, port: port?, guest: bare(&guest?) })
     }
 
-    fn node(&mut self, raw: &RawNode, guests: Option<IpNet>, mask: Option<Mark>) -> Option<Node> {
+    fn node(&mut self, raw: &RawNode, guests: Option<&ByFamily<IpNet>>, mask: Option<Mark>) -> Option<Node> {
         let name = self.name(&raw.name);
         let tag = self.mark("tag", &raw.tag);
         if let (Some(tag), Some(mask)) = (tag, mask)
@@ -304,22 +419,34 @@ impl Check {
             );
         }
         let mac = self.read("MAC prefix", &raw.mac);
-        let public: Option<IpAddr> = self.read("IP address", &raw.public);
-        if let (Some(public), Some(guests)) = (public, guests) {
-            self.public(public, guests, raw.public.span());
+        let public = self.by_family(&raw.public, Self::address);
+        if let (Some(public), Some(guests)) = (&public, guests) {
+            self.publics(public, guests, &raw.public.span);
         }
         let pipes = match &raw.pipes {
             Some(pipes) => Some(self.pipes(pipes)?),
             None => None,
         };
-        Some(Node { name: name?, tag: tag?, mac: mac?, public: public?, pipes })
+        Some(Node { name: name?, tag: tag?, mac: mac?, public: bare(&public?), pipes })
     }
 
-    fn public(&mut self, public: IpAddr, guests: IpNet, span: Range<usize>) {
-        if public.is_ipv4() != guests.addr().is_ipv4() {
+    fn publics(&mut self, public: &ByFamily<Placed<IpAddr>>, guests: &ByFamily<IpNet>, all: &Range<usize>) {
+        let before = self.problems.len();
+        for (address, span) in public.iter() {
+            self.public(*address, guests, span.clone());
+        }
+        if self.problems.len() == before {
+            let help = "any node may be called for any guest: give the node an address of each family";
+            self.complete("a public address", public, guests, all, help);
+        }
+    }
+
+    fn public(&mut self, public: IpAddr, guests: &ByFamily<IpNet>, span: Range<usize>) {
+        let link_local = matches!(public, IpAddr::V6(six) if six.is_unicast_link_local());
+        if guests.get(public.family()).is_none() {
             let message = format_args!("{public} and the guests' network {guests} are not of one family");
             self.say(span, message, "NAT keeps the family: give an address of the guests' one");
-        } else if public.is_unspecified() || public.is_multicast() || public.is_loopback() {
+        } else if public.is_unspecified() || public.is_multicast() || public.is_loopback() || link_local {
             let message = format_args!("{public} is not an address that clients can call");
             self.say(span, message, "give the node's address on the public LAN");
         } else if guests.contains(&public) {
@@ -333,9 +460,15 @@ impl Check {
             file.node.iter().zip(nodes).filter_map(|(raw, node)| Some((raw, node.as_ref()?))).collect();
         let tags: Vec<_> = known.iter().map(|(raw, node)| (raw.tag.span(), node.tag, &*node.name)).collect();
         self.unique("tag", &tags);
-        let publics: Vec<_> =
-            known.iter().map(|(raw, node)| (raw.public.span(), node.public, &*node.name)).collect();
-        self.unique("the public address", &publics);
+        for family in Family::ALL {
+            let publics: Vec<_> = known
+                .iter()
+                .filter_map(|(raw, node)| {
+                    Some((raw.public.span.clone(), *node.public.get(family)?, &*node.name))
+                })
+                .collect();
+            self.unique("the public address", &publics);
+        }
         for (place, (raw, node)) in known.iter().enumerate() {
             for (_, other) in &known[..place] {
                 if node.mac.overlaps(other.mac) {
@@ -393,6 +526,11 @@ impl Check {
         }
         None
     }
+}
+
+/// Less the places.
+fn bare<T: Copy>(placed: &ByFamily<Placed<T>>) -> ByFamily<T> {
+    placed.map(|(value, _)| *value)
 }
 
 fn named<'a>(texts: impl Iterator<Item = &'a Text>) -> Vec<(Range<usize>, &'a str, &'a str)> {

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::net::{IfName, MacPrefix, Mark, Proto};
+use crate::net::{ByFamily, IfName, MacPrefix, Mark, Proto};
 pub use report::{Error, Problem};
 
 /// A checked cluster.
@@ -34,10 +34,10 @@ pub struct Cluster {
 /// The guests' network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guests {
-    /// The addresses that guests have.
-    pub network: IpNet,
-    /// The address that every node holds on its guest bridge, and every guest routes to.
-    pub gateway: IpAddr,
+    /// The addresses that guests have, in each family that the cluster speaks.
+    pub network: ByFamily<IpNet>,
+    /// The address that every node holds on its guest bridge, and every guest routes to; one for each network.
+    pub gateway: ByFamily<IpAddr>,
     /// The bridge that guests and pipes are ports of.
     pub bridge: IfName,
     /// The bridge ports that lead to other nodes.
@@ -53,8 +53,8 @@ pub struct Service {
     pub proto: Proto,
     /// The destination port, kept on the way to the guest.
     pub port: u16,
-    /// The guest's address, inside the guests' network.
-    pub guest: IpAddr,
+    /// The guest's address, inside the guests' network; the service is there in the families that it has.
+    pub guest: ByFamily<IpAddr>,
 }
 
 /// A member of the cluster.
@@ -66,8 +66,8 @@ pub struct Node {
     pub tag: Mark,
     /// The source addresses of frames that this node sends into the pipes.
     pub mac: MacPrefix,
-    /// Its address on the public LAN.
-    pub public: IpAddr,
+    /// Its address on the public LAN; one for each network of the guests.
+    pub public: ByFamily<IpAddr>,
     /// Its own pipes, where they differ from the cluster's.
     pub pipes: Option<Vec<IfName>>,
 }

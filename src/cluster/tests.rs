@@ -31,6 +31,47 @@ fn the_example_is_right() {
 }
 
 #[test]
+fn a_cluster_may_have_both_families() {
+    let text = include_str!("../../rules/dual.toml");
+    let cluster = Cluster::parse(text, Path::new("dual.toml")).unwrap();
+    insta::assert_snapshot!(cluster.summary(), @r"
+    guests    10.5.5.0/24 and fd00:5::/64 on guestbr0, gateway 10.5.5.254 and fd00:5::fe, pipes eth1.100 eth2.100
+    public    xenbr0
+    marks     mask 0xffffffff
+    service   web   tcp port 80 -> guest 10.5.5.201 and fd00:5::201
+    service   dns6  udp port 53 -> guest fd00:5::202
+    node      node1  tag 0x1  mac 0a:00:00:00:00:00/24  public 192.168.122.11 and fd00:122::11
+    node      node2  tag 0x2  mac 0e:00:00:00:00:00/24  public 192.168.122.12 and fd00:122::12
+    ");
+    let fault = |old: &str, new: &str| faults(&text.replace(old, new));
+    insta::assert_snapshot!(fault("[\"192.168.122.12\", \"fd00:122::12\"]", "\"fd00:122::12\""), @r#"
+    cluster.toml:35:10: the guests' network is 10.5.5.0/24 and fd00:5::/64, and a public address of IPv4 is missing
+       |
+    35 | public = "fd00:122::12"
+       |          ^^^^^^^^^^^^^^
+       = any node may be called for any guest: give the node an address of each family
+    "#);
+    insta::assert_snapshot!(fault("\"fd00:5::fe\"", "\"fd00:5::\""), @r#"
+    cluster.toml:6:26: the gateway fd00:5:: is the network's own or its broadcast address
+      |
+    6 | gateway = ["10.5.5.254", "fd00:5::"] # neither ARP nor neighbour discovery for it ever crosses a pipe
+      |                          ^^^^^^^^^^
+      = give an address between fd00:5:: and fd00:5::ffff:ffff:ffff:ffff
+    "#);
+    for (old, new, expected) in [
+        ("fd00:122::12", "fd00:122::11", "the public address fd00:122::11 is taken by \"node1\""),
+        ("fd00:122::12", "fd00:5::12", "lies in the guests' network"),
+        ("fd00:122::12", "fe80::12", "is not an address that clients can call"),
+        ("fd00:122::12", "ff02::12", "is not an address that clients can call"),
+        ("fd00:5::202", "fd00:5::fe", "is the gateway"),
+        ("fd00:5::202", "fd00:6::202", "is not in the guests' network 10.5.5.0/24 and fd00:5::/64"),
+    ] {
+        let faults = fault(old, new);
+        assert!(faults.contains(expected), "{new}: {expected:?} is not in\n{faults}");
+    }
+}
+
+#[test]
 fn a_node_may_have_pipes_of_its_own() {
     let text = example_with("\"192.168.122.12\"", "\"192.168.122.12\"\npipes = [\"eth7\"]");
     let cluster = Cluster::parse(&text, Path::new("c")).unwrap();
@@ -74,7 +115,24 @@ fn what_cannot_be_is_refused() {
         ("\"10.5.5.0/24\"", "\"10.5.5.0/33\"", "is no network"),
         ("\"10.5.5.0/24\"", "10.5.5.0/24", "cluster.toml:8:15: "),
         ("\"10.5.5.0/24\"", "\"10.5.5.1/24\"", "did you mean 10.5.5.0/24?"),
-        ("\"10.5.5.0/24\"", "\"fd00::/64\"", "IPv6 is not supported yet"),
+        (
+            "\"10.5.5.0/24\"",
+            "\"fd00::/64\"",
+            "the gateway 10.5.5.254 is not in the guests' network fd00::/64",
+        ),
+        ("\"10.5.5.0/24\"", "\"fe80::/64\"", "fe80::/64 is not routed"),
+        ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"10.6.6.0/24\"]", "10.6.6.0/24 is a second one of IPv4"),
+        ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::/64\"]", "a gateway of IPv6 is missing"),
+        ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::/64\"]", "a public address of IPv6 is missing"),
+        ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::1/64\"]", "did you mean fd00::/64?"),
+        ("\"10.5.5.0/24\"", "[]", "the list is empty"),
+        ("\"10.5.5.0/24\"", "5", "expected a text, or a list of one for each family"),
+        (
+            "\"10.5.5.201\"",
+            "[\"10.5.5.201\", \"fd00::201\"]",
+            "guest fd00::201 is not in the guests' network",
+        ),
+        ("\"192.168.122.12\"", "[\"192.168.122.12\", \"fd00::12\"]", "not of one family"),
         ("\"10.5.5.254\"", "\"10.5.6.254\"", "the gateway 10.5.6.254 is not in"),
         ("\"10.5.5.254\"", "\"10.5.5.255\"", "broadcast"),
         ("\"10.5.5.254\"", "\"ten\"", "is no IP address"),

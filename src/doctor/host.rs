@@ -64,8 +64,12 @@ pub struct Interface {
     pub lower: Option<String>,
     /// A bridge's own switch to show frames to ip rules (`nf_call_iptables`).
     pub calls_iptables: bool,
+    /// The same for ip6 rules (`nf_call_ip6tables`).
+    pub calls_ip6tables: bool,
     /// Its IP addresses.
     pub addresses: Vec<IpAddr>,
+    /// Those that duplicate address detection has found elsewhere, too.
+    pub duplicates: Vec<IpAddr>,
 }
 
 /// A queue that somebody listens on.
@@ -99,7 +103,9 @@ impl Host {
     fn read(role: Option<&Role<'_>>, tools: &[Tool]) -> Self {
         let mut sysctls: Vec<String> = [
             "net/ipv4/ip_forward",
+            "net/ipv6/conf/all/forwarding",
             "net/bridge/bridge-nf-call-iptables",
+            "net/bridge/bridge-nf-call-ip6tables",
             "net/netfilter/nf_conntrack_count",
             "net/netfilter/nf_conntrack_max",
         ]
@@ -124,7 +130,7 @@ impl Host {
             sysctls: sysctls.into_iter().map(|path| (path.clone(), sysctl(&path))).collect(),
             interfaces: interfaces(),
             rules: rules(),
-            legacy_tables: lines("/proc/net/ip_tables_names"),
+            legacy_tables: legacy_tables(),
             policy_routing: policy_routing(),
             queues: queues(),
             offloads: Vec::new(),
@@ -202,6 +208,13 @@ fn lines(path: &str) -> Reading<Vec<String>> {
     }
 }
 
+fn legacy_tables() -> Reading<Vec<String>> {
+    let mut tables = lines("/proc/net/ip_tables_names")?;
+    let six = lines("/proc/net/ip6_tables_names")?;
+    tables.extend(six.into_iter().map(|table| format!("{table} (ip6tables)")));
+    Ok(tables)
+}
+
 fn version(tool: Tool) -> Result<String, Failure> {
     let option = if tool == Tool::Ip { "-V" } else { "--version" };
     let said = tool::run(tool, &[option])?;
@@ -250,12 +263,14 @@ struct IpLinkInfo {
 #[serde(default)]
 struct IpInfoData {
     nf_call_iptables: u8,
+    nf_call_ip6tables: u8,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct IpAddress {
     local: Option<IpAddr>,
+    dadfailed: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -291,7 +306,9 @@ fn interfaces() -> Reading<Vec<Interface>> {
         lower: it.link.filter(|_| it.linkinfo.info_kind.as_deref() != Some("veth")),
         kind: it.linkinfo.info_kind,
         calls_iptables: it.linkinfo.info_data.nf_call_iptables != 0,
-        addresses: it.addr_info.into_iter().filter_map(|address| address.local).collect(),
+        calls_ip6tables: it.linkinfo.info_data.nf_call_ip6tables != 0,
+        addresses: it.addr_info.iter().filter_map(|address| address.local).collect(),
+        duplicates: it.addr_info.iter().filter(|it| it.dadfailed).filter_map(|it| it.local).collect(),
     };
     Ok(interfaces.into_iter().map(interface).collect())
 }

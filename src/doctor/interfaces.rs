@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{Fact, Host, Interface, Reading, Role, Section, Severity};
-use crate::net::{IfName, Mac, MacPrefix};
+use crate::net::{IfName, Mac, MacPrefix, OfFamily};
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let guests = &role.cluster.guests;
@@ -15,28 +17,23 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     ];
     // What is not there at all has been said.
     if let Some(public) = present(host, public) {
-        facts.push(address(
-            "public-address",
-            &public,
-            node.public,
-            // How long its network is only the administrator knows.
-            None,
-            (
-                Severity::Matters,
-                "clients call this address: nobody answers for it here unless it is routed to this node",
-            ),
-        ));
+        let meaning =
+            "clients call this address: nobody answers for it here unless it is routed to this node";
+        // How long its network is only the administrator knows.
+        facts.extend(
+            node.public
+                .iter()
+                .map(|ours| address("public-address", &public, *ours, None, (Severity::Matters, meaning))),
+        );
         facts.push(up(&public, "no packet comes or goes by it"));
     }
     if let Some(bridge) = present(host, bridge) {
         facts.push(is_bridge(&bridge));
-        facts.push(address(
-            "gateway-address",
-            &bridge,
-            guests.gateway,
-            Some(guests.network.prefix_len()),
-            (Severity::Broken, "guests of this node answer by way of this address"),
-        ));
+        let meaning = "guests of this node answer by way of this address";
+        facts.extend(guests.gateway.iter().map(|gateway| {
+            let network = guests.network.get(gateway.family()).map(IpNet::prefix_len);
+            address("gateway-address", &bridge, *gateway, network, (Severity::Broken, meaning))
+        }));
         if role.cluster.nodes.len() > 1 {
             facts.push(mac(&bridge, node.mac));
         }
@@ -92,13 +89,31 @@ fn address(
         .about(&on.name)
         .otherwise(severity, meaning);
     if on.addresses.contains(&address) {
-        return fact.yes("");
+        if !on.duplicates.contains(&address) {
+            return fact.yes("");
+        }
+        // Another node has it, too, and is meant to.
+        let found = "duplicate address detection has failed, so the kernel does not use it";
+        let (own, dev) = (length.map_or_else(String::new, |length| format!("/{length}")), &on.name);
+        return fact
+            .fix(format!(
+                "ip addr del {address}{own} dev {dev} && ip addr add {address}{own} dev {dev} nodad"
+            ))
+            .no(found);
     }
-    let others: Vec<String> = on.addresses.iter().filter(|a| a.is_ipv4()).map(IpAddr::to_string).collect();
+    let is_other = |other: &&IpAddr| {
+        let link_local = matches!(other, IpAddr::V6(six) if six.is_unicast_link_local());
+        other.family() == address.family() && !link_local
+    };
+    let others: Vec<String> = on.addresses.iter().filter(is_other).map(IpAddr::to_string).collect();
     let found =
         if others.is_empty() { "it has none".to_owned() } else { format!("it has {}", others.join(", ")) };
     match length {
-        Some(length) => fact.fix(format!("ip addr add {address}/{length} dev {}", on.name)).no(found),
+        Some(length) => {
+            // Every node holds it: it must not be looked for at the others.
+            let nodad = if address.is_ipv6() { " nodad" } else { "" };
+            fact.fix(format!("ip addr add {address}/{length} dev {}{nodad}", on.name)).no(found)
+        }
         None => fact.no(found),
     }
 }

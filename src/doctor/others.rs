@@ -2,6 +2,7 @@
 
 use super::listing::Chain;
 use super::{Fact, Host, Role, Section, Severity};
+use crate::net::Family;
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let mut facts = forward(host, role);
@@ -39,13 +40,22 @@ fn fate(chain: &Chain, bridge: &str, harms: impl Fn(&str) -> bool) -> Fate {
 
 /// Rules that let guests' packets pass a chain. Those of iptables-nft are for that tool to make.
 fn shield(chain: &Chain, bridge: &str, verdict: &str) -> String {
-    if chain.family == "ip" && chain.table == "filter" && chain.name == "FORWARD" {
-        return format!(
-            "iptables-nft -I FORWARD -i {bridge} -j ACCEPT && iptables-nft -I FORWARD -o {bridge} -j ACCEPT"
-        );
+    let tool = match chain.family.as_str() {
+        "ip" => "iptables-nft",
+        "ip6" => "ip6tables-nft",
+        _ => "",
+    };
+    if !tool.is_empty() && chain.table == "filter" && chain.name == "FORWARD" {
+        return format!("{tool} -I FORWARD -i {bridge} -j ACCEPT && {tool} -I FORWARD -o {bridge} -j ACCEPT");
     }
     let insert = |way| format!("nft insert rule {} '{way} \"{bridge}\" {verdict}'", chain.place());
     format!("{} && {}", insert("iifname"), insert("oifname"))
+}
+
+/// Whether a chain sees packets of the guests' families.
+fn meets(chain: &Chain, role: &Role<'_>) -> bool {
+    let families = role.cluster.guests.network.families();
+    ["inet", "bridge"].into_iter().chain(families.map(Family::nft)).any(|family| family == chain.family)
 }
 
 fn forward(host: &Host, role: &Role<'_>) -> Vec<Fact> {
@@ -65,7 +75,7 @@ fn forward(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         .chains
         .iter()
         .filter(|chain| chain.hook.as_deref() == Some("forward") && !chain.is_ours())
-        .filter(|chain| ["ip", "inet", "bridge"].contains(&chain.family.as_str()))
+        .filter(|chain| meets(chain, role))
         .filter_map(|chain| {
             let found = match fate(chain, bridge, drops) {
                 Fate::Meets(place) => format!("{} ends in `{}`", chain.place(), chain.rules[place]),

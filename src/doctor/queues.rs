@@ -15,7 +15,8 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     };
     // A node that serves already is not in its own way.
     let serving = host.rules.as_ref().ok().and_then(|rules| {
-        let (_, comment) = rules.comments.iter().find(|(table, _)| table == "ip dunnat")?;
+        let (_, comment) =
+            rules.comments.iter().find(|(table, _)| ["ip dunnat", "ip6 dunnat"].contains(&table.as_str()))?;
         let (owner, queues) = comment.split_once(" queues ")?;
         let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
         Some((owner, first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?))

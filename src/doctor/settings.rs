@@ -1,14 +1,17 @@
 //! The kernel's settings: those that stop packets without a word.
 
 use super::{Fact, Host, Reading, Role, Section, Severity};
+use crate::net::Family;
 
 pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
-    let mut facts = vec![ip_forward(host)];
+    let families: Vec<Family> =
+        role.map_or(vec![Family::V4], |role| role.cluster.guests.network.families().collect());
+    let mut facts: Vec<Fact> = families.iter().map(|family| forwards(host, *family)).collect();
     // Without the module there is no setting, and that is a fact of its own.
     if host.has_br_netfilter() == Ok(true) {
-        facts.push(bridge_calls(host, role));
+        facts.extend(families.iter().map(|family| bridge_calls(host, role, *family)));
     }
-    if let Some(role) = role {
+    if let Some(role) = role.filter(|_| families.contains(&Family::V4)) {
         let (public, bridge) = (role.cluster.public.as_str(), role.cluster.guests.bridge.as_str());
         // An interface that is not there has no settings, and that is a fact of its own.
         let there = |name: &&str| !matches!(host.interface(name), Ok(None));
@@ -22,31 +25,50 @@ pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
     facts
 }
 
-fn ip_forward(host: &Host) -> Fact {
-    Fact::new(Section::Host, "ip-forward", "packets are forwarded")
+fn forwards(host: &Host, family: Family) -> Fact {
+    let (name, path) = match family {
+        Family::V4 => ("ip-forward", "net/ipv4/ip_forward"),
+        Family::V6 => ("ipv6-forwarding", "net/ipv6/conf/all/forwarding"),
+    };
+    let (setting, claim) = (
+        path.replace('/', "."),
+        match family {
+            Family::V4 => "packets are forwarded",
+            Family::V6 => "IPv6 packets are forwarded",
+        },
+    );
+    Fact::new(Section::Host, name, claim)
         .otherwise(Severity::Broken, "no packet of a client reaches a guest, and no answer leaves")
-        .fix("sysctl -w net.ipv4.ip_forward=1")
-        .from(&host.sysctl("net/ipv4/ip_forward"), |on| (*on != 0, format!("net.ipv4.ip_forward = {on}")))
+        .fix(format!("sysctl -w {setting}=1"))
+        .from(&host.sysctl(path), |on| (*on != 0, format!("{setting} = {on}")))
 }
 
-fn bridge_calls(host: &Host, role: Option<&Role<'_>>) -> Fact {
-    const SETTING: &str = "net.bridge.bridge-nf-call-iptables";
+fn bridge_calls(host: &Host, role: Option<&Role<'_>>, family: Family) -> Fact {
+    let (name, claim) = match family {
+        Family::V4 => ("bridge-nf-call-iptables", "bridged frames meet ip rules"),
+        Family::V6 => ("bridge-nf-call-ip6tables", "bridged frames meet ip6 rules"),
+    };
     let bridge = role.map(|role| role.cluster.guests.bridge.as_str());
     let needed = role.is_none_or(|role| !role.cluster.pipes(role.node).is_empty());
     // A bridge may have the switch on for itself.
-    let of_bridge = bridge.is_some_and(|name| {
-        host.interface(name).is_ok_and(|found| found.is_some_and(|bridge| bridge.calls_iptables))
-    });
-    Fact::new(Section::Host, "bridge-nf-call-iptables", "bridged frames meet ip rules")
+    let switch = |bridge: &super::Interface| match family {
+        Family::V4 => bridge.calls_iptables,
+        Family::V6 => bridge.calls_ip6tables,
+    };
+    let of_bridge =
+        bridge.is_some_and(|name| host.interface(name).is_ok_and(|found| found.is_some_and(switch)));
+    Fact::new(Section::Host, name, claim)
         .otherwise(
             if needed { Severity::Broken } else { Severity::GoodToKnow },
             "frames that other nodes send through the pipes are not tagged, so their clients get answers from \
              the wrong address",
         )
-        .fix(format!("sysctl -w {SETTING}=1"))
-        .from(&host.sysctl("net/bridge/bridge-nf-call-iptables"), |on| match bridge {
-            Some(bridge) if of_bridge && *on == 0 => (true, format!("{bridge} nf_call_iptables = 1")),
-            _ => (*on != 0, format!("{} = {on}", &SETTING[11..])),
+        .fix(format!("sysctl -w net.bridge.{name}=1"))
+        .from(&host.sysctl(&format!("net/bridge/{name}")), |on| match bridge {
+            Some(bridge) if of_bridge && *on == 0 => {
+                (true, format!("{bridge} {} = 1", name.trim_start_matches("bridge-").replace('-', "_")))
+            }
+            _ => (*on != 0, format!("{name} = {on}")),
         })
 }
 

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::*;
@@ -118,6 +119,55 @@ fn remove(host: &mut Host, name: &str) {
 
 fn rules(host: &mut Host, text: &str) {
     host.rules = Ok(Listing::parse(text));
+}
+
+/// The same host with the addresses and settings of IPv6.
+fn dual_host() -> Host {
+    let mut host = host();
+    for path in ["net/ipv6/conf/all/forwarding", "net/bridge/bridge-nf-call-ip6tables"] {
+        host.sysctls.insert(path.to_owned(), Ok(1));
+    }
+    for (name, address) in [("xenbr0", "fd00:122::11"), ("guestbr0", "fd00:5::fe")] {
+        change(&mut host, name, |interface| interface.addresses.push(address.parse().unwrap()));
+    }
+    host
+}
+
+#[test]
+fn a_cluster_with_ipv6_needs_its_addresses_and_settings_too() {
+    let text = include_str!("../../rules/dual.toml");
+    let cluster = Cluster::parse(text, Path::new("dual.toml")).unwrap();
+    let amiss = |change: &dyn Fn(&mut Host)| {
+        let mut host = dual_host();
+        change(&mut host);
+        let mut facts = examine(&host, Some(&role(&cluster)));
+        facts.retain(|fact| fact.state != State::Yes);
+        facts.into_iter().map(|fact| (fact.name, fact.fix.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    assert_eq!(amiss(&|_| {}), []);
+    let gateway: IpAddr = "fd00:5::fe".parse().unwrap();
+    assert_eq!(
+        amiss(&|host| set(host, "net/ipv6/conf/all/forwarding", 0)),
+        [("ipv6-forwarding", "sysctl -w net.ipv6.conf.all.forwarding=1".to_owned())]
+    );
+    assert_eq!(
+        amiss(&|host| set(host, "net/bridge/bridge-nf-call-ip6tables", 0)),
+        [("bridge-nf-call-ip6tables", "sysctl -w net.bridge.bridge-nf-call-ip6tables=1".to_owned())]
+    );
+    let without = |host: &mut Host| {
+        change(host, "guestbr0", |bridge| bridge.addresses.retain(|address| *address != gateway));
+    };
+    let add = "ip addr add fd00:5::fe/64 dev guestbr0 nodad";
+    assert_eq!(amiss(&without), [("gateway-address", add.to_owned())]);
+    let found_elsewhere = |host: &mut Host| {
+        change(host, "guestbr0", |bridge| bridge.duplicates.push(gateway));
+    };
+    let again = format!("ip addr del fd00:5::fe/64 dev guestbr0 && {add}");
+    assert_eq!(amiss(&found_elsewhere), [("gateway-address", again)]);
+    let six = "table ip6 filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n";
+    let [(name, fix)] = &amiss(&|host| rules(host, six))[..] else { panic!() };
+    assert_eq!(*name, "forward-drop");
+    assert!(fix.starts_with("ip6tables-nft -I FORWARD -i guestbr0"), "{fix}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! dnat: client → public address and port of a service; before conntrack.
 
 use super::{Decision, Meta, Reason, Tables};
+use crate::net::OfFamily;
 use crate::packet::{Fragment, IcmpError, Layers, Malformed, Rewrite, Side, View};
 
 /// The destination becomes the guest, and the packet gets the tag of this node, by which the guest's node will
@@ -11,7 +12,7 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
         Ok(view) => view,
         Err(malformed) => return Decision::leave(malformed.into()),
     };
-    if view.tuple.dst != tables.own_public {
+    if !tables.own_public.has(&view.tuple.dst) {
         return Decision::leave(Reason::NotPublic);
     }
     if let Some(error) = &view.error {
@@ -21,7 +22,7 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
         let later = view.fragment == Fragment::Later;
         return Decision::leave(if later { Reason::Fragment } else { Reason::NoService });
     };
-    let Some((service, guest)) = tables.service(view.tuple.proto, port) else {
+    let Some((service, guest)) = tables.service(view.tuple.dst.family(), view.tuple.proto, port) else {
         return Decision::leave(Reason::NoService);
     };
     Decision {
@@ -40,8 +41,10 @@ fn about_reply(tables: &Tables, error: &IcmpError, meta: &Meta) -> Decision {
     if error.is_redirect() {
         return Decision::leave(Reason::Redirect);
     }
-    let asked = error.about.ports.filter(|_| error.about.src == tables.own_public);
-    let Some((service, guest)) = asked.and_then(|(port, _)| tables.service(error.about.proto, port)) else {
+    let about = &error.about;
+    let asked = about.ports.filter(|_| tables.own_public.has(&about.src));
+    let service = |(port, _)| tables.service(about.src.family(), about.proto, port);
+    let Some((service, guest)) = asked.and_then(service) else {
         return Decision::leave(Reason::NoService);
     };
     Decision {

@@ -2,7 +2,7 @@
 
 use super::{Decision, Meta, Reason, Tables};
 use crate::cluster::{NodeId, ServiceId};
-use crate::net::Tuple;
+use crate::net::{OfFamily, Tuple};
 use crate::packet::{IcmpError, Layers, Malformed, Rewrite, Side, View};
 
 /// A flow with a node's tag was called at that node's public address and has to be answered from it. A flow
@@ -25,9 +25,12 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
         (Err(malformed), _) => Decision::drop(malformed.into()),
         (Ok(view), Some(error)) => return about_call(tables, view, error, node),
         (Ok(view), None) if !tables.guests.contains(&view.tuple.src) => Decision::leave(Reason::NotFromGuest),
-        (Ok(_), None) => Decision {
-            rewrite: Some(Rewrite::outer(Side::Source, tables.public_of(node))),
-            ..Decision::leave(Reason::CalledNode)
+        (Ok(view), None) => match tables.public_of(node, view.tuple.src.family()) {
+            Some(public) => Decision {
+                rewrite: Some(Rewrite::outer(Side::Source, public)),
+                ..Decision::leave(Reason::CalledNode)
+            },
+            None => Decision::drop(Reason::Family),
         },
     };
     outcome.about(node)
@@ -52,8 +55,11 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
     if error.is_redirect() {
         return Decision { service, ..Decision::drop(Reason::Redirect).about(node) };
     }
+    let Some(public) = tables.public_of(node, view.tuple.src.family()) else {
+        return Decision::drop(Reason::Family).about(node);
+    };
     Decision {
-        rewrite: Some(Rewrite { side: Side::Source, to: tables.public_of(node), layers }),
+        rewrite: Some(Rewrite { side: Side::Source, to: public, layers }),
         service,
         ..Decision::leave(Reason::ErrorAboutCall).about(node)
     }
@@ -61,6 +67,6 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
 
 /// The service that a packet is for, as it goes to the guest.
 fn service_called(tables: &Tables, call: &Tuple) -> Option<ServiceId> {
-    let (service, guest) = tables.service(call.proto, call.ports?.1)?;
+    let (service, guest) = tables.service(call.dst.family(), call.proto, call.ports?.1)?;
     (guest == call.dst).then_some(service)
 }

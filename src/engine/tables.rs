@@ -6,24 +6,24 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId, ServiceId};
-use crate::net::{Mac, MacPrefix, Mark, Proto};
+use crate::net::{ByFamily, Family, Mac, MacPrefix, Mark, Proto};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// The node that decides.
     pub(super) own: NodeId,
-    pub(super) own_public: IpAddr,
+    pub(super) own_public: ByFamily<IpAddr>,
     pub(super) own_tag: Mark,
-    pub(super) guests: IpNet,
+    pub(super) guests: ByFamily<IpNet>,
     /// The bits that are ours.
     pub(super) mask: Mark,
-    services: FxHashMap<(Proto, u16), (ServiceId, IpAddr)>,
+    services: FxHashMap<(Proto, u16), (ServiceId, ByFamily<IpAddr>)>,
     /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
     macs: Vec<(u8, FxHashMap<Mac, NodeId>)>,
     tags: FxHashMap<Mark, NodeId>,
     tag_of: Vec<Mark>,
-    public_of: Vec<IpAddr>,
+    public_of: Vec<ByFamily<IpAddr>>,
 }
 
 impl Tables {
@@ -63,10 +63,11 @@ impl Tables {
         self.mask
     }
 
-    /// The service at a port, and the guest it leads to.
+    /// The service at a port, and the guest it leads to in a family.
     #[inline]
-    pub(super) fn service(&self, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
-        self.services.get(&(proto, port)).copied()
+    pub(super) fn service(&self, family: Family, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
+        let (service, guest) = self.services.get(&(proto, port))?;
+        Some((*service, *guest.get(family)?))
     }
 
     /// The node that sends from `mac`.
@@ -83,7 +84,9 @@ impl Tables {
         self.tag_of[node.0 as usize]
     }
 
-    pub(super) fn public_of(&self, node: NodeId) -> IpAddr {
-        self.public_of[node.0 as usize]
+    /// The node's public address in a family that the guests have.
+    #[inline]
+    pub(super) fn public_of(&self, node: NodeId, family: Family) -> Option<IpAddr> {
+        self.public_of[node.0 as usize].get(family).copied()
     }
 }

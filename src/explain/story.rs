@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Arithmetic, Why, arithmetic, why};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Reason, Tables};
-use crate::net::{Stage, Tuple, Verdict};
+use crate::net::{Family, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View};
 use crate::replay::{NotRecorded, Recorded};
 use crate::ruleset::rules_in_kernel;
@@ -127,8 +127,8 @@ fn asked_about(event: &Event) -> Option<Asked> {
 /// No node would see it.
 pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -> Result<Story, NoEntry> {
     let mut teller = Teller::new(cluster);
-    let (tuple, guests) = (asked.tuple, cluster.guests.network);
-    let entry = cluster.node_ids().find(|id| cluster.node(*id).public == tuple.dst);
+    let (tuple, guests) = (asked.tuple, &cluster.guests.network);
+    let entry = cluster.node_ids().find(|id| cluster.node(*id).public.has(&tuple.dst));
     let sender =
         asked.around.mac.and_then(|mac| cluster.node_ids().find(|id| cluster.node(*id).mac.contains(mac)));
     let nobody = || {
@@ -262,14 +262,16 @@ impl<'a> Teller<'a> {
             },
         };
         let why = why(self.cluster, node, visit);
-        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
+        let tuple = visit.view.as_ref().ok().map(|view| view.tuple);
+        let proto = tuple.map(|tuple| tuple.proto);
+        let family = tuple.map_or(Family::V4, |tuple| tuple.src.family());
         let matches = match stage {
             Stage::Dnat => why.fits.1.is_some(),
             Stage::Tag => why.fits.0.is_some(),
             Stage::Save => why.reason == Some(Reason::Saved),
             Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
         };
-        let nft = rules_in_kernel(self.cluster, node, stage)
+        let nft = rules_in_kernel(self.cluster, node, family, stage)
             .into_iter()
             .filter(|rule| rule.proto.is_none() || rule.proto == proto)
             .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
@@ -290,6 +292,14 @@ impl<'a> Teller<'a> {
             ct_mark: arrival.ct_mark,
         };
         Some(Asked { tuple: view.tuple, flags: view.tcp, around }.to_string())
+    }
+
+    /// The public address of a node, of the family of a packet.
+    fn public_like(&self, node: NodeId, passage: &Passage) -> String {
+        let publics = &self.cluster.node(node).public;
+        let left = passage.left.as_deref().and_then(|bytes| View::parse(bytes, bytes.len()).ok());
+        let public = left.and_then(|view| publics.get(view.tuple.src.family()));
+        public.map_or_else(|| publics.to_string(), ToString::to_string)
     }
 
     /// Why the packet goes no further than this node; none if it goes on to a guest.
@@ -319,7 +329,7 @@ impl<'a> Teller<'a> {
                 _ => format!(
                     "The packet leaves {name} by {}; dunnat has not touched it, and a guest's gets the address {} by the kernel's SNAT.",
                     leaves.name(self.cluster),
-                    self.cluster.node(node).public
+                    self.public_like(node, passage)
                 ),
             }),
         }

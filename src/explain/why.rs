@@ -4,13 +4,14 @@
 //! This is not how decisions are made: the engine looks things up in tables, here every rule of the cluster file is
 //! gone through. A property test holds the two to the same outcome.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
 use crate::cluster::{Cluster, Node, NodeId, Service, ServiceId};
 use crate::engine::Reason;
-use crate::net::{Mark, Proto, Stage};
+use crate::net::{ByFamily, Family, Mark, OfFamily, Proto, Stage};
 use crate::packet::{Fragment, IcmpError, View};
 use crate::walk::Visit;
 
@@ -73,15 +74,15 @@ impl Why {
         let view = self.readable(visit)?;
         let own = cluster.node(node);
         let dst = view.tuple.dst;
-        let whose = cluster.nodes.iter().find(|other| other.public == dst);
-        self.first(dst == own.public, Reason::NotPublic, || match whose {
-            Some(other) if dst == own.public => {
-                format!("ip daddr {dst} is the public address of {}", other.name)
-            }
+        let whose = cluster.nodes.iter().find(|other| other.public.has(&dst));
+        let (ip, public) = (dst.family().nft(), of_family(&own.public, dst));
+        let is_own = own.public.has(&dst);
+        self.first(is_own, Reason::NotPublic, || match whose {
+            Some(other) if is_own => format!("{ip} daddr {dst} is the public address of {}", other.name),
             Some(other) => {
-                format!("ip daddr {dst} is not {}: it is the public address of {}", own.public, other.name)
+                format!("{ip} daddr {dst} is not {public}: it is the public address of {}", other.name)
             }
-            None => format!("ip daddr {dst} is not {}, the public address of {}", own.public, own.name),
+            None => format!("{ip} daddr {dst} is not {public}, the public address of {}", own.name),
         })?;
         if let Some(error) = &view.error {
             return self.about_reply(cluster, node, view, error);
@@ -96,7 +97,7 @@ impl Why {
             self.first(false, Reason::NoService, || format!("{proto} has no ports, and services have"))?;
             return Err(Reason::NoService);
         };
-        self.service(cluster, "", proto, ("dport", port), None);
+        self.service(cluster, "", (dst.family(), proto), ("dport", port), None);
         self.fits.1.ok_or(Reason::NoService)?;
         self.fits.0 = Some(node);
         self.whole(view)?;
@@ -105,7 +106,8 @@ impl Why {
 
     /// An ICMP error to the public address.
     fn about_reply(&mut self, cluster: &Cluster, node: NodeId, view: &View, error: &IcmpError) -> Derived {
-        let (public, about) = (cluster.node(node).public, error.about);
+        let (publics, about) = (&cluster.node(node).public, error.about);
+        let public = of_family(publics, about.src);
         self.first(!error.is_redirect(), Reason::Redirect, || {
             if error.is_redirect() {
                 "an ICMP redirect is for who got it, whatever it quotes".to_owned()
@@ -113,7 +115,7 @@ impl Why {
                 format!("an ICMP error, about {about}")
             }
         })?;
-        let ours = about.src == public;
+        let ours = publics.has(&about.src);
         self.first(ours, Reason::NoService, || {
             let is = if ours { "is" } else { "is not" };
             format!("what it is about {is} an answer from {public}")
@@ -122,7 +124,7 @@ impl Why {
             self.first(false, Reason::NoService, || "no ports are quoted to tell a service by".to_owned())?;
             return Err(Reason::NoService);
         };
-        self.service(cluster, "quoted ", about.proto, ("sport", port), None);
+        self.service(cluster, "quoted ", (about.src.family(), about.proto), ("sport", port), None);
         self.fits.1.ok_or(Reason::NoService)?;
         self.fits.0 = Some(node);
         self.whole(view)?;
@@ -138,14 +140,11 @@ impl Why {
             Some(port) => format!("it came in by {port}, which is not a pipe of this node ({pipes})"),
             None => format!("it did not come in by a pipe of this node ({pipes})"),
         })?;
-        let network = cluster.guests.network;
         match &visit.view {
             Ok(view) => {
                 let dst = view.tuple.dst;
-                let inside = network.contains(&dst);
-                self.first(inside, Reason::NotToGuest, || {
-                    format!("ip daddr {dst} is {}in {network}", if inside { "" } else { "not " })
-                })?;
+                let inside = cluster.guests.network.contains(&dst);
+                self.first(inside, Reason::NotToGuest, || is_in_network(cluster, "daddr", dst))?;
             }
             Err(malformed) => self.note(format!("it cannot be read ({malformed}); its frame tells the node")),
         }
@@ -196,7 +195,6 @@ impl Why {
         if let Some((view, error)) = error {
             return self.about_call(cluster, view, error);
         }
-        let network = cluster.guests.network;
         let view = match &visit.view {
             Ok(view) => view,
             Err(malformed) => {
@@ -207,21 +205,20 @@ impl Why {
             }
         };
         let src = view.tuple.src;
-        let inside = network.contains(&src);
-        self.then(inside, Reason::NotFromGuest, || {
-            format!("ip saddr {src} is {}in {network}", if inside { "" } else { "not " })
-        })?;
+        let inside = cluster.guests.network.contains(&src);
+        self.then(inside, Reason::NotFromGuest, || is_in_network(cluster, "saddr", src))?;
         self.whole(view)?;
         Ok(Reason::CalledNode)
     }
 
     /// An ICMP error on its way to a client.
     fn about_call(&mut self, cluster: &Cluster, view: &View, error: &IcmpError) -> Derived {
-        let network = cluster.guests.network;
+        let network = &cluster.guests.network;
         let (src, dst) = (view.tuple.src, error.about.dst);
         let inside = network.contains(&src) || network.contains(&dst);
         self.then(inside, Reason::NotFromGuest, || {
             let is = if inside { "shows an address of" } else { "shows no address of" };
+            let network = of_family(network, src);
             format!("an ICMP error from {src} about {} {is} {network}", error.about)
         })?;
         self.fits.1 = service_called(cluster, error);
@@ -239,7 +236,8 @@ impl Why {
     /// Goes through the services for a packet of a client that an ICMP error quotes.
     fn called(&mut self, cluster: &Cluster, error: &IcmpError) {
         let Some((_, port)) = error.about.ports else { return };
-        self.service(cluster, "quoted ", error.about.proto, ("dport", port), Some(error.about.dst));
+        let dst = error.about.dst;
+        self.service(cluster, "quoted ", (dst.family(), error.about.proto), ("dport", port), Some(dst));
     }
 
     /// Goes through the services, by a port of a packet and, where it is behind dnat, the guest that it is for.
@@ -247,22 +245,26 @@ impl Why {
         &mut self,
         cluster: &Cluster,
         whose: &str,
-        proto: Proto,
+        (family, proto): (Family, Proto),
         (what, port): (&str, u16),
-        guest: Option<IpAddr>,
+        called: Option<IpAddr>,
     ) {
         for (service, place) in cluster.services.iter().zip(0..) {
+            let guest = service.guest.get(family).copied();
             let misses = if service.proto != proto {
                 Some(format!("{whose}{proto} is not {}", service.proto))
             } else if service.port != port {
                 Some(format!("{whose}{what} {port} is not {}", service.port))
-            } else if let Some(guest) = guest.filter(|guest| *guest != service.guest) {
-                Some(format!("{whose}daddr {guest} is not {}", service.guest))
+            } else if guest.is_none() {
+                Some(format!("it has no guest of {family}"))
+            } else if let Some(called) = called.filter(|called| Some(*called) != guest) {
+                Some(format!("{whose}daddr {called} is not {}", of_family(&service.guest, called)))
             } else {
                 self.fits.1 = Some(ServiceId(place));
                 None
             };
-            let behind = guest.map_or(String::new(), |_| format!(" daddr {}", service.guest));
+            let behind = called
+                .map_or(String::new(), |called| format!(" daddr {}", of_family(&service.guest, called)));
             self.rules.push(Rule {
                 name: format!("service {}", service.name),
                 wants: format!("{whose}{} {what} {}{behind}", service.proto, service.port),
@@ -363,7 +365,7 @@ fn service_called(cluster: &Cluster, error: &IcmpError) -> Option<ServiceId> {
     let called = |service: &Service| {
         service.proto == error.about.proto
             && error.about.ports.is_some_and(|(_, port)| port == service.port)
-            && service.guest == error.about.dst
+            && service.guest.has(&error.about.dst)
     };
     cluster.services.iter().zip(0..).find(|(service, _)| called(service)).map(|(_, id)| ServiceId(id))
 }
@@ -384,4 +386,15 @@ impl Bits {
         let ours = mark & self.mask;
         format!("{} {ours} is {}", self.words(), if ours.is_zero() { "no tag" } else { "not zero" })
     }
+}
+
+/// What there is of an address's family; all if there is none.
+fn of_family<T: Display>(all: &ByFamily<T>, like: IpAddr) -> String {
+    all.get(like.family()).map_or_else(|| all.to_string(), T::to_string)
+}
+
+fn is_in_network(cluster: &Cluster, what: &str, address: IpAddr) -> String {
+    let networks = &cluster.guests.network;
+    let (ip, network) = (address.family().nft(), of_family(networks, address));
+    format!("{ip} {what} {address} is {}in {network}", if networks.contains(&address) { "" } else { "not " })
 }

@@ -17,6 +17,10 @@ pub enum Tool {
     Iptables,
     /// iptables-nft-restore(8): many of them in one transaction for each table.
     IptablesRestore,
+    /// ip6tables-nft(8).
+    Ip6tables,
+    /// ip6tables-nft-restore(8).
+    Ip6tablesRestore,
     /// ip(8).
     Ip,
     /// ethtool(8).
@@ -40,6 +44,8 @@ impl Tool {
             Self::Nft => "nft",
             Self::Iptables => "iptables-nft",
             Self::IptablesRestore => "iptables-nft-restore",
+            Self::Ip6tables => "ip6tables-nft",
+            Self::Ip6tablesRestore => "ip6tables-nft-restore",
             Self::Ip => "ip",
             Self::Ethtool => "ethtool",
         }
@@ -49,7 +55,7 @@ impl Tool {
     pub fn package(self) -> &'static str {
         match self {
             Self::Nft => "nftables",
-            Self::Iptables | Self::IptablesRestore => "iptables",
+            Self::Iptables | Self::IptablesRestore | Self::Ip6tables | Self::Ip6tablesRestore => "iptables",
             Self::Ip => "iproute2",
             Self::Ethtool => "ethtool",
         }

@@ -5,6 +5,7 @@
 
 mod ct_state;
 mod envelope;
+mod family;
 mod ifname;
 mod mac;
 mod mark;
@@ -16,6 +17,7 @@ mod verdict;
 
 pub use ct_state::CtState;
 pub use envelope::{Checksum, Envelope};
+pub use family::{ByFamily, Family, OfFamily};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};
 pub use mark::{Mark, MarkError};

@@ -99,6 +99,8 @@ impl FromStr for Proto {
     fn from_str(text: &str) -> Result<Self, ProtoError> {
         match Self::NAMES.iter().find(|(_, name)| *name == text) {
             Some((proto, _)) => Ok(*proto),
+            // As nft also has it.
+            None if text == "icmpv6" => Ok(Self::ICMP6),
             None if text.starts_with(|c: char| c.is_ascii_digit()) => {
                 text.parse().map(Self).map_err(|_| ProtoError)
             }

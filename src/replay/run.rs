@@ -82,7 +82,7 @@ impl<'a> Replay<'a> {
 /// The node that a packet calls.
 fn called(captured: &Captured, cluster: &Cluster) -> Option<NodeId> {
     let dst = View::parse(&captured.bytes, captured.original_len).ok()?.tuple.dst;
-    cluster.node_ids().find(|id| cluster.node(*id).public == dst)
+    cluster.node_ids().find(|id| cluster.node(*id).public.has(&dst))
 }
 
 impl Captured {

@@ -6,9 +6,10 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, copy, copy_chains, protos, rewrite_dnat, rewrite_spoof};
+use super::family::InFamily;
+use super::render::{Bits, copy, copy_chains, rewrite_dnat, rewrite_spoof};
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{Proto, Stage};
+use crate::net::{Family, Proto, Stage};
 
 /// A rule of the pure ruleset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,63 +22,116 @@ pub struct KernelRule {
     pub node: Option<NodeId>,
 }
 
-/// The rules of a node that do in the kernel what a stage does.
-pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<KernelRule> {
-    let node = cluster.node(id);
-    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+/// The rules of a node that do in the kernel what a stage does, for packets of a family; none if the guests do not
+/// have it.
+pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, family: Family, stage: Stage) -> Vec<KernelRule> {
+    if stage == Stage::Tag {
+        return tag(cluster);
+    }
+    InFamily::new(cluster, id, family).map(|here| of_stage(here, id, stage)).unwrap_or_default()
+}
+
+/// Frames are marked whatever they carry.
+fn tag(cluster: &Cluster) -> Vec<KernelRule> {
+    let mark = Bits::of_packet(cluster);
+    let rule = |id| {
+        let node = cluster.node(id);
+        let (mask, first) = (node.mac.mask(), node.mac.first());
+        let set = mark.assign(node.tag);
+        let text = format!("ether saddr & {mask} == {first} {set} comment \"{}\"", node.name);
+        KernelRule { text, proto: None, node: Some(id) }
+    };
+    cluster.node_ids().map(rule).collect()
+}
+
+fn of_stage(here: InFamily<'_>, id: NodeId, stage: Stage) -> Vec<KernelRule> {
+    let InFamily { cluster, network, public, .. } = here;
+    let ip = here.family.nft();
+    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let any = |text| vec![KernelRule { text, proto: None, node: None }];
     match stage {
-        Stage::Dnat => rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {}", node.public))
+        Stage::Dnat => rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public}"))
             .into_iter()
-            .zip(protos(cluster))
+            .zip(here.protos())
             .map(|(rule, (proto, _))| KernelRule {
-                text: format!("{rule} {}", mark.assign(node.tag)),
+                text: format!("{rule} {}", mark.assign(cluster.node(id).tag)),
                 proto: Some(proto),
                 node: None,
             })
             .collect(),
-        Stage::Tag => cluster
-            .node_ids()
-            .map(|id| {
-                let node = cluster.node(id);
-                let (mask, first) = (node.mac.mask(), node.mac.first());
-                let set = mark.assign(node.tag);
-                let text = format!("ether saddr & {mask} == {first} {set} comment \"{}\"", node.name);
-                KernelRule { text, proto: None, node: Some(id) }
-            })
-            .collect(),
+        Stage::Tag => tag(cluster),
         Stage::Save => any(format!(
-            "oifname \"{bridge}\" ip daddr {network} {} {} {}",
+            "oifname \"{bridge}\" {ip} daddr {network} {} {} {}",
             mark.is_tag(cluster),
             ct_mark.unset(),
             copy(cluster, "save")
         )),
         Stage::Spoof => {
-            any(format!("oifname \"{nic}\" ip saddr {network} {}", rewrite_spoof(cluster, ct_mark)))
+            any(format!("oifname \"{nic}\" {ip} saddr {network} {}", rewrite_spoof(here, ct_mark)))
         }
     }
 }
 
-/// Writes the ruleset of a node, as a file for nft.
-///
-/// To take it out again: `nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel`.
+/// Writes the ruleset of a node, as a file for nft. How to take it out again stands in its head.
 pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
-    let node = cluster.node(id);
-    let (name, public) = (&node.name, node.public);
-    let (nic, network, gateway) = (&cluster.public, cluster.guests.network, cluster.guests.gateway);
-    let rules = |stage| {
-        let rules = rules_in_kernel(cluster, id, stage);
-        rules.into_iter().fold(String::new(), |text, rule| text + "\t\t" + &rule.text + "\n")
-    };
-
+    let name = &cluster.node(id).name;
+    let families = || InFamily::all(cluster, id);
+    let delete: String =
+        families().map(|here| format!("nft delete table {} dunnat-kernel; ", here.family.nft())).collect();
     let mut out = format!(
         "#!/usr/sbin/nft -f\n\
          # Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
-         # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel\n\
+         # Out again: {delete}nft delete table netdev dunnat-kernel\n"
+    );
+    for here in families() {
+        out.push_str(&table(here, id));
+    }
+
+    let pipes: Vec<&str> = cluster.pipes(id).iter().map(|pipe| pipe.as_str()).collect();
+    if pipes.is_empty() {
+        return out;
+    }
+    let devices: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
+    let devices = devices.join(", ");
+    let outbound: String = families()
+        .map(|here| here.about_gateway().iter().map(|it| format!("\t\t{it} drop\n")).collect::<String>())
+        .collect();
+    let _ = write!(
+        out,
+        "\n\
+         create table netdev dunnat-kernel\n\
+         table netdev dunnat-kernel {{\n\
+         \t# tag: the sender of a frame is the node that the client had called.\n\
+         \tchain convergent-inbound {{\n\
+         \t\ttype filter hook ingress devices = {{ {devices} }} priority -500; policy accept;\n\
+         {}\
+         \t}}\n\
          \n\
-         create table ip dunnat-kernel\n\
-         table ip dunnat-kernel {{\n\
+         \t# Every node holds the gateway address. No guest may hear of another node's.\n\
+         \tchain convergent-outbound {{\n\
+         \t\ttype filter hook egress devices = {{ {devices} }} priority -500; policy accept;\n\
+         {outbound}\
+         \t}}\n\
+         }}\n",
+        lines(tag(cluster)),
+    );
+    out
+}
+
+fn lines(rules: Vec<KernelRule>) -> String {
+    rules.into_iter().fold(String::new(), |text, rule| text + "\t\t" + &rule.text + "\n")
+}
+
+/// The table of a family.
+fn table(here: InFamily<'_>, id: NodeId) -> String {
+    let InFamily { cluster, network, public, .. } = here;
+    let (ip, nic) = (here.family.nft(), &cluster.public);
+    let rules = |stage| lines(of_stage(here, id, stage));
+    let mut out = format!(
+        "\n\
+         create table {ip} dunnat-kernel\n\
+         table {ip} dunnat-kernel {{\n\
          \t# dnat: to the guest, with our own tag. Before conntrack (-200).\n\
          \tchain diy-dnat {{\n\
          \t\ttype filter hook prerouting priority -300; policy accept;\n\
@@ -100,7 +154,7 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          \t# Flows that guests begin leave with our own address; the kernel keeps their states.\n\
          \tchain snat-guests {{\n\
          \t\ttype nat hook postrouting priority 100; policy accept;\n\
-         \t\toifname \"{nic}\" ip saddr {network} snat to {public}\n\
+         \t\toifname \"{nic}\" {ip} saddr {network} snat to {public}\n\
          \t}}\n",
         rules(Stage::Dnat),
         rules(Stage::Save),
@@ -111,32 +165,5 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
         let _ = writeln!(out, "\n\tchain save-{} {{\n\t\t{}\n\t}}", node.name, ct_mark.assign(node.tag));
     }
     out.push_str("}\n");
-
-    let pipes: Vec<&str> = cluster.pipes(id).iter().map(|pipe| pipe.as_str()).collect();
-    if pipes.is_empty() {
-        return out;
-    }
-    let devices: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
-    let devices = devices.join(", ");
-    let _ = write!(
-        out,
-        "\n\
-         create table netdev dunnat-kernel\n\
-         table netdev dunnat-kernel {{\n\
-         \t# tag: the sender of a frame is the node that the client had called.\n\
-         \tchain convergent-inbound {{\n\
-         \t\ttype filter hook ingress devices = {{ {devices} }} priority -500; policy accept;\n\
-         {}\
-         \t}}\n\
-         \n\
-         \t# Every node holds the gateway address. No guest may hear of another node's.\n\
-         \tchain convergent-outbound {{\n\
-         \t\ttype filter hook egress devices = {{ {devices} }} priority -500; policy accept;\n\
-         \t\tarp saddr ip {gateway} drop\n\
-         \t\tarp daddr ip {gateway} drop\n\
-         \t}}\n\
-         }}\n",
-        rules(Stage::Tag),
-    );
     out
 }

@@ -9,7 +9,7 @@ use super::{Plan, QueueBy, Rules, iptables};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
-use crate::net::Stage;
+use crate::net::{Family, Stage};
 
 /// Why rules could not be installed, or not removed.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +47,14 @@ pub struct Leftovers {
     /// Whose they were, from the comment of the table.
     pub owner: String,
     by_iptables: bool,
+    families: Vec<Family>,
 }
 
 /// Rules that are in the kernel, and the way to take them out.
 #[derive(Debug)]
 pub struct Installed {
     queue_by: QueueBy,
+    families: Vec<Family>,
     /// Base chains of iptables' tables, and the tables, that were not there before.
     made: Vec<Made>,
     has_bridge_table: bool,
@@ -60,8 +62,8 @@ pub struct Installed {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Made {
-    Table(String),
-    Chain(String, String),
+    Table(Family, String),
+    Chain(Family, String, String),
 }
 
 impl Leftovers {
@@ -72,39 +74,21 @@ impl Leftovers {
     pub fn find() -> Result<Option<Self>, InstallError> {
         let tables = tool::run(Tool::Nft, &["list", "tables"])?;
         let has = |family: &str| tables.lines().any(|line| line == format!("table {family} {TABLE}"));
-        if !has("ip") {
+        let families: Vec<Family> = Family::ALL.into_iter().filter(|family| has(family.nft())).collect();
+        if families.is_empty() {
             if has("bridge") {
                 return Err(taken("bridge"));
             }
-            let chains = tool::run(Tool::Nft, &["list", "chains", "ip"])?;
-            if let Some(stage) =
-                Stage::ALL.into_iter().find(|stage| mentions(&chains, &iptables::chain(*stage)))
-            {
-                let (table, _) = iptables::place(stage);
-                return Err(InstallError::NameTaken(format!(
-                    "the iptables table {table} has a chain {} that is not of this program's making; remove it \
-                     or rename it",
-                    iptables::chain(stage)
-                )));
-            }
-            return Ok(None);
+            return foreign_chain(&tables).map(|()| None);
         }
-        let table = tool::run(Tool::Nft, &["list", "table", "ip", TABLE])?;
-        let (owner, queues) = table
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("comment \"")?.strip_suffix('"'))
-            .and_then(|comment| comment.split_once(" queues "))
-            .ok_or_else(|| taken("ip"))?;
-        let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
-        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
-            return Err(taken("ip"));
-        };
-        let in_use = kernel::queues_in_use().map_err(InstallError::Queues)?;
-        if in_use.iter().any(|queue| (first..=last).contains(queue)) {
-            return Err(InstallError::Serving { owner: owner.to_owned(), queues: queues.to_owned() });
+        let mut leftovers = Self { owner: String::new(), by_iptables: true, families };
+        for family in &leftovers.families {
+            let table = tool::run(Tool::Nft, &["list", "table", family.nft(), TABLE])?;
+            leftovers.owner =
+                abandoned(&table).map_err(|error| error.unwrap_or_else(|| taken(family.nft())))?;
+            leftovers.by_iptables &= !table.contains("chain ask-dnat");
         }
-        let by_iptables = !table.contains("chain ask-dnat");
-        Ok(Some(Self { owner: owner.to_owned(), by_iptables }))
+        Ok(Some(leftovers))
     }
 
     /// Removes them.
@@ -117,11 +101,48 @@ impl Leftovers {
         let tables = tool::run(Tool::Nft, &["list", "tables"]).unwrap_or_default();
         Installed {
             queue_by: if self.by_iptables { QueueBy::Iptables } else { QueueBy::Nft },
+            families: self.families,
             made: Vec::new(),
             has_bridge_table: tables.lines().any(|line| line == format!("table bridge {TABLE}")),
         }
         .remove()
     }
+}
+
+/// Whose table it was, if nobody listens to its queues any more; none if it is not ours.
+fn abandoned(table: &str) -> Result<String, Option<InstallError>> {
+    let comment = table.lines().find_map(|line| line.trim().strip_prefix("comment \"")?.strip_suffix('"'));
+    let (owner, queues) = comment.and_then(|comment| comment.split_once(" queues ")).ok_or(None)?;
+    let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
+    let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+        return Err(None);
+    };
+    let in_use = kernel::queues_in_use().map_err(|error| Some(InstallError::Queues(error)))?;
+    if in_use.iter().any(|queue| (first..=last).contains(queue)) {
+        let (owner, queues) = (owner.to_owned(), queues.to_owned());
+        return Err(Some(InstallError::Serving { owner, queues }));
+    }
+    Ok(owner.to_owned())
+}
+
+/// Chains of iptables by our names, without a table of ours, are not ours.
+fn foreign_chain(tables: &str) -> Result<(), InstallError> {
+    for family in Family::ALL {
+        if !tables.lines().any(|line| line.starts_with(&format!("table {} ", family.nft()))) {
+            continue;
+        }
+        let chains = tool::run(Tool::Nft, &["list", "chains", family.nft()])?;
+        let stage = Stage::ALL.into_iter().find(|stage| mentions(&chains, &iptables::chain(*stage)));
+        if let Some(stage) = stage {
+            let (tool, table) = (iptables::tool(family), iptables::place(stage).0);
+            return Err(InstallError::NameTaken(format!(
+                "the table {table} of {tool} has a chain {} that is not of this program's making; remove it or \
+                 rename it",
+                iptables::chain(stage)
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn taken(family: &str) -> InstallError {
@@ -139,10 +160,12 @@ impl Installed {
     pub fn install(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
         let rules = Rules::render(cluster, plan);
         log::debug!("installing, as {:?}:\n{}", ownership(cluster, plan), rules.as_script());
-        let before = if rules.iptables.is_some() { iptables_state()? } else { Vec::new() };
+        let families: Vec<Family> = cluster.guests.network.families().collect();
+        let before = if rules.iptables.is_empty() { Vec::new() } else { iptables_state(&families)? };
         tool::feed(Tool::Nft, &["-f", "-"], &rules.nft)?;
         let mut installed = Self {
             queue_by: QueueBy::Nft,
+            families,
             made: Vec::new(),
             has_bridge_table: !cluster.pipes(plan.node).is_empty(),
         };
@@ -151,9 +174,9 @@ impl Installed {
             return Err(error);
         }
         installed.queue_by = plan.queue_by;
-        if let Some(iptables) = &rules.iptables {
-            let outcome = tool::feed(Tool::IptablesRestore, &["--noflush"], iptables);
-            installed.made = iptables_state().unwrap_or_default();
+        for (family, iptables) in rules.iptables.families().zip(rules.iptables.iter()) {
+            let outcome = tool::feed(iptables::restore(family), &["--noflush"], iptables);
+            installed.made = iptables_state(&installed.families).unwrap_or_default();
             installed.made.retain(|made| !before.contains(made));
             if let Err(failure) = outcome {
                 for error in installed.remove().err().into_iter().flatten() {
@@ -167,17 +190,28 @@ impl Installed {
 
     /// Reads back what nft made of the rules: every chain is there, with as many rules.
     fn verify(&self, rules: &str) -> Result<(), InstallError> {
-        let mut listing = tool::run(Tool::Nft, &["list", "table", "ip", TABLE])?;
-        if self.has_bridge_table {
-            listing.push_str(&tool::run(Tool::Nft, &["list", "table", "bridge", TABLE])?);
+        let mut listing = String::new();
+        for family in self.tables() {
+            listing.push_str(&tool::run(Tool::Nft, &["list", "table", family, TABLE])?);
         }
         let (asked, got) = (shape(rules), shape(&listing));
         let missing: Vec<String> = asked
             .into_iter()
             .filter(|chain| !got.contains(chain))
-            .map(|(chain, rules)| format!("chain {chain} with {rules} rules is missing"))
+            .map(|(table, chain, rules)| format!("{table}: chain {chain} with {rules} rules is missing"))
             .collect();
         if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
+    }
+
+    /// The families that have a table of ours, in nft's words.
+    fn tables(&self) -> impl Iterator<Item = &'static str> {
+        let bridge = self.has_bridge_table.then_some("bridge");
+        self.families.iter().map(|family| family.nft()).chain(bridge)
+    }
+
+    /// Every stage in every family.
+    fn stages(&self) -> impl Iterator<Item = (Family, Stage)> {
+        self.families.iter().flat_map(|family| Stage::ALL.map(|stage| (*family, stage)))
     }
 
     /// Stops asking: no packet enters a queue any more, and those that wait are still answered.
@@ -188,19 +222,17 @@ impl Installed {
     /// # Errors
     /// All that went wrong; the rest was done.
     pub fn stop_asking(&self) -> Result<(), Vec<InstallError>> {
-        let stages = Stage::ALL.into_iter();
-        let outcomes = match self.queue_by {
-            QueueBy::Nft => stages
-                .map(|stage| tool::run(Tool::Nft, &["flush", "chain", "ip", TABLE, &format!("ask-{stage}")]))
-                .collect::<Vec<_>>(),
-            QueueBy::Iptables => stages
-                .map(|stage| {
-                    let (table, builtin) = iptables::place(stage);
-                    tool::run(Tool::Iptables, &["-t", table, "-D", builtin, "-j", &iptables::chain(stage)])
-                })
-                .collect(),
+        let stop = |(family, stage): (Family, Stage)| match self.queue_by {
+            QueueBy::Nft => {
+                tool::run(Tool::Nft, &["flush", "chain", family.nft(), TABLE, &format!("ask-{stage}")])
+            }
+            QueueBy::Iptables => {
+                let (table, builtin) = iptables::place(stage);
+                let jump = ["-t", table, "-D", builtin, "-j", &iptables::chain(stage)];
+                tool::run(iptables::tool(family), &jump)
+            }
         };
-        failures(outcomes)
+        failures(self.stages().map(stop).collect())
     }
 
     /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
@@ -222,33 +254,32 @@ impl Installed {
     pub fn remove(self) -> Result<(), Vec<InstallError>> {
         let mut outcomes = Vec::new();
         if self.queue_by == QueueBy::Iptables {
-            for stage in Stage::ALL {
+            for (family, stage) in self.stages() {
                 let (table, builtin) = iptables::place(stage);
                 let chain = iptables::chain(stage);
-                let iptables =
-                    |arguments: &[&str]| tool::run(Tool::Iptables, &[&["-t", table], arguments].concat());
+                let iptables = |arguments: &[&str]| {
+                    tool::run(iptables::tool(family), &[&["-t", table], arguments].concat())
+                };
                 // The jump may be gone already: stop_asking takes it out.
                 let _ = iptables(&["-D", builtin, "-j", &chain]);
                 outcomes.push(iptables(&["-F", &chain]));
                 outcomes.push(iptables(&["-X", &chain]));
             }
         }
-        outcomes.push(tool::run(Tool::Nft, &["delete", "table", "ip", TABLE]));
-        if self.has_bridge_table {
-            outcomes.push(tool::run(Tool::Nft, &["delete", "table", "bridge", TABLE]));
-        }
+        outcomes
+            .extend(self.tables().map(|family| tool::run(Tool::Nft, &["delete", "table", family, TABLE])));
         for made in &self.made {
             // Somebody else may have put rules there since: then the kernel says "busy", and it is theirs now.
-            if let Made::Chain(table, chain) = made {
-                let _ = tool::run(Tool::Nft, &["delete", "chain", "ip", table, chain]);
+            if let Made::Chain(family, table, chain) = made {
+                let _ = tool::run(Tool::Nft, &["delete", "chain", family.nft(), table, chain]);
             }
         }
         for made in &self.made {
-            if let Made::Table(table) = made
-                && !iptables_state()
-                    .is_ok_and(|now| now.iter().any(|m| matches!(m, Made::Chain(t, _) if t == table)))
+            if let Made::Table(family, table) = made
+                && !iptables_state(&[*family])
+                    .is_ok_and(|now| now.iter().any(|m| matches!(m, Made::Chain(_, t, _) if t == table)))
             {
-                outcomes.push(tool::run(Tool::Nft, &["delete", "table", "ip", table]));
+                outcomes.push(tool::run(Tool::Nft, &["delete", "table", family.nft(), table]));
             }
         }
         failures(outcomes)
@@ -262,14 +293,17 @@ fn failures(outcomes: Vec<Result<String, Failure>>) -> Result<(), Vec<InstallErr
 }
 
 /// The tables that iptables-nft keeps for us, and their chains but ours, as they are now.
-fn iptables_state() -> Result<Vec<Made>, InstallError> {
-    let listing = tool::run(Tool::Nft, &["list", "chains", "ip"])?;
-    let tables = tool::run(Tool::Nft, &["list", "tables", "ip"])?;
-    let mut state = parse_chains(&listing);
-    state.extend(tables.lines().filter_map(|line| {
-        let table = line.strip_prefix("table ip ")?;
-        is_iptables(table).then(|| Made::Table(table.to_owned()))
-    }));
+fn iptables_state(families: &[Family]) -> Result<Vec<Made>, InstallError> {
+    let mut state = Vec::new();
+    for family in families {
+        let listing = tool::run(Tool::Nft, &["list", "chains", family.nft()])?;
+        let tables = tool::run(Tool::Nft, &["list", "tables", family.nft()])?;
+        state.extend(parse_chains(*family, &listing));
+        state.extend(tables.lines().filter_map(|line| {
+            let table = line.strip_prefix("table ")?.strip_prefix(family.nft())?.trim_start();
+            is_iptables(table).then(|| Made::Table(*family, table.to_owned()))
+        }));
+    }
     Ok(state)
 }
 
@@ -277,31 +311,34 @@ fn is_iptables(table: &str) -> bool {
     Stage::ALL.into_iter().any(|stage| iptables::place(stage).0 == table)
 }
 
-fn parse_chains(listing: &str) -> Vec<Made> {
+fn parse_chains(family: Family, listing: &str) -> Vec<Made> {
     let mut table = "";
     let mut chains = Vec::new();
     for line in listing.lines() {
-        if let Some(name) = line.strip_prefix("table ip ") {
+        if let Some((_, name)) = line.strip_prefix("table ").and_then(|name| name.split_once(' ')) {
             table = name.trim_end_matches(" {");
         } else if let Some(name) = line.trim().strip_prefix("chain ") {
             let chain = name.trim_end_matches(" {");
             if is_iptables(table) && !Stage::ALL.into_iter().any(|stage| iptables::chain(stage) == chain) {
-                chains.push(Made::Chain(table.to_owned(), chain.to_owned()));
+                chains.push(Made::Chain(family, table.to_owned(), chain.to_owned()));
             }
         }
     }
     chains
 }
 
-/// The chains in a text of rules, each with the number of its rules; the same for what is loaded and listed.
-fn shape(rules: &str) -> Vec<(&str, usize)> {
-    let mut chains = Vec::new();
+/// The chains in a text of rules, each with its table and the number of its rules; the same for what is loaded and
+/// listed.
+fn shape(rules: &str) -> Vec<(&str, &str, usize)> {
+    let (mut chains, mut table) = (Vec::new(), "");
     for line in rules.lines().map(str::trim) {
-        if let Some(chain) = line.strip_prefix("chain ") {
-            chains.push((chain.trim_end_matches(" {"), 0));
-        } else if let Some((_, count)) = chains.last_mut()
+        if let Some(name) = line.strip_prefix("table ") {
+            table = name.trim_end_matches(" {");
+        } else if let Some(chain) = line.strip_prefix("chain ") {
+            chains.push((table, chain.trim_end_matches(" {"), 0));
+        } else if let Some((_, _, count)) = chains.last_mut()
             && !["", "}"].contains(&line)
-            && !["#", "type ", "table ", "create ", "comment "].iter().any(|word| line.starts_with(word))
+            && !["#", "type ", "create ", "comment "].iter().any(|word| line.starts_with(word))
         {
             *count += 1;
         }
@@ -321,8 +358,11 @@ mod tests {
     fn the_chains_of_iptables_are_found_in_nfts_listing() {
         let listing = "table ip raw {\n\tchain PREROUTING {\n\t\ttype filter hook prerouting priority raw; policy accept;\n\t}\n\
              \tchain dunnat-dnat {\n\t}\n}\ntable ip dunnat {\n\tchain save {\n\t}\n}\ntable ip mangle {\n\tchain theirs {\n\t}\n}\n";
-        let chain = |table: &str, chain: &str| Made::Chain(table.to_owned(), chain.to_owned());
-        assert_eq!(parse_chains(listing), [chain("raw", "PREROUTING"), chain("mangle", "theirs")]);
+        let chain = |table: &str, chain: &str| Made::Chain(Family::V4, table.to_owned(), chain.to_owned());
+        assert_eq!(
+            parse_chains(Family::V4, listing),
+            [chain("raw", "PREROUTING"), chain("mangle", "theirs")]
+        );
         assert!(mentions(listing, "dunnat-dnat"));
         assert!(!mentions(listing, "dunnat"));
     }
@@ -331,17 +371,17 @@ mod tests {
     fn rules_are_counted_alike_in_what_is_loaded_and_what_is_listed() {
         let loaded = include_str!("../../rules/node1.nft");
         let expected = [
-            ("ask-dnat", 2),
-            ("expiring", 1),
-            ("ask-tag", 1),
-            ("ask-save", 1),
-            ("ask-spoof", 3),
-            ("snat-guests", 1),
-            ("pipe-arp", 2),
+            ("ip dunnat", "ask-dnat", 2),
+            ("ip dunnat", "expiring", 1),
+            ("ip dunnat", "ask-tag", 1),
+            ("ip dunnat", "ask-save", 1),
+            ("ip dunnat", "ask-spoof", 3),
+            ("ip dunnat", "snat-guests", 1),
+            ("bridge dunnat", "pipe-arp", 2),
         ];
         assert_eq!(shape(loaded), expected);
         let listed = "table ip dunnat {\n\tcomment \"dunnat node1 queues 1-4\"\n\tchain save {\n\t\ttype filter hook postrouting \
              priority filter; policy accept;\n\t\tct mark set meta mark\n\t}\n\n\tchain x {\n\t}\n}\n";
-        assert_eq!(shape(listed), [("save", 1), ("x", 0)]);
+        assert_eq!(shape(listed), [("ip dunnat", "save", 1), ("ip dunnat", "x", 0)]);
     }
 }

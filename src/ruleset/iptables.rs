@@ -7,10 +7,11 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use super::render::{ERRORS, TABLE, protos};
+use super::family::InFamily;
+use super::render::TABLE;
 use super::{CtMark, Lane, Plan, Traffic};
-use crate::cluster::Cluster;
-use crate::net::{Mark, Stage};
+use crate::kernel::tool::Tool;
+use crate::net::{Family, Mark, Stage};
 
 /// How many ports the `multiport` match takes (`XT_MULTI_PORTS`).
 const MULTIPORT: usize = 15;
@@ -24,12 +25,28 @@ pub(super) fn place(stage: Stage) -> (&'static str, &'static str) {
     }
 }
 
+/// The tool that changes rules of a family.
+pub(super) fn tool(family: Family) -> Tool {
+    match family {
+        Family::V4 => Tool::Iptables,
+        Family::V6 => Tool::Ip6tables,
+    }
+}
+
+/// The tool that takes many of them at once.
+pub(super) fn restore(family: Family) -> Tool {
+    match family {
+        Family::V4 => Tool::IptablesRestore,
+        Family::V6 => Tool::Ip6tablesRestore,
+    }
+}
+
 /// The name of a stage's chain.
 pub(super) fn chain(stage: Stage) -> String {
     format!("{TABLE}-{stage}")
 }
 
-pub(super) fn render(cluster: &Cluster, plan: &Plan) -> String {
+pub(super) fn render(here: InFamily<'_>, plan: &Plan) -> String {
     let mut out = String::new();
     for table in ["raw", "mangle"] {
         let stages: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| place(*stage).0 == table).collect();
@@ -39,7 +56,7 @@ pub(super) fn render(cluster: &Cluster, plan: &Plan) -> String {
         }
         for stage in &stages {
             for (lane, queues) in plan.queues_of(*stage) {
-                for condition in conditions(cluster, plan, lane) {
+                for condition in conditions(here, plan, lane) {
                     let _ = writeln!(out, "-A {} {condition} -j {}", chain(*stage), target(&queues));
                 }
             }
@@ -62,8 +79,9 @@ fn target(queues: &RangeInclusive<u16>) -> String {
 }
 
 /// Which packets a lane has; the lanes of a stage are asked in turn, so a later one gets what an earlier did not.
-fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
-    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+fn conditions(here: InFamily<'_>, plan: &Plan, lane: Lane) -> Vec<String> {
+    let InFamily { cluster, network, public, .. } = here;
+    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let of = |tag: Mark| {
         if cluster.mask == Mark::ALL { tag.to_string() } else { format!("{tag}/{}", cluster.mask) }
     };
@@ -71,18 +89,17 @@ fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
     let unless_full = |condition: String| if plan.full { String::new() } else { format!(" {condition}") };
     match lane.stage {
         Stage::Dnat => {
-            let public = cluster.node(plan.node).public;
             let mut rules = Vec::new();
-            for (proto, services) in protos(cluster).filter(|(proto, _)| lane.traffic.has(*proto)) {
-                let ports: Vec<String> = services.iter().map(|service| service.port.to_string()).collect();
+            for (proto, services) in here.protos().filter(|(proto, _)| lane.traffic.has(*proto)) {
+                let ports: Vec<String> =
+                    services.iter().map(|(service, _)| service.port.to_string()).collect();
                 for ports in ports.chunks(MULTIPORT) {
                     let ports = ports.join(",");
                     rules.push(format!("-i {nic} -d {public} -p {proto} -m multiport --dports {ports}"));
                 }
             }
-            if plan.has_errors(lane) && !cluster.services.is_empty() {
-                let of_type = |(_, kind)| format!("-i {nic} -d {public} -p icmp -m icmp --icmp-type {kind}");
-                rules.extend(ERRORS.map(of_type));
+            if plan.has_errors(lane) && here.has_services() {
+                rules.extend(here.errors_of_iptables().map(|error| format!("-i {nic} -d {public} {error}")));
             }
             rules
         }
@@ -107,7 +124,8 @@ fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
         Stage::Spoof => {
             let mut rules = Vec::new();
             if plan.has_errors(lane) {
-                rules.push(format!("-o {nic} -p icmp -m conntrack --ctstate RELATED,INVALID"));
+                let icmp = here.icmp_of_iptables();
+                rules.push(format!("-o {nic} {icmp} -m conntrack --ctstate RELATED,INVALID"));
             }
             let protocol = match lane.traffic {
                 Traffic::Any => Some(""),

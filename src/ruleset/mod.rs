@@ -7,6 +7,7 @@
 //! one table of constants in `render.rs`.
 
 mod explain;
+mod family;
 mod in_kernel;
 mod install;
 mod iptables;

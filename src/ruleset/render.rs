@@ -1,13 +1,15 @@
 //! A plan as rules of nft.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use super::family::InFamily;
 use crate::cluster::{Cluster, Node, Service};
-use crate::net::{IfName, Mark, Proto, Stage};
+use crate::net::{ByFamily, Family, IfName, Mark, Proto, Stage};
 use crate::ruleset::{CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
-/// The name of the tables that hold our rules, in the families ip and bridge.
+/// The name of the tables that hold our rules, in the families ip, ip6 and bridge.
 pub(super) const TABLE: &str = "dunnat";
 
 /// Priorities of our chains, at their hooks. Conntrack is at -200, the kernel's SNAT at 100.
@@ -52,28 +54,34 @@ const ORDER_IPTABLES: Order =
 pub struct Rules {
     /// For `nft -f`.
     pub nft: String,
-    /// For `iptables-nft-restore --noflush`, after the other.
-    pub iptables: Option<String>,
+    /// For `iptables-nft-restore --noflush` and `ip6tables-nft-restore --noflush`, after the other; none where nft
+    /// is enough.
+    pub iptables: ByFamily<String>,
 }
 
 impl Rules {
     /// Writes the rules of a plan.
     pub fn render(cluster: &Cluster, plan: &Plan) -> Self {
+        let by_iptables = plan.queue_by == QueueBy::Iptables;
+        let here = |family| InFamily::new(cluster, plan.node, family).filter(|_| by_iptables);
         Self {
             nft: nft(cluster, plan),
-            iptables: (plan.queue_by == QueueBy::Iptables).then(|| iptables::render(cluster, plan)),
+            iptables: ByFamily::new(|family| Some(iptables::render(here(family)?, plan))),
         }
     }
 
     /// The rules as one text to read or to run: a file for nft where that is all there is, else a shell script.
     pub fn as_script(&self) -> String {
-        match &self.iptables {
-            None => format!("#!/usr/sbin/nft -f\n{}", self.nft),
-            Some(iptables) => format!(
-                "#!/bin/sh -e\nnft -f - <<'END'\n{}END\n\niptables-nft-restore --noflush <<'END'\n{iptables}END\n",
-                self.nft
-            ),
+        if self.iptables.is_empty() {
+            return format!("#!/usr/sbin/nft -f\n{}", self.nft);
         }
+        let mut script = format!("#!/bin/sh -e\nnft -f - <<'END'\n{}END\n", self.nft);
+        for family in self.iptables.families() {
+            let tool = iptables::restore(family);
+            let rules = self.iptables.get(family).map_or("", String::as_str);
+            let _ = write!(script, "\n{tool} --noflush <<'END'\n{rules}END\n");
+        }
+        script
     }
 }
 
@@ -82,10 +90,6 @@ pub(super) fn ownership(cluster: &Cluster, plan: &Plan) -> String {
     let queues = plan.queues();
     format!("dunnat {} queues {}-{}", cluster.node(plan.node).name, queues.start(), queues.end())
 }
-
-/// The ICMP errors that concern the packet which they quote, with nft's names and their types. Redirects do not.
-pub(super) const ERRORS: [(&str, u8); 4] =
-    [("destination-unreachable", 3), ("source-quench", 4), ("time-exceeded", 11), ("parameter-problem", 12)];
 
 /// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
 /// spreading over a range of queues does not.
@@ -124,8 +128,32 @@ const POSTROUTING: &str = "filter hook postrouting";
 /// `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create table` with a block,
 /// so a second statement has them.
 fn nft(cluster: &Cluster, plan: &Plan) -> String {
-    let Node { name, public, tag, .. } = cluster.node(plan.node);
-    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+    let mut out = format!(
+        "# dunnat on {}: what the kernel does itself, and which packets it asks dunnat about.\n",
+        cluster.node(plan.node).name
+    );
+    for here in InFamily::all(cluster, plan.node) {
+        let _ = write!(
+            out,
+            "\ncreate table {ip} {TABLE} {{ comment \"{}\"; }}\ntable {ip} {TABLE} {{\n{}}}\n",
+            ownership(cluster, plan),
+            chains(here, plan),
+            ip = here.family.nft(),
+        );
+    }
+    let pipes = cluster.pipes(plan.node);
+    if !pipes.is_empty() {
+        out.push_str(&pipe_guard(cluster, plan, pipes));
+    }
+    out
+}
+
+/// The chains of a family.
+fn chains(here: InFamily<'_>, plan: &Plan) -> String {
+    let InFamily { cluster, network, public, .. } = here;
+    let ip = here.family.nft();
+    let tag = cluster.node(plan.node).tag;
+    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let order = match plan.queue_by {
         QueueBy::Nft => ORDER_NFT,
         QueueBy::Iptables => ORDER_IPTABLES,
@@ -134,11 +162,13 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let by_rules = plan.ct_mark_by == CtMarkBy::Rules;
     let by_kernel = plan.rewrite_by == RewriteBy::Kernel;
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
-    let (to_guest, to_client) =
-        (format!("oifname \"{bridge}\" ip daddr {network}"), format!("oifname \"{nic}\" ip saddr {network}"));
+    let (to_guest, to_client) = (
+        format!("oifname \"{bridge}\" {ip} daddr {network}"),
+        format!("oifname \"{nic}\" {ip} saddr {network}"),
+    );
     // ICMP errors may come from a router behind this node, or from the node itself.
-    let error_to_client = format!("oifname \"{nic}\" ip protocol icmp ct state related");
-    let bridged = format!("iifname \"{bridge}\" ip daddr {network}");
+    let error_to_client = format!("oifname \"{nic}\" {} ct state related", here.is_icmp());
+    let bridged = format!("iifname \"{bridge}\" {ip} daddr {network}");
     let save = format!("{} {} {}", mark.is_tag(cluster), ct_mark.unset(), copy(cluster, "save"));
     let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
 
@@ -149,7 +179,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
              knows the flow by the guest's address, as on the guest's node.",
             "ask-dnat",
             Some((PREROUTING, order.ask_dnat)),
-            &asks_about(cluster, plan, Stage::Dnat),
+            &asks_about(here, plan, Stage::Dnat),
         );
     }
     if by_kernel {
@@ -157,7 +187,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             "dnat: the verdict has given our tag to what asks for a service; the kernel changes the address.",
             "rewrite-dnat",
             Some((PREROUTING, order.rewrite_dnat)),
-            &rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public} {}", mark.is(*tag))),
+            &rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public} {}", mark.is(tag))),
         );
     }
     chains.add(
@@ -165,7 +195,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
          what it is about, and while a flow is not confirmed the kernel queues nothing of it.",
         "expiring",
         Some((PREROUTING, order.forget_expiring)),
-        &[format!("iifname \"{nic}\" ip daddr {network} ip ttl < 2 notrack")],
+        &[format!("iifname \"{nic}\" {ip} daddr {network} {} < 2 notrack", here.ttl())],
     );
     if plan.full && by_rules {
         chains.add(
@@ -181,7 +211,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
              node sent it. Seen here only with br_netfilter.",
             "ask-tag",
             Some((PREROUTING, order.ask_tag)),
-            &asks_about(cluster, plan, Stage::Tag),
+            &asks_about(here, plan, Stage::Tag),
         );
     }
     if by_rules {
@@ -197,7 +227,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             "save: a packet with a tag goes to a guest, and its flow has none yet.",
             "ask-save",
             Some((POSTROUTING, order.ask_save)),
-            &asks_about(cluster, plan, Stage::Save),
+            &asks_about(here, plan, Stage::Save),
         );
     }
     if by_rules {
@@ -226,7 +256,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
              conntrack need not know. Asked before SNAT (100).",
             "ask-spoof",
             Some((POSTROUTING, order.ask_spoof)),
-            &asks_about(cluster, plan, Stage::Spoof),
+            &asks_about(here, plan, Stage::Spoof),
         );
     }
     if by_kernel {
@@ -234,7 +264,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             "spoof: the answer has the tag of the node that was called; the kernel changes the address.",
             "rewrite-spoof",
             Some((POSTROUTING, order.rewrite_spoof)),
-            &[format!("{to_client} {}", rewrite_spoof(cluster, mark))],
+            &[format!("{to_client} {}", rewrite_spoof(here, mark))],
         );
     }
     chains.add(
@@ -252,23 +282,14 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
         }
     }
 
-    let mut out = format!(
-        "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n\
-         create table ip {TABLE} {{ comment \"{}\"; }}\n\
-         table ip {TABLE} {{\n{}}}\n",
-        ownership(cluster, plan),
-        chains.0,
-    );
-    let pipes = cluster.pipes(plan.node);
-    if !pipes.is_empty() {
-        out.push_str(&pipe_arp(cluster, pipes));
-    }
-    out
+    chains.0
 }
 
 /// The rules that queue the packets of a stage.
-fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
-    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
+    let InFamily { cluster, network, public, .. } = here;
+    let ip = here.family.nft();
+    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let mut rules = Vec::new();
     for (lane, queues) in plan.queues_of(stage) {
@@ -276,19 +297,16 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
         let mut rule = |condition: String| rules.push(format!("{} {queue}", condition.trim_end()));
         match stage {
             Stage::Dnat => {
-                let public = cluster.node(plan.node).public;
-                for (proto, ports) in services_by_proto(cluster).filter(|(proto, _)| lane.traffic.has(*proto))
-                {
-                    rule(format!("iifname \"{nic}\" ip daddr {public} {proto} dport {ports}"));
+                for (proto, ports) in services_by_proto(here).filter(|(proto, _)| lane.traffic.has(*proto)) {
+                    rule(format!("iifname \"{nic}\" {ip} daddr {public} {proto} dport {ports}"));
                 }
-                if plan.has_errors(lane) && !cluster.services.is_empty() {
-                    let types = ERRORS.map(|(name, _)| name).join(", ");
-                    rule(format!("iifname \"{nic}\" ip daddr {public} icmp type {{ {types} }}"));
+                if plan.has_errors(lane) && here.has_services() {
+                    rule(format!("iifname \"{nic}\" {ip} daddr {public} {}", here.is_error()));
                 }
             }
             Stage::Tag => {
                 let untagged = if plan.full { String::new() } else { ct_mark.unset() };
-                rule(format!("iifname \"{bridge}\" ip daddr {network} {untagged}"));
+                rule(format!("iifname \"{bridge}\" {ip} daddr {network} {untagged}"));
             }
             Stage::Save => {
                 let which = match lane.ct_mark {
@@ -302,11 +320,12 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
                         format!("{} . {} {{ {} }}", mark.ours(), ct_mark.ours(), pairs.join(", "))
                     }
                 };
-                rule(format!("oifname \"{bridge}\" ip daddr {network} {which}"));
+                rule(format!("oifname \"{bridge}\" {ip} daddr {network} {which}"));
             }
             Stage::Spoof => {
                 if plan.has_errors(lane) {
-                    rule(format!("oifname \"{nic}\" ip protocol icmp ct state {{ related, invalid }}"));
+                    let icmp = here.is_icmp();
+                    rule(format!("oifname \"{nic}\" {icmp} ct state {{ related, invalid }}"));
                 }
                 let protocol = match lane.traffic {
                     Traffic::Any => "",
@@ -315,7 +334,7 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
                     Traffic::Errors => continue,
                 };
                 let tagged = if plan.full { String::new() } else { ct_mark.is_tag(cluster) };
-                rule(format!("oifname \"{nic}\" ip saddr {network} {protocol}{tagged}"));
+                rule(format!("oifname \"{nic}\" {ip} saddr {network} {protocol}{tagged}"));
             }
         }
     }
@@ -323,56 +342,70 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
 }
 
 /// The destination becomes the guest that the port leads to; what has no guest goes on unchanged.
-pub(super) fn rewrite_dnat(cluster: &Cluster, condition: &str) -> Vec<String> {
-    let rule = |(proto, services): (Proto, Vec<&Service>)| {
+pub(super) fn rewrite_dnat(here: InFamily<'_>, condition: &str) -> Vec<String> {
+    let ip = here.family.nft();
+    let rule = |(proto, services): (Proto, Vec<(&Service, IpAddr)>)| {
         let map: Vec<String> =
-            services.iter().map(|service| format!("{} : {}", service.port, service.guest)).collect();
-        format!("{condition} ip daddr set {proto} dport map {{ {} }}", map.join(", "))
+            services.iter().map(|(service, guest)| format!("{} : {guest}", service.port)).collect();
+        format!("{condition} {ip} daddr set {proto} dport map {{ {} }}", map.join(", "))
     };
-    protos(cluster).map(rule).collect()
+    here.protos().map(rule).collect()
 }
 
 /// The source becomes the public address of the node whose tag `mark` is; without a tag it stays.
-pub(super) fn rewrite_spoof(cluster: &Cluster, mark: Bits) -> String {
-    let map: Vec<String> =
-        cluster.nodes.iter().map(|node| format!("{} : {}", node.tag, node.public)).collect();
-    format!("ip saddr set {} map {{ {} }}", mark.ours(), map.join(", "))
+pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> String {
+    let ip = here.family.nft();
+    let public = |node: &Node| Some(format!("{} : {}", node.tag, node.public.get(here.family)?));
+    let map: Vec<String> = here.cluster.nodes.iter().filter_map(public).collect();
+    format!("{ip} saddr set {} map {{ {} }}", mark.ours(), map.join(", "))
 }
 
 /// Every node holds the gateway address; each must be the only one that its guests can see.
 ///
 /// By name in the bridge family, and not by device at netdev egress as the seed has it: so the rule is there
 /// before the pipe is, survives its being made anew, and needs no kernel of 5.16.
-fn pipe_arp(cluster: &Cluster, pipes: &[IfName]) -> String {
-    let gateway = cluster.guests.gateway;
+fn pipe_guard(cluster: &Cluster, plan: &Plan, pipes: &[IfName]) -> String {
     let pipes: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
     let pipes = pipes.join(", ");
-    format!(
-        "\ncreate table bridge {TABLE}\n\
-         table bridge {TABLE} {{\n\
-         \t# Every node holds the gateway address {gateway}. No guest may hear of another node's.\n\
-         \tchain pipe-arp {{\n\
-         \t\ttype filter hook postrouting priority -500; policy accept;\n\
-         \t\toifname {{ {pipes} }} arp saddr ip {gateway} drop\n\
-         \t\toifname {{ {pipes} }} arp daddr ip {gateway} drop\n\
-         \t}}\n}}\n"
-    )
+    let mut chains = Chains(String::new());
+    for here in InFamily::all(cluster, plan.node) {
+        let rules: Vec<String> = here
+            .about_gateway()
+            .iter()
+            .map(|condition| format!("oifname {{ {pipes} }} {condition} drop"))
+            .collect();
+        let hook = "filter hook postrouting";
+        chains.add(&about_gateway(here), pipe_chain(here.family), Some((hook, -500)), &rules);
+    }
+    format!("\ncreate table bridge {TABLE}\ntable bridge {TABLE} {{\n{}}}\n", chains.0)
+}
+
+fn pipe_chain(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "pipe-arp",
+        Family::V6 => "pipe-nd",
+    }
+}
+
+/// Why nothing about the gateway goes through a pipe.
+fn about_gateway(here: InFamily<'_>) -> String {
+    let gateway = here.gateway;
+    match here.family {
+        Family::V4 => {
+            format!("Every node holds the gateway address {gateway}. No guest may hear of another node's.")
+        }
+        Family::V6 => format!(
+            "Every node holds the gateway address {gateway}. No guest may hear of another node's, nor take that for\n\
+             its router."
+        ),
+    }
 }
 
 /// The protocols that have services, each with its ports as nft writes a set.
-fn services_by_proto(cluster: &Cluster) -> impl Iterator<Item = (Proto, String)> + use<'_> {
-    protos(cluster).map(|(proto, services)| {
-        let ports: Vec<String> = services.iter().map(|service| service.port.to_string()).collect();
+fn services_by_proto(here: InFamily<'_>) -> impl Iterator<Item = (Proto, String)> {
+    here.protos().map(|(proto, services)| {
+        let ports: Vec<String> = services.iter().map(|(service, _)| service.port.to_string()).collect();
         (proto, format!("{{ {} }}", ports.join(", ")))
-    })
-}
-
-/// The protocols that have services, with these.
-pub(super) fn protos(cluster: &Cluster) -> impl Iterator<Item = (Proto, Vec<&Service>)> + use<'_> {
-    [Proto::TCP, Proto::UDP].into_iter().filter_map(|proto| {
-        let services: Vec<&Service> =
-            cluster.services.iter().filter(|service| service.proto == proto).collect();
-        (!services.is_empty()).then_some((proto, services))
     })
 }
 

@@ -1,9 +1,10 @@
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::*;
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::{Capabilities, Support};
-use crate::net::Mark;
+use crate::net::{ByFamily, Family, Mark};
 
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
 
@@ -24,6 +25,41 @@ fn example() -> Cluster {
     Cluster::parse(EXAMPLE, Path::new("example.toml")).unwrap()
 }
 
+fn dual() -> Cluster {
+    Cluster::parse(include_str!("../../rules/dual.toml"), Path::new("dual.toml")).unwrap()
+}
+
+/// Without IPv6 in the cluster file no rule knows of it; with both families the rules of one are those that it would
+/// have alone.
+#[test]
+fn a_family_has_rules_of_its_own() {
+    let dual = dual();
+    let mut four = dual.clone();
+    let only_v4 =
+        |it: &ByFamily<IpAddr>| ByFamily::new(|family| it.get(family).copied().filter(IpAddr::is_ipv4));
+    four.guests.network = (*dual.guests.network.get(Family::V4).unwrap()).into();
+    four.guests.gateway = only_v4(&dual.guests.gateway);
+    for node in &mut four.nodes {
+        node.public = only_v4(&node.public);
+    }
+    four.services.retain_mut(|service| {
+        service.guest = only_v4(&service.guest);
+        !service.guest.is_empty()
+    });
+    for queue_by in [QueueBy::Nft, QueueBy::Iptables] {
+        for (full, rewrite_by) in [(false, RewriteBy::Userspace), (true, RewriteBy::Kernel)] {
+            let plan = Plan { full, rewrite_by, ..plan(0, queue_by, 2) };
+            let alone = Rules::render(&four, &plan).as_script();
+            assert!(!alone.contains("ip6") && !alone.contains("icmpv6"), "{alone}");
+            let both = Rules::render(&dual, &plan).as_script();
+            let missing: Vec<&str> =
+                alone.lines().filter(|line| !both.lines().any(|other| other == *line)).collect();
+            assert_eq!(missing, Vec::<&str>::new());
+        }
+    }
+    assert!(!in_kernel(&four, NodeId(0)).contains("ip6"));
+}
+
 /// `rules/` holds what a reader should see; it is rewritten by running this test with BLESS=1.
 #[test]
 fn the_rulesets_in_rules_are_those_of_the_example() {
@@ -33,6 +69,9 @@ fn the_rulesets_in_rules_are_those_of_the_example() {
         ("node1.nft", Rules::render(&cluster, &of_a_whole_kernel).as_script()),
         ("node1-iptables.sh", Rules::render(&cluster, &plan(0, QueueBy::Iptables, 2)).as_script()),
         ("node1-kernel.nft", in_kernel(&cluster, NodeId(0))),
+        ("dual-node1.nft", Rules::render(&dual(), &of_a_whole_kernel).as_script()),
+        ("dual-node1-iptables.sh", Rules::render(&dual(), &plan(0, QueueBy::Iptables, 2)).as_script()),
+        ("dual-node1-kernel.nft", in_kernel(&dual(), NodeId(0))),
     ];
     for (name, rendered) in files {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules").join(name);

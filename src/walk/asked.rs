@@ -76,12 +76,13 @@ impl Asked {
     /// The packet as it comes to a node.
     pub fn arrival(&self, cluster: &Cluster, node: NodeId) -> Arrival {
         let tcp = self.flags.map(|flags| Tcp { flags, seq: 0, ack: 0 });
-        let icmp = (self.tuple.proto == Proto::ICMP).then_some(Icmp {
-            kind: 8,
-            code: 0,
-            inner: None,
-            inner_after: None,
-        });
+        // An echo request, if it is ICMP.
+        let kind = match self.tuple.proto {
+            Proto::ICMP => Some(8),
+            Proto::ICMP6 => Some(128),
+            _ => None,
+        };
+        let icmp = kind.map(|kind| Icmp { kind, code: 0, inner: None, inner_after: None });
         let headers = Headers { tcp, icmp, ..Headers::default() };
         let bytes = made(self.tuple, &headers, Fragment::None, 0).unwrap_or_default();
         self.around.apply(Arrival::of(bytes), cluster, node)
@@ -222,6 +223,7 @@ mod tests {
             "tcp 10.5.5.201:80 > 192.168.122.1:40000 flags S. in guestbr0 out xenbr0 mark 0x1 ct mark 0x2",
             "udp [fd00::1]:53 > [fd00::2]:53 mac 0e:00:00:00:01:00",
             "icmp 192.168.122.1 > 192.168.122.12 in xenbr0",
+            "ipv6-icmp fd00::1 > fd00::2 in xenbr0",
             "47 1.2.3.4 > 5.6.7.8",
         ] {
             let asked: Asked = text.parse().unwrap();

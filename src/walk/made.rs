@@ -7,7 +7,7 @@ use etherparse::{
 use std::net::IpAddr;
 
 use crate::net::{Proto, Tuple};
-use crate::packet::{Fragment, Headers, Tcp, TcpFlags};
+use crate::packet::{Fragment, Headers, Tcp, TcpFlags, full};
 
 /// A packet of `len` bytes, or as short as it can be, that says this; what is not known is zero. Its checksums are
 /// right. None if the addresses are of two families, or it would be longer than a packet can be.
@@ -52,6 +52,10 @@ pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> 
         _ => {
             let mut payload = icmp(headers);
             payload.resize(payload.len().max(len.saturating_sub(ip_len)), 0);
+            if headers.icmp.is_some() {
+                let checksum = icmp_checksum(tuple, &payload).to_be_bytes();
+                payload[2..4].copy_from_slice(&checksum);
+            }
             builder.write(&mut bytes, proto, &payload)
         }
     };
@@ -69,14 +73,25 @@ fn tcp(from: u16, to: u16, known: Option<Tcp>) -> TcpHeader {
     header
 }
 
-/// An ICMP message with its checksum, and of the packet that it is about as much as is quoted at least.
+/// An ICMP message without its checksum, and of the packet that it is about as much as is quoted at least: its IP
+/// header and eight bytes.
 fn icmp(headers: &Headers) -> Vec<u8> {
     let Some(icmp) = headers.icmp else { return Vec::new() };
     let mut message = vec![icmp.kind, icmp.code, 0, 0, 0, 0, 0, 0];
     if let Some(quoted) = icmp.inner.and_then(|inner| made(inner, &Headers::default(), Fragment::None, 0)) {
-        message.extend_from_slice(&quoted[..quoted.len().min(28)]);
+        let header = if quoted.first().is_some_and(|byte| byte >> 4 == 6) { 40 } else { 20 };
+        message.extend_from_slice(&quoted[..quoted.len().min(header + 8)]);
     }
-    let checksum = crate::packet::full(&[&message]).to_be_bytes();
-    message[2..4].copy_from_slice(&checksum);
     message
+}
+
+/// That of ICMPv6 covers the addresses, too (RFC 4443 §2.3).
+fn icmp_checksum(tuple: Tuple, message: &[u8]) -> u16 {
+    match (tuple.proto, tuple.src, tuple.dst) {
+        (Proto::ICMP6, IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let len = (message.len() as u32).to_be_bytes();
+            full(&[&src.octets(), &dst.octets(), &len, &[0, tuple.proto.0], message])
+        }
+        _ => full(&[message]),
+    }
 }

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -81,34 +82,67 @@ fn interfaces_lead_by_the_stages_whose_rules_name_them() {
     assert_eq!(asked("tcp 10.5.5.201:1 > 8.8.8.8:80 in xenbr0 out guestbr0"), [Dnat, Save]);
 }
 
+/// As it would be asked: both families at one node, and an echo request is a right one.
+#[test]
+fn ipv6_packets_are_made_and_led_as_others_are() {
+    let text = include_str!("../../rules/dual.toml");
+    let cluster = Cluster::parse(text, Path::new("dual.toml")).unwrap();
+    let mut host = Host::new(&cluster, NodeId(1));
+    let call = pass(&mut host, "tcp [fd00:122::1]:40000 > [fd00:122::12]:80");
+    assert_eq!((&call.came, &call.leaves), (&Came::Public, &Leaves::Bridge));
+    let left = call.left.unwrap();
+    let left = View::parse(&left, left.len()).unwrap();
+    assert_eq!(left.tuple.to_string(), "tcp [fd00:122::1]:40000 > [fd00:5::201]:80");
+    let known = pass(&mut host, "tcp [fd00:5::201]:80 > [fd00:122::1]:40000");
+    assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::CalledNode)));
+    assert_eq!(pass(&mut host, "icmpv6 fd00:122::1 > fd00:5::fe in xenbr0").leaves, Leaves::Here);
+
+    let echo: Asked = "icmpv6 fd00:122::1 > fd00:122::12".parse().unwrap();
+    let bytes = echo.arrival(&cluster, NodeId(1)).bytes;
+    assert_eq!((bytes.len(), bytes[40], bytes[41]), (48, 128, 0));
+    let pseudo = [&bytes[8..40], &[0, 0, 0, 8, 0, 0, 0, 58][..]].concat();
+    assert_eq!(
+        crate::packet::full(&[&pseudo, &bytes[40..]]),
+        0,
+        "a message sums up to zero with its checksum"
+    );
+}
+
 proptest! {
     #[test]
     fn what_is_made_says_what_it_was_made_of(
         proto in prop_oneof![Just(6u8), Just(17), Just(1), 100u8..110],
-        (src, dst) in any::<([u8; 4], [u8; 4])>(),
+        (src, dst) in prop_oneof![
+            any::<([u8; 4], [u8; 4])>().prop_map(|(src, dst)| (IpAddr::from(src), IpAddr::from(dst))),
+            any::<([u8; 16], [u8; 16])>().prop_map(|(src, dst)| (IpAddr::from(src), IpAddr::from(dst))),
+        ],
         ports in any::<(u16, u16)>(),
         (ip_id, seq, ack, flags) in any::<(u16, u32, u32, u8)>(),
         (kind, code) in any::<(u8, u8)>(),
         fragment in prop::sample::select(vec![Fragment::None, Fragment::First, Fragment::Later]),
         len in 0usize..2000,
     ) {
-        let proto = Proto(proto);
+        let v4 = src.is_ipv4();
+        let proto = if proto == 1 && !v4 { Proto::ICMP6 } else { Proto(proto) };
         let whole = fragment != Fragment::Later;
         let has_ports = whole && matches!(proto, Proto::TCP | Proto::UDP);
-        let tuple = Tuple { proto, src: src.into(), dst: dst.into(), ports: has_ports.then_some(ports) };
-        let quoted = Tuple { proto: Proto::TCP, src: dst.into(), dst: src.into(), ports: Some(ports) };
-        let quotes = matches!(kind, 3 | 4 | 5 | 11 | 12);
+        let tuple = Tuple { proto, src, dst, ports: has_ports.then_some(ports) };
+        let quoted = Tuple { proto: Proto::TCP, src: dst, dst: src, ports: Some(ports) };
+        let quotes = if v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };
         let headers = Headers {
-            ip_id: Some(ip_id),
+            ip_id: v4.then_some(ip_id),
             tcp: (whole && proto == Proto::TCP).then_some(Tcp { flags: TcpFlags(flags), seq, ack }),
-            icmp: (whole && proto == Proto::ICMP)
+            icmp: (whole && matches!(proto, Proto::ICMP | Proto::ICMP6))
                 .then_some(Icmp { kind, code, inner: quotes.then_some(quoted), inner_after: None }),
         };
         let bytes = made(tuple, &headers, fragment, len).unwrap();
         let view = View::parse(&bytes, bytes.len()).unwrap();
         prop_assert_eq!((view.tuple, view.fragment, view.len), (tuple, fragment, bytes.len()));
-        prop_assert!(bytes.len() == len.max(20) || len < 60, "{} {}", bytes.len(), len);
+        let header = if v4 { 20 } else { 40 };
+        prop_assert!(bytes.len() == len.max(header) || len < 100, "{} {}", bytes.len(), len);
         prop_assert_eq!(Headers::read(&bytes, &view), headers);
-        prop_assert_eq!(crate::packet::full(&[&bytes[..20]]), 0, "a header sums up to zero with its checksum");
+        if v4 {
+            prop_assert_eq!(crate::packet::full(&[&bytes[..20]]), 0, "a header sums up to zero with its checksum");
+        }
     }
 }

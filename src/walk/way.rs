@@ -110,7 +110,7 @@ impl Leaves {
     /// Where a packet is routed to.
     pub fn route(cluster: &Cluster, node: NodeId, came: &Came, tuple: Option<Tuple>) -> Self {
         let Some(tuple) = tuple else { return Self::Here };
-        let own = [cluster.node(node).public, cluster.guests.gateway].contains(&tuple.dst);
+        let own = cluster.node(node).public.has(&tuple.dst) || cluster.guests.gateway.has(&tuple.dst);
         match came {
             _ if own => Self::Here,
             _ if cluster.guests.network.contains(&tuple.dst) => Self::Bridge,

@@ -3,7 +3,7 @@
 //!
 //! What may differ, and nothing else:
 //!
-//! - **Zero.** One's complement has two zeros. Where the checksum of an IP, TCP or UDP-Lite header comes out as zero,
+//! - **Zero.** One's complement has two zeros. Where the checksum of an IP, TCP, UDP-Lite or ICMPv6 header comes out as zero,
 //!   nft writes 0xffff, which those headers can have only so; the engine writes 0x0000, as a sum over the packet yields.
 //!   Receivers take both for right.
 //!
@@ -11,11 +11,12 @@
 //! which conntrack puts together before; UDP-Lite without a checksum, which conntrack refuses; what ICMP errors quote, which no rule can change (tests/scapy.rs does).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use dunnat::cluster::Cluster;
 use dunnat::engine::{Meta, Tables, decide};
-use dunnat::net::{Checksum, Mark, Stage};
+use dunnat::net::{Checksum, Family, Mark, Proto, Stage};
 use dunnat::packet::{Difference, Patch, View, full};
 
 use super::acceptance::{Lab, captured};
@@ -24,25 +25,56 @@ use super::*;
 /// How many packets, in both directions together; `DUNNAT_DIFFERENTIAL` says another number.
 const PACKETS: usize = 20_000;
 
-/// How many are sent before it is compared; each has an IP identification of its own.
-const ROUND: usize = 10_000;
+/// How many are sent before it is compared, of one direction and family; each has a number of its own: the
+/// identification of IPv4, the flow label of IPv6.
+const ROUND: usize = 5_000;
 
-const CLIENT: [u8; 4] = [192, 168, 122, 1];
-const PUBLIC1: [u8; 4] = [192, 168, 122, 11];
-const PUBLIC2: [u8; 4] = [192, 168, 122, 12];
-const GUEST1: [u8; 4] = [10, 5, 5, 201];
+/// The addresses of a family in the lab.
+struct Ends {
+    client: IpAddr,
+    public1: IpAddr,
+    public2: IpAddr,
+    guest1: IpAddr,
+}
+
+fn ends(family: Family) -> Ends {
+    let four = |client, public1, public2, guest1: [u8; 4]| Ends {
+        client: IpAddr::from(client),
+        public1: IpAddr::from(public1),
+        public2: IpAddr::from(public2),
+        guest1: guest1.into(),
+    };
+    let six = |address: &str| address.parse().unwrap();
+    match family {
+        Family::V4 => four([192, 168, 122, 1], [192, 168, 122, 11], [192, 168, 122, 12], [10, 5, 5, 201]),
+        Family::V6 => Ends {
+            client: six("fd00:122::1"),
+            public1: six("fd00:122::11"),
+            public2: six("fd00:122::12"),
+            guest1: six("fd00:5::201"),
+        },
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(four) => four.octets().into(),
+        IpAddr::V6(six) => six.octets().into(),
+    }
+}
 
 /// Sends the packets of a file, each behind its length of 16 bits, by a raw socket; a short rest now and then, as
 /// queues on the way are bounded.
 const SEND: &str = r#"
     use strict; use Socket; local $/;
-    socket(my $s, AF_INET, SOCK_RAW, 255) or die "socket: $!";
+    my $six = $ARGV[1] eq "IPv6";
+    socket(my $s, $six ? AF_INET6 : AF_INET, SOCK_RAW, 255) or die "socket: $!";
     open my $f, "<:raw", $ARGV[0] or die; my $all = <$f>; my ($at, $n) = (0, 0);
     while ($at < length $all) {
         my $len = unpack "n", substr $all, $at, 2;
         my $p = substr $all, $at + 2, $len; $at += 2 + $len;
-        my $to = substr $p, 16, 4;
-        send($s, $p, 0, sockaddr_in(0, $to)) or die "packet $n: $!";
+        my $to = $six ? pack_sockaddr_in6(0, substr $p, 24, 16) : sockaddr_in(0, substr $p, 16, 4);
+        send($s, $p, 0, $to) or die "packet $n: $!";
         select undef, undef, undef, 0.002 if ++$n % 50 == 0;
     }"#;
 
@@ -70,23 +102,17 @@ fn field(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// A packet of that protocol and IP identification, of any options, TTL, TOS and length; and its transport checksum
-/// is right, or wrong, or one of the values on which arithmetic trips.
+/// A packet of that protocol and number, of any options, TTL, TOS and length; and its transport checksum is right, or
+/// wrong, or one of the values on which arithmetic trips.
 fn packet(
     chance: &mut Chance,
-    (src, dst): ([u8; 4], [u8; 4]),
+    ends: &Ends,
+    (src, dst): (IpAddr, IpAddr),
     protocol: u8,
     ports: (u16, u16),
-    id: u16,
+    number: u16,
 ) -> Vec<u8> {
-    let words = if chance.below(3) == 0 { chance.below(11) } else { 0 };
-    let mut options = vec![1; 4 * words];
-    if words > 1 {
-        // One that routers know nothing of and leave alone (RFC 791: copied, control, number 30).
-        let len = 2 + chance.below(4 * words - 2);
-        options[..2].copy_from_slice(&[0x9e, len as u8]);
-    }
-    let len = [chance.below(40), chance.below(1400 - 4 * words)][chance.below(2)];
+    let len = [chance.below(40), chance.below(1340)][chance.below(2)];
     let payload = chance.bytes(len);
     let (from, to) = (ports.0.to_be_bytes(), ports.1.to_be_bytes());
     let (mut transport, at) = match protocol {
@@ -101,13 +127,15 @@ fn packet(
             ([&head.concat()[..], &chance.bytes(2), &[0; 4], &vec![1; 4 * words]].concat(), 16)
         }
         1 => ([&[8, 0, 0, 0][..], &from, &to].concat(), 2),
+        58 => ([&[128, 0, 0, 0][..], &from, &to].concat(), 2),
         _ => ([&from[..], &to, &((8 + len) as u16).to_be_bytes(), &[0, 0]].concat(), 6),
     };
     transport.extend(payload);
-    let pseudo = [&src[..], &dst, &[0, protocol], &(transport.len() as u16).to_be_bytes()].concat();
+    let addresses = [octets(src), octets(dst)].concat();
+    let pseudo = [&addresses[..], &[0, protocol], &(transport.len() as u16).to_be_bytes()].concat();
     let right = full(&[if protocol == 1 { &[] } else { &pseudo }, &transport]);
     let right = if right == 0 && protocol == 17 { 0xffff } else { right };
-    let (old, new) = if src == GUEST1 { (src, PUBLIC2) } else { (dst, GUEST1) };
+    let (old, new) = if src == ends.guest1 { (src, ends.public2) } else { (dst, ends.guest1) };
     let sum = match chance.below(8) {
         0 => chance.next() as u16,
         // UDP-Lite has no "none": conntrack does not know such packets, so the kernel leaves them as they are.
@@ -116,26 +144,89 @@ fn packet(
         3 => right.wrapping_add(1),
         4 => [1, 0xfffe, 0x00ff, 0xff00, 0x8000][chance.below(5)],
         // It comes out as zero.
-        5 => Difference::between_v4(new.into(), old.into()).apply(0),
+        5 => between(new, old).apply(0),
         _ => right,
     };
     transport[at..at + 2].copy_from_slice(&sum.to_be_bytes());
-
-    let total = (20 + options.len() + transport.len()) as u16;
-    let mut ip = vec![0x40 + 5 + words as u8, (chance.next() as u8) & 0xfc];
-    ip.extend(total.to_be_bytes());
-    ip.extend(id.to_be_bytes());
-    ip.extend([[0, 0x40][chance.below(2)], 0, 3 + chance.below(253) as u8, protocol, 0, 0]);
-    ip.extend([src, dst].concat());
-    ip.extend(options);
-    let sum = full(&[&ip]);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut ip = if src.is_ipv4() {
+        header_v4(chance, protocol, number, &addresses, transport.len())
+    } else {
+        header_v6(chance, protocol, number, &addresses, transport.len())
+    };
     ip.extend(transport);
     ip
 }
 
+fn between(old: IpAddr, new: IpAddr) -> Difference {
+    match (old, new) {
+        (IpAddr::V4(old), IpAddr::V4(new)) => Difference::between_v4(old, new),
+        (IpAddr::V6(old), IpAddr::V6(new)) => Difference::between_v6(old, new),
+        _ => panic!("{old} and {new}"),
+    }
+}
+
+fn header_v4(chance: &mut Chance, protocol: u8, number: u16, addresses: &[u8], len: usize) -> Vec<u8> {
+    let words = if chance.below(3) == 0 { chance.below(11) } else { 0 };
+    let mut options = vec![1; 4 * words];
+    if words > 1 {
+        // One that routers know nothing of and leave alone (RFC 791: copied, control, number 30).
+        let len = 2 + chance.below(4 * words - 2);
+        options[..2].copy_from_slice(&[0x9e, len as u8]);
+    }
+    let mut ip = vec![0x40 + 5 + words as u8, (chance.next() as u8) & 0xfc];
+    ip.extend(((20 + options.len() + len) as u16).to_be_bytes());
+    ip.extend(number.to_be_bytes());
+    ip.extend([[0, 0x40][chance.below(2)], 0, 3 + chance.below(253) as u8, protocol, 0, 0]);
+    ip.extend(addresses);
+    ip.extend(options);
+    let sum = full(&[&ip]);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    ip
+}
+
+/// With options for the destination, and some for every hop, now and then.
+fn header_v6(chance: &mut Chance, protocol: u8, number: u16, addresses: &[u8], len: usize) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    if chance.below(4) == 0 {
+        kinds.push(0);
+    }
+    if chance.below(4) == 0 {
+        kinds.push(60);
+    }
+    let mut extensions = Vec::new();
+    for place in 0..kinds.len() {
+        let next = kinds.get(place + 1).copied().unwrap_or(protocol);
+        let words = chance.below(1 + 2 * usize::from(kinds[place] == 60));
+        let mut options = vec![0; 8 + 8 * words];
+        // Padding, as one option (RFC 8200 §4.2).
+        options[..4].copy_from_slice(&[next, words as u8, 1, (4 + 8 * words) as u8]);
+        extensions.extend(options);
+    }
+    let class = (chance.next() as u8) & 0xfc;
+    let mut ip = vec![0x60 | class >> 4, class << 4];
+    ip.extend(number.to_be_bytes());
+    ip.extend(((extensions.len() + len) as u16).to_be_bytes());
+    ip.extend([kinds.first().copied().unwrap_or(protocol), 3 + chance.below(253) as u8]);
+    ip.extend(addresses);
+    ip.extend(extensions);
+    ip
+}
+
+fn is_v4(bytes: &[u8]) -> bool {
+    bytes[0] >> 4 == 4
+}
+
+/// The number that a packet was given.
+fn number_of(bytes: &[u8]) -> u16 {
+    field(bytes, if is_v4(bytes) { 4 } else { 2 })
+}
+
 /// As a router does: TTL less one, the checksum with it.
 fn forwarded(bytes: &mut [u8]) {
+    if !is_v4(bytes) {
+        bytes[7] -= 1;
+        return;
+    }
     bytes[8] -= 1;
     let sum = u32::from(field(bytes, 10)) + 0x0100;
     let sum = (sum + u32::from(sum >= 0xffff)) as u16;
@@ -150,18 +241,16 @@ fn translated(tables: &Tables, stage: Stage, bytes: &mut [u8]) {
     Patch::new(bytes, &view, rewrite, Checksum::Ready).unwrap().apply(bytes);
 }
 
+fn proto(bytes: &[u8]) -> Proto {
+    View::parse(bytes, bytes.len()).unwrap().tuple.proto
+}
+
 /// Where ours and the kernel's differ; where that is only in which zero a checksum is, it is counted in `zeros`.
 fn difference(ours: &[u8], theirs: &[u8], zeros: &mut usize) -> Option<String> {
     let mut ours = ours.to_vec();
-    let transport = usize::from(ours[0] & 15) * 4;
-    let sums = [
-        Some(10),
-        match ours[9] {
-            6 => Some(transport + 16),
-            136 => Some(transport + 6),
-            _ => None,
-        },
-    ];
+    let view = View::parse(&ours, ours.len()).unwrap();
+    let transport = view.checksum_at().filter(|_| view.tuple.proto != Proto::UDP);
+    let sums = [Some(10).filter(|_| is_v4(&ours)), transport];
     for at in sums.into_iter().flatten() {
         if theirs.len() == ours.len() && (field(&ours, at), field(theirs, at)) == (0, 0xffff) {
             ours[at..at + 2].copy_from_slice(&[0xff, 0xff]);
@@ -173,9 +262,7 @@ fn difference(ours: &[u8], theirs: &[u8], zeros: &mut usize) -> Option<String> {
     }
     let at: Vec<usize> =
         (0..ours.len().max(theirs.len())).filter(|at| ours.get(*at) != theirs.get(*at)).collect();
-    let head = |bytes: &[u8]| {
-        bytes.iter().take(transport + 20).map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
+    let head = |bytes: &[u8]| bytes.iter().take(80).map(|byte| format!("{byte:02x}")).collect::<String>();
     Some(format!(
         "{} bytes, differ at {at:?}\n   ours         {}\n   the kernel's {}",
         ours.len(),
@@ -221,20 +308,21 @@ fn the_kernel_makes_the_same_bytes() {
     // Nobody shall answer, and a wrong checksum shall not keep a packet out of its flow, or nothing would be translated.
     // All that a guest sends is of a flow that has called node2.
     for machine in ["ws", "guest1"] {
-        lab.must(&["shell", machine, "--", "nft", "add table ip deaf; add chain ip deaf ear { type filter hook prerouting priority -500; }; add rule ip deaf ear drop"]);
+        lab.must(&["shell", machine, "--", "nft", "add table inet deaf; add chain inet deaf ear { type filter hook prerouting priority -500; }; add rule inet deaf ear icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; add rule inet deaf ear drop"]);
     }
     let quiet = "sysctl -qw net.netfilter.nf_conntrack_checksum=0 net.netfilter.nf_conntrack_tcp_be_liberal=1
-        nft 'add table ip called; add chain ip called node2 { type filter hook prerouting priority -100; }
-        add rule ip called node2 ip saddr 10.5.5.201 ct mark set 2'";
+        nft 'add table inet called; add chain inet called node2 { type filter hook prerouting priority -100; }
+        add rule inet called node2 ip saddr 10.5.5.201 ct mark set 2
+        add rule inet called node2 ip6 saddr fd00:5::201 ct mark set 2'";
     lab.must(&["shell", "node1", "--", "sh", "-ec", quiet]);
-    // ARP is answered all the same; the first packets shall not wait for it.
+    // ARP and neighbour discovery are answered all the same; the first packets shall not wait for it.
     lab.must(&[
         "shell",
         "node1",
         "--",
         "sh",
         "-ec",
-        "ping -qc 1 -W 1 10.5.5.201 || true; ping -qc 1 -W 1 192.168.122.1 || true",
+        "for to in 10.5.5.201 192.168.122.1 fd00:5::201 fd00:122::1; do ping -qc 1 -W 1 $to || true; done",
     ]);
     let text = std::fs::read_to_string(lab.state("cluster.toml")).unwrap();
     let cluster = Cluster::parse(&text, Path::new("cluster.toml")).unwrap();
@@ -244,16 +332,19 @@ fn the_kernel_makes_the_same_bytes() {
     let (mut compared, mut zeros, mut differ) = (BTreeMap::new(), 0, Vec::new());
     for round in 0..all.div_ceil(ROUND) {
         let stage = [Stage::Dnat, Stage::Spoof][round % 2];
+        let family = Family::ALL[round / 2 % 2];
+        let ends = ends(family);
         let sent: Vec<Vec<u8>> = (0..ROUND.min(all - round * ROUND))
             .map(|number| {
-                let client = 1024 + ((round / 2 * ROUND + number) % 60_000) as u16;
+                let client = 1024 + ((round / 4 * ROUND + number) % 60_000) as u16;
                 let id = number as u16 + 1;
                 if stage == Stage::Dnat {
                     let (protocol, port) = [(6, 80), (17, 5353)][chance.below(2)];
-                    packet(&mut chance, (CLIENT, PUBLIC1), protocol, (client, port), id)
+                    packet(&mut chance, &ends, (ends.client, ends.public1), protocol, (client, port), id)
                 } else {
-                    let protocol = [6, 17, 136, 1][chance.below(4)];
-                    packet(&mut chance, (GUEST1, CLIENT), protocol, (81, client), id)
+                    let icmp = if family == Family::V4 { 1 } else { 58 };
+                    let protocol = [6, 17, 136, icmp][chance.below(4)];
+                    packet(&mut chance, &ends, (ends.guest1, ends.client), protocol, (81, client), id)
                 }
             })
             .collect();
@@ -263,16 +354,20 @@ fn the_kernel_makes_the_same_bytes() {
             .flat_map(|packet| [&(packet.len() as u16).to_be_bytes()[..], packet].concat())
             .collect();
         std::fs::write(&file, framed).unwrap();
+        let Ends { client, public2, guest1, .. } = ends;
         let (from, to, filter) = match stage {
-            Stage::Dnat => ("ws", "guest1", "src host 192.168.122.1 and dst host 10.5.5.201"),
-            _ => ("guest1", "ws", "dst host 192.168.122.1 and not src host 10.5.5.254 and not arp"),
+            Stage::Dnat => ("ws", "guest1", format!("src host {client} and dst host {guest1}")),
+            _ => ("guest1", "ws", format!("dst host {client} and (src host {public2} or src host {guest1})")),
         };
-        let arrived = capturing(&lab, to, filter, sent.len(), || {
-            lab.must(&["shell", from, "--", "perl", "-e", SEND, file.to_str().unwrap()]);
+        let arrived = capturing(&lab, to, &filter, sent.len(), || {
+            let family = family.to_string();
+            lab.must(&["shell", from, "--", "perl", "-e", SEND, file.to_str().unwrap(), &family]);
         });
-        lab.must(&["shell", "node1", "--", "conntrack", "-F"]);
+        for family in ["ipv4", "ipv6"] {
+            lab.must(&["shell", "node1", "--", "conntrack", "-F", "-f", family]);
+        }
         let mut by_id: BTreeMap<u16, Vec<u8>> =
-            arrived.into_iter().map(|bytes| (field(&bytes, 4), bytes)).collect();
+            arrived.into_iter().map(|bytes| (number_of(&bytes), bytes)).collect();
         for before in sent {
             let mut ours = before.clone();
             if stage == Stage::Dnat {
@@ -282,17 +377,17 @@ fn the_kernel_makes_the_same_bytes() {
                 forwarded(&mut ours);
                 translated(&tables, stage, &mut ours);
             }
-            let verdict = match by_id.remove(&field(&before, 4)) {
+            let verdict = match by_id.remove(&number_of(&before)) {
                 Some(theirs) => difference(&ours, &theirs, &mut zeros),
                 None => {
-                    Some(format!("{} bytes, protocol {}: the kernel's did not arrive", ours.len(), ours[9]))
+                    Some(format!("{} bytes, {}: the kernel's did not arrive", ours.len(), proto(&before)))
                 }
             };
-            differ.extend(verdict.map(|what| format!("{stage} packet {}: {what}", field(&before, 4))));
-            *compared.entry((stage.name(), before[9])).or_insert(0) += 1;
+            differ.extend(verdict.map(|what| format!("{stage} packet {}: {what}", number_of(&before))));
+            *compared.entry((family.to_string(), stage.name(), proto(&before))).or_insert(0) += 1;
         }
     }
-    lab.must(&["shell", "node1", "--", "nft", "delete table ip called"]);
+    lab.must(&["shell", "node1", "--", "nft", "delete table inet called"]);
     eprintln!("{compared:?} packets by stage and protocol; {zeros} with the other zero in a checksum");
     assert!(
         differ.is_empty(),
