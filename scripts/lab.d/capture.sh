@@ -106,7 +106,10 @@ field() {
         bits=$((length > 32 ? 32 : length)) length=$((length > 32 ? length - 32 : 0))
         if ((bits == 0)); then break; fi
         mask=$((0xffffffff << (32 - bits) & 0xffffffff))
-        all+=${all:+ and }$(printf '%s[%d:4] & %#x = %#x' "$1" "$offset" "$mask" "$((word & mask))")
+        all+="${all:+ and }$1[$offset:4]"
+        # libpcap 1.10 never finds a 0 behind a mask of all bits.
+        if ((bits < 32)); then all+=$(printf ' & %#x' "$mask"); fi
+        all+=$(printf ' = %#x' "$((word & mask))")
         offset=$((offset + 4))
     done
     echo "($all)"
