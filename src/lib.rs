@@ -23,7 +23,11 @@
 //!
 //! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
-//! gateway address; the only other rule keeps ARP for it off the pipes.
+//! gateway address; the only other rules keep ARP and neighbour discovery for it off the pipes.
+//!
+//! All of this is so in IPv4 and in IPv6. A cluster has networks of one family or of both, and where there can be one of
+//! each there is a [`net::ByFamily`]; a decision takes from it what is of the packet's family, so that no address ever gets
+//! into a packet of the other. Rules are written once, for each family in its own words.
 //!
 //! # What is said about packets
 //!
@@ -42,7 +46,7 @@
 //!
 //! | module | is | refuses to |
 //! |---|---|---|
-//! | [`net`] | values: MAC address, mark, tuple, stage, verdict; read and written as nft does | do I/O |
+//! | [`net`] | values: MAC address, mark, family, tuple, stage, verdict; read and written as nft does | do I/O |
 //! | [`cluster`] | the cluster file, checked: what is in a [`Cluster`](cluster::Cluster) cannot contradict itself | guess |
 //! | [`packet`] | the bytes of a packet: read into a [`View`](packet::View), changed by a [`Patch`](packet::Patch) | panic on any bytes |
 //! | [`engine`] | [`decide`](engine::decide): facts in, decision out; a file for each stage | know a socket, a clock, a thread |

@@ -19,8 +19,8 @@ use super::{Failure, coloured, print};
 /// Show the decisions of a running node as they are made, or those of a saved trace
 ///
 /// A FILTER says which ones, as in: stage spoof and host 192.168.122.1 and not reason unmarked. Its words: stage, node,
-/// about, service, reason, verdict, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp, tcp
-/// flags, icmp type, in, out, mac, mark, ct mark, queue, rewritten, malformed; and, or, not, parentheses.
+/// about, service, reason, verdict, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp,
+/// icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, queue, rewritten, malformed; and, or, not, parentheses.
 #[derive(Args)]
 pub(super) struct Trace {
     /// The node that runs here, by its name [default: the only one]

@@ -46,7 +46,10 @@ impl Test {
                 Some(mask) => tcp.flags.0 & mask.0 == flags.0,
                 None => tcp.flags.0 & flags.0 != 0,
             }),
-            Self::IcmpType(kind) => event.icmp.is_some_and(|icmp| icmp.kind == *kind),
+            Self::IcmpType(proto, kind) => {
+                let is_it = event.before.is_some_and(|before| before.proto == *proto);
+                is_it && event.icmp.is_some_and(|icmp| icmp.kind == *kind)
+            }
             Self::In(interface) => [&event.in_if, &event.phys_in].into_iter().any(|name| interface.is(name)),
             Self::Out(interface) => {
                 [&event.out_if, &event.phys_out].into_iter().any(|name| interface.is(name))

@@ -16,10 +16,10 @@
 //! | `host 10.5.5.201` | that is an address of the packet, as it came or as it goes on; `src host`, `dst host` for one side |
 //! | `net 10.5.5.0/24` | an address lies in it; `src net`, `dst net` |
 //! | `port 80`, `port 80-90` | that is a port, or one of the range; `src port`, `dst port` |
-//! | `proto tcp`, `tcp`, `udp`, `icmp` | that is the protocol; by its number, too: `proto 47` |
+//! | `proto tcp`, `tcp`, `udp`, `icmp`, `icmpv6` | that is the protocol; by its number, too: `proto 47` |
 //! | `tcp flags syn,fin` | one of these flags is set, as in nft |
 //! | `tcp flags syn/syn,ack` | of the flags behind the stroke exactly those before it are set, as in nft |
-//! | `icmp type 3` | that is the ICMP type |
+//! | `icmp type 3`, `icmpv6 type 1` | that is the ICMP type |
 //! | `in eth1.100`, `out xenbr0` | that is the interface or bridge port it came in by, or leaves by; `in eth*` for all that begin so |
 //! | `mac 0e:00:00:00:01:00` | that is the source of the frame; `mac 0e:00:00:00:00:00/24` for all of a range |
 //! | `mark 0x2`, `mark 0x2/0xff` | that was or becomes the packet mark; only its bits in the mask behind the stroke |
@@ -73,7 +73,8 @@ enum Test {
     Proto(Proto),
     /// Flags of which one is set; with a mask, those of it that are set.
     TcpFlags(TcpFlags, Option<TcpFlags>),
-    IcmpType(u8),
+    /// Of ICMP or ICMPv6, which have numbers of their own.
+    IcmpType(Proto, u8),
     In(Interface),
     Out(Interface),
     Mac(MacPrefix),

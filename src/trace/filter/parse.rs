@@ -14,7 +14,7 @@ use crate::packet::TcpFlags;
 const DEPTH: usize = 64;
 
 const WORDS: &str = "expected one of: stage, node, about, service, reason, verdict, host, net, port, src, dst, proto, \
-                     tcp, udp, icmp, in, out, mac, mark, ct mark, queue, rewritten, malformed, not, (";
+                     tcp, udp, icmp, icmpv6, in, out, mac, mark, ct mark, queue, rewritten, malformed, not, (";
 
 impl FromStr for Filter {
     type Err = FilterError;
@@ -112,12 +112,14 @@ impl<'a> Parser<'a> {
             }
             "proto" => Test::Proto(self.words.value()?),
             "tcp" if self.words.take(&["flags"]) => self.tcp_flags()?,
-            "icmp" if self.words.take(&["type"]) => {
-                Test::IcmpType(self.words.read("an ICMP type is a number up to 255", number)?)
+            "icmp" | "icmpv6" if self.words.take(&["type"]) => {
+                let proto = if word == "icmp" { Proto::ICMP } else { Proto::ICMP6 };
+                Test::IcmpType(proto, self.words.read("an ICMP type is a number up to 255", number)?)
             }
             "tcp" => Test::Proto(Proto::TCP),
             "udp" => Test::Proto(Proto::UDP),
             "icmp" => Test::Proto(Proto::ICMP),
+            "icmpv6" => Test::Proto(Proto::ICMP6),
             "in" => Test::In(self.interface()?),
             "out" => Test::Out(self.interface()?),
             "mac" => Test::Mac(self.mac()?),

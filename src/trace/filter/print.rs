@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Expression, Filter, Interface, Side, Test};
-use crate::net::Mark;
+use crate::net::{Mark, Proto};
 use crate::packet::TcpFlags;
 
 impl fmt::Display for Filter {
@@ -61,7 +61,8 @@ impl fmt::Display for Test {
             Self::Proto(proto) => write!(f, "proto {proto}"),
             Self::TcpFlags(flags, None) => write!(f, "tcp flags {}", List(*flags)),
             Self::TcpFlags(flags, Some(mask)) => write!(f, "tcp flags {}/{}", List(*flags), List(*mask)),
-            Self::IcmpType(kind) => write!(f, "icmp type {kind}"),
+            Self::IcmpType(Proto::ICMP6, kind) => write!(f, "icmpv6 type {kind}"),
+            Self::IcmpType(_, kind) => write!(f, "icmp type {kind}"),
             Self::In(interface) => write!(f, "in {interface}"),
             Self::Out(interface) => write!(f, "out {interface}"),
             Self::Mac(prefix) if prefix.bits_fixed() == 48 => write!(f, "mac {}", prefix.first()),
