@@ -292,3 +292,37 @@ fn events_of_nodes_that_are_not_there_are_refused() {
     event.node = Arc::from("node9");
     assert_eq!(of_event(&cluster(), &event).unwrap_err().to_string(), "the cluster has no such node");
 }
+
+/// In the words of the packet's own family, and with its addresses alone.
+#[test]
+fn ipv6_is_explained_in_its_own_words() {
+    let text = include_str!("../../rules/dual.toml");
+    let cluster = Cluster::parse(text, std::path::Path::new("dual.toml")).unwrap();
+    let asked: Asked = "tcp [fd00:122::1]:40000 > [fd00:122::12]:80".parse().unwrap();
+    let story = through_cluster(&cluster, &asked, Some(NodeId(0))).unwrap();
+    let steps: Vec<_> = story.legs.iter().flat_map(|leg| &leg.stages).collect();
+    let rules: Vec<&str> = steps.iter().flat_map(|step| &step.nft).map(|nft| &*nft.rule).collect();
+    assert!(
+        rules[0].contains("ip6 daddr fd00:122::12 ip6 daddr set tcp dport map { 80 : fd00:5::201 }"),
+        "{rules:?}"
+    );
+    assert!(!rules.iter().any(|rule| rule.contains("ip daddr") || rule.contains("192.168")), "{rules:?}");
+    assert_eq!(
+        story.after,
+        [
+            "The answer leaves as tcp [fd00:122::12]:80 > [fd00:122::1]:40000: the client is answered by whom it had called."
+        ]
+    );
+    let say = |packet: &str, node| {
+        let asked: Asked = packet.parse().unwrap();
+        let arrival = asked.arrival(&cluster, NodeId(node));
+        let story = at_node(&mut Host::new(&cluster, NodeId(node)), arrival);
+        let why = story.legs[0].stages.iter().filter_map(|step| step.why.as_ref());
+        why.flat_map(|why| why.first.iter().chain(&why.then).map(|check| check.says.clone()))
+            .collect::<Vec<_>>()
+    };
+    let elsewhere = say("udp [fd00:122::1]:4000 > [fd00:122::11]:53", 1).remove(0);
+    assert_eq!(elsewhere, "ip6 daddr fd00:122::11 is not fd00:122::12: it is the public address of node1");
+    let outside = say("icmpv6 fd00:5::201 > fd00:122::1 in guestbr0 ct mark 2", 0);
+    assert!(!outside.is_empty() && !outside.iter().any(|it| it.contains("10.5.5.0")), "{outside:?}");
+}
