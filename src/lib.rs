@@ -21,6 +21,9 @@
 //!    the public interface (ip postrouting, before SNAT at 100). Conntrack knows the flow; its ct mark is 2, so
 //!    the source becomes node2's public address. The client sees `192.168.122.12` answer.
 //!
+//! `tag_by` of the cluster file has two other ways to know the node ([`cluster::TagBy`]): by the pipe, or by a code point
+//! that a rule of the bridge family writes on the way into a pipe, and takes away on the way to a guest.
+//!
 //! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
 //! gateway address; the only other rule keeps ARP for it off the pipes.

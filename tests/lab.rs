@@ -134,6 +134,22 @@ mod acceptance {
 
     #[test]
     #[ignore = "needs root; run by scripts/test"]
+    fn tags_by_pipes() {
+        let lab = Lab::up(&["--nodes", "3", "--tag-by", "pipe"]);
+        lab.accept("kernel");
+        lab.accept("dunnat");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn tags_by_code_points() {
+        let lab = Lab::up(&["--nodes", "3", "--tag-by", "dscp", "--names", "other"]);
+        lab.accept("kernel");
+        lab.accept("dunnat");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
     fn five_nodes() {
         let lab = Lab::up(&["--nodes", "5"]);
         lab.accept("dunnat");

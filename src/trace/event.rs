@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shared;
 use crate::engine::Reason;
-use crate::net::{CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
+use crate::net::{CtState, Dscp, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, Malformed, Tcp};
 
 /// A name that many events share.
@@ -94,6 +94,9 @@ pub struct Event {
     /// Its place in a fragmented packet; none if it is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fragment: Option<Fragment>,
+    /// The differentiated services code point of the IP header; none where it is cs0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<Dscp>,
     /// The identification of the IPv4 header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_id: Option<u16>,
