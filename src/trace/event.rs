@@ -134,7 +134,7 @@ pub struct Event {
 pub struct Version;
 
 /// Where a frame came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// The source address of the frame.
@@ -145,7 +145,7 @@ pub struct Source {
 }
 
 /// A mark before and after a decision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Marks {
     /// As it was. Of a ct mark it may only be known that it is another than zero and the packet mark.
