@@ -88,7 +88,10 @@ pub struct Event {
     pub malformed: Option<Malformed>,
     /// Its length in bytes, from the IP header on.
     pub len: u32,
-    /// It is several TCP segments in one (GSO, GRO). The kernel does not say how many.
+    /// It is several segments in one (GSO, GRO), and `len` is the length of all of them together. This is all that the
+    /// kernel tells: to a queue it hands a flag (`NFQA_SKB_GSO` in `NFQA_SKB_INFO`, nfnetlink_queue.h), and keeps their
+    /// number and size (`gso_segs`, `gso_size`) to itself. They cannot be told from the length, as a segment may be
+    /// smaller than the way allows.
     #[serde(default, skip_serializing_if = "is_false")]
     pub gso: bool,
     /// Its place in a fragmented packet; none if it is whole.
