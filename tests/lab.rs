@@ -49,6 +49,8 @@ mod acceptance {
 
     use super::*;
 
+    mod recorded;
+
     /// A lab that is gone with this value.
     struct Lab(String);
 
