@@ -85,8 +85,8 @@
 //!
 //! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
 //! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
-//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
-//! is right by its own names.
+//! conversations and not with packets; what is kept is a [`path::Seen`], which is small. Each conversation is judged by
+//! addresses, as a client would: a wrong cluster file is right by its own names.
 //!
 //! # Without a kernel
 //!

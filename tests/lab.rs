@@ -52,6 +52,8 @@ mod acceptance {
 
     use super::*;
 
+    mod recorded;
+
     /// A lab that is gone with this value.
     pub(super) struct Lab(String);
 

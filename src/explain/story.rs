@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Arithmetic, Why, arithmetic, why};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Reason, Tables};
-use crate::net::{Dscp, MacPrefix, Stage, Tuple, Verdict};
+use crate::net::{Dscp, IfName, MacPrefix, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
 use crate::replay::{NotRecorded, Recorded};
 use crate::ruleset::rules_in_kernel;
@@ -102,16 +102,18 @@ pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> 
     let tables = Tables::new(cluster, recorded.node);
     let mut teller = Teller::new(cluster);
     let step = teller.step(recorded.node, event.stage, &recorded.visit(&tables), Some(event));
-    let packet = asked_about(event).map(|asked| asked.to_string());
+    let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let leg = Leg { node: event.node.to_string(), part: None, packet, stages: vec![step] };
     Ok(Story { before: Vec::new(), legs: vec![leg], after: Vec::new() })
 }
 
 /// The packet of an event, as somebody would ask about it.
-fn asked_about(event: &Event) -> Option<Asked> {
-    let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse().ok());
+fn asked_about(cluster: &Cluster, event: &Event) -> Option<Asked> {
+    let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
+    // Of the guests' bridge the port says more; where the public interface is a bridge, its ports mean nothing.
+    let by_public = name(&event.in_if).filter(|name| *name == cluster.public);
     let around = Around {
-        came: name(&event.phys_in).or_else(|| name(&event.in_if)),
+        came: by_public.or_else(|| name(&event.phys_in)).or_else(|| name(&event.in_if)),
         leaves: name(&event.out_if),
         mac: event.mac.as_ref().map(|mac| mac.address),
         mark: event.mark.before.filter(|mark| !mark.is_zero()),
