@@ -138,5 +138,6 @@ pub mod path;
 pub mod queue;
 pub mod replay;
 pub mod ruleset;
+pub mod step;
 pub mod trace;
 pub mod walk;

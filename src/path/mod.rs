@@ -32,3 +32,4 @@ pub use ladder::{Arrow, Decision, Ladder, Lane, Rung};
 pub use mermaid::mermaid;
 pub use svg::svg;
 pub use text::Text;
+pub(crate) use text::wrapped;

@@ -216,7 +216,7 @@ fn why(conversation: &Conversation) -> String {
 }
 
 /// Words, in lines of at most `width`.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
     joined(&words, " ", width)
 }
