@@ -1,10 +1,11 @@
 //! The bytes of a packet, before and after, field by field.
 //!
 //! ```text
-//!     byte  before                   after
+//!     byte  before                    after, * where a byte changes
 //!     ip
-//!       10   01 c4                   *b9*38                   checksum
-//!       16   c0 a8 7a 0c             *0a*05*05*c9             daddr               192.168.122.12 -> 10.5.5.201
+//!       10  01 c4                    *b9*38                     checksum
+//!       12  c0 a8 7a 01                                         saddr                192.168.122.1
+//!       16  c0 a8 7a 0c              *0a*05*05*c9               daddr                192.168.122.12 -> 10.5.5.201
 //! ```
 //!
 //! A byte that changes has a `*` before it, where all others have a blank. The right column is there only where one does.
@@ -32,7 +33,7 @@ pub(super) fn dump(shown: &Shown, colour: bool, out: &mut String) {
     let changes = *before != after;
     let dump = Dump { before, after: &after, changes, colour };
     let columns =
-        if changes { "byte  before                   after, * where a byte changes" } else { "byte" };
+        if changes { "byte  before                    after, * where a byte changes" } else { "byte" };
     let _ = writeln!(out, "    {}", dump.styled(columns, DIM));
     let view = shown.visit.view.as_ref().ok();
     let unfinished = view.filter(|_| shown.is_unfinished()).and_then(View::checksum_at);
@@ -40,7 +41,9 @@ pub(super) fn dump(shown: &Shown, colour: bool, out: &mut String) {
     for field in fields(before, view) {
         if field.header != header {
             header.clone_from(&field.header);
-            let _ = writeln!(out, "    {}", dump.styled(&header, DIM));
+            if !header.is_empty() {
+                let _ = writeln!(out, "    {}", dump.styled(&header, DIM));
+            }
         }
         dump.field(&field, unfinished == Some(field.at.start), out);
     }
@@ -83,7 +86,7 @@ impl Dump<'_> {
             if self.before[row.clone()] != self.after[row.clone()] {
                 self.bytes(self.after, row, true, out);
             } else if self.changes {
-                let _ = write!(out, "{:width$}", "", width = 3 * ROW + 1);
+                let _ = write!(out, "{:width$}", "", width = 3 * ROW + 2);
             }
             let _ = write!(out, "{name:20} {says}");
             out.truncate(out.trim_end().len());
@@ -92,7 +95,7 @@ impl Dump<'_> {
     }
 
     fn bytes(&self, bytes: &[u8], row: Range<usize>, mark: bool, out: &mut String) {
-        let pad = 3 * (ROW - row.len()) + 1;
+        let pad = 3 * (ROW - row.len()) + 2;
         for at in row {
             let byte = format!("{:02x}", bytes[at]);
             if self.before[at] == self.after[at] {

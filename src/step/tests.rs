@@ -106,7 +106,7 @@ fn an_unfinished_checksum_is_told_of_as_what_it_is() {
     insta::assert_snapshot!(screen.split_once("    byte").unwrap().1);
     // A packet that is finished by the sum of its differences, or anew, is the same packet.
     let same =
-        |screen: &str| screen.lines().find(|line| line.starts_with("      36 ")).unwrap()[33..42].to_owned();
+        |screen: &str| screen.lines().find(|line| line.starts_with("      36 ")).unwrap()[34..43].to_owned();
     assert_eq!(same(&screen).replace('*', " "), same(&call().screen(false)).replace('*', " "));
     let bridged = Waiting { stage: Stage::Tag, ..fresh };
     let screen = bridged.screen(false);
