@@ -11,9 +11,9 @@
 //! - The worker waits with the packet, so all packets of this node that rules queue wait behind it, whichever flow
 //!   they are of. A queue holds 16,384 packets, the socket in front of the worker 64 MiB of kernel memory, the packets'
 //!   overhead included; what comes beyond is dropped by the kernel, and counted at the end (`lost before they were received`).
-//! - A sender of TCP that hears nothing sends again, after 1, 3, 7, ... seconds; the copies wait behind the first and are
+//! - A sender of TCP that hears nothing sends again after a second, and again; the copies wait behind the first and are
 //!   shown after it. [`Flows`](crate::trace::Flows) shows the first packet of a flow only; `tcp flags syn` shows how
-//!   connections begin, and lets data pass. Linux gives up a connection after some two minutes (`tcp_syn_retries`).
+//!   connections begin, and lets data pass. Linux gives up calling after some two minutes (`tcp_syn_retries`).
 //! - At `dnat` conntrack has not seen the packet yet. Later a flow's entry may meanwhile end: 120 s after a SYN, 60 s
 //!   after a SYN/ACK, 30 s after a UDP packet (`nf_conntrack_tcp_timeout_syn_sent`, `_syn_recv`,
 //!   `nf_conntrack_udp_timeout`). The packet that waits keeps its ct mark; those after it are of a new flow, which has none.
