@@ -14,9 +14,10 @@
 //! - A sender of TCP that hears nothing sends again after a second, and again; the copies wait behind the first and are
 //!   shown after it. [`Flows`](crate::trace::Flows) shows the first packet of a flow only; `tcp flags syn` shows how
 //!   connections begin, and lets data pass. Linux gives up calling after some two minutes (`tcp_syn_retries`).
-//! - At `dnat` conntrack has not seen the packet yet. Later a flow's entry may meanwhile end: 120 s after a SYN, 60 s
-//!   after a SYN/ACK, 30 s after a UDP packet (`nf_conntrack_tcp_timeout_syn_sent`, `_syn_recv`,
-//!   `nf_conntrack_udp_timeout`). The packet that waits keeps its ct mark; those after it are of a new flow, which has none.
+//! - At `dnat` conntrack has not seen the packet yet, and the entry of a flow whose first packet waits at `tag` or `save` is
+//!   not in its table yet. Others may meanwhile end: 120 s after a SYN, 60 s after a SYN/ACK, 30 s after a UDP packet
+//!   (`nf_conntrack_tcp_timeout_syn_sent`, `_syn_recv`, `nf_conntrack_udp_timeout`). The packet that waits keeps its ct
+//!   mark; those after it are of a new flow, which has none.
 
 mod console;
 mod dump;
@@ -29,8 +30,8 @@ use crossbeam_channel::{Sender, TryRecvError, bounded, select};
 
 use crate::cluster::{Cluster, NodeId};
 use crate::daemon::{Held, Onlooker, Said};
-use crate::net::{Checksum, IfName};
-use crate::trace::{Event, Name, Namer, Record, Selection};
+use crate::net::Checksum;
+use crate::trace::{Event, Namer, Record, Selection};
 use crate::walk::{Came, Visit};
 pub use console::Console;
 pub use screen::Screen;
@@ -91,12 +92,7 @@ impl Shown {
         let record =
             Record::new(packet, stage, view, meta.ct_mark, (decision, patch), std::time::Instant::now());
         let event = namer.event(&record);
-        let name = |name: &Option<Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
-        let came = match (name(&event.phys_in), name(&event.in_if)) {
-            (Some(port), _) => Came::Bridge(Some(port)),
-            (None, Some(interface)) => Came::by(&interface, cluster, id),
-            (None, None) => Came::guess(cluster, id, event.before),
-        };
+        let came = Came::of_event(&event, cluster, id);
         let visit = Visit {
             stage,
             bytes: packet.bytes.to_vec(),
