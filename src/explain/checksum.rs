@@ -116,7 +116,8 @@ impl Change<'_> {
         let addresses = self.after.get(if view.tuple.src.is_ipv4() { 12..20 } else { 8..40 })?;
         let transport = self.after.get(view.transport_at()..view.len)?;
         let len = u32::try_from(transport.len()).ok()?.to_be_bytes();
-        let sum = total(addresses) + total(&len) + u32::from(view.tuple.proto.0) + total(transport) - u32::from(new);
+        let sum = total(addresses) + total(&len) + u32::from(view.tuple.proto.0) + total(transport)
+            - u32::from(new);
         let folded = fold(sum);
         let zero = || "0x0000 would say that there is none: written 0xffff (RFC 768)";
         let note = (of == "udp" && folded == 0xffff).then(zero);
