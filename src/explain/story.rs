@@ -101,7 +101,7 @@ pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> 
     let recorded = Recorded::of(event, cluster)?;
     let tables = Tables::new(cluster, recorded.node);
     let mut teller = Teller::new(cluster);
-    let step = teller.step(recorded.node, event.stage, &recorded.visit(&tables), Some(event));
+    let step = teller.step(recorded.node, &recorded.visit(&tables), Some(event));
     let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let leg = Leg { node: event.node.to_string(), part: None, packet, stages: vec![step] };
     Ok(Story { before: Vec::new(), legs: vec![leg], after: Vec::new() })
@@ -224,6 +224,34 @@ fn reversed(tuple: Tuple) -> Tuple {
     Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple }
 }
 
+impl Step {
+    /// A decision that `event` tells of, explained.
+    pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
+        let why = why(cluster, node, visit);
+        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
+        let matches = match visit.stage {
+            Stage::Dnat => why.fits.1.is_some(),
+            Stage::Tag => why.fits.0.is_some(),
+            Stage::Save => why.reason == Some(Reason::Saved),
+            Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
+        };
+        let nft = rules_in_kernel(cluster, node, visit.stage)
+            .into_iter()
+            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
+            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
+            .map(|rule| Nft { rule: rule.text, matches })
+            .collect();
+        Self {
+            stage: visit.stage,
+            not_asked: None,
+            event: Some(event),
+            why: Some(why),
+            nft,
+            checksums: arithmetic(visit),
+        }
+    }
+}
+
 impl<'a> Teller<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         Self { cluster, shared: Arc::new(cluster.clone()), seq: 0 }
@@ -237,7 +265,7 @@ impl<'a> Teller<'a> {
             .steps
             .iter()
             .map(|(stage, outcome)| match outcome {
-                Ok(visit) => self.step(node, *stage, visit, None),
+                Ok(visit) => self.step(node, visit, None),
                 Err(why) => Step {
                     stage: *stage,
                     not_asked: Some(why.to_string()),
@@ -251,7 +279,7 @@ impl<'a> Teller<'a> {
         (Leg { node: self.cluster.node(node).name.clone(), part, packet, stages }, passage)
     }
 
-    fn step(&mut self, node: NodeId, stage: Stage, visit: &Visit, recorded: Option<&Event>) -> Step {
+    fn step(&mut self, node: NodeId, visit: &Visit, recorded: Option<&Event>) -> Step {
         self.seq += 1;
         let mut namer = Namer::new(Arc::clone(&self.shared), node, true);
         let made = visit.event(self.cluster, &mut namer, Moment { seq: self.seq, ..Moment::default() });
@@ -269,21 +297,7 @@ impl<'a> Teller<'a> {
                 ..was.clone()
             },
         };
-        let why = why(self.cluster, node, visit);
-        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
-        let matches = match stage {
-            Stage::Dnat => why.fits.1.is_some(),
-            Stage::Tag => why.fits.0.is_some(),
-            Stage::Save => why.reason == Some(Reason::Saved),
-            Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
-        };
-        let nft = rules_in_kernel(self.cluster, node, stage)
-            .into_iter()
-            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
-            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
-            .map(|rule| Nft { rule: rule.text, matches })
-            .collect();
-        Step { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+        Step::of(self.cluster, node, visit, event)
     }
 
     /// What is known of a packet, as somebody would ask about it.

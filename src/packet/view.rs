@@ -154,6 +154,11 @@ pub(super) fn checksum_at(protocol: IpNumber) -> Option<usize> {
 }
 
 impl View {
+    /// Where in the packet the bytes above the IP header begin.
+    pub fn transport_at(&self) -> usize {
+        self.transport
+    }
+
     /// Where in the packet the transport checksum is that covers the addresses, in bytes.
     pub fn checksum_at(&self) -> Option<usize> {
         self.checksum
