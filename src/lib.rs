@@ -21,6 +21,9 @@
 //!    the public interface (ip postrouting, before SNAT at 100). Conntrack knows the flow; its ct mark is 2, so
 //!    the source becomes node2's public address. The client sees `192.168.122.12` answer.
 //!
+//! `tag_by` of the cluster file has two other ways to know the node ([`cluster::TagBy`]): by the pipe, or by a code point
+//! that a rule of the bridge family writes on the way into a pipe, and takes away on the way to a guest.
+//!
 //! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
 //! gateway address; the only other rules keep ARP and neighbour discovery for it off the pipes.
@@ -61,6 +64,7 @@
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
+//! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //!
 //! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
@@ -84,10 +88,20 @@
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
 //!
+//! # A packet held
+//!
+//! Before it counts, traces and answers, a worker may show what it has decided to a [`daemon::Onlooker`], and waits until
+//! that returns. `dunnat step` has one: the packet stays in its queue, and [`step::Screen`] has the event, [`explain`]'s
+//! reasons and checksums, and the bytes, whose [`packet::fields`] have names. Then the batch is one packet, so that its verdict leaves before
+//! the next is looked at. The one thing that may be said against a decision is drop, and it has a reason of its own,
+//! [`engine::Reason::ByHand`].
+//!
+//! # Traces joined
+//!
 //! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
 //! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
-//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
-//! is right by its own names.
+//! conversations and not with packets; what is kept is a [`path::Seen`], which is small. Each conversation is judged by
+//! addresses, as a client would: a wrong cluster file is right by its own names.
 //!
 //! # Without a kernel
 //!
@@ -142,5 +156,6 @@ pub mod path;
 pub mod queue;
 pub mod replay;
 pub mod ruleset;
+pub mod step;
 pub mod trace;
 pub mod walk;

@@ -47,6 +47,7 @@ impl Run {
             pin: self.pin,
             rules: !self.no_rules,
             trace: self.trace.as_ref().map(|path| self.output(path)).transpose()?,
+            onlooker: None,
         })?;
         Ok(())
     }

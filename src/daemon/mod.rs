@@ -6,6 +6,7 @@
 //! a Ctrl-C never finds the rules half installed.
 
 mod counters;
+mod held;
 mod worker;
 
 use std::io;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -31,6 +32,8 @@ use crate::ruleset::{
 };
 use crate::trace::{Namer, Output, Taps, Writer};
 pub use counters::Counters;
+use held::Watch;
+pub use held::{Held, Look, Onlooker, Said};
 pub use worker::Worker;
 
 /// What to run.
@@ -47,6 +50,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where to trace to, and whether with the bytes of packets.
     pub trace: Option<(Output, bool)>,
+    /// Who is shown each decision before it is carried out.
+    pub onlooker: Option<Onlooker>,
 }
 
 /// Why a node did not run, or not well. Each message is a sentence with what to do about it.
@@ -92,6 +97,7 @@ pub enum Error {
 /// What makes a node stop.
 enum Stop {
     Signal(i32),
+    Onlooker,
     Worker(String),
 }
 
@@ -165,9 +171,17 @@ const WAITING: usize = 65_536;
 
 /// Everything between the checks and the last word.
 fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
-    let Options { ref cluster, ref plan, rules, trace, pin, ref socket } = options;
-    let open: Vec<Box<dyn PacketQueue>> =
-        (0..plan.workers).map(|worker| open_queues(plan, worker)).collect::<Result<_, _>>()?;
+    let Options { ref cluster, ref plan, rules, trace, pin, ref socket, onlooker } = options;
+    // Gone when the node ends: nobody is to wait for the onlooker any longer.
+    let (going_on, ending) = bounded(0);
+    let (mut watch, asked_to_stop) = match onlooker {
+        Some(Onlooker { look, stop }) => (Some(Watch { look, ending }), stop),
+        None => (None, never()),
+    };
+    let one_by_one = watch.is_some();
+    let open: Vec<Place> = (0..plan.workers)
+        .map(|worker| Ok((open_queues(plan, worker, one_by_one)?, watch.take())))
+        .collect::<Result<_, Error>>()?;
     let system = |what| move |source| Error::System { what, source };
     let taps = Taps::default();
     let listener = Listener::take(socket)?;
@@ -198,9 +212,17 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
                     CtMarkBy::Rules => "rules",
                 }
             );
-            match stopped.recv() {
+            let stop = select! {
+                recv(stopped) -> stop => stop,
+                recv(asked_to_stop) -> _ => Ok(Stop::Onlooker),
+            };
+            match stop {
                 Ok(Stop::Signal(signal)) => {
                     log::info!("stopping on {}", signal_name(signal));
+                    (workers, None)
+                }
+                Ok(Stop::Onlooker) => {
+                    log::info!("stopping, as asked for");
                     (workers, None)
                 }
                 Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
@@ -210,6 +232,7 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         Err((workers, error)) => (workers, Some(error)),
     };
 
+    drop(going_on);
     let removed = installed.map_or(Ok(()), |installed| remove(installed, plan));
     ending.store(true, Ordering::Relaxed);
     let mut counters = Counters::default();
@@ -246,10 +269,17 @@ fn remove_error(errors: Vec<InstallError>) -> Error {
     Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect())
 }
 
-fn open_queues(plan: &Plan, worker: u16) -> Result<Box<dyn PacketQueue>, Error> {
+/// A worker's queues, and who is shown what it decides.
+type Place = (Box<dyn PacketQueue>, Option<Watch>);
+
+/// With `one_by_one` a verdict leaves before the next packet is looked at.
+fn open_queues(plan: &Plan, worker: u16, one_by_one: bool) -> Result<Box<dyn PacketQueue>, Error> {
     let lanes: Vec<Lane> = plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect();
     match plan.backend {
-        Backend::Netlink => Netlink::open(&lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
+        Backend::Netlink => Netlink::open(&lanes).map(|queue| {
+            let queue = if one_by_one { queue.one_by_one() } else { queue };
+            Box::new(queue) as Box<dyn PacketQueue>
+        }),
         Backend::Nfq => Nfq::open(&lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
     }
     .map_err(explain_queue)
@@ -258,7 +288,7 @@ fn open_queues(plan: &Plan, worker: u16) -> Result<Box<dyn PacketQueue>, Error> 
 type Thread = JoinHandle<Counters>;
 
 fn start_workers(
-    open: Vec<Box<dyn PacketQueue>>,
+    open: Vec<Place>,
     cluster: &Cluster,
     plan: &Plan,
     pin: bool,
@@ -268,9 +298,9 @@ fn start_workers(
 ) -> Result<Vec<Thread>, (Vec<Thread>, Error)> {
     let tables = Arc::new(Tables::new(cluster, plan.node));
     let mut threads = Vec::new();
-    for (number, mut queue) in open.into_iter().enumerate() {
+    for (number, (mut queue, watch)) in open.into_iter().enumerate() {
         let pipes = cluster.pipes(plan.node).to_vec();
-        let mut worker = Worker::new(Arc::clone(&tables), plan, pipes, Some(taps.tracer()));
+        let mut worker = Worker::new(Arc::clone(&tables), plan, pipes, Some(taps.tracer())).watched(watch);
         let ending = Arc::clone(ending);
         let stop = stop.clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {

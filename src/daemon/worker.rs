@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Counters;
+use super::held::Watch;
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
@@ -21,6 +22,7 @@ pub struct Worker {
     ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
+    watch: Option<Watch>,
     counters: Counters,
 }
 
@@ -29,7 +31,20 @@ impl Worker {
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = Lanes::of(plan);
         let pipes = Pipes { names: pipes, known: HashMap::new() };
-        Self { tables, lanes, ct_mark_by: plan.ct_mark_by, pipes, tracer, counters: Counters::default() }
+        Self {
+            tables,
+            lanes,
+            ct_mark_by: plan.ct_mark_by,
+            pipes,
+            tracer,
+            watch: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The same, with somebody who is shown each decision before it is carried out.
+    pub(super) fn watched(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Serves until it is told to end, and woken.
@@ -61,10 +76,12 @@ impl Worker {
             return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
-        let began = self.tracer.as_mut().and_then(Tracer::begin);
+        let mut began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
+        let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
         let meta = Meta {
-            from_pipe: stage == Stage::Tag && envelope.phys_in.is_some_and(|port| self.pipes.contains(port)),
+            from_pipe: pipe.is_some(),
+            pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
             src_mac: envelope.src_mac,
             mark: envelope.mark,
             ct_mark: match lane.ct_mark {
@@ -79,6 +96,10 @@ impl Worker {
         let decision = decide(&self.tables, stage, read, &meta);
         let (decision, patch) =
             if rewrites { decision.work_out(bytes, read, envelope.checksum) } else { (decision, None) };
+        let (decision, patch) = match &mut self.watch {
+            None => (decision, patch),
+            Some(watch) => watch.show(packet, stage, (view, meta), (decision, patch), &mut began),
+        };
         self.counters.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
             tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));
@@ -115,13 +136,15 @@ impl Lanes {
 /// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
 struct Pipes {
     names: Vec<IfName>,
-    known: HashMap<u32, bool>,
+    known: HashMap<u32, Option<usize>>,
 }
 
 impl Pipes {
-    fn contains(&mut self, index: u32) -> bool {
+    /// The place among the node's pipes.
+    fn place(&mut self, index: u32) -> Option<usize> {
         *self.known.entry(index).or_insert_with(|| {
-            sys::interface_name(index).is_some_and(|name| self.names.iter().any(|pipe| pipe.as_str() == name))
+            let name = sys::interface_name(index)?;
+            self.names.iter().position(|pipe| pipe.as_str() == name)
         })
     }
 }
@@ -132,6 +155,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::{Cluster, NodeId};
+    use crate::daemon::{Held, Said};
     use crate::engine::Reason;
     use crate::net::{Envelope, Mac};
     use crate::queue::{Memory, Waiting};
@@ -155,7 +179,7 @@ mod tests {
             workers: 1,
         };
         let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
-        worker.pipes.known.insert(PIPE, true);
+        worker.pipes.known.insert(PIPE, Some(0));
         worker
     }
 
@@ -207,6 +231,23 @@ mod tests {
         for (served, outside) in serve(&mut worker(0), replies.to_vec()).into_iter().zip(outside) {
             assert!(served.unwrap().bytes == outside);
         }
+    }
+
+    #[test]
+    fn whoever_is_shown_a_packet_may_drop_it_and_no_more() {
+        let (going_on, ending) = crossbeam_channel::bounded(0);
+        let look = |held: &Held<'_>| {
+            assert!(held.patch.is_some(), "it is shown what will change");
+            assert_eq!(held.packet.bytes.len(), held.packet.original_len());
+            if held.packet.bytes.ends_with(b"drop") { Said::Drop } else { Said::AsDecided }
+        };
+        let mut worker = worker(1).watched(Some(Watch { look: Box::new(look), ending }));
+        let call = |payload: &[u8]| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, payload));
+        let served = serve(&mut worker, vec![call(b"drop"), call(b"go")]);
+        assert_eq!(served[0], None);
+        assert_eq!(served[1].as_ref().unwrap().bytes, tcp(CLIENT, 40000, GUEST, 80, b"go"));
+        insta::assert_snapshot!(worker.counters, @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
+        drop(going_on);
     }
 
     #[test]

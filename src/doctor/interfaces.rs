@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Fact, Host, Interface, Reading, Role, Section, Severity};
+use crate::cluster::TagBy;
 use crate::net::{IfName, Mac, MacPrefix, OfFamily};
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
@@ -34,9 +35,8 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
             let network = guests.network.get(gateway.family()).map(IpNet::prefix_len);
             address("gateway-address", &bridge, *gateway, network, (Severity::Broken, meaning))
         }));
-        if role.cluster.nodes.len() > 1 {
-            facts.push(mac(&bridge, node.mac));
-        }
+        let by_mac = role.cluster.nodes.len() > 1 && role.cluster.tag_by == TagBy::Mac;
+        facts.extend(node.mac.filter(|_| by_mac).map(|prefix| mac(&bridge, prefix)));
         facts.push(up(&bridge, "no packet comes or goes by it"));
     }
     let pipes = role.cluster.pipes(role.node);

@@ -68,6 +68,12 @@ impl Netlink {
         }
         Ok(Self(Batches::new(socket, lanes)))
     }
+
+    /// The same in batches of one: a packet's verdict is sent before the next packet is looked at, however long that takes.
+    #[must_use]
+    pub fn one_by_one(self) -> Self {
+        Self(Batches { batch: Batch::new(1), ..self.0 })
+    }
 }
 
 impl Recorded {

@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use super::family::InFamily;
-use super::render::{Bits, copy, copy_chains, rewrite_dnat, rewrite_spoof};
-use crate::cluster::{Cluster, NodeId};
+use super::render::{Bits, code_points_alone, copy, copy_chains, rewrite_dnat, rewrite_spoof};
+use crate::cluster::{Cluster, NodeId, TagBy};
 use crate::net::{Family, Proto, Stage};
 
 /// A rule of the pure ruleset.
@@ -26,22 +26,28 @@ pub struct KernelRule {
 /// have it.
 pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, family: Family, stage: Stage) -> Vec<KernelRule> {
     if stage == Stage::Tag {
-        return tag(cluster);
+        return tag(cluster, id, family);
     }
     InFamily::new(cluster, id, family).map(|here| of_stage(here, id, stage)).unwrap_or_default()
 }
 
-/// Frames are marked whatever they carry.
-fn tag(cluster: &Cluster) -> Vec<KernelRule> {
+/// Frames are marked whatever they carry, but where a code point in the IP header tells the node.
+fn tag(cluster: &Cluster, id: NodeId, family: Family) -> Vec<KernelRule> {
     let mark = Bits::of_packet(cluster);
-    let rule = |id| {
-        let node = cluster.node(id);
-        let (mask, first) = (node.mac.mask(), node.mac.first());
-        let set = mark.assign(node.tag);
-        let text = format!("ether saddr & {mask} == {first} {set} comment \"{}\"", node.name);
-        KernelRule { text, proto: None, node: Some(id) }
+    let rule = |other| {
+        let node = cluster.node(other);
+        let condition = match cluster.tag_by {
+            TagBy::Mac => node.mac.map(|mac| format!("ether saddr & {} == {}", mac.mask(), mac.first())),
+            TagBy::Dscp => node.dscp.map(|dscp| format!("{} dscp {dscp}", family.nft())),
+            TagBy::Pipe => {
+                let place = cluster.node(id).leads_to.iter().position(|to| *to == other)?;
+                cluster.pipes(id).get(place).map(|pipe| format!("iifname \"{pipe}\""))
+            }
+        };
+        let text = format!("{} {} comment \"{}\"", condition?, mark.assign(node.tag), node.name);
+        Some(KernelRule { text, proto: None, node: Some(other) })
     };
-    cluster.node_ids().map(rule).collect()
+    cluster.node_ids().filter_map(rule).collect()
 }
 
 fn of_stage(here: InFamily<'_>, id: NodeId, stage: Stage) -> Vec<KernelRule> {
@@ -60,7 +66,7 @@ fn of_stage(here: InFamily<'_>, id: NodeId, stage: Stage) -> Vec<KernelRule> {
                 node: None,
             })
             .collect(),
-        Stage::Tag => tag(cluster),
+        Stage::Tag => tag(cluster, id, here.family),
         Stage::Save => any(format!(
             "oifname \"{bridge}\" {ip} daddr {network} {} {} {}",
             mark.is_tag(cluster),
@@ -79,10 +85,11 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
     let families = || InFamily::all(cluster, id);
     let delete: String =
         families().map(|here| format!("nft delete table {} dunnat-kernel; ", here.family.nft())).collect();
+    let bridge = if cluster.tag_by == TagBy::Dscp { "; nft delete table bridge dunnat-kernel" } else { "" };
     let mut out = format!(
         "#!/usr/sbin/nft -f\n\
          # Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
-         # Out again: {delete}nft delete table netdev dunnat-kernel\n"
+         # Out again: {delete}nft delete table netdev dunnat-kernel{bridge}\n"
     );
     for here in families() {
         out.push_str(&table(here, id));
@@ -97,6 +104,9 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
     let outbound: String = families()
         .map(|here| here.about_gateway().iter().map(|it| format!("\t\t{it} drop\n")).collect::<String>())
         .collect();
+    let by_header = cluster.tag_by == TagBy::Dscp;
+    let tagged = families().take(if by_header { Family::ALL.len() } else { 1 });
+    let inbound = tagged.flat_map(|here| tag(cluster, id, here.family)).collect();
     let _ = write!(
         out,
         "\n\
@@ -114,8 +124,15 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          {outbound}\
          \t}}\n\
          }}\n",
-        lines(tag(cluster)),
+        lines(inbound),
     );
+    let code_points = code_points_alone(cluster, id);
+    if !code_points.is_empty() {
+        let _ = write!(
+            out,
+            "\ncreate table bridge dunnat-kernel\ntable bridge dunnat-kernel {{\n{code_points}}}\n"
+        );
+    }
     out
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::family::InFamily;
-use crate::cluster::{Cluster, Node, Service};
+use crate::cluster::{Cluster, Node, NodeId, Service};
 use crate::net::{ByFamily, Family, IfName, Mark, Proto, Stage};
 use crate::ruleset::{CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
@@ -141,9 +141,8 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             ip = here.family.nft(),
         );
     }
-    let pipes = cluster.pipes(plan.node);
-    if !pipes.is_empty() {
-        out.push_str(&pipe_guard(cluster, plan, pipes));
+    if !cluster.pipes(plan.node).is_empty() {
+        out.push_str(&on_pipes(cluster, plan.node));
     }
     out
 }
@@ -360,15 +359,14 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> String {
     format!("{ip} saddr set {} map {{ {} }}", mark.ours(), map.join(", "))
 }
 
-/// Every node holds the gateway address; each must be the only one that its guests can see.
+/// What is done to frames on the bridge.
 ///
 /// By name in the bridge family, and not by device at netdev egress as the seed has it: so the rule is there
 /// before the pipe is, survives its being made anew, and needs no kernel of 5.16.
-fn pipe_guard(cluster: &Cluster, plan: &Plan, pipes: &[IfName]) -> String {
-    let pipes: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
-    let pipes = pipes.join(", ");
+fn on_pipes(cluster: &Cluster, id: NodeId) -> String {
+    let pipes = names(cluster.pipes(id));
     let mut chains = Chains(String::new());
-    for here in InFamily::all(cluster, plan.node) {
+    for here in InFamily::all(cluster, id) {
         let rules: Vec<String> = here
             .about_gateway()
             .iter()
@@ -377,6 +375,7 @@ fn pipe_guard(cluster: &Cluster, plan: &Plan, pipes: &[IfName]) -> String {
         let hook = "filter hook postrouting";
         chains.add(&about_gateway(here), pipe_chain(here.family), Some((hook, -500)), &rules);
     }
+    code_points(&mut chains, cluster, id);
     format!("\ncreate table bridge {TABLE}\ntable bridge {TABLE} {{\n{}}}\n", chains.0)
 }
 
@@ -399,6 +398,48 @@ fn about_gateway(here: InFamily<'_>) -> String {
              its router."
         ),
     }
+}
+
+/// Where tags go by code points: a packet of ours gets our own on its way into a pipe, and what goes to a guest has none
+/// of the cluster's any more.
+fn code_points(chains: &mut Chains, cluster: &Cluster, id: NodeId) {
+    let own = cluster.node(id);
+    let all: Vec<String> =
+        cluster.nodes.iter().filter_map(|node| node.dscp).map(|dscp| dscp.to_string()).collect();
+    let (Some(dscp), false) = (own.dscp, cluster.pipes(id).is_empty()) else { return };
+    let (pipes, all) = (names(cluster.pipes(id)), all.join(", "));
+    let entered = Bits::of_packet(cluster).is(own.tag);
+    let rules: Vec<String> = InFamily::all(cluster, id)
+        .flat_map(|here| {
+            let (ip, network) = (here.family.nft(), here.network);
+            [
+                format!("oifname {{ {pipes} }} {ip} daddr {network} {entered} {ip} dscp set {dscp}"),
+                format!(
+                    "oifname != {{ {pipes} }} {ip} daddr {network} {ip} dscp {{ {all} }} {ip} dscp set cs0"
+                ),
+            ]
+        })
+        .collect();
+    chains.add(
+        "The code point of a packet that goes through a pipe says where it entered the cluster. What goes to a\n\
+         guest has none of them.",
+        "code-points",
+        Some((POSTROUTING, -500)),
+        &rules,
+    );
+}
+
+/// The same, for a table of its own; empty where tags do not go by code points.
+pub(super) fn code_points_alone(cluster: &Cluster, id: NodeId) -> String {
+    let mut chains = Chains(String::new());
+    code_points(&mut chains, cluster, id);
+    chains.0
+}
+
+/// As nft writes a set of them.
+fn names(interfaces: &[IfName]) -> String {
+    let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
 }
 
 /// The protocols that have services, each with its ports as nft writes a set.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::Reason;
-use crate::net::Proto;
+use crate::net::{Dscp, Proto};
 use crate::packet::{Fragment, Headers, Icmp, Tcp, TcpFlags};
 
 fn cluster() -> Cluster {
@@ -118,7 +118,7 @@ proptest! {
         ],
         ports in any::<(u16, u16)>(),
         (ip_id, seq, ack, flags) in any::<(u16, u32, u32, u8)>(),
-        (kind, code) in any::<(u8, u8)>(),
+        (kind, code, class) in any::<(u8, u8, u8)>(),
         fragment in prop::sample::select(vec![Fragment::None, Fragment::First, Fragment::Later]),
         len in 0usize..2000,
     ) {
@@ -130,6 +130,7 @@ proptest! {
         let quoted = Tuple { proto: Proto::TCP, src: dst, dst: src, ports: Some(ports) };
         let quotes = if v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };
         let headers = Headers {
+            dscp: Dscp::of_traffic_class(class),
             ip_id: v4.then_some(ip_id),
             tcp: (whole && proto == Proto::TCP).then_some(Tcp { flags: TcpFlags(flags), seq, ack }),
             icmp: (whole && matches!(proto, Proto::ICMP | Proto::ICMP6))
