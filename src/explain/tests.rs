@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::{Cluster, NodeId, Service, TagBy};
 use crate::engine::{Meta, Reason, Tables, decide};
-use crate::net::{Dscp, Mac, Mark, Proto, Stage};
+use crate::net::{Dscp, Mac, Mark, Proto, Stage, Tuple};
 use crate::packet::{Fragment, Headers, Icmp, View};
 use crate::trace::samples;
 use crate::walk::{Asked, Came, Host, Visit, made};
@@ -176,10 +177,10 @@ prop_compose! {
     ) -> (Vec<u8>, usize) {
         let proto = Proto(proto);
         let has_ports = matches!(proto, Proto::TCP | Proto::UDP) && fragment != Fragment::Later;
-        let tuple = crate::net::Tuple { proto, src: src.into(), dst: dst.into(), ports: has_ports.then_some(ports) };
+        let tuple = Tuple { proto, src: src.into(), dst: dst.into(), ports: has_ports.then_some(ports) };
         // An ICMP error quotes what went the other way, or anything.
         let (from, to) = if back { (dst, src) } else { (elsewhere.0, elsewhere.1) };
-        let inner = crate::net::Tuple { proto: quoted, src: from.into(), dst: to.into(), ports: Some((ports.1, ports.0)) };
+        let inner = Tuple { proto: quoted, src: from.into(), dst: to.into(), ports: Some((ports.1, ports.0)) };
         let dscp = Dscp::of_traffic_class(class);
         let icmp = (proto == Proto::ICMP).then_some(Icmp { kind, code: 0, inner: Some(inner), inner_after: None });
         let mut bytes = made(tuple, &Headers { dscp, icmp, ..Headers::default() }, fragment, len).unwrap();
@@ -305,7 +306,7 @@ proptest! {
         home in prop::option::of(0u32..3),
     ) {
         let cluster = cluster();
-        let (src, dst) = (std::net::IpAddr::from(src), std::net::IpAddr::from(dst));
+        let (src, dst) = (IpAddr::from(src), IpAddr::from(dst));
         let ct = ct.map_or(String::new(), |ct| format!(" ct mark {ct}"));
         let asked: Asked = format!("tcp {src}:40000 > {dst}:{port}{ct}").parse().unwrap();
         if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId)) {
@@ -330,8 +331,7 @@ fn events_of_nodes_that_are_not_there_are_refused() {
 /// In the words of the packet's own family, and with its addresses alone.
 #[test]
 fn ipv6_is_explained_in_its_own_words() {
-    let text = include_str!("../../rules/dual.toml");
-    let cluster = Cluster::parse(text, Path::new("dual.toml")).unwrap();
+    let cluster = dual();
     let asked: Asked = "tcp [fd00:122::1]:40000 > [fd00:122::12]:80".parse().unwrap();
     let story = through_cluster(&cluster, &asked, Some(NodeId(0))).unwrap();
     let steps: Vec<_> = story.legs.iter().flat_map(|leg| &leg.stages).collect();
@@ -359,4 +359,58 @@ fn ipv6_is_explained_in_its_own_words() {
     assert_eq!(elsewhere, "ip6 daddr fd00:122::11 is not fd00:122::12: it is the public address of node1");
     let outside = say("icmpv6 fd00:5::201 > fd00:122::1 in guestbr0 ct mark 2", 0);
     assert!(!outside.is_empty() && !outside.iter().any(|it| it.contains("10.5.5.0")), "{outside:?}");
+}
+
+fn dual() -> Cluster {
+    Cluster::parse(include_str!("../../rules/dual.toml"), Path::new("dual.toml")).unwrap()
+}
+
+/// Addresses that mean something in the cluster of both families, and some that do not.
+fn either() -> impl Strategy<Value = (bool, usize)> {
+    (any::<bool>(), 0usize..6)
+}
+
+fn address_of((is_v4, place): (bool, usize)) -> IpAddr {
+    let four = ["192.168.122.1", "192.168.122.11", "192.168.122.12", "10.5.5.201", "10.5.5.77", "8.8.8.8"];
+    let six = ["fd00:122::1", "fd00:122::11", "fd00:122::12", "fd00:5::201", "fd00:5::202", "fe80::1"];
+    if is_v4 { four[place] } else { six[place] }.parse().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// The same law where there are two families, also for what ICMPv6 errors quote.
+    #[test]
+    fn what_is_explained_is_what_is_decided_in_both_families(
+        ((is_v4, src), dst) in (either(), 0usize..6),
+        (inner_src, inner_dst, kind) in (0usize..6, 0usize..6, 1u8..5),
+        proto in prop::sample::select(vec![Proto::TCP, Proto::UDP, Proto::ICMP6]),
+        (from, to) in (prop::sample::select(vec![80u16, 53, 7]), prop::sample::select(vec![80u16, 53, 7])),
+        meta in meta(),
+        own in 0u32..2,
+        stage in prop::sample::select(Stage::ALL.to_vec()),
+    ) {
+        let address = |place| address_of((is_v4, place));
+        let proto = if is_v4 && proto == Proto::ICMP6 { Proto::ICMP } else { proto };
+        let has_ports = matches!(proto, Proto::TCP | Proto::UDP);
+        let ports = has_ports.then_some((from, to));
+        let tuple = Tuple { proto, src: address(src), dst: address(dst), ports };
+        let inner = Tuple { proto: Proto::TCP, src: address(inner_src), dst: address(inner_dst), ports: Some((from, to)) };
+        let kind = if is_v4 { 11 } else { kind };
+        let icmp = (!has_ports).then_some(Icmp { kind, code: 0, inner: Some(inner), inner_after: None });
+        let bytes = made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 0).unwrap();
+
+        let (cluster, node) = (dual(), NodeId(own));
+        let tables = Tables::new(&cluster, node);
+        let len = bytes.len();
+        let mut visit = Visit::new(&tables, stage, (bytes, len), Meta { pipe_of: None, ..meta });
+        visit.came = Came::Bridge(meta.from_pipe.then(|| cluster.pipes(node)[0].clone()));
+        let why = why(&cluster, node, &visit);
+        prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
+        prop_assert_eq!(why.fits, (visit.decision.node, visit.decision.service));
+        if let Some(rewrite) = visit.decision.rewrite {
+            prop_assert_eq!(rewrite.to.is_ipv4(), is_v4, "a packet keeps its family");
+            prop_assert!(visit.patch.is_some());
+        }
+    }
 }
