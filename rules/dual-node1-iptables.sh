@@ -65,6 +65,12 @@ table ip6 dunnat {
 		oifname "xenbr0" meta l4proto ipv6-icmp ct state related ct mark { 0x1, 0x2 } meta mark set ct mark
 	}
 
+	# No client may hear of a guest by a redirect: where the public interface is a bridge, the kernel sends some.
+	chain redirects {
+		type filter hook postrouting priority -300; policy accept;
+		oifname "xenbr0" icmpv6 type nd-redirect @th,192,64 0xfd00000500000000 drop
+	}
+
 	# Flows that guests begin leave with our own address; the kernel keeps their states.
 	chain snat-guests {
 		type nat hook postrouting priority 100; policy accept;

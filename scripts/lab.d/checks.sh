@@ -291,6 +291,9 @@ check_lan_is_clean() {
     total=$(count "$lan" "")
     inside=$(count "$lan" "net $GUESTS")
     quoted=$(count "$lan" "$(quotes_inside)")
+    if ((FAMILY == 6)); then
+        must_be "redirects that name a guest" "$(count "$lan" "icmp6 and icmp6[0] = 137 and $(field icmp6 24 "$GUESTS")")" 0
+    fi
     must_be "ICMP errors that quote a packet with an inside address" "$quoted" 0
     must_be "frames with an inside address (of $total)" "$inside" 0
     ((inside == 0)) || fault "for instance: $(frames "$lan" "net $GUESTS" | head -n 1)"

@@ -103,6 +103,18 @@ impl<'a> InFamily<'a> {
         self.errors().map(|(_, kind)| format!("{} {option} {kind}", self.icmp_of_iptables()))
     }
 
+    /// It is a redirect that names a guest; IPv4 has them among the ICMP errors, and a setting that turns them off.
+    ///
+    /// Where the public interface is a bridge and br_netfilter sees the packet of a client, the kernel takes it after
+    /// dnat for one that came in by the guests' bridge, and tells the client of a better way to the guest.
+    pub(super) fn redirect_to_guest(self) -> Option<String> {
+        let IpNet::V6(network) = self.network else { return None };
+        // The destination, by its place (RFC 4861 §4.5), as far as the prefix goes.
+        let len = network.prefix_len();
+        let prefix = network.network().to_bits() >> (128 - u32::from(len.max(1)));
+        Some(format!("icmpv6 type nd-redirect @th,192,{len} 0x{prefix:x}"))
+    }
+
     /// What speaks of the gateway to neighbours, of which no guest may hear from another node: conditions, each for a
     /// rule of a table that sees frames.
     ///

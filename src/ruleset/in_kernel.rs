@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::family::InFamily;
-use super::render::{Bits, code_points_alone, copy, copy_chains, rewrite_dnat, rewrite_spoof};
+use super::render::{Bits, NO_REDIRECTS, code_points_alone, copy, copy_chains, rewrite_dnat, rewrite_spoof};
 use crate::cluster::{Cluster, NodeId, TagBy};
 use crate::net::{Family, Proto, Stage};
 
@@ -177,6 +177,13 @@ fn table(here: InFamily<'_>, id: NodeId) -> String {
         rules(Stage::Save),
         rules(Stage::Spoof),
     );
+    if let Some(redirect) = here.redirect_to_guest() {
+        let _ = write!(
+            out,
+            "\n\t# {NO_REDIRECTS}\n\tchain redirects {{\n\t\ttype filter hook postrouting priority -300; policy \
+             accept;\n\t\toifname \"{nic}\" {redirect} drop\n\t}}\n"
+        );
+    }
     let ct_mark = Bits::of_flow(cluster);
     for node in copy_chains(cluster) {
         let _ = writeln!(out, "\n\tchain save-{} {{\n\t\t{}\n\t}}", node.name, ct_mark.assign(node.tag));

@@ -122,6 +122,10 @@ impl Chains {
     }
 }
 
+/// Why there is the chain of that name.
+pub(super) const NO_REDIRECTS: &str = "No client may hear of a guest by a redirect: where the public interface is a \
+    bridge, the kernel sends some.";
+
 const PREROUTING: &str = "filter hook prerouting";
 const POSTROUTING: &str = "filter hook postrouting";
 
@@ -264,6 +268,14 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
             "rewrite-spoof",
             Some((POSTROUTING, order.rewrite_spoof)),
             &[format!("{to_client} {}", rewrite_spoof(here, mark))],
+        );
+    }
+    if let Some(redirect) = here.redirect_to_guest() {
+        chains.add(
+            NO_REDIRECTS,
+            "redirects",
+            Some((POSTROUTING, -300)),
+            &[format!("oifname \"{nic}\" {redirect} drop")],
         );
     }
     chains.add(

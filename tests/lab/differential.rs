@@ -73,7 +73,8 @@ const SEND: &str = r#"
     while ($at < length $all) {
         my $len = unpack "n", substr $all, $at, 2;
         my $p = substr $all, $at + 2, $len; $at += 2 + $len;
-        my $to = $six ? pack_sockaddr_in6(0, substr $p, 24, 16) : sockaddr_in(0, substr $p, 16, 4);
+        my $to = $six ? substr $p, 24, 16 : substr $p, 16, 4;
+        $to = $six ? pack_sockaddr_in6(0, $to) : pack_sockaddr_in(0, $to);
         send($s, $p, 0, $to) or die "packet $n: $!";
         select undef, undef, undef, 0.002 if ++$n % 50 == 0;
     }"#;
