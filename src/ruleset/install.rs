@@ -134,9 +134,9 @@ fn foreign_chain(tables: &str) -> Result<(), InstallError> {
         let chains = tool::run(Tool::Nft, &["list", "chains", family.nft()])?;
         let stage = Stage::ALL.into_iter().find(|stage| mentions(&chains, &iptables::chain(*stage)));
         if let Some(stage) = stage {
-            let (tool, table) = (iptables::tool(family), iptables::place(stage).0);
+            let (ip, table) = (family.nft(), iptables::place(stage).0);
             return Err(InstallError::NameTaken(format!(
-                "the table {table} of {tool} has a chain {} that is not of this program's making; remove it or \
+                "the {ip}tables table {table} has a chain {} that is not of this program's making; remove it or \
                  rename it",
                 iptables::chain(stage)
             )));
