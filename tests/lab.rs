@@ -491,6 +491,8 @@ mod acceptance {
                 assert_eq!(one["home"], if is_guest1 { "node1" } else { "node2" }, "{one}");
             }
             let drawn = lab.must(&["path", "--ladders", "--filter", "service web and tcp flags syn"]);
+            // A long title is broken into lines.
+            let drawn = drawn.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(
                 drawn.matches("service web, guest 10.5.5.201:80").count()
                     + drawn.matches("service web, guest [fd00:5::201]:80").count(),
