@@ -125,7 +125,7 @@ impl How {
     }
 
     /// What was typed.
-    fn wishes(&self, node: NodeId) -> Result<Wishes, NoPlan> {
+    fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {
         let wishes = Wishes {
             node,
             backend: match self.backend {
@@ -137,6 +137,7 @@ impl How {
                 RewriteArg::Kernel => RewriteBy::Kernel,
             },
             full: self.full,
+            on_conflict: cluster.on_conflict,
             queue_base: self.queue_base,
             workers: self.workers(),
         };

@@ -24,7 +24,7 @@ impl Rules {
         if self.kernel {
             return print(&ruleset::in_kernel(&cluster, node));
         }
-        let wishes = self.how.wishes(node)?;
+        let wishes = self.how.wishes(&cluster, node)?;
         let kernel = capabilities_for_printing(&self.how.unwanted());
         let plan = Plan::new(wishes, &kernel)?;
         if self.explain {

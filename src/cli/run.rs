@@ -38,7 +38,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (cluster, node) = self.who.load()?;
-        let plan = daemon::plan(self.how.wishes(node)?, &self.how.unwanted())?;
+        let plan = daemon::plan(self.how.wishes(&cluster, node)?, &self.how.unwanted())?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         daemon::run(Options {
             cluster: Arc::new(cluster),

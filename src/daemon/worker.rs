@@ -131,7 +131,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::cluster::{Cluster, NodeId};
+    use crate::cluster::{Cluster, NodeId, OnConflict};
     use crate::engine::Reason;
     use crate::net::{Envelope, Mac};
     use crate::queue::{Memory, Waiting};
@@ -151,6 +151,7 @@ mod tests {
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
             full: false,
+            on_conflict: OnConflict::Keep,
             queue_base: 100,
             workers: 1,
         };

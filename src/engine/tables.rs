@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use crate::cluster::{Cluster, NodeId, ServiceId};
-use crate::net::{Mac, MacPrefix, Mark, Proto};
+use super::services::Services;
+use crate::cluster::{Cluster, NodeId, OnConflict};
+use crate::net::{Mac, MacPrefix, Mark};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
 #[derive(Clone, Debug)]
@@ -18,7 +19,8 @@ pub struct Tables {
     pub(super) guests: IpNet,
     /// The bits that are ours.
     pub(super) mask: Mark,
-    services: FxHashMap<(Proto, u16), (ServiceId, IpAddr)>,
+    pub(super) on_conflict: OnConflict,
+    pub(super) services: Services,
     /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
     macs: Vec<(u8, FxHashMap<Mac, NodeId>)>,
     tags: FxHashMap<Mark, NodeId>,
@@ -45,12 +47,8 @@ impl Tables {
             own_tag: cluster.node(own).tag,
             guests: cluster.guests.network,
             mask: cluster.mask,
-            services: cluster
-                .services
-                .iter()
-                .zip(0..)
-                .map(|(service, id)| ((service.proto, service.port), (ServiceId(id), service.guest)))
-                .collect(),
+            on_conflict: cluster.on_conflict,
+            services: Services::new(cluster),
             macs,
             tags: ids().map(|id| (cluster.node(id).tag, id)).collect(),
             tag_of: ids().map(|id| cluster.node(id).tag).collect(),
@@ -61,12 +59,6 @@ impl Tables {
     /// The bits of marks that are ours.
     pub fn mask(&self) -> Mark {
         self.mask
-    }
-
-    /// The service at a port, and the guest it leads to.
-    #[inline]
-    pub(super) fn service(&self, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
-        self.services.get(&(proto, port)).copied()
     }
 
     /// The node that sends from `mac`.

@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, copy, copy_chains, protos, rewrite_dnat, rewrite_spoof};
-use crate::cluster::{Cluster, NodeId};
+use super::render::{Bits, copy_chains, rewrite_dnat, rewrite_spoof, save};
+use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
 use crate::net::{Proto, Stage};
 
 /// A rule of the pure ruleset.
@@ -19,6 +19,8 @@ pub struct KernelRule {
     pub proto: Option<Proto>,
     /// The node that it is about, if about one.
     pub node: Option<NodeId>,
+    /// The services that it is about, if about some.
+    pub services: Vec<ServiceId>,
 }
 
 /// The rules of a node that do in the kernel what a stage does.
@@ -26,16 +28,11 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
     let node = cluster.node(id);
     let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
-    let any = |text| vec![KernelRule { text, proto: None, node: None }];
+    let any = |text| KernelRule { text, proto: None, node: None, services: Vec::new() };
     match stage {
         Stage::Dnat => rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {}", node.public))
             .into_iter()
-            .zip(protos(cluster))
-            .map(|(rule, (proto, _))| KernelRule {
-                text: format!("{rule} {}", mark.assign(node.tag)),
-                proto: Some(proto),
-                node: None,
-            })
+            .map(|rule| KernelRule { text: format!("{} {}", rule.text, mark.assign(node.tag)), ..rule })
             .collect(),
         Stage::Tag => cluster
             .node_ids()
@@ -44,18 +41,19 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
                 let (mask, first) = (node.mac.mask(), node.mac.first());
                 let set = mark.assign(node.tag);
                 let text = format!("ether saddr & {mask} == {first} {set} comment \"{}\"", node.name);
-                KernelRule { text, proto: None, node: Some(id) }
+                KernelRule { node: Some(id), ..any(text) }
             })
             .collect(),
-        Stage::Save => any(format!(
-            "oifname \"{bridge}\" ip daddr {network} {} {} {}",
-            mark.is_tag(cluster),
-            ct_mark.unset(),
-            copy(cluster, "save")
-        )),
-        Stage::Spoof => {
-            any(format!("oifname \"{nic}\" ip saddr {network} {}", rewrite_spoof(cluster, ct_mark)))
+        Stage::Save => {
+            let to_guest = format!("oifname \"{bridge}\" ip daddr {network}");
+            let dropped = cluster.node_ids().filter(|_| cluster.on_conflict == OnConflict::Drop).map(|id| {
+                let tag = cluster.node(id).tag;
+                let text = format!("{to_guest} {} {} != {{ 0x0, {tag} }} drop", mark.is(tag), ct_mark.ours());
+                KernelRule { node: Some(id), ..any(text) }
+            });
+            dropped.chain([any(format!("{to_guest} {}", save(cluster)))]).collect()
         }
+        Stage::Spoof => rewrite_spoof(cluster, id, ct_mark),
     }
 }
 
