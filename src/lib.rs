@@ -11,7 +11,7 @@
 //!
 //! 1. **dnat**, on node2. The SYN comes in by the public interface, before conntrack (hook ip prerouting,
 //!    priority -300). [`engine::Tables`] has a service for tcp port 80, so the destination becomes `10.5.5.201`
-//!    and the packet mark node2's own tag, 2. The source stays the client: who answers must know whom.
+//!    (and the port the guest's, if that is another), and the packet mark node2's own tag, 2. The source stays the client: who answers must know whom.
 //!    Conntrack now sees client → guest.
 //! 2. **save**, on node2. Routed to the guests' bridge (ip postrouting), the packet's mark becomes the ct mark
 //!    of the flow. The frame leaves through a pipe, with the MAC address of node2's bridge as its source.
@@ -19,11 +19,18 @@
 //!    MAC address belongs to node2, so packet mark and ct mark become node2's tag. It goes on to the guest.
 //! 4. **spoof**, on node1. The guest answers through its gateway, which is node1, and the answer is routed to
 //!    the public interface (ip postrouting, before SNAT at 100). Conntrack knows the flow; its ct mark is 2, so
-//!    the source becomes node2's public address. The client sees `192.168.122.12` answer.
+//!    the source becomes node2's public address, and its port the one that was called. The client sees `192.168.122.12` answer.
 //!
 //! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
 //! gateway address; the only other rule keeps ARP for it off the pipes.
+//!
+//! A service may be a port, a range, all ports of a protocol, or all of a public address; the most specific one gets a
+//! packet ([`cluster::Service`]). A guest that has all of an address, 1:1, begins flows without a state, too: dnat, which is
+//! before conntrack, leads all answers to it. So **spoof** gives them the address, and SNAT sees nothing to do.
+//!
+//! One client may call one guest through two nodes from one port. On the guest's node that is one flow, which has one
+//! tag. **tag** and **save** notice, and [`cluster::OnConflict`] says what then becomes of packet and flow.
 //!
 //! # What is said about packets
 //!
@@ -104,7 +111,8 @@
 //!   that are rewritten come without GSO, because no checksum would be right for a rewritten UDP GSO packet.
 //!   Where nothing is rewritten 128 bytes of a packet are enough.
 //! - **Lean or full rules.** By default only packets that something is to be decided about are queued: `tag` and
-//!   `save` cost a flow something once. With full rules every packet visits every stage.
+//!   `save` cost a flow something once. With full rules every packet visits every stage. Where a conflict shall not just
+//!   leave a flow as it is, every packet visits `tag` and `save`.
 //! - **Who changes the bytes.** The worker, or a chain after the queue, by the mark that the verdict set. The
 //!   decisions, their traces and what leaves the node are the same. ICMP errors are the worker's either way: no rule can
 //!   change what they quote. Then they have a lane of their own.
@@ -112,7 +120,7 @@
 //!   and ct mark together, and no rule has to. The kernel takes the attribute in silence also where it does nothing
 //!   with it, so that is tried before, in a network namespace of its own. Elsewhere rules do it: a chain after `tag`
 //!   and one after `save` copy a packet mark that is a node's tag to a flow that has none, and one before `spoof`
-//!   copies the ct mark to the packet mark. All change only the bits of `[marks] mask`.
+//!   copies the ct mark to the packet mark. (Where a newcomer takes a flow, the first two copy to one that has a tag, too.) All change only the bits of `[marks] mask`.
 //! - **The backend.** [`queue::Netlink`] by batches; [`queue::Nfq`], by the nfq crate, one packet at a time, is
 //!   the second opinion.
 //!

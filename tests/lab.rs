@@ -47,6 +47,9 @@ fn must(program: &str, arguments: &[&str]) -> String {
 #[path = "lab/differential.rs"]
 mod differential;
 
+#[path = "lab/services.rs"]
+mod services;
+
 mod acceptance {
     //! The cluster does distributed NAT: scripts/lab proves it from captures and conntrack.
 
@@ -62,11 +65,11 @@ mod acceptance {
             lab
         }
 
-        fn run(&self, arguments: &[&str]) -> Output {
+        pub(super) fn run(&self, arguments: &[&str]) -> Output {
             self.run_with("", arguments)
         }
 
-        fn run_with(&self, options: &str, arguments: &[&str]) -> Output {
+        pub(super) fn run_with(&self, options: &str, arguments: &[&str]) -> Output {
             Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab"))
                 .args(arguments)
                 .env("DUNNAT_LAB", &self.0)
@@ -442,7 +445,7 @@ mod acceptance {
     }
 
     /// The conversations that the traces of all nodes are joined to.
-    fn joined(lab: &Lab) -> Vec<serde_json::Value> {
+    pub(super) fn joined(lab: &Lab) -> Vec<serde_json::Value> {
         let lines = lab.must(&["path", "--format", "json"]);
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -76,7 +76,7 @@ check_service() {
     begin "${SERVICE[g]}, $kind: $CLIENT -> ${NODE[via]} $public:$port -> ${GUEST[g]} on ${NODE[home]}"
 
     if ask "$CLIENT" "http://$public:$port/"; then
-        must_be "the page" "$ANSWER" "${GUEST[g]} saw $CLIENT_ADDRESS:$PORT -> $guest:$port"
+        must_be "the page" "$ANSWER" "${GUEST[g]} saw $CLIENT_ADDRESS:$PORT -> $guest:${GUEST_PORT[g]}"
         proof "page: \"$ANSWER\""
         prove_names_on_lan
         prove_way_inside
@@ -240,7 +240,7 @@ check_many() {
         within "$CLIENT" xargs -P "$at_once" -n 3 "${CURL[@]}" --write-out '%{local_port} called %{remote_ip}\n' 2>"$errors") || true
     NEXT_PORT=$((NEXT_PORT + 20 * total))
     [[ ! -s $errors ]] || fault "curl: $(sort "$errors" | uniq -c | sort -rn | head -n 1)"
-    right=$(awk -v page="^${GUEST[g]} saw $CLIENT_ADDRESS:[0-9]+ -> $guest:$port\$" '
+    right=$(awk -v page="^${GUEST[g]} saw $CLIENT_ADDRESS:[0-9]+ -> $guest:${GUEST_PORT[g]}\$" '
         $2 == "called" { called[$1] = $3 }
         $0 ~ page { sub(/.*:/, "", $3); answered[$3] = 1 }
         END { for (port in called) if (port in answered) print called[port], port }' <<<"$lines")
