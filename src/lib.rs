@@ -21,6 +21,9 @@
 //!    the public interface (ip postrouting, before SNAT at 100). Conntrack knows the flow; its ct mark is 2, so
 //!    the source becomes node2's public address, and its port the one that was called. The client sees `192.168.122.12` answer.
 //!
+//! `tag_by` of the cluster file has two other ways to know the node ([`cluster::TagBy`]): by the pipe, or by a code point
+//! that a rule of the bridge family writes on the way into a pipe, and takes away on the way to a guest.
+//!
 //! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
 //! gateway address; the only other rule keeps ARP for it off the pipes.
@@ -89,8 +92,8 @@
 //!
 //! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
 //! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
-//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
-//! is right by its own names.
+//! conversations and not with packets; what is kept is a [`path::Seen`], which is small. Each conversation is judged by
+//! addresses, as a client would: a wrong cluster file is right by its own names.
 //!
 //! # Without a kernel
 //!

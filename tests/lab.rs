@@ -55,6 +55,8 @@ mod acceptance {
 
     use super::*;
 
+    mod recorded;
+
     /// A lab that is gone with this value.
     pub(super) struct Lab(String);
 
@@ -131,6 +133,22 @@ mod acceptance {
     #[ignore = "needs root; run by scripts/test"]
     fn three_nodes() {
         let lab = Lab::up(&["--nodes", "3"]);
+        lab.accept("kernel");
+        lab.accept("dunnat");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn tags_by_pipes() {
+        let lab = Lab::up(&["--nodes", "3", "--tag-by", "pipe"]);
+        lab.accept("kernel");
+        lab.accept("dunnat");
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn tags_by_code_points() {
+        let lab = Lab::up(&["--nodes", "3", "--tag-by", "dscp", "--names", "other"]);
         lab.accept("kernel");
         lab.accept("dunnat");
     }

@@ -40,7 +40,7 @@ check_traceroute() {
 
 # The errors are about answers: a router outside cannot send them on, and says so to the address that they came from.
 check_path_mtu_outside() {
-    local via=$NODES public=${PUBLIC[$NODES]} guest=${GUEST_ADDRESS[1]} start i low high file
+    local via=$NODES public=${PUBLIC[$NODES]} guest=${GUEST_ADDRESS[1]} start a b file
     begin "path MTU $NARROW behind $HOP: $FAR downloads through ${NODE[via]} from ${GUEST[1]} on ${NODE[${GUEST_HOME[1]}]}"
     forget_path_mtu "${GUEST[1]}"
     start=${EPOCHREALTIME/[.,]/}
@@ -52,11 +52,12 @@ check_path_mtu_outside() {
         proof "path: ${GUEST[1]} has learned that the way to $FAR_ADDRESS takes $NARROW bytes"
         poll 5 at_least "$(lan_capture)" "$TOO_BIG and src host $HOP_ADDRESS and dst host $public" 1 ||
             fault "LAN: $HOP did not say \"fragmentation needed\" to $public, so this proves nothing"
-        for ((i = GUEST_HOME[1]; i < via; i++)); do
-            file=$(pipe_capture "$i")
+        while read -r a b; do
+            on_way "$a" "$b" "$via" "${GUEST_HOME[1]}" || continue
+            file=$(pipe_capture "$a" "$b")
             poll 5 at_least "$file" "$TOO_BIG and dst host $guest and icmp[20:4] = $(word "$guest")" 1 ||
-                fault "pipe ${NODE[i]}-${NODE[i + 1]}: no \"fragmentation needed\" to $guest about its packets"
-        done
+                fault "pipe ${NODE[a]}-${NODE[b]}: no \"fragmentation needed\" to $guest about its packets"
+        done < <(wires)
         proof "icmp: \"fragmentation needed\" from $HOP_ADDRESS to $public, for $guest inside"
     fi
     finish
@@ -90,10 +91,8 @@ check_path_mtu_inside() {
     rm -f "$STATE/servers/${GUEST[1]}/upload/narrow"
 }
 pipe_mtu() {
-    ip_in "$1" <<IP
-link set $PIPE_UP mtu $2
-link set $PIPE_DOWN mtu $2
-IP
+    local pipe
+    for pipe in $(pipes_of "$1"); do echo "link set $pipe mtu $2"; done | ip_in "$1"
 }
 
 # Nobody listens at a service's port: the guest says so, and it looks as if the node that was called said it.

@@ -2,14 +2,14 @@
 # `--names other` can change all of them: what passes under both sets of names has nothing hard-wired.
 # shellcheck shell=bash
 
-# choose_names plain|other NODES [veth|vlan]
+# choose_names plain|other NODES [veth|vlan] [mac|pipe|dscp]
 #
 # Arrays are counted from 1, and one index means one node (or one guest) in all of them. Guest g has service g, a web
 # server, some with another port at the guest; guest1 has a second service, a range of ports of which one sends UDP
 # datagrams back, and a third, a port within that range and another one at the guest, where nobody listens.
 choose_names() {
     local names=$1 i
-    NODES=$2 PIPES=${3:-veth}
+    NODES=$2 PIPES=${3:-veth} TAG_BY=${4:-mac}
     NODE=() PUBLIC=() CARD=() INSIDE=() MAC=() PREFIX=() TAG=()
     GUEST=() GUEST_ADDRESS=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=() GUEST_PORT=()
 
@@ -98,7 +98,7 @@ cluster_file() {
 network = "$GUESTS"
 gateway = "$GATEWAY"
 bridge  = "$BRIDGE"
-pipes   = ["$PIPE_UP", "$PIPE_DOWN"]
+$([[ $TAG_BY == pipe ]] || echo "pipes   = [\"$PIPE_UP\", \"$PIPE_DOWN\"]")
 
 [public]
 interface = "$NIC"
@@ -112,14 +112,62 @@ TOML
 [[node]]
 name   = "${NODE[i]}"
 tag    = $(printf '%#x' "${TAG[i]}")
-mac    = "${PREFIX[i]}"
+$(known_by "$i")
 public = "${PUBLIC[i]}"
 TOML
     done
-    if [[ -n $MASK ]]; then
-        printf '\n[marks]\nmask = "%s"\n' "$MASK"
-    fi
+    printf '\n[marks]\ntag_by = "%s"\n' "$TAG_BY"
+    if [[ -n $MASK ]]; then echo "mask = \"$MASK\""; fi
 }
+
+# By what other nodes know the node.
+known_by() {
+    local i=$1 j pipes=()
+    case $TAG_BY in
+    mac) echo "mac    = \"${PREFIX[i]}\"" ;;
+    dscp) echo "dscp   = $(code_point "$i")" ;;
+    pipe)
+        for ((j = 1; j <= NODES; j++)); do
+            ((j == i)) || pipes+=("${NODE[j]} = \"$(pipe_to "$j")\"")
+        done
+        local IFS=,
+        echo "pipe_to = { ${pipes[*]} }"
+        ;;
+    esac
+}
+
+code_point() { echo $((8 + $1)); }
+
+# The pipes between nodes, each once: the numbers of its two ends.
+wires() {
+    local i j
+    for ((i = 1; i <= NODES; i++)); do
+        for ((j = i + 1; j <= NODES; j++)); do
+            if [[ $TAG_BY == pipe ]] || ((j == i + 1)); then echo "$i $j"; fi
+        done
+    done
+}
+
+# on_way A B VIA HOME: whether what goes from node VIA to node HOME goes by the pipe between A and B
+on_way() {
+    local low=$(($3 < $4 ? $3 : $4)) high=$(($3 < $4 ? $4 : $3))
+    if [[ $TAG_BY == pipe ]]; then (($1 == low && $2 == high)); else (($1 >= low && $1 < high)); fi
+}
+
+# The names of all pipes of a node.
+pipes_of() {
+    local i
+    [[ $TAG_BY == pipe ]] || { echo "$PIPE_UP" "$PIPE_DOWN" && return; }
+    for ((i = 1; i <= NODES; i++)); do
+        [[ ${NODE[i]} == "$1" ]] || pipe_to "$i"
+    done
+}
+
+# wire_at A B: what the pipe between A and B is called on node A
+wire_at() { if [[ $TAG_BY == pipe ]]; then pipe_to "$2"; else echo "$PIPE_UP"; fi; }
+
+# Where each node has a pipe to each other: the name of the one that leads to this node.
+pipe_to() { echo "pipe-to-${NODE[$1]}"; }
 
 # service NAME PROTOCOL PORT GUEST [GUEST'S PORT]
 service() {

@@ -127,8 +127,26 @@ trouble_with_vlan() {
 # The nodes form a chain: PIPE_UP of a node leads to PIPE_DOWN of the next. Every node has both pipes, so that one cluster
 # file is right for all; at the ends of the chain a pipe has no cable (its far end stays down, so there is no carrier).
 # A pipe is a cable (a veth pair), or a VLAN of a cable.
+#
+# Where tags go by pipes, each node has one to each other node instead. A bridge sends nothing from one to another
+# ("isolated"), or frames would go round for ever.
 add_pipes() {
-    local i up=$PIPE_UP down=$PIPE_DOWN
+    local i j up=$PIPE_UP down=$PIPE_DOWN
+    if [[ $TAG_BY == pipe ]]; then
+        for ((i = 1; i <= NODES; i++)); do
+            for ((j = i + 1; j <= NODES; j++)); do
+                echo "link add $(pipe_to "$j") type veth peer name $(pipe_to "$i") netns $(namespace "${NODE[j]}")" |
+                    ip_in "${NODE[i]}"
+            done
+        done
+        for ((i = 1; i <= NODES; i++)); do
+            for ((j = 1; j <= NODES; j++)); do
+                ((i == j)) || echo "link set $(pipe_to "$j") master $BRIDGE up
+link set $(pipe_to "$j") type bridge_slave isolated on" | ip_in "${NODE[i]}"
+            done
+        done
+        return
+    fi
     if [[ $PIPES == vlan ]]; then up=$TRUNK_UP down=$TRUNK_DOWN; fi
     echo "link add $down type veth peer name far-$down" | ip_in "${NODE[1]}"
     for ((i = 1; i < NODES; i++)); do

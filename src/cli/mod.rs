@@ -256,8 +256,12 @@ fn coloured(terminal: bool) -> bool {
 
 /// Prints the data that a verb was asked for. A reader that has seen enough is no error.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    printed(|out| out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// The same for data that is written piece by piece.
+fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<(), Failure> {
+    match write(&mut io::stdout().lock()) {
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Output { to: "standard output".to_owned(), source })
         }

@@ -63,8 +63,10 @@ impl Worker {
         let stage = lane.stage;
         let began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
+        let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
         let meta = Meta {
-            from_pipe: stage == Stage::Tag && envelope.phys_in.is_some_and(|port| self.pipes.contains(port)),
+            from_pipe: pipe.is_some(),
+            pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
             src_mac: envelope.src_mac,
             mark: envelope.mark,
             ct_mark: match lane.ct_mark {
@@ -115,13 +117,15 @@ impl Lanes {
 /// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
 struct Pipes {
     names: Vec<IfName>,
-    known: HashMap<u32, bool>,
+    known: HashMap<u32, Option<usize>>,
 }
 
 impl Pipes {
-    fn contains(&mut self, index: u32) -> bool {
+    /// The place among the node's pipes.
+    fn place(&mut self, index: u32) -> Option<usize> {
         *self.known.entry(index).or_insert_with(|| {
-            sys::interface_name(index).is_some_and(|name| self.names.iter().any(|pipe| pipe.as_str() == name))
+            let name = sys::interface_name(index)?;
+            self.names.iter().position(|pipe| pipe.as_str() == name)
         })
     }
 }
@@ -156,7 +160,7 @@ mod tests {
             workers: 1,
         };
         let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
-        worker.pipes.known.insert(PIPE, true);
+        worker.pipes.known.insert(PIPE, Some(0));
         worker
     }
 

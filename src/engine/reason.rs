@@ -39,7 +39,7 @@ reasons! {
     Fragment = "fragment",
     /// dnat: an ICMP error about an answer of a service; it and the packet that it quotes become the guest's.
     ErrorAboutReply = "error-about-reply",
-    /// tag: the frame was sent by a node; its tag becomes the packet's mark and the flow's.
+    /// tag: the packet was sent by a node; its tag becomes the packet's mark and the flow's.
     FromNode = "from-node",
     /// tag: the packet did not come in through a pipe.
     NotFromPipe = "not-from-pipe",
@@ -49,6 +49,10 @@ reasons! {
     NoMac = "no-mac",
     /// tag: the frame's source address is no node's.
     UnknownMac = "unknown-mac",
+    /// tag: the pipe that the packet came in by leads to no node.
+    UnknownPipe = "unknown-pipe",
+    /// tag: the packet's code point is no node's.
+    UnknownDscp = "unknown-dscp",
     /// save: the packet's mark becomes the ct mark of its flow.
     Saved = "saved",
     /// save, tag: the flow holds that tag already.

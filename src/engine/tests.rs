@@ -5,7 +5,8 @@ use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Cluster, OnConflict};
+use crate::cluster::{Cluster, OnConflict, TagBy};
+use crate::net::Dscp;
 use crate::packet::{Fragment, Layers, Patch, Side};
 
 const NODE1: NodeId = NodeId(0);
@@ -304,10 +305,43 @@ fn bits_outside_of_the_mask_are_somebody_elses() {
 }
 
 #[test]
+fn a_tag_may_go_by_the_pipe_or_by_the_code_point() {
+    let call = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
+    let by = |tag_by| {
+        let mut cluster = cluster();
+        cluster.tag_by = tag_by;
+        for (node, dscp) in cluster.nodes.iter_mut().zip([8, 16]) {
+            node.dscp = Dscp::try_from(dscp).ok();
+        }
+        Tables::new(&cluster, NODE1)
+    };
+    let tag = |tables: &Tables, view: &View, meta: Meta| {
+        let decision = decide(tables, Stage::Tag, Ok(view), &meta);
+        (decision.reason, decision.node, decision.mark, decision.ct_mark)
+    };
+    let tagged = (Reason::FromNode, Some(NODE2), Some(Mark(2)), Some(Mark(2)));
+    // Whose the frame's address is does not matter then.
+    let frame = from_pipe("0a:00:00:00:01:00");
+    let pipe = by(TagBy::Pipe);
+    assert_eq!(tag(&pipe, &call, Meta { pipe_of: Some(NODE2), ..frame }), tagged);
+    assert_eq!(tag(&pipe, &call, frame).0, Reason::UnknownPipe);
+    let dscp = by(TagBy::Dscp);
+    let marked = |number| {
+        let mut view = call;
+        view.dscp = Dscp::try_from(number).unwrap();
+        view
+    };
+    assert_eq!(tag(&dscp, &marked(16), frame), tagged);
+    assert_eq!(tag(&dscp, &marked(24), frame).0, Reason::UnknownDscp);
+    let unreadable = decide(&dscp, Stage::Tag, Err(Malformed::NotIp), &frame);
+    assert_eq!((unreadable.reason, unreadable.mark), (Reason::NotIp, None));
+}
+
+#[test]
 fn prefixes_of_several_lengths_are_looked_up() {
     let mut cluster = cluster();
-    cluster.nodes[0].mac = "0a:00:00:00:01:00/48".parse().unwrap();
-    cluster.nodes[1].mac = "0a:80:00:00:00:00/9".parse().unwrap();
+    cluster.nodes[0].mac = "0a:00:00:00:01:00/48".parse().ok();
+    cluster.nodes[1].mac = "0a:80:00:00:00:00/9".parse().ok();
     let tables = Tables::new(&cluster, NODE1);
     let node = |mac: &str| tables.node_by_mac(mac.parse().unwrap());
     assert_eq!(node("0a:00:00:00:01:00"), Some(NODE1));
@@ -326,7 +360,8 @@ fn reasons_have_distinct_names_and_their_index() {
 fn any_meta() -> impl Strategy<Value = Meta> {
     let mac = prop_oneof![any::<[u8; 6]>(), Just([0x0e, 0, 0, 0, 1, 0]), Just([0x0a, 0, 0, 0, 1, 0])];
     (any::<bool>(), prop::option::of(mac), 0u32..0x500, 0u32..0x500).prop_map(|(from_pipe, mac, mark, ct)| {
-        Meta { from_pipe, src_mac: mac.map(Mac), mark: Mark(mark), ct_mark: (ct % 7 > 0).then_some(Mark(ct)) }
+        let (src_mac, ct_mark) = (mac.map(Mac), (ct % 7 > 0).then_some(Mark(ct)));
+        Meta { from_pipe, pipe_of: None, src_mac, mark: Mark(mark), ct_mark }
     })
 }
 

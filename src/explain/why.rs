@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
+use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId, TagBy};
 use crate::engine::Reason;
-use crate::net::{Mark, Ports, Proto, Stage, Tuple};
+use crate::net::{Dscp, Mark, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, IcmpError, View};
 use crate::walk::Visit;
 
@@ -157,19 +157,66 @@ impl Why {
                     format!("ip daddr {dst} is {}in {network}", if inside { "" } else { "not " })
                 })?;
             }
+            Err(malformed) if cluster.tag_by == TagBy::Dscp => {
+                let says =
+                    || format!("it cannot be read ({malformed}), and its code point would tell the node");
+                self.first(false, (*malformed).into(), says)?;
+            }
             Err(malformed) => self.note(format!("it cannot be read ({malformed}); its frame tells the node")),
         }
+        let tag = match cluster.tag_by {
+            TagBy::Mac => self.tag_by_mac(cluster, visit)?,
+            TagBy::Pipe => self.tag_by_pipe(cluster, node, port)?,
+            TagBy::Dscp => {
+                let dscp = visit.view.as_ref().map_or(Dscp::CS0, |view| view.dscp);
+                let tag = self.node(cluster, |node| match node.dscp {
+                    Some(own) => {
+                        let misses = (own != dscp).then(|| format!("ip dscp {dscp} is not {own}"));
+                        (format!("ip dscp {own}"), misses)
+                    }
+                    None => ("no code point".to_owned(), Some("it has no code point".to_owned())),
+                });
+                tag.ok_or(Reason::UnknownDscp)?
+            }
+        };
+        self.flow(tag, visit, cluster, Reason::FromNode)
+    }
+
+    fn tag_by_pipe(&mut self, cluster: &Cluster, own: NodeId, port: Option<&str>) -> Result<Mark, Reason> {
+        let port = port.unwrap_or_default();
+        let tag = self.node(cluster, |node| {
+            let pipe = cluster
+                .node(own)
+                .leads_to
+                .iter()
+                .zip(cluster.pipes(own))
+                .find(|(id, _)| cluster.node(**id).name == node.name);
+            match pipe {
+                Some((_, pipe)) => {
+                    let misses = (pipe.as_str() != port).then(|| format!("iifname {port} is not {pipe}"));
+                    (format!("iifname {pipe}"), misses)
+                }
+                None => ("no pipe".to_owned(), Some("this is the node itself".to_owned())),
+            }
+        });
+        tag.ok_or(Reason::UnknownPipe)
+    }
+
+    fn tag_by_mac(&mut self, cluster: &Cluster, visit: &Visit) -> Result<Mark, Reason> {
         let mac = visit.meta.src_mac;
         self.first(mac.is_some(), Reason::NoMac, || match mac {
             Some(mac) => format!("its frame is from {mac}"),
             None => "the source address of its frame is not known".to_owned(),
         })?;
         let Some(mac) = mac else { return Err(Reason::NoMac) };
-        let tag = self.node(cluster, |node| {
-            let wants = format!("ether saddr {}", node.mac);
-            (wants, (!node.mac.contains(mac)).then(|| format!("ether saddr {mac} is not in {}", node.mac)))
+        let tag = self.node(cluster, |node| match node.mac {
+            Some(own) => {
+                let misses = (!own.contains(mac)).then(|| format!("ether saddr {mac} is not in {own}"));
+                (format!("ether saddr {own}"), misses)
+            }
+            None => ("no MAC address".to_owned(), Some("it has no MAC address".to_owned())),
         });
-        self.flow(tag.ok_or(Reason::UnknownMac)?, visit, cluster, Reason::FromNode)
+        tag.ok_or(Reason::UnknownMac)
     }
 
     fn save(&mut self, cluster: &Cluster, visit: &Visit) -> Derived {

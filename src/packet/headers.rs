@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::view::{Fragment, TcpFlags, View};
-use crate::net::{Proto, Tuple};
+use crate::net::{Dscp, Proto, Tuple};
 
 /// The fields of the headers that tell packets of one flow apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
+    /// The code point of the IP header.
+    pub dscp: Dscp,
     /// The identification of the IPv4 header.
     pub ip_id: Option<u16>,
     /// Of the TCP header.
@@ -49,7 +51,7 @@ impl Headers {
     /// Reads the headers of a packet that `view` was read from; its first bytes are enough. What is not there is
     /// left out.
     pub fn read(packet: &[u8], view: &View) -> Self {
-        let mut headers = Self::default();
+        let mut headers = Self { dscp: view.dscp, ..Self::default() };
         if view.tuple.src.is_ipv4() {
             headers.ip_id = at(packet, 4).map(u16::from_be_bytes);
         }

@@ -16,5 +16,5 @@ mod view;
 pub use checksum::{Difference, full};
 pub use error::IcmpError;
 pub use headers::{Headers, Icmp, Tcp};
-pub use patch::{Layers, Patch, Refused, Rewrite, Side};
+pub use patch::{Layers, Patch, Refused, Rewrite, Side, set_dscp};
 pub use view::{Fragment, Malformed, TcpFlags, View};

@@ -8,7 +8,7 @@ use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 use super::checksum::{Difference, full};
 use super::error::IcmpError;
 use super::view::View;
-use crate::net::{Checksum, Proto};
+use crate::net::{Checksum, Dscp, Proto};
 
 /// One end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,6 +232,24 @@ impl Quoted {
         });
         let at = u16::try_from(error.quote).map_err(|_| Refused::Cut)?;
         Ok((Self { at, header, port, transport }, all))
+    }
+}
+
+/// Gives the packet a code point, as the rule `ip dscp set` does; its ECN bits stay. What is no packet stays as it is.
+pub fn set_dscp(packet: &mut [u8], dscp: Dscp) {
+    match packet {
+        [first, class, ..] if *first >> 4 == 4 => {
+            let old = u16::from_be_bytes([*first, *class]);
+            *class = dscp.in_traffic_class(*class);
+            let difference = Difference::between_words(old, u16::from_be_bytes([*first, *class]));
+            let field = word(packet, IPV4_CHECKSUM);
+            write_word(packet, field.map(|field| (IPV4_CHECKSUM as u16, difference.apply(field))));
+        }
+        [first, second, ..] if *first >> 4 == 6 => {
+            let class = dscp.in_traffic_class(*first << 4 | *second >> 4);
+            (*first, *second) = (0x60 | class >> 4, class << 4 | *second & 0x0f);
+        }
+        _ => {}
     }
 }
 

@@ -9,13 +9,15 @@ use etherparse::{
 };
 
 use super::error::IcmpError;
-use crate::net::{Proto, Tuple};
+use crate::net::{Dscp, Proto, Tuple};
 
 /// The facts of one packet that a decision or a trace needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// Protocol, addresses and ports; no ports in a later fragment.
     pub tuple: Tuple,
+    /// The code point of its IP header.
+    pub dscp: Dscp,
     /// Whether it is a piece of a larger packet.
     pub fragment: Fragment,
     /// The TCP flags, where there is a TCP header.
@@ -197,7 +199,8 @@ impl View {
             _ => Fragment::Later,
         };
         let ends = (ip.source_addr().into(), ip.destination_addr().into());
-        Self::transport(received, ends, ip.protocol(), offset, len, fragment)
+        let dscp = Dscp::of_traffic_class(received[1]);
+        Self::transport(received, (ends, dscp), ip.protocol(), offset, len, fragment)
     }
 
     fn parse_v6(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
@@ -227,13 +230,15 @@ impl View {
         });
         let offset = len.min(received.len()) - rest.len();
         let ends = (ip.source_addr().into(), ip.destination_addr().into());
-        Self::transport(received, ends, protocol, offset, len, fragment.unwrap_or(Fragment::None))
+        let dscp = Dscp::of_traffic_class(received[0] << 4 | received[1] >> 4);
+        let fragment = fragment.unwrap_or(Fragment::None);
+        Self::transport(received, (ends, dscp), protocol, offset, len, fragment)
     }
 
     #[inline]
     fn transport(
         received: &[u8],
-        (src, dst): (IpAddr, IpAddr),
+        ((src, dst), dscp): ((IpAddr, IpAddr), Dscp),
         protocol: IpNumber,
         transport: usize,
         len: usize,
@@ -266,6 +271,7 @@ impl View {
         }
         Ok(Self {
             tuple: Tuple { proto: Proto(protocol.0), src, dst, ports },
+            dscp,
             fragment,
             tcp,
             error,

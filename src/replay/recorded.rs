@@ -56,8 +56,10 @@ impl Recorded {
             (None, None) => Came::guess(cluster, node, event.before),
         };
         let mark = tag_of_now(&event.mark, event.mask, cluster).unwrap_or(Mark::ZERO);
+        let pipe = came.pipe(cluster, node).filter(|_| event.stage == Stage::Tag);
         let meta = Meta {
-            from_pipe: event.stage == Stage::Tag && came.is_pipe(cluster, node),
+            from_pipe: pipe.is_some(),
+            pipe_of: pipe.and_then(|place| cluster.node(node).leads_to.get(place).copied()),
             src_mac: event.mac.as_ref().map(|mac| mac.address),
             mark,
             ct_mark: match &event.ct_mark {
@@ -85,7 +87,8 @@ fn packet(event: &Event) -> Option<(Vec<u8>, usize)> {
     let mut bytes = match (&event.bytes, event.before) {
         (Some(bytes), _) => bytes.before.0.clone(),
         (None, Some(tuple)) => {
-            let headers = Headers { ip_id: event.ip_id, tcp: event.tcp, icmp: event.icmp };
+            let dscp = event.dscp.unwrap_or_default();
+            let headers = Headers { dscp, ip_id: event.ip_id, tcp: event.tcp, icmp: event.icmp };
             made(tuple, &headers, event.fragment.unwrap_or(Fragment::None), len)?
         }
         (None, None) => Vec::new(),

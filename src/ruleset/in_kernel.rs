@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, copy_chains, rewrite_dnat, rewrite_spoof, save};
-use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
+use super::render::{Bits, code_points, copy_chains, rewrite_dnat, rewrite_spoof, save};
+use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId, TagBy};
 use crate::net::{Proto, Stage};
 
 /// A rule of the pure ruleset.
@@ -36,12 +36,20 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
             .collect(),
         Stage::Tag => cluster
             .node_ids()
-            .map(|id| {
-                let node = cluster.node(id);
-                let (mask, first) = (node.mac.mask(), node.mac.first());
-                let set = mark.assign(node.tag);
-                let text = format!("ether saddr & {mask} == {first} {set} comment \"{}\"", node.name);
-                KernelRule { node: Some(id), ..any(text) }
+            .filter_map(|other| {
+                let node = cluster.node(other);
+                let condition = match cluster.tag_by {
+                    TagBy::Mac => {
+                        node.mac.map(|mac| format!("ether saddr & {} == {}", mac.mask(), mac.first()))
+                    }
+                    TagBy::Dscp => node.dscp.map(|dscp| format!("ip dscp {dscp}")),
+                    TagBy::Pipe => {
+                        let place = cluster.node(id).leads_to.iter().position(|to| *to == other)?;
+                        cluster.pipes(id).get(place).map(|pipe| format!("iifname \"{pipe}\""))
+                    }
+                };
+                let text = format!("{} {} comment \"{}\"", condition?, mark.assign(node.tag), node.name);
+                Some(KernelRule { node: Some(other), ..any(text) })
             })
             .collect(),
         Stage::Save => {
@@ -69,10 +77,11 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
         rules.into_iter().fold(String::new(), |text, rule| text + "\t\t" + &rule.text + "\n")
     };
 
+    let bridge = if cluster.tag_by == TagBy::Dscp { "; nft delete table bridge dunnat-kernel" } else { "" };
     let mut out = format!(
         "#!/usr/sbin/nft -f\n\
          # Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
-         # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel\n\
+         # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel{bridge}\n\
          \n\
          create table ip dunnat-kernel\n\
          table ip dunnat-kernel {{\n\
@@ -136,5 +145,12 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
          }}\n",
         rules(Stage::Tag),
     );
+    let code_points = code_points(cluster, id);
+    if !code_points.is_empty() {
+        let _ = write!(
+            out,
+            "\ncreate table bridge dunnat-kernel\ntable bridge dunnat-kernel {{\n{code_points}}}\n"
+        );
+    }
     out
 }

@@ -262,9 +262,8 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
         ownership(cluster, plan),
         chains.0,
     );
-    let pipes = cluster.pipes(plan.node);
-    if !pipes.is_empty() {
-        out.push_str(&pipe_arp(cluster, pipes));
+    if !cluster.pipes(plan.node).is_empty() {
+        out.push_str(&on_pipes(cluster, plan.node));
     }
     out
 }
@@ -464,14 +463,15 @@ pub(super) fn asked_ports(cluster: &Cluster, proto: Proto) -> Option<Vec<Ports>>
     Some(ports.iter().copied().filter(|ports| !is_within(ports)).collect())
 }
 
-/// Every node holds the gateway address; each must be the only one that its guests can see.
+/// What is done to frames on the bridge.
 ///
 /// By name in the bridge family, and not by device at netdev egress as the seed has it: so the rule is there
 /// before the pipe is, survives its being made anew, and needs no kernel of 5.16.
-fn pipe_arp(cluster: &Cluster, pipes: &[IfName]) -> String {
+fn on_pipes(cluster: &Cluster, id: NodeId) -> String {
     let gateway = cluster.guests.gateway;
-    let pipes: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
-    let pipes = pipes.join(", ");
+    let pipes = names(cluster.pipes(id));
+    let code_points = code_points(cluster, id);
+    let more = if code_points.is_empty() { "" } else { "\n" };
     format!(
         "\ncreate table bridge {TABLE}\n\
          table bridge {TABLE} {{\n\
@@ -480,8 +480,37 @@ fn pipe_arp(cluster: &Cluster, pipes: &[IfName]) -> String {
          \t\ttype filter hook postrouting priority -500; policy accept;\n\
          \t\toifname {{ {pipes} }} arp saddr ip {gateway} drop\n\
          \t\toifname {{ {pipes} }} arp daddr ip {gateway} drop\n\
-         \t}}\n}}\n"
+         \t}}\n{more}{code_points}}}\n"
     )
+}
+
+/// Where tags go by code points: a packet of ours gets our own on its way into a pipe, and what goes to a guest has none
+/// of the cluster's any more.
+pub(super) fn code_points(cluster: &Cluster, id: NodeId) -> String {
+    let own = cluster.node(id);
+    let all: Vec<String> =
+        cluster.nodes.iter().filter_map(|node| node.dscp).map(|dscp| dscp.to_string()).collect();
+    let (Some(dscp), false) = (own.dscp, cluster.pipes(id).is_empty()) else { return String::new() };
+    let (pipes, network) = (names(cluster.pipes(id)), cluster.guests.network);
+    let entered = Bits::of_packet(cluster).is(own.tag);
+    let mut chains = Chains(String::new());
+    chains.add(
+        "The code point of a packet that goes through a pipe says where it entered the cluster. What goes to a\n\
+         guest has none of them.",
+        "code-points",
+        Some((POSTROUTING, -500)),
+        &[
+            format!("oifname {{ {pipes} }} ip daddr {network} {entered} ip dscp set {dscp}"),
+            format!("oifname != {{ {pipes} }} ip daddr {network} ip dscp {{ {} }} ip dscp set cs0", all.join(", ")),
+        ],
+    );
+    chains.0
+}
+
+/// As nft writes a set of them.
+fn names(interfaces: &[IfName]) -> String {
+    let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
 }
 
 /// A mark with a mask, in nft's words.

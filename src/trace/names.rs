@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::event::{Bytes, Event, Hex, Marks, Name, Source, Version};
 use super::record::Record;
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{Checksum, Mark, Stage, Tuple};
+use crate::net::{Checksum, Dscp, Mark, Stage, Tuple};
 use crate::netlink::sys;
 use crate::packet::{Fragment, Headers, Patch, Rewrite, Side};
 
@@ -86,15 +86,17 @@ impl Namer {
             out_if,
             phys_in,
             phys_out,
-            mac: record
-                .src_mac
-                .map(|address| Source { address, node: self.node_where(|node| node.mac.contains(address)) }),
+            mac: record.src_mac.map(|address| Source {
+                address,
+                node: self.node_where(|node| node.mac.is_some_and(|mac| mac.contains(address))),
+            }),
             before,
             after: decision.rewrite.and_then(|rewrite| Some(with(before?, rewrite.outer_side()?, rewrite))),
             malformed: record.view.err(),
             len: record.len,
             gso: record.gso,
             fragment,
+            dscp: Some(headers.dscp).filter(|dscp| *dscp != Dscp::CS0),
             ip_id: headers.ip_id,
             tcp: headers.tcp,
             icmp: headers.icmp,

@@ -75,7 +75,7 @@ pub(crate) fn all() -> Vec<Sample> {
             0,
             Stage::Spoof,
             &reply,
-            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), src_mac: None, from_pipe: false },
+            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..Meta::default() },
             [2, 1, 4, 0],
         ),
         sample(0, Stage::Tag, &inside, plain, [2, 0, 9, 0]),
@@ -92,7 +92,7 @@ pub(crate) fn all() -> Vec<Sample> {
             1,
             Stage::Spoof,
             &too_big,
-            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), src_mac: None, from_pipe: false },
+            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..Meta::default() },
             [0, 1, 0, 0],
         ),
     ]

@@ -155,6 +155,9 @@ fn outcome(event: &Event, cell: &mut Cell) {
     if let (Stage::Tag, Some(mac)) = (event.stage, &event.mac) {
         cell.plain(format_args!(" {}", mac.address));
     }
+    if let (Stage::Tag, Some(dscp)) = (event.stage, event.dscp) {
+        cell.plain(format_args!(" {dscp}"));
+    }
 }
 
 /// The packet as it came.
@@ -235,6 +238,10 @@ impl fmt::Display for Rest<'_> {
             write!(f, "ether saddr {} ", mac.address)?;
         }
         write!(f, "meta length {}", event.len)?;
+        if let Some(dscp) = event.dscp {
+            let family = event.before.map_or("ip", |before| if before.src.is_ipv4() { "ip" } else { "ip6" });
+            write!(f, " {family} dscp {dscp}")?;
+        }
         if let Some(id) = event.ip_id {
             write!(f, " ip id {id}")?;
         }

@@ -165,8 +165,10 @@ impl<'a> Host<'a> {
                 steps.push((stage, Err(why)));
                 continue;
             }
+            let pipe = came.pipe(self.cluster, self.id).filter(|_| stage == Stage::Tag);
             let meta = Meta {
-                from_pipe: stage == Stage::Tag && came.is_pipe(self.cluster, self.id),
+                from_pipe: pipe.is_some(),
+                pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
                 src_mac,
                 mark,
                 ct_mark: Some(if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask }),

@@ -72,9 +72,10 @@ impl Came {
         }
     }
 
-    /// Whether that is one of the node's pipes.
-    pub fn is_pipe(&self, cluster: &Cluster, node: NodeId) -> bool {
-        matches!(self, Self::Bridge(Some(port)) if cluster.pipes(node).contains(port))
+    /// Its place among the node's pipes, if it is one.
+    pub fn pipe(&self, cluster: &Cluster, node: NodeId) -> Option<usize> {
+        let Self::Bridge(Some(port)) = self else { return None };
+        cluster.pipes(node).iter().position(|pipe| pipe == port)
     }
 
     /// The bridge port.

@@ -1,6 +1,6 @@
 //! Services of every kind, and clients that call two nodes from one port.
 
-use super::acceptance::{Lab, joined};
+use super::acceptance::{Lab, captured, joined};
 use super::*;
 
 /// Sends back what comes, by UDP (17) or UDP-Lite (136); for each address and port that is named.
@@ -132,7 +132,7 @@ fn every_kind_of_service_is_answered_from_where_it_was_called() {
         wait_for("the capture to begin", || (std::fs::metadata(&file).ok()?.len() >= 24).then_some(()));
         lab.must(&["shell", "ws", "--", "perl", "-e", sctp]);
         let packet = wait_for("SCTP at the guest", || {
-            super::acceptance::captured(&std::fs::read(&file).ok()?).into_iter().next()
+            captured(&std::fs::read(&file).ok()?).into_iter().next()
         });
         must("kill", &[&capture.id().to_string()]);
         capture.wait().unwrap();

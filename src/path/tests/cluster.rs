@@ -184,7 +184,7 @@ impl Sim {
             return Mark::ZERO;
         }
         let meta =
-            Meta { from_pipe: true, src_mac: Some(mac(sender)), mark: Mark::ZERO, ct_mark: Some(ct_mark) };
+            Meta { from_pipe: true, src_mac: Some(mac(sender)), ct_mark: Some(ct_mark), ..Meta::default() };
         let (_, mark) = self.decide(node, Stage::Tag, segment, meta, [2, 0, 3, 0]);
         self.keep(node, &segment, self.decided());
         mark

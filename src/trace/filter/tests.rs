@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::Mac;
+use crate::net::{Dscp, Mac};
 use crate::trace::samples;
 
 fn matching(filter: &str) -> Vec<u64> {
@@ -139,6 +139,7 @@ fn test() -> impl Strategy<Value = Test> {
         mark().prop_map(|(value, mask)| Test::Mark(value, mask)),
         mark().prop_map(|(value, mask)| Test::CtMark(value, mask)),
         any::<u16>().prop_map(Test::Queue),
+        any::<u8>().prop_map(|class| Test::Dscp(Dscp::of_traffic_class(class))),
         Just(Test::Rewritten),
         Just(Test::Malformed),
     ]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::NodeId;
 use crate::engine::Reason;
-use crate::net::{CtState, Hook, Mac, Mark, Proto, Stage, Tuple, Verdict};
+use crate::net::{CtState, Dscp, Hook, Mac, Mark, Proto, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, Malformed, Tcp, TcpFlags};
 use crate::trace::{Bytes, Hex, Marks, Name, SCHEMA, Source, Taps, Version, samples};
 
@@ -140,6 +140,7 @@ fn events() -> impl Strategy<Value = Event> {
                 len,
                 gso,
                 fragment,
+                dscp: fragment.map(|_| Dscp::of_traffic_class(8)),
                 ip_id,
                 tcp: tcp.map(|(flags, seq, ack)| Tcp { flags: TcpFlags(flags), seq, ack }),
                 icmp: icmp.map(|((kind, code), inner)| Icmp {
