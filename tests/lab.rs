@@ -47,9 +47,6 @@ fn must(program: &str, arguments: &[&str]) -> String {
 #[path = "lab/differential.rs"]
 mod differential;
 
-#[path = "lab/services.rs"]
-mod services;
-
 mod acceptance {
     //! The cluster does distributed NAT: scripts/lab proves it from captures and conntrack.
 
@@ -641,6 +638,9 @@ mod acceptance {
         lab.must(&["stop"]);
     }
 }
+
+#[path = "lab/services.rs"]
+mod services;
 
 /// Polls for something that must come, longer where scripts/lab would wait longer.
 fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {

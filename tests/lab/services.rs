@@ -131,9 +131,8 @@ fn every_kind_of_service_is_answered_from_where_it_was_called() {
             .unwrap();
         wait_for("the capture to begin", || (std::fs::metadata(&file).ok()?.len() >= 24).then_some(()));
         lab.must(&["shell", "ws", "--", "perl", "-e", sctp]);
-        let packet = wait_for("SCTP at the guest", || {
-            captured(&std::fs::read(&file).ok()?).into_iter().next()
-        });
+        let packet =
+            wait_for("SCTP at the guest", || captured(&std::fs::read(&file).ok()?).into_iter().next());
         must("kill", &[&capture.id().to_string()]);
         capture.wait().unwrap();
         std::fs::remove_file(&file).unwrap();
