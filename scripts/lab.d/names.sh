@@ -179,5 +179,5 @@ proto = "$2"
 port  = $3
 guest = "$4"
 TOML
-    if (($# > 4 && $5 != $3)); then echo "guest_port = $5"; fi
+    if [[ -n ${5:-} && $5 != "$3" ]]; then echo "guest_port = $5"; fi
 }

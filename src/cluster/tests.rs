@@ -227,8 +227,23 @@ fn services_may_be_of_many_kinds() {
     let text = text.replace("mask = \"0xffffffff\"", "on_conflict = \"take\"");
     let cluster = Cluster::parse(&text, Path::new("c")).unwrap();
     let said: Vec<String> = cluster.summary().lines().skip(2).take(9).map(str::to_owned).collect();
-    insta::assert_snapshot!(said.join("\n"), @"");
-    insta::assert_snapshot!(cluster.notes().join("\n"), @"");
+    insta::assert_snapshot!(said.join("\n"), @r"
+    marks     mask 0xffffffff, on conflict take
+    service   web  tcp port 80 -> guest 10.5.5.201
+    service   s0   tcp port 8080 -> guest 10.5.5.202 port 80
+    service   s1   tcp ports 8000-8099 -> guest 10.5.5.203 ports 9000-9099
+    service   s2   udp any port -> guest 10.5.5.203
+    service   s3   sctp port 36412 -> guest 10.5.5.202
+    service   s4   icmp -> guest 10.5.5.202
+    service   s5   47 -> guest 10.5.5.202
+    service   s6   any protocol -> guest 10.5.5.204
+    ");
+    insta::assert_snapshot!(cluster.notes().join("\n"), @r"
+    service s2 takes udp to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    service s4 takes icmp to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    service s5 takes 47 to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    service s6 takes everything but ICMP errors about others to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    ");
     // The more specific wins.
     let name = |proto, port| cluster.service_for(proto, port).map(|id| &*cluster.service(id).name);
     assert_eq!(name(Proto::TCP, Some(8080)), Some("s0"));
