@@ -235,7 +235,7 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
 /// Takes the rules out so that no packet that was asked about goes without an answer.
 fn remove(installed: Installed, plan: &Plan) -> Result<(), Error> {
     let mut errors = installed.stop_asking().err().unwrap_or_default();
-    if !Installed::wait_until_answered(plan, Duration::from_secs(1)) {
+    if !Installed::wait_until_answered(&plan.queues(), Duration::from_secs(1)) {
         log::warn!("packets were still waiting in the queues; the kernel drops them now");
     }
     errors.extend(installed.remove().err().unwrap_or_default());
