@@ -126,5 +126,6 @@ pub mod path;
 pub mod queue;
 pub mod replay;
 pub mod ruleset;
+pub mod shadow;
 pub mod trace;
 pub mod walk;

@@ -14,6 +14,26 @@ use crate::queue::{Answer, Packet, PacketQueue};
 use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan, RewriteBy};
 use crate::trace::{Record, Tracer};
 
+/// Serves the packets of a queue.
+pub(super) trait Serve: Send {
+    /// Answers the packets of one turn of a queue.
+    ///
+    /// # Errors
+    /// The queue is not usable any more.
+    fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()>;
+
+    /// What came of them all.
+    fn into_counters(self: Box<Self>) -> Counters;
+
+    /// Serves until it is told to end, and woken.
+    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
+        while !ending.load(Ordering::Relaxed) {
+            self.turn(queue)?;
+        }
+        Ok(())
+    }
+}
+
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub struct Worker {
     tables: Arc<Tables>,
@@ -29,7 +49,7 @@ impl Worker {
     /// A worker for the queues of a plan. `pipes` are the names of the interfaces that lead to other nodes.
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = Lanes::of(plan);
-        let pipes = Pipes { names: pipes, known: HashMap::new() };
+        let pipes = Pipes::new(pipes);
         Self {
             tables,
             lanes,
@@ -41,14 +61,6 @@ impl Worker {
         }
     }
 
-    /// Serves until it is told to end, and woken.
-    pub(super) fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
-        while !ending.load(Ordering::Relaxed) {
-            self.turn(queue)?;
-        }
-        Ok(())
-    }
-
     /// Answers the packets of one turn of a queue.
     ///
     /// # Errors
@@ -57,10 +69,6 @@ impl Worker {
         let turn = queue.turn(&mut |packet| self.answer(packet))?;
         self.counters.turned(turn);
         Ok(())
-    }
-
-    pub(super) fn into_counters(self) -> Counters {
-        self.counters
     }
 
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
@@ -104,6 +112,16 @@ impl Worker {
     }
 }
 
+impl Serve for Worker {
+    fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
+        Self::turn(self, queue)
+    }
+
+    fn into_counters(self: Box<Self>) -> Counters {
+        self.counters
+    }
+}
+
 /// Which lane a queue belongs to.
 struct Lanes {
     first: u16,
@@ -123,13 +141,17 @@ impl Lanes {
 }
 
 /// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
-struct Pipes {
+pub(super) struct Pipes {
     names: Vec<IfName>,
     known: HashMap<u32, bool>,
 }
 
 impl Pipes {
-    fn contains(&mut self, index: u32) -> bool {
+    pub(super) fn new(names: Vec<IfName>) -> Self {
+        Self { names, known: HashMap::new() }
+    }
+
+    pub(super) fn contains(&mut self, index: u32) -> bool {
         *self.known.entry(index).or_insert_with(|| {
             sys::interface_name(index).is_some_and(|name| self.names.iter().any(|pipe| pipe.as_str() == name))
         })

@@ -10,7 +10,9 @@ use std::ops::Range;
 
 use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting};
 use crate::net::{Envelope, Verdict};
-use crate::netlink::nfqueue::{self, Changes, Config, FLAG_CONNTRACK, FLAG_FAIL_OPEN, FLAG_GSO, Head, Message, VERDICT_MAX};
+use crate::netlink::nfqueue::{
+    self, Changes, Config, FLAG_CONNTRACK, FLAG_FAIL_OPEN, FLAG_GSO, Head, Message, VERDICT_MAX,
+};
 use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
 use crate::netlink::sys::Batch;
 

@@ -200,13 +200,8 @@ impl ShadowPlan {
 
     /// The lanes and their queues as a text to read.
     pub fn explain(&self, cluster: &Cluster) -> String {
-        let mut out = format!(
-            "{}\n\n{:<15} {:<6} {:<7} ct mark\n",
-            self.summary(cluster),
-            "queues",
-            "stage",
-            "shown"
-        );
+        let mut out =
+            format!("{}\n\n{:<15} {:<6} {:<7} ct mark\n", self.summary(cluster), "queues", "stage", "shown");
         for place in SHOWN {
             for (lane, queues) in self.queues_of(place) {
                 let ct_mark = match lane.ct_mark {
@@ -368,10 +363,9 @@ fn which_nft(cluster: &Cluster, node: NodeId, stage: Stage) -> String {
 fn which_iptables(cluster: &Cluster, node: NodeId, stage: Stage) -> Vec<String> {
     let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
     match stage {
-        Stage::Dnat => vec![
-            format!("-i {nic} -d {}", cluster.node(node).public),
-            format!("-i {nic} -d {network}"),
-        ],
+        Stage::Dnat => {
+            vec![format!("-i {nic} -d {}", cluster.node(node).public), format!("-i {nic} -d {network}")]
+        }
         Stage::Tag => vec![format!("-i {bridge} -d {network}")],
         Stage::Save => vec![format!("-o {bridge} -d {network}")],
         Stage::Spoof => vec![format!("-i {bridge} -o {nic}")],
@@ -442,8 +436,12 @@ mod tests {
             let rules = plan(&cluster, 3, &kernel).unwrap().render(&cluster);
             let added = rules.nft.split("create table ip dunnat-kernel").next().unwrap().to_owned();
             let added = added + rules.iptables.as_deref().unwrap_or_default();
-            assert!(!added.contains(" set ") && !added.contains("MARK ") && !added.contains("drop"), "{added}");
-            for line in added.lines().filter(|line| line.contains("queue flags") || line.contains("NFQUEUE")) {
+            assert!(
+                !added.contains(" set ") && !added.contains("MARK ") && !added.contains("drop"),
+                "{added}"
+            );
+            for line in added.lines().filter(|line| line.contains("queue flags") || line.contains("NFQUEUE"))
+            {
                 assert!(line.contains("bypass"), "{line}");
             }
         }
