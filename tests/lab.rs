@@ -44,22 +44,25 @@ fn must(program: &str, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
+#[path = "lab/shadow.rs"]
+mod shadow;
+
 mod acceptance {
     //! The cluster does distributed NAT: scripts/lab proves it from captures and conntrack.
 
     use super::*;
 
     /// A lab that is gone with this value.
-    struct Lab(String);
+    pub(super) struct Lab(pub(super) String);
 
     impl Lab {
-        fn up(options: &[&str]) -> Self {
+        pub(super) fn up(options: &[&str]) -> Self {
             let lab = Self(unique("t"));
             lab.must(&[&["up"], options].concat());
             lab
         }
 
-        fn run(&self, arguments: &[&str]) -> Output {
+        pub(super) fn run(&self, arguments: &[&str]) -> Output {
             self.run_with("", arguments)
         }
 
@@ -74,14 +77,14 @@ mod acceptance {
                 .unwrap()
         }
 
-        fn must(&self, arguments: &[&str]) -> String {
+        pub(super) fn must(&self, arguments: &[&str]) -> String {
             let output = self.run(arguments);
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             assert!(output.status.success(), "scripts/lab {arguments:?}\n{out}{err}");
             out
         }
 
-        fn accept(&self, by: &str) {
+        pub(super) fn accept(&self, by: &str) {
             Self::is_proven(&self.must(&["accept", "--by", by]));
         }
 
@@ -97,7 +100,7 @@ mod acceptance {
             assert!(proven.contains(" 0 failed") && !proven.contains("0 passed"), "{proven}");
         }
 
-        fn state(&self, file: &str) -> PathBuf {
+        pub(super) fn state(&self, file: &str) -> PathBuf {
             Path::new("/run/dunnat-lab").join(&self.0).join(file)
         }
     }
@@ -1154,6 +1157,33 @@ mod host {
         };
         wait_for("the rules", || host.ruleset().contains("pipe-arp").then_some(()));
         node.end("TERM");
+    }
+
+    /// A shadow leaves nothing behind either; of one that was killed the next run removes what is left, whatever it is.
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_shadow_comes_and_goes() {
+        let host = Host::new();
+        host.must(&["iptables-nft", "-t", "mangle", "-A", "FORWARD", "-i", "lo", "-j", "ACCEPT"]);
+        let before = host.ruleset();
+        host.serve(&["--shadow"]).end("TERM");
+        assert_eq!(host.ruleset(), before);
+        for next in [&["--shadow"][..], &[]] {
+            host.serve(&["--shadow"]).end("KILL");
+            let left = host.ruleset();
+            assert!(left.contains("shadow queues") && left.contains("convergent-inbound"), "{left}");
+            let node = host.serve(next);
+            assert!(
+                node.log.contains("rules of dunnat node1 shadow are left from a run that was killed"),
+                "{}",
+                node.log
+            );
+            node.end("TERM");
+            assert_eq!(host.ruleset(), before);
+        }
+        host.must(&["nft", "add table netdev dunnat-kernel"]);
+        let message = host.refuse(&[], &["--shadow"]);
+        assert!(message.contains("Take it out first: nft delete table netdev dunnat-kernel"), "{message}");
     }
 
     /// What `rules` prints can be loaded by hand, and `run --no-rules` serves it.

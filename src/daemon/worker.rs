@@ -151,6 +151,11 @@ impl Pipes {
         Self { names, known: HashMap::new() }
     }
 
+    #[cfg(test)]
+    pub(super) fn known(&mut self, index: u32) {
+        self.known.insert(index, true);
+    }
+
     pub(super) fn contains(&mut self, index: u32) -> bool {
         *self.known.entry(index).or_insert_with(|| {
             sys::interface_name(index).is_some_and(|name| self.names.iter().any(|pipe| pipe.as_str() == name))
@@ -187,7 +192,7 @@ mod tests {
             workers: 1,
         };
         let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
-        worker.pipes.known.insert(PIPE, true);
+        worker.pipes.known(PIPE);
         worker
     }
 

@@ -83,10 +83,10 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
 ///
 /// To take it out again: `nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel`.
 pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
-    rules_at(cluster, id, KernelOrder::default())
+    format!("#!/usr/sbin/nft -f\n{}", rules_at(cluster, id, KernelOrder::default()))
 }
 
-/// The same with chains at other places.
+/// The rules alone, with chains at other places.
 pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> String {
     let KernelOrder { dnat, save, spoof } = order;
     let node = cluster.node(id);
@@ -98,8 +98,7 @@ pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> Str
     };
 
     let mut out = format!(
-        "#!/usr/sbin/nft -f\n\
-         # Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
+        "# Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
          # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel\n\
          \n\
          create table ip dunnat-kernel\n\

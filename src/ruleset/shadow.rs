@@ -166,8 +166,14 @@ impl ShadowPlan {
             QueueBy::Iptables => (ORDER_IPTABLES, String::new(), Some(self.iptables(cluster))),
         };
         let name = &cluster.node(self.node).name;
+        let moved = match self.queue_by {
+            QueueBy::Nft => "",
+            QueueBy::Iptables => {
+                " Its chains\n# have other priorities here, as iptables queues at fixed ones only."
+            }
+        };
         let mut nft = format!(
-            "# dunnat on {name} as a shadow: what is shown to it. The pure ruleset, below, does the work.\n\n{}",
+            "# dunnat on {name} as a shadow: what is shown to it. The pure ruleset, below, does the work.{moved}\n\n{}",
             create_table(&self.ownership(cluster), &chains)
         );
         nft.push('\n');
@@ -419,7 +425,8 @@ mod tests {
     fn the_ruleset_of_a_whole_kernel_is_the_printed_one() {
         let cluster = example();
         let rules = plan(&cluster, 2, &Capabilities::all()).unwrap().render(&cluster).nft;
-        assert!(rules.ends_with(&super::super::in_kernel(&cluster, NodeId(0))));
+        let printed = super::super::in_kernel(&cluster, NodeId(0));
+        assert!(rules.ends_with(printed.strip_prefix("#!/usr/sbin/nft -f\n").unwrap()));
         let moved = plan(&cluster, 2, &nothing()).unwrap().render(&cluster).nft;
         let without_priorities = |rules: &str| {
             let lines = rules.lines().skip_while(|line| !line.starts_with("create table ip dunnat-kernel"));

@@ -27,11 +27,6 @@ impl Judge {
         Self { names, zone, mask, waiting: Waiting::new(), tally: Tally::default() }
     }
 
-    #[cfg(test)]
-    pub(super) fn with_room(self, most: usize) -> Self {
-        Self { waiting: Waiting::with_room(most), ..self }
-    }
-
     /// A packet before a stage, what it is like, and what was decided about it.
     pub fn before(&mut self, now: Instant, key: Key, seen: Seen, (decision, record): (&Decision, Record)) {
         self.give_up(now);
@@ -102,7 +97,7 @@ impl Judge {
         let event = self.names.event(record);
         let time = event.time.to_zoned(self.zone.clone());
         let mut line = format!(
-            "{} {} {}  {}: dunnat decides {}; the kernel {kernel}",
+            "{} {} {:<5} {}: dunnat decides {}; the kernel {kernel}",
             time.strftime("%H:%M:%S.%6f"),
             event.node,
             event.stage,

@@ -121,3 +121,40 @@ impl fmt::Display for Tally {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_disagreements_that_are_alike_one_a_second_is_told() {
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        let mut disagree = |ms: u64, kernel: &str| {
+            tally.disagree(start + Duration::from_millis(ms), (Stage::Tag, Reason::FromNode), kernel)
+        };
+        assert_eq!(disagree(0, "has mark 0x1 and not 0x2"), Some(0));
+        assert_eq!(disagree(1, "has mark 0x1 and not 0x2"), None);
+        assert_eq!(disagree(2, "has mark 0x3 and not 0x2"), Some(0), "another kind");
+        assert_eq!(disagree(999, "has mark 0x1 and not 0x2"), None);
+        assert_eq!(disagree(1000, "has mark 0x1 and not 0x2"), Some(2));
+        assert_eq!(disagree(2500, "has mark 0x1 and not 0x2"), Some(0));
+        assert_eq!((tally.disagreed(), tally.judged()), (6, 6));
+        insta::assert_snapshot!("tally", tally.to_string());
+    }
+
+    #[test]
+    fn kinds_are_not_without_number() {
+        let now = Instant::now();
+        let mut tally = Tally::default();
+        for number in 0..1000 {
+            tally.disagree(now, (Stage::Spoof, Reason::CalledNode), &format!("has saddr 10.0.{number}"));
+        }
+        assert_eq!(tally.kinds.len(), KINDS + 1);
+        assert!(
+            tally
+                .to_string()
+                .contains("     744  spoof called-node: the kernel has something else each time")
+        );
+    }
+}

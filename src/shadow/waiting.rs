@@ -84,3 +84,64 @@ impl Waiting {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Envelope, Stage};
+    use crate::packet::View;
+    use crate::queue::Packet;
+    use crate::trace::samples;
+
+    fn key(ip_id: u16) -> Key {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .udp(1, 2)
+            .write(&mut bytes, b"")
+            .unwrap();
+        bytes[4..6].copy_from_slice(&ip_id.to_be_bytes());
+        let view = View::parse(&bytes, bytes.len()).unwrap();
+        Key::new(Stage::Save, &Packet { envelope: &Envelope::default(), bytes: &bytes }, Ok(&view))
+    }
+
+    fn nothing() -> Expectation {
+        Expectation { record: samples::record(), expected: None }
+    }
+
+    #[test]
+    fn who_waits_too_long_or_finds_no_room_is_overdue() {
+        let start = Instant::now();
+        let mut waiting = Waiting::with_room(3);
+        for (seconds, ip_id) in [(0, 1), (1, 2)] {
+            waiting.put(start + Duration::from_secs(seconds), key(ip_id), nothing());
+        }
+        let mut overdue = |seconds: u64, put: Option<u16>| {
+            let now = start + Duration::from_secs(seconds);
+            let keys: Vec<Key> = std::iter::from_fn(|| waiting.overdue(now)).map(|(key, _)| key).collect();
+            if let Some(put) = put {
+                waiting.put(now, key(put), nothing());
+            }
+            keys
+        };
+        assert_eq!(overdue(4, Some(3)), []);
+        assert_eq!(overdue(4, Some(4)), [key(1)], "there is room for three");
+        assert_eq!(overdue(6, None), [key(2)]);
+        assert_eq!(overdue(20, None), [key(3), key(4)]);
+    }
+
+    #[test]
+    fn of_those_that_are_alike_the_first_is_taken_first_and_none_twice() {
+        let start = Instant::now();
+        let mut waiting = Waiting::new();
+        for second in 0..3 {
+            waiting.put(start + Duration::from_secs(second), key(7), nothing());
+        }
+        assert!(waiting.take(&key(8)).is_none());
+        assert!(waiting.take(&key(7)).is_some());
+        // The second is overdue at six seconds; the first is not there any more.
+        assert!(waiting.overdue(start + Duration::from_secs(6)).is_some());
+        assert!(waiting.overdue(start + Duration::from_secs(6)).is_none());
+        assert!(waiting.take(&key(7)).is_some());
+        assert!(waiting.take(&key(7)).is_none());
+    }
+}
