@@ -223,7 +223,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
             Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))
         },
         serving: format!(
-            "serving as a shadow {}, {}; the kernel's own ruleset does the work",
+            "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),
             match plan.queue_by {
                 QueueBy::Nft => "shown by nft",

@@ -42,7 +42,7 @@ impl Shadow {
             .unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
-        while !log.contains("serving as a shadow") {
+        while !log.contains("as a shadow") {
             assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended at once:\n{log}");
         }
         Self { child, stderr, log }
@@ -103,7 +103,7 @@ fn a_fault_in_the_kernels_rules_is_named() {
     ] {
         // What is left of the run before would be known to conntrack.
         for node in ["node1", "node2"] {
-            on(node, "conntrack -qF");
+            on(node, "conntrack -F");
         }
         let tables = "nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel";
         on(node, tables);
