@@ -68,10 +68,8 @@ impl Waiting {
     /// Takes one that has waited too long, or for which there is no room any more.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<(Key, Expectation)> {
         while let Some(&(number, since, key)) = self.order.front() {
-            let is_met = !self
-                .by_key
-                .get(&key)
-                .is_some_and(|alike| alike.front().is_some_and(|(first, _)| *first <= number));
+            let first = self.by_key.get(&key).and_then(|alike| alike.front());
+            let is_met = first.is_none_or(|(first, _)| *first > number);
             let is_over = now.duration_since(since) >= PATIENCE || self.order.len() >= self.most;
             if !is_met && !is_over {
                 return None;
