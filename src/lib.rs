@@ -39,6 +39,7 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
+//! | [`shadow`] | whether dunnat and the pure ruleset are of one mind: decisions before a stage, held against deeds after it | change a packet |
 //! | [`walk`] | the way of a packet through a node without a kernel: made from words, led by the stages, with flows remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | why a decision was made and no other, derived beside the engine and held to it by a property test | decide |
@@ -81,6 +82,13 @@
 //! an [`Event`](trace::Event) like any decision. A packet is typed ([`walk::Asked`]), captured ([`replay::Capture`]), or was
 //! traced ([`replay::Recorded`]); the last needs no leading, as its event has all that its decision was made of.
 //! [`explain::why`] goes through every rule of the cluster file beside it, and says what does not hold.
+//!
+//! # A shadow
+//!
+//! `run --shadow` has the kernel's own ruleset do the work. A [`ruleset::ShadowPlan`] adds rules that show packets before
+//! and after each stage; a [`daemon::ShadowWorker`] decides about them as ever, and the [`shadow::Judge`] remembers
+//! what should come of each, under what the stage leaves alone of it, until it is seen again. Nothing waits for
+//! dunnat there: queues that are full or deserted are passed.
 //!
 //! # Choices
 //!

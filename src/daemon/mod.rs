@@ -112,14 +112,14 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel did not always do what dunnat would have decided.
-    #[error("dunnat and the kernel's ruleset disagree about {disagreed} of {judged} packets")]
+    #[error("dunnat and the kernel's ruleset disagree about {disagreed} of {judged} decisions")]
     Disagreed {
-        /// About how many.
+        /// About how many decisions.
         disagreed: u64,
         /// Of how many.
         judged: u64,
     },
-    /// What disagreements there are could not be told.
+    /// The disagreements could not be told.
     #[error("cannot write the report: {0}")]
     Report(io::Error),
     /// A worker could not go on.
