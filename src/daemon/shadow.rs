@@ -65,8 +65,8 @@ impl ShadowWorker {
         let view = parsed.as_ref().map_err(|malformed| *malformed);
         let ct_mark = match ct_mark {
             LaneCtMark::Any => None,
-            // A packet without a flow has none.
-            LaneCtMark::Shown => Some(CtMark::Is(packet.envelope.ct_mark.unwrap_or(Mark::ZERO))),
+            // A packet without a flow has none, and nothing can become of it.
+            LaneCtMark::Shown => packet.envelope.ct_mark.map(CtMark::Is),
             LaneCtMark::Is(mark) => Some(CtMark::Is(mark)),
             LaneCtMark::Another => Some(CtMark::Another),
         };
@@ -244,6 +244,11 @@ mod tests {
 
     /// What is told of these packets, without the time of day, and the counts. They go on as they are.
     fn look(own: u32, packets: Vec<Waiting>) -> (Vec<String>, Tally, Counters) {
+        let sorted = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+        look_on(&sorted, own, packets)
+    }
+
+    fn look_on(kernel: &Capabilities, own: u32, packets: Vec<Waiting>) -> (Vec<String>, Tally, Counters) {
         let text = include_str!("../../rules/example.toml");
         let cluster = Arc::new(Cluster::parse(text, Path::new("example.toml")).unwrap());
         let node = NodeId(own);
@@ -255,8 +260,7 @@ mod tests {
             queue_base: 100,
             workers: 1,
         };
-        let kernel = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
-        let plan = ShadowPlan::new(&cluster, wishes, &kernel).unwrap();
+        let plan = ShadowPlan::new(&cluster, wishes, kernel).unwrap();
         let names =
             Namer::with_interfaces(Arc::clone(&cluster), node, false, |index| Some(format!("if{index}")));
         let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::UTC, cluster.mask)));
@@ -341,6 +345,25 @@ mod tests {
         let (lines, tally, _) = look(0, vec![before, waiting(AFTER_SPOOF, 0, broken)]);
         assert_eq!(counts(&tally, Stage::Spoof), [0, 1, 0, 0]);
         assert!(lines[0].contains(" drop ip-length node2; the kernel let it pass"), "{}", lines[0]);
+    }
+
+    /// Where queues show ct marks. A packet that conntrack takes for invalid has no flow: nothing can be saved there.
+    #[test]
+    fn a_packet_without_a_flow_keeps_no_ct_mark() {
+        let shown = |queue, ct_mark| {
+            let mut packet = waiting(queue, 2, tcp(CLIENT, GUEST, 1));
+            packet.envelope.ct_mark = ct_mark;
+            packet
+        };
+        let save = |before, after| {
+            let packets = vec![shown(103, before), shown(104, after)];
+            let (_, tally, _) = look_on(&Capabilities::all(), 1, packets);
+            counts(&tally, Stage::Save)
+        };
+        assert_eq!(save(None, None), [1, 0, 0, 0]);
+        assert_eq!(save(Some(Mark(0)), Some(Mark(2))), [1, 0, 0, 0]);
+        assert_eq!(save(Some(Mark(0)), Some(Mark(0))), [0, 1, 0, 0]);
+        assert_eq!(save(Some(Mark(1)), Some(Mark(1))), [1, 0, 0, 0]);
     }
 
     #[test]

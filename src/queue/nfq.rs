@@ -33,7 +33,6 @@ impl Nfq {
             let copy = u16::try_from(lane.copy).map_or(COPY_RANGE, |copy| copy.min(COPY_RANGE));
             queue.set_copy_range(number, copy).map_err(failed)?;
             queue.set_recv_gso(number, lane.gso).map_err(failed)?;
-            queue.set_fail_open(number, lane.fail_open).map_err(failed)?;
             queue.set_queue_max_len(number, MAX_LEN).map_err(failed)?;
         }
         Ok(Self { queue, numbers: Numbers::new(lanes) })
