@@ -4,6 +4,13 @@ nft -f - <<'END'
 
 create table ip dunnat { comment "dunnat node1 queues 100-111"; }
 table ip dunnat {
+	# dnat: a packet that goes no further than this node needs no flow. An ICMP error belongs to the flow of
+	# what it is about, and while a flow is not confirmed the kernel queues nothing of it.
+	chain expiring {
+		type filter hook prerouting priority -298; policy accept;
+		iifname "xenbr0" ip daddr 10.5.5.0/24 ip ttl < 2 notrack
+	}
+
 	# The tag that dunnat has just set becomes the ct mark.
 	chain save-tag {
 		type filter hook prerouting priority -149; policy accept;
@@ -20,6 +27,7 @@ table ip dunnat {
 	chain show-to-spoof {
 		type filter hook postrouting priority -160; policy accept;
 		oifname "xenbr0" ip saddr 10.5.5.0/24 ct mark { 0x1, 0x2 } meta mark set ct mark
+		oifname "xenbr0" ip protocol icmp ct state related ct mark { 0x1, 0x2 } meta mark set ct mark
 	}
 
 	# Flows that guests begin leave with our own address; the kernel keeps their states.
@@ -44,6 +52,10 @@ iptables-nft-restore --noflush <<'END'
 *raw
 :dunnat-dnat - [0:0]
 -A dunnat-dnat -i xenbr0 -d 192.168.122.11 -p tcp -m multiport --dports 80 -j NFQUEUE --queue-balance 100:101
+-A dunnat-dnat -i xenbr0 -d 192.168.122.11 -p icmp -m icmp --icmp-type 3 -j NFQUEUE --queue-balance 102:103
+-A dunnat-dnat -i xenbr0 -d 192.168.122.11 -p icmp -m icmp --icmp-type 4 -j NFQUEUE --queue-balance 102:103
+-A dunnat-dnat -i xenbr0 -d 192.168.122.11 -p icmp -m icmp --icmp-type 11 -j NFQUEUE --queue-balance 102:103
+-A dunnat-dnat -i xenbr0 -d 192.168.122.11 -p icmp -m icmp --icmp-type 12 -j NFQUEUE --queue-balance 102:103
 -I PREROUTING -j dunnat-dnat
 COMMIT
 *mangle
@@ -53,6 +65,7 @@ COMMIT
 -A dunnat-tag -i guestbr0 -d 10.5.5.0/24 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 104:105
 -A dunnat-save -o guestbr0 -d 10.5.5.0/24 -m mark ! --mark 0x0 -m connmark --mark 0x0 -j NFQUEUE --queue-balance 106:107
 -A dunnat-spoof -o xenbr0 -s 10.5.5.0/24 -p tcp -m connmark ! --mark 0x0 -j NFQUEUE --queue-balance 108:109
+-A dunnat-spoof -o xenbr0 -p icmp -m conntrack --ctstate RELATED,INVALID -j NFQUEUE --queue-balance 110:111
 -A dunnat-spoof -o xenbr0 -s 10.5.5.0/24 ! -p tcp -m connmark ! --mark 0x0 -j NFQUEUE --queue-balance 110:111
 -I PREROUTING -j dunnat-tag
 -I POSTROUTING -j dunnat-save

@@ -21,9 +21,23 @@
 //!    the public interface (ip postrouting, before SNAT at 100). Conntrack knows the flow; its ct mark is 2, so
 //!    the source becomes node2's public address. The client sees `192.168.122.12` answer.
 //!
+//! `tag_by` of the cluster file has two other ways to know the node ([`cluster::TagBy`]): by the pipe, or by a code point
+//! that a rule of the bridge family writes on the way into a pipe, and takes away on the way to a guest.
+//!
 //! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
 //! gateway address; the only other rule keeps ARP for it off the pipes.
+//!
+//! # What is said about packets
+//!
+//! An ICMP error quotes the packet that it is about, and is of no use to somebody who never saw that packet. So both are
+//! translated, and with them the checksums that are quoted and the one over all that. A router outside, which complains
+//! about an answer, writes to the public address that the answer bears, and may quote only eight bytes behind the IP header:
+//! **dnat** knows by the quoted source port which guest that was. Conntrack looks up the quoted packet and wants the error to
+//! be for who sent it: both addresses have to be the guest's by then. A guest, a router behind it, or the node itself, which
+//! complains about a call, writes to the client: **spoof** makes the quoted destination the public address again, and the
+//! error's source as well, if that is inside. The ct mark tells which address that is; a packet that got no further than this
+//! node has no flow, and was called here. See [`packet::IcmpError`] and [`packet::Layers`].
 //!
 //! # Layers
 //!
@@ -47,6 +61,7 @@
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
+//! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //!
 //! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
@@ -70,10 +85,20 @@
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
 //!
+//! # A packet held
+//!
+//! Before it counts, traces and answers, a worker may show what it has decided to a [`daemon::Onlooker`], and waits until
+//! that returns. `dunnat step` has one: the packet stays in its queue, and [`step::Screen`] has the event, [`explain`]'s
+//! reasons and checksums, and the bytes, whose [`packet::fields`] have names. Then the batch is one packet, so that its verdict leaves before
+//! the next is looked at. The one thing that may be said against a decision is drop, and it has a reason of its own,
+//! [`engine::Reason::ByHand`].
+//!
+//! # Traces joined
+//!
 //! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
 //! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
-//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
-//! is right by its own names.
+//! conversations and not with packets; what is kept is a [`path::Seen`], which is small. Each conversation is judged by
+//! addresses, as a client would: a wrong cluster file is right by its own names.
 //!
 //! # Without a kernel
 //!
@@ -103,7 +128,8 @@
 //! - **Lean or full rules.** By default only packets that something is to be decided about are queued: `tag` and
 //!   `save` cost a flow something once. With full rules every packet visits every stage.
 //! - **Who changes the bytes.** The worker, or a chain after the queue, by the mark that the verdict set. The
-//!   decisions, their traces and what leaves the node are the same.
+//!   decisions, their traces and what leaves the node are the same. ICMP errors are the worker's either way: no rule can
+//!   change what they quote. Then they have a lane of their own.
 //! - **The ct mark.** Where the kernel can, queues show it and verdicts set it: one verdict at `tag` sets packet mark
 //!   and ct mark together, and no rule has to. The kernel takes the attribute in silence also where it does nothing
 //!   with it, so that is tried before, in a network namespace of its own. Elsewhere rules do it: a chain after `tag`
@@ -135,5 +161,6 @@ pub mod queue;
 pub mod replay;
 pub mod ruleset;
 pub mod shadow;
+pub mod step;
 pub mod trace;
 pub mod walk;

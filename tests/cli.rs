@@ -34,7 +34,7 @@ fn rules_file(name: &str) -> String {
 
 #[test]
 fn help_tells_what_there_is() {
-    for verb in ["", "run", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
+    for verb in ["", "run", "step", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
@@ -116,6 +116,16 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "cannot be used with",
         ),
         (vec!["replay", "x"], "--config <FILE>"),
+        (vec!["step", "--config", EXAMPLE], "--node <NAME>"),
+        (vec!["step", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "--workers", "2"],
+            "unexpected argument '--workers'",
+        ),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "tcp flags sin"],
+            "  tcp flags sin\n            ^^^",
+        ),
         (vec!["trace", "--sample", "10"], "a sample is written as in 1/100"),
         (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
         (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
@@ -258,10 +268,10 @@ fn what_is_no_trace_is_refused_with_its_place() {
     let path = file.path().to_str().unwrap();
     let output = dunnat(&["trace", "--read", path]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stdout).lines().count(), 9, "what came before is there");
+    assert_eq!(text(&output.stdout).lines().count(), 10, "what came before is there");
     let message = text(&output.stderr);
     assert!(
-        message.contains(&format!("{path}:9: this is no event")) && message.contains("missing field"),
+        message.contains(&format!("{path}:10: this is no event")) && message.contains("missing field"),
         "{message}"
     );
     // The last line of a trace that is being written.
@@ -269,7 +279,7 @@ fn what_is_no_trace_is_refused_with_its_place() {
     write!(file, "{{\"v\":1,\"seq\"").unwrap();
     let output = dunnat(&["trace", "--read", file.path().to_str().unwrap()]);
     assert!(output.status.success());
-    assert!(text(&output.stderr).contains(":9: the last line is not whole"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(":10: the last line is not whole"), "{}", text(&output.stderr));
 }
 
 /// Both nodes in one file, or each in its own: it is the same conversation, in every format.
@@ -402,7 +412,7 @@ fn a_saved_trace_is_explained_and_replayed() {
     assert_eq!(two.lines().count(), 2);
 
     let same = printed(&["replay", path, "-c", EXAMPLE]);
-    assert_eq!(same, "8 decisions made again, none would be another\n");
+    assert_eq!(same, "9 decisions made again, none would be another\n");
     let mut other = tempfile::NamedTempFile::new().unwrap();
     let edited = std::fs::read_to_string(EXAMPLE).unwrap().replace("port  = 80", "port  = 8080");
     other.write_all(edited.as_bytes()).unwrap();
@@ -414,8 +424,8 @@ fn a_saved_trace_is_explained_and_replayed() {
         "5 decisions made again, none would be another\n"
     );
     let output = dunnat(&["replay", path, "-c", config, "--format", "json"]);
-    assert_eq!(text(&output.stdout).lines().count(), 8);
-    assert!(text(&output.stderr).contains("1 would be another"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).lines().count(), 9);
+    assert!(text(&output.stderr).contains("3 would be others"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn packets() {
         for side in [Side::Source, Side::Destination] {
             let old = if side == Side::Source { view.tuple.src } else { view.tuple.dst };
             for to in ["10.5.5.201".parse().unwrap(), "fd00::201".parse().unwrap()] {
-                let there = Rewrite { side, to };
+                let there = Rewrite::outer(side, to);
                 let Ok(patch) = Patch::new(bytes, &view, there, Checksum::Ready) else {
                     assert_ne!(old.is_ipv4(), to.is_ipv4(), "what can be read can be rewritten");
                     continue;

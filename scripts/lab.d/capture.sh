@@ -2,21 +2,24 @@
 # shellcheck shell=bash
 
 lan_capture() { echo "$STATE/captures/lan.pcap"; }
-# The pipe between node i and node i+1.
-pipe_capture() { echo "$STATE/captures/pipe-${NODE[$1]}-${NODE[$1 + 1]}.pcap"; }
-# The cable that this pipe is a VLAN of.
+# The pipe between two nodes.
+pipe_capture() { echo "$STATE/captures/pipe-${NODE[$1]}-${NODE[$2]}.pcap"; }
+# What guest1 sees, where it must see no code points of the cluster.
+guest_capture() { echo "$STATE/captures/guest.pcap"; }
+# The cable that the pipe from a node to the next is a VLAN of.
 trunk_capture() { echo "$STATE/captures/trunk-${NODE[$1]}-${NODE[$1 + 1]}.pcap"; }
 
 start_captures() {
-    local i
+    local i a b
     CAPTURES=()
     rm -rf "$STATE/captures"
     mkdir "$STATE/captures"
     capture "$LAN" lan "$(lan_capture)"
-    for ((i = 1; i < NODES; i++)); do
-        capture "${NODE[i]}" "$PIPE_UP" "$(pipe_capture "$i")"
-        if [[ $PIPES == vlan ]]; then capture "${NODE[i]}" "$TRUNK_UP" "$(trunk_capture "$i")"; fi
-    done
+    while read -r a b; do
+        capture "${NODE[a]}" "$(wire_at "$a" "$b")" "$(pipe_capture "$a" "$b")"
+        if [[ $PIPES == vlan ]]; then capture "${NODE[a]}" "$TRUNK_UP" "$(trunk_capture "$a")"; fi
+    done < <(wires)
+    if [[ $TAG_BY == dscp ]]; then capture "${GUEST[1]}" eth0 "$(guest_capture)"; fi
     for i in "${!CAPTURES[@]}"; do
         poll 5 grep -qs 'listening on' "${CAPTURES[i]}.log" || {
             warn "tcpdump does not start: ${CAPTURES[i]}.log"

@@ -117,24 +117,30 @@ prove_names_on_lan() {
 # On the pipes: requests travel from the node that was called to the guest's node, under the MAC address of the former;
 # replies never travel back that way. A local connection is not on any pipe.
 prove_way_inside() {
-    local i low high requests=0 replies=0 others=0 here file way=() flow
+    local a b requests=0 replies=0 others=0 here file way=() flow
     local asks="tcp and src host $CLIENT_ADDRESS and dst host $guest and src port $PORT"
-    low=$((via < home ? via : home)) high=$((via < home ? home : via))
-    for ((i = 1; i < NODES; i++)); do
-        file=$(pipe_capture "$i")
+    while read -r a b; do
+        file=$(pipe_capture "$a" "$b")
         replies=$((replies + $(count "$file" "tcp and src host $guest and dst port $PORT")))
-        if ((i >= low && i < high)); then
-            poll 5 at_least "$file" "$asks and tcp[tcpflags] & tcp-fin != 0" 1 || fault "pipe ${NODE[i]}-${NODE[i + 1]}: no FIN of the client"
+        if on_way "$a" "$b" "$via" "$home"; then
+            poll 5 at_least "$file" "$asks and tcp[tcpflags] & tcp-fin != 0" 1 || fault "pipe ${NODE[a]}-${NODE[b]}: no FIN of the client"
             here=$(count "$file" "$asks and ether src ${MAC[via]}")
-            must_be "pipe ${NODE[i]}-${NODE[i + 1]}: requests with another source MAC than ${MAC[via]}" \
+            must_be "pipe ${NODE[a]}-${NODE[b]}: requests with another source MAC than ${MAC[via]}" \
                 "$(count "$file" "$asks and not ether src ${MAC[via]}")" 0
             requests=$((requests + here))
-            way+=("${NODE[i]}-${NODE[i + 1]}")
+            if [[ $TAG_BY == dscp ]]; then
+                must_be "pipe ${NODE[a]}-${NODE[b]}: requests with another code point than ${NODE[via]}'s" \
+                    "$(count "$file" "$asks and ip[1] >> 2 != $(code_point "$via")")" 0
+            fi
+            way+=("${NODE[a]}-${NODE[b]}")
         else
             flow="tcp and port $PORT and host $CLIENT_ADDRESS"
             others=$((others + $(count "$file" "$flow")))
         fi
-    done
+    done < <(wires)
+    if [[ $TAG_BY == dscp ]]; then
+        must_be "requests that the guest got with a code point" "$(count "$(guest_capture)" "$asks and ip[1] >> 2 != 0")" 0
+    fi
     must_be "pipes: replies that went back over a pipe" "$replies" 0
     must_be "pipes: frames on a pipe where this connection has no business" "$others" 0
     if ((via != home)); then
@@ -278,21 +284,23 @@ check_own_port() {
 # --- 8: what nobody outside may see, and the gateway that every node has for itself ------------------------------------------
 
 check_lan_is_clean() {
-    local lan total inside
+    local lan total inside quoted
     lan=$(lan_capture)
-    begin "no address of $GUESTS on the public LAN"
+    begin "no address of $GUESTS on the public LAN, not in what ICMP errors quote either"
     total=$(count "$lan" "")
     inside=$(count "$lan" "net $GUESTS")
+    quoted=$(count "$lan" "$(quotes_inside)")
+    must_be "ICMP errors that quote a packet with an inside address" "$quoted" 0
     must_be "frames with an inside address (of $total)" "$inside" 0
     ((inside == 0)) || fault "for instance: $(frames "$lan" "net $GUESTS" | head -n 1)"
     ((total > 0)) || fault "the capture of the LAN is empty, so it proves nothing"
     must_be "frames that a capture lost" "$(lost_frames)" 0
-    proof "LAN:  $total frames captured during all checks, none lost, $inside with an inside address"
+    proof "LAN:  $total frames captured during all checks, none lost, $inside with an inside address; $(count "$lan" "$ICMP_ERROR") ICMP errors"
     finish
 }
 
 check_gateway_is_local() {
-    local i g want got crossed=0
+    local a b g want got crossed=0
     begin "the shared gateway $GATEWAY is each node's own affair"
     for g in 1 2; do
         want=${MAC[${GUEST_HOME[g]}]}
@@ -300,7 +308,9 @@ check_gateway_is_local() {
         must_be "${GUEST[g]}: MAC address of the gateway" "$got" "$want"
         proof "arp:  ${GUEST[g]} reaches it at $got (${NODE[${GUEST_HOME[g]}]})"
     done
-    for ((i = 1; i < NODES; i++)); do crossed=$((crossed + $(count "$(pipe_capture "$i")" "arp host $GATEWAY"))); done
+    while read -r a b; do
+        crossed=$((crossed + $(count "$(pipe_capture "$a" "$b")" "arp host $GATEWAY")))
+    done < <(wires)
     must_be "pipes: ARP frames for $GATEWAY" "$crossed" 0
     if ((NODES > 1)); then proof "pipe: no ARP frame for it crossed a pipe"; fi
     finish
@@ -348,21 +358,21 @@ check_udp() {
 # The same as for a connection: on the LAN one address and one card, over the pipes requests only, and only from the node
 # that was called.
 prove_udp_ways() {
-    local i low high lan replies=0 others=0
-    low=$((via < home ? via : home)) high=$((via < home ? home : via))
+    local a b lan file replies=0 others=0
     lan=$(lan_capture)
     must_be "LAN: frames of port $PORT with another address than $public" "$(count "$lan" "udp port $PORT and not host $public")" 0
     must_be "LAN: answers that another card than that of ${NODE[home]} has sent" \
         "$(count "$lan" "udp src port $ECHO_PORT and dst port $PORT and not ether src ${CARD[home]}")" 0
     proof "LAN:  all of port $PORT between $CLIENT_ADDRESS and $public; the answers left ${NODE[home]} (card ${CARD[home]})"
-    for ((i = 1; i < NODES; i++)); do
-        replies=$((replies + $(count "$(pipe_capture "$i")" "udp src port $ECHO_PORT and dst port $PORT")))
-        if ((i >= low && i < high)); then
-            others=$((others + $(count "$(pipe_capture "$i")" "udp src port $PORT and not ether src ${MAC[via]}")))
+    while read -r a b; do
+        file=$(pipe_capture "$a" "$b")
+        replies=$((replies + $(count "$file" "udp src port $ECHO_PORT and dst port $PORT")))
+        if on_way "$a" "$b" "$via" "$home"; then
+            others=$((others + $(count "$file" "udp src port $PORT and not ether src ${MAC[via]}")))
         else
-            others=$((others + $(count "$(pipe_capture "$i")" "udp port $PORT")))
+            others=$((others + $(count "$file" "udp port $PORT")))
         fi
-    done
+    done < <(wires)
     must_be "pipes: answers that went back over a pipe" "$replies" 0
     must_be "pipes: frames that have no business there, or not from ${NODE[via]} (${MAC[via]})" "$others" 0
     if ((via != home)); then
@@ -375,7 +385,7 @@ prove_udp_ways() {
 # converse WHAT...: what lab.d/udp.pl understands. Sets PORT, and DATAGRAMS and AGAIN for a proof. Returns when all that was
 # said is in the captures, so that what is not found in them was not there.
 converse() {
-    local said line i
+    local said line a b
     said=$(udp "$CLIENT" ask "$public" "$ECHO_PORT" "$@" 2>&1) || true
     read -r PORT DATAGRAMS AGAIN <<<"$said"
     [[ $AGAIN =~ ^[0-9]+$ ]] || { fault "$said"; return 1; }
@@ -383,10 +393,11 @@ converse() {
     while read -r line; do fault "$line"; done < <(tail -n +2 <<<"$said")
     (($(wc -l <<<"$said") == 1)) || return
     poll 5 at_least "$(lan_capture)" "udp port $PORT" $((2 * DATAGRAMS)) || fault "LAN: not all datagrams of port $PORT were seen"
-    for ((i = via < home ? via : home; i < (via < home ? home : via); i++)); do
-        poll 5 at_least "$(pipe_capture "$i")" "udp src port $PORT" "$DATAGRAMS" ||
-            fault "pipe ${NODE[i]}-${NODE[i + 1]}: not all requests of port $PORT were seen"
-    done
+    while read -r a b; do
+        on_way "$a" "$b" "$via" "$home" || continue
+        poll 5 at_least "$(pipe_capture "$a" "$b")" "udp src port $PORT" "$DATAGRAMS" ||
+            fault "pipe ${NODE[a]}-${NODE[b]}: not all requests of port $PORT were seen"
+    done < <(wires)
 }
 
 frames_everywhere() {
@@ -441,6 +452,7 @@ run_checks() {
     for ((i = 1; i <= NODES; i++)); do check_service 2 "$i"; done
     if ((NODES == 1)); then not_applicable "$ECHO, foreign" "there is only one node"; fi
     for ((i = 1; i <= NODES; i++)); do check_udp "$i"; done
+    check_errors
     check_checksums
     for way in "${EXPECTED[@]}"; do check_way "$way"; done
     stop_captures # the last ones look at all that was captured, and at what a capture says when it ends

@@ -2,13 +2,13 @@
 # `--names other` can change all of them: what passes under both sets of names has nothing hard-wired.
 # shellcheck shell=bash
 
-# choose_names plain|other NODES [veth|vlan]
+# choose_names plain|other NODES [veth|vlan] [mac|pipe|dscp]
 #
 # Arrays are counted from 1, and one index means one node (or one guest) in all of them. Guest g has service g, a web
-# server; guest1 has a second service, which sends UDP datagrams back.
+# server; guest1 has a second service, which sends UDP datagrams back, and a third, where nobody listens.
 choose_names() {
     local names=$1 i
-    NODES=$2 PIPES=${3:-veth}
+    NODES=$2 PIPES=${3:-veth} TAG_BY=${4:-mac}
     NODE=() PUBLIC=() CARD=() INSIDE=() MAC=() PREFIX=() TAG=()
     GUEST=() GUEST_ADDRESS=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=()
 
@@ -35,6 +35,9 @@ plain_names() {
     local i
     LAN=lan
     CLIENT=ws CLIENT_ADDRESS=192.168.122.1 CLIENT_PORT=80
+    # A router on the LAN, and another workstation behind it.
+    HOP=hop HOP_ADDRESS=192.168.122.2 HOP_INSIDE=198.51.100.1
+    FAR=far FAR_ADDRESS=198.51.100.2 FAR_NETWORK=198.51.100.0/24
     PUBLIC_LENGTH=24
     NIC=xenbr0 UPLINK=eth0 # a bridge, with the uplink as its only port
     BRIDGE=guestbr0 PIPE_UP=eth1.100 PIPE_DOWN=eth2.100
@@ -42,7 +45,7 @@ plain_names() {
     GUESTS=10.5.5.0/24 GUESTS_LENGTH=24 GATEWAY=10.5.5.254
     GUEST[1]=guest1 GUEST_ADDRESS[1]=10.5.5.201 SERVICE[1]=web SERVICE_PORT[1]=80
     GUEST[2]=guest2 GUEST_ADDRESS[2]=10.5.5.202 SERVICE[2]=alt SERVICE_PORT[2]=8080
-    ECHO=echo ECHO_PORT=5353
+    ECHO=echo ECHO_PORT=5353 CLOSED=closed CLOSED_PORT=5354
     NODE_PORT=81
     MASK=''
     for ((i = 1; i <= NODES; i++)); do
@@ -62,6 +65,8 @@ other_names() {
     local i names=(berlin lyon porto oslo torino ghent malmo riga brno)
     LAN=street
     CLIENT=desk CLIENT_ADDRESS=172.30.7.9 CLIENT_PORT=8008
+    HOP=corner HOP_ADDRESS=172.30.7.3 HOP_INSIDE=203.0.113.129
+    FAR=cabin FAR_ADDRESS=203.0.113.200 FAR_NETWORK=203.0.113.128/25
     PUBLIC_LENGTH=24
     NIC=pub0 UPLINK=''
     BRIDGE=br-inside PIPE_UP=pipe-a PIPE_DOWN=pipe-b
@@ -69,7 +74,7 @@ other_names() {
     GUESTS=192.168.44.0/24 GUESTS_LENGTH=24 GATEWAY=192.168.44.1
     GUEST[1]=anna GUEST_ADDRESS[1]=192.168.44.77 SERVICE[1]=shop SERVICE_PORT[1]=8000
     GUEST[2]=bruno GUEST_ADDRESS[2]=192.168.44.150 SERVICE[2]=archive SERVICE_PORT[2]=2222
-    ECHO=parrot ECHO_PORT=9907
+    ECHO=parrot ECHO_PORT=9907 CLOSED=vacant CLOSED_PORT=9911
     NODE_PORT=7999
     MASK=0x0000ff00
     for ((i = 1; i <= NODES; i++)); do
@@ -92,27 +97,76 @@ cluster_file() {
 network = "$GUESTS"
 gateway = "$GATEWAY"
 bridge  = "$BRIDGE"
-pipes   = ["$PIPE_UP", "$PIPE_DOWN"]
+$([[ $TAG_BY == pipe ]] || echo "pipes   = [\"$PIPE_UP\", \"$PIPE_DOWN\"]")
 
 [public]
 interface = "$NIC"
 TOML
     for g in 1 2; do service "${SERVICE[g]}" tcp "${SERVICE_PORT[g]}" "${GUEST_ADDRESS[g]}"; done
     service "$ECHO" udp "$ECHO_PORT" "${GUEST_ADDRESS[1]}"
+    service "$CLOSED" udp "$CLOSED_PORT" "${GUEST_ADDRESS[1]}"
     for ((i = 1; i <= NODES; i++)); do
         cat <<TOML
 
 [[node]]
 name   = "${NODE[i]}"
 tag    = $(printf '%#x' "${TAG[i]}")
-mac    = "${PREFIX[i]}"
+$(known_by "$i")
 public = "${PUBLIC[i]}"
 TOML
     done
-    if [[ -n $MASK ]]; then
-        printf '\n[marks]\nmask = "%s"\n' "$MASK"
-    fi
+    printf '\n[marks]\ntag_by = "%s"\n' "$TAG_BY"
+    if [[ -n $MASK ]]; then echo "mask = \"$MASK\""; fi
 }
+
+# By what other nodes know the node.
+known_by() {
+    local i=$1 j pipes=()
+    case $TAG_BY in
+    mac) echo "mac    = \"${PREFIX[i]}\"" ;;
+    dscp) echo "dscp   = $(code_point "$i")" ;;
+    pipe)
+        for ((j = 1; j <= NODES; j++)); do
+            ((j == i)) || pipes+=("${NODE[j]} = \"$(pipe_to "$j")\"")
+        done
+        local IFS=,
+        echo "pipe_to = { ${pipes[*]} }"
+        ;;
+    esac
+}
+
+code_point() { echo $((8 + $1)); }
+
+# The pipes between nodes, each once: the numbers of its two ends.
+wires() {
+    local i j
+    for ((i = 1; i <= NODES; i++)); do
+        for ((j = i + 1; j <= NODES; j++)); do
+            if [[ $TAG_BY == pipe ]] || ((j == i + 1)); then echo "$i $j"; fi
+        done
+    done
+}
+
+# on_way A B VIA HOME: whether what goes from node VIA to node HOME goes by the pipe between A and B
+on_way() {
+    local low=$(($3 < $4 ? $3 : $4)) high=$(($3 < $4 ? $4 : $3))
+    if [[ $TAG_BY == pipe ]]; then (($1 == low && $2 == high)); else (($1 >= low && $1 < high)); fi
+}
+
+# The names of all pipes of a node.
+pipes_of() {
+    local i
+    [[ $TAG_BY == pipe ]] || { echo "$PIPE_UP" "$PIPE_DOWN" && return; }
+    for ((i = 1; i <= NODES; i++)); do
+        [[ ${NODE[i]} == "$1" ]] || pipe_to "$i"
+    done
+}
+
+# wire_at A B: what the pipe between A and B is called on node A
+wire_at() { if [[ $TAG_BY == pipe ]]; then pipe_to "$2"; else echo "$PIPE_UP"; fi; }
+
+# Where each node has a pipe to each other: the name of the one that leads to this node.
+pipe_to() { echo "pipe-to-${NODE[$1]}"; }
 
 service() {
     cat <<TOML

@@ -14,7 +14,8 @@ need_dunnat() {
     [[ -x $DUNNAT ]] || die "no program at $DUNNAT: build it with 'cargo build --release', or set DUNNAT=/path/to/dunnat"
 }
 
-# start_nat dunnat|kernel|shadow TRACE(none|trace|jsonl): false when not every node has started; stop_nat puts right what has
+# start_nat dunnat|kernel|shadow TRACE(none|trace|jsonl|pcapng): false when not every node has started; stop_nat puts right
+# what has
 start_nat() {
     local by=$1 trace=$2 node guest
     need_dunnat

@@ -3,7 +3,8 @@
 #
 #   workstation      node1               node2               node3
 #        |          NIC |               NIC |               NIC |
-#   =====+==============+===== LAN =========+===================+=====
+#   =====+==============+===== LAN =========+===================+=======+=====
+#                       |                   |                   |      hop - - - far
 #                    BRIDGE ---pipe------ BRIDGE ---pipe------ BRIDGE
 #                       |                   |
 #                    guest1              guest2
@@ -65,6 +66,25 @@ link set eth0 up
 IP
 }
 
+# A router on the LAN, and a workstation behind it. The link between them is narrow, and the workstation does not say so.
+add_far() {
+    add_namespace "$HOP" net.ipv4.ip_forward=1
+    plug "$HOP" eth0 52:54:00:00:00:02
+    add_namespace "$FAR"
+    ip_in "$HOP" <<IP
+addr add $HOP_ADDRESS/$PUBLIC_LENGTH dev eth0
+link set eth0 up
+link add eth1 mtu $NARROW type veth peer name eth0 mtu $NARROW netns $(namespace "$FAR")
+addr add $HOP_INSIDE/${FAR_NETWORK#*/} dev eth1
+link set eth1 up
+IP
+    ip_in "$FAR" <<IP
+addr add $FAR_ADDRESS/${FAR_NETWORK#*/} dev eth0
+link set eth0 up
+route add default via $HOP_INSIDE advmss 1460
+IP
+}
+
 add_node() {
     local i=$1 name=${NODE[$1]}
     add_namespace "$name" net.bridge.bridge-nf-call-iptables=1 \
@@ -89,6 +109,7 @@ addr add ${INSIDE[i]}/$GUESTS_LENGTH dev $BRIDGE
 addr add $GATEWAY/$GUESTS_LENGTH dev $BRIDGE
 link set $NIC up
 link set $BRIDGE up
+route add $FAR_NETWORK via $HOP_ADDRESS
 IP
 }
 
@@ -106,8 +127,26 @@ trouble_with_vlan() {
 # The nodes form a chain: PIPE_UP of a node leads to PIPE_DOWN of the next. Every node has both pipes, so that one cluster
 # file is right for all; at the ends of the chain a pipe has no cable (its far end stays down, so there is no carrier).
 # A pipe is a cable (a veth pair), or a VLAN of a cable.
+#
+# Where tags go by pipes, each node has one to each other node instead. A bridge sends nothing from one to another
+# ("isolated"), or frames would go round for ever.
 add_pipes() {
-    local i up=$PIPE_UP down=$PIPE_DOWN
+    local i j up=$PIPE_UP down=$PIPE_DOWN
+    if [[ $TAG_BY == pipe ]]; then
+        for ((i = 1; i <= NODES; i++)); do
+            for ((j = i + 1; j <= NODES; j++)); do
+                echo "link add $(pipe_to "$j") type veth peer name $(pipe_to "$i") netns $(namespace "${NODE[j]}")" |
+                    ip_in "${NODE[i]}"
+            done
+        done
+        for ((i = 1; i <= NODES; i++)); do
+            for ((j = 1; j <= NODES; j++)); do
+                ((i == j)) || echo "link set $(pipe_to "$j") master $BRIDGE up
+link set $(pipe_to "$j") type bridge_slave isolated on" | ip_in "${NODE[i]}"
+            done
+        done
+        return
+    fi
     if [[ $PIPES == vlan ]]; then up=$TRUNK_UP down=$TRUNK_DOWN; fi
     echo "link add $down type veth peer name far-$down" | ip_in "${NODE[1]}"
     for ((i = 1; i < NODES; i++)); do
@@ -150,6 +189,7 @@ build_topology() {
     need_br_netfilter
     add_lan
     add_client
+    add_far
     for ((i = 1; i <= NODES; i++)); do add_node "$i"; done
     add_pipes
     add_guest 1

@@ -109,7 +109,7 @@ check_trunks() {
     done
     for ((i = 1; i < NODES; i++)); do
         all=$(count "$(trunk_capture "$i")" "") tagged=$(count "$(trunk_capture "$i")" "vlan $VLAN")
-        piped=$(count "$(pipe_capture "$i")" "")
+        piped=$(count "$(pipe_capture "$i" $((i + 1)))" "")
         ((all > 0)) || fault "${NODE[i]}-${NODE[i + 1]}: the capture of the cable is empty"
         must_be "${NODE[i]}-${NODE[i + 1]}: frames with the tag of VLAN $VLAN, of $all on the cable" "$tagged" "$all"
         must_be "${NODE[i]}-${NODE[i + 1]}: frames of the pipe, of $all on the cable" "$piped" "$all"

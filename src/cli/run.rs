@@ -56,7 +56,8 @@ impl Run {
         } else {
             let plan = daemon::plan(wishes, &unwanted)?;
             let (cluster, trace) = (Arc::new(cluster), self.tracing()?);
-            daemon::run(Options { cluster, plan, pin, rules: !self.no_rules, socket, trace })?;
+            let rules = !self.no_rules;
+            daemon::run(Options { cluster, plan, pin, rules, socket, trace, onlooker: None })?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The text of a cluster file → a [`Cluster`] or every fault in it.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -9,8 +10,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::{Cluster, Guests, Node, Problem, Service};
-use crate::net::{IfName, Mark, Proto};
+use super::{Cluster, Guests, Node, NodeId, Problem, Service, TagBy};
+use crate::net::{Dscp, IfName, MacPrefix, Mark, Proto};
 
 // The file as it is typed. Texts keep their place, so that what is found wrong later can be pointed at; they are
 // parsed by us and not by serde, because serde stops at the first fault.
@@ -35,7 +36,7 @@ struct RawGuests {
     network: Text,
     gateway: Text,
     bridge: Text,
-    pipes: Vec<Text>,
+    pipes: Option<Vec<Text>>,
 }
 
 #[derive(Deserialize)]
@@ -58,15 +59,19 @@ struct RawService {
 struct RawNode {
     name: Text,
     tag: Spanned<Value>,
-    mac: Text,
+    mac: Option<Text>,
+    dscp: Option<Spanned<Value>>,
     public: Text,
     pipes: Option<Vec<Text>>,
+    /// By the name of the node that a pipe leads to.
+    pipe_to: Option<BTreeMap<Text, Text>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawMarks {
     mask: Option<Spanned<Value>>,
+    tag_by: Option<Text>,
 }
 
 pub(super) fn parse(text: &str) -> Result<Cluster, Vec<Problem>> {
@@ -120,7 +125,8 @@ impl Check {
             Some(mask) => self.mark("mask", mask),
             None => Some(Mark::ALL),
         };
-        let guests = self.guests(&file.guests);
+        let tag_by = self.tag_by(&file.marks);
+        let guests = self.guests(&file.guests, tag_by);
         let network = guests.as_ref().map(|guests| guests.network);
         let public: Option<IfName> = self.read("interface name", &file.public.interface);
         if let (Some(public), Some(guests)) = (&public, &guests)
@@ -145,14 +151,15 @@ impl Check {
             .collect();
         self.unique("the service", &ports);
 
-        let nodes: Vec<_> = file.node.iter().map(|raw| self.node(raw, network, mask)).collect();
+        let nodes: Vec<_> =
+            file.node.iter().map(|raw| self.node(file, raw, network, (mask, tag_by))).collect();
         self.unique("the name", &named(file.node.iter().map(|raw| &raw.name)));
         self.nodes_are_distinct(file, &nodes);
         if file.node.is_empty() {
             self.say(0..0, "the cluster has no node", "add a [[node]] for each member");
         }
         if let Some(guests) = &guests {
-            self.pipes_are_enough(file, guests);
+            self.pipes_are_enough(file, guests, tag_by);
         }
 
         Some(Cluster {
@@ -161,17 +168,43 @@ impl Check {
             services: services.into_iter().collect::<Option<_>>()?,
             nodes: nodes.into_iter().collect::<Option<_>>()?,
             mask: mask?,
+            tag_by: tag_by?,
         })
     }
 
-    fn guests(&mut self, raw: &RawGuests) -> Option<Guests> {
+    fn tag_by(&mut self, raw: &RawMarks) -> Option<TagBy> {
+        let Some(text) = &raw.tag_by else { return Some(TagBy::default()) };
+        let found = TagBy::ALL.into_iter().find(|(_, name)| name == text.get_ref());
+        if found.is_none() {
+            let names = TagBy::ALL.map(|(_, name)| format!("{name:?}"));
+            self.say(
+                text.span(),
+                format_args!("tags do not go by {:?}", text.get_ref()),
+                format_args!("give one of {}", names.join(", ")),
+            );
+        }
+        found.map(|(by, _)| by)
+    }
+
+    fn guests(&mut self, raw: &RawGuests, tag_by: Option<TagBy>) -> Option<Guests> {
         let network = self.network(&raw.network);
         let gateway: Option<IpAddr> = self.read("IP address", &raw.gateway);
         if let (Some(network), Some(gateway)) = (network, gateway) {
             self.inside("the gateway", gateway, network, raw.gateway.span());
         }
         let bridge: Option<IfName> = self.read("interface name", &raw.bridge);
-        let pipes = self.pipes(&raw.pipes);
+        let pipes = match &raw.pipes {
+            Some(pipes) => self.pipes(pipes),
+            None if tag_by == Some(TagBy::Pipe) => Some(Vec::new()),
+            None => {
+                self.say(
+                    raw.bridge.span(),
+                    "[guests] has no `pipes`",
+                    "name the ports of the bridge that lead to other nodes; [] where there are none",
+                );
+                None
+            }
+        };
         if let (Some(bridge), Some(pipes)) = (&bridge, &pipes)
             && pipes.contains(bridge)
         {
@@ -191,8 +224,8 @@ impl Check {
     }
 
     /// Frames of other nodes come in through pipes; a member without any cannot take part.
-    fn pipes_are_enough(&mut self, file: &File, guests: &Guests) {
-        if file.node.len() < 2 {
+    fn pipes_are_enough(&mut self, file: &File, guests: &Guests, tag_by: Option<TagBy>) {
+        if file.node.len() < 2 || tag_by == Some(TagBy::Pipe) {
             return;
         }
         for raw in &file.node {
@@ -291,7 +324,13 @@ impl Check {
         Some(Service { name: name?, proto: proto?, port: port?, guest: guest? })
     }
 
-    fn node(&mut self, raw: &RawNode, guests: Option<IpNet>, mask: Option<Mark>) -> Option<Node> {
+    fn node(
+        &mut self,
+        file: &File,
+        raw: &RawNode,
+        guests: Option<IpNet>,
+        (mask, tag_by): (Option<Mark>, Option<TagBy>),
+    ) -> Option<Node> {
         let name = self.name(&raw.name);
         let tag = self.mark("tag", &raw.tag);
         if let (Some(tag), Some(mask)) = (tag, mask)
@@ -303,16 +342,123 @@ impl Check {
                 "choose a tag within [marks] mask, or widen the mask",
             );
         }
-        let mac = self.read("MAC prefix", &raw.mac);
+        let mac = self.mac(raw, tag_by);
+        let dscp = self.dscp(raw, tag_by);
         let public: Option<IpAddr> = self.read("IP address", &raw.public);
         if let (Some(public), Some(guests)) = (public, guests) {
             self.public(public, guests, raw.public.span());
         }
-        let pipes = match &raw.pipes {
-            Some(pipes) => Some(self.pipes(pipes)?),
-            None => None,
+        let (pipes, leads_to) = self.own_pipes(file, raw, tag_by)?;
+        Some(Node { name: name?, tag: tag?, mac: mac?, dscp: dscp?, public: public?, pipes, leads_to })
+    }
+
+    /// Not in vain where tags go by something else: a trace names the node that a frame's address belongs to.
+    fn mac(&mut self, raw: &RawNode, tag_by: Option<TagBy>) -> Option<Option<MacPrefix>> {
+        if raw.mac.is_none() && tag_by == Some(TagBy::Mac) {
+            self.say(
+                raw.name.span(),
+                format_args!("node {:?} has no `mac`", raw.name.get_ref()),
+                "give the MAC addresses that its frames come from, as in 0e:00:00:00:00:00/24",
+            );
+            return None;
+        }
+        raw.mac.as_ref().map_or(Some(None), |mac| self.read("MAC prefix", mac).map(Some))
+    }
+
+    fn dscp(&mut self, raw: &RawNode, tag_by: Option<TagBy>) -> Option<Option<Dscp>> {
+        let wanted = tag_by == Some(TagBy::Dscp);
+        let Some(value) = &raw.dscp else {
+            if wanted {
+                self.say(
+                    raw.name.span(),
+                    format_args!("node {:?} has no `dscp`", raw.name.get_ref()),
+                    "tags go by code points: give it one of its own, as in \"cs1\"",
+                );
+            }
+            return (!wanted).then_some(None);
         };
-        Some(Node { name: name?, tag: tag?, mac: mac?, public: public?, pipes })
+        let dscp = match value.get_ref() {
+            Value::Integer(number) => (*number).try_into(),
+            Value::String(text) => text.parse(),
+            other => other.to_string().parse::<Dscp>(),
+        };
+        match dscp {
+            Err(error) => self.say(value.span(), format_args!("{} is no code point", value.get_ref()), error),
+            Ok(_) if tag_by.is_some() && !wanted => self.say(
+                value.span(),
+                "a code point, where tags do not go by them",
+                "leave it out, or write tag_by = \"dscp\" under [marks]",
+            ),
+            Ok(Dscp::CS0) => self.say(
+                value.span(),
+                "cs0 is what packets have to which nobody has given a code point",
+                "choose another: there are 63",
+            ),
+            Ok(dscp) => return Some(Some(dscp)),
+        }
+        None
+    }
+
+    /// The pipes that a node names itself, and where each leads.
+    fn own_pipes(
+        &mut self,
+        file: &File,
+        raw: &RawNode,
+        tag_by: Option<TagBy>,
+    ) -> Option<(Option<Vec<IfName>>, Vec<NodeId>)> {
+        let by_pipe = tag_by == Some(TagBy::Pipe);
+        if let (Some(pipes), true) = (&raw.pipes, by_pipe) {
+            let span = pipes.first().map_or(raw.name.span(), Spanned::span);
+            let help = "say where they lead, as in pipe_to = { node2 = \"eth1.100\" }";
+            self.say(span, "tags go by pipes, and these lead nowhere", help);
+            return None;
+        }
+        let Some(pipe_to) = &raw.pipe_to else {
+            if by_pipe && file.node.len() > 1 {
+                self.say(
+                    raw.name.span(),
+                    format_args!("node {:?} has no `pipe_to`", raw.name.get_ref()),
+                    "name its pipe to each other node, as in pipe_to = { node2 = \"eth1.100\" }",
+                );
+                return None;
+            }
+            return match &raw.pipes {
+                Some(pipes) => Some((Some(self.pipes(pipes)?), Vec::new())),
+                None => Some((by_pipe.then(Vec::new), Vec::new())),
+            };
+        };
+        if tag_by.is_some() && !by_pipe {
+            let span = pipe_to.keys().next().map_or(raw.name.span(), Spanned::span);
+            let help = "leave it out, or write tag_by = \"pipe\" under [marks]";
+            self.say(span, "where pipes lead, though tags do not go by them", help);
+            return None;
+        }
+        let names: Vec<Text> = pipe_to.values().cloned().collect();
+        let pipes = self.pipes(&names)?;
+        let before = self.problems.len();
+        let mut leads_to = Vec::new();
+        for to in pipe_to.keys() {
+            match file.node.iter().position(|node| node.name.get_ref() == to.get_ref()) {
+                Some(place) if to.get_ref() != raw.name.get_ref() => leads_to.push(NodeId(place as u32)),
+                Some(_) => self.say(to.span(), "a pipe to itself", "pipes lead to other nodes"),
+                None => self.say(
+                    to.span(),
+                    format_args!("there is no node {:?}", to.get_ref()),
+                    "pipes lead to nodes of this file",
+                ),
+            }
+        }
+        for other in &file.node {
+            let is_there = pipe_to.keys().any(|to| to.get_ref() == other.name.get_ref());
+            if !is_there && other.name.get_ref() != raw.name.get_ref() {
+                self.say(
+                    raw.name.span(),
+                    format_args!("node {:?} has no pipe to {:?}", raw.name.get_ref(), other.name.get_ref()),
+                    "tags go by pipes: what has none of its own would get another node's tag",
+                );
+            }
+        }
+        (self.problems.len() == before).then_some((Some(pipes), leads_to))
     }
 
     fn public(&mut self, public: IpAddr, guests: IpNet, span: Range<usize>) {
@@ -336,15 +482,19 @@ impl Check {
         let publics: Vec<_> =
             known.iter().map(|(raw, node)| (raw.public.span(), node.public, &*node.name)).collect();
         self.unique("the public address", &publics);
-        for (place, (raw, node)) in known.iter().enumerate() {
-            for (_, other) in &known[..place] {
-                if node.mac.overlaps(other.mac) {
+        let dscps: Vec<_> = known
+            .iter()
+            .filter_map(|(raw, node)| Some((raw.dscp.as_ref()?.span(), node.dscp?, &*node.name)))
+            .collect();
+        self.unique("the code point", &dscps);
+        let macs: Vec<_> =
+            known.iter().filter_map(|(raw, node)| Some((raw.mac.as_ref()?, node.mac?, *node))).collect();
+        for (place, (raw, mac, _)) in macs.iter().enumerate() {
+            for (_, others, other) in &macs[..place] {
+                if mac.overlaps(*others) {
                     self.say(
-                        raw.mac.span(),
-                        format_args!(
-                            "the MAC prefix {} and that of {:?}, {}, overlap",
-                            node.mac, other.name, other.mac
-                        ),
+                        raw.span(),
+                        format_args!("the MAC prefix {mac} and that of {:?}, {others}, overlap", other.name),
                         "a frame's source address must belong to one node only",
                     );
                 }

@@ -7,13 +7,13 @@
 mod file;
 mod report;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::net::{IfName, MacPrefix, Mark, Proto};
+use crate::net::{Dscp, IfName, MacPrefix, Mark, Proto};
 pub use report::{Error, Problem};
 
 /// A checked cluster.
@@ -29,6 +29,32 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The bits of packet mark and ct mark that are ours; every tag lies within.
     pub mask: Mark,
+    /// How the guest's node knows by which node a packet entered the cluster.
+    pub tag_by: TagBy,
+}
+
+/// By what a node knows which other node has sent it a packet for a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TagBy {
+    /// The source address of the frame. It is right whatever way the frame took.
+    #[default]
+    Mac,
+    /// The pipe that it came in by: each leads to one node, and what comes by it entered the cluster there.
+    Pipe,
+    /// A code point that the node of entry writes and the guest's node takes away: for pipes where a frame does not
+    /// keep its source address.
+    Dscp,
+}
+
+impl TagBy {
+    /// All there are, with their names in the cluster file.
+    pub const ALL: [(Self, &str); 3] = [(Self::Mac, "mac"), (Self::Pipe, "pipe"), (Self::Dscp, "dscp")];
+}
+
+impl fmt::Display for TagBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(Self::ALL.iter().find(|(by, _)| by == self).map_or("", |(_, name)| name))
+    }
 }
 
 /// The guests' network.
@@ -64,12 +90,16 @@ pub struct Node {
     pub name: String,
     /// The mark of packets and flows that entered the cluster here; not zero, unique, within the mask.
     pub tag: Mark,
-    /// The source addresses of frames that this node sends into the pipes.
-    pub mac: MacPrefix,
+    /// The source addresses of frames that this node sends into the pipes; there where tags go by them.
+    pub mac: Option<MacPrefix>,
+    /// The code point of packets that entered the cluster here; there where tags go by it.
+    pub dscp: Option<Dscp>,
     /// Its address on the public LAN.
     pub public: IpAddr,
     /// Its own pipes, where they differ from the cluster's.
     pub pipes: Option<Vec<IfName>>,
+    /// The nodes that its pipes lead to, one for each; there where tags go by pipes.
+    pub leads_to: Vec<NodeId>,
 }
 
 /// A node's place in [`Cluster::nodes`].
@@ -144,26 +174,47 @@ impl Cluster {
         self.node(id).pipes.as_deref().unwrap_or(&self.guests.pipes)
     }
 
+    /// The pipe of a node that leads to another, where the file tells; else the first, if it has any.
+    pub fn pipe_to(&self, from: NodeId, to: NodeId) -> Option<&IfName> {
+        let place = self.node(from).leads_to.iter().position(|node| *node == to);
+        self.pipes(from).get(place.unwrap_or(0))
+    }
+
     /// What a person wants to see of a cluster: who is in it, and what leads where.
     pub fn summary(&self) -> String {
         let Guests { network, gateway, bridge, pipes } = &self.guests;
         let pipes: Vec<&str> = pipes.iter().map(IfName::as_str).collect();
         let mut out = format!(
-            "guests    {network} on {bridge}, gateway {gateway}, pipes {}\npublic    {}\nmarks     mask {}\n",
+            "guests    {network} on {bridge}, gateway {gateway}, pipes {}\npublic    {}\nmarks     mask {}",
             if pipes.is_empty() { "none".to_owned() } else { pipes.join(" ") },
             self.public,
             self.mask,
         );
+        if self.tag_by != TagBy::Mac {
+            let _ = write!(out, ", tag by {}", self.tag_by);
+        }
+        out.push('\n');
         let services = self.services.iter().map(|service| service.name.len()).max().unwrap_or(0);
         for Service { name, proto, port, guest } in &self.services {
             let _ = writeln!(out, "service   {name:services$}  {proto} port {port} -> guest {guest}");
         }
         let nodes = self.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
-        for Node { name, tag, mac, public, pipes } in &self.nodes {
-            let _ = write!(out, "node      {name:nodes$}  tag {tag}  mac {mac}  public {public}");
+        for Node { name, tag, mac, dscp, public, pipes, leads_to } in &self.nodes {
+            let _ = write!(out, "node      {name:nodes$}  tag {tag}");
+            if let Some(mac) = mac {
+                let _ = write!(out, "  mac {mac}");
+            }
+            if let Some(dscp) = dscp {
+                let _ = write!(out, "  dscp {dscp}");
+            }
+            let _ = write!(out, "  public {public}");
             if let Some(pipes) = pipes {
-                let pipes: Vec<&str> = pipes.iter().map(IfName::as_str).collect();
-                let _ = write!(out, "  pipes {}", pipes.join(" "));
+                let there = |place| leads_to.get(place).map(|id| format!(" to {}", self.node(*id).name));
+                let pipes = pipes.iter().enumerate();
+                let pipes: Vec<String> = pipes
+                    .map(|(place, pipe)| format!("{pipe}{}", there(place).unwrap_or_default()))
+                    .collect();
+                let _ = write!(out, "  pipes {}", pipes.join(if leads_to.is_empty() { " " } else { ", " }));
             }
             out.push('\n');
         }

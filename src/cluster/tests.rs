@@ -39,6 +39,75 @@ fn a_node_may_have_pipes_of_its_own() {
     assert_eq!(names(1), ["eth7"]);
 }
 
+/// The example, with tags that go by something else.
+fn tagged_by(by: &str, node1: &str, node2: &str) -> String {
+    let text =
+        example_with("[marks]                         # optional", &format!("[marks]\ntag_by = \"{by}\""));
+    let text = text.replace("\"192.168.122.11\"\n", &format!("\"192.168.122.11\"\n{node1}\n"));
+    text.replace("\"192.168.122.12\"\n", &format!("\"192.168.122.12\"\n{node2}\n"))
+}
+
+#[test]
+fn tags_may_go_by_pipes_or_code_points() {
+    let summary = |text: &str| {
+        let summary = Cluster::parse(text, Path::new("c")).map(|cluster| cluster.summary()).unwrap();
+        summary
+            .lines()
+            .filter(|line| line.starts_with("marks") || line.starts_with("node"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let by_pipe =
+        tagged_by("pipe", "pipe_to = { node2 = \"eth1.100\" }", "pipe_to = { node1 = \"eth2.100\" }");
+    let by_dscp = tagged_by("dscp", "dscp = \"cs1\"", "dscp = 16");
+    insta::assert_snapshot!(summary(&by_pipe), @"
+    marks     mask 0xffffffff, tag by pipe
+    node      node1  tag 0x1  mac 0a:00:00:00:00:00/24  public 192.168.122.11  pipes eth1.100 to node2
+    node      node2  tag 0x2  mac 0e:00:00:00:00:00/24  public 192.168.122.12  pipes eth2.100 to node1
+    ");
+    insta::assert_snapshot!(summary(&by_dscp), @"
+    marks     mask 0xffffffff, tag by dscp
+    node      node1  tag 0x1  mac 0a:00:00:00:00:00/24  dscp cs1  public 192.168.122.11
+    node      node2  tag 0x2  mac 0e:00:00:00:00:00/24  dscp cs2  public 192.168.122.12
+    ");
+    // They need no MAC addresses.
+    for text in [&by_pipe, &by_dscp] {
+        let without: String =
+            text.lines().filter(|line| !line.starts_with("mac ")).map(|line| format!("{line}\n")).collect();
+        assert!(!summary(&without).contains("mac"));
+    }
+    let cases = [
+        (by_pipe.replace("\"pipe\"", "\"colour\""), "give one of \"mac\", \"pipe\", \"dscp\""),
+        (by_pipe.replace("\"pipe\"", "\"mac\""), "where pipes lead, though tags do not go by them"),
+        (by_pipe.replace("{ node2 =", "{ node1 ="), "a pipe to itself"),
+        (by_pipe.replace("{ node2 =", "{ node3 ="), "there is no node \"node3\""),
+        (by_pipe.replace("{ node2 = \"eth1.100\" }", "{}"), "node \"node1\" has no pipe to \"node2\""),
+        (by_pipe.replace("pipe_to = { node2 = \"eth1.100\" }", ""), "node \"node1\" has no `pipe_to`"),
+        (tagged_by("pipe", "pipes = [\"eth1.100\"]", ""), "these lead nowhere"),
+        (by_dscp.replace("\"dscp\"", "\"mac\""), "a code point, where tags do not go by them"),
+        (by_dscp.replace("\"cs1\"", "\"cs2\""), "the code point cs2 is taken by \"node1\""),
+        (by_dscp.replace("\"cs1\"", "64"), "64 is no code point"),
+        (by_dscp.replace("\"cs1\"", "0"), "choose another: there are 63"),
+        (by_dscp.replace("dscp = 16", ""), "node \"node2\" has no `dscp`"),
+        (EXAMPLE.replace("mac    = \"0e:00:00:00:00:00/24\"\n", ""), "node \"node2\" has no `mac`"),
+        (example_with("pipes   = [\"eth1.100\", \"eth2.100\"]", ""), "[guests] has no `pipes`"),
+    ];
+    for (text, expected) in cases {
+        let faults = faults(&text);
+        assert!(faults.contains(expected), "{expected:?} is not in\n{faults}");
+    }
+    // More nodes than pipes or code points.
+    let nodes = |count: u32| -> String {
+        let head = EXAMPLE[..EXAMPLE.find("[[node]]").unwrap()].to_owned() + "[marks]\ntag_by = \"dscp\"\n";
+        let node = |id| {
+            format!("[[node]]\nname = \"n{id}\"\ntag = {id}\ndscp = {id}\npublic = \"192.168.122.{id}\"\n")
+        };
+        head + &(1..=count).map(node).collect::<String>()
+    };
+    assert!(Cluster::parse(&nodes(63), Path::new("c")).is_ok());
+    assert!(faults(&nodes(64)).contains("64 is no code point"));
+}
+
 #[test]
 fn a_fault_is_shown_with_its_place_and_what_would_be_right() {
     insta::assert_snapshot!(faults(&example_with("\"10.5.5.201\"", "\"10.9.9.9\"")), @r#"

@@ -9,6 +9,7 @@
 //! same for both.
 
 mod counters;
+mod held;
 mod shadow;
 mod worker;
 
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -39,6 +40,8 @@ use crate::ruleset::{
 use crate::shadow::Judge;
 use crate::trace::{Namer, Output, Taps, Tracer, Writer};
 pub use counters::Counters;
+use held::Watch;
+pub use held::{Held, Look, Onlooker, Said};
 pub use shadow::ShadowWorker;
 use shadow::Teller;
 use worker::Serve;
@@ -58,6 +61,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where to trace to, and whether with the bytes of packets.
     pub trace: Option<(Output, bool)>,
+    /// Who is shown each decision before it is carried out.
+    pub onlooker: Option<Onlooker>,
 }
 
 /// What to look on at.
@@ -130,6 +135,7 @@ pub enum Error {
 /// What makes a node stop.
 enum Stop {
     Signal(i32),
+    Onlooker,
     Worker(String),
 }
 
@@ -163,7 +169,7 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, pin, rules, socket, trace } = options;
+    let Options { cluster, plan, pin, rules, socket, trace, onlooker } = options;
     let tables = Arc::new(Tables::new(&cluster, plan.node));
     let install = || Installed::install(&cluster, &plan);
     run_as(Setup {
@@ -176,10 +182,11 @@ pub fn run(options: Options) -> Result<(), Error> {
         socket: &socket,
         trace,
         install: if rules { Some(&install) } else { None },
-        worker: &|tracer| {
+        worker: &|tracer, watch| {
             let pipes = cluster.pipes(plan.node).to_vec();
-            Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)))
+            Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)).watched(watch))
         },
+        watched: onlooker,
         serving: format!(
             "serving {}, {}, ct marks by {}",
             plan.summary(&cluster),
@@ -218,10 +225,11 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         socket: &socket,
         trace,
         install: Some(&|| Installed::install_shadow(&cluster, &plan)),
-        worker: &|tracer| {
+        worker: &|tracer, _| {
             let (tables, judge) = (Arc::clone(&tables), Arc::clone(&judge));
             Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))
         },
+        watched: None,
         serving: format!(
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),
@@ -254,7 +262,9 @@ struct Setup<'a> {
     trace: Option<(Output, bool)>,
     /// Installs the rules, if there are any to install.
     install: Option<&'a dyn Fn() -> Result<Installed, InstallError>>,
-    worker: &'a dyn Fn(Tracer) -> Box<dyn Serve>,
+    worker: &'a dyn Fn(Tracer, Option<Watch>) -> Box<dyn Serve>,
+    /// Who is shown each decision.
+    watched: Option<Onlooker>,
     /// What is said when all is in place.
     serving: String,
 }
@@ -314,9 +324,17 @@ const WAITING: usize = 65_536;
 
 /// Everything between the checks and the last word.
 fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
-    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, install, worker, serving } = setup;
+    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, install, .. } = setup;
+    let Setup { worker, watched, serving, .. } = setup;
+    // Gone when the node ends: nobody is to wait for the onlooker any longer.
+    let (going_on, ending) = bounded(0);
+    let (mut watch, asked_to_stop) = match watched {
+        Some(Onlooker { look, stop }) => (Some(Watch { look, ending }), stop),
+        None => (None, never()),
+    };
+    let one_by_one = watch.is_some();
     let open: Vec<Box<dyn PacketQueue>> =
-        lanes.iter().map(|lanes| open_queues(backend, lanes)).collect::<Result<_, _>>()?;
+        lanes.iter().map(|lanes| open_queues(backend, lanes, one_by_one)).collect::<Result<_, _>>()?;
     let system = |what| move |source| Error::System { what, source };
     let taps = Taps::default();
     let listener = Listener::take(socket)?;
@@ -331,13 +349,21 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     let installed = install.map(|install| install()).transpose()?;
 
     let ending = Arc::new(AtomicBool::new(false));
-    let workers = start_workers(open, &|| worker(taps.tracer()), pin, &ending, stop);
+    let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!("{serving}");
-            match stopped.recv() {
+            let stop = select! {
+                recv(stopped) -> stop => stop,
+                recv(asked_to_stop) -> _ => Ok(Stop::Onlooker),
+            };
+            match stop {
                 Ok(Stop::Signal(signal)) => {
                     log::info!("stopping on {}", signal_name(signal));
+                    (workers, None)
+                }
+                Ok(Stop::Onlooker) => {
+                    log::info!("stopping, as asked for");
                     (workers, None)
                 }
                 Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
@@ -347,6 +373,7 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         Err((workers, error)) => (workers, Some(error)),
     };
 
+    drop(going_on);
     let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
     ending.store(true, Ordering::Relaxed);
     let mut counters = Counters::default();
@@ -383,9 +410,13 @@ fn remove_error(errors: Vec<InstallError>) -> Error {
     Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect())
 }
 
-fn open_queues(backend: Backend, lanes: &[Lane]) -> Result<Box<dyn PacketQueue>, Error> {
+/// With `one_by_one` a verdict leaves before the next packet is looked at.
+fn open_queues(backend: Backend, lanes: &[Lane], one_by_one: bool) -> Result<Box<dyn PacketQueue>, Error> {
     match backend {
-        Backend::Netlink => Netlink::open(lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
+        Backend::Netlink => Netlink::open(lanes).map(|queue| {
+            let queue = if one_by_one { queue.one_by_one() } else { queue };
+            Box::new(queue) as Box<dyn PacketQueue>
+        }),
         Backend::Nfq => Nfq::open(lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
     }
     .map_err(explain_queue)
@@ -395,7 +426,7 @@ type Thread = JoinHandle<Counters>;
 
 fn start_workers(
     open: Vec<Box<dyn PacketQueue>>,
-    worker: &dyn Fn() -> Box<dyn Serve>,
+    worker: &mut dyn FnMut() -> Box<dyn Serve>,
     pin: bool,
     ending: &Arc<AtomicBool>,
     stop: Sender<Stop>,

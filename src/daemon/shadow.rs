@@ -63,6 +63,10 @@ impl ShadowWorker {
         let now = Instant::now();
         let parsed = View::parse(packet.bytes, packet.original_len());
         let view = parsed.as_ref().map_err(|malformed| *malformed);
+        // No rule can change what an ICMP error quotes: there the two differ, and are meant to.
+        if view.is_ok_and(|view| view.error.is_some()) {
+            return;
+        }
         let ct_mark = match ct_mark {
             LaneCtMark::Any => None,
             // A packet without a flow has none, and nothing can become of it.
@@ -104,8 +108,10 @@ impl ShadowWorker {
         began: Instant,
     ) -> (Decision, Record) {
         let Packet { envelope, bytes } = *packet;
+        let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
         let meta = Meta {
-            from_pipe: stage == Stage::Tag && envelope.phys_in.is_some_and(|port| self.pipes.contains(port)),
+            from_pipe: pipe.is_some(),
+            pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
             src_mac: envelope.src_mac,
             mark: envelope.mark,
             ct_mark: match ct_mark {
@@ -395,7 +401,7 @@ mod tests {
                 let to = match flow { 0 => GUEST, 1 => PUBLIC1, _ => PUBLIC2 };
                 let to = if *wrong { [10, 9, 9, 9] } else { to };
                 let mut after = bytes.clone();
-                let rewrite = Rewrite { side: Side::Source, to: to.into() };
+                let rewrite = Rewrite::outer(Side::Source, to.into());
                 Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut after);
                 befores.push(waiting(BEFORE_SPOOF + ct_mark, 0, bytes));
                 afters.push((*ip_id, waiting(AFTER_SPOOF, 0, after)));

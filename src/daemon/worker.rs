@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Counters;
+use super::held::Watch;
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
 use crate::packet::View;
 use crate::queue::{Answer, Packet, PacketQueue};
-use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan, RewriteBy};
+use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
 
 /// Serves the packets of a queue.
@@ -38,10 +39,10 @@ pub(super) trait Serve: Send {
 pub struct Worker {
     tables: Arc<Tables>,
     lanes: Lanes,
-    rewrite_by: RewriteBy,
     ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
+    watch: Option<Watch>,
     counters: Counters,
 }
 
@@ -53,12 +54,17 @@ impl Worker {
         Self {
             tables,
             lanes,
-            rewrite_by: plan.rewrite_by,
             ct_mark_by: plan.ct_mark_by,
             pipes,
             tracer,
+            watch: None,
             counters: Counters::default(),
         }
+    }
+
+    /// The same, with somebody who is shown each decision before it is carried out.
+    pub(super) fn watched(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Answers the packets of one turn of a queue.
@@ -73,15 +79,17 @@ impl Worker {
 
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
         let &Packet { envelope, bytes } = packet;
-        let Some(lane) = self.lanes.of_queue(envelope.queue) else {
+        let Some((lane, rewrites)) = self.lanes.of_queue(envelope.queue) else {
             self.counters.stray += 1;
             return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
-        let began = self.tracer.as_mut().and_then(Tracer::begin);
+        let mut began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
+        let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
         let meta = Meta {
-            from_pipe: stage == Stage::Tag && envelope.phys_in.is_some_and(|port| self.pipes.contains(port)),
+            from_pipe: pipe.is_some(),
+            pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
             src_mac: envelope.src_mac,
             mark: envelope.mark,
             ct_mark: match lane.ct_mark {
@@ -94,9 +102,11 @@ impl Worker {
         };
         let read = view.as_ref().map_err(|malformed| *malformed);
         let decision = decide(&self.tables, stage, read, &meta);
-        let (decision, patch) = match self.rewrite_by {
-            RewriteBy::Userspace => decision.work_out(bytes, read, envelope.checksum),
-            RewriteBy::Kernel => (decision, None),
+        let (decision, patch) =
+            if rewrites { decision.work_out(bytes, read, envelope.checksum) } else { (decision, None) };
+        let (decision, patch) = match &mut self.watch {
+            None => (decision, patch),
+            Some(watch) => watch.show(packet, stage, (view, meta), (decision, patch), &mut began),
         };
         self.counters.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
@@ -122,20 +132,21 @@ impl Serve for Worker {
     }
 }
 
-/// Which lane a queue belongs to.
+/// Which lane a queue belongs to, and whether its packets are rewritten here.
 struct Lanes {
     first: u16,
-    by_queue: Vec<Lane>,
+    by_queue: Vec<(Lane, bool)>,
 }
 
 impl Lanes {
     fn of(plan: &Plan) -> Self {
         let workers = usize::from(plan.workers);
-        let by_queue = plan.lanes().into_iter().flat_map(|lane| std::iter::repeat_n(lane, workers));
+        let lanes = plan.lanes().into_iter().map(|lane| (lane, plan.rewrites(lane)));
+        let by_queue = lanes.flat_map(|lane| std::iter::repeat_n(lane, workers));
         Self { first: plan.queue_base, by_queue: by_queue.collect() }
     }
 
-    fn of_queue(&self, queue: u16) -> Option<Lane> {
+    fn of_queue(&self, queue: u16) -> Option<(Lane, bool)> {
         self.by_queue.get(usize::from(queue.checked_sub(self.first)?)).copied()
     }
 }
@@ -143,7 +154,7 @@ impl Lanes {
 /// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
 pub(super) struct Pipes {
     names: Vec<IfName>,
-    known: HashMap<u32, bool>,
+    known: HashMap<u32, Option<usize>>,
 }
 
 impl Pipes {
@@ -153,12 +164,14 @@ impl Pipes {
 
     #[cfg(test)]
     pub(super) fn known(&mut self, index: u32) {
-        self.known.insert(index, true);
+        self.known.insert(index, Some(0));
     }
 
-    pub(super) fn contains(&mut self, index: u32) -> bool {
+    /// The place among the node's pipes.
+    pub(super) fn place(&mut self, index: u32) -> Option<usize> {
         *self.known.entry(index).or_insert_with(|| {
-            sys::interface_name(index).is_some_and(|name| self.names.iter().any(|pipe| pipe.as_str() == name))
+            let name = sys::interface_name(index)?;
+            self.names.iter().position(|pipe| pipe.as_str() == name)
         })
     }
 }
@@ -169,10 +182,11 @@ mod tests {
 
     use super::*;
     use crate::cluster::{Cluster, NodeId};
+    use crate::daemon::{Held, Said};
     use crate::engine::Reason;
     use crate::net::{Envelope, Mac};
     use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, QueueBy};
+    use crate::ruleset::{Backend, QueueBy, RewriteBy};
 
     const PIPE: u32 = 7;
 
@@ -244,6 +258,23 @@ mod tests {
         for (served, outside) in serve(&mut worker(0), replies.to_vec()).into_iter().zip(outside) {
             assert!(served.unwrap().bytes == outside);
         }
+    }
+
+    #[test]
+    fn whoever_is_shown_a_packet_may_drop_it_and_no_more() {
+        let (going_on, ending) = crossbeam_channel::bounded(0);
+        let look = |held: &Held<'_>| {
+            assert!(held.patch.is_some(), "it is shown what will change");
+            assert_eq!(held.packet.bytes.len(), held.packet.original_len());
+            if held.packet.bytes.ends_with(b"drop") { Said::Drop } else { Said::AsDecided }
+        };
+        let mut worker = worker(1).watched(Some(Watch { look: Box::new(look), ending }));
+        let call = |payload: &[u8]| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, payload));
+        let served = serve(&mut worker, vec![call(b"drop"), call(b"go")]);
+        assert_eq!(served[0], None);
+        assert_eq!(served[1].as_ref().unwrap().bytes, tcp(CLIENT, 40000, GUEST, 80, b"go"));
+        insta::assert_snapshot!(worker.counters, @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
+        drop(going_on);
     }
 
     #[test]

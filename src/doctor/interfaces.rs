@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Fact, Host, Interface, Reading, Role, Section, Severity};
+use crate::cluster::TagBy;
 use crate::net::{IfName, Mac, MacPrefix};
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
@@ -37,9 +38,8 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
             Some(guests.network.prefix_len()),
             (Severity::Broken, "guests of this node answer by way of this address"),
         ));
-        if role.cluster.nodes.len() > 1 {
-            facts.push(mac(&bridge, node.mac));
-        }
+        let by_mac = role.cluster.nodes.len() > 1 && role.cluster.tag_by == TagBy::Mac;
+        facts.extend(node.mac.filter(|_| by_mac).map(|prefix| mac(&bridge, prefix)));
         facts.push(up(&bridge, "no packet comes or goes by it"));
     }
     let pipes = role.cluster.pipes(role.node);

@@ -26,6 +26,8 @@ pub use tables::Tables;
 pub struct Meta {
     /// The bridge port it came in by is one of the pipes.
     pub from_pipe: bool,
+    /// The node that this pipe leads to, where each leads to one.
+    pub pipe_of: Option<NodeId>,
     /// The source address of the frame it came in.
     pub src_mac: Option<Mac>,
     /// The packet mark, all bits.
@@ -56,7 +58,7 @@ enum Held {
 /// Nothing is known that would not be so of any packet.
 impl Default for Meta {
     fn default() -> Self {
-        Self { from_pipe: false, src_mac: None, mark: Mark::ZERO, ct_mark: Some(Mark::ZERO) }
+        Self { from_pipe: false, pipe_of: None, src_mac: None, mark: Mark::ZERO, ct_mark: Some(Mark::ZERO) }
     }
 }
 

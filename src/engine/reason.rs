@@ -37,7 +37,9 @@ reasons! {
     NoService = "no-service",
     /// dnat: a later fragment has no port to tell a service by.
     Fragment = "fragment",
-    /// tag: the frame was sent by a node; its tag becomes the packet's mark and the flow's.
+    /// dnat: an ICMP error about an answer of a service; it and the packet that it quotes become the guest's.
+    ErrorAboutReply = "error-about-reply",
+    /// tag: the packet was sent by a node; its tag becomes the packet's mark and the flow's.
     FromNode = "from-node",
     /// tag: the packet did not come in through a pipe.
     NotFromPipe = "not-from-pipe",
@@ -47,6 +49,10 @@ reasons! {
     NoMac = "no-mac",
     /// tag: the frame's source address is no node's.
     UnknownMac = "unknown-mac",
+    /// tag: the pipe that the packet came in by leads to no node.
+    UnknownPipe = "unknown-pipe",
+    /// tag: the packet's code point is no node's.
+    UnknownDscp = "unknown-dscp",
     /// save: the packet's mark becomes the ct mark of its flow.
     Saved = "saved",
     /// save, tag: the flow holds that tag already.
@@ -59,6 +65,12 @@ reasons! {
     UnknownTag = "unknown-tag",
     /// spoof: the flow holds a node's tag; the source becomes that node's public address.
     CalledNode = "called-node",
+    /// spoof: an ICMP error about a client's packet; what is inside of it and of the packet that it quotes becomes the
+    /// public address of the node that was called.
+    ErrorAboutCall = "error-about-call",
+    /// An ICMP redirect speaks to neighbours about neighbours. dnat leaves it to this node; spoof drops one that would
+    /// show an inside address.
+    Redirect = "redirect",
     /// spoof: the source is not a guest's address, so there is nothing to hide.
     NotFromGuest = "not-from-guest",
     /// The queue's copy range cut the packet; what is not there cannot be sent back.
@@ -75,6 +87,10 @@ reasons! {
     Extension = "ipv6-extension",
     /// The TCP or UDP header is incomplete.
     TransportHeader = "transport-header",
+    /// The packet that an ICMP error quotes cannot be read.
+    Quote = "icmp-quote",
+    /// Not decided here: somebody who was shown the decision has dropped the packet (`dunnat step`).
+    ByHand = "by-hand",
 }
 
 impl Reason {
@@ -92,6 +108,7 @@ impl From<Malformed> for Reason {
             Malformed::IpLength => Self::IpLength,
             Malformed::Extension => Self::Extension,
             Malformed::TransportHeader => Self::TransportHeader,
+            Malformed::Quote => Self::Quote,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use crate::cluster::{Cluster, NodeId, ServiceId};
-use crate::net::{Mac, MacPrefix, Mark, Proto};
+use crate::cluster::{Cluster, NodeId, ServiceId, TagBy};
+use crate::net::{Dscp, Mac, MacPrefix, Mark, Proto};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct Tables {
     /// The bits that are ours.
     pub(super) mask: Mark,
     services: FxHashMap<(Proto, u16), (ServiceId, IpAddr)>,
+    pub(super) tag_by: TagBy,
+    /// The nodes that our own pipes lead to, in turn.
+    leads_to: Vec<NodeId>,
+    dscps: FxHashMap<Dscp, NodeId>,
     /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
     macs: Vec<(u8, FxHashMap<Mac, NodeId>)>,
     tags: FxHashMap<Mark, NodeId>,
@@ -32,7 +36,7 @@ impl Tables {
         let ids = || cluster.node_ids();
         let mut macs: Vec<(u8, FxHashMap<Mac, NodeId>)> = Vec::new();
         for id in ids() {
-            let prefix = cluster.node(id).mac;
+            let Some(prefix) = cluster.node(id).mac else { continue };
             let place = macs.iter().position(|(len, _)| *len == prefix.bits_fixed()).unwrap_or_else(|| {
                 macs.push((prefix.bits_fixed(), FxHashMap::default()));
                 macs.len() - 1
@@ -51,6 +55,9 @@ impl Tables {
                 .zip(0..)
                 .map(|(service, id)| ((service.proto, service.port), (ServiceId(id), service.guest)))
                 .collect(),
+            tag_by: cluster.tag_by,
+            leads_to: cluster.node(own).leads_to.clone(),
+            dscps: ids().filter_map(|id| Some((cluster.node(id).dscp?, id))).collect(),
             macs,
             tags: ids().map(|id| (cluster.node(id).tag, id)).collect(),
             tag_of: ids().map(|id| cluster.node(id).tag).collect(),
@@ -72,6 +79,16 @@ impl Tables {
     /// The node that sends from `mac`.
     pub(super) fn node_by_mac(&self, mac: Mac) -> Option<NodeId> {
         self.macs.iter().find_map(|(len, nodes)| nodes.get(&MacPrefix::of(mac, *len).first()).copied())
+    }
+
+    /// The node that writes this code point.
+    pub(super) fn node_by_dscp(&self, dscp: Dscp) -> Option<NodeId> {
+        self.dscps.get(&dscp).copied()
+    }
+
+    /// The node that our pipe at this place leads to, where each leads to one.
+    pub fn pipe_of(&self, place: usize) -> Option<NodeId> {
+        self.leads_to.get(place).copied()
     }
 
     /// The node whose tag our bits of `mark` are.

@@ -1,24 +1,33 @@
 //! tag: a frame that came in through a pipe; after conntrack, before it is bridged to the guest.
 
 use super::{Decision, Held, Meta, Reason, Tables};
+use crate::cluster::TagBy;
 use crate::packet::{Malformed, View};
 
-/// The node that sent the frame is the one the client had called: its tag becomes the packet's mark and, as
+/// The node that sent the packet through the pipe is the one the client had called: its tag becomes the packet's mark and, as
 /// conntrack has seen the packet already, the flow's. The flow's answer is kept if it has one.
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     if !meta.from_pipe {
         return Decision::leave(Reason::NotFromPipe);
     }
-    // A malformed packet is tagged by its frame like any other; its addresses just cannot say otherwise.
+    // A malformed packet is tagged by its frame or pipe like any other; its addresses just cannot say otherwise.
     if packet.is_ok_and(|view| !tables.guests.contains(&view.tuple.dst)) {
         return Decision::leave(Reason::NotToGuest);
     }
-    let Some(mac) = meta.src_mac else {
-        return Decision::leave(Reason::NoMac);
+    let node = match tables.tag_by {
+        TagBy::Mac => match meta.src_mac {
+            Some(mac) => tables.node_by_mac(mac).ok_or(Reason::UnknownMac),
+            None => Err(Reason::NoMac),
+        },
+        TagBy::Pipe => meta.pipe_of.ok_or(Reason::UnknownPipe),
+        TagBy::Dscp => packet
+            .map_err(Reason::from)
+            .and_then(|view| tables.node_by_dscp(view.dscp).ok_or(Reason::UnknownDscp)),
     };
-    let Some(node) = tables.node_by_mac(mac) else {
-        return Decision::leave(Reason::UnknownMac);
+    let node = match node {
+        Ok(node) => node,
+        Err(reason) => return Decision::leave(reason),
     };
     let tag = tables.tag_of(node);
     let mark = Some(meta.mark.merge(tag, tables.mask));

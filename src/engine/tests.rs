@@ -5,8 +5,9 @@ use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::Cluster;
-use crate::packet::{Fragment, Patch, Side};
+use crate::cluster::{Cluster, TagBy};
+use crate::net::Dscp;
+use crate::packet::{Fragment, Layers, Patch, Side};
 
 const NODE1: NodeId = NodeId(0);
 const NODE2: NodeId = NodeId(1);
@@ -26,6 +27,11 @@ fn masked() -> Cluster {
 }
 
 fn view(tuple: &str) -> View {
+    let bytes = bytes_of(tuple);
+    View::parse(&bytes, bytes.len()).unwrap()
+}
+
+fn bytes_of(tuple: &str) -> Vec<u8> {
     let tuple: crate::net::Tuple = tuple.parse().unwrap();
     let (IpAddr::V4(src), IpAddr::V4(dst), Some((from, to))) = (tuple.src, tuple.dst, tuple.ports) else {
         panic!("{tuple}")
@@ -37,7 +43,7 @@ fn view(tuple: &str) -> View {
     } else {
         ip.udp(from, to).write(&mut bytes, b"").unwrap();
     }
-    View::parse(&bytes, bytes.len()).unwrap()
+    bytes
 }
 
 fn at(stage: Stage, own: NodeId, tuple: &str, meta: Meta) -> Decision {
@@ -55,7 +61,7 @@ fn a_foreign_connection_goes_through_all_four_stages() {
         call,
         Decision {
             verdict: Verdict::Accept,
-            rewrite: Some(Rewrite { side: Side::Destination, to: [10, 5, 5, 201].into() }),
+            rewrite: Some(Rewrite::outer(Side::Destination, [10, 5, 5, 201].into())),
             mark: Some(Mark(2)),
             ct_mark: None,
             reason: Reason::Service,
@@ -74,8 +80,101 @@ fn a_foreign_connection_goes_through_all_four_stages() {
     let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
     let spoof = at(Stage::Spoof, NODE1, "tcp 10.5.5.201:80 > 192.168.122.1:40000", reply);
     assert_eq!((spoof.reason, spoof.node), (Reason::CalledNode, Some(NODE2)));
-    assert_eq!(spoof.rewrite, Some(Rewrite { side: Side::Source, to: [192, 168, 122, 12].into() }));
+    assert_eq!(spoof.rewrite, Some(Rewrite::outer(Side::Source, [192, 168, 122, 12].into())));
     assert_eq!((spoof.mark, spoof.ct_mark), (None, None));
+}
+
+/// An ICMP error of `kind` from one to another, about a packet.
+fn error(kind: u8, from: [u8; 4], to: [u8; 4], about: &str) -> View {
+    let quote = bytes_of(about);
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(from, to, 64).icmpv4_raw(kind, 0, [0; 4]).write(&mut bytes, &quote[..28]).unwrap();
+    View::parse(&bytes, bytes.len()).unwrap()
+}
+
+const CLIENT: [u8; 4] = [192, 168, 122, 1];
+const PUBLIC1: [u8; 4] = [192, 168, 122, 11];
+const PUBLIC2: [u8; 4] = [192, 168, 122, 12];
+const GUEST: [u8; 4] = [10, 5, 5, 201];
+const ELSEWHERE: [u8; 4] = [198, 51, 100, 9];
+
+#[test]
+fn errors_about_answers_go_to_the_guest_that_gave_them() {
+    let tables = Tables::new(&cluster(), NODE2);
+    let at = |kind, about| {
+        decide(&tables, Stage::Dnat, Ok(&error(kind, ELSEWHERE, PUBLIC2, about)), &Meta::default())
+    };
+    for kind in [3, 4, 11, 12] {
+        assert_eq!(
+            at(kind, "tcp 192.168.122.12:80 > 192.168.122.1:40000"),
+            Decision {
+                verdict: Verdict::Accept,
+                rewrite: Some(Rewrite { side: Side::Destination, to: GUEST.into(), layers: Layers::Both }),
+                mark: Some(Mark(2)),
+                ct_mark: None,
+                reason: Reason::ErrorAboutReply,
+                node: Some(NODE2),
+                service: Some(ServiceId(0)),
+            }
+        );
+    }
+    for (kind, about, reason) in [
+        (5, "tcp 192.168.122.12:80 > 192.168.122.1:40000", Reason::Redirect),
+        (3, "tcp 192.168.122.12:81 > 192.168.122.1:40000", Reason::NoService),
+        (3, "udp 192.168.122.12:80 > 192.168.122.1:40000", Reason::NoService),
+        (3, "tcp 192.168.122.11:80 > 192.168.122.1:40000", Reason::NoService),
+        (3, "tcp 10.5.5.201:80 > 192.168.122.1:40000", Reason::NoService),
+    ] {
+        assert_eq!(at(kind, about), Decision::leave(reason), "{about}");
+    }
+    let elsewhere = error(3, ELSEWHERE, PUBLIC1, "tcp 192.168.122.11:80 > 192.168.122.1:40000");
+    assert_eq!(
+        decide(&tables, Stage::Dnat, Ok(&elsewhere), &Meta::default()),
+        Decision::leave(Reason::NotPublic)
+    );
+}
+
+#[test]
+fn errors_about_calls_show_no_inside_address() {
+    let tables = Tables::new(&cluster(), NODE1);
+    let call = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
+    let tagged = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    let unknown = Meta::default();
+    let (by2, by1) = ((NODE2, PUBLIC2), (NODE1, PUBLIC1));
+    for (from, meta, (node, public), layers) in [
+        (GUEST, tagged, by2, Layers::Both),
+        ([10, 5, 5, 77], tagged, by2, Layers::Both),
+        (ELSEWHERE, tagged, by2, Layers::Inner),
+        (PUBLIC1, tagged, by2, Layers::Inner),
+        // The packet did not come far enough for conntrack to know it: it was called here.
+        (PUBLIC1, unknown, by1, Layers::Inner),
+        ([10, 5, 5, 77], unknown, by1, Layers::Both),
+    ] {
+        let decision = decide(&tables, Stage::Spoof, Ok(&error(11, from, CLIENT, call)), &meta);
+        assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ErrorAboutCall));
+        assert_eq!(
+            decision.rewrite,
+            Some(Rewrite { side: Side::Source, to: public.into(), layers }),
+            "{from:?}"
+        );
+        assert_eq!((decision.node, decision.service), (Some(node), Some(ServiceId(0))));
+        assert_eq!((decision.mark, decision.ct_mark), (None, None));
+    }
+    let at = |kind, from, about, meta: Meta| {
+        let decision = decide(&tables, Stage::Spoof, Ok(&error(kind, from, CLIENT, about)), &meta);
+        assert_eq!(decision.rewrite, None);
+        (decision.verdict, decision.reason)
+    };
+    assert_eq!(at(5, GUEST, call, tagged), (Verdict::Drop, Reason::Redirect));
+    assert_eq!(at(5, PUBLIC1, call, unknown), (Verdict::Drop, Reason::Redirect));
+    // What a guest began is the business of the kernel's SNAT, and what shows nothing is nobody's.
+    let begun = "tcp 192.168.122.1:80 > 10.5.5.201:40000";
+    assert_eq!(at(3, GUEST, begun, unknown), (Verdict::Accept, Reason::Unmarked));
+    let outside = "tcp 192.168.122.1:80 > 192.168.122.11:40000";
+    assert_eq!(at(3, PUBLIC1, outside, tagged), (Verdict::Accept, Reason::NotFromGuest));
+    // What cannot be read may show anything.
+    let unreadable = decide(&tables, Stage::Spoof, Err(Malformed::Quote), &tagged);
+    assert_eq!((unreadable.verdict, unreadable.reason), (Verdict::Drop, Reason::Quote));
 }
 
 #[test]
@@ -201,10 +300,43 @@ fn bits_outside_of_the_mask_are_somebody_elses() {
 }
 
 #[test]
+fn a_tag_may_go_by_the_pipe_or_by_the_code_point() {
+    let call = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
+    let by = |tag_by| {
+        let mut cluster = cluster();
+        cluster.tag_by = tag_by;
+        for (node, dscp) in cluster.nodes.iter_mut().zip([8, 16]) {
+            node.dscp = Dscp::try_from(dscp).ok();
+        }
+        Tables::new(&cluster, NODE1)
+    };
+    let tag = |tables: &Tables, view: &View, meta: Meta| {
+        let decision = decide(tables, Stage::Tag, Ok(view), &meta);
+        (decision.reason, decision.node, decision.mark, decision.ct_mark)
+    };
+    let tagged = (Reason::FromNode, Some(NODE2), Some(Mark(2)), Some(Mark(2)));
+    // Whose the frame's address is does not matter then.
+    let frame = from_pipe("0a:00:00:00:01:00");
+    let pipe = by(TagBy::Pipe);
+    assert_eq!(tag(&pipe, &call, Meta { pipe_of: Some(NODE2), ..frame }), tagged);
+    assert_eq!(tag(&pipe, &call, frame).0, Reason::UnknownPipe);
+    let dscp = by(TagBy::Dscp);
+    let marked = |number| {
+        let mut view = call;
+        view.dscp = Dscp::try_from(number).unwrap();
+        view
+    };
+    assert_eq!(tag(&dscp, &marked(16), frame), tagged);
+    assert_eq!(tag(&dscp, &marked(24), frame).0, Reason::UnknownDscp);
+    let unreadable = decide(&dscp, Stage::Tag, Err(Malformed::NotIp), &frame);
+    assert_eq!((unreadable.reason, unreadable.mark), (Reason::NotIp, None));
+}
+
+#[test]
 fn prefixes_of_several_lengths_are_looked_up() {
     let mut cluster = cluster();
-    cluster.nodes[0].mac = "0a:00:00:00:01:00/48".parse().unwrap();
-    cluster.nodes[1].mac = "0a:80:00:00:00:00/9".parse().unwrap();
+    cluster.nodes[0].mac = "0a:00:00:00:01:00/48".parse().ok();
+    cluster.nodes[1].mac = "0a:80:00:00:00:00/9".parse().ok();
     let tables = Tables::new(&cluster, NODE1);
     let node = |mac: &str| tables.node_by_mac(mac.parse().unwrap());
     assert_eq!(node("0a:00:00:00:01:00"), Some(NODE1));
@@ -223,7 +355,8 @@ fn reasons_have_distinct_names_and_their_index() {
 fn any_meta() -> impl Strategy<Value = Meta> {
     let mac = prop_oneof![any::<[u8; 6]>(), Just([0x0e, 0, 0, 0, 1, 0]), Just([0x0a, 0, 0, 0, 1, 0])];
     (any::<bool>(), prop::option::of(mac), 0u32..0x500, 0u32..0x500).prop_map(|(from_pipe, mac, mark, ct)| {
-        Meta { from_pipe, src_mac: mac.map(Mac), mark: Mark(mark), ct_mark: (ct % 7 > 0).then_some(Mark(ct)) }
+        let (src_mac, ct_mark) = (mac.map(Mac), (ct % 7 > 0).then_some(Mark(ct)));
+        Meta { from_pipe, pipe_of: None, src_mac, mark: Mark(mark), ct_mark }
     })
 }
 

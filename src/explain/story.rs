@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{Arithmetic, Why, arithmetic, why};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Reason, Tables};
-use crate::net::{Stage, Tuple, Verdict};
-use crate::packet::{TcpFlags, View};
+use crate::net::{Dscp, IfName, MacPrefix, Stage, Tuple, Verdict};
+use crate::packet::{TcpFlags, View, set_dscp};
 use crate::replay::{NotRecorded, Recorded};
 use crate::ruleset::rules_in_kernel;
 use crate::trace::{Event, Namer};
@@ -101,23 +101,26 @@ pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> 
     let recorded = Recorded::of(event, cluster)?;
     let tables = Tables::new(cluster, recorded.node);
     let mut teller = Teller::new(cluster);
-    let step = teller.step(recorded.node, event.stage, &recorded.visit(&tables), Some(event));
-    let packet = asked_about(event).map(|asked| asked.to_string());
+    let step = teller.step(recorded.node, &recorded.visit(&tables), Some(event));
+    let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let leg = Leg { node: event.node.to_string(), part: None, packet, stages: vec![step] };
     Ok(Story { before: Vec::new(), legs: vec![leg], after: Vec::new() })
 }
 
 /// The packet of an event, as somebody would ask about it.
-fn asked_about(event: &Event) -> Option<Asked> {
-    let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse().ok());
+fn asked_about(cluster: &Cluster, event: &Event) -> Option<Asked> {
+    let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
+    // Of the guests' bridge the port says more; where the public interface is a bridge, its ports mean nothing.
+    let by_public = name(&event.in_if).filter(|name| *name == cluster.public);
     let around = Around {
-        came: name(&event.phys_in).or_else(|| name(&event.in_if)),
+        came: by_public.or_else(|| name(&event.phys_in)).or_else(|| name(&event.in_if)),
         leaves: name(&event.out_if),
         mac: event.mac.as_ref().map(|mac| mac.address),
         mark: event.mark.before.filter(|mark| !mark.is_zero()),
         ct_mark: event.ct_mark.as_ref().and_then(|marks| marks.before),
     };
-    Some(Asked { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), around })
+    let dscp = event.dscp.unwrap_or_default();
+    Some(Asked { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), dscp, around })
 }
 
 /// What happens in the cluster to the packet that was asked about, and to its answer. The cluster file does not say
@@ -129,8 +132,8 @@ pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -
     let mut teller = Teller::new(cluster);
     let (tuple, guests) = (asked.tuple, cluster.guests.network);
     let entry = cluster.node_ids().find(|id| cluster.node(*id).public == tuple.dst);
-    let sender =
-        asked.around.mac.and_then(|mac| cluster.node_ids().find(|id| cluster.node(*id).mac.contains(mac)));
+    let sends = |mac, id: &NodeId| cluster.node(*id).mac.is_some_and(|own| own.contains(mac));
+    let sender = asked.around.mac.and_then(|mac| cluster.node_ids().find(|id| sends(mac, id)));
     let nobody = || {
         let publics: Vec<String> = cluster.nodes.iter().map(|node| node.public.to_string()).collect();
         NoEntry(tuple.to_string(), publics.join(", "))
@@ -158,10 +161,14 @@ pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -
             story.after.push(end);
             return Ok(story);
         }
-        let Some(bytes) = passage.left else { return Ok(story) };
-        let mac = cluster.node(entry).mac.first();
-        let pipe = cluster.pipes(taken).first().cloned();
-        let frame = Arrival { came: Some(Came::Bridge(pipe)), src_mac: Some(mac), ..Arrival::of(bytes) };
+        let Some(mut bytes) = passage.left else { return Ok(story) };
+        // A rule of the node of entry writes it, on the way into the pipe.
+        if let Some(dscp) = cluster.node(entry).dscp {
+            set_dscp(&mut bytes, dscp);
+        }
+        let src_mac = cluster.node(entry).mac.map(MacPrefix::first);
+        let pipe = cluster.pipe_to(taken, entry).cloned();
+        let frame = Arrival { came: Some(Came::Bridge(pipe)), src_mac, ..Arrival::of(bytes) };
         teller.leg(&mut home, Some("where the guest lives"), frame)
     } else {
         let part = match entry {
@@ -185,6 +192,7 @@ pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -
     let answer = Asked {
         tuple: back,
         flags: inside.tcp.map(|flags| TcpFlags(flags.0 | 0x10)),
+        dscp: Dscp::CS0,
         around: Around { came: Some(cluster.guests.bridge.clone()), ..Around::default() },
     };
     let arrival = answer.arrival(cluster, taken);
@@ -216,6 +224,34 @@ fn reversed(tuple: Tuple) -> Tuple {
     Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple }
 }
 
+impl Step {
+    /// A decision that `event` tells of, explained.
+    pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
+        let why = why(cluster, node, visit);
+        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
+        let matches = match visit.stage {
+            Stage::Dnat => why.fits.1.is_some(),
+            Stage::Tag => why.fits.0.is_some(),
+            Stage::Save => why.reason == Some(Reason::Saved),
+            Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
+        };
+        let nft = rules_in_kernel(cluster, node, visit.stage)
+            .into_iter()
+            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
+            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
+            .map(|rule| Nft { rule: rule.text, matches })
+            .collect();
+        Self {
+            stage: visit.stage,
+            not_asked: None,
+            event: Some(event),
+            why: Some(why),
+            nft,
+            checksums: arithmetic(visit),
+        }
+    }
+}
+
 impl<'a> Teller<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         Self { cluster, shared: Arc::new(cluster.clone()), seq: 0 }
@@ -229,7 +265,7 @@ impl<'a> Teller<'a> {
             .steps
             .iter()
             .map(|(stage, outcome)| match outcome {
-                Ok(visit) => self.step(node, *stage, visit, None),
+                Ok(visit) => self.step(node, visit, None),
                 Err(why) => Step {
                     stage: *stage,
                     not_asked: Some(why.to_string()),
@@ -243,7 +279,7 @@ impl<'a> Teller<'a> {
         (Leg { node: self.cluster.node(node).name.clone(), part, packet, stages }, passage)
     }
 
-    fn step(&mut self, node: NodeId, stage: Stage, visit: &Visit, recorded: Option<&Event>) -> Step {
+    fn step(&mut self, node: NodeId, visit: &Visit, recorded: Option<&Event>) -> Step {
         self.seq += 1;
         let mut namer = Namer::new(Arc::clone(&self.shared), node, true);
         let made = visit.event(self.cluster, &mut namer, Moment { seq: self.seq, ..Moment::default() });
@@ -261,21 +297,7 @@ impl<'a> Teller<'a> {
                 ..was.clone()
             },
         };
-        let why = why(self.cluster, node, visit);
-        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
-        let matches = match stage {
-            Stage::Dnat => why.fits.1.is_some(),
-            Stage::Tag => why.fits.0.is_some(),
-            Stage::Save => why.reason == Some(Reason::Saved),
-            Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
-        };
-        let nft = rules_in_kernel(self.cluster, node, stage)
-            .into_iter()
-            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
-            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
-            .map(|rule| Nft { rule: rule.text, matches })
-            .collect();
-        Step { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+        Step::of(self.cluster, node, visit, event)
     }
 
     /// What is known of a packet, as somebody would ask about it.
@@ -289,7 +311,7 @@ impl<'a> Teller<'a> {
             mark: Some(arrival.mark).filter(|mark| !mark.is_zero()),
             ct_mark: arrival.ct_mark,
         };
-        Some(Asked { tuple: view.tuple, flags: view.tcp, around }.to_string())
+        Some(Asked { tuple: view.tuple, flags: view.tcp, dscp: view.dscp, around }.to_string())
     }
 
     /// Why the packet goes no further than this node; none if it goes on to a guest.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Cluster, NodeId, Service};
+use crate::cluster::{Cluster, NodeId, Service, TagBy};
 use crate::engine::{Meta, Reason, Tables, decide};
-use crate::net::{Mac, Mark, Proto, Stage};
-use crate::packet::{Fragment, Headers, View};
+use crate::net::{Dscp, Mac, Mark, Proto, Stage};
+use crate::packet::{Fragment, Headers, Icmp, View};
 use crate::trace::samples;
 use crate::walk::{Asked, Came, Host, Visit, made};
 
@@ -140,6 +140,20 @@ fn recorded_events_get_the_same_decisions() {
     }
 }
 
+#[test]
+fn other_ways_of_tagging_are_told() {
+    let told = TagBy::ALL.map(|(tag_by, _)| {
+        let mut cluster = cluster();
+        tagged_by(&mut cluster, tag_by);
+        let told = told(&cluster, None, "tcp 192.168.122.1:40000 > 192.168.122.12:80", false);
+        // The frame on the guest's node, and what tag makes of it.
+        let from = told.find("node1, where the guest lives").unwrap();
+        let to = from + told[from..].find("\n\n  save").unwrap();
+        told[from..to].to_owned()
+    });
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
 fn address() -> impl Strategy<Value = [u8; 4]> {
     prop_oneof![
         (1u8..5).prop_map(|last| [192, 168, 122, last]),
@@ -151,17 +165,24 @@ fn address() -> impl Strategy<Value = [u8; 4]> {
 
 prop_compose! {
     fn packet()(
-        proto in prop::sample::select(vec![6u8, 17, 1, 47]),
+        proto in prop::sample::select(vec![6u8, 17, 1, 1, 47]),
         (src, dst) in (address(), address()),
         ports in prop::sample::select(vec![(40000u16, 80u16), (40000, 443), (40000, 53), (80, 40000), (1, 2)]),
         fragment in prop::sample::select(vec![Fragment::None, Fragment::None, Fragment::None, Fragment::First, Fragment::Later]),
         len in 0usize..200,
+        (kind, back, elsewhere) in (prop::sample::select(vec![3u8, 5, 8, 11]), any::<bool>(), (address(), address())),
+        (quoted, class) in (prop::sample::select(vec![Proto::TCP, Proto::UDP]), 0u8..140),
         (keep, spoilt) in (0usize..400, prop::option::weighted(0.1, (0usize..20, any::<u8>()))),
     ) -> (Vec<u8>, usize) {
         let proto = Proto(proto);
         let has_ports = matches!(proto, Proto::TCP | Proto::UDP) && fragment != Fragment::Later;
         let tuple = crate::net::Tuple { proto, src: src.into(), dst: dst.into(), ports: has_ports.then_some(ports) };
-        let mut bytes = made(tuple, &Headers::default(), fragment, len).unwrap();
+        // An ICMP error quotes what went the other way, or anything.
+        let (from, to) = if back { (dst, src) } else { (elsewhere.0, elsewhere.1) };
+        let inner = crate::net::Tuple { proto: quoted, src: from.into(), dst: to.into(), ports: Some((ports.1, ports.0)) };
+        let dscp = Dscp::of_traffic_class(class);
+        let icmp = (proto == Proto::ICMP).then_some(Icmp { kind, code: 0, inner: Some(inner), inner_after: None });
+        let mut bytes = made(tuple, &Headers { dscp, icmp, ..Headers::default() }, fragment, len).unwrap();
         let original_len = bytes.len();
         bytes.truncate(keep.max(30));
         if let Some((at, byte)) = spoilt {
@@ -188,13 +209,31 @@ prop_compose! {
         mark in mark(),
         ct_mark in prop::option::weighted(0.9, mark()),
     ) -> Meta {
-        Meta { from_pipe, src_mac: src_mac.map(Mac), mark, ct_mark }
+        Meta { from_pipe, pipe_of: None, src_mac: src_mac.map(Mac), mark, ct_mark }
+    }
+}
+
+/// Tags go by something else.
+fn tagged_by(cluster: &mut Cluster, tag_by: TagBy) {
+    cluster.tag_by = tag_by;
+    let ids: Vec<NodeId> = cluster.node_ids().collect();
+    for (node, own) in cluster.nodes.iter_mut().zip(&ids) {
+        match tag_by {
+            TagBy::Mac => {}
+            TagBy::Pipe => {
+                node.leads_to = ids.iter().copied().filter(|id| id != own).collect();
+                node.pipes =
+                    Some(node.leads_to.iter().map(|id| format!("to{}", id.0).parse().unwrap()).collect());
+            }
+            TagBy::Dscp => node.dscp = Dscp::try_from(8 * (i64::from(own.0) + 1)).ok(),
+        }
     }
 }
 
 prop_compose! {
-    fn any_cluster()(masked_one: bool, ports in prop::collection::btree_set((prop::bool::ANY, 50u16..90), 0..8)) -> Cluster {
+    fn any_cluster()(masked_one: bool, tag_by in prop::sample::select(TagBy::ALL.to_vec()), ports in prop::collection::btree_set((prop::bool::ANY, 50u16..90), 0..8)) -> Cluster {
         let mut cluster = if masked_one { masked() } else { cluster() };
+        tagged_by(&mut cluster, tag_by.0);
         let service = cluster.services[0].clone();
         cluster.services.extend(ports.into_iter().filter(|(tcp, port)| !matches!((tcp, port), (true, 80) | (false, 53))).map(
             |(tcp, port)| Service {
@@ -222,6 +261,7 @@ proptest! {
     ) {
         let node = NodeId(own);
         let tables = Tables::new(&cluster, node);
+        let meta = Meta { pipe_of: tables.pipe_of(0).filter(|_| meta.from_pipe), ..meta };
         let view = View::parse(&bytes, original_len);
         let mut visit = Visit::new(&tables, stage, (bytes, original_len), meta);
         let pipe = cluster.pipes(node)[0].clone();

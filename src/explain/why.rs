@@ -4,12 +4,14 @@
 //! This is not how decisions are made: the engine looks things up in tables, here every rule of the cluster file is
 //! gone through. A property test holds the two to the same outcome.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Node, NodeId, ServiceId};
+use crate::cluster::{Cluster, Node, NodeId, Service, ServiceId, TagBy};
 use crate::engine::Reason;
-use crate::net::{Mark, Stage};
-use crate::packet::{Fragment, View};
+use crate::net::{Dscp, Mark, Proto, Stage};
+use crate::packet::{Fragment, IcmpError, View};
 use crate::walk::Visit;
 
 /// What was looked at for a decision, in order.
@@ -57,7 +59,7 @@ pub fn why(cluster: &Cluster, node: NodeId, visit: &Visit) -> Why {
         Stage::Dnat => why.dnat(cluster, node, visit),
         Stage::Tag => why.tag(cluster, node, visit),
         Stage::Save => why.save(cluster, visit),
-        Stage::Spoof => why.spoof(cluster, visit),
+        Stage::Spoof => why.spoof(cluster, node, visit),
     };
     why.reason = Some(reason.unwrap_or_else(|reason| reason));
     why
@@ -81,6 +83,9 @@ impl Why {
             }
             None => format!("ip daddr {dst} is not {}, the public address of {}", own.public, own.name),
         })?;
+        if let Some(error) = &view.error {
+            return self.about_reply(cluster, node, view, error);
+        }
         if view.fragment == Fragment::Later {
             self.first(false, Reason::Fragment, || {
                 "a later fragment has no port to tell a service by".to_owned()
@@ -91,26 +96,37 @@ impl Why {
             self.first(false, Reason::NoService, || format!("{proto} has no ports, and services have"))?;
             return Err(Reason::NoService);
         };
-        for (service, place) in cluster.services.iter().zip(0..) {
-            let misses = if service.proto != proto {
-                Some(format!("{proto} is not {}", service.proto))
-            } else if service.port != port {
-                Some(format!("dport {port} is not {}", service.port))
-            } else {
-                self.fits = (Some(node), Some(ServiceId(place)));
-                None
-            };
-            self.rules.push(Rule {
-                name: format!("service {}", service.name),
-                wants: format!("{} dport {}", service.proto, service.port),
-                misses,
-            });
-        }
-        if self.fits.1.is_none() {
-            return Err(Reason::NoService);
-        }
+        self.service(cluster, "", proto, ("dport", port), None);
+        self.fits.1.ok_or(Reason::NoService)?;
+        self.fits.0 = Some(node);
         self.whole(view)?;
         Ok(Reason::Service)
+    }
+
+    /// An ICMP error to the public address.
+    fn about_reply(&mut self, cluster: &Cluster, node: NodeId, view: &View, error: &IcmpError) -> Derived {
+        let (public, about) = (cluster.node(node).public, error.about);
+        self.first(!error.is_redirect(), Reason::Redirect, || {
+            if error.is_redirect() {
+                "an ICMP redirect is for who got it, whatever it quotes".to_owned()
+            } else {
+                format!("an ICMP error, about {about}")
+            }
+        })?;
+        let ours = about.src == public;
+        self.first(ours, Reason::NoService, || {
+            let is = if ours { "is" } else { "is not" };
+            format!("what it is about {is} an answer from {public}")
+        })?;
+        let Some((port, _)) = about.ports else {
+            self.first(false, Reason::NoService, || "no ports are quoted to tell a service by".to_owned())?;
+            return Err(Reason::NoService);
+        };
+        self.service(cluster, "quoted ", about.proto, ("sport", port), None);
+        self.fits.1.ok_or(Reason::NoService)?;
+        self.fits.0 = Some(node);
+        self.whole(view)?;
+        Ok(Reason::ErrorAboutReply)
     }
 
     fn tag(&mut self, cluster: &Cluster, node: NodeId, visit: &Visit) -> Derived {
@@ -131,19 +147,66 @@ impl Why {
                     format!("ip daddr {dst} is {}in {network}", if inside { "" } else { "not " })
                 })?;
             }
+            Err(malformed) if cluster.tag_by == TagBy::Dscp => {
+                let says =
+                    || format!("it cannot be read ({malformed}), and its code point would tell the node");
+                self.first(false, (*malformed).into(), says)?;
+            }
             Err(malformed) => self.note(format!("it cannot be read ({malformed}); its frame tells the node")),
         }
+        let tag = match cluster.tag_by {
+            TagBy::Mac => self.tag_by_mac(cluster, visit)?,
+            TagBy::Pipe => self.tag_by_pipe(cluster, node, port)?,
+            TagBy::Dscp => {
+                let dscp = visit.view.as_ref().map_or(Dscp::CS0, |view| view.dscp);
+                let tag = self.node(cluster, |node| match node.dscp {
+                    Some(own) => {
+                        let misses = (own != dscp).then(|| format!("ip dscp {dscp} is not {own}"));
+                        (format!("ip dscp {own}"), misses)
+                    }
+                    None => ("no code point".to_owned(), Some("it has no code point".to_owned())),
+                });
+                tag.ok_or(Reason::UnknownDscp)?
+            }
+        };
+        self.flow(tag, visit, cluster, Reason::FromNode)
+    }
+
+    fn tag_by_pipe(&mut self, cluster: &Cluster, own: NodeId, port: Option<&str>) -> Result<Mark, Reason> {
+        let port = port.unwrap_or_default();
+        let tag = self.node(cluster, |node| {
+            let pipe = cluster
+                .node(own)
+                .leads_to
+                .iter()
+                .zip(cluster.pipes(own))
+                .find(|(id, _)| cluster.node(**id).name == node.name);
+            match pipe {
+                Some((_, pipe)) => {
+                    let misses = (pipe.as_str() != port).then(|| format!("iifname {port} is not {pipe}"));
+                    (format!("iifname {pipe}"), misses)
+                }
+                None => ("no pipe".to_owned(), Some("this is the node itself".to_owned())),
+            }
+        });
+        tag.ok_or(Reason::UnknownPipe)
+    }
+
+    fn tag_by_mac(&mut self, cluster: &Cluster, visit: &Visit) -> Result<Mark, Reason> {
         let mac = visit.meta.src_mac;
         self.first(mac.is_some(), Reason::NoMac, || match mac {
             Some(mac) => format!("its frame is from {mac}"),
             None => "the source address of its frame is not known".to_owned(),
         })?;
         let Some(mac) = mac else { return Err(Reason::NoMac) };
-        let tag = self.node(cluster, |node| {
-            let wants = format!("ether saddr {}", node.mac);
-            (wants, (!node.mac.contains(mac)).then(|| format!("ether saddr {mac} is not in {}", node.mac)))
+        let tag = self.node(cluster, |node| match node.mac {
+            Some(own) => {
+                let misses = (!own.contains(mac)).then(|| format!("ether saddr {mac} is not in {own}"));
+                (format!("ether saddr {own}"), misses)
+            }
+            None => ("no MAC address".to_owned(), Some("it has no MAC address".to_owned())),
         });
-        self.flow(tag.ok_or(Reason::UnknownMac)?, visit, cluster, Reason::FromNode)
+        tag.ok_or(Reason::UnknownMac)
     }
 
     fn save(&mut self, cluster: &Cluster, visit: &Visit) -> Derived {
@@ -154,10 +217,18 @@ impl Why {
         self.flow(tag.ok_or(Reason::UnknownTag)?, visit, cluster, Reason::Saved)
     }
 
-    fn spoof(&mut self, cluster: &Cluster, visit: &Visit) -> Derived {
+    fn spoof(&mut self, cluster: &Cluster, node: NodeId, visit: &Visit) -> Derived {
         let bits = Bits { what: "ct mark", mask: cluster.mask };
         let held = visit.meta.ct_mark;
+        let error = visit.view.as_ref().ok().and_then(|view| Some((view, view.error.as_ref()?)));
         let none = held.is_some_and(|held| (held & cluster.mask).is_zero());
+        if let (true, Some((view, error))) = (none, error) {
+            self.note(format!("{}; it is an ICMP error about {}", bits.of(Mark::ZERO), error.about));
+            self.called(cluster, error);
+            self.fits.1.ok_or(Reason::Unmarked)?;
+            self.fits.0 = Some(node);
+            return self.about_call(cluster, view, error);
+        }
         self.first(!none, Reason::Unmarked, || match held {
             Some(_) if none => {
                 format!(
@@ -169,6 +240,9 @@ impl Why {
             None => "the ct mark is not zero; more is not known of it".to_owned(),
         })?;
         self.by_tag(cluster, bits, held.map(|held| held & cluster.mask)).ok_or(Reason::UnknownTag)?;
+        if let Some((view, error)) = error {
+            return self.about_call(cluster, view, error);
+        }
         let network = cluster.guests.network;
         let view = match &visit.view {
             Ok(view) => view,
@@ -186,6 +260,62 @@ impl Why {
         })?;
         self.whole(view)?;
         Ok(Reason::CalledNode)
+    }
+
+    /// An ICMP error on its way to a client.
+    fn about_call(&mut self, cluster: &Cluster, view: &View, error: &IcmpError) -> Derived {
+        let network = cluster.guests.network;
+        let (src, dst) = (view.tuple.src, error.about.dst);
+        let inside = network.contains(&src) || network.contains(&dst);
+        self.then(inside, Reason::NotFromGuest, || {
+            let is = if inside { "shows an address of" } else { "shows no address of" };
+            format!("an ICMP error from {src} about {} {is} {network}", error.about)
+        })?;
+        self.fits.1 = service_called(cluster, error);
+        self.then(!error.is_redirect(), Reason::Redirect, || {
+            if error.is_redirect() {
+                "an ICMP redirect is for neighbours, and would show them an inside address".to_owned()
+            } else {
+                "the client gets it with the addresses that it knows".to_owned()
+            }
+        })?;
+        self.whole(view)?;
+        Ok(Reason::ErrorAboutCall)
+    }
+
+    /// Goes through the services for a packet of a client that an ICMP error quotes.
+    fn called(&mut self, cluster: &Cluster, error: &IcmpError) {
+        let Some((_, port)) = error.about.ports else { return };
+        self.service(cluster, "quoted ", error.about.proto, ("dport", port), Some(error.about.dst));
+    }
+
+    /// Goes through the services, by a port of a packet and, where it is behind dnat, the guest that it is for.
+    fn service(
+        &mut self,
+        cluster: &Cluster,
+        whose: &str,
+        proto: Proto,
+        (what, port): (&str, u16),
+        guest: Option<IpAddr>,
+    ) {
+        for (service, place) in cluster.services.iter().zip(0..) {
+            let misses = if service.proto != proto {
+                Some(format!("{whose}{proto} is not {}", service.proto))
+            } else if service.port != port {
+                Some(format!("{whose}{what} {port} is not {}", service.port))
+            } else if let Some(guest) = guest.filter(|guest| *guest != service.guest) {
+                Some(format!("{whose}daddr {guest} is not {}", service.guest))
+            } else {
+                self.fits.1 = Some(ServiceId(place));
+                None
+            };
+            let behind = guest.map_or(String::new(), |_| format!(" daddr {}", service.guest));
+            self.rules.push(Rule {
+                name: format!("service {}", service.name),
+                wants: format!("{whose}{} {what} {}{behind}", service.proto, service.port),
+                misses,
+            });
+        }
     }
 
     fn readable<'a>(&mut self, visit: &'a Visit) -> Result<&'a View, Reason> {
@@ -273,6 +403,16 @@ impl Why {
     fn note(&mut self, says: String) {
         self.first.push(Check { holds: true, says });
     }
+}
+
+/// The service that the packet which an ICMP error quotes is for, as it goes to the guest.
+fn service_called(cluster: &Cluster, error: &IcmpError) -> Option<ServiceId> {
+    let called = |service: &Service| {
+        service.proto == error.about.proto
+            && error.about.ports.is_some_and(|(_, port)| port == service.port)
+            && service.guest == error.about.dst
+    };
+    cluster.services.iter().zip(0..).find(|(service, _)| called(service)).map(|(_, id)| ServiceId(id))
 }
 
 /// Our bits of a mark, in nft's words.

@@ -4,6 +4,7 @@
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
 mod ct_state;
+mod dscp;
 mod envelope;
 mod ifname;
 mod mac;
@@ -15,6 +16,7 @@ mod typed;
 mod verdict;
 
 pub use ct_state::CtState;
+pub use dscp::{Dscp, DscpError};
 pub use envelope::{Checksum, Envelope};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};

@@ -21,6 +21,9 @@ pub fn full(parts: &[&[u8]]) -> u16 {
 pub struct Difference(u32);
 
 impl Difference {
+    /// Nothing changes.
+    pub const NONE: Self = Self(0);
+
     /// What it makes that `old` becomes `new`. Addresses lie at even offsets of what is summed.
     #[inline]
     pub fn between_v4(old: Ipv4Addr, new: Ipv4Addr) -> Self {
@@ -35,10 +38,21 @@ impl Difference {
         Self(8 * 0xffff - words(old) + words(new))
     }
 
+    /// What it makes that one word becomes another, a checksum for example that another checksum covers.
+    pub fn between_words(old: u16, new: u16) -> Self {
+        Self(0xffff - u32::from(old) + u32::from(new))
+    }
+
+    /// What both changes make. Some thousands may be put together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// What becomes of a checksum field.
     #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
-        // 17 times 0xffff at the most: folding once leaves a carry of one, folding twice none.
+        // Less than 0xffff times 0xffff: folding once leaves a carry of one, folding twice none.
         let sum = u32::from(!checksum) + self.0;
         let sum = (sum & 0xffff) + (sum >> 16);
         !((sum & 0xffff) + (sum >> 16)) as u16

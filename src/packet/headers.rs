@@ -1,16 +1,15 @@
 //! What else the headers say: of no weight for a decision, and of much for who reads a trace.
 
-use std::net::IpAddr;
-
-use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 use serde::{Deserialize, Serialize};
 
 use super::view::{Fragment, TcpFlags, View};
-use crate::net::{Proto, Tuple};
+use crate::net::{Dscp, Proto, Tuple};
 
 /// The fields of the headers that tell packets of one flow apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
+    /// The code point of the IP header.
+    pub dscp: Dscp,
     /// The identification of the IPv4 header.
     pub ip_id: Option<u16>,
     /// Of the TCP header.
@@ -43,13 +42,16 @@ pub struct Icmp {
     /// Of the packet that an error is about, as far as it is quoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inner: Option<Tuple>,
+    /// The same as the error goes on, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner_after: Option<Tuple>,
 }
 
 impl Headers {
     /// Reads the headers of a packet that `view` was read from; its first bytes are enough. What is not there is
     /// left out.
     pub fn read(packet: &[u8], view: &View) -> Self {
-        let mut headers = Self::default();
+        let mut headers = Self { dscp: view.dscp, ..Self::default() };
         if view.tuple.src.is_ipv4() {
             headers.ip_id = at(packet, 4).map(u16::from_be_bytes);
         }
@@ -62,41 +64,11 @@ impl Headers {
         }
         let proto = view.tuple.proto;
         if let (Proto::ICMP | Proto::ICMP6, Some([kind, code])) = (proto, at(transport, 0)) {
-            // RFC 792 and RFC 4443: the errors quote, behind eight bytes, the packet that they are about.
-            let quotes = match proto {
-                Proto::ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
-                _ => matches!(kind, 1..=4),
-            };
-            let inner = if quotes { transport.get(8..).and_then(quoted) } else { None };
-            headers.icmp = Some(Icmp { kind, code, inner });
+            let inner = view.error.map(|error| error.about);
+            headers.icmp = Some(Icmp { kind, code, inner, inner_after: None });
         }
         headers
     }
-}
-
-/// The tuple of a packet of which perhaps only eight bytes behind the IP header are there.
-fn quoted(packet: &[u8]) -> Option<Tuple> {
-    let (proto, src, dst, offset, later): (u8, IpAddr, IpAddr, usize, bool) = match packet.first()? >> 4 {
-        4 => {
-            let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
-            let later = ip.fragments_offset().value() != 0;
-            let offset = ip.slice().len();
-            (ip.protocol().0, ip.source_addr().into(), ip.destination_addr().into(), offset, later)
-        }
-        6 => {
-            let ip = Ipv6HeaderSlice::from_slice(packet).ok()?;
-            let (src, dst) = (ip.source_addr().into(), ip.destination_addr().into());
-            (ip.next_header().0, src, dst, ip.slice().len(), false)
-        }
-        _ => return None,
-    };
-    let proto = Proto(proto);
-    let has_ports = matches!(proto, Proto::TCP | Proto::UDP) && !later;
-    let ports = match (has_ports, at(packet, offset), at(packet, offset + 2)) {
-        (true, Some(from), Some(to)) => Some((u16::from_be_bytes(from), u16::from_be_bytes(to))),
-        _ => None,
-    };
-    Some(Tuple { proto, src, dst, ports })
 }
 
 fn at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -154,7 +126,7 @@ mod tests {
         }
         let mut echo = Vec::new();
         PacketBuilder::ipv4([1; 4], [2; 4], 64).icmpv4_echo_request(1, 2).write(&mut echo, &tcp()).unwrap();
-        assert_eq!(read(&echo).icmp, Some(Icmp { kind: 8, code: 0, inner: None }));
+        assert_eq!(read(&echo).icmp, Some(Icmp { kind: 8, code: 0, inner: None, inner_after: None }));
     }
 
     proptest! {

@@ -6,8 +6,9 @@ use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
 use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 
 use super::checksum::{Difference, full};
+use super::error::IcmpError;
 use super::view::View;
-use crate::net::{Checksum, Proto};
+use crate::net::{Checksum, Dscp, Proto};
 
 /// One end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,29 @@ pub enum Side {
     Destination,
 }
 
+impl Side {
+    /// The other end.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
+/// Which headers of a packet an address is changed in. The packet that an ICMP error quotes went the other way, so
+/// there it is the other side that changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layers {
+    /// Its own IP header.
+    Outer,
+    /// The IP header that it quotes, as an ICMP error.
+    Inner,
+    /// Both of them.
+    Both,
+}
+
 /// The wish to change an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rewrite {
@@ -25,6 +49,25 @@ pub struct Rewrite {
     pub side: Side,
     /// What it becomes.
     pub to: IpAddr,
+    /// Where it stands.
+    pub layers: Layers,
+}
+
+impl Rewrite {
+    /// Of the packet's own header.
+    pub fn outer(side: Side, to: IpAddr) -> Self {
+        Self { side, to, layers: Layers::Outer }
+    }
+
+    /// The side that changes in the packet's own header.
+    pub fn outer_side(self) -> Option<Side> {
+        (self.layers != Layers::Inner).then_some(self.side)
+    }
+
+    /// The side that changes in the quoted header.
+    pub fn inner_side(self) -> Option<Side> {
+        (self.layers != Layers::Outer).then_some(self.side.other())
+    }
 }
 
 /// A rewrite worked out for one packet: everything that changes in its bytes.
@@ -33,7 +76,20 @@ pub struct Patch {
     rewrite: Rewrite,
     /// The new IPv4 header checksum.
     header: Option<u16>,
-    /// The new transport checksum and its offset.
+    /// The new checksum of TCP, UDP or ICMP, and its offset.
+    transport: Option<(u16, u16)>,
+    /// What changes in the quoted packet.
+    quoted: Option<Quoted>,
+}
+
+/// Changes in the packet that an ICMP error quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Quoted {
+    /// Where its IP header begins.
+    at: u16,
+    /// Its new IPv4 header checksum.
+    header: Option<u16>,
+    /// Its new transport checksum and where that is, from the beginning of the error.
     transport: Option<(u16, u16)>,
 }
 
@@ -54,6 +110,8 @@ impl Patch {
     /// Checksums that are ready are updated by the difference of the addresses, so a wrong one stays wrong. A
     /// UDP checksum of zero says "none" and stays (RFC 768); one that would become zero is written 0xffff.
     /// A later fragment has no transport checksum to change, and a first fragment's is right for all of them.
+    /// In the packet that an ICMP error quotes the same is done, as far as the quote goes; the checksum of the error
+    /// covers all of that.
     ///
     /// # Errors
     /// The packet is incomplete, or of the other family.
@@ -62,31 +120,12 @@ impl Patch {
         if view.cut {
             return Err(Refused::Cut);
         }
-        let difference;
-        let header;
-        match (rewrite.to, view.tuple.dst) {
-            (IpAddr::V4(to), IpAddr::V4(_)) => {
-                let ip = Ipv4Packet::new(packet).ok_or(Refused::Cut)?;
-                let old = match rewrite.side {
-                    Side::Source => ip.get_source(),
-                    Side::Destination => ip.get_destination(),
-                };
-                difference = Difference::between_v4(old, to);
-                header = Some(difference.apply(ip.get_checksum()));
-            }
-            (IpAddr::V6(to), IpAddr::V6(_)) => {
-                let ip = Ipv6Packet::new(packet).ok_or(Refused::Cut)?;
-                let old = match rewrite.side {
-                    Side::Source => ip.get_source(),
-                    Side::Destination => ip.get_destination(),
-                };
-                difference = Difference::between_v6(old, to);
-                header = None;
-            }
-            _ => return Err(Refused::Family),
+        if rewrite.layers != Layers::Outer {
+            return Self::of_error(packet, view, rewrite);
         }
+        let (difference, header) = in_header(packet, rewrite.side, rewrite.to)?;
         let transport = view.checksum.and_then(|at| {
-            let field = u16::from_be_bytes(*packet.get(at..)?.first_chunk()?);
+            let field = word(packet, at)?;
             let is_udp = view.tuple.proto == Proto::UDP;
             let value = match checksum {
                 Checksum::Ready if is_udp && field == 0 => return None,
@@ -95,7 +134,33 @@ impl Patch {
             };
             Some((u16::try_from(at).ok()?, if is_udp && value == 0 { 0xffff } else { value }))
         });
-        Ok(Self { rewrite, header, transport })
+        Ok(Self { rewrite, header, transport, quoted: None })
+    }
+
+    /// The same where addresses in a quoted packet change. The checksum of an ICMP error is always ready: the kernel
+    /// finishes that of an error when it makes it.
+    #[cold]
+    #[inline(never)]
+    fn of_error(packet: &[u8], view: &View, rewrite: Rewrite) -> Result<Self, Refused> {
+        let mut patch = Self { rewrite, header: None, transport: None, quoted: None };
+        let mut covered = Difference::NONE;
+        if let Some(side) = rewrite.outer_side() {
+            let (difference, header) = in_header(packet, side, rewrite.to)?;
+            patch.header = header;
+            // ICMPv6 has a pseudo-header, ICMP has none.
+            if view.checksum.is_some() {
+                covered = covered.and(difference);
+            }
+        }
+        if let (Some(error), Some(side)) = (&view.error, rewrite.inner_side()) {
+            let (quoted, difference) = Quoted::new(packet, error, side, rewrite.to)?;
+            patch.quoted = Some(quoted);
+            covered = covered.and(difference);
+        }
+        let at = view.transport + ICMP_CHECKSUM;
+        let field = word(packet, at).filter(|_| view.error.is_some());
+        patch.transport = field.zip(u16::try_from(at).ok()).map(|(field, at)| (at, covered.apply(field)));
+        Ok(patch)
     }
 
     /// The rewrite that this patch carries out.
@@ -106,30 +171,128 @@ impl Patch {
     /// Changes the packet that the patch was made for.
     #[inline]
     pub fn apply(&self, packet: &mut [u8]) {
-        match self.rewrite.to {
-            IpAddr::V4(to) => {
-                let Some(mut ip) = MutableIpv4Packet::new(packet) else { return };
-                match self.rewrite.side {
-                    Side::Source => ip.set_source(to),
-                    Side::Destination => ip.set_destination(to),
-                }
-                if let Some(checksum) = self.header {
-                    ip.set_checksum(checksum);
-                }
-            }
-            IpAddr::V6(to) => {
-                let Some(mut ip) = MutableIpv6Packet::new(packet) else { return };
-                match self.rewrite.side {
-                    Side::Source => ip.set_source(to),
-                    Side::Destination => ip.set_destination(to),
-                }
+        if let Some(side) = self.rewrite.outer_side() {
+            write(packet, side, self.rewrite.to, self.header);
+        }
+        write_word(packet, self.transport);
+        if let (Some(quoted), Some(side)) = (&self.quoted, self.rewrite.inner_side()) {
+            write_word(packet, quoted.transport);
+            if let Some(quote) = packet.get_mut(usize::from(quoted.at)..) {
+                write(quote, side, self.rewrite.to, quoted.header);
             }
         }
-        if let Some((at, checksum)) = self.transport
-            && let Some(field) = packet.get_mut(usize::from(at)..).and_then(<[u8]>::first_chunk_mut)
-        {
-            *field = checksum.to_be_bytes();
+    }
+}
+
+impl Quoted {
+    /// Works out the changes, and the difference that they make to the checksum of the error.
+    fn new(packet: &[u8], error: &IcmpError, side: Side, to: IpAddr) -> Result<(Self, Difference), Refused> {
+        let quote = packet.get(error.quote..).ok_or(Refused::Cut)?;
+        let (difference, header) = in_header(quote, side, to)?;
+        let mut all = difference;
+        if let Some((old, new)) = word(quote, IPV4_CHECKSUM).zip(header) {
+            all = all.and(Difference::between_words(old, new));
         }
+        let transport = error.checksum.and_then(|at| {
+            let field = word(packet, at)?;
+            let is_udp = error.about.proto == Proto::UDP;
+            if is_udp && field == 0 {
+                return None;
+            }
+            let value = difference.apply(field);
+            let value = if is_udp && value == 0 { 0xffff } else { value };
+            all = all.and(Difference::between_words(field, value));
+            Some((u16::try_from(at).ok()?, value))
+        });
+        let at = u16::try_from(error.quote).map_err(|_| Refused::Cut)?;
+        Ok((Self { at, header, transport }, all))
+    }
+}
+
+/// Gives the packet a code point, as the rule `ip dscp set` does; its ECN bits stay. What is no packet stays as it is.
+pub fn set_dscp(packet: &mut [u8], dscp: Dscp) {
+    match packet {
+        [first, class, ..] if *first >> 4 == 4 => {
+            let old = u16::from_be_bytes([*first, *class]);
+            *class = dscp.in_traffic_class(*class);
+            let difference = Difference::between_words(old, u16::from_be_bytes([*first, *class]));
+            let field = word(packet, IPV4_CHECKSUM);
+            write_word(packet, field.map(|field| (IPV4_CHECKSUM as u16, difference.apply(field))));
+        }
+        [first, second, ..] if *first >> 4 == 6 => {
+            let class = dscp.in_traffic_class(*first << 4 | *second >> 4);
+            (*first, *second) = (0x60 | class >> 4, class << 4 | *second & 0x0f);
+        }
+        _ => {}
+    }
+}
+
+/// Where an ICMP message has its checksum, of either family.
+const ICMP_CHECKSUM: usize = 2;
+
+/// Where an IPv4 header has its checksum.
+const IPV4_CHECKSUM: usize = 10;
+
+/// What a new address in an IP header makes of the checksums that cover it, and of the header's own, which IPv4 has.
+#[inline]
+fn in_header(packet: &[u8], side: Side, to: IpAddr) -> Result<(Difference, Option<u16>), Refused> {
+    match (to, packet.first().map(|byte| byte >> 4)) {
+        (IpAddr::V4(to), Some(4)) => {
+            let ip = Ipv4Packet::new(packet).ok_or(Refused::Cut)?;
+            let old = match side {
+                Side::Source => ip.get_source(),
+                Side::Destination => ip.get_destination(),
+            };
+            let difference = Difference::between_v4(old, to);
+            Ok((difference, Some(difference.apply(ip.get_checksum()))))
+        }
+        (IpAddr::V6(to), Some(6)) => {
+            let ip = Ipv6Packet::new(packet).ok_or(Refused::Cut)?;
+            let old = match side {
+                Side::Source => ip.get_source(),
+                Side::Destination => ip.get_destination(),
+            };
+            Ok((Difference::between_v6(old, to), None))
+        }
+        _ => Err(Refused::Family),
+    }
+}
+
+/// Writes an address into an IP header, and the checksum that the header then has.
+#[inline]
+fn write(packet: &mut [u8], side: Side, to: IpAddr, checksum: Option<u16>) {
+    match to {
+        IpAddr::V4(to) => {
+            let Some(mut ip) = MutableIpv4Packet::new(packet) else { return };
+            match side {
+                Side::Source => ip.set_source(to),
+                Side::Destination => ip.set_destination(to),
+            }
+            if let Some(checksum) = checksum {
+                ip.set_checksum(checksum);
+            }
+        }
+        IpAddr::V6(to) => {
+            let Some(mut ip) = MutableIpv6Packet::new(packet) else { return };
+            match side {
+                Side::Source => ip.set_source(to),
+                Side::Destination => ip.set_destination(to),
+            }
+        }
+    }
+}
+
+#[inline]
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[inline]
+fn write_word(packet: &mut [u8], word: Option<(u16, u16)>) {
+    if let Some((at, word)) = word
+        && let Some(field) = packet.get_mut(usize::from(at)..).and_then(<[u8]>::first_chunk_mut)
+    {
+        *field = word.to_be_bytes();
     }
 }
 
@@ -197,7 +360,7 @@ mod tests {
 
     fn rewritten(bytes: &[u8], side: Side, to: impl Into<IpAddr>, checksum: Checksum) -> Vec<u8> {
         let view = View::parse(bytes, bytes.len()).unwrap();
-        let rewrite = Rewrite { side, to: to.into() };
+        let rewrite = Rewrite::outer(side, to.into());
         let mut bytes = bytes.to_vec();
         Patch::new(&bytes, &view, rewrite, checksum).unwrap().apply(&mut bytes);
         bytes
@@ -292,10 +455,10 @@ mod tests {
     fn a_cut_packet_or_one_of_the_other_family_is_refused() {
         let bytes = tcp(b"data");
         let view = View { cut: true, ..View::parse(&bytes, bytes.len()).unwrap() };
-        let rewrite = Rewrite { side: Side::Source, to: GUEST.into() };
+        let rewrite = Rewrite::outer(Side::Source, GUEST.into());
         assert_eq!(Patch::new(&bytes, &view, rewrite, Checksum::Ready), Err(Refused::Cut));
         let view = View { cut: false, ..view };
-        let rewrite = Rewrite { side: Side::Source, to: [0x20; 16].into() };
+        let rewrite = Rewrite::outer(Side::Source, [0x20; 16].into());
         assert_eq!(Patch::new(&bytes, &view, rewrite, Checksum::Ready), Err(Refused::Family));
     }
 
@@ -303,11 +466,121 @@ mod tests {
     fn applied_to_other_bytes_it_stays_within_them() {
         let bytes = tcp(b"data");
         let view = View::parse(&bytes, bytes.len()).unwrap();
-        let rewrite = Rewrite { side: Side::Source, to: GUEST.into() };
+        let rewrite = Rewrite::outer(Side::Source, GUEST.into());
         let patch = Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap();
         for len in 0..bytes.len() {
             patch.apply(&mut bytes.clone()[..len]);
         }
+    }
+
+    /// An ICMP error, type 3 code 4, next hop 1280, from a router to `to`; it quotes `quote`.
+    fn too_big(from: [u8; 4], to: [u8; 4], quote: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4(from, to, 60).icmpv4_raw(3, 4, [0, 0, 5, 0]).write(&mut bytes, quote).unwrap();
+        bytes
+    }
+
+    const ROUTER: [u8; 4] = [198, 51, 100, 9];
+
+    fn reply(from: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4(from, CLIENT, 63).tcp(80, 40000, 7, 1024).write(&mut bytes, payload).unwrap();
+        bytes
+    }
+
+    fn error_rewritten(bytes: &[u8], side: Side, to: [u8; 4], layers: Layers) -> Vec<u8> {
+        let view = View::parse(bytes, bytes.len()).unwrap();
+        let mut bytes = bytes.to_vec();
+        let rewrite = Rewrite { side, to: to.into(), layers };
+        Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn golden_bytes_of_an_icmp_error() {
+        // A router says "fragmentation needed" about a SYN/ACK's successor, and quotes its headers.
+        let before = [
+            0x45, 0x00, 0x00, 0x44, 0x12, 0x34, 0x40, 0x00, 0x3c, 0x01, 0xc7, 0x93, 0xc6, 0x33, 0x64, 0x09,
+            0xc0, 0xa8, 0x7a, 0x0c, 0x03, 0x04, 0x6d, 0x75, 0x00, 0x00, 0x05, 0x00, 0x45, 0x00, 0x00, 0x28,
+            0x12, 0x34, 0x40, 0x00, 0x3e, 0x06, 0xb5, 0x3d, 0xc0, 0xa8, 0x7a, 0x0c, 0xc0, 0xa8, 0x7a, 0x01,
+            0x00, 0x50, 0x9c, 0x40, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x02, 0x50, 0x10, 0xfa, 0xf0,
+            0xa2, 0xf1, 0x00, 0x00,
+        ];
+        let after = error_rewritten(&before, Side::Destination, GUEST, Layers::Both);
+        let changed: Vec<(usize, u8)> =
+            (0..before.len()).filter(|at| before[*at] != after[*at]).map(|at| (at, after[at])).collect();
+        #[rustfmt::skip]
+        assert_eq!(
+            changed,
+            [
+                (10, 0xf2), (11, 0x7a), (16, 0x0a), (17, 0x05), (18, 0x05), (19, 0xc9), (22, 0x42), (23, 0x8e), (38, 0xe0), (39, 0x24), (40, 0x0a), (41, 0x05), (42, 0x05), (43, 0xc9), (64, 0xcd), (65, 0xd8)
+            ],
+            "both header checksums, the destination, the error's checksum, the quoted source and its TCP checksum"
+        );
+    }
+
+    #[test]
+    fn an_icmp_error_is_as_if_it_had_been_about_the_other_packet() {
+        for quoted in [20, 28, 36, 38, 40, 60] {
+            let public = too_big(ROUTER, PUBLIC, &reply(PUBLIC, b"twenty bytes of data")[..quoted]);
+            let inside = too_big(ROUTER, GUEST, &reply(GUEST, b"twenty bytes of data")[..quoted]);
+            assert_eq!(error_rewritten(&public, Side::Destination, GUEST, Layers::Both), inside, "{quoted}");
+            assert_eq!(error_rewritten(&inside, Side::Destination, PUBLIC, Layers::Both), public, "{quoted}");
+            // From a router that has an address of its own, and from one that has an inside one.
+            let call = |to, from| too_big(from, CLIENT, &udp_to(to)[..quoted.min(33)]);
+            assert_eq!(
+                error_rewritten(&call(GUEST, ROUTER), Side::Source, PUBLIC, Layers::Inner),
+                call(PUBLIC, ROUTER),
+                "{quoted}"
+            );
+            assert_eq!(
+                error_rewritten(&call(GUEST, [10, 5, 5, 77]), Side::Source, PUBLIC, Layers::Both),
+                call(PUBLIC, PUBLIC),
+                "{quoted}"
+            );
+        }
+    }
+
+    fn at_of_udp(protocol: u8, transport: usize) -> Option<usize> {
+        (protocol == 17).then_some(transport + 6)
+    }
+
+    fn udp_to(to: [u8; 4]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4(CLIENT, to, 64).udp(40000, 5353).write(&mut bytes, b"hello").unwrap();
+        bytes
+    }
+
+    #[test]
+    fn icmpv6_errors_too() {
+        let [client, public, guest, router] = [[0x20; 16], [0x30; 16], [0xfd; 16], [0x40; 16]];
+        let error = |to, from| {
+            let (mut quote, mut bytes) = (Vec::new(), Vec::new());
+            PacketBuilder::ipv6(from, client, 64).udp(53, 4096).write(&mut quote, b"odd").unwrap();
+            PacketBuilder::ipv6(router, to, 64)
+                .icmpv6_raw(2, 0, [0, 0, 5, 0])
+                .write(&mut bytes, &quote)
+                .unwrap();
+            bytes
+        };
+        let mut bytes = error(public, public);
+        let view = View::parse(&bytes, bytes.len()).unwrap();
+        let rewrite = Rewrite { side: Side::Destination, to: guest.into(), layers: Layers::Both };
+        Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+        assert_eq!(bytes, error(guest, guest));
+        let rewrite = Rewrite { layers: Layers::Inner, ..rewrite };
+        let mut bytes = error(guest, public);
+        Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+        assert_eq!(bytes, error(guest, guest));
+    }
+
+    #[test]
+    fn quoted_udp_without_a_checksum_stays_without() {
+        let mut quote = udp_to(GUEST);
+        quote[26..28].copy_from_slice(&[0, 0]);
+        let after = error_rewritten(&too_big(ROUTER, CLIENT, &quote), Side::Source, PUBLIC, Layers::Inner);
+        assert_eq!(after[54..56], [0, 0]);
+        assert_eq!(full(&[&after[20..]]), 0, "the error's own checksum is right");
     }
 
     proptest! {
@@ -363,6 +636,83 @@ mod tests {
             prop_assert!(is_right(&right) && !is_right(&wrong));
             let off = |bytes: &[u8]| u32::from(u16::from_be_bytes([bytes[36], bytes[37]]));
             prop_assert_eq!((off(&right) + u32::from(error)) % 0xffff, off(&wrong) % 0xffff);
+        }
+
+        /// Whatever an ICMP error quotes: addresses change where they shall, checksums stay as right or as wrong as
+        /// they were, and no other byte changes.
+        #[test]
+        fn the_sums_of_an_icmp_error_stay_what_they_are(
+            mut bytes in prop::collection::vec(any::<u8>(), 48..160),
+            kind in prop::sample::select(vec![3u8, 4, 5, 11, 12]),
+            protocol in prop::sample::select(vec![1u8, 6, 17, 33, 132, 136]),
+            options in prop_oneof![3 => Just(0usize), 1 => 0usize..=10],
+            later in prop_oneof![4 => Just(false), 1 => Just(true)],
+            to: [u8; 4],
+            layers in prop::sample::select(vec![Layers::Outer, Layers::Inner, Layers::Both]),
+            source: bool,
+        ) {
+            let len = bytes.len() as u16;
+            bytes[0] = 0x45;
+            bytes[2..4].copy_from_slice(&len.to_be_bytes());
+            bytes[6..8].copy_from_slice(&[0x40, 0]);
+            (bytes[9], bytes[20]) = (1, kind);
+            bytes[28] = 0x45 + options as u8;
+            bytes[34..36].copy_from_slice(&[0, u8::from(later)]);
+            bytes[37] = protocol;
+            let transport = 48 + 4 * options;
+            prop_assume!(transport <= bytes.len());
+            let at = match protocol {
+                6 => Some(16),
+                17 | 33 | 136 => Some(6),
+                _ => None,
+            };
+            let at = at.map(|at| transport + at).filter(|at| at + 2 <= bytes.len() && !later);
+            let word = |bytes: &[u8], at| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            let none = protocol == 17 && at.is_some_and(|at| word(&bytes, at) == 0);
+
+            let side = if source { Side::Source } else { Side::Destination };
+            let after = error_rewritten(&bytes, side, to, layers);
+            let (outer, inner) = if source { (12, 44) } else { (16, 40) };
+            let is_in = |layer| layers == layer || layers == Layers::Both;
+            let mut expected = bytes.clone();
+            let mut may_change = Vec::new();
+            if is_in(Layers::Outer) {
+                expected[outer..outer + 4].copy_from_slice(&to);
+                may_change.extend([10]);
+            }
+            if is_in(Layers::Inner) {
+                expected[inner..inner + 4].copy_from_slice(&to);
+                may_change.extend([22, 38]);
+                may_change.extend(at.filter(|_| !none));
+            }
+            for field in &may_change {
+                expected[*field..field + 2].copy_from_slice(&after[*field..field + 2]);
+            }
+            prop_assert_eq!(&after, &expected);
+
+            let sum = |parts: &[&[u8]]| !full(parts) % 0xffff;
+            let pseudo_and_all = |bytes: &[u8]| sum(&[&bytes[40..48], &bytes[transport..]]);
+            prop_assert_eq!(sum(&[&bytes[..20]]), sum(&[&after[..20]]));
+            prop_assert_eq!(sum(&[&bytes[20..]]), sum(&[&after[20..]]));
+            prop_assert_eq!(sum(&[&bytes[28..transport]]), sum(&[&after[28..transport]]));
+            if at.is_some() && !none {
+                prop_assert_eq!(pseudo_and_all(&bytes), pseudo_and_all(&after));
+            }
+
+            // And back. Of the two zeros of one's complement only one comes out again.
+            let zero = |at: &usize| word(&bytes, *at) == 0xffff && Some(*at) != at_of_udp(protocol, transport);
+            if !may_change.iter().any(zero) && word(&bytes, 10) != 0xffff {
+                let outer_was: [u8; 4] = bytes[outer..outer + 4].try_into().unwrap();
+                let inner_was: [u8; 4] = bytes[inner..inner + 4].try_into().unwrap();
+                let mut back = after;
+                if is_in(Layers::Outer) {
+                    back = error_rewritten(&back, side, outer_was, Layers::Outer);
+                }
+                if is_in(Layers::Inner) {
+                    back = error_rewritten(&back, side, inner_was, Layers::Inner);
+                }
+                prop_assert_eq!(back, bytes);
+            }
         }
     }
 }

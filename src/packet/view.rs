@@ -8,17 +8,22 @@ use etherparse::{
     IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
 };
 
-use crate::net::{Proto, Tuple};
+use super::error::IcmpError;
+use crate::net::{Dscp, Proto, Tuple};
 
 /// The facts of one packet that a decision or a trace needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// Protocol, addresses and ports; no ports in a later fragment.
     pub tuple: Tuple,
+    /// The code point of its IP header.
+    pub dscp: Dscp,
     /// Whether it is a piece of a larger packet.
     pub fragment: Fragment,
     /// The TCP flags, where there is a TCP header.
     pub tcp: Option<TcpFlags>,
+    /// What it says of another packet, if it is an ICMP error.
+    pub error: Option<IcmpError>,
     /// The packet's length by its IP header, in bytes; what was received may be less, see `cut`.
     pub len: usize,
     /// The queue's copy range cut it: the end of the packet was not received.
@@ -131,11 +136,15 @@ pub enum Malformed {
     /// The bytes end within the TCP or UDP header, or the TCP header calls itself shorter than it can be.
     #[error("transport-header")]
     TransportHeader,
+    /// The bytes end within the IP header that an ICMP error quotes, or there is another thing in its place.
+    #[error("icmp-quote")]
+    #[serde(rename = "icmp-quote")]
+    Quote,
 }
 
 /// Where the checksum is in the transport headers whose checksum covers the IP addresses: TCP (RFC 9293 §3.1),
 /// UDP (RFC 768), UDP-Lite (RFC 3828), DCCP (RFC 4340 §5.1), ICMPv6 (RFC 4443 §2.3).
-fn checksum_at(protocol: IpNumber) -> Option<usize> {
+pub(super) fn checksum_at(protocol: IpNumber) -> Option<usize> {
     match protocol {
         IpNumber::TCP => Some(16),
         IpNumber::UDP | IpNumber::UDP_LITE | IpNumber::DCCP => Some(6),
@@ -145,6 +154,11 @@ fn checksum_at(protocol: IpNumber) -> Option<usize> {
 }
 
 impl View {
+    /// Where in the packet the bytes above the IP header begin.
+    pub fn transport_at(&self) -> usize {
+        self.transport
+    }
+
     /// Where in the packet the transport checksum is that covers the addresses, in bytes.
     pub fn checksum_at(&self) -> Option<usize> {
         self.checksum
@@ -179,7 +193,8 @@ impl View {
             _ => Fragment::Later,
         };
         let ends = (ip.source_addr().into(), ip.destination_addr().into());
-        Self::transport(received, ends, ip.protocol(), offset, len, fragment)
+        let dscp = Dscp::of_traffic_class(received[1]);
+        Self::transport(received, (ends, dscp), ip.protocol(), offset, len, fragment)
     }
 
     fn parse_v6(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
@@ -209,20 +224,22 @@ impl View {
         });
         let offset = len.min(received.len()) - rest.len();
         let ends = (ip.source_addr().into(), ip.destination_addr().into());
-        Self::transport(received, ends, protocol, offset, len, fragment.unwrap_or(Fragment::None))
+        let dscp = Dscp::of_traffic_class(received[0] << 4 | received[1] >> 4);
+        let fragment = fragment.unwrap_or(Fragment::None);
+        Self::transport(received, (ends, dscp), protocol, offset, len, fragment)
     }
 
     #[inline]
     fn transport(
         received: &[u8],
-        (src, dst): (IpAddr, IpAddr),
+        ((src, dst), dscp): ((IpAddr, IpAddr), Dscp),
         protocol: IpNumber,
         transport: usize,
         len: usize,
         fragment: Fragment,
     ) -> Result<Self, Malformed> {
         let bytes = &received[transport..len.min(received.len())];
-        let (mut ports, mut tcp, mut checksum) = (None, None, None);
+        let (mut ports, mut tcp, mut error, mut checksum) = (None, None, None, None);
         if fragment != Fragment::Later {
             match protocol {
                 IpNumber::TCP => {
@@ -234,14 +251,18 @@ impl View {
                     let header = UdpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
                     ports = Some((header.source_port(), header.destination_port()));
                 }
+                IpNumber::ICMP if src.is_ipv4() => error = IcmpError::read(protocol, bytes, transport)?,
+                IpNumber::IPV6_ICMP if src.is_ipv6() => error = IcmpError::read(protocol, bytes, transport)?,
                 _ => {}
             }
             checksum = checksum_at(protocol).filter(|at| bytes.len() >= at + 2).map(|at| transport + at);
         }
         Ok(Self {
             tuple: Tuple { proto: Proto(protocol.0), src, dst, ports },
+            dscp,
             fragment,
             tcp,
+            error,
             len,
             cut: len > received.len(),
             transport,

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::seen::Seen;
 use crate::net::Stage;
-use crate::trace::{Event, Name};
+use crate::trace::Name;
 
 macro_rules! named {
     ($(#[doc = $about:literal])* $type:ident { $($(#[doc = $doc:literal])* $variant:ident = $name:literal, $words:literal;)* }) => {
@@ -55,6 +56,8 @@ named! {
         Local = "local", "local and right";
         /// The guest lives on another node, which answered with the address of the one that was called.
         Foreign = "foreign", "foreign and right";
+        /// An ICMP error came back instead of a reply, about the packet as the client had sent it.
+        IcmpError = "icmp-error", "an ICMP error instead of a reply";
         /// A reply left with a public address that was not called.
         WrongAddress = "wrong-address", "reply left with the WRONG public address";
         /// The flow has no ct mark on the guest's node, so its replies are not translated.
@@ -101,7 +104,7 @@ named! {
 impl Finding {
     /// Whether all is as it should be.
     pub fn is_right(self) -> bool {
-        matches!(self, Self::Local | Self::Foreign | Self::Outbound)
+        matches!(self, Self::Local | Self::Foreign | Self::IcmpError | Self::Outbound)
     }
 }
 
@@ -116,8 +119,8 @@ pub struct Proof {
     pub stage: Stage,
 }
 
-impl From<&Event> for Proof {
-    fn from(event: &Event) -> Self {
+impl From<&Seen> for Proof {
+    fn from(event: &Seen) -> Self {
         Self { node: Name::clone(&event.node), seq: event.seq, stage: event.stage }
     }
 }

@@ -72,6 +72,12 @@ impl Netlink {
         }
         Ok(Self(Batches::new(socket, lanes)))
     }
+
+    /// The same in batches of one: a packet's verdict is sent before the next packet is looked at, however long that takes.
+    #[must_use]
+    pub fn one_by_one(self) -> Self {
+        Self(Batches { batch: Batch::new(1), ..self.0 })
+    }
 }
 
 impl Recorded {
@@ -238,7 +244,7 @@ mod tests {
 
     fn rewrite(packet: &Packet<'_>) -> Answer {
         let view = View::parse(packet.bytes, packet.original_len()).unwrap();
-        let rewrite = Rewrite { side: Side::Destination, to: [10, 5, 5, 201].into() };
+        let rewrite = Rewrite::outer(Side::Destination, [10, 5, 5, 201].into());
         let patch = Patch::new(packet.bytes, &view, rewrite, packet.envelope.checksum).ok();
         Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), ct_mark: None, patch }
     }

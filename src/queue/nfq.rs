@@ -55,7 +55,8 @@ impl Nfq {
             checksum: if message.is_checksum_ready() { Checksum::Ready } else { Checksum::Partial },
             // The crate does not show the flag; without F_GSO no packet is one.
             gso: false,
-            received: message.get_timestamp(),
+            // The crate has the time, but reads it through a pointer that need not be aligned.
+            received: None,
             ct_state: None,
             cut_from: (len > bytes.len()).then_some(len as u32),
         };

@@ -72,6 +72,7 @@ impl<'a> Changes<'a> {
         let now = visit.event(self.cluster, &mut self.namers[place], moment);
         Some(Event {
             after: now.after,
+            icmp: now.icmp,
             mark: now.mark,
             ct_mark: now.ct_mark,
             mask: now.mask,
@@ -116,15 +117,23 @@ fn differences(was: &Event, now: &Event) -> Vec<(&'static str, String, String)> 
         (Some(_), Some(after)) => after.dst.to_string(),
         _ => "as it is".to_owned(),
     };
+    let quoted = |event: &Event| {
+        let icmp = event.icmp?;
+        let (before, after) = (icmp.inner?, icmp.inner_after?);
+        Some(if before.src == after.src { after.dst } else { after.src })
+    };
+    let quoted = |event| quoted(event).map_or("as it is".to_owned(), |to| to.to_string());
     let set = |mark: Option<Mark>| mark.map_or("as it is".to_owned(), |mark| mark.to_string());
     let ct_mark = |event: &Event| event.ct_mark.as_ref().and_then(|marks: &Marks| marks.after);
-    let side = if was.stage == Stage::Spoof { "saddr" } else { "daddr" };
+    let (side, other) =
+        if was.stage == Stage::Spoof { ("saddr", "inner daddr") } else { ("daddr", "inner saddr") };
     let all = [
         ("verdict", was.verdict.to_string(), now.verdict.to_string()),
         ("reason", was.reason.to_string(), now.reason.to_string()),
         ("service", name(&was.service), name(&now.service)),
         ("node", name(&was.about), name(&now.about)),
         (side, address(was), address(now)),
+        (other, quoted(was), quoted(now)),
         ("mark", set(was.mark.after), set(now.mark.after)),
         ("ct mark", set(ct_mark(was)), set(ct_mark(now))),
     ];

@@ -48,16 +48,12 @@ impl Recorded {
             Some(malformed) => Err(malformed),
             None => View::parse(&bytes, original_len),
         };
-        let name =
-            |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
-        let came = match (name(&event.phys_in), name(&event.in_if)) {
-            (Some(port), _) => Came::Bridge(Some(port)),
-            (None, Some(interface)) => Came::by(&interface, cluster, node),
-            (None, None) => Came::guess(cluster, node, event.before),
-        };
+        let came = Came::of_event(event, cluster, node);
         let mark = tag_of_now(&event.mark, event.mask, cluster).unwrap_or(Mark::ZERO);
+        let pipe = came.pipe(cluster, node).filter(|_| event.stage == Stage::Tag);
         let meta = Meta {
-            from_pipe: event.stage == Stage::Tag && came.is_pipe(cluster, node),
+            from_pipe: pipe.is_some(),
+            pipe_of: pipe.and_then(|place| cluster.node(node).leads_to.get(place).copied()),
             src_mac: event.mac.as_ref().map(|mac| mac.address),
             mark,
             ct_mark: match &event.ct_mark {
@@ -65,7 +61,8 @@ impl Recorded {
                 Some(marks) => tag_of_now(marks, event.mask, cluster),
             },
         };
-        let leaves = name(&event.out_if).map(|interface| Leaves::by(&interface, cluster));
+        let out = event.out_if.as_ref().and_then(|name| name.parse::<IfName>().ok());
+        let leaves = out.map(|interface| Leaves::by(&interface, cluster));
         Ok(Self { node, stage: event.stage, bytes, original_len, view, meta, came, leaves })
     }
 
@@ -85,7 +82,8 @@ fn packet(event: &Event) -> Option<(Vec<u8>, usize)> {
     let mut bytes = match (&event.bytes, event.before) {
         (Some(bytes), _) => bytes.before.0.clone(),
         (None, Some(tuple)) => {
-            let headers = Headers { ip_id: event.ip_id, tcp: event.tcp, icmp: event.icmp };
+            let dscp = event.dscp.unwrap_or_default();
+            let headers = Headers { dscp, ip_id: event.ip_id, tcp: event.tcp, icmp: event.icmp };
             made(tuple, &headers, event.fragment.unwrap_or(Fragment::None), len)?
         }
         (None, None) => Vec::new(),

@@ -54,7 +54,7 @@ impl<'a> Replay<'a> {
             self.left_out.to_nobody += 1;
             return None;
         };
-        if captured.src_mac.is_some_and(|mac| self.cluster.node(node).mac.contains(mac)) {
+        if captured.src_mac.zip(self.cluster.node(node).mac).is_some_and(|(mac, own)| own.contains(mac)) {
             self.left_out.own += 1;
             return None;
         }

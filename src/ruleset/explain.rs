@@ -63,7 +63,7 @@ impl Plan {
                 RewriteBy::Kernel => asked(
                     "addresses",
                     "by rules",
-                    "--rewrite kernel: the worker sees headers and sets the mark",
+                    "--rewrite kernel: the worker sets the mark; it changes ICMP errors itself",
                 ),
             },
             match self.full {
@@ -94,6 +94,7 @@ impl Plan {
                     Traffic::Any => "all",
                     Traffic::Tcp => "tcp",
                     Traffic::NotTcp => "all but tcp",
+                    Traffic::Errors => "icmp errors",
                 };
                 let ct_mark = match lane.ct_mark {
                     CtMark::Zero => "none yet",

@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, copy, copy_chains, protos, rewrite_dnat, rewrite_spoof};
-use crate::cluster::{Cluster, NodeId};
+use super::render::{Bits, code_points, copy, copy_chains, protos, rewrite_dnat, rewrite_spoof};
+use crate::cluster::{Cluster, NodeId, TagBy};
 use crate::net::{Proto, Stage};
 
 /// The name of the tables, in the families ip and netdev.
@@ -59,12 +59,20 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
             .collect(),
         Stage::Tag => cluster
             .node_ids()
-            .map(|id| {
-                let node = cluster.node(id);
-                let (mask, first) = (node.mac.mask(), node.mac.first());
-                let set = mark.assign(node.tag);
-                let text = format!("ether saddr & {mask} == {first} {set} comment \"{}\"", node.name);
-                KernelRule { text, proto: None, node: Some(id) }
+            .filter_map(|other| {
+                let node = cluster.node(other);
+                let condition = match cluster.tag_by {
+                    TagBy::Mac => {
+                        node.mac.map(|mac| format!("ether saddr & {} == {}", mac.mask(), mac.first()))
+                    }
+                    TagBy::Dscp => node.dscp.map(|dscp| format!("ip dscp {dscp}")),
+                    TagBy::Pipe => {
+                        let place = cluster.node(id).leads_to.iter().position(|to| *to == other)?;
+                        cluster.pipes(id).get(place).map(|pipe| format!("iifname \"{pipe}\""))
+                    }
+                };
+                let text = format!("{} {} comment \"{}\"", condition?, mark.assign(node.tag), node.name);
+                Some(KernelRule { text, proto: None, node: Some(other) })
             })
             .collect(),
         Stage::Save => any(format!(
@@ -97,9 +105,10 @@ pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> Str
         rules.into_iter().fold(String::new(), |text, rule| text + "\t\t" + &rule.text + "\n")
     };
 
+    let bridge = if cluster.tag_by == TagBy::Dscp { "; nft delete table bridge dunnat-kernel" } else { "" };
     let mut out = format!(
         "# Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
-         # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel\n\
+         # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel{bridge}\n\
          \n\
          create table ip dunnat-kernel\n\
          table ip dunnat-kernel {{\n\
@@ -163,5 +172,12 @@ pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> Str
          }}\n",
         rules(Stage::Tag),
     );
+    let code_points = code_points(cluster, id);
+    if !code_points.is_empty() {
+        let _ = write!(
+            out,
+            "\ncreate table bridge dunnat-kernel\ntable bridge dunnat-kernel {{\n{code_points}}}\n"
+        );
+    }
     out
 }

@@ -78,8 +78,10 @@ impl Leftovers {
                 return Err(taken("bridge"));
             }
             let chains = tool::run(Tool::Nft, &["list", "chains", "ip"])?;
-            let footprints =
-                [Footprint::of_run(QueueBy::Iptables, false), shadow::footprint(QueueBy::Iptables, false)];
+            let footprints = [
+                Footprint::of_run(QueueBy::Iptables, false),
+                shadow::footprint(QueueBy::Iptables, false, false),
+            ];
             for asks in footprints.iter().flat_map(|footprint| &footprint.asks) {
                 if let Asks::Iptables { table, chain, .. } = asks
                     && mentions(&chains, chain)
@@ -124,7 +126,7 @@ impl Leftovers {
     pub fn remove(self) -> Result<(), Vec<InstallError>> {
         let tables = tool::run(Tool::Nft, &["list", "tables"]).unwrap_or_default();
         let mut footprint = if shadow::is_shadow(&self.owner) {
-            shadow::footprint(self.queue_by, true)
+            shadow::footprint(self.queue_by, true, true)
         } else {
             Footprint::of_run(self.queue_by, true)
         };
@@ -358,10 +360,11 @@ mod tests {
     fn rules_are_counted_alike_in_what_is_loaded_and_what_is_listed() {
         let loaded = include_str!("../../rules/node1.nft");
         let expected = [
-            ("ask-dnat", 1),
+            ("ask-dnat", 2),
+            ("expiring", 1),
             ("ask-tag", 1),
             ("ask-save", 1),
-            ("ask-spoof", 2),
+            ("ask-spoof", 3),
             ("snat-guests", 1),
             ("pipe-arp", 2),
         ];

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use super::render::{TABLE, protos};
+use super::render::{ERRORS, TABLE, protos};
 use super::{CtMark, Lane, Plan, Traffic};
 use crate::cluster::Cluster;
 use crate::net::{Mark, Stage};
@@ -80,6 +80,10 @@ fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
                     rules.push(format!("-i {nic} -d {public} -p {proto} -m multiport --dports {ports}"));
                 }
             }
+            if plan.has_errors(lane) && !cluster.services.is_empty() {
+                let of_type = |(_, kind)| format!("-i {nic} -d {public} -p icmp -m icmp --icmp-type {kind}");
+                rules.extend(ERRORS.map(of_type));
+            }
             rules
         }
         Stage::Tag => {
@@ -101,13 +105,19 @@ fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
             }
         }
         Stage::Spoof => {
+            let mut rules = Vec::new();
+            if plan.has_errors(lane) {
+                rules.push(format!("-o {nic} -p icmp -m conntrack --ctstate RELATED,INVALID"));
+            }
             let protocol = match lane.traffic {
-                Traffic::Any => "",
-                Traffic::Tcp => " -p tcp",
-                Traffic::NotTcp => " ! -p tcp",
+                Traffic::Any => Some(""),
+                Traffic::Tcp => Some(" -p tcp"),
+                Traffic::NotTcp => Some(" ! -p tcp"),
+                Traffic::Errors => None,
             };
             let tagged = unless_full(format!("-m connmark ! --mark {none}"));
-            vec![format!("-o {nic} -s {network}{protocol}{tagged}")]
+            rules.extend(protocol.map(|protocol| format!("-o {nic} -s {network}{protocol}{tagged}")));
+            rules
         }
     }
 }

@@ -85,15 +85,18 @@ pub enum Traffic {
     Tcp,
     /// All others: for a rewritten UDP GSO packet no value of the checksum field would be right.
     NotTcp,
+    /// ICMP errors: no rule can change the packet that they quote, so the worker does, whoever changes the others.
+    Errors,
 }
 
 impl Traffic {
-    /// Whether packets of that protocol are among it.
+    /// Whether packets of that protocol are among it, which are not ICMP errors.
     pub fn has(self, proto: Proto) -> bool {
         match self {
             Self::Any => true,
             Self::Tcp => proto == Proto::TCP,
             Self::NotTcp => proto != Proto::TCP,
+            Self::Errors => false,
         }
     }
 }
@@ -186,8 +189,10 @@ impl Plan {
     pub fn lanes(&self) -> Vec<Lane> {
         let by_protocol: &[Traffic] = match (self.backend, self.rewrite_by) {
             (Backend::Netlink, RewriteBy::Userspace) => &[Traffic::Tcp, Traffic::NotTcp],
-            // Nothing is rewritten here, or nothing comes as GSO.
-            (_, RewriteBy::Kernel) | (Backend::Nfq, _) => &[Traffic::Any],
+            // Nothing comes as GSO.
+            (Backend::Nfq, RewriteBy::Userspace) => &[Traffic::Any],
+            // The first is rewritten here, the other is not.
+            (_, RewriteBy::Kernel) => &[Traffic::Errors, Traffic::Any],
         };
         let lanes = |stage, traffic: &[Traffic], ct_mark: &[CtMark]| {
             let lane =
@@ -246,8 +251,17 @@ impl Plan {
     }
 
     /// Whether userspace changes packets of this lane.
-    pub(super) fn rewrites(&self, lane: Lane) -> bool {
-        self.rewrite_by == RewriteBy::Userspace && matches!(lane.stage, Stage::Dnat | Stage::Spoof)
+    pub fn rewrites(&self, lane: Lane) -> bool {
+        let by_worker = self.rewrite_by == RewriteBy::Userspace || lane.traffic == Traffic::Errors;
+        by_worker && matches!(lane.stage, Stage::Dnat | Stage::Spoof)
+    }
+
+    /// Whether ICMP errors are among the packets of this lane of dnat or spoof.
+    pub(super) fn has_errors(&self, lane: Lane) -> bool {
+        match self.rewrite_by {
+            RewriteBy::Kernel => lane.traffic == Traffic::Errors,
+            RewriteBy::Userspace => lane.traffic.has(Proto::ICMP),
+        }
     }
 
     /// Whether packets may come as GSO packets, with checksums that are not finished.
@@ -314,8 +328,17 @@ mod tests {
             ]
         );
         let by_kernel = config(Plan { rewrite_by: RewriteBy::Kernel, ..plan(0, 1) });
-        assert_eq!(by_kernel.len(), 4);
-        assert!(by_kernel.iter().all(|lane| (lane.1, lane.2, lane.3) == (Traffic::Any, true, headers)));
+        assert_eq!(
+            by_kernel,
+            [
+                ("dnat", Traffic::Errors, false, whole),
+                ("dnat", Traffic::Any, true, headers),
+                ("tag", Traffic::Any, true, headers),
+                ("save", Traffic::Any, true, headers),
+                ("spoof", Traffic::Errors, false, whole),
+                ("spoof", Traffic::Any, true, headers),
+            ]
+        );
         let by_nfq = config(Plan { backend: Backend::Nfq, ..plan(0, 1) });
         assert!(by_nfq.iter().all(|lane| (lane.1, lane.2, lane.3) == (Traffic::Any, false, whole)));
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use crate::cluster::{Cluster, Node, Service};
+use crate::cluster::{Cluster, Node, NodeId, Service};
 use crate::net::{IfName, Mark, Proto, Stage};
 use crate::ruleset::{CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
@@ -18,6 +18,7 @@ struct Order {
     /// ip prerouting.
     ask_dnat: i32,
     rewrite_dnat: i32,
+    forget_expiring: i32,
     show_to_tag: i32,
     ask_tag: i32,
     save_tag: i32,
@@ -32,6 +33,7 @@ struct Order {
 const ORDER_NFT: Order = Order {
     ask_dnat: -300,
     rewrite_dnat: -299,
+    forget_expiring: -298,
     show_to_tag: -151,
     ask_tag: -150,
     save_tag: -149,
@@ -80,6 +82,10 @@ pub(super) fn ownership(cluster: &Cluster, plan: &Plan) -> String {
     let queues = plan.queues();
     format!("dunnat {} queues {}-{}", cluster.node(plan.node).name, queues.start(), queues.end())
 }
+
+/// The ICMP errors that concern the packet which they quote, with nft's names and their types. Redirects do not.
+pub(super) const ERRORS: [(&str, u8); 4] =
+    [("destination-unreachable", 3), ("source-quench", 4), ("time-exceeded", 11), ("parameter-problem", 12)];
 
 /// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
 /// spreading over a range of queues does not.
@@ -142,6 +148,8 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let (to_guest, to_client) =
         (format!("oifname \"{bridge}\" ip daddr {network}"), format!("oifname \"{nic}\" ip saddr {network}"));
+    // ICMP errors may come from a router behind this node, or from the node itself.
+    let error_to_client = format!("oifname \"{nic}\" ip protocol icmp ct state related");
     let bridged = format!("iifname \"{bridge}\" ip daddr {network}");
     let save = format!("{} {} {}", mark.is_tag(cluster), ct_mark.unset(), copy(cluster, "save"));
     let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
@@ -164,6 +172,13 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             &rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public} {}", mark.is(*tag))),
         );
     }
+    chains.add(
+        "dnat: a packet that goes no further than this node needs no flow. An ICMP error belongs to the flow of\n\
+         what it is about, and while a flow is not confirmed the kernel queues nothing of it.",
+        "expiring",
+        Some((PREROUTING, order.forget_expiring)),
+        &[format!("iifname \"{nic}\" ip daddr {network} ip ttl < 2 notrack")],
+    );
     if plan.full && by_rules {
         chains.add(
             "A queue does not show ct marks: the packet mark carries it there.",
@@ -214,12 +229,13 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             },
             "show-to-spoof",
             Some((POSTROUTING, order.show_to_spoof)),
-            &[format!("{to_client} {show}")],
+            &[format!("{to_client} {show}"), format!("{error_to_client} {show}")],
         );
     }
     if asks {
         chains.add(
-            "spoof: a guest answers a flow with a tag. Asked before SNAT (100).",
+            "spoof: a guest answers a flow with a tag, or an ICMP error quotes a packet to a guest, which\n\
+             conntrack need not know. Asked before SNAT (100).",
             "ask-spoof",
             Some((POSTROUTING, order.ask_spoof)),
             &asks_about(cluster, plan, Stage::Spoof),
@@ -252,9 +268,8 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
         "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n{}",
         create_table(&ownership(cluster, plan), &chains.into_text()),
     );
-    let pipes = cluster.pipes(plan.node);
-    if !pipes.is_empty() {
-        out.push_str(&pipe_arp(cluster, pipes));
+    if !cluster.pipes(plan.node).is_empty() {
+        out.push_str(&on_pipes(cluster, plan.node));
     }
     out
 }
@@ -273,6 +288,10 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
                 for (proto, ports) in services_by_proto(cluster).filter(|(proto, _)| lane.traffic.has(*proto))
                 {
                     rule(format!("iifname \"{nic}\" ip daddr {public} {proto} dport {ports}"));
+                }
+                if plan.has_errors(lane) && !cluster.services.is_empty() {
+                    let types = ERRORS.map(|(name, _)| name).join(", ");
+                    rule(format!("iifname \"{nic}\" ip daddr {public} icmp type {{ {types} }}"));
                 }
             }
             Stage::Tag => {
@@ -294,10 +313,14 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
                 rule(format!("oifname \"{bridge}\" ip daddr {network} {which}"));
             }
             Stage::Spoof => {
+                if plan.has_errors(lane) {
+                    rule(format!("oifname \"{nic}\" ip protocol icmp ct state {{ related, invalid }}"));
+                }
                 let protocol = match lane.traffic {
                     Traffic::Any => "",
                     Traffic::Tcp => "meta l4proto tcp ",
                     Traffic::NotTcp => "meta l4proto != tcp ",
+                    Traffic::Errors => continue,
                 };
                 let tagged = if plan.full { String::new() } else { ct_mark.is_tag(cluster) };
                 rule(format!("oifname \"{nic}\" ip saddr {network} {protocol}{tagged}"));
@@ -324,14 +347,15 @@ pub(super) fn rewrite_spoof(cluster: &Cluster, mark: Bits) -> String {
     format!("ip saddr set {} map {{ {} }}", mark.ours(), map.join(", "))
 }
 
-/// Every node holds the gateway address; each must be the only one that its guests can see.
+/// What is done to frames on the bridge.
 ///
 /// By name in the bridge family, and not by device at netdev egress as the seed has it: so the rule is there
 /// before the pipe is, survives its being made anew, and needs no kernel of 5.16.
-fn pipe_arp(cluster: &Cluster, pipes: &[IfName]) -> String {
+fn on_pipes(cluster: &Cluster, id: NodeId) -> String {
     let gateway = cluster.guests.gateway;
-    let pipes: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
-    let pipes = pipes.join(", ");
+    let pipes = names(cluster.pipes(id));
+    let code_points = code_points(cluster, id);
+    let more = if code_points.is_empty() { "" } else { "\n" };
     format!(
         "\ncreate table bridge {TABLE}\n\
          table bridge {TABLE} {{\n\
@@ -340,8 +364,37 @@ fn pipe_arp(cluster: &Cluster, pipes: &[IfName]) -> String {
          \t\ttype filter hook postrouting priority -500; policy accept;\n\
          \t\toifname {{ {pipes} }} arp saddr ip {gateway} drop\n\
          \t\toifname {{ {pipes} }} arp daddr ip {gateway} drop\n\
-         \t}}\n}}\n"
+         \t}}\n{more}{code_points}}}\n"
     )
+}
+
+/// Where tags go by code points: a packet of ours gets our own on its way into a pipe, and what goes to a guest has none
+/// of the cluster's any more.
+pub(super) fn code_points(cluster: &Cluster, id: NodeId) -> String {
+    let own = cluster.node(id);
+    let all: Vec<String> =
+        cluster.nodes.iter().filter_map(|node| node.dscp).map(|dscp| dscp.to_string()).collect();
+    let (Some(dscp), false) = (own.dscp, cluster.pipes(id).is_empty()) else { return String::new() };
+    let (pipes, network) = (names(cluster.pipes(id)), cluster.guests.network);
+    let entered = Bits::of_packet(cluster).is(own.tag);
+    let mut chains = Chains(String::new());
+    chains.add(
+        "The code point of a packet that goes through a pipe says where it entered the cluster. What goes to a\n\
+         guest has none of them.",
+        "code-points",
+        Some((POSTROUTING, -500)),
+        &[
+            format!("oifname {{ {pipes} }} ip daddr {network} {entered} ip dscp set {dscp}"),
+            format!("oifname != {{ {pipes} }} ip daddr {network} ip dscp {{ {} }} ip dscp set cs0", all.join(", ")),
+        ],
+    );
+    chains.0
+}
+
+/// As nft writes a set of them.
+fn names(interfaces: &[IfName]) -> String {
+    let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
 }
 
 /// The protocols that have services, each with its ports as nft writes a set.

@@ -13,7 +13,7 @@ use super::footprint::{Asks, Footprint};
 use super::in_kernel::{self, KernelOrder};
 use super::iptables;
 use super::plan::HEADERS;
-use super::render::{Bits, Chains, TABLE, create_table};
+use super::render::{Bits, Chains, TABLE, code_points, create_table};
 use super::{CtMarkBy, NoPlan, Plan, QueueBy, Rules, Wishes};
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::Capabilities;
@@ -189,7 +189,8 @@ impl ShadowPlan {
 
     /// What is installed.
     pub(super) fn footprint(&self, cluster: &Cluster) -> Footprint {
-        footprint(self.queue_by, !cluster.pipes(self.node).is_empty())
+        let has_code_points = !code_points(cluster, self.node).is_empty();
+        footprint(self.queue_by, !cluster.pipes(self.node).is_empty(), has_code_points)
     }
 
     /// In a few words: whose it is, and its workers and queues.
@@ -313,10 +314,13 @@ pub(super) fn by_iptables(table: &str) -> bool {
 }
 
 /// What a shadow installs.
-pub(super) fn footprint(queue_by: QueueBy, has_pipes: bool) -> Footprint {
+pub(super) fn footprint(queue_by: QueueBy, has_pipes: bool, has_code_points: bool) -> Footprint {
     let mut tables = vec![format!("ip {TABLE}"), format!("ip {}", in_kernel::TABLE)];
     if has_pipes {
         tables.push(format!("netdev {}", in_kernel::TABLE));
+    }
+    if has_code_points {
+        tables.push(format!("bridge {}", in_kernel::TABLE));
     }
     let asks = |(stage, side)| match queue_by {
         QueueBy::Nft => Asks::Nft(chain_nft(stage, side)),

@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, NodeId, TagBy};
 use crate::kernel::{Capabilities, Support};
-use crate::net::Mark;
+use crate::net::{Dscp, Mark};
 
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
 
@@ -66,6 +66,19 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
         "masked-iptables",
         Rules::render(&cluster, &plan(1, QueueBy::Iptables, 1)).as_script()
     );
+    for tag_by in [TagBy::Pipe, TagBy::Dscp] {
+        let mut cluster = cluster.clone();
+        cluster.tag_by = tag_by;
+        for (id, node) in (0..).map(NodeId).zip(&mut cluster.nodes) {
+            match tag_by {
+                TagBy::Dscp => node.dscp = Dscp::try_from(8 * (i64::from(id.0) + 1)).ok(),
+                _ => node.leads_to = vec![NodeId(1 - id.0)],
+            }
+        }
+        let name = format!("by-{tag_by}");
+        insta::assert_snapshot!(name.clone(), Rules::render(&cluster, &plan(1, QueueBy::Nft, 1)).as_script());
+        insta::assert_snapshot!(format!("{name}-kernel"), in_kernel(&cluster, NodeId(1)));
+    }
     insta::assert_snapshot!("masked-kernel", in_kernel(&cluster, NodeId(1)));
     let full = |queue_by| Plan { full: true, rewrite_by: RewriteBy::Kernel, ..plan(1, queue_by, 2) };
     let render = |queue_by| Rules::render(&cluster, &full(queue_by)).as_script();

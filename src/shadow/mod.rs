@@ -6,7 +6,7 @@
 //! frame: there the decision is made afterwards, as if the bits of the packet mark that are ours were not set yet.
 //!
 //! Compared are the addresses, our bits of the packet mark, for `save` those of the ct mark, and whether the packet goes on
-//! at all; checksums are not. All workers share one judge, and wait for each other there: this is for judging, and not
+//! at all; checksums are not, and neither are ICMP errors: dunnat translates what they quote, which no rule can. All workers share one judge, and wait for each other there: this is for judging, and not
 //! for speed.
 
 mod compare;

@@ -1,5 +1,6 @@
 //! From a worker's record to an event: the names behind the numbers, and what the bytes say.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +10,9 @@ use rustc_hash::FxHashMap;
 use super::event::{Bytes, Event, Hex, Marks, Name, Source, Version};
 use super::record::Record;
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{Checksum, Mark, Stage, Tuple};
+use crate::net::{Checksum, Dscp, Mark, Stage, Tuple};
 use crate::netlink::sys;
-use crate::packet::{Fragment, Headers, Patch, Rewrite, Side};
+use crate::packet::{Fragment, Headers, Patch, Side};
 
 /// How long the name of an interface is taken for granted: it may be renamed, or its index be another's.
 const FRESH: Duration = Duration::from_secs(5);
@@ -56,13 +57,17 @@ impl Namer {
     /// The event of a record.
     pub fn event(&mut self, record: &Record) -> Event {
         let decision = &record.decision;
-        let (before, headers, fragment) = match &record.view {
+        let (before, mut headers, fragment) = match &record.view {
             Ok(view) => {
                 let fragment = Some(view.fragment).filter(|fragment| *fragment != Fragment::None);
                 (Some(view.tuple), Headers::read(record.head(), view), fragment)
             }
             Err(_) => (None, Headers::default(), None),
         };
+        if let (Some(icmp), Some(rewrite)) = (&mut headers.icmp, decision.rewrite) {
+            icmp.inner_after =
+                icmp.inner.zip(rewrite.inner_side()).map(|(inner, side)| with(inner, side, rewrite.to));
+        }
         let [in_if, out_if, phys_in, phys_out] =
             record.interfaces.map(|index| index.map(|index| self.interface(index, record.time)));
         let nanos = |time: Duration| time.as_nanos().try_into().unwrap_or(u64::MAX);
@@ -82,15 +87,19 @@ impl Namer {
             out_if,
             phys_in,
             phys_out,
-            mac: record
-                .src_mac
-                .map(|address| Source { address, node: self.node_where(|node| node.mac.contains(address)) }),
+            mac: record.src_mac.map(|address| Source {
+                address,
+                node: self.node_where(|node| node.mac.is_some_and(|mac| mac.contains(address))),
+            }),
             before,
-            after: before.zip(decision.rewrite).map(|(tuple, rewrite)| rewritten(tuple, rewrite)),
+            after: decision
+                .rewrite
+                .and_then(|rewrite| Some(with(before?, rewrite.outer_side()?, rewrite.to))),
             malformed: record.view.err(),
             len: record.len,
             gso: record.gso,
             fragment,
+            dscp: Some(headers.dscp).filter(|dscp| *dscp != Dscp::CS0),
             ip_id: headers.ip_id,
             tcp: headers.tcp,
             icmp: headers.icmp,
@@ -135,10 +144,11 @@ impl Namer {
     }
 }
 
-fn rewritten(tuple: Tuple, rewrite: Rewrite) -> Tuple {
-    match rewrite.side {
-        Side::Source => Tuple { src: rewrite.to, ..tuple },
-        Side::Destination => Tuple { dst: rewrite.to, ..tuple },
+/// The tuple with an address changed.
+fn with(tuple: Tuple, side: Side, to: IpAddr) -> Tuple {
+    match side {
+        Side::Source => Tuple { src: to, ..tuple },
+        Side::Destination => Tuple { dst: to, ..tuple },
     }
 }
 

@@ -50,7 +50,12 @@ pub(crate) fn all() -> Vec<Sample> {
     let mut unreachable = Vec::new();
     etherparse::PacketBuilder::ipv4(CLIENT, PUBLIC2, 64)
         .icmpv4_raw(3, 3, [0; 4])
-        .write(&mut unreachable, &reply[..28])
+        .write(&mut unreachable, &tcp(PUBLIC2, 80, CLIENT, 40000, true)[..28])
+        .unwrap();
+    let mut too_big = Vec::new();
+    etherparse::PacketBuilder::ipv4(PUBLIC2, CLIENT, 64)
+        .icmpv4_raw(3, 4, [0, 0, 5, 0])
+        .write(&mut too_big, &inside)
         .unwrap();
     let mut broken = reply.clone();
     broken[3] = 255;
@@ -70,7 +75,7 @@ pub(crate) fn all() -> Vec<Sample> {
             0,
             Stage::Spoof,
             &reply,
-            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), src_mac: None, from_pipe: false },
+            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..Meta::default() },
             [2, 1, 4, 0],
         ),
         sample(0, Stage::Tag, &inside, plain, [2, 0, 9, 0]),
@@ -83,6 +88,13 @@ pub(crate) fn all() -> Vec<Sample> {
             [2, 1, 0, 0],
         ),
         sample(1, Stage::Dnat, &unreachable, plain, [1, 0, 0, 0]),
+        sample(
+            1,
+            Stage::Spoof,
+            &too_big,
+            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..Meta::default() },
+            [0, 1, 0, 0],
+        ),
     ]
 }
 

@@ -17,7 +17,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
 
 use super::event::{Event, Marks};
-use crate::net::{Stage, Verdict};
+use crate::net::{Stage, Tuple, Verdict};
 
 /// Writes events as text.
 #[derive(Clone, Debug)]
@@ -123,15 +123,23 @@ fn cell(colour: bool, write: impl FnOnce(&mut Cell)) -> Cell {
 
 /// What changes.
 fn change(event: &Event, cell: &mut Cell) {
-    if let (Some(before), Some(after)) = (event.before, event.after) {
-        let (side, to) = if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
-        cell.styled(format_args!("{side} -> {to}"), CHANGED);
-        cell.plain(", ");
+    address(cell, "", event.before, event.after);
+    if let Some(icmp) = &event.icmp {
+        address(cell, "inner ", icmp.inner, icmp.inner_after);
     }
     marks(cell, "mark", &event.mark);
     if let Some(ct_mark) = &event.ct_mark {
         cell.plain(", ");
         marks(cell, "ct mark", ct_mark);
+    }
+}
+
+/// The address that changes.
+fn address(cell: &mut Cell, layer: &str, before: Option<Tuple>, after: Option<Tuple>) {
+    if let (Some(before), Some(after)) = (before, after) {
+        let (side, to) = if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
+        cell.styled(format_args!("{layer}{side} -> {to}"), CHANGED);
+        cell.plain(", ");
     }
 }
 
@@ -147,6 +155,9 @@ fn outcome(event: &Event, cell: &mut Cell) {
     }
     if let (Stage::Tag, Some(mac)) = (event.stage, &event.mac) {
         cell.plain(format_args!(" {}", mac.address));
+    }
+    if let (Stage::Tag, Some(dscp)) = (event.stage, event.dscp) {
+        cell.plain(format_args!(" {dscp}"));
     }
 }
 
@@ -228,6 +239,10 @@ impl fmt::Display for Rest<'_> {
             write!(f, "ether saddr {} ", mac.address)?;
         }
         write!(f, "meta length {}", event.len)?;
+        if let Some(dscp) = event.dscp {
+            let family = event.before.map_or("ip", |before| if before.src.is_ipv4() { "ip" } else { "ip6" });
+            write!(f, " {family} dscp {dscp}")?;
+        }
         if let Some(id) = event.ip_id {
             write!(f, " ip id {id}")?;
         }

@@ -14,6 +14,7 @@
 //! | `mac 0e:00:00:00:01:00` | its frame has that source address |
 //! | `mark 0x2` | it has that packet mark already |
 //! | `ct mark 0x2` | its flow has that ct mark already |
+//! | `dscp cs1` | the code point of its IP header |
 //! | `flags S.` | its TCP flags, as tcpdump has them, or as nft: `syn,ack` |
 
 use std::fmt;
@@ -22,7 +23,7 @@ use std::str::FromStr;
 
 use super::{Arrival, Came, Leaves, made};
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{IfName, Mac, Mark, Proto, Tuple, Words, WrongWord};
+use crate::net::{Dscp, IfName, Mac, Mark, Proto, Tuple, Words, WrongWord};
 use crate::packet::{Fragment, Headers, Icmp, Tcp, TcpFlags};
 
 /// A packet, as far as it was said what it is like.
@@ -32,6 +33,8 @@ pub struct Asked {
     pub tuple: Tuple,
     /// The TCP flags; SYN if not said.
     pub flags: Option<TcpFlags>,
+    /// The code point of its IP header; cs0 if not said.
+    pub dscp: Dscp,
     /// What is said of it beside.
     pub around: Around,
 }
@@ -51,7 +54,7 @@ pub struct Around {
     pub ct_mark: Option<Mark>,
 }
 
-const WORDS: &str = "expected one of: in, out, mac, mark, ct mark, flags";
+const WORDS: &str = "expected one of: in, out, mac, mark, ct mark, dscp, flags";
 
 impl FromStr for Asked {
     type Err = WrongWord;
@@ -59,8 +62,8 @@ impl FromStr for Asked {
     fn from_str(text: &str) -> Result<Self, WrongWord> {
         let mut words = Words::new("packet", text);
         let tuple = tuple(&mut words)?;
-        let (around, flags) = rest(&mut words, Some(tuple.proto))?;
-        Ok(Self { tuple, flags, around })
+        let (around, Own { flags, dscp }) = rest(&mut words, Some(tuple.proto))?;
+        Ok(Self { tuple, flags, dscp: dscp.unwrap_or_default(), around })
     }
 }
 
@@ -76,8 +79,13 @@ impl Asked {
     /// The packet as it comes to a node.
     pub fn arrival(&self, cluster: &Cluster, node: NodeId) -> Arrival {
         let tcp = self.flags.map(|flags| Tcp { flags, seq: 0, ack: 0 });
-        let icmp = (self.tuple.proto == Proto::ICMP).then_some(Icmp { kind: 8, code: 0, inner: None });
-        let headers = Headers { tcp, icmp, ..Headers::default() };
+        let icmp = (self.tuple.proto == Proto::ICMP).then_some(Icmp {
+            kind: 8,
+            code: 0,
+            inner: None,
+            inner_after: None,
+        });
+        let headers = Headers { dscp: self.dscp, tcp, icmp, ..Headers::default() };
         let bytes = made(self.tuple, &headers, Fragment::None, 0).unwrap_or_default();
         self.around.apply(Arrival::of(bytes), cluster, node)
     }
@@ -129,9 +137,16 @@ fn end(words: &mut Words<'_>, proto: Proto) -> Result<(IpAddr, Option<u16>), Wro
     words.read(&expected, |word| word.parse().ok()).map(|address| (address, None))
 }
 
-/// What is said beside the addresses. `proto` is none if it is said of many packets, which have their own flags.
-fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Around, Option<TcpFlags>), WrongWord> {
-    let (mut around, mut flags) = (Around::default(), None);
+/// What is a packet's own.
+#[derive(Default)]
+struct Own {
+    flags: Option<TcpFlags>,
+    dscp: Option<Dscp>,
+}
+
+/// What is said beside the addresses. `proto` is none if it is said of many packets, which have their own headers.
+fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Around, Own), WrongWord> {
+    let (mut around, mut own) = (Around::default(), Own::default());
     while let Some(word) = words.peek() {
         words.skip();
         let twice = match word {
@@ -145,9 +160,10 @@ fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Around, Option<T
                 }
                 around.ct_mark.replace(words.value()?).is_some()
             }
+            "dscp" if proto.is_some() => own.dscp.replace(words.value()?).is_some(),
             "flags" if proto == Some(Proto::TCP) => {
                 let expected = "flags are written as in S. (tcpdump) or syn,ack (nft)";
-                flags.replace(words.read(expected, tcp_flags)?).is_some()
+                own.flags.replace(words.read(expected, tcp_flags)?).is_some()
             }
             _ => {
                 words.back();
@@ -164,7 +180,7 @@ fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Around, Option<T
             return Err(words.wrong("said twice", &format!("{word} was said before")));
         }
     }
-    Ok((around, flags))
+    Ok((around, own))
 }
 
 fn tcp_flags(word: &str) -> Option<TcpFlags> {
@@ -187,6 +203,9 @@ impl fmt::Display for Asked {
         write!(f, "{}", self.tuple)?;
         if let Some(flags) = self.flags {
             write!(f, " flags {flags}")?;
+        }
+        if self.dscp != Dscp::CS0 {
+            write!(f, " dscp {}", self.dscp)?;
         }
         let Around { came, leaves, mac, mark, ct_mark } = &self.around;
         for (word, name) in [("in", came), ("out", leaves)] {

@@ -22,6 +22,8 @@ pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> 
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let mut ip = Ipv4Header::new(0, 64, proto, src.octets(), dst.octets()).ok()?;
             ip.identification = headers.ip_id.unwrap_or(0);
+            let class = headers.dscp.in_traffic_class(0);
+            ip.dscp = etherparse::IpDscp::try_new(class >> 2).ok()?;
             (ip.fragment_offset, ip.more_fragments) = (offset, more);
             ip.dont_fragment = fragment == Fragment::None;
             IpHeaders::Ipv4(ip, Ipv4Extensions::default())
@@ -32,6 +34,7 @@ pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> 
                 source: src.octets(),
                 destination: dst.octets(),
                 next_header: proto,
+                traffic_class: headers.dscp.in_traffic_class(0),
                 ..Ipv6Header::default()
             };
             let fragment =

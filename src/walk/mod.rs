@@ -82,6 +82,8 @@ pub struct Visit {
     pub original_len: usize,
     /// What its bytes say.
     pub view: Result<View, Malformed>,
+    /// The state of its transport checksum.
+    pub checksum: Checksum,
     /// What is known beside.
     pub meta: Meta,
     /// The decision.
@@ -110,9 +112,10 @@ impl Visit {
         meta: Meta,
     ) -> Self {
         let read = view.as_ref().map_err(|malformed| *malformed);
-        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, Checksum::Ready);
+        let checksum = Checksum::Ready;
+        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, checksum);
         let came = Came::Public;
-        Self { stage, bytes, original_len, view, meta, decision, patch, came, leaves: None }
+        Self { stage, bytes, original_len, view, checksum, meta, decision, patch, came, leaves: None }
     }
 
     /// The packet as it goes on; none if it is dropped.
@@ -155,7 +158,7 @@ impl<'a> Host<'a> {
         for stage in Stage::ALL {
             if stage == Stage::Tag {
                 // Conntrack (-200) has seen it now.
-                flow = tuple(&bytes).map(either_way);
+                flow = View::parse(&bytes, original_len).ok().map(|view| flow_of(&view));
                 held = ct_mark.or_else(|| self.flows.get(&flow?).copied()).unwrap_or(Mark::ZERO);
             }
             if stage == Stage::Save && leaves.is_none() {
@@ -165,8 +168,10 @@ impl<'a> Host<'a> {
                 steps.push((stage, Err(why)));
                 continue;
             }
+            let pipe = came.pipe(self.cluster, self.id).filter(|_| stage == Stage::Tag);
             let meta = Meta {
-                from_pipe: stage == Stage::Tag && came.is_pipe(self.cluster, self.id),
+                from_pipe: pipe.is_some(),
+                pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
                 src_mac,
                 mark,
                 ct_mark: Some(if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask }),
@@ -221,6 +226,11 @@ impl<'a> Host<'a> {
             Stage::Spoof => by_out(Leaves::Public, nic),
         }
     }
+}
+
+/// The flow that conntrack counts a packet to: an ICMP error belongs to that of the packet which it quotes.
+fn flow_of(view: &View) -> Tuple {
+    either_way(view.error.map_or(view.tuple, |error| error.about))
 }
 
 /// A tuple that is the same for both directions of a flow.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::Reason;
-use crate::net::Proto;
+use crate::net::{Dscp, Proto};
 use crate::packet::{Fragment, Headers, Icmp, Tcp, TcpFlags};
 
 fn cluster() -> Cluster {
@@ -88,7 +88,7 @@ proptest! {
         (src, dst) in any::<([u8; 4], [u8; 4])>(),
         ports in any::<(u16, u16)>(),
         (ip_id, seq, ack, flags) in any::<(u16, u32, u32, u8)>(),
-        (kind, code) in any::<(u8, u8)>(),
+        (kind, code, class) in any::<(u8, u8, u8)>(),
         fragment in prop::sample::select(vec![Fragment::None, Fragment::First, Fragment::Later]),
         len in 0usize..2000,
     ) {
@@ -99,10 +99,11 @@ proptest! {
         let quoted = Tuple { proto: Proto::TCP, src: dst.into(), dst: src.into(), ports: Some(ports) };
         let quotes = matches!(kind, 3 | 4 | 5 | 11 | 12);
         let headers = Headers {
+            dscp: Dscp::of_traffic_class(class),
             ip_id: Some(ip_id),
             tcp: (whole && proto == Proto::TCP).then_some(Tcp { flags: TcpFlags(flags), seq, ack }),
             icmp: (whole && proto == Proto::ICMP)
-                .then_some(Icmp { kind, code, inner: quotes.then_some(quoted) }),
+                .then_some(Icmp { kind, code, inner: quotes.then_some(quoted), inner_after: None }),
         };
         let bytes = made(tuple, &headers, fragment, len).unwrap();
         let view = View::parse(&bytes, bytes.len()).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{IfName, Stage, Tuple};
+use crate::trace::{Event, Name};
 
 /// By what a packet comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,16 @@ pub enum NotAsked {
 }
 
 impl Came {
+    /// As an event has it.
+    pub fn of_event(event: &Event, cluster: &Cluster, node: NodeId) -> Self {
+        let name = |name: &Option<Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
+        match (name(&event.phys_in), name(&event.in_if)) {
+            (Some(port), _) => Self::Bridge(Some(port)),
+            (None, Some(interface)) => Self::by(&interface, cluster, node),
+            (None, None) => Self::guess(cluster, node, event.before),
+        }
+    }
+
     /// By the interface or bridge port of that name.
     pub fn by(name: &IfName, cluster: &Cluster, node: NodeId) -> Self {
         if *name == cluster.public {
@@ -72,9 +83,10 @@ impl Came {
         }
     }
 
-    /// Whether that is one of the node's pipes.
-    pub fn is_pipe(&self, cluster: &Cluster, node: NodeId) -> bool {
-        matches!(self, Self::Bridge(Some(port)) if cluster.pipes(node).contains(port))
+    /// Its place among the node's pipes, if it is one.
+    pub fn pipe(&self, cluster: &Cluster, node: NodeId) -> Option<usize> {
+        let Self::Bridge(Some(port)) = self else { return None };
+        cluster.pipes(node).iter().position(|pipe| pipe == port)
     }
 
     /// The bridge port.

@@ -148,7 +148,7 @@ impl Sim {
             Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000 + i64::from(self.ip_id)) + at.clock;
         self.events.push(event);
         let mut after = segment;
-        if let Some(Rewrite { side, to: IpAddr::V4(to) }) = decision.rewrite {
+        if let Some(Rewrite { side, to: IpAddr::V4(to), .. }) = decision.rewrite {
             match side {
                 Side::Source => after.from.0 = to.octets(),
                 Side::Destination => after.to.0 = to.octets(),
@@ -184,7 +184,7 @@ impl Sim {
             return Mark::ZERO;
         }
         let meta =
-            Meta { from_pipe: true, src_mac: Some(mac(sender)), mark: Mark::ZERO, ct_mark: Some(ct_mark) };
+            Meta { from_pipe: true, src_mac: Some(mac(sender)), ct_mark: Some(ct_mark), ..Meta::default() };
         let (_, mark) = self.decide(node, Stage::Tag, segment, meta, [2, 0, 3, 0]);
         self.keep(node, &segment, self.decided());
         mark

@@ -56,8 +56,11 @@ impl Test {
             Self::CtMark(value, mask) => {
                 event.ct_mark.as_ref().is_some_and(|marks| has(marks, *value, *mask))
             }
+            Self::Dscp(dscp) => event.before.is_some() && event.dscp.unwrap_or_default() == *dscp,
             Self::Queue(queue) => event.queue == *queue,
-            Self::Rewritten => event.after.is_some(),
+            Self::Rewritten => {
+                event.after.is_some() || event.icmp.is_some_and(|icmp| icmp.inner_after.is_some())
+            }
             Self::Malformed => event.malformed.is_some(),
         }
     }

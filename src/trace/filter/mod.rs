@@ -24,6 +24,7 @@
 //! | `mac 0e:00:00:00:01:00` | that is the source of the frame; `mac 0e:00:00:00:00:00/24` for all of a range |
 //! | `mark 0x2`, `mark 0x2/0xff` | that was or becomes the packet mark; only its bits in the mask behind the stroke |
 //! | `ct mark 0x2` | the same of the ct mark |
+//! | `dscp cs1` | that is the code point of the IP header; a number, too |
 //! | `queue 104` | it waited in that queue |
 //! | `rewritten` | an address changes |
 //! | `malformed` | the packet could not be read |
@@ -41,7 +42,7 @@ use ipnet::IpNet;
 
 use crate::engine::Reason;
 pub use crate::net::WrongWord as FilterError;
-use crate::net::{MacPrefix, Mark, Proto, Stage, Verdict};
+use crate::net::{Dscp, MacPrefix, Mark, Proto, Stage, Verdict};
 use crate::packet::TcpFlags;
 
 /// Which events are wanted. Printed, it is the text that means the same.
@@ -80,6 +81,7 @@ enum Test {
     /// Value and mask; the value lies within the mask.
     Mark(Mark, Mark),
     CtMark(Mark, Mark),
+    Dscp(Dscp),
     Queue(u16),
     Rewritten,
     Malformed,

@@ -14,7 +14,7 @@ use crate::packet::TcpFlags;
 const DEPTH: usize = 64;
 
 const WORDS: &str = "expected one of: stage, node, about, service, reason, verdict, host, net, port, src, dst, proto, \
-                     tcp, udp, icmp, in, out, mac, mark, ct mark, queue, rewritten, malformed, not, (";
+                     tcp, udp, icmp, in, out, mac, mark, ct mark, dscp, queue, rewritten, malformed, not, (";
 
 impl FromStr for Filter {
     type Err = FilterError;
@@ -132,6 +132,7 @@ impl<'a> Parser<'a> {
                 let (value, mask) = self.mark()?;
                 Test::CtMark(value, mask)
             }
+            "dscp" => Test::Dscp(self.words.value()?),
             "queue" => Test::Queue(self.words.read("a queue is a number up to 65535", number)?),
             "rewritten" => Test::Rewritten,
             "malformed" => Test::Malformed,

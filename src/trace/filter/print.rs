@@ -68,6 +68,7 @@ impl fmt::Display for Test {
             Self::Mac(prefix) => write!(f, "mac {prefix}"),
             Self::Mark(value, mask) => mark("mark", *value, *mask, f),
             Self::CtMark(value, mask) => mark("ct mark", *value, *mask, f),
+            Self::Dscp(dscp) => write!(f, "dscp {dscp}"),
             Self::Queue(queue) => write!(f, "queue {queue}"),
             Self::Rewritten => f.write_str("rewritten"),
             Self::Malformed => f.write_str("malformed"),

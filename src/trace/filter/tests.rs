@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::Mac;
+use crate::net::{Dscp, Mac};
 use crate::trace::samples;
 
 fn matching(filter: &str) -> Vec<u64> {
@@ -13,22 +13,22 @@ fn matching(filter: &str) -> Vec<u64> {
 fn each_word_means_what_its_documentation_says() {
     for (filter, expected) in [
         ("stage tag", &[3, 5][..]),
-        ("node node2", &[1, 2, 8]),
+        ("node node2", &[1, 2, 8, 9]),
         ("about node1", &[6]),
-        ("service web", &[1]),
+        ("service web", &[1, 8, 9]),
         ("reason from-node", &[3]),
         ("verdict drop", &[7]),
-        ("host 192.168.122.12", &[1, 4, 8]),
-        ("src host 192.168.122.12", &[4]),
-        ("dst host 10.5.5.201", &[1, 2, 3, 5, 6]),
-        ("net 192.168.122.12/31", &[1, 4, 8]),
-        ("not net 10.0.0.0/8", &[7, 8]),
+        ("host 192.168.122.12", &[1, 4, 8, 9]),
+        ("src host 192.168.122.12", &[4, 9]),
+        ("dst host 10.5.5.201", &[1, 2, 3, 5, 6, 8]),
+        ("net 192.168.122.12/31", &[1, 4, 8, 9]),
+        ("not net 10.0.0.0/8", &[7, 9]),
         ("port 80", &[1, 2, 3, 4, 5, 6]),
         ("src port 80-90", &[4]),
         ("dst port 81-90", &[]),
-        ("proto icmp", &[8]),
-        ("icmp", &[8]),
-        ("icmp type 3", &[8]),
+        ("proto icmp", &[8, 9]),
+        ("icmp", &[8, 9]),
+        ("icmp type 3", &[8, 9]),
         ("icmp type 11", &[]),
         ("udp", &[]),
         ("tcp flags ack", &[4]),
@@ -38,13 +38,13 @@ fn each_word_means_what_its_documentation_says() {
         ("in eth1.100", &[3]),
         ("in guestbr0", &[3, 4, 5, 7]),
         ("in e*", &[3]),
-        ("out xen*", &[4, 7]),
+        ("out xen*", &[4, 7, 9]),
         ("mac 0e:00:00:00:00:00/24 and stage tag", &[3, 5]),
         ("mac 52:54:00:00:00:01", &[1]),
-        ("mark 0x2", &[1, 2, 3, 4, 7]),
-        ("mark 0x0/0x2 and mark 2/2", &[1, 3]),
-        ("ct mark 2", &[2, 3, 4, 7]),
-        ("queue 100 and rewritten", &[1, 4]),
+        ("mark 0x2", &[1, 2, 3, 4, 7, 8, 9]),
+        ("mark 0x0/0x2 and mark 2/2", &[1, 3, 8]),
+        ("ct mark 2", &[2, 3, 4, 7, 9]),
+        ("queue 100 and rewritten", &[1, 4, 8, 9]),
         ("malformed", &[7]),
         ("stage spoof and host 192.168.122.1 and not node node2", &[4]),
         ("stage dnat or stage tag and verdict drop", &[1, 8]),
@@ -139,6 +139,7 @@ fn test() -> impl Strategy<Value = Test> {
         mark().prop_map(|(value, mask)| Test::Mark(value, mask)),
         mark().prop_map(|(value, mask)| Test::CtMark(value, mask)),
         any::<u16>().prop_map(Test::Queue),
+        any::<u8>().prop_map(|class| Test::Dscp(Dscp::of_traffic_class(class))),
         Just(Test::Rewritten),
         Just(Test::Malformed),
     ]

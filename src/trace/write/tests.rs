@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::NodeId;
 use crate::engine::Reason;
-use crate::net::{CtState, Hook, Mac, Mark, Proto, Stage, Tuple, Verdict};
+use crate::net::{CtState, Dscp, Hook, Mac, Mark, Proto, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, Malformed, Tcp, TcpFlags};
 use crate::trace::{Bytes, Hex, Marks, Name, SCHEMA, Source, Taps, Version, samples};
 
@@ -140,9 +140,15 @@ fn events() -> impl Strategy<Value = Event> {
                 len,
                 gso,
                 fragment,
+                dscp: fragment.map(|_| Dscp::of_traffic_class(8)),
                 ip_id,
                 tcp: tcp.map(|(flags, seq, ack)| Tcp { flags: TcpFlags(flags), seq, ack }),
-                icmp: icmp.map(|((kind, code), inner)| Icmp { kind, code, inner }),
+                icmp: icmp.map(|((kind, code), inner)| Icmp {
+                    kind,
+                    code,
+                    inner,
+                    inner_after: inner.filter(|_| code % 2 == 0),
+                }),
                 mark: marks.0,
                 ct_mark: marks.1,
                 mask: Mark(marks.2),
@@ -219,7 +225,7 @@ fn wireshark_and_tcpdump_read_the_packets_with_their_decisions() {
     let tcpdump = std::process::Command::new("tcpdump").arg("-nqr").arg(file.path()).output().unwrap();
     let (out, errors) = (String::from_utf8_lossy(&tcpdump.stdout), String::from_utf8_lossy(&tcpdump.stderr));
     assert!(tcpdump.status.success(), "{errors}");
-    assert_eq!(out.lines().filter(|line| !line.starts_with('\t')).count(), 15, "{out}{errors}");
+    assert_eq!(out.lines().filter(|line| !line.starts_with('\t')).count(), 17, "{out}{errors}");
 }
 
 #[test]

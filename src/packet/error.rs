@@ -1,0 +1,183 @@
+//! ICMP errors: what kind, and which packet they are about.
+
+use std::net::IpAddr;
+
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice};
+
+use super::view::{Malformed, checksum_at};
+use crate::net::{Proto, Tuple};
+
+/// An ICMP error (RFC 792, RFC 4443), which quotes the beginning of the packet that it is about.
+///
+/// Of that packet there are the IP header and, as RFC 792 has it, eight bytes at least; fewer are taken as well.
+/// What comes behind the quoted packet, as the extensions of RFC 4884, is nobody's business here: a message that has
+/// any quotes 128 bytes before them, and all that is ever changed lies within the first 78.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Its type, a number of IANA's registry for ICMP or ICMPv6.
+    pub kind: u8,
+    /// The packet that it is about: protocol, addresses, and ports, if they are quoted.
+    pub about: Tuple,
+    /// Where the quoted IP header begins.
+    pub(super) quote: usize,
+    /// Where the quoted transport checksum is that covers the addresses, if it is quoted.
+    pub(super) checksum: Option<usize>,
+}
+
+/// The ICMP header; the quoted packet begins behind it.
+const HEADER: usize = 8;
+
+impl IcmpError {
+    /// Whether it says that another router is nearer (RFC 792: type 5). That is for neighbours, and does not concern
+    /// the packet that it quotes.
+    pub fn is_redirect(&self) -> bool {
+        self.about.src.is_ipv4() && self.kind == 5
+    }
+
+    /// Where in the packet the quoted IP header begins, in bytes.
+    pub fn quote_at(&self) -> usize {
+        self.quote
+    }
+
+    /// Where in the packet the quoted transport checksum is that covers the addresses, if it is quoted, in bytes.
+    pub fn checksum_at(&self) -> Option<usize> {
+        self.checksum
+    }
+
+    /// Reads the ICMP message that begins at `offset` of its packet; other messages than errors are none.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn read(protocol: IpNumber, message: &[u8], offset: usize) -> Result<Option<Self>, Malformed> {
+        let Some(&kind) = message.first() else { return Ok(None) };
+        let is_error = match protocol {
+            // Destination unreachable, source quench, redirect, time exceeded, parameter problem.
+            IpNumber::ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
+            // Destination unreachable, packet too big, time exceeded, parameter problem.
+            IpNumber::IPV6_ICMP => matches!(kind, 1..=4),
+            _ => false,
+        };
+        if !is_error {
+            return Ok(None);
+        }
+        let quote = message.get(HEADER..).ok_or(Malformed::Quote)?;
+        let (src, dst, next, transport): (IpAddr, IpAddr, IpNumber, Option<&[u8]>) =
+            if protocol == IpNumber::ICMP {
+                let ip = Ipv4HeaderSlice::from_slice(quote).map_err(|_| Malformed::Quote)?;
+                let is_later = ip.fragments_offset().value() != 0;
+                let transport = quote.get(ip.slice().len()..).filter(|_| !is_later);
+                (ip.source_addr().into(), ip.destination_addr().into(), ip.protocol(), transport)
+            } else {
+                let ip = Ipv6HeaderSlice::from_slice(quote).map_err(|_| Malformed::Quote)?;
+                let rest = quote.get(ip.slice().len()..).unwrap_or_default();
+                let (next, transport) = match Ipv6ExtensionsSlice::from_slice(ip.next_header(), rest) {
+                    Ok((extensions, next, rest)) => {
+                        let is_later = extensions.into_iter().any(|extension| {
+                            matches!(extension, etherparse::Ipv6ExtensionSlice::Fragment(piece)
+                                if piece.fragment_offset().value() != 0)
+                        });
+                        (next, Some(rest).filter(|_| !is_later))
+                    }
+                    // The quote ends within them, or they are beyond reading: what follows is not known.
+                    Err(_) => (ip.next_header(), None),
+                };
+                (ip.source_addr().into(), ip.destination_addr().into(), next, transport)
+            };
+        let ports = match (next, transport) {
+            (IpNumber::TCP | IpNumber::UDP, Some(&[a, b, c, d, ..])) => {
+                Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+            }
+            _ => None,
+        };
+        let checksum = transport.and_then(|transport| {
+            let at = checksum_at(next).filter(|at| transport.len() >= at + 2)?;
+            Some(offset + message.len() - transport.len() + at)
+        });
+        let about = Tuple { proto: Proto(next.0), src, dst, ports };
+        Ok(Some(Self { kind, about, quote: offset + HEADER, checksum }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::View;
+    use etherparse::PacketBuilder;
+
+    /// A SYN/ACK as it left, with a checksum.
+    fn reply() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4([192, 168, 122, 12], [192, 168, 122, 1], 64)
+            .tcp(80, 40000, 7, 1024)
+            .syn()
+            .ack(9)
+            .write(&mut bytes, b"data")
+            .unwrap();
+        bytes
+    }
+
+    fn read(kind: u8, quote: &[u8]) -> Result<Option<IcmpError>, Malformed> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4([198, 51, 100, 1], [192, 168, 122, 12], 64)
+            .icmpv4_raw(kind, 4, [0, 0, 5, 0])
+            .write(&mut bytes, quote)
+            .unwrap();
+        View::parse(&bytes, bytes.len()).map(|view| view.error)
+    }
+
+    #[test]
+    fn it_is_about_the_packet_that_it_quotes_as_far_as_that_goes() {
+        for quoted in 20..=44 {
+            let error = read(3, &reply()[..quoted]).unwrap().unwrap();
+            let about = match quoted {
+                ..24 => "tcp 192.168.122.12 > 192.168.122.1",
+                _ => "tcp 192.168.122.12:80 > 192.168.122.1:40000",
+            };
+            assert_eq!((error.kind, error.quote), (3, 28));
+            assert_eq!(error.about.to_string(), about, "{quoted} bytes");
+            assert_eq!(error.checksum, (quoted >= 38).then_some(64), "{quoted} bytes");
+        }
+        let mut later = reply();
+        later[7] = 1;
+        let error = read(11, &later).unwrap().unwrap();
+        assert_eq!((error.about.ports, error.checksum), (None, None), "a later fragment has no ports");
+    }
+
+    #[test]
+    fn only_errors_quote_and_what_they_quote_is_a_packet() {
+        for kind in 0..=40 {
+            let is_error = [3, 4, 5, 11, 12].contains(&kind);
+            let read = read(kind, &reply()).unwrap();
+            assert_eq!(read.is_some(), is_error, "type {kind}");
+            assert_eq!(read.is_some_and(|error| error.is_redirect()), kind == 5);
+        }
+        for quoted in 0..20 {
+            assert_eq!(read(3, &reply()[..quoted]), Err(Malformed::Quote), "{quoted} bytes");
+            assert_eq!(read(0, &reply()[..quoted]), Ok(None), "an echo may hold anything");
+        }
+        let mut six = reply();
+        six[0] = 0x65;
+        assert_eq!(read(3, &six), Err(Malformed::Quote), "of the other family");
+    }
+
+    #[test]
+    fn ipv6_too() {
+        let mut quote = Vec::new();
+        PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).udp(53, 4096).write(&mut quote, b"odd").unwrap();
+        // Eight bytes of destination options between the header and UDP.
+        quote.splice(40..40, [17, 0, 1, 4, 0, 0, 0, 0]);
+        quote[6] = 60;
+        quote[5] += 8;
+        let read = |quoted: usize| {
+            let mut bytes = Vec::new();
+            PacketBuilder::ipv6([0x40; 16], [0x20; 16], 64)
+                .icmpv6_raw(2, 0, [0, 0, 5, 0])
+                .write(&mut bytes, &quote[..quoted])
+                .unwrap();
+            View::parse(&bytes, bytes.len()).map(|view| view.error)
+        };
+        let error = read(quote.len()).unwrap().unwrap();
+        assert_eq!((error.about.ports, error.quote, error.checksum), (Some((53, 4096)), 48, Some(102)));
+        assert_eq!(read(44).unwrap().unwrap().about.ports, None, "cut within the options");
+        assert_eq!(read(39), Err(Malformed::Quote));
+    }
+}
