@@ -60,6 +60,7 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
+//! | [`shadow`] | whether dunnat and the pure ruleset are of one mind: decisions before a stage, held against deeds after it | change a packet |
 //! | [`walk`] | the way of a packet through a node without a kernel: made from words, led by the stages, with flows remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | why a decision was made and no other, derived beside the engine and held to it by a property test | decide |
@@ -67,6 +68,7 @@
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
+//! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //!
 //! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
@@ -90,6 +92,16 @@
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
 //!
+//! # A packet held
+//!
+//! Before it counts, traces and answers, a worker may show what it has decided to a [`daemon::Onlooker`], and waits until
+//! that returns. `dunnat step` has one: the packet stays in its queue, and [`step::Screen`] has the event, [`explain`]'s
+//! reasons and checksums, and the bytes, whose [`packet::fields`] have names. Then the batch is one packet, so that its verdict leaves before
+//! the next is looked at. The one thing that may be said against a decision is drop, and it has a reason of its own,
+//! [`engine::Reason::ByHand`].
+//!
+//! # Traces joined
+//!
 //! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
 //! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
 //! conversations and not with packets; what is kept is a [`path::Seen`], which is small. Each conversation is judged by
@@ -102,6 +114,13 @@
 //! an [`Event`](trace::Event) like any decision. A packet is typed ([`walk::Asked`]), captured ([`replay::Capture`]), or was
 //! traced ([`replay::Recorded`]); the last needs no leading, as its event has all that its decision was made of.
 //! [`explain::why`] goes through every rule of the cluster file beside it, and says what does not hold.
+//!
+//! # A shadow
+//!
+//! `run --shadow` has the kernel's own ruleset do the work. A [`ruleset::ShadowPlan`] adds rules that show packets before
+//! and after each stage; a [`daemon::ShadowWorker`] decides about them as ever, and the [`shadow::Judge`] remembers
+//! what should come of each, under what the stage leaves alone of it, until it is seen again. Nothing waits for
+//! dunnat there: queues that are full or deserted are passed.
 //!
 //! # Choices
 //!
@@ -149,5 +168,7 @@ pub mod path;
 pub mod queue;
 pub mod replay;
 pub mod ruleset;
+pub mod shadow;
+pub mod step;
 pub mod trace;
 pub mod walk;

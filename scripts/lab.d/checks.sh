@@ -477,6 +477,27 @@ check_stop() {
     finish
 }
 
+# After a shadow has ended: its reports, of all nodes together as no node has all stages.
+check_shadow() {
+    local node stage agreed disagreed rest text
+    local -A all=()
+    begin "dunnat and the kernel's ruleset agree about every packet"
+    for node in "${NODE[@]}"; do
+        text=''
+        while read -r stage agreed disagreed rest; do
+            all[$stage]=$((${all[$stage]:-0} + agreed))
+            must_be "$node: $stage, packets that there was disagreement about" "$disagreed" 0
+            text+="${text:+, }$stage $agreed"
+        done < <(grep -E '^(dnat|tag|save|spoof) ' "$STATE/$node.report")
+        [[ -n $text ]] || fault "$node: no report at $STATE/$node.report"
+        proof "$node: agreed about $text"
+    done
+    for stage in dnat tag save spoof; do
+        ((${all[$stage]:-0} > 0)) || [[ $NODES == 1 && $stage == tag ]] || fault "$stage: no packet was judged"
+    done
+    finish
+}
+
 summary() {
     local text="$PASSED passed, $FAILED failed"
     if ((SKIPPED)); then text+=", $SKIPPED not applicable"; fi

@@ -93,6 +93,8 @@ reasons! {
     TransportHeader = "transport-header",
     /// The packet that an ICMP error quotes cannot be read.
     Quote = "icmp-quote",
+    /// Not decided here: somebody who was shown the decision has dropped the packet (`dunnat step`).
+    ByHand = "by-hand",
 }
 
 impl Reason {

@@ -101,7 +101,7 @@ pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> 
     let recorded = Recorded::of(event, cluster)?;
     let tables = Tables::new(cluster, recorded.node);
     let mut teller = Teller::new(cluster);
-    let step = teller.step(recorded.node, event.stage, &recorded.visit(&tables), Some(event));
+    let step = teller.step(recorded.node, &recorded.visit(&tables), Some(event));
     let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let leg = Leg { node: event.node.to_string(), part: None, packet, stages: vec![step] };
     Ok(Story { before: Vec::new(), legs: vec![leg], after: Vec::new() })
@@ -220,6 +220,39 @@ fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>) -> String {
     }
 }
 
+impl Step {
+    /// A decision that `event` tells of, explained.
+    pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
+        let (stage, why) = (visit.stage, why(cluster, node, visit));
+        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
+        let is_for = |rule: &KernelRule, service: Option<ServiceId>| {
+            service.is_some_and(|service| rule.services.contains(&service))
+        };
+        let conflict = why.reason == Some(Reason::MarkConflict);
+        let matches = |rule: &KernelRule| match stage {
+            Stage::Dnat => is_for(rule, why.fits.1),
+            Stage::Tag => why.fits.0.is_some(),
+            Stage::Save => match (cluster.on_conflict, rule.node) {
+                (OnConflict::Drop, Some(_)) => conflict,
+                (OnConflict::Take, _) if conflict => true,
+                _ => why.reason == Some(Reason::Saved),
+            },
+            Stage::Spoof if rule.services.is_empty() => {
+                let elsewhere = [Some(Reason::NotFromGuest), Some(Reason::OneToOne)];
+                why.fits.0.is_some() && !elsewhere.contains(&why.reason)
+            }
+            Stage::Spoof => is_for(rule, why.answers),
+        };
+        let nft = rules_in_kernel(cluster, node, stage)
+            .into_iter()
+            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
+            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
+            .map(|rule| Nft { matches: matches(&rule), rule: rule.text })
+            .collect();
+        Self { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+    }
+}
+
 impl<'a> Teller<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         Self { cluster, shared: Arc::new(cluster.clone()), seq: 0 }
@@ -233,7 +266,7 @@ impl<'a> Teller<'a> {
             .steps
             .iter()
             .map(|(stage, outcome)| match outcome {
-                Ok(visit) => self.step(node, *stage, visit, None),
+                Ok(visit) => self.step(node, visit, None),
                 Err(why) => Step {
                     stage: *stage,
                     not_asked: Some(why.to_string()),
@@ -247,7 +280,7 @@ impl<'a> Teller<'a> {
         (Leg { node: self.cluster.node(node).name.clone(), part, packet, stages }, passage)
     }
 
-    fn step(&mut self, node: NodeId, stage: Stage, visit: &Visit, recorded: Option<&Event>) -> Step {
+    fn step(&mut self, node: NodeId, visit: &Visit, recorded: Option<&Event>) -> Step {
         self.seq += 1;
         let mut namer = Namer::new(Arc::clone(&self.shared), node, true);
         let made = visit.event(self.cluster, &mut namer, Moment { seq: self.seq, ..Moment::default() });
@@ -265,33 +298,7 @@ impl<'a> Teller<'a> {
                 ..was.clone()
             },
         };
-        let why = why(self.cluster, node, visit);
-        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
-        let is_for = |rule: &KernelRule, service: Option<ServiceId>| {
-            service.is_some_and(|service| rule.services.contains(&service))
-        };
-        let conflict = why.reason == Some(Reason::MarkConflict);
-        let matches = |rule: &KernelRule| match stage {
-            Stage::Dnat => is_for(rule, why.fits.1),
-            Stage::Tag => why.fits.0.is_some(),
-            Stage::Save => match (self.cluster.on_conflict, rule.node) {
-                (OnConflict::Drop, Some(_)) => conflict,
-                (OnConflict::Take, _) if conflict => true,
-                _ => why.reason == Some(Reason::Saved),
-            },
-            Stage::Spoof if rule.services.is_empty() => {
-                let elsewhere = [Some(Reason::NotFromGuest), Some(Reason::OneToOne)];
-                why.fits.0.is_some() && !elsewhere.contains(&why.reason)
-            }
-            Stage::Spoof => is_for(rule, why.answers),
-        };
-        let nft = rules_in_kernel(self.cluster, node, stage)
-            .into_iter()
-            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
-            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
-            .map(|rule| Nft { matches: matches(&rule), rule: rule.text })
-            .collect();
-        Step { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+        Step::of(self.cluster, node, visit, event)
     }
 
     /// What is known of a packet, as somebody would ask about it.

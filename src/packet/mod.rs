@@ -9,12 +9,14 @@
 
 mod checksum;
 mod error;
+mod fields;
 mod headers;
 mod patch;
 mod view;
 
 pub use checksum::{Difference, full};
 pub use error::IcmpError;
+pub use fields::{Field, fields};
 pub use headers::{Headers, Icmp, Tcp};
 pub use patch::{Layers, Patch, Refused, Rewrite, Side, set_dscp};
 pub use view::{Fragment, Malformed, TcpFlags, View};

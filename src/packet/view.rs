@@ -160,6 +160,11 @@ pub(super) fn ports_of(header: &[u8]) -> Option<(u16, u16)> {
 }
 
 impl View {
+    /// Where in the packet the bytes above the IP header begin.
+    pub fn transport_at(&self) -> usize {
+        self.transport
+    }
+
     /// Where in the packet the ports begin, if it has any, in bytes: the source port, behind it the destination port.
     pub fn ports_at(&self) -> Option<usize> {
         self.tuple.ports.and(Some(self.transport))

@@ -34,3 +34,4 @@ pub use mermaid::mermaid;
 pub use seen::{Kind, Seen};
 pub use svg::svg;
 pub use text::Text;
+pub(crate) use text::wrapped;

@@ -216,7 +216,7 @@ fn why(conversation: &Conversation) -> String {
 }
 
 /// Words, in lines of at most `width`.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     joined(text.split(' '), " ", width)
 }
 

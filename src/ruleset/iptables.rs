@@ -53,7 +53,7 @@ pub(super) fn render(cluster: &Cluster, plan: &Plan) -> String {
     out
 }
 
-fn target(queues: &RangeInclusive<u16>) -> String {
+pub(super) fn target(queues: &RangeInclusive<u16>) -> String {
     if queues.len() == 1 {
         format!("NFQUEUE --queue-num {}", queues.start())
     } else {

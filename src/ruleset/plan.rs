@@ -120,7 +120,7 @@ pub enum CtMark {
 }
 
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
-const HEADERS: u32 = 128;
+pub(super) const HEADERS: u32 = 128;
 
 /// All of a packet; the kernel has a limit of its own.
 const WHOLE: u32 = u32::MAX;
@@ -255,6 +255,7 @@ impl Plan {
                     gso: self.gso(lane),
                     ct_mark: lane.ct_mark == CtMark::Shown,
                     copy: self.copy(lane),
+                    fail_open: false,
                 },
             )
         };

@@ -100,10 +100,11 @@ fn queue(queues: &RangeInclusive<u16>) -> String {
 }
 
 /// A text of chains that grows.
-struct Chains(String);
+#[derive(Default)]
+pub(super) struct Chains(String);
 
 impl Chains {
-    fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
+    pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
         if !self.0.is_empty() {
             self.0.push('\n');
         }
@@ -119,13 +120,24 @@ impl Chains {
         }
         self.0.push_str("\t}\n");
     }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// Our table with its chains. `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create
+/// table` with a block, so a second statement has them.
+pub(super) fn create_table(ownership: &str, chains: &str) -> String {
+    format!(
+        "create table ip {TABLE} {{ comment \"{ownership}\"; }}\n\
+         table ip {TABLE} {{\n{chains}}}\n"
+    )
 }
 
 const PREROUTING: &str = "filter hook prerouting";
 const POSTROUTING: &str = "filter hook postrouting";
 
-/// `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create table` with a block,
-/// so a second statement has them.
 fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let Node { name, public, tag, .. } = cluster.node(plan.node);
     let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
@@ -145,7 +157,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let save = save(cluster);
     let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
 
-    let mut chains = Chains(String::new());
+    let mut chains = Chains::default();
     if asks {
         chains.add(
             "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
@@ -256,11 +268,8 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
     }
 
     let mut out = format!(
-        "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n\
-         create table ip {TABLE} {{ comment \"{}\"; }}\n\
-         table ip {TABLE} {{\n{}}}\n",
-        ownership(cluster, plan),
-        chains.0,
+        "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n{}",
+        create_table(&ownership(cluster, plan), &chains.into_text()),
     );
     if !cluster.pipes(plan.node).is_empty() {
         out.push_str(&on_pipes(cluster, plan.node));

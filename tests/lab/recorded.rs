@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dunnat::trace::Event;
 use serde_json::Value;
 
+use super::acceptance::{Lab, captured};
 use super::*;
 
 const NODES: [&str; 2] = ["node1", "node2"];
