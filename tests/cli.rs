@@ -136,6 +136,17 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
         ),
         ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
+        ([&run[..], &["--shadow", "--no-rules"]].concat(), "'--shadow' cannot be used with '--no-rules'"),
+        (
+            [&run[..], &["--shadow", "--rewrite", "kernel"]].concat(),
+            "'--shadow' cannot be used with '--rewrite",
+        ),
+        ([&run[..], &["--shadow", "--backend", "nfq"]].concat(), "'--shadow' cannot be used with '--backend"),
+        ([&run[..], &["--shadow", "--full"]].concat(), "'--shadow' cannot be used with '--full'"),
+        (
+            [&run[..], &["--shadow", "--trace", "-"]].concat(),
+            "--shadow reports to standard output: give --trace a file",
+        ),
         (
             vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
             "cannot be used with",

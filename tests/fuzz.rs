@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dunnat::cluster::{Cluster, NodeId};
+use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
 use dunnat::net::Checksum;
@@ -43,6 +43,7 @@ fn messages() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: true,
+        on_conflict: OnConflict::Keep,
         queue_base: 0,
         workers: 1,
     };

@@ -150,7 +150,6 @@ cluster_as_arguments() {
         echo "node=${TAG[i]},${PREFIX[i]:0:8},${PUBLIC[i]}"
     done
     echo "service=tcp,${SERVICE_PORT[1]},${GUEST_ADDRESS[1]}"
-    echo "service=tcp,${SERVICE_PORT[2]},${GUEST_ADDRESS[2]}"
     echo "service=udp,$ECHO_PORT,${GUEST_ADDRESS[1]}"
     echo "service=tcp,$BULK_PORT,${GUEST_ADDRESS[1]}"
     echo "service=udp,$SMALL_PORT,${GUEST_ADDRESS[1]}"

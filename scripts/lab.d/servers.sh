@@ -52,7 +52,7 @@ start_servers() {
     head -c "$(sized 20000000 5000000)" /dev/urandom >"$STATE/random"
     serve "$CLIENT" "$CLIENT_PORT" "$CLIENT" $(addresses CLIENT_ADDRESS)
     for g in 1 2; do
-        serve "${GUEST[g]}" "${SERVICE_PORT[g]}" "${GUEST[g]}" $(addresses "GUEST_ADDRESS[$g]")
+        serve "${GUEST[g]}" "${GUEST_PORT[g]}" "${GUEST[g]}" $(addresses "GUEST_ADDRESS[$g]")
     done
     for address in $(addresses 'GUEST_ADDRESS[1]'); do
         udp "${GUEST[1]}" serve "$address" "$ECHO_PORT" || die "the UDP server of ${GUEST[1]} does not start: see above"

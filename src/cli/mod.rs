@@ -125,8 +125,8 @@ impl How {
         self.workers.unwrap_or_else(cores)
     }
 
-    fn wishes(&self, node: NodeId) -> Result<Wishes, NoPlan> {
-        self.manner.wishes(node, self.workers())
+    fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {
+        self.manner.wishes(cluster, node, self.workers())
     }
 
     fn unwanted(&self) -> Vec<Feature> {
@@ -144,7 +144,7 @@ impl Manner {
     }
 
     /// What was typed.
-    fn wishes(&self, node: NodeId, workers: u16) -> Result<Wishes, NoPlan> {
+    fn wishes(&self, cluster: &Cluster, node: NodeId, workers: u16) -> Result<Wishes, NoPlan> {
         let wishes = Wishes {
             node,
             backend: match self.backend {
@@ -156,6 +156,7 @@ impl Manner {
                 RewriteArg::Kernel => RewriteBy::Kernel,
             },
             full: self.full,
+            on_conflict: cluster.on_conflict,
             queue_base: self.queue_base,
             workers,
         };

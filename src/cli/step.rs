@@ -53,7 +53,7 @@ impl Step {
             left: self.count,
         };
         let (cluster, node) = self.who.load()?;
-        let plan = daemon::plan(self.manner.wishes(node, 1)?, &self.manner.unwanted())?;
+        let plan = daemon::plan(self.manner.wishes(&cluster, node, 1)?, &self.manner.unwanted())?;
         let cluster = Arc::new(cluster);
         let terminal = io::stdout().is_terminal();
         let console = Console::new(

@@ -15,6 +15,26 @@ use crate::queue::{Answer, Packet, PacketQueue};
 use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
 
+/// Serves the packets of a queue.
+pub(super) trait Serve: Send {
+    /// Answers the packets of one turn of a queue.
+    ///
+    /// # Errors
+    /// The queue is not usable any more.
+    fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()>;
+
+    /// What came of them all.
+    fn into_counters(self: Box<Self>) -> Counters;
+
+    /// Serves until it is told to end, and woken.
+    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
+        while !ending.load(Ordering::Relaxed) {
+            self.turn(queue)?;
+        }
+        Ok(())
+    }
+}
+
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub struct Worker {
     tables: Arc<Tables>,
@@ -30,7 +50,7 @@ impl Worker {
     /// A worker for the queues of a plan. `pipes` are the names of the interfaces that lead to other nodes.
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = Lanes::of(plan);
-        let pipes = Pipes { names: pipes, known: HashMap::new() };
+        let pipes = Pipes::new(pipes);
         Self {
             tables,
             lanes,
@@ -47,14 +67,6 @@ impl Worker {
         Self { watch, ..self }
     }
 
-    /// Serves until it is told to end, and woken.
-    pub(super) fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
-        while !ending.load(Ordering::Relaxed) {
-            self.turn(queue)?;
-        }
-        Ok(())
-    }
-
     /// Answers the packets of one turn of a queue.
     ///
     /// # Errors
@@ -63,10 +75,6 @@ impl Worker {
         let turn = queue.turn(&mut |packet| self.answer(packet))?;
         self.counters.turned(turn);
         Ok(())
-    }
-
-    pub(super) fn into_counters(self) -> Counters {
-        self.counters
     }
 
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
@@ -114,6 +122,16 @@ impl Worker {
     }
 }
 
+impl Serve for Worker {
+    fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
+        Self::turn(self, queue)
+    }
+
+    fn into_counters(self: Box<Self>) -> Counters {
+        self.counters
+    }
+}
+
 /// Which lane a queue belongs to, and whether its packets are rewritten here.
 struct Lanes {
     first: u16,
@@ -134,14 +152,23 @@ impl Lanes {
 }
 
 /// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
-struct Pipes {
+pub(super) struct Pipes {
     names: Vec<IfName>,
     known: HashMap<u32, Option<usize>>,
 }
 
 impl Pipes {
+    pub(super) fn new(names: Vec<IfName>) -> Self {
+        Self { names, known: HashMap::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&mut self, index: u32) {
+        self.known.insert(index, Some(0));
+    }
+
     /// The place among the node's pipes.
-    fn place(&mut self, index: u32) -> Option<usize> {
+    pub(super) fn place(&mut self, index: u32) -> Option<usize> {
         *self.known.entry(index).or_insert_with(|| {
             let name = sys::interface_name(index)?;
             self.names.iter().position(|pipe| pipe.as_str() == name)
@@ -154,7 +181,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::cluster::{Cluster, NodeId};
+    use crate::cluster::{Cluster, NodeId, OnConflict};
     use crate::daemon::{Held, Said};
     use crate::engine::Reason;
     use crate::net::{Envelope, Mac};
@@ -175,11 +202,12 @@ mod tests {
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
             full: false,
+            on_conflict: OnConflict::Keep,
             queue_base: 100,
             workers: 1,
         };
         let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
-        worker.pipes.known.insert(PIPE, Some(0));
+        worker.pipes.known(PIPE);
         worker
     }
 

@@ -1,7 +1,7 @@
 //! dnat: client → public address and port of a service; before conntrack.
 
 use super::{Decision, Meta, Reason, Tables};
-use crate::net::OfFamily;
+use crate::net::Tuple;
 use crate::packet::{Fragment, IcmpError, Layers, Malformed, Rewrite, Side, View};
 
 /// The destination becomes the guest, and the packet gets the tag of this node, by which the guest's node will
@@ -18,17 +18,17 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     if let Some(error) = &view.error {
         return about_reply(tables, error, meta);
     }
-    let Some((_, port)) = view.tuple.ports else {
+    let Tuple { proto, dst, ports, .. } = view.tuple;
+    // A node without a link is no node: its neighbours are its own, whatever a guest has of its address.
+    let asked = tables.asked(dst, proto, ports.map(|(_, port)| port)).filter(|_| !view.neighbours);
+    let Some(asked) = asked else {
         let later = view.fragment == Fragment::Later;
         return Decision::leave(if later { Reason::Fragment } else { Reason::NoService });
     };
-    let Some((service, guest)) = tables.service(view.tuple.dst.family(), view.tuple.proto, port) else {
-        return Decision::leave(Reason::NoService);
-    };
     Decision {
-        rewrite: Some(Rewrite::outer(Side::Destination, guest)),
+        rewrite: Some(Rewrite::outer(Side::Destination, asked.guest).with_port(asked.port)),
         mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
-        service: Some(service),
+        service: Some(asked.service),
         ..Decision::leave(Reason::Service).about(tables.own)
     }
 }
@@ -41,16 +41,17 @@ fn about_reply(tables: &Tables, error: &IcmpError, meta: &Meta) -> Decision {
     if error.is_redirect() {
         return Decision::leave(Reason::Redirect);
     }
-    let about = &error.about;
-    let asked = about.ports.filter(|_| tables.own_public.has(&about.src));
-    let service = |(port, _)| tables.service(about.src.family(), about.proto, port);
-    let Some((service, guest)) = asked.and_then(service) else {
+    let about = Some(error.about).filter(|about| tables.own_public.has(&about.src));
+    let asked = |about: Tuple| tables.asked(about.src, about.proto, about.ports.map(|(port, _)| port));
+    let Some(asked) = about.and_then(asked) else {
         return Decision::leave(Reason::NoService);
     };
+    let rewrite =
+        Rewrite { side: Side::Destination, to: asked.guest, port: asked.port, layers: Layers::Both };
     Decision {
-        rewrite: Some(Rewrite { side: Side::Destination, to: guest, layers: Layers::Both }),
+        rewrite: Some(rewrite),
         mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
-        service: Some(service),
+        service: Some(asked.service),
         ..Decision::leave(Reason::ErrorAboutReply).about(tables.own)
     }
 }

@@ -1,20 +1,24 @@
 //! spoof: a packet on its way to the public LAN, from a guest or because of one; before the kernel's SNAT.
 
+use super::services::Offered;
 use super::{Decision, Meta, Reason, Tables};
-use crate::cluster::{NodeId, ServiceId};
+use crate::cluster::NodeId;
 use crate::net::{OfFamily, Tuple};
 use crate::packet::{IcmpError, Layers, Malformed, Rewrite, Side, View};
 
-/// A flow with a node's tag was called at that node's public address and has to be answered from it. A flow
-/// without a tag was begun by the guest, or is none of ours: the kernel's SNAT takes care of it, untouched.
+/// A flow with a node's tag was called at that node's public address, and port, and has to be answered from there. A
+/// flow without a tag was begun by the guest, or is none of ours: the kernel's SNAT takes care of it, untouched. But
+/// where a guest has all of a public address, or all ports of it, conntrack would not know the answers, which dnat leads
+/// to the guest before: so what that guest begins gets the address here, without a state.
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     let error = packet.ok().and_then(|view| view.error.as_ref());
     if meta.ct_mark.is_some_and(|ct_mark| (ct_mark & tables.mask).is_zero()) {
         return match (packet, error) {
-            (Ok(view), Some(error)) if service_called(tables, &error.about).is_some() => {
+            (Ok(view), Some(error)) if offered(tables, error.about.reversed()).is_some() => {
                 about_call(tables, view, error, tables.own)
             }
+            (Ok(view), None) => begun(tables, view),
             _ => Decision::leave(Reason::Unmarked),
         };
     }
@@ -27,13 +31,37 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
         (Ok(view), None) if !tables.guests.contains(&view.tuple.src) => Decision::leave(Reason::NotFromGuest),
         (Ok(view), None) => match tables.public_of(node, view.tuple.src.family()) {
             Some(public) => Decision {
-                rewrite: Some(Rewrite::outer(Side::Source, public)),
+                rewrite: Some(Rewrite::outer(Side::Source, public).with_port(port_called(tables, view))),
                 ..Decision::leave(Reason::CalledNode)
             },
             None => Decision::drop(Reason::Family),
         },
     };
     outcome.about(node)
+}
+
+/// The port that was called, if the guest that answers has another.
+#[inline]
+fn port_called(tables: &Tables, view: &View) -> Option<u16> {
+    let services = tables.services(view.tuple.src.family())?;
+    if services.has_moved() { offered(tables, view.tuple)?.port } else { None }
+}
+
+/// A packet of a flow that did not enter through a node.
+#[inline]
+fn begun(tables: &Tables, view: &View) -> Decision {
+    let family = view.tuple.src.family();
+    if tables.services(family).is_none_or(|services| services.all_numbered) {
+        return Decision::leave(Reason::Unmarked);
+    }
+    match (offered(tables, view.tuple), tables.own_public.get(family)) {
+        (Some(Offered { service, whole: true, .. }), Some(public)) => Decision {
+            rewrite: Some(Rewrite::outer(Side::Source, *public)),
+            service: Some(service),
+            ..Decision::leave(Reason::OneToOne).about(tables.own)
+        },
+        _ => Decision::leave(Reason::Unmarked),
+    }
 }
 
 /// A guest, a router behind this node or the node itself could not do with a packet of a client that had called
@@ -51,7 +79,8 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
         (false, true) => Layers::Inner,
         (false, false) => return Decision::leave(Reason::NotFromGuest).about(node),
     };
-    let service = service_called(tables, &error.about);
+    let called = offered(tables, error.about.reversed());
+    let service = called.map(|called| called.service);
     if error.is_redirect() {
         return Decision { service, ..Decision::drop(Reason::Redirect).about(node) };
     }
@@ -59,14 +88,18 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
         return Decision::drop(Reason::Family).about(node);
     };
     Decision {
-        rewrite: Some(Rewrite { side: Side::Source, to: public, layers }),
+        rewrite: Some(Rewrite {
+            side: Side::Source,
+            to: public,
+            port: called.filter(|_| layers != Layers::Outer).and_then(|called| called.port),
+            layers,
+        }),
         service,
         ..Decision::leave(Reason::ErrorAboutCall).about(node)
     }
 }
 
-/// The service that a packet is for, as it goes to the guest.
-fn service_called(tables: &Tables, call: &Tuple) -> Option<ServiceId> {
-    let (service, guest) = tables.service(call.dst.family(), call.proto, call.ports?.1)?;
-    (guest == call.dst).then_some(service)
+/// The service that a packet of a guest is of.
+fn offered(tables: &Tables, Tuple { proto, src, ports, .. }: Tuple) -> Option<Offered> {
+    tables.services(src.family())?.offered(proto, src, ports.map(|(port, _)| port))
 }

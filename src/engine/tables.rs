@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use crate::cluster::{Cluster, NodeId, ServiceId, TagBy};
-use crate::net::{ByFamily, Dscp, Family, Mac, MacPrefix, Mark, Proto};
+use super::services::{Asked, Services};
+use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
+use crate::net::{ByFamily, Dscp, Family, Mac, MacPrefix, Mark, OfFamily, Proto};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
 #[derive(Clone, Debug)]
@@ -18,7 +19,8 @@ pub struct Tables {
     pub(super) guests: ByFamily<IpNet>,
     /// The bits that are ours.
     pub(super) mask: Mark,
-    services: FxHashMap<(Proto, u16), (ServiceId, ByFamily<IpAddr>)>,
+    pub(super) on_conflict: OnConflict,
+    services: ByFamily<Services>,
     pub(super) tag_by: TagBy,
     /// The nodes that our own pipes lead to, in turn.
     leads_to: Vec<NodeId>,
@@ -49,12 +51,10 @@ impl Tables {
             own_tag: cluster.node(own).tag,
             guests: cluster.guests.network,
             mask: cluster.mask,
-            services: cluster
-                .services
-                .iter()
-                .zip(0..)
-                .map(|(service, id)| ((service.proto, service.port), (ServiceId(id), service.guest)))
-                .collect(),
+            on_conflict: cluster.on_conflict,
+            services: ByFamily::new(|family| {
+                cluster.guests.network.get(family).map(|_| Services::new(cluster, family))
+            }),
             tag_by: cluster.tag_by,
             leads_to: cluster.node(own).leads_to.clone(),
             dscps: ids().filter_map(|id| Some((cluster.node(id).dscp?, id))).collect(),
@@ -70,11 +70,16 @@ impl Tables {
         self.mask
     }
 
-    /// The service at a port, and the guest it leads to in a family.
+    /// The services of a family.
     #[inline]
-    pub(super) fn service(&self, family: Family, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
-        let (service, guest) = self.services.get(&(proto, port))?;
-        Some((*service, *guest.get(family)?))
+    pub(super) fn services(&self, family: Family) -> Option<&Services> {
+        self.services.get(family)
+    }
+
+    /// The service that is asked for at a public address, by protocol and port.
+    #[inline]
+    pub(super) fn asked(&self, public: IpAddr, proto: Proto, port: Option<u16>) -> Option<Asked> {
+        self.services(public.family())?.asked(proto, port)
     }
 
     /// The node that sends from `mac`.

@@ -51,9 +51,11 @@ pub fn arithmetic(visit: &Visit) -> Vec<Arithmetic> {
         all.extend(header("ip", 0));
     }
     let proto = view.tuple.proto.to_string();
+    let ports = |at: Option<usize>| at.map_or(Vec::new(), |at| change.words(at..at + 4));
     let Some(error) = &view.error else {
+        let covered = [outer, ports(view.ports_at())].concat();
         let mut transport = view.checksum_at().and_then(|at| match visit.checksum {
-            Checksum::Ready => change.of(&proto, at, outer),
+            Checksum::Ready => change.of(&proto, at, covered),
             Checksum::Partial => change.anew(&proto, at, view),
         });
         if let (Some(transport), Fragment::First) = (&mut transport, view.fragment) {
@@ -67,7 +69,8 @@ pub fn arithmetic(visit: &Visit) -> Vec<Arithmetic> {
     if !quoted.is_empty() {
         all.extend(header("quoted ip", quote));
         let of = format!("quoted {}", error.about.proto);
-        all.extend(error.checksum_at().and_then(|at| change.of(&of, at, quoted)));
+        let covered = [quoted, ports(error.ports_at())].concat();
+        all.extend(error.checksum_at().and_then(|at| change.of(&of, at, covered)));
     }
     // The quoted packet lies at an even offset of what the error's checksum covers; ICMPv6 covers addresses, too.
     let mut covered = change.words(quote..after.len());
@@ -100,10 +103,11 @@ impl Change<'_> {
         let (old, new) = (word(self.before, at)?, word(self.after, at)?);
         let sum = u32::from(!old) + words.iter().map(|(m, to)| u32::from(!m) + u32::from(*to)).sum::<u32>();
         let folded = fold(sum);
-        let is_udp = of.ends_with("udp");
-        let note = match (is_udp, old, !folded) {
-            (true, 0, _) => Some("0x0000 says that there is none, and stays (RFC 768)"),
-            (true, _, 0) => Some("0x0000 would say that there is none: written 0xffff (RFC 768)"),
+        let (is_udp, is_lite) = (of.ends_with("udp"), of.ends_with("udplite"));
+        let note = match (old, !folded) {
+            (0, _) if is_udp => Some("0x0000 says that there is none, and stays (RFC 768)"),
+            (_, 0) if is_udp => Some("0x0000 would say that there is none: written 0xffff (RFC 768)"),
+            (_, 0) if is_lite => Some("0x0000 would say that there is none: written 0xffff (RFC 3828)"),
             _ => None,
         };
         Some(Arithmetic { of: of.to_owned(), at, old, words, sum, folded, new, anew: false, note })

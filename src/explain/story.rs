@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Arithmetic, Why, arithmetic, why};
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
 use crate::engine::{Reason, Tables};
 use crate::net::{Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
 use crate::replay::{NotRecorded, Recorded};
-use crate::ruleset::rules_in_kernel;
+use crate::ruleset::{KernelRule, rules_in_kernel};
 use crate::trace::{Event, Namer};
 use crate::walk::{Around, Arrival, Asked, Came, Host, Leaves, Moment, Passage, Visit};
 
@@ -188,7 +188,7 @@ pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -
         return Ok(story);
     };
 
-    let back = reversed(inside.tuple);
+    let back = inside.tuple.reversed();
     let answer = Asked {
         tuple: back,
         flags: inside.tcp.map(|flags| TcpFlags(flags.0 | 0x10)),
@@ -209,7 +209,7 @@ fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>) -> String {
     match answer {
         None => "The answer is dropped: the client hears nothing.".to_owned(),
         Some(answer) if !was_called => format!("The answer leaves as {answer}."),
-        Some(answer) if answer == reversed(call) => {
+        Some(answer) if answer == call.reversed() => {
             format!("The answer leaves as {answer}: the client is answered by whom it had called.")
         }
         Some(answer) => {
@@ -220,37 +220,38 @@ fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>) -> String {
     }
 }
 
-fn reversed(tuple: Tuple) -> Tuple {
-    Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple }
-}
-
 impl Step {
     /// A decision that `event` tells of, explained.
     pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
-        let why = why(cluster, node, visit);
+        let (stage, why) = (visit.stage, why(cluster, node, visit));
         let tuple = visit.view.as_ref().ok().map(|view| view.tuple);
         let proto = tuple.map(|tuple| tuple.proto);
         let family = tuple.map_or(Family::V4, |tuple| tuple.src.family());
-        let matches = match visit.stage {
-            Stage::Dnat => why.fits.1.is_some(),
-            Stage::Tag => why.fits.0.is_some(),
-            Stage::Save => why.reason == Some(Reason::Saved),
-            Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
+        let is_for = |rule: &KernelRule, service: Option<ServiceId>| {
+            service.is_some_and(|service| rule.services.contains(&service))
         };
-        let nft = rules_in_kernel(cluster, node, family, visit.stage)
+        let conflict = why.reason == Some(Reason::MarkConflict);
+        let matches = |rule: &KernelRule| match stage {
+            Stage::Dnat => is_for(rule, why.fits.1),
+            Stage::Tag => why.fits.0.is_some(),
+            Stage::Save => match (cluster.on_conflict, rule.node) {
+                (OnConflict::Drop, Some(_)) => conflict,
+                (OnConflict::Take, _) if conflict => true,
+                _ => why.reason == Some(Reason::Saved),
+            },
+            Stage::Spoof if rule.services.is_empty() => {
+                let elsewhere = [Some(Reason::NotFromGuest), Some(Reason::OneToOne)];
+                why.fits.0.is_some() && !elsewhere.contains(&why.reason)
+            }
+            Stage::Spoof => is_for(rule, why.answers),
+        };
+        let nft = rules_in_kernel(cluster, node, family, stage)
             .into_iter()
             .filter(|rule| rule.proto.is_none() || rule.proto == proto)
             .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
-            .map(|rule| Nft { rule: rule.text, matches })
+            .map(|rule| Nft { matches: matches(&rule), rule: rule.text })
             .collect();
-        Self {
-            stage: visit.stage,
-            not_asked: None,
-            event: Some(event),
-            why: Some(why),
-            nft,
-            checksums: arithmetic(visit),
-        }
+        Self { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
     }
 }
 
@@ -347,6 +348,11 @@ impl<'a> Teller<'a> {
                 Some(Reason::CalledNode) => format!(
                     "The packet leaves {name} by {}, as the answer of the node that was called.",
                     leaves.name(self.cluster)
+                ),
+                Some(Reason::OneToOne) => format!(
+                    "The packet leaves {name} by {} with {}, without a state: all of that address is the guest's.",
+                    leaves.name(self.cluster),
+                    self.public_like(node, passage)
                 ),
                 _ => format!(
                     "The packet leaves {name} by {}; dunnat has not touched it, and a guest's gets the address {} by the kernel's SNAT.",

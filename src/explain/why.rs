@@ -9,9 +9,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Node, NodeId, Service, ServiceId, TagBy};
+use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId, TagBy};
 use crate::engine::Reason;
-use crate::net::{ByFamily, Dscp, Family, Mark, OfFamily, Proto, Stage};
+use crate::net::{ByFamily, Dscp, Family, Mark, OfFamily, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, IcmpError, View};
 use crate::walk::Visit;
 
@@ -30,6 +30,9 @@ pub struct Why {
     /// The node and the service that the rule which fits is about.
     #[serde(skip)]
     pub fits: (Option<NodeId>, Option<ServiceId>),
+    /// The service whose port is written at spoof, or that has all of the address.
+    #[serde(skip)]
+    pub answers: Option<ServiceId>,
 }
 
 /// A condition.
@@ -87,18 +90,28 @@ impl Why {
         if let Some(error) = &view.error {
             return self.about_reply(cluster, node, view, error);
         }
-        if view.fragment == Fragment::Later {
-            self.first(false, Reason::Fragment, || {
-                "a later fragment has no port to tell a service by".to_owned()
+        if view.neighbours {
+            self.first(false, Reason::NoService, || "neighbour discovery is the node's own".to_owned())?;
+        }
+        let later = view.fragment == Fragment::Later;
+        let none = if later { Reason::Fragment } else { Reason::NoService };
+        let proto = view.tuple.proto;
+        let wanted = Wanted {
+            whose: "",
+            family: dst.family(),
+            proto,
+            what: "dport",
+            port: view.tuple.ports.map(|(_, port)| port),
+            guest: None,
+        };
+        if wanted.port.is_none() && !wanted.may_be_whole(cluster) {
+            self.first(false, none, || match later {
+                true => "a later fragment has no port to tell a service by".to_owned(),
+                false => format!("{proto} has no ports, and services have"),
             })?;
         }
-        let proto = view.tuple.proto;
-        let Some((_, port)) = view.tuple.ports else {
-            self.first(false, Reason::NoService, || format!("{proto} has no ports, and services have"))?;
-            return Err(Reason::NoService);
-        };
-        self.service(cluster, "", (dst.family(), proto), ("dport", port), None);
-        self.fits.1.ok_or(Reason::NoService)?;
+        self.service(cluster, &wanted);
+        self.fits.1.ok_or(none)?;
         self.fits.0 = Some(node);
         self.whole(view)?;
         Ok(Reason::Service)
@@ -120,11 +133,13 @@ impl Why {
             let is = if ours { "is" } else { "is not" };
             format!("what it is about {is} an answer from {public}")
         })?;
-        let Some((port, _)) = about.ports else {
+        let port = about.ports.map(|(port, _)| port);
+        let family = about.src.family();
+        let wanted = Wanted { whose: "quoted ", family, proto: about.proto, what: "sport", port, guest: None };
+        if port.is_none() && !wanted.may_be_whole(cluster) {
             self.first(false, Reason::NoService, || "no ports are quoted to tell a service by".to_owned())?;
-            return Err(Reason::NoService);
-        };
-        self.service(cluster, "quoted ", (about.src.family(), about.proto), ("sport", port), None);
+        }
+        self.service(cluster, &wanted);
         self.fits.1.ok_or(Reason::NoService)?;
         self.fits.0 = Some(node);
         self.whole(view)?;
@@ -226,10 +241,18 @@ impl Why {
         let none = held.is_some_and(|held| (held & cluster.mask).is_zero());
         if let (true, Some((view, error))) = (none, error) {
             self.note(format!("{}; it is an ICMP error about {}", bits.of(Mark::ZERO), error.about));
-            self.called(cluster, error);
+            self.service(cluster, &Wanted::of_call(error));
             self.fits.1.ok_or(Reason::Unmarked)?;
             self.fits.0 = Some(node);
             return self.about_call(cluster, view, error);
+        }
+        let begun = |view: &&View| {
+            let has_whole = |service: &Service| service.ports.is_none() && service.guest.has(&view.tuple.src);
+            none && cluster.services.iter().any(has_whole)
+        };
+        if let Some(view) = visit.view.as_ref().ok().filter(begun) {
+            self.note(format!("{}: the flow did not enter through a node", bits.of(Mark::ZERO)));
+            return self.begun(cluster, node, view);
         }
         self.first(!none, Reason::Unmarked, || match held {
             Some(_) if none => {
@@ -257,6 +280,15 @@ impl Why {
         let src = view.tuple.src;
         let inside = cluster.guests.network.contains(&src);
         self.then(inside, Reason::NotFromGuest, || is_in_network(cluster, "saddr", src))?;
+        let offered = Wanted::of_guest(view).find(cluster);
+        if let (Some((id, Some(called))), Some((port, _))) = (offered, view.tuple.ports)
+            && called != port
+        {
+            self.answers = Some(id);
+            self.then(true, Reason::CalledNode, || {
+                format!("sport {port} is called as {called}, by service {}", cluster.service(id).name)
+            })?;
+        }
         self.whole(view)?;
         Ok(Reason::CalledNode)
     }
@@ -271,7 +303,8 @@ impl Why {
             let network = of_family(network, src);
             format!("an ICMP error from {src} about {} {is} {network}", error.about)
         })?;
-        self.fits.1 = service_called(cluster, error);
+        let called = Wanted::of_call(error).find(cluster);
+        self.fits.1 = called.map(|(id, _)| id);
         self.then(!error.is_redirect(), Reason::Redirect, || {
             if error.is_redirect() {
                 "an ICMP redirect is for neighbours, and would show them an inside address".to_owned()
@@ -283,44 +316,42 @@ impl Why {
         Ok(Reason::ErrorAboutCall)
     }
 
-    /// Goes through the services for a packet of a client that an ICMP error quotes.
-    fn called(&mut self, cluster: &Cluster, error: &IcmpError) {
-        let Some((_, port)) = error.about.ports else { return };
-        let dst = error.about.dst;
-        self.service(cluster, "quoted ", (dst.family(), error.about.proto), ("dport", port), Some(dst));
+    /// Goes through the services; the one that fits.
+    fn service(&mut self, cluster: &Cluster, wanted: &Wanted<'_>) {
+        let whose = wanted.whose;
+        for (service, place) in cluster.services.iter().zip(0..) {
+            let misses = wanted.misses(cluster, service);
+            if misses.is_none() {
+                self.fits.1 = Some(ServiceId(place));
+            }
+            let side = if wanted.what == "sport" { "saddr" } else { "daddr" };
+            let behind = |guest| format!(" {side} {}", of_family(&service.guest, guest));
+            let behind = wanted.guest.map_or(String::new(), behind);
+            let wants = match (service.proto, wanted.ports(service)) {
+                (Some(proto), Some(ports)) => format!("{proto} {} {ports}", wanted.what),
+                _ => service.wants(),
+            };
+            let (name, wants) = (format!("service {}", service.name), format!("{whose}{wants}{behind}"));
+            self.rules.push(Rule { name, wants, misses });
+        }
     }
 
-    /// Goes through the services, by a port of a packet and, where it is behind dnat, the guest that it is for.
-    fn service(
-        &mut self,
-        cluster: &Cluster,
-        whose: &str,
-        (family, proto): (Family, Proto),
-        (what, port): (&str, u16),
-        called: Option<IpAddr>,
-    ) {
-        for (service, place) in cluster.services.iter().zip(0..) {
-            let guest = service.guest.get(family).copied();
-            let misses = if service.proto != proto {
-                Some(format!("{whose}{proto} is not {}", service.proto))
-            } else if service.port != port {
-                Some(format!("{whose}{what} {port} is not {}", service.port))
-            } else if guest.is_none() {
-                Some(format!("it has no guest of {family}"))
-            } else if let Some(called) = called.filter(|called| Some(*called) != guest) {
-                Some(format!("{whose}daddr {called} is not {}", of_family(&service.guest, called)))
-            } else {
-                self.fits.1 = Some(ServiceId(place));
-                None
-            };
-            let behind = called
-                .map_or(String::new(), |called| format!(" daddr {}", of_family(&service.guest, called)));
-            self.rules.push(Rule {
-                name: format!("service {}", service.name),
-                wants: format!("{whose}{} {what} {}{behind}", service.proto, service.port),
-                misses,
-            });
-        }
+    /// What a guest has begun that has a public address, or all ports of it.
+    fn begun(&mut self, cluster: &Cluster, node: NodeId, view: &View) -> Derived {
+        self.service(cluster, &Wanted::of_guest(view));
+        let id = self.fits.1.take().ok_or(Reason::Unmarked)?;
+        let service = cluster.service(id);
+        self.then(service.ports.is_none(), Reason::Unmarked, || match service.ports {
+            None => {
+                let public = of_family(&cluster.node(node).public, view.tuple.src);
+                format!("what it begins leaves with {public}, without a state")
+            }
+            Some(_) => "the service has not all ports; the kernel's SNAT sees to it".to_owned(),
+        })?;
+        self.fits = (Some(node), Some(id));
+        self.answers = Some(id);
+        self.whole(view)?;
+        Ok(Reason::OneToOne)
     }
 
     fn readable<'a>(&mut self, visit: &'a Visit) -> Result<&'a View, Reason> {
@@ -371,15 +402,20 @@ impl Why {
                 Err(Reason::AlreadySaved)
             }
             other => {
+                let what = match cluster.on_conflict {
+                    OnConflict::Keep => "the flow keeps",
+                    OnConflict::Drop => "the packet is dropped; the flow keeps",
+                    OnConflict::Take => "the flow gets this tag instead of",
+                };
                 self.then(false, Reason::MarkConflict, || match other.map(|held| (held, whose(held))) {
                     Some((held, Some(node))) => {
                         format!(
-                            "{words} {held}: the flow keeps the tag of {}; one client, two nodes, one port",
+                            "{words} {held}: {what} the tag of {}; one client, two nodes, one port",
                             node.name
                         )
                     }
-                    Some((held, None)) => format!("{words} {held}: the flow keeps what is not this tag"),
-                    None => format!("{words} is neither zero nor {tag}: the flow keeps it"),
+                    Some((held, None)) => format!("{words} {held}: {what} what is not this tag"),
+                    None => format!("{words} is neither zero nor {tag}: {what} it"),
                 })?;
                 Err(Reason::MarkConflict)
             }
@@ -410,14 +446,96 @@ impl Why {
     }
 }
 
-/// The service that the packet which an ICMP error quotes is for, as it goes to the guest.
-fn service_called(cluster: &Cluster, error: &IcmpError) -> Option<ServiceId> {
-    let called = |service: &Service| {
-        service.proto == error.about.proto
-            && error.about.ports.is_some_and(|(_, port)| port == service.port)
-            && service.guest.has(&error.about.dst)
-    };
-    cluster.services.iter().zip(0..).find(|(service, _)| called(service)).map(|(_, id)| ServiceId(id))
+/// What a service is looked for by.
+struct Wanted<'a> {
+    /// Whose protocol and port it is, if not the packet's own.
+    whose: &'a str,
+    family: Family,
+    proto: Proto,
+    /// Which of the ports.
+    what: &'a str,
+    port: Option<u16>,
+    /// The guest whose port it is; none for a public address.
+    guest: Option<IpAddr>,
+}
+
+impl Wanted<'_> {
+    /// Of the client's packet that an ICMP error quotes, as it goes to the guest.
+    fn of_call(error: &IcmpError) -> Self {
+        let Tuple { proto, dst, ports, .. } = error.about;
+        let port = ports.map(|(_, port)| port);
+        Self { whose: "quoted ", family: dst.family(), proto, what: "dport", port, guest: Some(dst) }
+    }
+
+    /// Of a packet that a guest sends.
+    fn of_guest(view: &View) -> Self {
+        let Tuple { proto, src, ports, .. } = view.tuple;
+        let port = ports.map(|(port, _)| port);
+        Self { whose: "", family: src.family(), proto, what: "sport", port, guest: Some(src) }
+    }
+
+    /// The services that the family has.
+    fn services<'b>(&self, cluster: &'b Cluster) -> impl Iterator<Item = &'b Service> {
+        cluster.services_in(self.family).map(|(_, service, _)| service)
+    }
+
+    /// Whether it may be of a service that has no ports by number, if it has none itself.
+    fn may_be_whole(&self, cluster: &Cluster) -> bool {
+        let of_proto = |service: &&Service| service.proto == Some(self.proto);
+        self.services(cluster).any(|service| service.ports.is_none() && service.takes(self.proto, None))
+            && self.services(cluster).filter(of_proto).all(|service| service.ports.is_none())
+    }
+
+    /// The ports of a service, on that side of dnat.
+    fn ports(&self, service: &Service) -> Option<Ports> {
+        let ports = service.ports?;
+        service
+            .guest_port
+            .filter(|_| self.guest.is_some())
+            .and_then(|first| ports.moved(first))
+            .or(Some(ports))
+    }
+
+    /// The first condition of a service that does not hold.
+    fn misses(&self, cluster: &Cluster, service: &Service) -> Option<String> {
+        let Self { whose, family, proto, what, port, guest } = *self;
+        if let Some(own) = service.proto.filter(|own| *own != proto) {
+            return Some(format!("{whose}{proto} is not {own}"));
+        }
+        match (self.ports(service), port) {
+            (Some(ports), Some(port)) if !ports.contains(port) => {
+                return Some(format!(
+                    "{whose}{what} {port} is not {}{ports}",
+                    if ports.is_one() { "" } else { "in " }
+                ));
+            }
+            (Some(_), None) => return Some(format!("{whose}{proto} has no {what}")),
+            (None, None) if !self.may_be_whole(cluster) => {
+                return Some(format!("{whose}{proto} has no {what}, and may be for a service that has one"));
+            }
+            _ => {}
+        }
+        if service.guest.get(family).is_none() {
+            return Some(format!("it has no guest of {family}"));
+        }
+        if let Some(guest) = guest.filter(|guest| !service.guest.has(guest)) {
+            let side = if what == "sport" { "saddr" } else { "daddr" };
+            return Some(format!("{whose}{side} {guest} is not {}", of_family(&service.guest, guest)));
+        }
+        let called = if guest.is_some() { port.and_then(|port| service.called_as(port)) } else { port };
+        let before =
+            |other: &&Service| other.takes(proto, called) && other.specificity() > service.specificity();
+        let other = self.services(cluster).filter(before).max_by_key(|other| other.specificity())?;
+        let called = called.map_or(String::new(), |called| format!(" {called}"));
+        Some(format!("{proto}{called} goes to service {}, which is more specific", other.name))
+    }
+
+    /// The service that fits, and the port that is called for the guest's.
+    fn find(&self, cluster: &Cluster) -> Option<(ServiceId, Option<u16>)> {
+        let mut services = cluster.services.iter().zip(0..);
+        let (service, id) = services.find(|(service, _)| self.misses(cluster, service).is_none())?;
+        Some((ServiceId(id), self.port.and_then(|port| service.called_as(port))))
+    }
 }
 
 /// Our bits of a mark, in nft's words.

@@ -24,6 +24,8 @@ pub struct View {
     pub tcp: Option<TcpFlags>,
     /// What it says of another packet, if it is an ICMP error.
     pub error: Option<IcmpError>,
+    /// Whether it is neighbour discovery (RFC 4861 §4), by which nodes of one link find each other, as by ARP in IPv4.
+    pub neighbours: bool,
     /// The packet's length by its IP header, in bytes; what was received may be less, see `cut`.
     pub len: usize,
     /// The queue's copy range cut it: the end of the packet was not received.
@@ -133,7 +135,7 @@ pub enum Malformed {
     #[error("ipv6-extension")]
     #[serde(rename = "ipv6-extension")]
     Extension,
-    /// The bytes end within the TCP or UDP header, or the TCP header calls itself shorter than it can be.
+    /// The bytes end within the transport header, or the TCP header calls itself shorter than it can be.
     #[error("transport-header")]
     TransportHeader,
     /// The bytes end within the IP header that an ICMP error quotes, or there is another thing in its place.
@@ -153,10 +155,21 @@ pub(super) fn checksum_at(protocol: IpNumber) -> Option<usize> {
     }
 }
 
+/// The ports that a transport header begins with.
+pub(super) fn ports_of(header: &[u8]) -> Option<(u16, u16)> {
+    let [a, b, c, d] = *header.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
 impl View {
     /// Where in the packet the bytes above the IP header begin.
     pub fn transport_at(&self) -> usize {
         self.transport
+    }
+
+    /// Where in the packet the ports begin, if it has any, in bytes: the source port, behind it the destination port.
+    pub fn ports_at(&self) -> Option<usize> {
+        self.tuple.ports.and(Some(self.transport))
     }
 
     /// Where in the packet the transport checksum is that covers the addresses, in bytes.
@@ -240,6 +253,7 @@ impl View {
     ) -> Result<Self, Malformed> {
         let bytes = &received[transport..len.min(received.len())];
         let (mut ports, mut tcp, mut error, mut checksum) = (None, None, None, None);
+        let mut neighbours = false;
         if fragment != Fragment::Later {
             match protocol {
                 IpNumber::TCP => {
@@ -251,8 +265,18 @@ impl View {
                     let header = UdpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
                     ports = Some((header.source_port(), header.destination_port()));
                 }
+                IpNumber::UDP_LITE | IpNumber::DCCP | IpNumber::SCTP => {
+                    // The headers that all their packets have (RFC 3828 §3.1, RFC 4340 §5.1, RFC 9260 §3.1).
+                    let header = if protocol == IpNumber::UDP_LITE { 8 } else { 12 };
+                    let ports_there = ports_of(bytes).filter(|_| bytes.len() >= header);
+                    ports = Some(ports_there.ok_or(Malformed::TransportHeader)?);
+                }
                 IpNumber::ICMP if src.is_ipv4() => error = IcmpError::read(protocol, bytes, transport)?,
-                IpNumber::IPV6_ICMP if src.is_ipv6() => error = IcmpError::read(protocol, bytes, transport)?,
+                IpNumber::IPV6_ICMP if src.is_ipv6() => {
+                    error = IcmpError::read(protocol, bytes, transport)?;
+                    // Router and neighbour solicitations and advertisements, redirects.
+                    neighbours = matches!(bytes.first(), Some(133..=137));
+                }
                 _ => {}
             }
             checksum = checksum_at(protocol).filter(|at| bytes.len() >= at + 2).map(|at| transport + at);
@@ -263,6 +287,7 @@ impl View {
             fragment,
             tcp,
             error,
+            neighbours,
             len,
             cut: len > received.len(),
             transport,
@@ -362,6 +387,18 @@ mod tests {
             (later.fragment, later.tuple.ports, later.tcp, later.checksum),
             (Fragment::Later, None, None, None)
         );
+    }
+
+    #[test]
+    fn others_have_ports_at_the_same_place() {
+        for (protocol, header, checksum) in [(136, 8, Some(26)), (33, 12, Some(26)), (132, 12, None)] {
+            let mut bytes = syn();
+            bytes[9] = protocol;
+            let view = parse(&bytes).unwrap();
+            assert_eq!((view.tuple.ports, view.checksum), (Some((40000, 80)), checksum));
+            bytes[3] = 20 + header - 1;
+            assert_eq!(parse(&bytes), Err(Malformed::TransportHeader), "{protocol}");
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Conversation {
     pub has_guest: bool,
     /// The public address that the client called.
     pub called: Option<IpAddr>,
+    /// The port there; the guest may have another.
+    pub called_port: Option<u16>,
     /// The service that was asked for.
     pub service: Option<Name>,
     /// The node that was called.
@@ -164,7 +166,11 @@ pub(super) fn assemble(
 /// What the call is for the others of its flow.
 fn elsewhere(call: &Call) -> Option<Elsewhere> {
     let event = call.called()?;
-    Some(Elsewhere { called: called(event)?, proof: event.into() })
+    let took = call.events().any(|event| {
+        event.reason == Reason::MarkConflict
+            && event.ct_mark.as_ref().is_some_and(|marks| marks.after.is_some())
+    });
+    Some(Elsewhere { called: called(event)?, took, proof: event.into() })
 }
 
 fn one(
@@ -226,6 +232,7 @@ fn one(
     }
     home.iter().for_each(&mut step);
     let service = entry.and_then(|entry| entry.service.clone());
+    let called_port = entry.and_then(|entry| entry.before?.ports).map(|(_, port)| port);
     let (called, entry) = (entry.and_then(called), entry.map(|entry| Name::clone(&entry.node)));
     way.shrink_to_fit();
     let mut kept = call.kept;
@@ -238,6 +245,7 @@ fn one(
         flow,
         has_guest,
         called,
+        called_port,
         service,
         entry,
         home,
@@ -276,7 +284,7 @@ impl Conversation {
 
     /// What the client called, with the port.
     pub fn callee(&self) -> Option<String> {
-        self.called.map(|called| end(called, self.flow.ports.map(|(_, port)| port)))
+        self.called.map(|called| end(called, self.called_port))
     }
 
     /// The guest, with its port.

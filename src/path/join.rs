@@ -205,8 +205,8 @@ fn flow_of(event: &Event) -> Option<Tuple> {
     if let Some(inner) = event.icmp.and_then(|icmp| icmp.inner) {
         // An error goes the other way than what it is about, which behind dnat has the guest's own address.
         return match event.stage {
-            Stage::Dnat => event.icmp?.inner_after.map(reversed),
-            Stage::Tag | Stage::Save => Some(reversed(inner)),
+            Stage::Dnat => event.icmp?.inner_after.map(Tuple::reversed),
+            Stage::Tag | Stage::Save => Some(inner.reversed()),
             Stage::Spoof => Some(inner),
         };
     }
@@ -217,12 +217,8 @@ fn flow_of(event: &Event) -> Option<Tuple> {
         (Stage::Dnat, _) => event.service.as_ref().map(|_| before),
         (_, Reason::NotFromPipe | Reason::NotToGuest | Reason::NotFromGuest) => None,
         (Stage::Tag | Stage::Save, _) => Some(before),
-        (Stage::Spoof, _) => Some(reversed(before)),
+        (Stage::Spoof, _) => Some(before.reversed()),
     }
-}
-
-pub(super) fn reversed(Tuple { proto, src, dst, ports }: Tuple) -> Tuple {
-    Tuple { proto, src: dst, dst: src, ports: ports.map(|(from, to)| (to, from)) }
 }
 
 fn has(flags: TcpFlags, all: u8) -> bool {

@@ -36,13 +36,15 @@ pub(super) struct Case<'a> {
 #[derive(Debug)]
 pub(super) struct Elsewhere {
     pub(super) called: IpAddr,
+    /// The flow took its tag, though it had another's.
+    pub(super) took: bool,
     pub(super) proof: Proof,
 }
 
 pub(super) fn judge(case: &Case<'_>) -> Judgement {
     let mut judgement = match case.call {
-        Some(call) => case.called(call),
-        None => case.not_called(),
+        Some(call) => case.begun().unwrap_or_else(|| case.called(call)),
+        None => case.begun().unwrap_or_else(|| case.not_called()),
     };
     judgement.also = case.also(&judgement);
     // There may be very many.
@@ -68,6 +70,20 @@ impl<'a> Case<'a> {
         self.home == Some(&event.node)
     }
 
+    /// A guest that has a public address for itself began it, and gets its answers there.
+    fn begun(&self) -> Option<Judgement> {
+        let is_begun =
+            |event: &Seen| event.reason == Reason::OneToOne && (begins(event) || !is_tcp(self.flow));
+        let begun = self.find(is_begun)?;
+        let public = begun.leaves_as()?.src;
+        // Without a number that tells who began, the clocks do.
+        if !is_tcp(self.flow) && self.call.is_some_and(|call| call.time < begun.time) {
+            return None;
+        }
+        let says = format!("{} leaves {} as {public}, which is its own", self.flow.dst, begun.node);
+        Some(judgement(Finding::Outbound, None, says, &[begun]))
+    }
+
     /// The public address that the client called is known.
     fn called(&self, call: &'a Seen) -> Judgement {
         let called = call.before.map_or(self.flow.dst, |before| before.dst);
@@ -79,6 +95,19 @@ impl<'a> Case<'a> {
                 Some(left) if left != guest => self.wrong_address(call, called, wrong, left),
                 _ => self.no_ct_mark(wrong),
             };
+        }
+        let port = |tuple: Option<Tuple>| tuple.and_then(|tuple| tuple.ports);
+        let called_port = port(call.before).map(|(_, port)| port);
+        let left_port = |event: &Seen| port(event.leaves_as()).map(|(port, _)| port);
+        if let Some(wrong) = replies().find(|reply| left_port(reply) != called_port) {
+            let words = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
+            let says = format!(
+                "{} answered from port {}, and the client had called port {}; their cluster files differ",
+                wrong.node,
+                words(left_port(wrong)),
+                words(called_port)
+            );
+            return judgement(Finding::WrongAddress, Some(Cause::OtherAddress), says, &[wrong, call]);
         }
         let Some(reply) = replies().next() else {
             return self.answered_by_error(called).unwrap_or_else(|| self.no_reply(call));
@@ -154,7 +183,9 @@ impl<'a> Case<'a> {
 
     fn no_reply(&self, call: &'a Seen) -> Judgement {
         let no_reply = |cause, says, proof: &[&Seen]| judgement(Finding::NoReply, Some(cause), says, proof);
-        if let Some(dropped) = self.find(|event| event.verdict == Verdict::Drop) {
+        let is_dropped =
+            |event: &Seen| event.verdict == Verdict::Drop && event.reason != Reason::MarkConflict;
+        if let Some(dropped) = self.find(is_dropped) {
             let says =
                 format!("{} dropped a packet of it at {}: {}", dropped.node, dropped.stage, dropped.reason);
             return no_reply(Cause::Dropped, says, &[dropped]);
@@ -166,7 +197,7 @@ impl<'a> Case<'a> {
                 None => judgement(
                     Finding::MarkConflict,
                     None,
-                    format!("on {} the flow has another node's tag, which it keeps", conflict.node),
+                    format!("on {} the flow has another node's tag{}", conflict.node, came_of(conflict)),
                     &[conflict],
                 ),
             };
@@ -266,12 +297,18 @@ impl<'a> Case<'a> {
         other: &Elsewhere,
         event: Option<&'a Seen>,
     ) -> Judgement {
+        let conflict = event.filter(|event| event.reason == Reason::MarkConflict);
         let says = format!(
-            "{} called {called} and, from the same port, {} ({}): to {} both are one flow, which keeps the first tag",
+            "{} called {called} and, from the same port, {} ({}): to {} both are one flow{}",
             self.flow.src,
             other.called,
             other.proof,
             self.home.map_or("the guest's node", |home| home),
+            match conflict {
+                Some(conflict) => came_of(conflict),
+                None if other.took => ", which has taken the other's tag",
+                None => ", which keeps the first tag",
+            }
         );
         let mut judgement = judgement(Finding::MarkConflict, Some(Cause::PortShared), says, &[call]);
         judgement.proof.push(other.proof.clone());
@@ -395,7 +432,7 @@ impl<'a> Case<'a> {
         }
         if let Some(drop) = self
             .find(|event| event.verdict == Verdict::Drop)
-            .filter(|_| judgement.cause != Some(Cause::Dropped))
+            .filter(|drop| judgement.cause != Some(Cause::Dropped) && drop.reason != Reason::MarkConflict)
         {
             also.push(format!(
                 "{} dropped a packet of it: {} ({})",
@@ -426,6 +463,15 @@ impl<'a> Case<'a> {
             }));
         }
         also
+    }
+}
+
+/// What came of a conflict.
+fn came_of(conflict: &Seen) -> &'static str {
+    match (conflict.verdict, conflict.ct_mark.as_ref().is_some_and(|marks| marks.after.is_some())) {
+        (Verdict::Drop, _) => ", which keeps the first tag; this packet is dropped",
+        (Verdict::Accept, true) => ", which has taken this call's tag",
+        (Verdict::Accept, false) => ", which keeps the first tag",
     }
 }
 

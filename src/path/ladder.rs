@@ -110,9 +110,7 @@ impl Decision<'_> {
         let event = self.event;
         let mut parts = Vec::new();
         if let (Some(before), Some(after)) = (event.before, event.after) {
-            let (side, to) =
-                if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
-            parts.push(format!("{side} -> {to}"));
+            parts.extend(before.changes(after).map(|(field, to)| format!("{field} -> {to}")));
         }
         parts.push(mark("mark", &event.mark));
         parts.extend(event.ct_mark.as_ref().map(|marks| mark("ct mark", marks)));

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::cluster::{Cluster, NodeId, Service};
-use crate::net::{Family, Proto};
+use crate::cluster::{Cluster, NodeId, Service, ServiceId};
+use crate::net::{Family, Ports, Proto};
 
 /// What the rules of one family are made of. Every family that the guests have has rules of its own, alike but for words.
 #[derive(Clone, Copy)]
@@ -26,6 +26,17 @@ const ERRORS_V4: [(&str, u8); 4] =
 const ERRORS_V6: [(&str, u8); 4] =
     [("destination-unreachable", 1), ("packet-too-big", 2), ("time-exceeded", 3), ("parameter-problem", 4)];
 
+/// What is for who gets it, whatever it quotes. The name of a redirect is another word of nft.
+const OWN_V4: [(&str, u8); 1] = [("5", 5)];
+/// The same, and all that neighbours have to say to each other.
+const OWN_V6: [(&str, u8); 5] = [
+    ("nd-router-solicit", 133),
+    ("nd-router-advert", 134),
+    ("nd-neighbor-solicit", 135),
+    ("nd-neighbor-advert", 136),
+    ("nd-redirect", 137),
+];
+
 impl<'a> InFamily<'a> {
     /// A node in each family of its guests.
     pub(super) fn all(cluster: &'a Cluster, node: NodeId) -> impl Iterator<Item = Self> {
@@ -40,18 +51,46 @@ impl<'a> InFamily<'a> {
         Some(Self { cluster, family, network, gateway, public })
     }
 
-    /// The protocols that have services here, each with these and the guests that they lead to.
-    pub(super) fn protos(self) -> impl Iterator<Item = (Proto, Vec<(&'a Service, IpAddr)>)> {
-        [Proto::TCP, Proto::UDP].into_iter().filter_map(move |proto| {
-            let services = self.cluster.services.iter().filter(|service| service.proto == proto);
-            let here: Vec<_> =
-                services.filter_map(|service| Some((service, *service.guest.get(self.family)?))).collect();
-            (!here.is_empty()).then_some((proto, here))
-        })
+    /// The services that have a guest here, each with its address.
+    pub(super) fn services(self) -> impl Iterator<Item = (ServiceId, &'a Service, IpAddr)> {
+        self.cluster.services_in(self.family)
     }
 
     pub(super) fn has_services(self) -> bool {
-        self.protos().next().is_some()
+        self.services().next().is_some()
+    }
+
+    /// The protocols that have services of their own here.
+    pub(super) fn protos(self) -> Vec<Proto> {
+        self.cluster.protos(self.family)
+    }
+
+    /// The ports of a protocol that lead to a service by number, none of them twice, with their guests.
+    pub(super) fn numbered(self, proto: Proto) -> Vec<(Ports, &'a Service, IpAddr)> {
+        let numbered = self.cluster.numbered(self.family, proto).into_iter();
+        numbered
+            .filter_map(|(ports, service)| Some((ports, service, *service.guest.get(self.family)?)))
+            .collect()
+    }
+
+    /// The services that have all ports, or all of a public address.
+    pub(super) fn whole(self) -> impl Iterator<Item = (ServiceId, &'a Service, IpAddr)> {
+        self.services().filter(|(_, service, _)| service.ports.is_none())
+    }
+
+    /// Whether a service has all of the public addresses.
+    pub(super) fn has_all(self) -> bool {
+        self.services().any(|(_, service, _)| service.proto.is_none())
+    }
+
+    /// The ports of a protocol that are asked about; none if that are all.
+    pub(super) fn asked_ports(self, proto: Proto) -> Option<Vec<Ports>> {
+        let of_proto = self.services().filter(|(_, service, _)| service.proto == Some(proto));
+        let ports: Vec<Ports> = of_proto.map(|(_, service, _)| service.ports).collect::<Option<_>>()?;
+        // One within a range needs no rule of its own.
+        let is_within =
+            |one: &Ports| one.is_one() && ports.iter().any(|other| other != one && other.overlaps(*one));
+        Some(ports.iter().copied().filter(|ports| !is_within(ports)).collect())
     }
 
     /// The field that every router counts down.
@@ -70,13 +109,58 @@ impl<'a> InFamily<'a> {
         }
     }
 
+    /// The family's ICMP.
+    pub(super) fn icmp(self) -> Proto {
+        match self.family {
+            Family::V4 => Proto::ICMP,
+            Family::V6 => Proto::ICMP6,
+        }
+    }
+
+    /// The field that says what an ICMP message is.
+    fn icmp_type(self) -> &'static str {
+        match self.family {
+            Family::V4 => "icmp type",
+            Family::V6 => "icmpv6 type",
+        }
+    }
+
     /// It is an ICMP error.
     pub(super) fn is_error(self) -> String {
-        let types = self.errors().map(|(name, _)| name).join(", ");
+        format!("{} {{ {} }}", self.icmp_type(), self.errors().map(|(name, _)| name).join(", "))
+    }
+
+    /// It is ICMP that may be for a guest, and quotes nothing.
+    pub(super) fn is_plain_icmp(self) -> String {
+        let (errors, own) = (self.errors(), self.own_icmp());
+        let types: Vec<&str> = errors.iter().chain(own).map(|(name, _)| *name).collect();
+        format!("{} != {{ {} }}", self.icmp_type(), types.join(", "))
+    }
+
+    /// The ICMP that is the node's own, for a node that gives its address away.
+    fn own_icmp(self) -> &'static [(&'static str, u8)] {
         match self.family {
-            Family::V4 => format!("icmp type {{ {types} }}"),
-            Family::V6 => format!("icmpv6 type {{ {types} }}"),
+            Family::V4 => &OWN_V4,
+            Family::V6 => &OWN_V6,
         }
+    }
+
+    /// Whether a service would have neighbour discovery, too: that goes on when nobody listens to the queue.
+    fn takes_neighbours(self) -> bool {
+        let takes = |service: &Service| service.proto.is_none_or(|proto| proto == Proto::ICMP6);
+        self.family == Family::V6 && self.whole().any(|(_, service, _)| takes(service))
+    }
+
+    /// It is neighbour discovery, which is not asked about; none where nobody would.
+    pub(super) fn is_neighbours(self) -> Option<String> {
+        let types: Vec<&str> = self.own_icmp().iter().map(|(name, _)| *name).collect();
+        self.takes_neighbours().then(|| format!("{} {{ {} }}", self.icmp_type(), types.join(", ")))
+    }
+
+    /// The same, in iptables' words.
+    pub(super) fn neighbours_of_iptables(self) -> Vec<String> {
+        let types = self.own_icmp().iter().filter(|_| self.takes_neighbours());
+        types.map(|(_, kind)| self.icmp_type_of_iptables(*kind)).collect()
     }
 
     fn errors(self) -> [(&'static str, u8); 4] {
@@ -96,11 +180,15 @@ impl<'a> InFamily<'a> {
 
     /// It is one of the ICMP errors, in iptables' words.
     pub(super) fn errors_of_iptables(self) -> [String; 4] {
+        self.errors().map(|(_, kind)| self.icmp_type_of_iptables(kind))
+    }
+
+    fn icmp_type_of_iptables(self, kind: u8) -> String {
         let option = match self.family {
             Family::V4 => "-m icmp --icmp-type",
             Family::V6 => "-m icmp6 --icmpv6-type",
         };
-        self.errors().map(|(_, kind)| format!("{} {option} {kind}", self.icmp_of_iptables()))
+        format!("{} {option} {kind}", self.icmp_of_iptables())
     }
 
     /// It is a redirect that names a guest; IPv4 has them among the ICMP errors, and a setting that turns them off.

@@ -7,9 +7,29 @@
 use std::fmt::Write as _;
 
 use super::family::InFamily;
-use super::render::{Bits, NO_REDIRECTS, code_points_alone, copy, copy_chains, rewrite_dnat, rewrite_spoof};
-use crate::cluster::{Cluster, NodeId, TagBy};
+use super::render::{Bits, NO_REDIRECTS, code_points_alone, copy_chains, rewrite_dnat, rewrite_spoof, save};
+use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId, TagBy};
 use crate::net::{Family, Proto, Stage};
+
+/// The name of the tables, in the families ip, ip6, netdev and bridge.
+pub(super) const TABLE: &str = "dunnat-kernel";
+
+/// The priorities of the chains at their hooks of the families ip and ip6.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KernelOrder {
+    /// At prerouting.
+    pub(super) dnat: i32,
+    /// At postrouting.
+    pub(super) save: i32,
+    /// At postrouting.
+    pub(super) spoof: i32,
+}
+
+impl Default for KernelOrder {
+    fn default() -> Self {
+        Self { dnat: -300, save: 0, spoof: 90 }
+    }
+}
 
 /// A rule of the pure ruleset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +40,8 @@ pub struct KernelRule {
     pub proto: Option<Proto>,
     /// The node that it is about, if about one.
     pub node: Option<NodeId>,
+    /// The services that it is about, if about some.
+    pub services: Vec<ServiceId>,
 }
 
 /// The rules of a node that do in the kernel what a stage does, for packets of a family; none if the guests do not
@@ -45,7 +67,7 @@ fn tag(cluster: &Cluster, id: NodeId, family: Family) -> Vec<KernelRule> {
             }
         };
         let text = format!("{} {} comment \"{}\"", condition?, mark.assign(node.tag), node.name);
-        Some(KernelRule { text, proto: None, node: Some(other) })
+        Some(KernelRule { text, proto: None, node: Some(other), services: Vec::new() })
     };
     cluster.node_ids().filter_map(rule).collect()
 }
@@ -55,44 +77,47 @@ fn of_stage(here: InFamily<'_>, id: NodeId, stage: Stage) -> Vec<KernelRule> {
     let ip = here.family.nft();
     let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
-    let any = |text| vec![KernelRule { text, proto: None, node: None }];
+    let any = |text| KernelRule { text, proto: None, node: None, services: Vec::new() };
     match stage {
         Stage::Dnat => rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public}"))
             .into_iter()
-            .zip(here.protos())
-            .map(|(rule, (proto, _))| KernelRule {
-                text: format!("{rule} {}", mark.assign(cluster.node(id).tag)),
-                proto: Some(proto),
-                node: None,
+            .map(|rule| {
+                let tag = mark.assign(cluster.node(id).tag);
+                KernelRule { text: format!("{} {tag}", rule.text), ..rule }
             })
             .collect(),
         Stage::Tag => tag(cluster, id, here.family),
-        Stage::Save => any(format!(
-            "oifname \"{bridge}\" {ip} daddr {network} {} {} {}",
-            mark.is_tag(cluster),
-            ct_mark.unset(),
-            copy(cluster, "save")
-        )),
-        Stage::Spoof => {
-            any(format!("oifname \"{nic}\" {ip} saddr {network} {}", rewrite_spoof(here, ct_mark)))
+        Stage::Save => {
+            let to_guest = format!("oifname \"{bridge}\" {ip} daddr {network}");
+            let dropped = cluster.node_ids().filter(|_| cluster.on_conflict == OnConflict::Drop).map(|id| {
+                let tag = cluster.node(id).tag;
+                let text = format!("{to_guest} {} {} != {{ 0x0, {tag} }} drop", mark.is(tag), ct_mark.ours());
+                KernelRule { node: Some(id), ..any(text) }
+            });
+            dropped.chain([any(format!("{to_guest} {}", save(cluster)))]).collect()
         }
+        Stage::Spoof => rewrite_spoof(here, ct_mark),
     }
 }
 
 /// Writes the ruleset of a node, as a file for nft. How to take it out again stands in its head.
 pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
+    format!("#!/usr/sbin/nft -f\n{}", rules_at(cluster, id, KernelOrder::default()))
+}
+
+/// The rules alone, with chains at other places.
+pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> String {
     let name = &cluster.node(id).name;
     let families = || InFamily::all(cluster, id);
     let delete: String =
         families().map(|here| format!("nft delete table {} dunnat-kernel; ", here.family.nft())).collect();
     let bridge = if cluster.tag_by == TagBy::Dscp { "; nft delete table bridge dunnat-kernel" } else { "" };
     let mut out = format!(
-        "#!/usr/sbin/nft -f\n\
-         # Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
+        "# Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
          # Out again: {delete}nft delete table netdev dunnat-kernel{bridge}\n"
     );
     for here in families() {
-        out.push_str(&table(here, id));
+        out.push_str(&table(here, id, order));
     }
 
     let pipes: Vec<&str> = cluster.pipes(id).iter().map(|pipe| pipe.as_str()).collect();
@@ -141,7 +166,8 @@ fn lines(rules: Vec<KernelRule>) -> String {
 }
 
 /// The table of a family.
-fn table(here: InFamily<'_>, id: NodeId) -> String {
+fn table(here: InFamily<'_>, id: NodeId, order: KernelOrder) -> String {
+    let KernelOrder { dnat, save, spoof } = order;
     let InFamily { cluster, network, public, .. } = here;
     let (ip, nic) = (here.family.nft(), &cluster.public);
     let rules = |stage| lines(of_stage(here, id, stage));
@@ -151,20 +177,20 @@ fn table(here: InFamily<'_>, id: NodeId) -> String {
          table {ip} dunnat-kernel {{\n\
          \t# dnat: to the guest, with our own tag. Before conntrack (-200).\n\
          \tchain diy-dnat {{\n\
-         \t\ttype filter hook prerouting priority -300; policy accept;\n\
+         \t\ttype filter hook prerouting priority {dnat}; policy accept;\n\
          {}\
          \t}}\n\
          \n\
          \t# save: the packet's tag becomes the flow's, if it has none. Bridged frames come by here only with\n\
          \t# br_netfilter.\n\
          \tchain to-guest {{\n\
-         \t\ttype filter hook postrouting priority 0; policy accept;\n\
+         \t\ttype filter hook postrouting priority {save}; policy accept;\n\
          {}\
          \t}}\n\
          \n\
          \t# spoof: an answer leaves with the address of the node that was called. Before SNAT (100).\n\
          \tchain dunnat-spoof {{\n\
-         \t\ttype filter hook postrouting priority 90; policy accept;\n\
+         \t\ttype filter hook postrouting priority {spoof}; policy accept;\n\
          {}\
          \t}}\n\
          \n\

@@ -1,11 +1,13 @@
 //! Getting rules in, and exactly them out again.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::footprint::{Asks, Footprint};
 use super::render::{TABLE, ownership};
-use super::{Plan, QueueBy, Rules, iptables};
+use super::{Plan, QueueBy, Rules, ShadowPlan, in_kernel, iptables, shadow};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
@@ -46,18 +48,16 @@ pub enum InstallError {
 pub struct Leftovers {
     /// Whose they were, from the comment of the table.
     pub owner: String,
-    by_iptables: bool,
+    queue_by: QueueBy,
     families: Vec<Family>,
 }
 
 /// Rules that are in the kernel, and the way to take them out.
 #[derive(Debug)]
 pub struct Installed {
-    queue_by: QueueBy,
-    families: Vec<Family>,
+    footprint: Footprint,
     /// Base chains of iptables' tables, and the tables, that were not there before.
     made: Vec<Made>,
-    has_bridge_table: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,12 +81,19 @@ impl Leftovers {
             }
             return foreign_chain(&tables).map(|()| None);
         }
-        let mut leftovers = Self { owner: String::new(), by_iptables: true, families };
+        let mut leftovers = Self { owner: String::new(), queue_by: QueueBy::Iptables, families };
         for family in &leftovers.families {
             let table = tool::run(Tool::Nft, &["list", "table", family.nft(), TABLE])?;
             leftovers.owner =
                 abandoned(&table).map_err(|error| error.unwrap_or_else(|| taken(family.nft())))?;
-            leftovers.by_iptables &= !table.contains("chain ask-dnat");
+            let by_iptables = if shadow::is_shadow(&leftovers.owner) {
+                shadow::by_iptables(&table)
+            } else {
+                !table.contains("chain ask-dnat")
+            };
+            if !by_iptables {
+                leftovers.queue_by = QueueBy::Nft;
+            }
         }
         Ok(Some(leftovers))
     }
@@ -99,13 +106,13 @@ impl Leftovers {
     /// All that went wrong on the way.
     pub fn remove(self) -> Result<(), Vec<InstallError>> {
         let tables = tool::run(Tool::Nft, &["list", "tables"]).unwrap_or_default();
-        Installed {
-            queue_by: if self.by_iptables { QueueBy::Iptables } else { QueueBy::Nft },
-            families: self.families,
-            made: Vec::new(),
-            has_bridge_table: tables.lines().any(|line| line == format!("table bridge {TABLE}")),
-        }
-        .remove()
+        let mut footprint = if shadow::is_shadow(&self.owner) {
+            shadow::footprint(self.queue_by, &self.families, true, true)
+        } else {
+            Footprint::of_run(self.queue_by, &self.families, true)
+        };
+        footprint.tables.retain(|ours| tables.lines().any(|line| line == format!("table {ours}")));
+        Installed { footprint, made: Vec::new() }.remove()
     }
 }
 
@@ -132,14 +139,20 @@ fn foreign_chain(tables: &str) -> Result<(), InstallError> {
             continue;
         }
         let chains = tool::run(Tool::Nft, &["list", "chains", family.nft()])?;
-        let stage = Stage::ALL.into_iter().find(|stage| mentions(&chains, &iptables::chain(*stage)));
-        if let Some(stage) = stage {
-            let (ip, table) = (family.nft(), iptables::place(stage).0);
-            return Err(InstallError::NameTaken(format!(
-                "the {ip}tables table {table} has a chain {} that is not of this program's making; remove it or \
-                 rename it",
-                iptables::chain(stage)
-            )));
+        let footprints = [
+            Footprint::of_run(QueueBy::Iptables, &[family], false),
+            shadow::footprint(QueueBy::Iptables, &[family], false, false),
+        ];
+        for asks in footprints.iter().flat_map(|footprint| &footprint.asks) {
+            if let Asks::Iptables { table, chain, .. } = asks
+                && mentions(&chains, chain)
+            {
+                return Err(InstallError::NameTaken(format!(
+                    "the {}tables table {table} has a chain {chain} that is not of this program's making; remove it \
+                     or rename it",
+                    family.nft()
+                )));
+            }
         }
     }
     Ok(())
@@ -160,23 +173,43 @@ impl Installed {
     pub fn install(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
         let rules = Rules::render(cluster, plan);
         log::debug!("installing, as {:?}:\n{}", ownership(cluster, plan), rules.as_script());
-        let families: Vec<Family> = cluster.guests.network.families().collect();
-        let before = if rules.iptables.is_empty() { Vec::new() } else { iptables_state(&families)? };
+        Self::put(&rules, Footprint::of_plan(cluster, plan))
+    }
+
+    /// The same for a shadow: the pure ruleset, and what shows its packets.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install); and the pure ruleset is loaded already.
+    pub fn install_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
+        let rules = plan.render(cluster);
+        log::debug!("installing:\n{}", rules.as_script());
+        let tables = tool::run(Tool::Nft, &["list", "tables"])?;
+        for family in cluster.guests.network.families().map(Family::nft).chain(["netdev"]) {
+            let theirs = format!("table {family} {}", in_kernel::TABLE);
+            if tables.lines().any(|line| line == theirs) {
+                return Err(InstallError::NameTaken(format!(
+                    "there is a {theirs} already; a shadow loads the pure ruleset itself. Take it out first: nft \
+                     delete {theirs}"
+                )));
+            }
+        }
+        Self::put(&rules, plan.footprint(cluster))
+    }
+
+    fn put(rules: &Rules, footprint: Footprint) -> Result<Self, InstallError> {
+        let by_iptables: Vec<Family> = rules.iptables.families().collect();
+        let before = iptables_state(&by_iptables)?;
         tool::feed(Tool::Nft, &["-f", "-"], &rules.nft)?;
-        let mut installed = Self {
-            queue_by: QueueBy::Nft,
-            families,
-            made: Vec::new(),
-            has_bridge_table: !cluster.pipes(plan.node).is_empty(),
-        };
+        let Footprint { asks, tables } = footprint;
+        let mut installed = Self { footprint: Footprint { asks: Vec::new(), tables }, made: Vec::new() };
         if let Err(error) = installed.verify(&rules.nft) {
             let _ = installed.remove();
             return Err(error);
         }
-        installed.queue_by = plan.queue_by;
-        for (family, iptables) in rules.iptables.families().zip(rules.iptables.iter()) {
-            let outcome = tool::feed(iptables::restore(family), &["--noflush"], iptables);
-            installed.made = iptables_state(&installed.families).unwrap_or_default();
+        installed.footprint.asks = asks;
+        for (family, iptables) in by_iptables.iter().zip(rules.iptables.iter()) {
+            let outcome = tool::feed(iptables::restore(*family), &["--noflush"], iptables);
+            installed.made = iptables_state(&by_iptables).unwrap_or_default();
             installed.made.retain(|made| !before.contains(made));
             if let Err(failure) = outcome {
                 for error in installed.remove().err().into_iter().flatten() {
@@ -191,8 +224,9 @@ impl Installed {
     /// Reads back what nft made of the rules: every chain is there, with as many rules.
     fn verify(&self, rules: &str) -> Result<(), InstallError> {
         let mut listing = String::new();
-        for family in self.tables() {
-            listing.push_str(&tool::run(Tool::Nft, &["list", "table", family, TABLE])?);
+        for table in &self.footprint.tables {
+            let words = ["list", "table"].into_iter().chain(table.split(' '));
+            listing.push_str(&tool::run(Tool::Nft, &words.collect::<Vec<_>>())?);
         }
         let (asked, got) = (shape(rules), shape(&listing));
         let missing: Vec<String> = asked
@@ -203,17 +237,6 @@ impl Installed {
         if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
     }
 
-    /// The families that have a table of ours, in nft's words.
-    fn tables(&self) -> impl Iterator<Item = &'static str> {
-        let bridge = self.has_bridge_table.then_some("bridge");
-        self.families.iter().map(|family| family.nft()).chain(bridge)
-    }
-
-    /// Every stage in every family.
-    fn stages(&self) -> impl Iterator<Item = (Family, Stage)> {
-        self.families.iter().flat_map(|family| Stage::ALL.map(|stage| (*family, stage)))
-    }
-
     /// Stops asking: no packet enters a queue any more, and those that wait are still answered.
     ///
     /// Removing a base chain would drop every packet that waits in any queue of the namespace, so chains are
@@ -222,24 +245,20 @@ impl Installed {
     /// # Errors
     /// All that went wrong; the rest was done.
     pub fn stop_asking(&self) -> Result<(), Vec<InstallError>> {
-        let stop = |(family, stage): (Family, Stage)| match self.queue_by {
-            QueueBy::Nft => {
-                tool::run(Tool::Nft, &["flush", "chain", family.nft(), TABLE, &format!("ask-{stage}")])
-            }
-            QueueBy::Iptables => {
-                let (table, builtin) = iptables::place(stage);
-                let jump = ["-t", table, "-D", builtin, "-j", &iptables::chain(stage)];
-                tool::run(iptables::tool(family), &jump)
+        let stop = |asks: &Asks| match asks {
+            Asks::Nft(family, chain) => tool::run(Tool::Nft, &["flush", "chain", family.nft(), TABLE, chain]),
+            Asks::Iptables { family, table, builtin, chain } => {
+                tool::run(iptables::tool(*family), &["-t", table, "-D", builtin, "-j", chain])
             }
         };
-        failures(self.stages().map(stop).collect())
+        failures(self.footprint.asks.iter().map(stop).collect())
     }
 
     /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
-    pub fn wait_until_answered(plan: &Plan, patience: Duration) -> bool {
+    pub fn wait_until_answered(queues: &RangeInclusive<u16>, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
-            match kernel::packets_waiting(|queue| plan.queues().contains(&queue)) {
+            match kernel::packets_waiting(|queue| queues.contains(&queue)) {
                 Ok(0) => return true,
                 Ok(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
                 _ => return false,
@@ -253,21 +272,20 @@ impl Installed {
     /// All that went wrong, each with the tool's own words and the command that was run.
     pub fn remove(self) -> Result<(), Vec<InstallError>> {
         let mut outcomes = Vec::new();
-        if self.queue_by == QueueBy::Iptables {
-            for (family, stage) in self.stages() {
-                let (table, builtin) = iptables::place(stage);
-                let chain = iptables::chain(stage);
-                let iptables = |arguments: &[&str]| {
-                    tool::run(iptables::tool(family), &[&["-t", table], arguments].concat())
-                };
-                // The jump may be gone already: stop_asking takes it out.
-                let _ = iptables(&["-D", builtin, "-j", &chain]);
-                outcomes.push(iptables(&["-F", &chain]));
-                outcomes.push(iptables(&["-X", &chain]));
-            }
+        for asks in &self.footprint.asks {
+            let Asks::Iptables { family, table, builtin, chain } = asks else { continue };
+            let iptables = |arguments: &[&str]| {
+                tool::run(iptables::tool(*family), &[&["-t", *table], arguments].concat())
+            };
+            // The jump may be gone already: stop_asking takes it out.
+            let _ = iptables(&["-D", builtin, "-j", chain]);
+            outcomes.push(iptables(&["-F", chain]));
+            outcomes.push(iptables(&["-X", chain]));
         }
-        outcomes
-            .extend(self.tables().map(|family| tool::run(Tool::Nft, &["delete", "table", family, TABLE])));
+        for table in &self.footprint.tables {
+            let words = ["delete", "table"].into_iter().chain(table.split(' '));
+            outcomes.push(tool::run(Tool::Nft, &words.collect::<Vec<_>>()));
+        }
         for made in &self.made {
             // Somebody else may have put rules there since: then the kernel says "busy", and it is theirs now.
             if let Made::Chain(family, table, chain) = made {
@@ -311,6 +329,11 @@ fn is_iptables(table: &str) -> bool {
     Stage::ALL.into_iter().any(|stage| iptables::place(stage).0 == table)
 }
 
+fn is_ours(chain: &str) -> bool {
+    let of_run = Stage::ALL.into_iter().map(iptables::chain);
+    of_run.chain(shadow::iptables_chains()).any(|ours| ours == chain)
+}
+
 fn parse_chains(family: Family, listing: &str) -> Vec<Made> {
     let mut table = "";
     let mut chains = Vec::new();
@@ -319,7 +342,7 @@ fn parse_chains(family: Family, listing: &str) -> Vec<Made> {
             table = name.trim_end_matches(" {");
         } else if let Some(name) = line.trim().strip_prefix("chain ") {
             let chain = name.trim_end_matches(" {");
-            if is_iptables(table) && !Stage::ALL.into_iter().any(|stage| iptables::chain(stage) == chain) {
+            if is_iptables(table) && !is_ours(chain) {
                 chains.push(Made::Chain(family, table.to_owned(), chain.to_owned()));
             }
         }

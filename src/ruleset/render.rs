@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::family::InFamily;
-use crate::cluster::{Cluster, Node, NodeId, Service};
-use crate::net::{ByFamily, Family, IfName, Mark, Proto, Stage};
-use crate::ruleset::{CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic, iptables};
+use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
+use crate::net::{ByFamily, Family, IfName, Mark, Ports, Proto, Stage};
+use crate::ruleset::{CtMark, CtMarkBy, KernelRule, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
 /// The name of the tables that hold our rules, in the families ip, ip6 and bridge.
 pub(super) const TABLE: &str = "dunnat";
@@ -101,10 +101,11 @@ fn queue(queues: &RangeInclusive<u16>) -> String {
 }
 
 /// A text of chains that grows.
-struct Chains(String);
+#[derive(Default)]
+pub(super) struct Chains(String);
 
 impl Chains {
-    fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
+    pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
         if !self.0.is_empty() {
             self.0.push('\n');
         }
@@ -120,6 +121,20 @@ impl Chains {
         }
         self.0.push_str("\t}\n");
     }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// Our table of a family with its chains. `create` fails where a table of that name exists. nft 1.0.6 loses the chains
+/// of a `create table` with a block, so a second statement has them.
+pub(super) fn create_table(family: Family, ownership: &str, chains: &str) -> String {
+    let ip = family.nft();
+    format!(
+        "\ncreate table {ip} {TABLE} {{ comment \"{ownership}\"; }}\n\
+         table {ip} {TABLE} {{\n{chains}}}\n"
+    )
 }
 
 /// Why there is the chain of that name.
@@ -129,21 +144,13 @@ pub(super) const NO_REDIRECTS: &str = "No client may hear of a guest by a redire
 const PREROUTING: &str = "filter hook prerouting";
 const POSTROUTING: &str = "filter hook postrouting";
 
-/// `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create table` with a block,
-/// so a second statement has them.
 fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let mut out = format!(
         "# dunnat on {}: what the kernel does itself, and which packets it asks dunnat about.\n",
         cluster.node(plan.node).name
     );
     for here in InFamily::all(cluster, plan.node) {
-        let _ = write!(
-            out,
-            "\ncreate table {ip} {TABLE} {{ comment \"{}\"; }}\ntable {ip} {TABLE} {{\n{}}}\n",
-            ownership(cluster, plan),
-            chains(here, plan),
-            ip = here.family.nft(),
-        );
+        out.push_str(&create_table(here.family, &ownership(cluster, plan), &chains(here, plan)));
     }
     if !cluster.pipes(plan.node).is_empty() {
         out.push_str(&on_pipes(cluster, plan.node));
@@ -172,10 +179,10 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
     // ICMP errors may come from a router behind this node, or from the node itself.
     let error_to_client = format!("oifname \"{nic}\" {} ct state related", here.is_icmp());
     let bridged = format!("iifname \"{bridge}\" {ip} daddr {network}");
-    let save = format!("{} {} {}", mark.is_tag(cluster), ct_mark.unset(), copy(cluster, "save"));
+    let save = save(cluster);
     let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
 
-    let mut chains = Chains(String::new());
+    let mut chains = Chains::default();
     if asks {
         chains.add(
             "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
@@ -190,7 +197,7 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
             "dnat: the verdict has given our tag to what asks for a service; the kernel changes the address.",
             "rewrite-dnat",
             Some((PREROUTING, order.rewrite_dnat)),
-            &rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public} {}", mark.is(tag))),
+            &texts(&rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public} {}", mark.is(tag)))),
         );
     }
     chains.add(
@@ -200,7 +207,7 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
         Some((PREROUTING, order.forget_expiring)),
         &[format!("iifname \"{nic}\" {ip} daddr {network} {} < 2 notrack", here.ttl())],
     );
-    if plan.full && by_rules {
+    if plan.sees_all(Stage::Tag) && by_rules {
         chains.add(
             "A queue does not show ct marks: the packet mark carries it there.",
             "show-to-tag",
@@ -267,7 +274,7 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
             "spoof: the answer has the tag of the node that was called; the kernel changes the address.",
             "rewrite-spoof",
             Some((POSTROUTING, order.rewrite_spoof)),
-            &[format!("{to_client} {}", rewrite_spoof(here, mark))],
+            &texts(&rewrite_spoof(here, mark)),
         );
     }
     if let Some(redirect) = here.redirect_to_guest() {
@@ -293,7 +300,11 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
         }
     }
 
-    chains.0
+    chains.into_text()
+}
+
+fn texts(rules: &[KernelRule]) -> Vec<String> {
+    rules.iter().map(|rule| rule.text.clone()).collect()
 }
 
 /// The rules that queue the packets of a stage.
@@ -303,26 +314,44 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
     let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let mut rules = Vec::new();
+    let not_asked = here.is_neighbours().filter(|_| stage == Stage::Dnat);
+    rules.extend(not_asked.map(|it| format!("iifname \"{nic}\" {ip} daddr {public} {it} return")));
     for (lane, queues) in plan.queues_of(stage) {
         let queue = queue(&queues);
         let mut rule = |condition: String| rules.push(format!("{} {queue}", condition.trim_end()));
+        let protocol = match lane.traffic {
+            Traffic::Any => Some(""),
+            Traffic::Tcp => Some("meta l4proto tcp "),
+            Traffic::NotTcp => Some("meta l4proto != tcp "),
+            Traffic::Errors => None,
+        };
         match stage {
             Stage::Dnat => {
-                for (proto, ports) in services_by_proto(here).filter(|(proto, _)| lane.traffic.has(*proto)) {
-                    rule(format!("iifname \"{nic}\" {ip} daddr {public} {proto} dport {ports}"));
+                let to_us = format!("iifname \"{nic}\" {ip} daddr {public}");
+                for proto in here.protos().into_iter().filter(|proto| lane.traffic.has(*proto)) {
+                    match here.asked_ports(proto) {
+                        Some(ports) => {
+                            let ports: Vec<String> = ports.iter().map(Ports::to_string).collect();
+                            rule(format!("{to_us} {proto} dport {{ {} }}", ports.join(", ")));
+                        }
+                        None => rule(format!("{to_us} meta l4proto {}", proto.0)),
+                    }
                 }
-                if plan.has_errors(lane) && here.has_services() {
-                    rule(format!("iifname \"{nic}\" {ip} daddr {public} {}", here.is_error()));
+                let all = protocol.filter(|_| here.has_all());
+                if let Some(protocol) = all {
+                    rule(format!("{to_us} {protocol}"));
+                } else if plan.has_errors(lane) && here.has_services() {
+                    rule(format!("{to_us} {}", here.is_error()));
                 }
             }
             Stage::Tag => {
-                let untagged = if plan.full { String::new() } else { ct_mark.unset() };
+                let untagged = if plan.sees_all(stage) { String::new() } else { ct_mark.unset() };
                 rule(format!("iifname \"{bridge}\" {ip} daddr {network} {untagged}"));
             }
             Stage::Save => {
                 let which = match lane.ct_mark {
                     CtMark::Shown => String::new(),
-                    CtMark::Zero if plan.full => String::new(),
+                    CtMark::Zero if plan.sees_all(stage) => String::new(),
                     CtMark::Zero => format!("{} {}", mark.set(), ct_mark.unset()),
                     CtMark::Another => ct_mark.set(),
                     CtMark::IsPacketMark => {
@@ -338,37 +367,123 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
                     let icmp = here.is_icmp();
                     rule(format!("oifname \"{nic}\" {icmp} ct state {{ related, invalid }}"));
                 }
-                let protocol = match lane.traffic {
-                    Traffic::Any => "",
-                    Traffic::Tcp => "meta l4proto tcp ",
-                    Traffic::NotTcp => "meta l4proto != tcp ",
-                    Traffic::Errors => continue,
-                };
+                let Some(protocol) = protocol else { continue };
                 let tagged = if plan.full { String::new() } else { ct_mark.is_tag(cluster) };
                 rule(format!("oifname \"{nic}\" {ip} saddr {network} {protocol}{tagged}"));
+                for (_, _, guest) in here.whole().filter(|_| !plan.full) {
+                    let untagged = ct_mark.unset();
+                    rule(format!("oifname \"{nic}\" {ip} saddr {guest} {protocol}{untagged}"));
+                }
             }
         }
     }
     rules
 }
 
-/// The destination becomes the guest that the port leads to; what has no guest goes on unchanged.
-pub(super) fn rewrite_dnat(here: InFamily<'_>, condition: &str) -> Vec<String> {
+/// The destination becomes the guest that protocol and port lead to, and so does the port where the guest has another;
+/// what has no guest goes on unchanged. What has been changed is not for the public address any more, so the more
+/// specific comes first.
+///
+/// ICMP errors stay as they are: no rule can change what they quote.
+pub(super) fn rewrite_dnat(here: InFamily<'_>, condition: &str) -> Vec<KernelRule> {
     let ip = here.family.nft();
-    let rule = |(proto, services): (Proto, Vec<(&Service, IpAddr)>)| {
-        let map: Vec<String> =
-            services.iter().map(|(service, guest)| format!("{} : {guest}", service.port)).collect();
-        format!("{condition} {ip} daddr set {proto} dport map {{ {} }}", map.join(", "))
+    let ids = |services: &[&Service]| {
+        let is_it = |service: &Service| services.iter().any(|wanted| wanted.name == service.name);
+        here.services().filter(|(_, service, _)| is_it(service)).map(|(id, ..)| id).collect()
     };
-    here.protos().map(rule).collect()
+    let mut rules = Vec::new();
+    let mut rule = |text: String, proto, services: &[&Service]| {
+        rules.push(KernelRule { text, proto, node: None, services: ids(services) });
+    };
+    for proto in here.protos() {
+        let (moved, kept): (Vec<_>, Vec<_>) =
+            here.numbered(proto).into_iter().partition(|(_, service, _)| service.guest_port.is_some());
+        for (numbered, is_moved) in [(kept, false), (moved, true)] {
+            if numbered.is_empty() {
+                continue;
+            }
+            let guests: Vec<String> =
+                numbered.iter().map(|(ports, _, guest)| format!("{ports} : {guest}")).collect();
+            let mut text =
+                format!("{condition} {ip} daddr set {proto} dport map {{ {} }}", guests.join(", "));
+            if is_moved {
+                let ports = numbered.iter().flat_map(|(ports, service, _)| {
+                    ports.iter().map(|port| format!("{port} : {}", service.at_guest(port)))
+                });
+                let ports: Vec<String> = ports.collect();
+                let _ = write!(text, " {proto} dport set {proto} dport map {{ {} }}", ports.join(", "));
+            }
+            let services: Vec<&Service> = numbered.iter().map(|(_, service, _)| *service).collect();
+            rule(text, Some(proto), &services);
+        }
+    }
+    let mut whole: Vec<(ServiceId, &Service, IpAddr)> = here.whole().collect();
+    whole.sort_by_key(|(_, service, _)| service.proto.is_none());
+    let (icmp, plain) = (here.icmp(), here.is_plain_icmp());
+    for (_, service, guest) in whole {
+        match service.proto {
+            Some(proto) if proto == icmp => {
+                rule(format!("{condition} {plain} {ip} daddr set {guest}"), Some(icmp), &[service]);
+            }
+            Some(proto) => {
+                let text = format!("{condition} meta l4proto {} {ip} daddr set {guest}", proto.0);
+                rule(text, Some(proto), &[service]);
+            }
+            None => {
+                let text = format!("{condition} meta l4proto != {icmp} {ip} daddr set {guest}");
+                rule(text, None, &[service]);
+                rule(format!("{condition} {plain} {ip} daddr set {guest}"), Some(icmp), &[service]);
+            }
+        }
+    }
+    rules
 }
 
-/// The source becomes the public address of the node whose tag `mark` is; without a tag it stays.
-pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> String {
-    let ip = here.family.nft();
-    let public = |node: &Node| Some(format!("{} : {}", node.tag, node.public.get(here.family)?));
-    let map: Vec<String> = here.cluster.nodes.iter().filter_map(public).collect();
-    format!("{ip} saddr set {} map {{ {} }}", mark.ours(), map.join(", "))
+/// The source becomes the public address of the node whose tag `mark` is, and the port the one that was called; without
+/// a tag both stay. But what a guest begins that has a public address, or all ports of it, gets this node's.
+pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
+    let InFamily { cluster, network, public, .. } = here;
+    let (ip, nic) = (here.family.nft(), &cluster.public);
+    let mut rules = Vec::new();
+    for proto in here.protos() {
+        let numbered = here.numbered(proto);
+        for (id, service, guest) in here.services() {
+            if service.proto != Some(proto) || service.guest_port.is_none() {
+                continue;
+            }
+            let own = numbered.iter().filter(|(_, other, _)| other.name == service.name);
+            let ports: Vec<String> = own
+                .flat_map(|(ports, ..)| ports.iter())
+                .map(|port| format!("{} : {port}", service.at_guest(port)))
+                .collect();
+            if ports.is_empty() {
+                continue;
+            }
+            let text = format!(
+                "oifname \"{nic}\" {ip} saddr {guest} {} {proto} sport set {proto} sport map {{ {} }}",
+                mark.is_tag(cluster),
+                ports.join(", ")
+            );
+            rules.push(KernelRule { text, proto: Some(proto), node: None, services: vec![id] });
+        }
+    }
+    let public_of = |node: &Node| Some(format!("{} : {}", node.tag, node.public.get(here.family)?));
+    let map: Vec<String> = cluster.nodes.iter().filter_map(public_of).collect();
+    let text = format!(
+        "oifname \"{nic}\" {ip} saddr {network} {ip} saddr set {} map {{ {} }}",
+        mark.ours(),
+        map.join(", ")
+    );
+    rules.push(KernelRule { text, proto: None, node: None, services: Vec::new() });
+    for (id, Service { proto, .. }, guest) in here.whole() {
+        let protocol = proto.map_or(String::new(), |proto| format!("meta l4proto {} ", proto.0));
+        let text = format!(
+            "oifname \"{nic}\" {ip} saddr {guest} {protocol}{} {ip} saddr set {public}",
+            mark.unset()
+        );
+        rules.push(KernelRule { text, proto: *proto, node: None, services: vec![id] });
+    }
+    rules
 }
 
 /// What is done to frames on the bridge.
@@ -454,14 +569,6 @@ fn names(interfaces: &[IfName]) -> String {
     names.join(", ")
 }
 
-/// The protocols that have services, each with its ports as nft writes a set.
-fn services_by_proto(here: InFamily<'_>) -> impl Iterator<Item = (Proto, String)> {
-    here.protos().map(|(proto, services)| {
-        let ports: Vec<String> = services.iter().map(|(service, _)| service.port.to_string()).collect();
-        (proto, format!("{{ {} }}", ports.join(", ")))
-    })
-}
-
 /// A mark with a mask, in nft's words.
 #[derive(Clone, Copy)]
 pub(super) struct Bits {
@@ -530,6 +637,16 @@ pub(super) fn copy(cluster: &Cluster, verb: &str) -> String {
     let cases: Vec<String> =
         cluster.nodes.iter().map(|node| format!("{} : jump {verb}-{}", node.tag, node.name)).collect();
     format!("{} vmap {{ {} }}", from.ours(), cases.join(", "))
+}
+
+/// The packet's tag becomes the flow's, if it has none; or also if it has one, where that is wished.
+pub(super) fn save(cluster: &Cluster) -> String {
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let free = match cluster.on_conflict {
+        OnConflict::Take => String::new(),
+        OnConflict::Keep | OnConflict::Drop => format!(" {}", ct_mark.unset()),
+    };
+    format!("{}{free} {}", mark.is_tag(cluster), copy(cluster, "save"))
 }
 
 /// The nodes that need chains for [`copy`].

@@ -52,14 +52,17 @@ pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> 
             builder.tcp_header(tcp(from, to, headers.tcp)).write(&mut bytes, &zeros(20))
         }
         (Proto::UDP, Some((from, to))) => builder.udp(from, to).write(&mut bytes, &zeros(8)),
-        _ => {
-            let mut payload = icmp(headers);
+        (proto, ports) => {
+            let mut payload = match ports {
+                Some(ports) => other_with_ports(tuple, ports, len.saturating_sub(ip_len)),
+                None => icmp(headers),
+            };
             payload.resize(payload.len().max(len.saturating_sub(ip_len)), 0);
             if headers.icmp.is_some() {
                 let checksum = icmp_checksum(tuple, &payload).to_be_bytes();
                 payload[2..4].copy_from_slice(&checksum);
             }
-            builder.write(&mut bytes, proto, &payload)
+            builder.write(&mut bytes, IpNumber(proto.0), &payload)
         }
     };
     written.ok().map(|()| bytes)
@@ -76,6 +79,39 @@ fn tcp(from: u16, to: u16, known: Option<Tcp>) -> TcpHeader {
     header
 }
 
+/// A packet of UDP-Lite, DCCP or SCTP of `len` bytes at least, from its ports on. DCCP's is a request (RFC 4340 §5.1),
+/// SCTP's has no chunk.
+fn other_with_ports(tuple: Tuple, (from, to): (u16, u16), len: usize) -> Vec<u8> {
+    let mut bytes = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    bytes.resize(12, 0);
+    if tuple.proto == Proto::DCCP {
+        (bytes[4], bytes[8]) = (5, 1);
+        bytes.resize(20, 0);
+    }
+    if tuple.proto == Proto::UDPLITE {
+        bytes.truncate(8);
+    }
+    bytes.resize(bytes.len().max(len), 0);
+    if tuple.proto == Proto::SCTP {
+        let checksum = crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&checksum);
+        return bytes;
+    }
+    // Both cover all of the packet, and its pseudo-header as in UDP.
+    let checksum = match with_pseudo_header(tuple, &bytes) {
+        0 if tuple.proto == Proto::UDPLITE => 0xffff,
+        checksum => checksum,
+    };
+    bytes[6..8].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+/// The checksum of SCTP (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
 /// An ICMP message without its checksum, and of the packet that it is about as much as is quoted at least: its IP
 /// header and eight bytes.
 fn icmp(headers: &Headers) -> Vec<u8> {
@@ -90,11 +126,15 @@ fn icmp(headers: &Headers) -> Vec<u8> {
 
 /// That of ICMPv6 covers the addresses, too (RFC 4443 §2.3).
 fn icmp_checksum(tuple: Tuple, message: &[u8]) -> u16 {
-    match (tuple.proto, tuple.src, tuple.dst) {
-        (Proto::ICMP6, IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let len = (message.len() as u32).to_be_bytes();
-            full(&[&src.octets(), &dst.octets(), &len, &[0, tuple.proto.0], message])
-        }
-        _ => full(&[message]),
-    }
+    if tuple.proto == Proto::ICMP6 { with_pseudo_header(tuple, message) } else { full(&[message]) }
+}
+
+/// The checksum of a message and of who sends it to whom.
+fn with_pseudo_header(tuple: Tuple, message: &[u8]) -> u16 {
+    let octets = |address| match address {
+        IpAddr::V4(four) => four.octets().to_vec(),
+        IpAddr::V6(six) => six.octets().to_vec(),
+    };
+    let len = (message.len() as u32).to_be_bytes();
+    full(&[&octets(tuple.src), &octets(tuple.dst), &len, &[0, tuple.proto.0], message])
 }

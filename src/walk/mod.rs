@@ -235,7 +235,7 @@ fn flow_of(view: &View) -> Tuple {
 
 /// A tuple that is the same for both directions of a flow.
 fn either_way(tuple: Tuple) -> Tuple {
-    let back = Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple };
+    let back = tuple.reversed();
     let key = |tuple: &Tuple| (tuple.src, tuple.ports.map(|(from, _)| from));
     if key(&tuple) <= key(&back) { tuple } else { back }
 }

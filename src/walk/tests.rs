@@ -111,7 +111,7 @@ fn ipv6_packets_are_made_and_led_as_others_are() {
 proptest! {
     #[test]
     fn what_is_made_says_what_it_was_made_of(
-        proto in prop_oneof![Just(6u8), Just(17), Just(1), 100u8..110],
+        proto in prop_oneof![Just(6u8), Just(17), Just(1), Just(33), Just(132), Just(136), 100u8..110],
         (src, dst) in prop_oneof![
             any::<([u8; 4], [u8; 4])>().prop_map(|(src, dst)| (IpAddr::from(src), IpAddr::from(dst))),
             any::<([u8; 16], [u8; 16])>().prop_map(|(src, dst)| (IpAddr::from(src), IpAddr::from(dst))),
@@ -125,7 +125,7 @@ proptest! {
         let v4 = src.is_ipv4();
         let proto = if proto == 1 && !v4 { Proto::ICMP6 } else { Proto(proto) };
         let whole = fragment != Fragment::Later;
-        let has_ports = whole && matches!(proto, Proto::TCP | Proto::UDP);
+        let has_ports = whole && proto.has_ports();
         let tuple = Tuple { proto, src, dst, ports: has_ports.then_some(ports) };
         let quoted = Tuple { proto: Proto::TCP, src: dst, dst: src, ports: Some(ports) };
         let quotes = if v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };

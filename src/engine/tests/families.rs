@@ -14,12 +14,28 @@ fn bytes(tuple: &str) -> Vec<u8> {
 }
 
 fn decision(own: NodeId, stage: Stage, bytes: &[u8], meta: Meta) -> Decision {
-    decide(
-        &Tables::new(&dual(), own),
-        stage,
-        View::parse(bytes, bytes.len()).as_ref().map_err(|bad| *bad),
-        &meta,
-    )
+    decision_in(&dual(), own, stage, bytes, meta)
+}
+
+fn decision_in(cluster: &Cluster, own: NodeId, stage: Stage, bytes: &[u8], meta: Meta) -> Decision {
+    let view = View::parse(bytes, bytes.len());
+    decide(&Tables::new(cluster, own), stage, view.as_ref().map_err(|bad| *bad), &meta)
+}
+
+/// The same with services of other kinds; those of one family leave the other alone.
+fn offering() -> Cluster {
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\n{more}\n");
+    let text = [
+        include_str!("../../../rules/dual.toml").to_owned(),
+        service(
+            "alt",
+            "proto = \"tcp\"\nport = 8080\nguest = [\"10.5.5.202\", \"fd00:5::202\"]\nguest_port = 80",
+        ),
+        service("all4", "proto = \"any\"\nguest = \"10.5.5.203\""),
+        service("ssh6", "proto = \"tcp\"\nport = \"20-29\"\nguest = \"fd00:5::203\"\nguest_port = 1020"),
+        service("icmp6", "proto = \"ipv6-icmp\"\nguest = \"fd00:5::204\""),
+    ];
+    Cluster::parse(&text.concat(), Path::new("c")).unwrap()
 }
 
 fn address(text: &str) -> IpAddr {
@@ -53,6 +69,58 @@ fn a_service_is_there_in_the_families_that_its_guest_has() {
     assert_eq!(at("tcp [fd00:122::1]:4000 > [fd00:122::12]:80"), Reason::NotPublic);
     // An IPv4 address in an IPv6 header is another address.
     assert_eq!(at("tcp [fd00:122::1]:4000 > [::ffff:192.168.122.11]:80"), Reason::NotPublic);
+}
+
+#[test]
+fn services_of_every_kind_are_looked_up_by_family() {
+    let cluster = offering();
+    let at = |tuple: &str| {
+        let decision = decision_in(&cluster, NODE1, Stage::Dnat, &bytes(tuple), Meta::default());
+        decision.rewrite.map(|rewrite| (rewrite.to.to_string(), rewrite.port))
+    };
+    let to = |guest: &str, port| Some((guest.to_owned(), port));
+    assert_eq!(at("tcp 192.168.122.1:4000 > 192.168.122.11:8080"), to("10.5.5.202", Some(80)));
+    assert_eq!(at("tcp [fd00:122::1]:4000 > [fd00:122::11]:8080"), to("fd00:5::202", Some(80)));
+    assert_eq!(at("tcp [fd00:122::1]:4000 > [fd00:122::11]:22"), to("fd00:5::203", Some(1022)));
+    assert_eq!(at("tcp 192.168.122.1:4000 > 192.168.122.11:22"), to("10.5.5.203", None));
+    assert_eq!(at("icmp 192.168.122.1 > 192.168.122.11"), to("10.5.5.203", None));
+    assert_eq!(at("icmpv6 fd00:122::1 > fd00:122::11"), to("fd00:5::204", None));
+    assert_eq!(at("udp [fd00:122::1]:4000 > [fd00:122::11]:4000"), None);
+
+    let spoof = |tuple: &str, ct_mark| {
+        let meta = Meta { ct_mark: Some(ct_mark), ..Meta::default() };
+        let decision = decision_in(&cluster, NODE1, Stage::Spoof, &bytes(tuple), meta);
+        (decision.reason, decision.rewrite.map(|rewrite| (rewrite.to.to_string(), rewrite.port)))
+    };
+    let answer = spoof("tcp [fd00:5::203]:1022 > [fd00:122::1]:4000", Mark(2));
+    assert_eq!(answer, (Reason::CalledNode, to("fd00:122::12", Some(22))));
+    let begun = spoof("icmpv6 fd00:5::204 > fd00:122::1", Mark::ZERO);
+    assert_eq!(begun, (Reason::OneToOne, to("fd00:122::11", None)));
+    // All ports of a guest there, and none here.
+    assert_eq!(
+        spoof("udp 10.5.5.203:9 > 192.168.122.1:9", Mark::ZERO),
+        (Reason::OneToOne, to("192.168.122.11", None))
+    );
+    assert_eq!(spoof("udp [fd00:5::203]:9 > [fd00:122::1]:9", Mark::ZERO), (Reason::Unmarked, None));
+}
+
+/// A guest that has all ICMP of an address, or all of it, has no neighbours there: those are the node's.
+#[test]
+fn neighbours_of_an_address_that_a_guest_has_are_the_nodes() {
+    let text = include_str!("../../../rules/dual.toml").to_owned();
+    let all = text + "[[service]]\nname = \"all6\"\nproto = \"any\"\nguest = \"fd00:5::204\"\n";
+    let all = Cluster::parse(&all, Path::new("c")).unwrap();
+    for cluster in [offering(), all] {
+        for kind in 128..=143 {
+            let icmp = Some(Icmp { kind, code: 0, inner: None, inner_after: None });
+            let headers = Headers { icmp, ..Headers::default() };
+            let tuple = "icmpv6 fd00:122::1 > fd00:122::11".parse().unwrap();
+            let bytes = made(tuple, &headers, Fragment::None, 0).unwrap();
+            let decision = decision_in(&cluster, NODE1, Stage::Dnat, &bytes, Meta::default());
+            let expected = if (133..=137).contains(&kind) { Reason::NoService } else { Reason::Service };
+            assert_eq!(decision.reason, expected, "type {kind}");
+        }
+    }
 }
 
 /// Neighbours talk by these; so do routers.
@@ -103,7 +171,8 @@ fn icmpv6_errors_are_translated_both_ways() {
         let about = "tcp [fd00:122::12]:80 > [fd00:122::1]:40000";
         let inbound = error(kind, "fd00:f::1", "fd00:122::12", about);
         let to_guest = decision(NODE2, Stage::Dnat, &inbound, Meta::default());
-        let to = Rewrite { side: Side::Destination, to: address("fd00:5::201"), layers: Layers::Both };
+        let to = Rewrite::outer(Side::Destination, address("fd00:5::201"));
+        let to = Rewrite { layers: Layers::Both, ..to };
         assert_eq!((to_guest.reason, to_guest.rewrite), (Reason::ErrorAboutReply, Some(to)));
         let call = "tcp [fd00:122::1]:40000 > [fd00:5::201]:80";
         for (from, layers) in [
@@ -113,7 +182,7 @@ fn icmpv6_errors_are_translated_both_ways() {
             ("fe80::1", Layers::Inner),
         ] {
             let outbound = decision(NODE1, Stage::Spoof, &error(kind, from, "fd00:122::1", call), reply);
-            let to = Rewrite { side: Side::Source, to: address("fd00:122::12"), layers };
+            let to = Rewrite { layers, ..Rewrite::outer(Side::Source, address("fd00:122::12")) };
             assert_eq!((outbound.reason, outbound.rewrite), (Reason::ErrorAboutCall, Some(to)), "{from}");
         }
     }
