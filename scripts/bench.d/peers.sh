@@ -13,8 +13,8 @@ BULK_PORT=5201 SMALL_PORT=5202
 # The lab's cluster, with two services more.
 cluster_file_of_bench() {
     cluster_file
-    service bulk tcp "$BULK_PORT" "${GUEST_ADDRESS[1]}"
-    service small udp "$SMALL_PORT" "${GUEST_ADDRESS[1]}"
+    service bulk tcp "$BULK_PORT" 1
+    service small udp "$SMALL_PORT" 1
 }
 
 declare -A PIDS=() # of the peer's process on each node
