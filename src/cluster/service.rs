@@ -157,12 +157,7 @@ pub(super) fn ambiguous(services: &[Service]) -> Vec<Ambiguous> {
     found
 }
 
-fn ambiguous_at(
-    services: &[Service],
-    place: usize,
-    service: &Service,
-    guest: IpAddr,
-) -> Option<Ambiguous> {
+fn ambiguous_at(services: &[Service], place: usize, service: &Service, guest: IpAddr) -> Option<Ambiguous> {
     let (proto, ports) = (service.proto?, service.ports?);
     service.guest_port?;
     let asked = |port| asked_for(services, guest.family(), proto, Some(port));

@@ -308,7 +308,8 @@ fn services_may_be_of_many_kinds() {
     service s6 takes everything but ICMP errors about others to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
     ");
     // The more specific wins.
-    let name = |proto, port| cluster.service_for(Family::V4, proto, port).map(|id| &*cluster.service(id).name);
+    let name =
+        |proto, port| cluster.service_for(Family::V4, proto, port).map(|id| &*cluster.service(id).name);
     assert_eq!(name(Proto::TCP, Some(8080)), Some("s0"));
     assert_eq!(name(Proto::TCP, Some(8079)), Some("s1"));
     assert_eq!(name(Proto::TCP, Some(9999)), Some("s6"));
@@ -388,7 +389,9 @@ proptest::proptest! {
 #[test]
 fn services_are_told_apart_in_each_family() {
     let service = |name: &str, port: &str, guest: &str, more: &str| {
-        format!("[[service]]\nname = \"{name}\"\nproto = \"tcp\"\nport = \"{port}\"\nguest = {guest}\n{more}\n")
+        format!(
+            "[[service]]\nname = \"{name}\"\nproto = \"tcp\"\nport = \"{port}\"\nguest = {guest}\n{more}\n"
+        )
     };
     let dual = include_str!("../../rules/dual.toml");
     let both = "[\"10.5.5.202\", \"fd00:5::202\"]";
@@ -404,13 +407,17 @@ fn services_are_told_apart_in_each_family() {
     };
     assert_eq!(parts(Family::V4), ["80 web", "8000-8009 many"]);
     assert_eq!(parts(Family::V6), ["80 web", "8000-8004 many", "8006-8009 many", "8005 one6"]);
-    let name = |family| cluster.service_for(family, Proto::TCP, Some(8005)).map(|id| &*cluster.service(id).name);
+    let name =
+        |family| cluster.service_for(family, Proto::TCP, Some(8005)).map(|id| &*cluster.service(id).name);
     assert_eq!((name(Family::V4), name(Family::V6)), (Some("many"), Some("one6")));
     assert_eq!((cluster.protos(Family::V4).len(), cluster.protos(Family::V6).len()), (1, 2));
 
     let moved = |guest| {
         let other = service("a", "81", "\"10.5.5.202\"", "guest_port = 90");
-        Cluster::parse(&[dual, &other, &service("b", "82", guest, "guest_port = 90")].concat(), Path::new("c"))
+        Cluster::parse(
+            &[dual, &other, &service("b", "82", guest, "guest_port = 90")].concat(),
+            Path::new("c"),
+        )
     };
     assert!(moved("\"fd00:5::202\"").is_ok());
     let fault = moved(both).unwrap_err().to_string();

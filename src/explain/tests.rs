@@ -242,7 +242,17 @@ fn service(guest: impl Strategy<Value = String>) -> impl Strategy<Value = String
         1 => Just("port = \"any\"\n".to_owned()),
     ];
     let proto = prop::sample::select(vec![
-        "tcp", "tcp", "udp", "udp", "udplite", "sctp", "dccp", "icmp", "ipv6-icmp", "47", "any",
+        "tcp",
+        "tcp",
+        "udp",
+        "udp",
+        "udplite",
+        "sctp",
+        "dccp",
+        "icmp",
+        "ipv6-icmp",
+        "47",
+        "any",
     ]);
     let guest_port = prop::option::of(prop_oneof![60u16..100, Just(80)]);
     (proto, port, guest_port, guest).prop_map(|(proto, port, guest_port, guest)| {

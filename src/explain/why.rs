@@ -135,7 +135,8 @@ impl Why {
         })?;
         let port = about.ports.map(|(port, _)| port);
         let family = about.src.family();
-        let wanted = Wanted { whose: "quoted ", family, proto: about.proto, what: "sport", port, guest: None };
+        let wanted =
+            Wanted { whose: "quoted ", family, proto: about.proto, what: "sport", port, guest: None };
         if port.is_none() && !wanted.may_be_whole(cluster) {
             self.first(false, Reason::NoService, || "no ports are quoted to tell a service by".to_owned())?;
         }

@@ -166,7 +166,8 @@ fn conditions(here: InFamily<'_>, plan: &Plan, lane: Lane) -> Vec<String> {
             let tagged = unless_all(format!("-m connmark ! --mark {none}"));
             rules.extend(protocol.map(|protocol| format!("-o {nic} -s {network}{protocol}{tagged}")));
             if let (false, Some(protocol)) = (plan.full, protocol) {
-                let begun = |guest: IpAddr| format!("-o {nic} -s {guest}{protocol} -m connmark --mark {none}");
+                let begun =
+                    |guest: IpAddr| format!("-o {nic} -s {guest}{protocol} -m connmark --mark {none}");
                 rules.extend(here.whole().map(|(_, _, guest)| begun(guest)));
             }
             rules

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::family::InFamily;
 use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
-use crate::net::{ByFamily, Family, IfName, Mark, Ports, Proto, Stage};
+use crate::net::{ByFamily, Family, IfName, Mark, Ports, Stage};
 use crate::ruleset::{CtMark, CtMarkBy, KernelRule, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
 /// The name of the tables that hold our rules, in the families ip, ip6 and bridge.

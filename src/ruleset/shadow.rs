@@ -326,7 +326,8 @@ pub(super) fn footprint(
     has_pipes: bool,
     has_code_points: bool,
 ) -> Footprint {
-    let of_family = |family: &Family| [TABLE, in_kernel::TABLE].map(|table| format!("{} {table}", family.nft()));
+    let of_family =
+        |family: &Family| [TABLE, in_kernel::TABLE].map(|table| format!("{} {table}", family.nft()));
     let mut tables: Vec<String> = families.iter().flat_map(of_family).collect();
     if has_pipes {
         tables.push(format!("netdev {}", in_kernel::TABLE));
