@@ -61,6 +61,8 @@
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //!
+//! [`rfc`] has no code: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it.
+//!
 //! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
 //!
@@ -140,6 +142,7 @@ pub mod packet;
 pub mod path;
 pub mod queue;
 pub mod replay;
+pub mod rfc;
 pub mod ruleset;
 pub mod trace;
 pub mod walk;
