@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dunnat::cluster::{Cluster, NodeId};
+use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
 use dunnat::net::Envelope;
@@ -39,6 +39,7 @@ fn main() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
+        on_conflict: OnConflict::Keep,
         queue_base: 0,
         workers: 1,
     };

@@ -1,8 +1,8 @@
 //! How long it takes to join traces, and with how much memory: writes the traces of a cluster of three nodes as JSON,
-//! each connection of thirteen packets through one of them to a guest on node1, then reads and joins them as
-//! `dunnat path` does.
+//! then reads and joins them as `dunnat path` does. The connections have twelve packets each, and come through all
+//! nodes in turn to a guest on node1; with `flood` each is one SYN through node1, which nobody answers.
 //!
-//! usage: path_rate DIRECTORY [EVENTS]
+//! usage: path_rate DIRECTORY [EVENTS [flood]]
 //!
 //! The files stay, to be measured with the program itself, too: time dunnat path DIRECTORY/*.jsonl
 
@@ -51,9 +51,9 @@ impl Trace {
     }
 }
 
-/// One connection: a SYN, five more packets of the client, and six of the guest.
-fn connection(number: u32, traces: &mut [Trace]) {
-    let entry = number as usize % 3;
+/// One connection: a SYN, five more packets of the client, and six of the guest; or, of a flood, the SYN alone.
+fn connection(number: u32, flood: bool, traces: &mut [Trace]) {
+    let entry = if flood { 0 } else { number as usize % 3 };
     let tag = entry + 1;
     let (called, mac) = (format!("192.168.122.{}", 10 + tag), format!("{:02x}:00:00:00:01:00", 6 + 4 * tag));
     let port = 1024 + number % 60_000;
@@ -87,6 +87,9 @@ fn connection(number: u32, traces: &mut [Trace]) {
                 );
             }
         }
+        if flood {
+            return;
+        }
         let flags = [
             "\"syn\",\"ack\"",
             "\"ack\"",
@@ -117,12 +120,13 @@ fn memory() -> u64 {
 fn main() {
     let directory = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "target/path_rate".to_owned()));
     let wanted: u64 = std::env::args().nth(2).and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
+    let flood = std::env::args().nth(3).is_some_and(|kind| kind == "flood");
     std::fs::create_dir_all(&directory).unwrap();
     let (files, mut traces): (Vec<PathBuf>, Vec<Trace>) =
         (1..=3).map(|node| Trace::create(&directory, node)).unzip();
     let mut number = 0;
     while traces.iter().map(|trace| trace.seq).sum::<u64>() < wanted {
-        connection(number, &mut traces);
+        connection(number, flood, &mut traces);
         number += 1;
     }
     drop(traces);
@@ -144,13 +148,13 @@ fn main() {
     let read = began.elapsed().as_secs_f64();
     let paths = joiner.finish();
     let all = began.elapsed().as_secs_f64();
-    let right = paths.conversations.iter().filter(|one| one.judgement.finding.is_right()).count();
-    let local = paths.conversations.iter().filter(|one| one.judgement.finding == Finding::Local).count();
-    assert_eq!(
-        (paths.conversations.len(), right, local),
-        (number as usize, right, number.div_ceil(3) as usize)
-    );
-    assert_eq!(right, number as usize);
+    let count = |is_it: &dyn Fn(Finding) -> bool| {
+        paths.conversations.iter().filter(|one| is_it(one.judgement.finding)).count()
+    };
+    let (right, local) = if flood { (0, 0) } else { (number, number.div_ceil(3)) };
+    assert_eq!(paths.conversations.len(), number as usize);
+    assert_eq!(count(&Finding::is_right), right as usize);
+    assert_eq!(count(&|finding| finding == Finding::Local), local as usize);
     println!(
         "{events} events, {} MiB, {number} conversations: {all:.2} s ({read:.2} s to read and sort them), {:.0} events/s, {} MiB of memory at most",
         bytes >> 20,

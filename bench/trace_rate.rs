@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dunnat::cluster::{Cluster, NodeId};
+use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
 use dunnat::net::Envelope;
@@ -56,6 +56,7 @@ fn main() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
+        on_conflict: OnConflict::Keep,
         queue_base: 0,
         workers: 1,
     };

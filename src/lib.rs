@@ -11,7 +11,7 @@
 //!
 //! 1. **dnat**, on node2. The SYN comes in by the public interface, before conntrack (hook ip prerouting,
 //!    priority -300). [`engine::Tables`] has a service for tcp port 80, so the destination becomes `10.5.5.201`
-//!    and the packet mark node2's own tag, 2. The source stays the client: who answers must know whom.
+//!    (and the port the guest's, if that is another), and the packet mark node2's own tag, 2. The source stays the client: who answers must know whom.
 //!    Conntrack now sees client → guest.
 //! 2. **save**, on node2. Routed to the guests' bridge (ip postrouting), the packet's mark becomes the ct mark
 //!    of the flow. The frame leaves through a pipe, with the MAC address of node2's bridge as its source.
@@ -19,7 +19,7 @@
 //!    MAC address belongs to node2, so packet mark and ct mark become node2's tag. It goes on to the guest.
 //! 4. **spoof**, on node1. The guest answers through its gateway, which is node1, and the answer is routed to
 //!    the public interface (ip postrouting, before SNAT at 100). Conntrack knows the flow; its ct mark is 2, so
-//!    the source becomes node2's public address. The client sees `192.168.122.12` answer.
+//!    the source becomes node2's public address, and its port the one that was called. The client sees `192.168.122.12` answer.
 //!
 //! `tag_by` of the cluster file has two other ways to know the node ([`cluster::TagBy`]): by the pipe, or by a code point
 //! that a rule of the bridge family writes on the way into a pipe, and takes away on the way to a guest.
@@ -27,6 +27,13 @@
 //! Had the client called node1 itself, dnat, save and spoof would have run there, with tag 1. A flow that a
 //! guest begins has no tag: none of this touches it, and plain SNAT does the rest. Every node holds the same
 //! gateway address; the only other rule keeps ARP for it off the pipes.
+//!
+//! A service may be a port, a range, all ports of a protocol, or all of a public address; the most specific one gets a
+//! packet ([`cluster::Service`]). A guest that has all of an address, 1:1, begins flows without a state, too: dnat, which is
+//! before conntrack, leads all answers to it. So **spoof** gives them the address, and SNAT sees nothing to do.
+//!
+//! One client may call one guest through two nodes from one port. On the guest's node that is one flow, which has one
+//! tag. **tag** and **save** notice, and [`cluster::OnConflict`] says what then becomes of packet and flow.
 //!
 //! # What is said about packets
 //!
@@ -53,6 +60,7 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
+//! | [`shadow`] | whether dunnat and the pure ruleset are of one mind: decisions before a stage, held against deeds after it | change a packet |
 //! | [`walk`] | the way of a packet through a node without a kernel: made from words, led by the stages, with flows remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | why a decision was made and no other, derived beside the engine and held to it by a property test | decide |
@@ -60,6 +68,7 @@
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
+//! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //!
 //! [`rfc`] has no code: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it.
 //!
@@ -85,10 +94,20 @@
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
 //!
+//! # A packet held
+//!
+//! Before it counts, traces and answers, a worker may show what it has decided to a [`daemon::Onlooker`], and waits until
+//! that returns. `dunnat step` has one: the packet stays in its queue, and [`step::Screen`] has the event, [`explain`]'s
+//! reasons and checksums, and the bytes, whose [`packet::fields`] have names. Then the batch is one packet, so that its verdict leaves before
+//! the next is looked at. The one thing that may be said against a decision is drop, and it has a reason of its own,
+//! [`engine::Reason::ByHand`].
+//!
+//! # Traces joined
+//!
 //! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
 //! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
-//! conversations and not with packets. Each conversation is judged by addresses, as a client would: a wrong cluster file
-//! is right by its own names.
+//! conversations and not with packets; what is kept is a [`path::Seen`], which is small. Each conversation is judged by
+//! addresses, as a client would: a wrong cluster file is right by its own names.
 //!
 //! # Without a kernel
 //!
@@ -97,6 +116,13 @@
 //! an [`Event`](trace::Event) like any decision. A packet is typed ([`walk::Asked`]), captured ([`replay::Capture`]), or was
 //! traced ([`replay::Recorded`]); the last needs no leading, as its event has all that its decision was made of.
 //! [`explain::why`] goes through every rule of the cluster file beside it, and says what does not hold.
+//!
+//! # A shadow
+//!
+//! `run --shadow` has the kernel's own ruleset do the work. A [`ruleset::ShadowPlan`] adds rules that show packets before
+//! and after each stage; a [`daemon::ShadowWorker`] decides about them as ever, and the [`shadow::Judge`] remembers
+//! what should come of each, under what the stage leaves alone of it, until it is seen again. Nothing waits for
+//! dunnat there: queues that are full or deserted are passed.
 //!
 //! # Choices
 //!
@@ -109,7 +135,8 @@
 //!   that are rewritten come without GSO, because no checksum would be right for a rewritten UDP GSO packet.
 //!   Where nothing is rewritten 128 bytes of a packet are enough.
 //! - **Lean or full rules.** By default only packets that something is to be decided about are queued: `tag` and
-//!   `save` cost a flow something once. With full rules every packet visits every stage.
+//!   `save` cost a flow something once. With full rules every packet visits every stage. Where a conflict shall not just
+//!   leave a flow as it is, every packet visits `tag` and `save`.
 //! - **Who changes the bytes.** The worker, or a chain after the queue, by the mark that the verdict set. The
 //!   decisions, their traces and what leaves the node are the same. ICMP errors are the worker's either way: no rule can
 //!   change what they quote. Then they have a lane of their own.
@@ -117,7 +144,7 @@
 //!   and ct mark together, and no rule has to. The kernel takes the attribute in silence also where it does nothing
 //!   with it, so that is tried before, in a network namespace of its own. Elsewhere rules do it: a chain after `tag`
 //!   and one after `save` copy a packet mark that is a node's tag to a flow that has none, and one before `spoof`
-//!   copies the ct mark to the packet mark. All change only the bits of `[marks] mask`.
+//!   copies the ct mark to the packet mark. (Where a newcomer takes a flow, the first two copy to one that has a tag, too.) All change only the bits of `[marks] mask`.
 //! - **The backend.** [`queue::Netlink`] by batches; [`queue::Nfq`], by the nfq crate, one packet at a time, is
 //!   the second opinion.
 //!
@@ -144,5 +171,7 @@ pub mod queue;
 pub mod replay;
 pub mod rfc;
 pub mod ruleset;
+pub mod shadow;
+pub mod step;
 pub mod trace;
 pub mod walk;

@@ -34,7 +34,7 @@ fn rules_file(name: &str) -> String {
 
 #[test]
 fn help_tells_what_there_is() {
-    for verb in ["", "run", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
+    for verb in ["", "run", "step", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
@@ -116,6 +116,16 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "cannot be used with",
         ),
         (vec!["replay", "x"], "--config <FILE>"),
+        (vec!["step", "--config", EXAMPLE], "--node <NAME>"),
+        (vec!["step", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "--workers", "2"],
+            "unexpected argument '--workers'",
+        ),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "tcp flags sin"],
+            "  tcp flags sin\n            ^^^",
+        ),
         (vec!["trace", "--sample", "10"], "a sample is written as in 1/100"),
         (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
         (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
@@ -126,6 +136,17 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
         ),
         ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
+        ([&run[..], &["--shadow", "--no-rules"]].concat(), "'--shadow' cannot be used with '--no-rules'"),
+        (
+            [&run[..], &["--shadow", "--rewrite", "kernel"]].concat(),
+            "'--shadow' cannot be used with '--rewrite",
+        ),
+        ([&run[..], &["--shadow", "--backend", "nfq"]].concat(), "'--shadow' cannot be used with '--backend"),
+        ([&run[..], &["--shadow", "--full"]].concat(), "'--shadow' cannot be used with '--full'"),
+        (
+            [&run[..], &["--shadow", "--trace", "-"]].concat(),
+            "--shadow reports to standard output: give --trace a file",
+        ),
         (
             vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
             "cannot be used with",

@@ -46,6 +46,10 @@ fn must(program: &str, arguments: &[&str]) -> String {
 
 #[path = "lab/differential.rs"]
 mod differential;
+#[path = "lab/recorded.rs"]
+mod recorded;
+#[path = "lab/shadow.rs"]
+mod shadow;
 
 mod acceptance {
     //! The cluster does distributed NAT: scripts/lab proves it from captures and conntrack.
@@ -53,7 +57,7 @@ mod acceptance {
     use super::*;
 
     /// A lab that is gone with this value.
-    pub(super) struct Lab(String);
+    pub(super) struct Lab(pub(super) String);
 
     impl Lab {
         pub(super) fn up(options: &[&str]) -> Self {
@@ -62,11 +66,11 @@ mod acceptance {
             lab
         }
 
-        fn run(&self, arguments: &[&str]) -> Output {
+        pub(super) fn run(&self, arguments: &[&str]) -> Output {
             self.run_with("", arguments)
         }
 
-        fn run_with(&self, options: &str, arguments: &[&str]) -> Output {
+        pub(super) fn run_with(&self, options: &str, arguments: &[&str]) -> Output {
             Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab"))
                 .args(arguments)
                 .env("DUNNAT_LAB", &self.0)
@@ -84,7 +88,7 @@ mod acceptance {
             out
         }
 
-        fn accept(&self, by: &str) {
+        pub(super) fn accept(&self, by: &str) {
             Self::is_proven(&self.must(&["accept", "--by", by]));
         }
 
@@ -97,7 +101,7 @@ mod acceptance {
         }
 
         fn is_proven(proven: &str) {
-            assert!(proven.contains(" 0 failed") && !proven.contains("0 passed"), "{proven}");
+            assert!(proven.contains(" 0 failed") && !proven.contains("\n0 passed"), "{proven}");
         }
 
         pub(super) fn namespace(&self, machine: &str) -> String {
@@ -340,7 +344,9 @@ mod acceptance {
             let decisions: Vec<String> = trace
                 .lines()
                 .filter(|line| line.contains(" > 192.168.122.11:5353"))
-                .filter_map(|line| line.split_once(' ').map(|(_, decision)| decision.to_owned()))
+                .filter_map(|line| line.split_once(' '))
+                // How wide a column is depends on what was written before.
+                .map(|(_, decision)| decision.split_whitespace().collect::<Vec<_>>().join(" "))
                 .collect();
             seen.push((packets, decisions));
         }
@@ -502,7 +508,7 @@ mod acceptance {
     }
 
     /// The conversations that the traces of all nodes are joined to.
-    fn joined(lab: &Lab) -> Vec<serde_json::Value> {
+    pub(super) fn joined(lab: &Lab) -> Vec<serde_json::Value> {
         let lines = lab.must(&["path", "--format", "json"]);
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -679,7 +685,173 @@ mod acceptance {
         assert!(page.contains("guest1 saw"), "{page}");
         lab.must(&["stop"]);
     }
+
+    /// A node that somebody steps through, by keys from a pipe.
+    struct Stepping {
+        child: Child,
+        shown: PathBuf,
+        log: PathBuf,
+    }
+
+    /// A program on a machine of a lab.
+    fn on(lab: &Lab, machine: &str, command: &[&str]) -> Command {
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", &format!("dunnat-{}-{machine}", lab.0)]).args(command);
+        ip
+    }
+
+    impl Stepping {
+        fn start(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
+            let (shown, log) = (lab.state(&format!("{node}.step")), lab.state(&format!("{node}.log")));
+            let (config, socket) = (lab.state("cluster.toml"), lab.state(&format!("{node}.sock")));
+            let [config, socket] = [config, socket].map(|path| path.to_str().unwrap().to_owned());
+            let child =
+                on(lab, node, &[DUNNAT, "step", "--config", &config, "--node", node, "--socket", &socket])
+                    .args(arguments)
+                    .stdin(Stdio::piped())
+                    .stdout(File::create(&shown).unwrap())
+                    .stderr(File::create(&log).unwrap())
+                    .spawn()
+                    .unwrap();
+            let node = Self { child, shown, log };
+            wait_for("it to serve", || node.log().contains("serving").then_some(()));
+            node
+        }
+
+        fn log(&self) -> String {
+            std::fs::read_to_string(&self.log).unwrap()
+        }
+
+        fn shown(&self) -> String {
+            std::fs::read_to_string(&self.shown).unwrap()
+        }
+
+        /// Waits until it holds its so many-th packet, and gives what it shows of that.
+        fn holds(&self, count: usize) -> String {
+            wait_for(&format!("packet {count}"), || {
+                let shown = self.shown();
+                let asks = shown.ends_with(" > ") && shown.matches("held: ").count() == count;
+                asks.then(|| shown.rsplit(" ---").nth(0).unwrap().to_owned())
+            })
+        }
+
+        fn key(&mut self, line: &str) {
+            writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        }
+
+        /// Waits until it has ended, and gives its log.
+        fn ended(mut self) -> String {
+            let status = wait_for("it to end", || self.child.try_wait().unwrap());
+            assert!(status.success(), "{}", self.log());
+            self.log()
+        }
+    }
+
+    impl Drop for Stepping {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    /// Calls node2 for a page, and does not wait for it.
+    fn calling(lab: &Lab) -> Child {
+        let url = "http://192.168.122.12/";
+        on(lab, "ws", &["curl", "-s", "--max-time", "60", url]).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn page(child: Child) -> String {
+        text(&child.wait_with_output().unwrap().stdout)
+    }
+
+    /// The packets that wait in the queues of a node, and those that were lost.
+    fn waiting(lab: &Lab, node: &str) -> (u32, u32) {
+        let file = "/proc/net/netfilter/nfnetlink_queue";
+        let queues = text(&on(lab, node, &["cat", file]).output().unwrap().stdout);
+        let column = |number: usize| {
+            let of = |line: &str| line.split_whitespace().nth(number).unwrap().parse::<u32>().unwrap();
+            queues.lines().map(of).sum()
+        };
+        (column(2), column(5) + column(6))
+    }
+
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_packet_that_is_held_waits_for_its_verdict() {
+        let lab = Lab::up(&["--nodes", "2"]);
+        let rules = || text(&on(&lab, "node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
+        let before = rules();
+        let home = Stepping::start(&lab, "node1", &["reason service"]);
+        let mut node = Stepping::start(&lab, "node2", &["--flows", "1", "tcp", "flags", "syn"]);
+        let mut curl = calling(&lab);
+        let screen = node.holds(1);
+        assert!(screen.contains("*0a*05*05*c9"), "{screen}");
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(waiting(&lab, "node2"), (1, 0));
+        assert!(curl.try_wait().unwrap().is_none());
+        node.key("");
+        let screen = node.holds(2);
+        assert!(screen.contains("ct mark 0x0 -> 0x2 accept saved node2"), "{screen}");
+        assert!(curl.try_wait().unwrap().is_none());
+        node.key("");
+        let got = page(curl);
+        assert!(got.contains("guest1 saw"), "{got}");
+        // Nothing is held, and the key is heard all the same.
+        node.key("q");
+        let log = node.ended();
+        assert!(log.contains("stopping, as asked for") && !log.contains("WARN"), "{log}");
+        assert_eq!(rules(), before);
+
+        // Dropped, it comes again, as TCP does; and then it may pass.
+        let mut node = Stepping::start(&lab, "node2", &["tcp flags syn and stage dnat"]);
+        let curl = calling(&lab);
+        node.holds(1);
+        node.key("d");
+        node.holds(2);
+        node.key("c");
+        let got = page(curl);
+        assert!(got.contains("guest1 saw"), "{got}");
+        must("kill", &["-s", "INT", &node.child.id().to_string()]);
+        let log = node.ended();
+        assert!(log.contains("by-hand 1") && log.contains("dropped by verdict: 1"), "{log}");
+        assert_eq!(home.shown(), "", "nothing was held there");
+    }
+
+    /// Whatever ends it: rules go, and the packet goes on as was decided.
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn who_stops_while_a_packet_is_held_lets_it_go() {
+        let lab = Lab::up(&["--nodes", "2"]);
+        let rules = || text(&on(&lab, "node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
+        let before = rules();
+        // What comes there is shown, and not held: there are no keys.
+        let mut home = Stepping::start(&lab, "node1", &["stage tag"]);
+        drop(home.child.stdin.take());
+        for (backend, by) in [("netlink", "INT"), ("nfq", "TERM"), ("netlink", "q")] {
+            let mut node = Stepping::start(&lab, "node2", &["--backend", backend, "tcp flags syn"]);
+            let mut curl = calling(&lab);
+            let screen = node.holds(1);
+            let client = screen.split_once("tcp 192.168.122.1:").unwrap().1;
+            let client =
+                format!("tcp 192.168.122.1:{} > 10.5.5.201:80 S ", client.split_once(' ').unwrap().0);
+            assert!(!home.shown().contains(&client));
+            match by {
+                "q" => node.key("q"),
+                signal => drop(must("kill", &["-s", signal, &node.child.id().to_string()])),
+            }
+            let log = node.ended();
+            assert!(log.contains("dnat service "), "{log}");
+            assert!(!log.contains("WARN"), "{log}");
+            assert_eq!(rules(), before);
+            wait_for("the packet at node1", || home.shown().contains(&client).then_some(()));
+            curl.kill().unwrap();
+            curl.wait().unwrap();
+        }
+    }
 }
+
+#[path = "lab/services.rs"]
+mod services;
 
 /// Polls for something that must come, longer where scripts/lab would wait longer.
 fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
@@ -1225,6 +1397,36 @@ mod host {
         };
         wait_for("the rules", || host.ruleset().contains("pipe-arp").then_some(()));
         node.end("TERM");
+    }
+
+    /// A shadow leaves nothing behind either; of one that was killed the next run removes what is left, whatever it is.
+    #[test]
+    #[ignore = "needs root; run by scripts/test"]
+    fn a_shadow_comes_and_goes() {
+        let host = Host::new();
+        host.must(&["iptables-nft", "-t", "mangle", "-A", "FORWARD", "-i", "lo", "-j", "ACCEPT"]);
+        let before = host.ruleset();
+        host.serve(&["--shadow"]).end("TERM");
+        assert_eq!(host.ruleset(), before);
+        for next in [&["--shadow"][..], &[]] {
+            host.serve(&["--shadow"]).end("KILL");
+            let left = host.ruleset();
+            assert!(left.contains("shadow queues") && left.contains("convergent-inbound"), "{left}");
+            let node = host.serve(next);
+            assert!(
+                node.log.contains("rules of dunnat node1 shadow are left from a run that was killed"),
+                "{}",
+                node.log
+            );
+            node.end("TERM");
+            // Empty base chains of iptables' tables may stay.
+            let left = host.ruleset();
+            assert!(left.contains("iifname \"lo\" counter accept") && !left.contains("dunnat"), "{left}");
+            assert!(!left.contains("queue") && !left.contains("jump"), "{left}");
+        }
+        host.must(&["nft", "add table netdev dunnat-kernel"]);
+        let message = host.refuse(&[], &["--shadow"]);
+        assert!(message.contains("Take it out first: nft delete table netdev dunnat-kernel"), "{message}");
     }
 
     /// What `rules` prints can be loaded by hand, and `run --no-rules` serves it.

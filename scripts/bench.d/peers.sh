@@ -27,6 +27,7 @@ start_peer() {
         case $peer in
         kernel) rules "$node" --kernel | within "$node" nft -f - ;;
         dunnat) run_dunnat "$node" "$workers" --backend netlink ;;
+        dunnat-trace) run_dunnat "$node" "$workers" --backend netlink --trace "$WORK/$node.jsonl" ;;
         dunnat-kernel) run_dunnat "$node" "$workers" --backend netlink --rewrite kernel ;;
         dunnat-nfq) run_dunnat "$node" "$workers" --backend nfq ;;
         lnfq) run_loop "$node" "$WORK/lnfq" ;;
@@ -48,12 +49,24 @@ stop_peer() {
         poll 5 ended "${PIDS[$node]}" || { kill -KILL "${PIDS[$node]}" && faults=1; }
         wait "${PIDS[$node]}" 2>/dev/null || true
     done
+    if [[ $PEER == dunnat-trace ]] && ((${#PIDS[@]})); then count_traced; fi
     PIDS=()
     for node in "${NODE[@]}"; do
         within "$node" nft flush ruleset || faults=1
         forget_flows "$node"
     done
     return "$faults"
+}
+# What the traces of all nodes have and have lost, by the last words of the nodes.
+count_traced() {
+    local node written lost
+    read -r written lost < <(for node in "${!PIDS[@]}"; do cat "$WORK/$node.log"; done |
+        sed -nE 's/.*trace: ([0-9]+) events written, ([0-9]+) lost.*/\1 \2/p' |
+        awk '{ written += $1; lost += $2 } END { print written + 0, lost + 0 }')
+    sample trace.written "$written"
+    sample trace.lost "$lost"
+    show "$written events traced, $lost lost"
+    for node in "${!PIDS[@]}"; do rm -f "$WORK/$node.jsonl"; done
 }
 ended() { [[ ! -e /proc/$1 || $(cut -d ' ' -f 3 "/proc/$1/stat" 2>/dev/null) == Z ]]; }
 forget_flows() { within "$1" conntrack -F >/dev/null 2>&1 || true; }
@@ -137,7 +150,6 @@ cluster_as_arguments() {
         echo "node=${TAG[i]},${PREFIX[i]:0:8},${PUBLIC[i]}"
     done
     echo "service=tcp,${SERVICE_PORT[1]},${GUEST_ADDRESS[1]}"
-    echo "service=tcp,${SERVICE_PORT[2]},${GUEST_ADDRESS[2]}"
     echo "service=udp,$ECHO_PORT,${GUEST_ADDRESS[1]}"
     echo "service=tcp,$BULK_PORT,${GUEST_ADDRESS[1]}"
     echo "service=udp,$SMALL_PORT,${GUEST_ADDRESS[1]}"

@@ -12,6 +12,7 @@ from collections import defaultdict
 PEERS = {
     "kernel": "the ruleset of `dunnat rules --kernel`; no userspace at all",
     "dunnat": "`dunnat run`, batches over netlink, the worker changes the bytes",
+    "dunnat-trace": "`dunnat run --trace FILE.jsonl`: as before, and every decision is written as JSON to a file; TCP bulk alone",
     "dunnat-kernel": "`dunnat run --rewrite kernel`: the worker decides, the kernel changes the bytes by mark",
     "dunnat-nfq": "`dunnat run --backend nfq`: the same decisions, one packet per system call",
     "lnfq": "a loop in C on libnetfilter_queue, as its documentation shows it (bench/peers/lnfq.c)",
@@ -44,6 +45,7 @@ PIECES = [
 TARGETS = [
     ("TCP bulk, worker rewrites / kernel ruleset", BULK, "dunnat", "kernel", 0.85, 0.70, True),
     ("TCP bulk, kernel rewrites / kernel ruleset", BULK, "dunnat-kernel", "kernel", 0.95, 0.88, True),
+    ("TCP bulk, every decision written to a file as JSON / no trace", BULK, "dunnat-trace", "dunnat", 0.8, 0.8, True),
     ("TCP bulk, dunnat / libnetfilter_queue loop", BULK, "dunnat", "lnfq", 4, 3, True),
     ("TCP bulk, dunnat / plain nfq loop", BULK, "dunnat", "nfq-plain", 4, 3, True),
     ("loss-free small packets, dunnat / libnetfilter_queue loop", ["udp.highest"], "dunnat", "lnfq", 1.5, 1.25, True),
@@ -192,6 +194,9 @@ def markdown(samples, peers, absent, about, targets, pieces, parts):
         if lost := max(samples[peer]["cpu.lost"].values(), default=0) * 100:
             if lost >= 0.1:
                 yield f"\n{peer} lost up to {lost:.0f} % of the packets while CPU time was measured; it is per packet that arrived."
+        if written := sum(samples[peer]["trace.written"].values()):
+            lost = sum(samples[peer]["trace.lost"].values())
+            yield f"\n{peer} has written {written:,.0f} decisions, and lost {lost:,.0f} more, which no packet waited for."
         if failed := sum(sum(samples[peer][f"connections.failed.{by}"].values()) for by in ("local", "foreign")):
             yield f"\n{peer}: {failed:.0f} connections failed; they are not counted."
     yield "\n![What each peer reached](results.svg)"
@@ -212,7 +217,7 @@ PANELS = [
     ("CPU time of the process per small packet, us (less is better)", ["cpu.packet"], 1),
 ]
 WIDTH, ROW, LEFT, RIGHT = 760, 26, 130, 90
-COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-kernel": "#1f6feb", "dunnat-nfq": "#8db4f2"}
+COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-trace": "#8db4f2", "dunnat-kernel": "#1f6feb", "dunnat-nfq": "#8db4f2"}
 
 
 def svg(samples, peers):

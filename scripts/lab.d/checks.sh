@@ -76,7 +76,7 @@ check_service() {
     begin "${SERVICE[g]}, $kind: $CLIENT -> ${NODE[via]} $public:$port -> ${GUEST[g]} on ${NODE[home]}"
 
     if ask "$CLIENT" "http://$public:$port/"; then
-        must_be "the page" "$ANSWER" "${GUEST[g]} saw $CLIENT_ADDRESS:$PORT -> $guest:$port"
+        must_be "the page" "$ANSWER" "${GUEST[g]} saw $CLIENT_ADDRESS:$PORT -> $guest:${GUEST_PORT[g]}"
         proof "page: \"$ANSWER\""
         prove_names_on_lan
         prove_way_inside
@@ -246,7 +246,7 @@ check_many() {
         within "$CLIENT" xargs -P "$at_once" -n 3 "${CURL[@]}" --write-out '%{local_port} called %{remote_ip}\n' 2>"$errors") || true
     NEXT_PORT=$((NEXT_PORT + 20 * total))
     [[ ! -s $errors ]] || fault "curl: $(sort "$errors" | uniq -c | sort -rn | head -n 1)"
-    right=$(awk -v page="^${GUEST[g]} saw $CLIENT_ADDRESS:[0-9]+ -> $guest:$port\$" '
+    right=$(awk -v page="^${GUEST[g]} saw $CLIENT_ADDRESS:[0-9]+ -> $guest:${GUEST_PORT[g]}\$" '
         $2 == "called" { called[$1] = $3 }
         $0 ~ page { sub(/.*:/, "", $3); answered[$3] = 1 }
         END { for (port in called) if (port in answered) print called[port], port }' <<<"$lines")
@@ -474,6 +474,27 @@ check_stop() {
     else
         while read -r line; do fault "$line"; done <<<"$trouble"
     fi
+    finish
+}
+
+# After a shadow has ended: its reports, of all nodes together as no node has all stages.
+check_shadow() {
+    local node stage agreed disagreed rest text
+    local -A all=()
+    begin "dunnat and the kernel's ruleset agree about every packet"
+    for node in "${NODE[@]}"; do
+        text=''
+        while read -r stage agreed disagreed rest; do
+            all[$stage]=$((${all[$stage]:-0} + agreed))
+            must_be "$node: $stage, packets that there was disagreement about" "$disagreed" 0
+            text+="${text:+, }$stage $agreed"
+        done < <(grep -E '^(dnat|tag|save|spoof) ' "$STATE/$node.report")
+        [[ -n $text ]] || fault "$node: no report at $STATE/$node.report"
+        proof "$node: agreed about $text"
+    done
+    for stage in dnat tag save spoof; do
+        ((${all[$stage]:-0} > 0)) || [[ $NODES == 1 && $stage == tag ]] || fault "$stage: no packet was judged"
+    done
     finish
 }
 

@@ -5,12 +5,13 @@
 # choose_names plain|other NODES [veth|vlan] [mac|pipe|dscp]
 #
 # Arrays are counted from 1, and one index means one node (or one guest) in all of them. Guest g has service g, a web
-# server; guest1 has a second service, which sends UDP datagrams back, and a third, where nobody listens.
+# server, some with another port at the guest; guest1 has a second service, a range of ports of which one sends UDP
+# datagrams back, and a third, a port within that range and another one at the guest, where nobody listens.
 choose_names() {
     local names=$1 i
     NODES=$2 PIPES=${3:-veth} TAG_BY=${4:-mac}
     NODE=() PUBLIC=() CARD=() INSIDE=() MAC=() PREFIX=() TAG=()
-    GUEST=() GUEST_ADDRESS=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=()
+    GUEST=() GUEST_ADDRESS=() GUEST_CARD=() GUEST_HOME=() SERVICE=() SERVICE_PORT=() GUEST_PORT=()
 
     # guest1 lives on the first node, guest2 on the second, if there is one.
     GUEST_HOME[1]=1
@@ -43,9 +44,9 @@ plain_names() {
     BRIDGE=guestbr0 PIPE_UP=eth1.100 PIPE_DOWN=eth2.100
     TRUNK_UP=eth1 TRUNK_DOWN=eth2 VLAN=100 # where the pipes are VLANs of a cable
     GUESTS=10.5.5.0/24 GUESTS_LENGTH=24 GATEWAY=10.5.5.254
-    GUEST[1]=guest1 GUEST_ADDRESS[1]=10.5.5.201 SERVICE[1]=web SERVICE_PORT[1]=80
-    GUEST[2]=guest2 GUEST_ADDRESS[2]=10.5.5.202 SERVICE[2]=alt SERVICE_PORT[2]=8080
-    ECHO=echo ECHO_PORT=5353 CLOSED=closed CLOSED_PORT=5354
+    GUEST[1]=guest1 GUEST_ADDRESS[1]=10.5.5.201 SERVICE[1]=web SERVICE_PORT[1]=80 GUEST_PORT[1]=80
+    GUEST[2]=guest2 GUEST_ADDRESS[2]=10.5.5.202 SERVICE[2]=alt SERVICE_PORT[2]=8080 GUEST_PORT[2]=80
+    ECHO=echo ECHO_PORT=5353 ECHO_PORTS=5350-5359 CLOSED=closed CLOSED_PORT=5354 CLOSED_AT_GUEST=5400
     NODE_PORT=81
     MASK=''
     for ((i = 1; i <= NODES; i++)); do
@@ -72,9 +73,9 @@ other_names() {
     BRIDGE=br-inside PIPE_UP=pipe-a PIPE_DOWN=pipe-b
     TRUNK_UP=fibre-a TRUNK_DOWN=fibre-b VLAN=7
     GUESTS=192.168.44.0/24 GUESTS_LENGTH=24 GATEWAY=192.168.44.1
-    GUEST[1]=anna GUEST_ADDRESS[1]=192.168.44.77 SERVICE[1]=shop SERVICE_PORT[1]=8000
-    GUEST[2]=bruno GUEST_ADDRESS[2]=192.168.44.150 SERVICE[2]=archive SERVICE_PORT[2]=2222
-    ECHO=parrot ECHO_PORT=9907 CLOSED=vacant CLOSED_PORT=9911
+    GUEST[1]=anna GUEST_ADDRESS[1]=192.168.44.77 SERVICE[1]=shop SERVICE_PORT[1]=8000 GUEST_PORT[1]=88
+    GUEST[2]=bruno GUEST_ADDRESS[2]=192.168.44.150 SERVICE[2]=archive SERVICE_PORT[2]=2222 GUEST_PORT[2]=22222
+    ECHO=parrot ECHO_PORT=9907 ECHO_PORTS=9900-9999 CLOSED=vacant CLOSED_PORT=9911 CLOSED_AT_GUEST=23
     NODE_PORT=7999
     MASK=0x0000ff00
     for ((i = 1; i <= NODES; i++)); do
@@ -102,9 +103,9 @@ $([[ $TAG_BY == pipe ]] || echo "pipes   = [\"$PIPE_UP\", \"$PIPE_DOWN\"]")
 [public]
 interface = "$NIC"
 TOML
-    for g in 1 2; do service "${SERVICE[g]}" tcp "${SERVICE_PORT[g]}" "${GUEST_ADDRESS[g]}"; done
-    service "$ECHO" udp "$ECHO_PORT" "${GUEST_ADDRESS[1]}"
-    service "$CLOSED" udp "$CLOSED_PORT" "${GUEST_ADDRESS[1]}"
+    for g in 1 2; do service "${SERVICE[g]}" tcp "${SERVICE_PORT[g]}" "${GUEST_ADDRESS[g]}" "${GUEST_PORT[g]}"; done
+    service "$ECHO" udp "\"$ECHO_PORTS\"" "${GUEST_ADDRESS[1]}"
+    service "$CLOSED" udp "$CLOSED_PORT" "${GUEST_ADDRESS[1]}" "$CLOSED_AT_GUEST"
     for ((i = 1; i <= NODES; i++)); do
         cat <<TOML
 
@@ -168,6 +169,7 @@ wire_at() { if [[ $TAG_BY == pipe ]]; then pipe_to "$2"; else echo "$PIPE_UP"; f
 # Where each node has a pipe to each other: the name of the one that leads to this node.
 pipe_to() { echo "pipe-to-${NODE[$1]}"; }
 
+# service NAME PROTOCOL PORT GUEST [GUEST'S PORT]
 service() {
     cat <<TOML
 
@@ -177,4 +179,5 @@ proto = "$2"
 port  = $3
 guest = "$4"
 TOML
+    if [[ -n ${5:-} && $5 != "$3" ]]; then echo "guest_port = $5"; fi
 }

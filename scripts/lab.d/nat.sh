@@ -14,14 +14,15 @@ need_dunnat() {
     [[ -x $DUNNAT ]] || die "no program at $DUNNAT: build it with 'cargo build --release', or set DUNNAT=/path/to/dunnat"
 }
 
-# start_nat dunnat|kernel TRACE(none|trace|jsonl): false when not every node has started; stop_nat puts right what has
+# start_nat dunnat|kernel|shadow TRACE(none|trace|jsonl|pcapng): false when not every node has started; stop_nat puts right
+# what has
 start_nat() {
     local by=$1 trace=$2 node guest
     need_dunnat
     for node in "${NODE[@]}"; do ruleset "$node" >"$STATE/$node.ruleset.before"; done
     echo "$by" >"$STATE/by"
     case $by in
-    dunnat) start_daemons "$trace" ;;
+    dunnat | shadow) start_daemons "$by" "$trace" ;;
     kernel) load_kernel_rules ;;
     esac || return 1
     # Until now all nodes answered for the gateway, and a guest may have learned the wrong one.
@@ -31,16 +32,19 @@ start_nat() {
 }
 
 start_daemons() {
-    local trace=$1 node pid
+    local by=$1 trace=$2 node pid out
     local -A pids=()
     for node in "${NODE[@]}"; do
         local options=(--config "$(cluster_file_of "$node")" --node "$node" --socket "$STATE/$node.sock")
+        out=$STATE/$node.log
+        if [[ $by == shadow ]]; then options+=(--shadow) out=$STATE/$node.report; fi
+        rm -f "$STATE/$node.report"
         # What the file's name ends in says what is written.
         if [[ $trace != none ]]; then options+=(--trace "$STATE/$node.$trace"); fi
         # shellcheck disable=SC2086 # several options in one variable
         # A session of its own: Ctrl-C in this terminal is for the lab, which then stops the daemon in good order.
         setsid ip netns exec "$(namespace "$node")" "$DUNNAT" run "${options[@]}" $DUNNAT_RUN_OPTIONS \
-            </dev/null >"$STATE/$node.log" 2>&1 &
+            </dev/null 2>"$STATE/$node.log" >>"$out" &
         pids[$node]=$!
         echo $! >"$STATE/$node.pid"
     done
@@ -77,7 +81,7 @@ stop_nat() {
     by=$(running_by)
     judge_outside || faults=1
     case $by in
-    dunnat) stop_daemons || faults=1 ;;
+    dunnat | shadow) stop_daemons || faults=1 ;;
     kernel) for node in "${NODE[@]}"; do unload_new_tables "$node" || faults=1; done ;;
     *) return 0 ;;
     esac

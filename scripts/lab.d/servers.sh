@@ -49,7 +49,7 @@ start_servers() {
     head -c "$(sized 20000000 5000000)" /dev/urandom >"$STATE/random"
     serve "$CLIENT" "$CLIENT_ADDRESS" "$CLIENT_PORT" "$CLIENT"
     for g in 1 2; do
-        serve "${GUEST[g]}" "${GUEST_ADDRESS[g]}" "${SERVICE_PORT[g]}" "${GUEST[g]}"
+        serve "${GUEST[g]}" "${GUEST_ADDRESS[g]}" "${GUEST_PORT[g]}" "${GUEST[g]}"
     done
     udp "${GUEST[1]}" serve "${GUEST_ADDRESS[1]}" "$ECHO_PORT" || die "the UDP server of ${GUEST[1]} does not start: see above"
     for ((i = 1; i <= NODES; i++)); do

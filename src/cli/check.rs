@@ -22,6 +22,9 @@ impl Check {
         if let Some(node) = &self.node {
             cluster.find(node)?;
         }
+        for note in cluster.notes() {
+            eprintln!("note: {note}");
+        }
         print(&cluster.summary())
     }
 }

@@ -43,7 +43,7 @@ impl Doctor {
             (Some(cluster), Some(node)) => {
                 let node = cluster.find(node)?;
                 // How packets get into the queues does not change how many there are; how ct marks are known does.
-                let wishes = self.how.wishes(node)?;
+                let wishes = self.how.wishes(cluster, node)?;
                 let unwanted = self.how.unwanted().contains(&Feature::CtMark);
                 let ct_mark_by_verdict =
                     if unwanted { Support::unwanted() } else { features.ct_mark_by_verdict.clone() };

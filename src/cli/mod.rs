@@ -10,6 +10,7 @@ mod replay;
 mod rules;
 mod run;
 mod saved;
+mod step;
 mod trace;
 
 use std::io::{self, Write as _};
@@ -39,6 +40,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Run),
+    Step(step::Step),
     Trace(trace::Trace),
     Explain(explain::Explain),
     Replay(replay::Replay),
@@ -73,6 +75,13 @@ struct How {
     /// Worker threads, each with a queue of its own for everything [default: the cores it may use]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// How the work is done, whoever does it.
+#[derive(Args)]
+struct Manner {
     /// Show every packet to every stage, for tracing and teaching, and not only those that something is to be
     /// decided about
     #[arg(long)]
@@ -116,6 +125,16 @@ impl How {
         self.workers.unwrap_or_else(cores)
     }
 
+    fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {
+        self.manner.wishes(cluster, node, self.workers())
+    }
+
+    fn unwanted(&self) -> Vec<Feature> {
+        self.manner.unwanted()
+    }
+}
+
+impl Manner {
     fn unwanted(&self) -> Vec<Feature> {
         let feature = |feature: &FeatureArg| match feature {
             FeatureArg::Queue => Feature::Queue,
@@ -125,7 +144,7 @@ impl How {
     }
 
     /// What was typed.
-    fn wishes(&self, node: NodeId) -> Result<Wishes, NoPlan> {
+    fn wishes(&self, cluster: &Cluster, node: NodeId, workers: u16) -> Result<Wishes, NoPlan> {
         let wishes = Wishes {
             node,
             backend: match self.backend {
@@ -137,8 +156,9 @@ impl How {
                 RewriteArg::Kernel => RewriteBy::Kernel,
             },
             full: self.full,
+            on_conflict: cluster.on_conflict,
             queue_base: self.queue_base,
-            workers: self.workers(),
+            workers,
         };
         // Wrong numbers are wrong on any kernel: they are told of before it is asked.
         Plan::new(wishes, &Capabilities::all()).map(|_| wishes)
@@ -225,6 +245,7 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let outcome = match cli.verb {
         Verb::Run(run) => run.run(),
+        Verb::Step(step) => step.run(),
         Verb::Trace(trace) => trace.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),
@@ -246,17 +267,22 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Whether to write in colours: on a terminal, unless NO_COLOR is set (no-color.org).
+/// Whether to write in colours: on a terminal, unless NO_COLOR is set (no-color.org); or if CLICOLOR_FORCE is
+/// (bixense.com/clicolors).
 fn coloured(terminal: bool) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    terminal && !set("NO_COLOR") && !dumb
+    !set("NO_COLOR") && (set("CLICOLOR_FORCE") || terminal && !dumb)
 }
 
 /// Prints the data that a verb was asked for. A reader that has seen enough is no error.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    printed(|out| out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// The same for data that is written piece by piece.
+fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<(), Failure> {
+    match write(&mut io::stdout().lock()) {
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Output { to: "standard output".to_owned(), source })
         }

@@ -1,5 +1,6 @@
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::iter::{once, once_with};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -8,7 +9,7 @@ use dunnat::trace::{Event, Filter, Format};
 
 use super::events::Events;
 use super::progress::Progress;
-use super::{Failure, coloured, print};
+use super::{Failure, coloured, print, printed};
 
 /// Join the traces of several nodes into conversations, and say what came of each
 ///
@@ -55,6 +56,17 @@ enum FormatArg {
     Json,
 }
 
+/// What is written, one after the other: all of it together may be larger than the conversations are.
+type Pieces<'a> = Box<dyn Iterator<Item = io::Result<String>> + 'a>;
+
+fn written(out: impl Write, pieces: Pieces<'_>) -> io::Result<()> {
+    let mut out = BufWriter::new(out);
+    for piece in pieces {
+        out.write_all(piece?.as_bytes())?;
+    }
+    out.flush()
+}
+
 impl Path {
     pub(super) fn run(&self) -> Result<(), Failure> {
         if self.schema {
@@ -66,12 +78,12 @@ impl Path {
         if let (Some(number), true) = (self.conversation, chosen.is_empty()) {
             return Err(Failure::NoConversation { number, all: paths.conversations.len() });
         }
-        let text = self.rendered(&paths, &chosen)?;
+        let pieces = self.rendered(&paths, &chosen)?;
         match &self.write {
             Some(path) => File::create(path)
-                .and_then(|mut file| file.write_all(text.as_bytes()))
+                .and_then(|file| written(file, pieces))
                 .map_err(|source| Failure::Output { to: path.display().to_string(), source }),
-            None => print(&text),
+            None => printed(|out| written(out, pieces)),
         }
     }
 
@@ -93,29 +105,26 @@ impl Path {
         })
     }
 
-    fn rendered(&self, paths: &Paths, chosen: &[&Conversation]) -> Result<String, Failure> {
+    fn rendered<'a>(&self, paths: &'a Paths, chosen: &'a [&Conversation]) -> Result<Pieces<'a>, Failure> {
         let one = || match chosen {
             [one] => Ok(*one),
             _ => Err(Failure::NotOne(chosen.len())),
         };
         Ok(match self.format() {
-            FormatArg::Mermaid => mermaid(one()?),
-            FormatArg::Svg => svg(one()?),
-            FormatArg::Json => {
-                let lines: Result<String, _> = chosen.iter().map(|one| json(one)).collect();
-                lines.map_err(|source| Failure::Output { to: "JSON".to_owned(), source: source.into() })?
-            }
+            FormatArg::Mermaid => Box::new(once(Ok(mermaid(one()?)))),
+            FormatArg::Svg => Box::new(once(Ok(svg(one()?)))),
+            FormatArg::Json => Box::new(chosen.iter().map(|one| json(one).map_err(io::Error::from))),
             FormatArg::Text => {
                 let text = Text { colour: self.write.is_none() && coloured(io::stdout().is_terminal()) };
-                let ladders: Vec<String> = match chosen {
-                    [one] => vec![text.ladder(one)],
-                    _ if self.ladders => chosen.iter().map(|one| text.ladder(one)).collect(),
-                    [] => Vec::new(),
-                    _ => return Ok(format!("{}\n{}", text.table(chosen), text.totals(paths, chosen))),
-                };
-                match ladders.is_empty() {
-                    true => text.totals(paths, chosen),
-                    false => ladders.join("\n\n"),
+                let totals = once_with(move || Ok(text.totals(paths, chosen)));
+                match chosen {
+                    [] => Box::new(totals),
+                    [one] => Box::new(once(Ok(text.ladder(one)))),
+                    [first, rest @ ..] if self.ladders => {
+                        let rest = rest.iter().map(move |one| Ok(format!("\n\n{}", text.ladder(one))));
+                        Box::new(once(Ok(text.ladder(first))).chain(rest))
+                    }
+                    _ => Box::new(text.table(chosen).map(Ok).chain(once(Ok("\n".to_owned()))).chain(totals)),
                 }
             }
         })

@@ -1,5 +1,5 @@
 use clap::Args;
-use dunnat::ruleset::{self, Plan};
+use dunnat::ruleset::{self, Plan, ShadowPlan};
 
 use super::{Failure, How, Who, capabilities_for_printing, print};
 
@@ -14,6 +14,9 @@ pub(super) struct Rules {
     /// Print instead what was chosen between the ways to do it on this kernel, and why
     #[arg(long)]
     explain: bool,
+    /// Print instead what `run --shadow` would install
+    #[arg(long, conflicts_with_all = ["kernel", "full", "rewrite", "backend"])]
+    shadow: bool,
     #[command(flatten)]
     how: How,
 }
@@ -24,8 +27,13 @@ impl Rules {
         if self.kernel {
             return print(&ruleset::in_kernel(&cluster, node));
         }
-        let wishes = self.how.wishes(node)?;
+        let wishes = self.how.wishes(&cluster, node)?;
         let kernel = capabilities_for_printing(&self.how.unwanted());
+        if self.shadow {
+            let plan = ShadowPlan::new(&cluster, wishes, &kernel)?;
+            let text = if self.explain { plan.explain(&cluster) } else { plan.render(&cluster).as_script() };
+            return print(&text);
+        }
         let plan = Plan::new(wishes, &kernel)?;
         if self.explain {
             return print(&plan.explain(&cluster, &kernel));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::control;
-use dunnat::daemon::{self, Options};
+use dunnat::daemon::{self, Options, ShadowOptions};
 use dunnat::trace::{Format, Output};
 
 use super::trace::{FormatArg, text};
@@ -31,6 +31,9 @@ pub(super) struct Run {
     /// Install no rules: those that `dunnat rules` prints are there already
     #[arg(long)]
     no_rules: bool,
+    /// Only look on: the kernel's own ruleset does the work, and where dunnat would have decided otherwise it says so
+    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
+    shadow: bool,
     #[command(flatten)]
     how: How,
 }
@@ -38,17 +41,29 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (cluster, node) = self.who.load()?;
-        let plan = daemon::plan(self.how.wishes(node)?, &self.how.unwanted())?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
-        daemon::run(Options {
-            cluster: Arc::new(cluster),
-            plan,
-            socket,
-            pin: self.pin,
-            rules: !self.no_rules,
-            trace: self.trace.as_ref().map(|path| self.output(path)).transpose()?,
-        })?;
+        let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
+        if self.shadow {
+            if self.trace.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+                return Err(Failure::Usage(
+                    "--shadow reports to standard output: give --trace a file".to_owned(),
+                ));
+            }
+            let plan = daemon::shadow_plan(&cluster, wishes, &unwanted)?;
+            let (cluster, trace) = (Arc::new(cluster), self.tracing()?);
+            let report = Box::new(io::stdout());
+            daemon::shadow(ShadowOptions { cluster, plan, pin, socket, trace, report })?;
+        } else {
+            let plan = daemon::plan(wishes, &unwanted)?;
+            let (cluster, trace) = (Arc::new(cluster), self.tracing()?);
+            let rules = !self.no_rules;
+            daemon::run(Options { cluster, plan, pin, rules, socket, trace, onlooker: None })?;
+        }
         Ok(())
+    }
+
+    fn tracing(&self) -> Result<Option<(Output, bool)>, Failure> {
+        self.trace.as_ref().map(|path| self.output(path)).transpose()
     }
 
     /// Where decisions are written, and whether with the bytes of their packets.

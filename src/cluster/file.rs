@@ -10,8 +10,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::{Cluster, Guests, Node, NodeId, Problem, Service, TagBy};
-use crate::net::{Dscp, IfName, MacPrefix, Mark, Proto};
+use super::service::ambiguous;
+use super::{Cluster, Guests, Node, NodeId, OnConflict, Problem, Service, TagBy};
+use crate::net::{Dscp, IfName, MacPrefix, Mark, Ports, Proto};
 
 // The file as it is typed. Texts keep their place, so that what is found wrong later can be pointed at; they are
 // parsed by us and not by serde, because serde stops at the first fault.
@@ -50,8 +51,9 @@ struct RawPublic {
 struct RawService {
     name: Text,
     proto: Text,
-    port: Spanned<i64>,
+    port: Option<Spanned<Value>>,
     guest: Text,
+    guest_port: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +73,7 @@ struct RawNode {
 #[serde(deny_unknown_fields)]
 struct RawMarks {
     mask: Option<Spanned<Value>>,
+    on_conflict: Option<Text>,
     tag_by: Option<Text>,
 }
 
@@ -125,6 +128,10 @@ impl Check {
             Some(mask) => self.mark("mask", mask),
             None => Some(Mark::ALL),
         };
+        let on_conflict = match &file.marks.on_conflict {
+            Some(text) => self.read("way to deal with a conflict", text),
+            None => Some(OnConflict::Keep),
+        };
         let tag_by = self.tag_by(&file.marks);
         let guests = self.guests(&file.guests, tag_by);
         let network = guests.as_ref().map(|guests| guests.network);
@@ -141,15 +148,7 @@ impl Check {
 
         let services: Vec<_> = file.service.iter().map(|raw| self.service(raw, guests.as_ref())).collect();
         self.unique("the name", &named(file.service.iter().map(|raw| &raw.name)));
-        let ports: Vec<_> = file
-            .service
-            .iter()
-            .map(|raw| {
-                let key = format!("{} port {}", raw.proto.get_ref(), raw.port.get_ref());
-                (raw.port.span(), key, raw.name.get_ref().as_str())
-            })
-            .collect();
-        self.unique("the service", &ports);
+        self.services_are_distinct(file, &services);
 
         let nodes: Vec<_> =
             file.node.iter().map(|raw| self.node(file, raw, network, (mask, tag_by))).collect();
@@ -168,6 +167,7 @@ impl Check {
             services: services.into_iter().collect::<Option<_>>()?,
             nodes: nodes.into_iter().collect::<Option<_>>()?,
             mask: mask?,
+            on_conflict: on_conflict?,
             tag_by: tag_by?,
         })
     }
@@ -287,28 +287,25 @@ impl Check {
 
     fn service(&mut self, raw: &RawService, guests: Option<&Guests>) -> Option<Service> {
         let name = self.name(&raw.name);
-        let proto = match raw.proto.get_ref().as_str() {
-            "tcp" => Some(Proto::TCP),
-            "udp" => Some(Proto::UDP),
-            other => {
-                self.say(
-                    raw.proto.span(),
-                    format_args!("a service by protocol {other:?} is not supported"),
-                    "give \"tcp\" or \"udp\"",
-                );
-                None
-            }
+        let proto: Option<Option<Proto>> = match raw.proto.get_ref().as_str() {
+            "any" => Some(None),
+            text => match text.parse() {
+                Ok(proto) => Some(Some(proto)),
+                Err(_) => {
+                    self.say(
+                        raw.proto.span(),
+                        format_args!("{text:?} is no protocol"),
+                        "give \"tcp\", \"udp\", \"udplite\", \"dccp\", \"sctp\", \"icmp\", the number of another as in \"47\", \
+                         or \"any\"",
+                    );
+                    None
+                }
+            },
         };
-        let port = match u16::try_from(*raw.port.get_ref()) {
-            Ok(port) if port != 0 => Some(port),
-            _ => {
-                self.say(
-                    raw.port.span(),
-                    format_args!("{} is no port", raw.port.get_ref()),
-                    "a port is a number from 1 to 65535",
-                );
-                None
-            }
+        let ports = proto.and_then(|proto| self.ports(raw, proto));
+        let guest_port = match (proto, ports) {
+            (Some(proto), Some(ports)) => self.guest_port(raw, proto, ports),
+            _ => None,
         };
         let guest: Option<IpAddr> = self.read("IP address", &raw.guest);
         if let (Some(guest), Some(guests)) = (guest, guests) {
@@ -321,7 +318,108 @@ impl Check {
                 );
             }
         }
-        Some(Service { name: name?, proto: proto?, port: port?, guest: guest? })
+        Some(Service { name: name?, proto: proto?, ports: ports?, guest: guest?, guest_port: guest_port? })
+    }
+
+    /// A port may be typed as a TOML integer, or as a text: a range, or "any".
+    fn ports(&mut self, raw: &RawService, proto: Option<Proto>) -> Option<Option<Ports>> {
+        let has_ports = proto.is_some_and(Proto::has_ports);
+        let what = proto.map_or("any protocol".to_owned(), |proto| proto.to_string());
+        let Some(value) = &raw.port else {
+            if has_ports {
+                let message = format_args!("service {:?} has no port", raw.name.get_ref());
+                self.say(raw.proto.span(), message, "add port = 80, a range as in \"8000-8099\", or \"any\"");
+                return None;
+            }
+            return Some(None);
+        };
+        let ports = match value.get_ref() {
+            Value::String(text) if text == "any" => return Some(None),
+            Value::String(text) => text.parse().ok(),
+            Value::Integer(port) => u16::try_from(*port).ok().and_then(|port| Ports::new(port, port)),
+            _ => None,
+        };
+        if ports.is_none() {
+            let help = "a port is a number from 1 to 65535; a range is written \"8000-8099\", and all of them \"any\"";
+            self.say(value.span(), format_args!("{} is no port", value.get_ref()), help);
+            return None;
+        }
+        if !has_ports {
+            let message = format_args!("a service of {what} cannot be told by its port");
+            self.say(value.span(), message, "leave the port out, or give \"any\"");
+            return None;
+        }
+        Some(ports)
+    }
+
+    fn guest_port(
+        &mut self,
+        raw: &RawService,
+        proto: Option<Proto>,
+        ports: Option<Ports>,
+    ) -> Option<Option<u16>> {
+        let Some(value) = &raw.guest_port else { return Some(None) };
+        let Some(ports) = ports else {
+            let help = "leave it out: a guest_port goes with a port, or with a range of them";
+            self.say(value.span(), "any port cannot become one port", help);
+            return None;
+        };
+        if proto == Some(Proto::SCTP) {
+            self.say(
+                value.span(),
+                "sctp cannot have another port at the guest",
+                "its checksum covers the ports and all data; no part of a packet is enough to bring it up to date",
+            );
+            return None;
+        }
+        let first = u16::try_from(*value.get_ref()).ok().filter(|port| ports.moved(*port).is_some());
+        if first.is_none() {
+            let last = u32::from(u16::MAX) - u32::from(ports.last() - ports.first());
+            let message = format_args!("{} is no port for {ports} at the guest", value.get_ref());
+            self.say(value.span(), message, format_args!("give a number from 1 to {last}"));
+            return None;
+        }
+        Some(first.filter(|first| *first != ports.first()))
+    }
+
+    fn services_are_distinct(&mut self, file: &File, services: &[Option<Service>]) {
+        let place = |raw: &RawService| raw.port.as_ref().map_or(raw.proto.span(), Spanned::span);
+        let known: Vec<(&RawService, &Service)> = file
+            .service
+            .iter()
+            .zip(services)
+            .filter_map(|(raw, service)| Some((raw, service.as_ref()?)))
+            .collect();
+        let keys: Vec<_> =
+            known.iter().map(|(raw, service)| (place(raw), service.wants(), &*service.name)).collect();
+        self.unique("the service", &keys);
+        let range = |service: &Service| service.ports.filter(|ports| !ports.is_one());
+        for (number, (raw, service)) in known.iter().enumerate() {
+            let Some(ports) = range(service) else { continue };
+            for (_, other) in known[..number].iter().filter(|(_, other)| other.proto == service.proto) {
+                if let Some(others) = range(other).filter(|others| *others != ports && others.overlaps(ports))
+                {
+                    let message =
+                        format_args!("the ports {ports} and those of {:?}, {others}, overlap", other.name);
+                    self.say(place(raw), message, "a port must lead to one guest only");
+                }
+            }
+        }
+        if !self.problems.is_empty() {
+            return;
+        }
+        let all: Vec<Service> = known.iter().map(|(_, service)| (*service).clone()).collect();
+        for (one, other, port) in ambiguous(&all) {
+            let (raw, service) = known[one];
+            let span = raw.guest_port.as_ref().map_or(raw.name.span(), Spanned::span);
+            let message = format_args!(
+                "port {port} of {} is what {:?} leads to, too, from another public port",
+                service.guest, all[other].name
+            );
+            let help =
+                "its answers could be of the one or the other: give each a port of its own at the guest";
+            self.say(span, message, help);
+        }
     }
 
     fn node(

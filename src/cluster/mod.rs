@@ -6,15 +6,18 @@
 
 mod file;
 mod report;
+mod service;
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::net::{Dscp, IfName, MacPrefix, Mark, Proto};
+use crate::net::{Dscp, IfName, MacPrefix, Mark, Ports, Proto};
 pub use report::{Error, Problem};
+pub use service::Service;
 
 /// A checked cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +26,50 @@ pub struct Cluster {
     pub guests: Guests,
     /// The interface towards the public LAN, by the same name on all nodes.
     pub public: IfName,
-    /// What the guests offer to the public; no protocol and port twice.
+    /// What the guests offer to the public; nothing is offered twice, and by every answer it can be told what was called.
     pub services: Vec<Service>,
     /// The members; no tag, MAC address or public address belongs to two of them.
     pub nodes: Vec<Node>,
     /// The bits of packet mark and ct mark that are ours; every tag lies within.
     pub mask: Mark,
+    /// What becomes of a packet whose flow has another node's tag.
+    pub on_conflict: OnConflict,
     /// How the guest's node knows by which node a packet entered the cluster.
     pub tag_by: TagBy,
+}
+
+/// What becomes of a packet that came through one node while its flow has the tag of another: one client has called one
+/// guest through two nodes, from one port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnConflict {
+    /// It goes on, and the flow keeps its tag: the answers bear the address that was called first.
+    #[default]
+    Keep,
+    /// It is dropped: who called first goes on undisturbed.
+    Drop,
+    /// It goes on, and the flow gets its tag: the answers bear the address that was called last.
+    Take,
+}
+
+impl OnConflict {
+    const NAMES: [(Self, &'static str); 3] =
+        [(Self::Keep, "keep"), (Self::Drop, "drop"), (Self::Take, "take")];
+}
+
+impl FromStr for OnConflict {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::NAMES.iter().find(|(_, name)| *name == text);
+        known.map(|(value, _)| *value).ok_or("give \"keep\", \"drop\" or \"take\"")
+    }
+}
+
+impl fmt::Display for OnConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(value, _)| value == self);
+        f.pad(name.map_or("keep", |(_, name)| name))
+    }
 }
 
 /// By what a node knows which other node has sent it a packet for a guest.
@@ -68,19 +107,6 @@ pub struct Guests {
     pub bridge: IfName,
     /// The bridge ports that lead to other nodes.
     pub pipes: Vec<IfName>,
-}
-
-/// A port on the public addresses that leads to a guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// What traces call it.
-    pub name: String,
-    /// TCP or UDP.
-    pub proto: Proto,
-    /// The destination port, kept on the way to the guest.
-    pub port: u16,
-    /// The guest's address, inside the guests' network.
-    pub guest: IpAddr,
 }
 
 /// A member of the cluster.
@@ -169,6 +195,45 @@ impl Cluster {
         &self.services[id.0 as usize]
     }
 
+    /// The service that a packet of that protocol and destination port asks for at a public address. A packet without a
+    /// port, as a later fragment, asks for none if its protocol has services by port.
+    pub fn service_for(&self, proto: Proto, port: Option<u16>) -> Option<ServiceId> {
+        service::asked_for(&self.services, proto, port).map(|place| ServiceId(place as u32))
+    }
+
+    /// The protocols that have services of their own, in the order in which rules have them.
+    pub fn protos(&self) -> Vec<Proto> {
+        let mut protos: Vec<Proto> = self.services.iter().filter_map(|service| service.proto).collect();
+        // The two that nearly all have come first.
+        protos.sort_unstable_by_key(|proto| (*proto != Proto::TCP, *proto != Proto::UDP, *proto));
+        protos.dedup();
+        protos
+    }
+
+    /// The ports of a protocol that lead to a service by number, none of them twice: a range has holes where one of its
+    /// ports leads elsewhere.
+    pub fn numbered(&self, proto: Proto) -> Vec<(Ports, &Service)> {
+        service::numbered(&self.services, proto)
+    }
+
+    /// What one should know of a file that is right.
+    pub fn notes(&self) -> Vec<String> {
+        let note = |service: &Service| {
+            service.ports.is_none().then(|| {
+                let what = match service.proto {
+                    None => "everything but ICMP errors about others".to_owned(),
+                    Some(proto) => proto.to_string(),
+                };
+                format!(
+                    "service {} takes {what} to all public addresses that no other service takes, also answers to what \
+                     the nodes themselves, or other guests, have begun from there",
+                    service.name
+                )
+            })
+        };
+        self.services.iter().filter_map(note).collect()
+    }
+
     /// The pipes that a node has: its own where it names them, else the cluster's.
     pub fn pipes(&self, id: NodeId) -> &[IfName] {
         self.node(id).pipes.as_deref().unwrap_or(&self.guests.pipes)
@@ -185,18 +250,22 @@ impl Cluster {
         let Guests { network, gateway, bridge, pipes } = &self.guests;
         let pipes: Vec<&str> = pipes.iter().map(IfName::as_str).collect();
         let mut out = format!(
-            "guests    {network} on {bridge}, gateway {gateway}, pipes {}\npublic    {}\nmarks     mask {}",
+            "guests    {network} on {bridge}, gateway {gateway}, pipes {}\npublic    {}\nmarks     mask {}{}",
             if pipes.is_empty() { "none".to_owned() } else { pipes.join(" ") },
             self.public,
             self.mask,
+            match self.on_conflict {
+                OnConflict::Keep => String::new(),
+                other => format!(", on conflict {other}"),
+            },
         );
         if self.tag_by != TagBy::Mac {
             let _ = write!(out, ", tag by {}", self.tag_by);
         }
         out.push('\n');
         let services = self.services.iter().map(|service| service.name.len()).max().unwrap_or(0);
-        for Service { name, proto, port, guest } in &self.services {
-            let _ = writeln!(out, "service   {name:services$}  {proto} port {port} -> guest {guest}");
+        for service in &self.services {
+            let _ = writeln!(out, "service   {:services$}  {}", service.name, service.summary());
         }
         let nodes = self.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
         for Node { name, tag, mac, dscp, public, pipes, leads_to } in &self.nodes {

@@ -152,10 +152,20 @@ fn what_cannot_be_is_refused() {
         ("[\"eth1.100\", \"eth2.100\"]", "[\"eth1.100\", \"eth1.100\"]", "the pipe eth1.100 is taken"),
         ("[\"eth1.100\", \"eth2.100\"]", "[]", "has no pipe"),
         ("\"xenbr0\"", "\"guestbr0\"", "on the guests' side already"),
-        ("\"tcp\"", "\"tpc\"", "give \"tcp\" or \"udp\""),
+        ("\"tcp\"", "\"tpc\"", "\"tpc\" is no protocol"),
         ("port  = 80", "port  = 0", "a port is a number from 1 to 65535"),
         ("port  = 80", "port  = 65536", "65536 is no port"),
-        ("port  = 80", "port  = \"80\"", "invalid type: string"),
+        ("port  = 80", "port  = \"eighty\"", "\"eighty\" is no port"),
+        ("port  = 80", "port  = \"90-80\"", "\"90-80\" is no port"),
+        ("port  = 80", "port  = 80.5", "80.5 is no port"),
+        ("port  = 80", "", "service \"web\" has no port"),
+        ("port  = 80", "port  = 80\nguest_port = 0", "0 is no port for 80 at the guest"),
+        ("port  = 80", "port  = \"8000-8099\"\nguest_port = 65500", "give a number from 1 to 65436"),
+        ("port  = 80", "port  = \"any\"\nguest_port = 80", "any port cannot become one port"),
+        ("\"tcp\"", "\"icmp\"", "a service of icmp cannot be told by its port"),
+        ("\"tcp\"", "\"any\"", "a service of any protocol cannot be told by its port"),
+        ("\"tcp\"", "\"sctp\"\nguest_port = 81", "its checksum covers the ports and all data"),
+        ("mask = \"0xffffffff\"", "on_conflict = \"ignore\"", "give \"keep\", \"drop\" or \"take\""),
         ("\"10.5.5.201\"", "\"10.5.5.254\"", "is the gateway"),
         ("name   = \"node2\"", "name   = \"node1\"", "the name node1 is taken"),
         ("name   = \"node2\"", "name   = \"no de\"", "is no name that rules can carry"),
@@ -185,6 +195,115 @@ fn what_cannot_be_is_refused() {
     assert!(faults(&format!("{EXAMPLE}\n{service}")).contains("the service tcp port 80 is taken by \"web\""));
     let nodeless = &EXAMPLE[..EXAMPLE.find("[[node]]").unwrap()];
     assert!(faults(nodeless).contains("the cluster has no node"));
+}
+
+/// The example with more services: protocol, port, guest (the last byte) and the guest's port.
+fn with_services(services: &[(&str, &str, u8, Option<u16>)]) -> String {
+    let mut text = EXAMPLE.to_owned();
+    for (number, (proto, port, guest, guest_port)) in services.iter().enumerate() {
+        text +=
+            &format!("[[service]]\nname = \"s{number}\"\nproto = \"{proto}\"\nguest = \"10.5.5.{guest}\"\n");
+        if !port.is_empty() {
+            text += &format!("port = \"{port}\"\n");
+        }
+        if let Some(port) = guest_port {
+            text += &format!("guest_port = {port}\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn services_may_be_of_many_kinds() {
+    let text = with_services(&[
+        ("tcp", "8080", 202, Some(80)),
+        ("tcp", "8000-8099", 203, Some(9000)),
+        ("udp", "any", 203, None),
+        ("sctp", "36412", 202, None),
+        ("icmp", "", 202, None),
+        ("47", "any", 202, None),
+        ("any", "", 204, None),
+    ]);
+    let text = text.replace("mask = \"0xffffffff\"", "on_conflict = \"take\"");
+    let cluster = Cluster::parse(&text, Path::new("c")).unwrap();
+    let said: Vec<String> = cluster.summary().lines().skip(2).take(9).map(str::to_owned).collect();
+    insta::assert_snapshot!(said.join("\n"), @r"
+    marks     mask 0xffffffff, on conflict take
+    service   web  tcp port 80 -> guest 10.5.5.201
+    service   s0   tcp port 8080 -> guest 10.5.5.202 port 80
+    service   s1   tcp ports 8000-8099 -> guest 10.5.5.203 ports 9000-9099
+    service   s2   udp any port -> guest 10.5.5.203
+    service   s3   sctp port 36412 -> guest 10.5.5.202
+    service   s4   icmp -> guest 10.5.5.202
+    service   s5   47 -> guest 10.5.5.202
+    service   s6   any protocol -> guest 10.5.5.204
+    ");
+    insta::assert_snapshot!(cluster.notes().join("\n"), @r"
+    service s2 takes udp to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    service s4 takes icmp to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    service s5 takes 47 to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    service s6 takes everything but ICMP errors about others to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    ");
+    // The more specific wins.
+    let name = |proto, port| cluster.service_for(proto, port).map(|id| &*cluster.service(id).name);
+    assert_eq!(name(Proto::TCP, Some(8080)), Some("s0"));
+    assert_eq!(name(Proto::TCP, Some(8079)), Some("s1"));
+    assert_eq!(name(Proto::TCP, Some(9999)), Some("s6"));
+    assert_eq!(name(Proto::UDP, Some(53)), Some("s2"));
+    assert_eq!((name(Proto::ICMP, None), name(Proto(50), None)), (Some("s4"), Some("s6")));
+    assert_eq!((name(Proto::TCP, None), name(Proto::UDP, None)), (None, Some("s2")), "later fragments");
+    let parts =
+        cluster.numbered(Proto::TCP).into_iter().map(|(ports, service)| format!("{ports} {}", service.name));
+    assert_eq!(parts.collect::<Vec<_>>(), ["80 web", "8080 s0", "8000-8079 s1", "8081-8099 s1"]);
+}
+
+#[test]
+fn services_that_cannot_be_told_apart_are_refused() {
+    for (services, expected) in [
+        (
+            vec![("tcp", "80-90", 201, None), ("tcp", "90-99", 201, None)],
+            "the ports 90-99 and those of \"s0\", 80-90, overlap",
+        ),
+        (
+            vec![("udp", "any", 201, None), ("udp", "any", 202, None)],
+            "the service udp any port is taken by \"s0\"",
+        ),
+        (vec![("any", "", 201, None), ("any", "", 202, None)], "the service any protocol is taken by \"s0\""),
+        (
+            vec![("tcp", "81-82", 201, None), ("tcp", "81-82", 202, None)],
+            "the service tcp ports 81-82 is taken by \"s0\"",
+        ),
+        // Answers from one port of one guest.
+        (vec![("tcp", "8080", 201, Some(80))], "port 80 of 10.5.5.201 is what \"web\" leads to, too"),
+        (
+            vec![("tcp", "81", 202, Some(90)), ("tcp", "82", 202, Some(90))],
+            "port 90 of 10.5.5.202 is what \"s0\" leads to",
+        ),
+        (
+            vec![("tcp", "8080", 202, Some(90)), ("any", "", 202, None)],
+            "port 90 of 10.5.5.202 is what \"s1\" leads to",
+        ),
+        (
+            vec![("tcp", "8000-8009", 202, Some(90)), ("tcp", "95", 202, None)],
+            "port 95 of 10.5.5.202 is what \"s1\"",
+        ),
+    ] {
+        let faults = faults(&with_services(&services));
+        assert!(faults.contains(expected), "{expected:?} is not in\n{faults}");
+        assert!(
+            faults.starts_with("cluster.toml:") && faults.matches("\ncluster.toml:").count() == 0,
+            "{faults}"
+        );
+    }
+    for services in [
+        // Other protocols, other guests, and ports that are another service's.
+        vec![("udp", "8080", 201, Some(80))],
+        vec![("tcp", "8080", 202, Some(80))],
+        vec![("tcp", "8080", 202, Some(80)), ("any", "", 202, None)],
+        vec![("tcp", "8000-8009", 202, Some(90)), ("tcp", "8005", 203, None), ("tcp", "95", 202, None)],
+    ] {
+        Cluster::parse(&with_services(&services), Path::new("c")).unwrap();
+    }
 }
 
 #[test]

@@ -4,22 +4,30 @@
 //! interfaces, queues. Then the rules, then the workers. At the end the other way round: the rules stop asking,
 //! what waits is answered, the rules go, and only then the workers. Signals are taken from the first moment, so
 //! a Ctrl-C never finds the rules half installed.
+//!
+//! A node serves ([`run`]), or looks on while the kernel's own ruleset does ([`shadow`]); all that is in this order is the
+//! same for both.
 
 mod counters;
+mod held;
+mod shadow;
 mod worker;
 
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cluster::Cluster;
+use jiff::tz::TimeZone;
+
+use crate::cluster::{Cluster, NodeId};
 use crate::control::{Listener, Server, TakeError};
 use crate::doctor::{self, Host, Role, Severity, Unfit};
 use crate::engine::Tables;
@@ -27,10 +35,16 @@ use crate::kernel::{self, Capabilities, Feature};
 use crate::netlink::sys;
 use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
 use crate::ruleset::{
-    Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, NoPlan, Plan, QueueBy, Wishes,
+    Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, NoPlan, Plan, QueueBy, ShadowPlan, Wishes,
 };
-use crate::trace::{Namer, Output, Taps, Writer};
+use crate::shadow::Judge;
+use crate::trace::{Namer, Output, Taps, Tracer, Writer};
 pub use counters::Counters;
+use held::Watch;
+pub use held::{Held, Look, Onlooker, Said};
+pub use shadow::ShadowWorker;
+use shadow::Teller;
+use worker::Serve;
 pub use worker::Worker;
 
 /// What to run.
@@ -47,6 +61,24 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where to trace to, and whether with the bytes of packets.
     pub trace: Option<(Output, bool)>,
+    /// Who is shown each decision before it is carried out.
+    pub onlooker: Option<Onlooker>,
+}
+
+/// What to look on at.
+pub struct ShadowOptions {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Which of its nodes this is, and how it is looked at; see [`shadow_plan`].
+    pub plan: ShadowPlan,
+    /// Each worker keeps to a processor of its own.
+    pub pin: bool,
+    /// Where to listen for who wants to know something.
+    pub socket: PathBuf,
+    /// Where to trace to, and whether with the bytes of packets.
+    pub trace: Option<(Output, bool)>,
+    /// Where disagreements are told.
+    pub report: Box<dyn Write + Send>,
 }
 
 /// Why a node did not run, or not well. Each message is a sentence with what to do about it.
@@ -84,6 +116,17 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The kernel did not always do what dunnat would have decided.
+    #[error("dunnat and the kernel's ruleset disagree about {disagreed} of {judged} decisions")]
+    Disagreed {
+        /// About how many decisions.
+        disagreed: u64,
+        /// Of how many.
+        judged: u64,
+    },
+    /// The disagreements could not be told.
+    #[error("cannot write the report: {0}")]
+    Report(io::Error),
     /// A worker could not go on.
     #[error("a worker ended: {0}; the rules have been removed")]
     Worker(String),
@@ -92,6 +135,7 @@ pub enum Error {
 /// What makes a node stop.
 enum Stop {
     Signal(i32),
+    Onlooker,
     Worker(String),
 }
 
@@ -110,16 +154,131 @@ pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
     Ok(plan)
 }
 
+/// Makes a plan for a shadow on this kernel.
+///
+/// # Errors
+/// As [`plan`].
+pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ShadowPlan, Error> {
+    doctor::may_administer()?;
+    Ok(ShadowPlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
+}
+
 /// Runs a node until a signal (SIGTERM, SIGINT, SIGHUP) ends it; everything that was installed is gone again
 /// when this returns.
 ///
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { ref cluster, plan, .. } = options;
-    let name = cluster.node(plan.node).name.clone();
-    check(&Role { cluster, node: plan.node, queues: plan.queues() })?;
-    if options.rules
+    let Options { cluster, plan, pin, rules, socket, trace, onlooker } = options;
+    let tables = Arc::new(Tables::new(&cluster, plan.node));
+    let install = || Installed::install(&cluster, &plan);
+    run_as(Setup {
+        cluster: &cluster,
+        node: plan.node,
+        queues: plan.queues(),
+        lanes: lanes(plan.workers, |worker| plan.queues_of_worker(worker)),
+        backend: plan.backend,
+        pin,
+        socket: &socket,
+        trace,
+        install: if rules { Some(&install) } else { None },
+        worker: &|tracer, watch| {
+            let pipes = cluster.pipes(plan.node).to_vec();
+            Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)).watched(watch))
+        },
+        watched: onlooker,
+        serving: format!(
+            "serving {}, {}, ct marks by {}",
+            plan.summary(&cluster),
+            match (rules, plan.queue_by) {
+                (false, _) => "no rules installed",
+                (true, QueueBy::Nft) => "rules by nft",
+                (true, QueueBy::Iptables) => "rules by nft and iptables-nft",
+            },
+            match plan.ct_mark_by {
+                CtMarkBy::Verdict => "verdicts",
+                CtMarkBy::Rules => "rules",
+            }
+        ),
+    })
+}
+
+/// Has the pure ruleset do the work of a node, and looks on, until a signal ends it; everything that was installed is
+/// gone again when this returns.
+///
+/// # Errors
+/// As [`run`], and if there was any disagreement.
+pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
+    let ShadowOptions { cluster, plan, pin, socket, trace, report } = options;
+    let node = plan.node;
+    let tables = Arc::new(Tables::new(&cluster, node));
+    let names = Namer::new(Arc::clone(&cluster), node, false);
+    let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::system(), cluster.mask)));
+    let teller = Teller::start(report).map_err(|source| Error::System { what: "start a thread", source })?;
+    let outcome = run_as(Setup {
+        cluster: &cluster,
+        node,
+        queues: plan.queues(),
+        lanes: lanes(plan.workers, |worker| plan.queues_of_worker(worker)),
+        backend: Backend::Netlink,
+        pin,
+        socket: &socket,
+        trace,
+        install: Some(&|| Installed::install_shadow(&cluster, &plan)),
+        worker: &|tracer, _| {
+            let (tables, judge) = (Arc::clone(&tables), Arc::clone(&judge));
+            Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))
+        },
+        watched: None,
+        serving: format!(
+            "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
+            plan.summary(&cluster),
+            match plan.queue_by {
+                QueueBy::Nft => "shown by nft",
+                QueueBy::Iptables => "shown by iptables-nft",
+            }
+        ),
+    });
+    let Some(tally) = shadow::into_tally(judge) else { return outcome };
+    let told = teller.finish(&cluster.node(node).name, &tally);
+    outcome?;
+    told.map_err(Error::Report)?;
+    match tally.disagreed() {
+        0 => Ok(()),
+        disagreed => Err(Error::Disagreed { disagreed, judged: tally.judged() }),
+    }
+}
+
+/// A node about to start: what is the same for all that a node can be.
+struct Setup<'a> {
+    cluster: &'a Arc<Cluster>,
+    node: NodeId,
+    queues: RangeInclusive<u16>,
+    /// Those of each worker.
+    lanes: Vec<Vec<Lane>>,
+    backend: Backend,
+    pin: bool,
+    socket: &'a Path,
+    trace: Option<(Output, bool)>,
+    /// Installs the rules, if there are any to install.
+    install: Option<&'a dyn Fn() -> Result<Installed, InstallError>>,
+    worker: &'a dyn Fn(Tracer, Option<Watch>) -> Box<dyn Serve>,
+    /// Who is shown each decision.
+    watched: Option<Onlooker>,
+    /// What is said when all is in place.
+    serving: String,
+}
+
+fn lanes<L>(workers: u16, of_worker: impl Fn(u16) -> Vec<(L, Lane)>) -> Vec<Vec<Lane>> {
+    (0..workers).map(|worker| of_worker(worker).into_iter().map(|(_, lane)| lane).collect()).collect()
+}
+
+/// Everything from the checks to the last word.
+fn run_as(setup: Setup<'_>) -> Result<(), Error> {
+    let Setup { cluster, node, ref queues, .. } = setup;
+    let name = cluster.node(node).name.clone();
+    check(&Role { cluster, node, queues: queues.clone() })?;
+    if setup.install.is_some()
         && let Some(leftovers) = Leftovers::find()?
     {
         log::warn!("rules of {} are left from a run that was killed; removing them", leftovers.owner);
@@ -141,7 +300,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         })
         .map_err(system("start a thread"))?;
 
-    let outcome = serve(options, stop, &stopped);
+    let outcome = serve(setup, stop, &stopped);
     if let Ok(counters) = &outcome {
         log::info!("{name} has stopped; {counters}");
     }
@@ -164,43 +323,47 @@ fn check(role: &Role<'_>) -> Result<(), Unfit> {
 const WAITING: usize = 65_536;
 
 /// Everything between the checks and the last word.
-fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
-    let Options { ref cluster, ref plan, rules, trace, pin, ref socket } = options;
+fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
+    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, install, .. } = setup;
+    let Setup { worker, watched, serving, .. } = setup;
+    // Gone when the node ends: nobody is to wait for the onlooker any longer.
+    let (going_on, ending) = bounded(0);
+    let (mut watch, asked_to_stop) = match watched {
+        Some(Onlooker { look, stop }) => (Some(Watch { look, ending }), stop),
+        None => (None, never()),
+    };
+    let one_by_one = watch.is_some();
     let open: Vec<Box<dyn PacketQueue>> =
-        (0..plan.workers).map(|worker| open_queues(plan, worker)).collect::<Result<_, _>>()?;
+        lanes.iter().map(|lanes| open_queues(backend, lanes, one_by_one)).collect::<Result<_, _>>()?;
     let system = |what| move |source| Error::System { what, source };
     let taps = Taps::default();
     let listener = Listener::take(socket)?;
-    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), plan.node)
-        .map_err(system("start a thread"))?;
+    let server =
+        Server::start(listener, taps.clone(), Arc::clone(cluster), node).map_err(system("start a thread"))?;
     let mut writing = None;
     if let Some((output, bytes)) = trace {
         let (tap, tap_end) = taps.attach(WAITING);
-        let namer = Namer::new(Arc::clone(cluster), plan.node, bytes);
+        let namer = Namer::new(Arc::clone(cluster), node, bytes);
         writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
     }
-    let installed = if rules { Some(Installed::install(cluster, plan)?) } else { None };
+    let installed = install.map(|install| install()).transpose()?;
 
     let ending = Arc::new(AtomicBool::new(false));
-    let workers = start_workers(open, cluster, plan, pin, &taps, &ending, stop);
+    let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
     let (workers, failure) = match workers {
         Ok(workers) => {
-            log::info!(
-                "serving {}, {}, ct marks by {}",
-                plan.summary(cluster),
-                match (rules, plan.queue_by) {
-                    (false, _) => "no rules installed",
-                    (true, QueueBy::Nft) => "rules by nft",
-                    (true, QueueBy::Iptables) => "rules by nft and iptables-nft",
-                },
-                match plan.ct_mark_by {
-                    CtMarkBy::Verdict => "verdicts",
-                    CtMarkBy::Rules => "rules",
-                }
-            );
-            match stopped.recv() {
+            log::info!("{serving}");
+            let stop = select! {
+                recv(stopped) -> stop => stop,
+                recv(asked_to_stop) -> _ => Ok(Stop::Onlooker),
+            };
+            match stop {
                 Ok(Stop::Signal(signal)) => {
                     log::info!("stopping on {}", signal_name(signal));
+                    (workers, None)
+                }
+                Ok(Stop::Onlooker) => {
+                    log::info!("stopping, as asked for");
                     (workers, None)
                 }
                 Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
@@ -210,7 +373,8 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         Err((workers, error)) => (workers, Some(error)),
     };
 
-    let removed = installed.map_or(Ok(()), |installed| remove(installed, plan));
+    drop(going_on);
+    let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
     ending.store(true, Ordering::Relaxed);
     let mut counters = Counters::default();
     for worker in workers {
@@ -233,9 +397,9 @@ fn serve(options: Options, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
 }
 
 /// Takes the rules out so that no packet that was asked about goes without an answer.
-fn remove(installed: Installed, plan: &Plan) -> Result<(), Error> {
+fn remove(installed: Installed, queues: &RangeInclusive<u16>) -> Result<(), Error> {
     let mut errors = installed.stop_asking().err().unwrap_or_default();
-    if !Installed::wait_until_answered(plan, Duration::from_secs(1)) {
+    if !Installed::wait_until_answered(queues, Duration::from_secs(1)) {
         log::warn!("packets were still waiting in the queues; the kernel drops them now");
     }
     errors.extend(installed.remove().err().unwrap_or_default());
@@ -246,11 +410,14 @@ fn remove_error(errors: Vec<InstallError>) -> Error {
     Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect())
 }
 
-fn open_queues(plan: &Plan, worker: u16) -> Result<Box<dyn PacketQueue>, Error> {
-    let lanes: Vec<Lane> = plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect();
-    match plan.backend {
-        Backend::Netlink => Netlink::open(&lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
-        Backend::Nfq => Nfq::open(&lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
+/// With `one_by_one` a verdict leaves before the next packet is looked at.
+fn open_queues(backend: Backend, lanes: &[Lane], one_by_one: bool) -> Result<Box<dyn PacketQueue>, Error> {
+    match backend {
+        Backend::Netlink => Netlink::open(lanes).map(|queue| {
+            let queue = if one_by_one { queue.one_by_one() } else { queue };
+            Box::new(queue) as Box<dyn PacketQueue>
+        }),
+        Backend::Nfq => Nfq::open(lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
     }
     .map_err(explain_queue)
 }
@@ -259,18 +426,14 @@ type Thread = JoinHandle<Counters>;
 
 fn start_workers(
     open: Vec<Box<dyn PacketQueue>>,
-    cluster: &Cluster,
-    plan: &Plan,
+    worker: &mut dyn FnMut() -> Box<dyn Serve>,
     pin: bool,
-    taps: &Taps,
     ending: &Arc<AtomicBool>,
     stop: Sender<Stop>,
 ) -> Result<Vec<Thread>, (Vec<Thread>, Error)> {
-    let tables = Arc::new(Tables::new(cluster, plan.node));
     let mut threads = Vec::new();
     for (number, mut queue) in open.into_iter().enumerate() {
-        let pipes = cluster.pipes(plan.node).to_vec();
-        let mut worker = Worker::new(Arc::clone(&tables), plan, pipes, Some(taps.tracer()));
+        let mut worker = worker();
         let ending = Arc::clone(ending);
         let stop = stop.clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Counters;
+use super::held::Watch;
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::sys;
@@ -14,6 +15,26 @@ use crate::queue::{Answer, Packet, PacketQueue};
 use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
 
+/// Serves the packets of a queue.
+pub(super) trait Serve: Send {
+    /// Answers the packets of one turn of a queue.
+    ///
+    /// # Errors
+    /// The queue is not usable any more.
+    fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()>;
+
+    /// What came of them all.
+    fn into_counters(self: Box<Self>) -> Counters;
+
+    /// Serves until it is told to end, and woken.
+    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
+        while !ending.load(Ordering::Relaxed) {
+            self.turn(queue)?;
+        }
+        Ok(())
+    }
+}
+
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub struct Worker {
     tables: Arc<Tables>,
@@ -21,6 +42,7 @@ pub struct Worker {
     ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
+    watch: Option<Watch>,
     counters: Counters,
 }
 
@@ -28,16 +50,21 @@ impl Worker {
     /// A worker for the queues of a plan. `pipes` are the names of the interfaces that lead to other nodes.
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = Lanes::of(plan);
-        let pipes = Pipes { names: pipes, known: HashMap::new() };
-        Self { tables, lanes, ct_mark_by: plan.ct_mark_by, pipes, tracer, counters: Counters::default() }
+        let pipes = Pipes::new(pipes);
+        Self {
+            tables,
+            lanes,
+            ct_mark_by: plan.ct_mark_by,
+            pipes,
+            tracer,
+            watch: None,
+            counters: Counters::default(),
+        }
     }
 
-    /// Serves until it is told to end, and woken.
-    pub(super) fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
-        while !ending.load(Ordering::Relaxed) {
-            self.turn(queue)?;
-        }
-        Ok(())
+    /// The same, with somebody who is shown each decision before it is carried out.
+    pub(super) fn watched(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Answers the packets of one turn of a queue.
@@ -50,10 +77,6 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn into_counters(self) -> Counters {
-        self.counters
-    }
-
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
         let &Packet { envelope, bytes } = packet;
         let Some((lane, rewrites)) = self.lanes.of_queue(envelope.queue) else {
@@ -61,7 +84,7 @@ impl Worker {
             return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
-        let began = self.tracer.as_mut().and_then(Tracer::begin);
+        let mut began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
         let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
         let meta = Meta {
@@ -81,6 +104,10 @@ impl Worker {
         let decision = decide(&self.tables, stage, read, &meta);
         let (decision, patch) =
             if rewrites { decision.work_out(bytes, read, envelope.checksum) } else { (decision, None) };
+        let (decision, patch) = match &mut self.watch {
+            None => (decision, patch),
+            Some(watch) => watch.show(packet, stage, (view, meta), (decision, patch), &mut began),
+        };
         self.counters.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
             tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));
@@ -92,6 +119,16 @@ impl Worker {
             ct_mark: ct_mark.map(|tag| (tag, self.tables.mask())),
             patch,
         }
+    }
+}
+
+impl Serve for Worker {
+    fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
+        Self::turn(self, queue)
+    }
+
+    fn into_counters(self: Box<Self>) -> Counters {
+        self.counters
     }
 }
 
@@ -115,14 +152,23 @@ impl Lanes {
 }
 
 /// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
-struct Pipes {
+pub(super) struct Pipes {
     names: Vec<IfName>,
     known: HashMap<u32, Option<usize>>,
 }
 
 impl Pipes {
+    pub(super) fn new(names: Vec<IfName>) -> Self {
+        Self { names, known: HashMap::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&mut self, index: u32) {
+        self.known.insert(index, Some(0));
+    }
+
     /// The place among the node's pipes.
-    fn place(&mut self, index: u32) -> Option<usize> {
+    pub(super) fn place(&mut self, index: u32) -> Option<usize> {
         *self.known.entry(index).or_insert_with(|| {
             let name = sys::interface_name(index)?;
             self.names.iter().position(|pipe| pipe.as_str() == name)
@@ -135,7 +181,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::cluster::{Cluster, NodeId};
+    use crate::cluster::{Cluster, NodeId, OnConflict};
+    use crate::daemon::{Held, Said};
     use crate::engine::Reason;
     use crate::net::{Envelope, Mac};
     use crate::queue::{Memory, Waiting};
@@ -155,11 +202,12 @@ mod tests {
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
             full: false,
+            on_conflict: OnConflict::Keep,
             queue_base: 100,
             workers: 1,
         };
         let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
-        worker.pipes.known.insert(PIPE, Some(0));
+        worker.pipes.known(PIPE);
         worker
     }
 
@@ -211,6 +259,23 @@ mod tests {
         for (served, outside) in serve(&mut worker(0), replies.to_vec()).into_iter().zip(outside) {
             assert!(served.unwrap().bytes == outside);
         }
+    }
+
+    #[test]
+    fn whoever_is_shown_a_packet_may_drop_it_and_no_more() {
+        let (going_on, ending) = crossbeam_channel::bounded(0);
+        let look = |held: &Held<'_>| {
+            assert!(held.patch.is_some(), "it is shown what will change");
+            assert_eq!(held.packet.bytes.len(), held.packet.original_len());
+            if held.packet.bytes.ends_with(b"drop") { Said::Drop } else { Said::AsDecided }
+        };
+        let mut worker = worker(1).watched(Some(Watch { look: Box::new(look), ending }));
+        let call = |payload: &[u8]| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, payload));
+        let served = serve(&mut worker, vec![call(b"drop"), call(b"go")]);
+        assert_eq!(served[0], None);
+        assert_eq!(served[1].as_ref().unwrap().bytes, tcp(CLIENT, 40000, GUEST, 80, b"go"));
+        insta::assert_snapshot!(worker.counters, @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
+        drop(going_on);
     }
 
     #[test]

@@ -17,17 +17,14 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     if let Some(error) = &view.error {
         return about_reply(tables, error, meta);
     }
-    let Some((_, port)) = view.tuple.ports else {
+    let Some(asked) = tables.services.asked(view.tuple.proto, view.tuple.ports.map(|(_, port)| port)) else {
         let later = view.fragment == Fragment::Later;
         return Decision::leave(if later { Reason::Fragment } else { Reason::NoService });
     };
-    let Some((service, guest)) = tables.service(view.tuple.proto, port) else {
-        return Decision::leave(Reason::NoService);
-    };
     Decision {
-        rewrite: Some(Rewrite::outer(Side::Destination, guest)),
+        rewrite: Some(Rewrite::outer(Side::Destination, asked.guest).with_port(asked.port)),
         mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
-        service: Some(service),
+        service: Some(asked.service),
         ..Decision::leave(Reason::Service).about(tables.own)
     }
 }
@@ -40,14 +37,17 @@ fn about_reply(tables: &Tables, error: &IcmpError, meta: &Meta) -> Decision {
     if error.is_redirect() {
         return Decision::leave(Reason::Redirect);
     }
-    let asked = error.about.ports.filter(|_| error.about.src == tables.own_public);
-    let Some((service, guest)) = asked.and_then(|(port, _)| tables.service(error.about.proto, port)) else {
+    let about = Some(error.about).filter(|about| about.src == tables.own_public);
+    let port = error.about.ports.map(|(port, _)| port);
+    let Some(asked) = about.and_then(|about| tables.services.asked(about.proto, port)) else {
         return Decision::leave(Reason::NoService);
     };
+    let rewrite =
+        Rewrite { side: Side::Destination, to: asked.guest, port: asked.port, layers: Layers::Both };
     Decision {
-        rewrite: Some(Rewrite { side: Side::Destination, to: guest, layers: Layers::Both }),
+        rewrite: Some(rewrite),
         mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
-        service: Some(service),
+        service: Some(asked.service),
         ..Decision::leave(Reason::ErrorAboutReply).about(tables.own)
     }
 }

@@ -11,11 +11,12 @@
 mod dnat;
 mod reason;
 mod save;
+mod services;
 mod spoof;
 mod tables;
 mod tag;
 
-use crate::cluster::{NodeId, ServiceId};
+use crate::cluster::{NodeId, OnConflict, ServiceId};
 use crate::net::{Checksum, Mac, Mark, Stage, Verdict};
 use crate::packet::{Malformed, Patch, Refused, Rewrite, View};
 pub use reason::{Reason, ReasonError};
@@ -38,21 +39,18 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// How a packet's tag and its flow's ct mark go together.
-    fn held(&self, tag: Mark, mask: Mark) -> Held {
-        match self.ct_mark.map(|ct_mark| ct_mark & mask) {
-            Some(Mark::ZERO) => Held::Nothing,
-            Some(held) if held == tag => Held::Same,
-            _ => Held::Another,
+    /// What becomes of a packet with a tag, by what its flow holds; `free` is the reason if that is nothing yet.
+    fn flow(&self, tables: &Tables, tag: Mark, free: Reason) -> Decision {
+        match self.ct_mark.map(|ct_mark| ct_mark & tables.mask) {
+            Some(Mark::ZERO) => Decision { ct_mark: Some(tag), ..Decision::leave(free) },
+            Some(held) if held == tag => Decision::leave(Reason::AlreadySaved),
+            _ => match tables.on_conflict {
+                OnConflict::Keep => Decision::leave(Reason::MarkConflict),
+                OnConflict::Drop => Decision::drop(Reason::MarkConflict),
+                OnConflict::Take => Decision { ct_mark: Some(tag), ..Decision::leave(Reason::MarkConflict) },
+            },
         }
     }
-}
-
-/// What a flow holds, seen from a packet with a tag.
-enum Held {
-    Nothing,
-    Same,
-    Another,
 }
 
 /// Nothing is known that would not be so of any packet.

@@ -57,7 +57,8 @@ reasons! {
     Saved = "saved",
     /// save, tag: the flow holds that tag already.
     AlreadySaved = "already-saved",
-    /// save, tag: the flow holds another node's tag, which stays.
+    /// save, tag: the flow holds another node's tag. What comes of it is chosen in the cluster file: the flow keeps it,
+    /// the packet is dropped, or the flow takes the packet's tag.
     MarkConflict = "mark-conflict",
     /// save: the packet has no mark of ours. spoof: the flow has none; it did not enter through a node.
     Unmarked = "unmarked",
@@ -65,6 +66,9 @@ reasons! {
     UnknownTag = "unknown-tag",
     /// spoof: the flow holds a node's tag; the source becomes that node's public address.
     CalledNode = "called-node",
+    /// spoof: the guest has all of this node's public address, or all its ports, and began the flow; the source becomes
+    /// that address.
+    OneToOne = "one-to-one",
     /// spoof: an ICMP error about a client's packet; what is inside of it and of the packet that it quotes becomes the
     /// public address of the node that was called.
     ErrorAboutCall = "error-about-call",
@@ -85,10 +89,12 @@ reasons! {
     IpLength = "ip-length",
     /// The IPv6 extension headers are wrong.
     Extension = "ipv6-extension",
-    /// The TCP or UDP header is incomplete.
+    /// The transport header is incomplete.
     TransportHeader = "transport-header",
     /// The packet that an ICMP error quotes cannot be read.
     Quote = "icmp-quote",
+    /// Not decided here: somebody who was shown the decision has dropped the packet (`dunnat step`).
+    ByHand = "by-hand",
 }
 
 impl Reason {

@@ -1,20 +1,24 @@
 //! spoof: a packet on its way to the public LAN, from a guest or because of one; before the kernel's SNAT.
 
+use super::services::Offered;
 use super::{Decision, Meta, Reason, Tables};
-use crate::cluster::{NodeId, ServiceId};
+use crate::cluster::NodeId;
 use crate::net::Tuple;
 use crate::packet::{IcmpError, Layers, Malformed, Rewrite, Side, View};
 
-/// A flow with a node's tag was called at that node's public address and has to be answered from it. A flow
-/// without a tag was begun by the guest, or is none of ours: the kernel's SNAT takes care of it, untouched.
+/// A flow with a node's tag was called at that node's public address, and port, and has to be answered from there. A
+/// flow without a tag was begun by the guest, or is none of ours: the kernel's SNAT takes care of it, untouched. But
+/// where a guest has all of a public address, or all ports of it, conntrack would not know the answers, which dnat leads
+/// to the guest before: so what that guest begins gets the address here, without a state.
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     let error = packet.ok().and_then(|view| view.error.as_ref());
     if meta.ct_mark.is_some_and(|ct_mark| (ct_mark & tables.mask).is_zero()) {
         return match (packet, error) {
-            (Ok(view), Some(error)) if service_called(tables, &error.about).is_some() => {
+            (Ok(view), Some(error)) if offered(tables, error.about.reversed()).is_some() => {
                 about_call(tables, view, error, tables.own)
             }
+            (Ok(view), None) => begun(tables, view),
             _ => Decision::leave(Reason::Unmarked),
         };
     }
@@ -25,12 +29,36 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
         (Err(malformed), _) => Decision::drop(malformed.into()),
         (Ok(view), Some(error)) => return about_call(tables, view, error, node),
         (Ok(view), None) if !tables.guests.contains(&view.tuple.src) => Decision::leave(Reason::NotFromGuest),
-        (Ok(_), None) => Decision {
-            rewrite: Some(Rewrite::outer(Side::Source, tables.public_of(node))),
+        (Ok(view), None) => Decision {
+            rewrite: Some(
+                Rewrite::outer(Side::Source, tables.public_of(node)).with_port(port_called(tables, view)),
+            ),
             ..Decision::leave(Reason::CalledNode)
         },
     };
     outcome.about(node)
+}
+
+/// The port that was called, if the guest that answers has another.
+#[inline]
+fn port_called(tables: &Tables, view: &View) -> Option<u16> {
+    if tables.services.has_moved() { offered(tables, view.tuple)?.port } else { None }
+}
+
+/// A packet of a flow that did not enter through a node.
+#[inline]
+fn begun(tables: &Tables, view: &View) -> Decision {
+    if tables.services.all_numbered {
+        return Decision::leave(Reason::Unmarked);
+    }
+    match offered(tables, view.tuple) {
+        Some(Offered { service, whole: true, .. }) => Decision {
+            rewrite: Some(Rewrite::outer(Side::Source, tables.own_public)),
+            service: Some(service),
+            ..Decision::leave(Reason::OneToOne).about(tables.own)
+        },
+        _ => Decision::leave(Reason::Unmarked),
+    }
 }
 
 /// A guest, a router behind this node or the node itself could not do with a packet of a client that had called
@@ -48,19 +76,24 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
         (false, true) => Layers::Inner,
         (false, false) => return Decision::leave(Reason::NotFromGuest).about(node),
     };
-    let service = service_called(tables, &error.about);
+    let called = offered(tables, error.about.reversed());
+    let service = called.map(|called| called.service);
     if error.is_redirect() {
         return Decision { service, ..Decision::drop(Reason::Redirect).about(node) };
     }
     Decision {
-        rewrite: Some(Rewrite { side: Side::Source, to: tables.public_of(node), layers }),
+        rewrite: Some(Rewrite {
+            side: Side::Source,
+            to: tables.public_of(node),
+            port: called.filter(|_| layers != Layers::Outer).and_then(|called| called.port),
+            layers,
+        }),
         service,
         ..Decision::leave(Reason::ErrorAboutCall).about(node)
     }
 }
 
-/// The service that a packet is for, as it goes to the guest.
-fn service_called(tables: &Tables, call: &Tuple) -> Option<ServiceId> {
-    let (service, guest) = tables.service(call.proto, call.ports?.1)?;
-    (guest == call.dst).then_some(service)
+/// The service that a packet of a guest is of.
+fn offered(tables: &Tables, Tuple { proto, src, ports, .. }: Tuple) -> Option<Offered> {
+    tables.services.offered(proto, src, ports.map(|(port, _)| port))
 }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use crate::cluster::{Cluster, NodeId, ServiceId, TagBy};
-use crate::net::{Dscp, Mac, MacPrefix, Mark, Proto};
+use super::services::Services;
+use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
+use crate::net::{Dscp, Mac, MacPrefix, Mark};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
 #[derive(Clone, Debug)]
@@ -18,7 +19,8 @@ pub struct Tables {
     pub(super) guests: IpNet,
     /// The bits that are ours.
     pub(super) mask: Mark,
-    services: FxHashMap<(Proto, u16), (ServiceId, IpAddr)>,
+    pub(super) on_conflict: OnConflict,
+    pub(super) services: Services,
     pub(super) tag_by: TagBy,
     /// The nodes that our own pipes lead to, in turn.
     leads_to: Vec<NodeId>,
@@ -49,12 +51,8 @@ impl Tables {
             own_tag: cluster.node(own).tag,
             guests: cluster.guests.network,
             mask: cluster.mask,
-            services: cluster
-                .services
-                .iter()
-                .zip(0..)
-                .map(|(service, id)| ((service.proto, service.port), (ServiceId(id), service.guest)))
-                .collect(),
+            on_conflict: cluster.on_conflict,
+            services: Services::new(cluster),
             tag_by: cluster.tag_by,
             leads_to: cluster.node(own).leads_to.clone(),
             dscps: ids().filter_map(|id| Some((cluster.node(id).dscp?, id))).collect(),
@@ -68,12 +66,6 @@ impl Tables {
     /// The bits of marks that are ours.
     pub fn mask(&self) -> Mark {
         self.mask
-    }
-
-    /// The service at a port, and the guest it leads to.
-    #[inline]
-    pub(super) fn service(&self, proto: Proto, port: u16) -> Option<(ServiceId, IpAddr)> {
-        self.services.get(&(proto, port)).copied()
     }
 
     /// The node that sends from `mac`.

@@ -1,11 +1,12 @@
 //! tag: a frame that came in through a pipe; after conntrack, before it is bridged to the guest.
 
-use super::{Decision, Held, Meta, Reason, Tables};
+use super::{Decision, Meta, Reason, Tables};
 use crate::cluster::TagBy;
+use crate::net::Verdict;
 use crate::packet::{Malformed, View};
 
 /// The node that sent the packet through the pipe is the one the client had called: its tag becomes the packet's mark and, as
-/// conntrack has seen the packet already, the flow's. The flow's answer is kept if it has one.
+/// conntrack has seen the packet already, the flow's. What becomes of it if the flow has another, the cluster file says.
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     if !meta.from_pipe {
@@ -30,11 +31,7 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
         Err(reason) => return Decision::leave(reason),
     };
     let tag = tables.tag_of(node);
-    let mark = Some(meta.mark.merge(tag, tables.mask));
-    let (ct_mark, reason) = match meta.held(tag, tables.mask) {
-        Held::Nothing => (Some(tag), Reason::FromNode),
-        Held::Same => (None, Reason::AlreadySaved),
-        Held::Another => (None, Reason::MarkConflict),
-    };
-    Decision { mark, ct_mark, ..Decision::leave(reason).about(node) }
+    let decision = meta.flow(tables, tag, Reason::FromNode).about(node);
+    let goes_on = decision.verdict == Verdict::Accept;
+    Decision { mark: goes_on.then(|| meta.mark.merge(tag, tables.mask)), ..decision }
 }

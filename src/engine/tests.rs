@@ -5,7 +5,7 @@ use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Cluster, TagBy};
+use crate::cluster::{Cluster, OnConflict, TagBy};
 use crate::net::Dscp;
 use crate::packet::{Fragment, Layers, Patch, Side};
 
@@ -109,7 +109,12 @@ fn errors_about_answers_go_to_the_guest_that_gave_them() {
             at(kind, "tcp 192.168.122.12:80 > 192.168.122.1:40000"),
             Decision {
                 verdict: Verdict::Accept,
-                rewrite: Some(Rewrite { side: Side::Destination, to: GUEST.into(), layers: Layers::Both }),
+                rewrite: Some(Rewrite {
+                    side: Side::Destination,
+                    to: GUEST.into(),
+                    port: None,
+                    layers: Layers::Both
+                }),
                 mark: Some(Mark(2)),
                 ct_mark: None,
                 reason: Reason::ErrorAboutReply,
@@ -154,7 +159,7 @@ fn errors_about_calls_show_no_inside_address() {
         assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ErrorAboutCall));
         assert_eq!(
             decision.rewrite,
-            Some(Rewrite { side: Side::Source, to: public.into(), layers }),
+            Some(Rewrite { side: Side::Source, to: public.into(), port: None, layers }),
             "{from:?}"
         );
         assert_eq!((decision.node, decision.service), (Some(node), Some(ServiceId(0))));
@@ -394,14 +399,16 @@ proptest! {
         ]),
         meta in any_meta(),
         stage in prop::sample::select(Stage::ALL.to_vec()),
+        on_conflict in prop::sample::select(vec![OnConflict::Keep, OnConflict::Drop, OnConflict::Take]),
+        protocol in prop::sample::select(vec![6u8, 17, 132, 47]),
     ) {
         bytes[0] = 0x45;
         let len = bytes.len() as u16;
         bytes[2..4].copy_from_slice(&len.to_be_bytes());
         bytes[6..8].copy_from_slice(&[0, 0]);
-        bytes[9] = 6;
+        bytes[9] = protocol;
         bytes[12..20].copy_from_slice(&ends);
-        let cluster = masked();
+        let cluster = Cluster { services: offering().services, on_conflict, ..masked() };
         let tables = Tables::new(&cluster, NODE2);
         let parsed = View::parse(&bytes, bytes.len());
         let packet = parsed.as_ref().map_err(|malformed| *malformed);
@@ -416,6 +423,114 @@ proptest! {
         if let Some(rewrite) = decision.rewrite {
             // What is decided can be done.
             prop_assert!(Patch::new(&bytes, &parsed.unwrap(), rewrite, Checksum::Ready).is_ok());
+        }
+    }
+}
+
+/// The example with services of every kind.
+fn offering() -> Cluster {
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\n{more}\n");
+    let text = [
+        include_str!("../../rules/example.toml").to_owned(),
+        service("alt", "proto = \"tcp\"\nport = 8080\nguest = \"10.5.5.202\"\nguest_port = 80"),
+        service("many", "proto = \"udp\"\nport = \"8000-8099\"\nguest = \"10.5.5.202\"\nguest_port = 9000"),
+        service("one", "proto = \"udp\"\nport = 8005\nguest = \"10.5.5.203\""),
+        service("all", "proto = \"any\"\nguest = \"10.5.5.204\""),
+    ];
+    Cluster::parse(&text.concat(), Path::new("c")).unwrap()
+}
+
+fn offered(stage: Stage, packet: &View, ct_mark: u32) -> (Reason, Option<String>, Option<u16>) {
+    let cluster = offering();
+    let meta = Meta { ct_mark: Some(Mark(ct_mark)), ..Meta::default() };
+    let decision = decide(&Tables::new(&cluster, NODE2), stage, Ok(packet), &meta);
+    (
+        decision.reason,
+        decision.rewrite.map(|rewrite| rewrite.to.to_string()),
+        decision.rewrite.and_then(|rewrite| rewrite.port),
+    )
+}
+
+#[test]
+fn a_guest_may_have_another_port() {
+    let dnat = |tuple: &str| offered(Stage::Dnat, &view(tuple), 0);
+    let to = |guest: &str, port| (Reason::Service, Some(guest.to_owned()), port);
+    assert_eq!(dnat("tcp 192.168.122.1:4 > 192.168.122.12:80"), to("10.5.5.201", None));
+    assert_eq!(dnat("tcp 192.168.122.1:4 > 192.168.122.12:8080"), to("10.5.5.202", Some(80)));
+    assert_eq!(dnat("udp 192.168.122.1:4 > 192.168.122.12:8000"), to("10.5.5.202", Some(9000)));
+    assert_eq!(dnat("udp 192.168.122.1:4 > 192.168.122.12:8099"), to("10.5.5.202", Some(9099)));
+    assert_eq!(dnat("udp 192.168.122.1:4 > 192.168.122.12:8005"), to("10.5.5.203", None), "one before many");
+    assert_eq!(dnat("udp 192.168.122.1:4 > 192.168.122.12:8100"), to("10.5.5.204", None), "the rest");
+
+    let spoof = |tuple: &str| offered(Stage::Spoof, &view(tuple), 1);
+    let from = |port| (Reason::CalledNode, Some("192.168.122.11".to_owned()), port);
+    assert_eq!(spoof("tcp 10.5.5.202:80 > 192.168.122.1:4"), from(Some(8080)));
+    assert_eq!(spoof("udp 10.5.5.202:9099 > 192.168.122.1:4"), from(Some(8099)));
+    assert_eq!(spoof("udp 10.5.5.202:9005 > 192.168.122.1:4"), from(None), "that port is another's");
+    assert_eq!(spoof("tcp 10.5.5.201:80 > 192.168.122.1:4"), from(None));
+}
+
+#[test]
+fn what_errors_quote_gets_its_port_back() {
+    let about_reply = error(3, ELSEWHERE, PUBLIC2, "tcp 192.168.122.12:8080 > 192.168.122.1:40000");
+    let expected = (Reason::ErrorAboutReply, Some("10.5.5.202".to_owned()), Some(80));
+    assert_eq!(offered(Stage::Dnat, &about_reply, 0), expected);
+    let about_call = error(3, [10, 5, 5, 202], CLIENT, "tcp 192.168.122.1:40000 > 10.5.5.202:80");
+    for ct_mark in [0, 2] {
+        let expected = (Reason::ErrorAboutCall, Some("192.168.122.12".to_owned()), Some(8080));
+        assert_eq!(offered(Stage::Spoof, &about_call, ct_mark), expected);
+    }
+}
+
+#[test]
+fn a_guest_may_have_a_public_address() {
+    let to = |reason: Reason| (reason, Some("10.5.5.204".to_owned()), None);
+    let mut echo = Vec::new();
+    PacketBuilder::ipv4(CLIENT, PUBLIC2, 64).icmpv4_echo_request(1, 2).write(&mut echo, b"ping").unwrap();
+    let echo = View::parse(&echo, echo.len()).unwrap();
+    assert_eq!(offered(Stage::Dnat, &echo, 0), to(Reason::Service));
+    let (mut reply, mut about) = (Vec::new(), Vec::new());
+    PacketBuilder::ipv4(PUBLIC2, CLIENT, 64).icmpv4_echo_reply(1, 2).write(&mut reply, b"ping").unwrap();
+    PacketBuilder::ipv4(ELSEWHERE, PUBLIC2, 64).icmpv4_raw(11, 0, [0; 4]).write(&mut about, &reply).unwrap();
+    let about_echo = View::parse(&about, about.len()).unwrap();
+    assert_eq!(offered(Stage::Dnat, &about_echo, 0), to(Reason::ErrorAboutReply));
+    // A later fragment is the guest's where no other service can be meant.
+    let later = |proto| {
+        let mut later = echo;
+        later.fragment = Fragment::Later;
+        later.tuple.proto = crate::net::Proto(proto);
+        later
+    };
+    assert_eq!(offered(Stage::Dnat, &later(47), 0), to(Reason::Service));
+    assert_eq!(offered(Stage::Dnat, &later(136), 0), to(Reason::Service));
+    for known in [6, 17] {
+        assert_eq!(offered(Stage::Dnat, &later(known), 0), (Reason::Fragment, None, None));
+    }
+    // What the guest begins gets the address without a state; what others begin does not.
+    let begins = |tuple: &str| offered(Stage::Spoof, &view(tuple), 0);
+    let public = (Reason::OneToOne, Some("192.168.122.12".to_owned()), None);
+    assert_eq!(begins("tcp 10.5.5.204:40000 > 198.51.100.9:443"), public);
+    assert_eq!(begins("tcp 10.5.5.204:8080 > 198.51.100.9:443"), (Reason::Unmarked, None, None));
+    assert_eq!(begins("tcp 10.5.5.202:40000 > 198.51.100.9:443"), (Reason::Unmarked, None, None));
+}
+
+#[test]
+fn a_conflict_ends_as_the_cluster_file_says() {
+    let inside = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
+    for (on_conflict, verdict, mark, ct_mark) in [
+        (OnConflict::Keep, Verdict::Accept, Some(Mark(2)), None),
+        (OnConflict::Drop, Verdict::Drop, None, None),
+        (OnConflict::Take, Verdict::Accept, Some(Mark(2)), Some(Mark(2))),
+    ] {
+        let tables = Tables::new(&Cluster { on_conflict, ..cluster() }, NODE1);
+        for held in [Some(Mark(1)), None] {
+            let tag = Meta { ct_mark: held, ..from_pipe("0e:00:00:00:01:00") };
+            let tag = decide(&tables, Stage::Tag, Ok(&inside), &tag);
+            let save = Meta { mark: Mark(2), ct_mark: held, ..Meta::default() };
+            let save = decide(&tables, Stage::Save, Ok(&inside), &save);
+            assert_eq!((tag.reason, save.reason), (Reason::MarkConflict, Reason::MarkConflict));
+            assert_eq!((tag.verdict, tag.mark, tag.ct_mark), (verdict, mark, ct_mark), "{on_conflict}");
+            assert_eq!((save.verdict, save.mark, save.ct_mark), (verdict, None, ct_mark), "{on_conflict}");
         }
     }
 }

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::packet::Fragment;
+use crate::net::Checksum;
+use crate::packet::{Fragment, View};
 use crate::walk::Visit;
 
 /// How a checksum field became another: HC' = ~(~HC + ~m + m' + ...).
@@ -18,12 +19,16 @@ pub struct Arithmetic {
     pub old: u16,
     /// The 16-bit words that changed: m and m'.
     pub words: Vec<(u16, u16)>,
-    /// ~HC and, for each word, ~m and m', summed up.
+    /// ~HC and, for each word, ~m and m', summed up. If it is worked out anew, all words that it covers.
     pub sum: u32,
     /// The sum with its carries added to it until none is left.
     pub folded: u16,
     /// HC', its complement, as it is in the packet now.
     pub new: u16,
+    /// It is worked out anew (RFC 1071), because the field held no checksum yet: only the sum of the pseudo-header, for
+    /// hardware to go on from.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
     /// What else there is to say of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,
@@ -46,8 +51,13 @@ pub fn arithmetic(visit: &Visit) -> Vec<Arithmetic> {
         all.extend(header("ip", 0));
     }
     let proto = view.tuple.proto.to_string();
+    let ports = |at: Option<usize>| at.map_or(Vec::new(), |at| change.words(at..at + 4));
     let Some(error) = &view.error else {
-        let mut transport = view.checksum_at().and_then(|at| change.of(&proto, at, outer));
+        let covered = [outer, ports(view.ports_at())].concat();
+        let mut transport = view.checksum_at().and_then(|at| match visit.checksum {
+            Checksum::Ready => change.of(&proto, at, covered),
+            Checksum::Partial => change.anew(&proto, at, view),
+        });
         if let (Some(transport), Fragment::First) = (&mut transport, view.fragment) {
             transport.note = transport.note.or(Some("it covers all fragments"));
         }
@@ -59,7 +69,8 @@ pub fn arithmetic(visit: &Visit) -> Vec<Arithmetic> {
     if !quoted.is_empty() {
         all.extend(header("quoted ip", quote));
         let of = format!("quoted {}", error.about.proto);
-        all.extend(error.checksum_at().and_then(|at| change.of(&of, at, quoted)));
+        let covered = [quoted, ports(error.ports_at())].concat();
+        all.extend(error.checksum_at().and_then(|at| change.of(&of, at, covered)));
     }
     // The quoted packet lies at an even offset of what the error's checksum covers; ICMPv6 covers addresses, too.
     let mut covered = change.words(quote..after.len());
@@ -92,14 +103,36 @@ impl Change<'_> {
         let (old, new) = (word(self.before, at)?, word(self.after, at)?);
         let sum = u32::from(!old) + words.iter().map(|(m, to)| u32::from(!m) + u32::from(*to)).sum::<u32>();
         let folded = fold(sum);
-        let is_udp = of.ends_with("udp");
-        let note = match (is_udp, old, !folded) {
-            (true, 0, _) => Some("0x0000 says that there is none, and stays (RFC 768)"),
-            (true, _, 0) => Some("0x0000 would say that there is none: written 0xffff (RFC 768)"),
+        let (is_udp, is_lite) = (of.ends_with("udp"), of.ends_with("udplite"));
+        let note = match (old, !folded) {
+            (0, _) if is_udp => Some("0x0000 says that there is none, and stays (RFC 768)"),
+            (_, 0) if is_udp => Some("0x0000 would say that there is none: written 0xffff (RFC 768)"),
+            (_, 0) if is_lite => Some("0x0000 would say that there is none: written 0xffff (RFC 3828)"),
             _ => None,
         };
-        Some(Arithmetic { of: of.to_owned(), at, old, words, sum, folded, new, note })
+        Some(Arithmetic { of: of.to_owned(), at, old, words, sum, folded, new, anew: false, note })
     }
+
+    /// The checksum at `at`, which was not finished before: all that it covers is summed up, the pseudo-header (RFC 9293
+    /// §3.1, RFC 8200 §8.1), header and data, with zero in its own place.
+    fn anew(&self, of: &str, at: usize, view: &View) -> Option<Arithmetic> {
+        let (old, new) = (word(self.before, at)?, word(self.after, at)?);
+        let addresses = self.after.get(if view.tuple.src.is_ipv4() { 12..20 } else { 8..40 })?;
+        let transport = self.after.get(view.transport_at()..view.len)?;
+        let len = u32::try_from(transport.len()).ok()?.to_be_bytes();
+        let sum = total(addresses) + total(&len) + u32::from(view.tuple.proto.0) + total(transport)
+            - u32::from(new);
+        let folded = fold(sum);
+        let zero = || "0x0000 would say that there is none: written 0xffff (RFC 768)";
+        let note = (of == "udp" && folded == 0xffff).then(zero);
+        Some(Arithmetic { of: of.to_owned(), at, old, words: Vec::new(), sum, folded, new, anew: true, note })
+    }
+}
+
+/// The sum of the words of some bytes; an odd last byte is the higher one of its word.
+fn total(bytes: &[u8]) -> u32 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low));
+    bytes.chunks(2).map(word).sum()
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {

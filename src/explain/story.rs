@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Arithmetic, Why, arithmetic, why};
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
 use crate::engine::{Reason, Tables};
-use crate::net::{Dscp, MacPrefix, Stage, Tuple, Verdict};
+use crate::net::{Dscp, IfName, MacPrefix, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
 use crate::replay::{NotRecorded, Recorded};
-use crate::ruleset::rules_in_kernel;
+use crate::ruleset::{KernelRule, rules_in_kernel};
 use crate::trace::{Event, Namer};
 use crate::walk::{Around, Arrival, Asked, Came, Host, Leaves, Moment, Passage, Visit};
 
@@ -101,17 +101,19 @@ pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> 
     let recorded = Recorded::of(event, cluster)?;
     let tables = Tables::new(cluster, recorded.node);
     let mut teller = Teller::new(cluster);
-    let step = teller.step(recorded.node, event.stage, &recorded.visit(&tables), Some(event));
-    let packet = asked_about(event).map(|asked| asked.to_string());
+    let step = teller.step(recorded.node, &recorded.visit(&tables), Some(event));
+    let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let leg = Leg { node: event.node.to_string(), part: None, packet, stages: vec![step] };
     Ok(Story { before: Vec::new(), legs: vec![leg], after: Vec::new() })
 }
 
 /// The packet of an event, as somebody would ask about it.
-fn asked_about(event: &Event) -> Option<Asked> {
-    let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse().ok());
+fn asked_about(cluster: &Cluster, event: &Event) -> Option<Asked> {
+    let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
+    // Of the guests' bridge the port says more; where the public interface is a bridge, its ports mean nothing.
+    let by_public = name(&event.in_if).filter(|name| *name == cluster.public);
     let around = Around {
-        came: name(&event.phys_in).or_else(|| name(&event.in_if)),
+        came: by_public.or_else(|| name(&event.phys_in)).or_else(|| name(&event.in_if)),
         leaves: name(&event.out_if),
         mac: event.mac.as_ref().map(|mac| mac.address),
         mark: event.mark.before.filter(|mark| !mark.is_zero()),
@@ -186,7 +188,7 @@ pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -
         return Ok(story);
     };
 
-    let back = reversed(inside.tuple);
+    let back = inside.tuple.reversed();
     let answer = Asked {
         tuple: back,
         flags: inside.tcp.map(|flags| TcpFlags(flags.0 | 0x10)),
@@ -207,7 +209,7 @@ fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>) -> String {
     match answer {
         None => "The answer is dropped: the client hears nothing.".to_owned(),
         Some(answer) if !was_called => format!("The answer leaves as {answer}."),
-        Some(answer) if answer == reversed(call) => {
+        Some(answer) if answer == call.reversed() => {
             format!("The answer leaves as {answer}: the client is answered by whom it had called.")
         }
         Some(answer) => {
@@ -218,8 +220,37 @@ fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>) -> String {
     }
 }
 
-fn reversed(tuple: Tuple) -> Tuple {
-    Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple }
+impl Step {
+    /// A decision that `event` tells of, explained.
+    pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
+        let (stage, why) = (visit.stage, why(cluster, node, visit));
+        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
+        let is_for = |rule: &KernelRule, service: Option<ServiceId>| {
+            service.is_some_and(|service| rule.services.contains(&service))
+        };
+        let conflict = why.reason == Some(Reason::MarkConflict);
+        let matches = |rule: &KernelRule| match stage {
+            Stage::Dnat => is_for(rule, why.fits.1),
+            Stage::Tag => why.fits.0.is_some(),
+            Stage::Save => match (cluster.on_conflict, rule.node) {
+                (OnConflict::Drop, Some(_)) => conflict,
+                (OnConflict::Take, _) if conflict => true,
+                _ => why.reason == Some(Reason::Saved),
+            },
+            Stage::Spoof if rule.services.is_empty() => {
+                let elsewhere = [Some(Reason::NotFromGuest), Some(Reason::OneToOne)];
+                why.fits.0.is_some() && !elsewhere.contains(&why.reason)
+            }
+            Stage::Spoof => is_for(rule, why.answers),
+        };
+        let nft = rules_in_kernel(cluster, node, stage)
+            .into_iter()
+            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
+            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
+            .map(|rule| Nft { matches: matches(&rule), rule: rule.text })
+            .collect();
+        Self { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+    }
 }
 
 impl<'a> Teller<'a> {
@@ -235,7 +266,7 @@ impl<'a> Teller<'a> {
             .steps
             .iter()
             .map(|(stage, outcome)| match outcome {
-                Ok(visit) => self.step(node, *stage, visit, None),
+                Ok(visit) => self.step(node, visit, None),
                 Err(why) => Step {
                     stage: *stage,
                     not_asked: Some(why.to_string()),
@@ -249,7 +280,7 @@ impl<'a> Teller<'a> {
         (Leg { node: self.cluster.node(node).name.clone(), part, packet, stages }, passage)
     }
 
-    fn step(&mut self, node: NodeId, stage: Stage, visit: &Visit, recorded: Option<&Event>) -> Step {
+    fn step(&mut self, node: NodeId, visit: &Visit, recorded: Option<&Event>) -> Step {
         self.seq += 1;
         let mut namer = Namer::new(Arc::clone(&self.shared), node, true);
         let made = visit.event(self.cluster, &mut namer, Moment { seq: self.seq, ..Moment::default() });
@@ -267,21 +298,7 @@ impl<'a> Teller<'a> {
                 ..was.clone()
             },
         };
-        let why = why(self.cluster, node, visit);
-        let proto = visit.view.as_ref().ok().map(|view| view.tuple.proto);
-        let matches = match stage {
-            Stage::Dnat => why.fits.1.is_some(),
-            Stage::Tag => why.fits.0.is_some(),
-            Stage::Save => why.reason == Some(Reason::Saved),
-            Stage::Spoof => why.fits.0.is_some() && why.reason != Some(Reason::NotFromGuest),
-        };
-        let nft = rules_in_kernel(self.cluster, node, stage)
-            .into_iter()
-            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
-            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
-            .map(|rule| Nft { rule: rule.text, matches })
-            .collect();
-        Step { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+        Step::of(self.cluster, node, visit, event)
     }
 
     /// What is known of a packet, as somebody would ask about it.
@@ -321,6 +338,11 @@ impl<'a> Teller<'a> {
                 Some(Reason::CalledNode) => format!(
                     "The packet leaves {name} by {}, as the answer of the node that was called.",
                     leaves.name(self.cluster)
+                ),
+                Some(Reason::OneToOne) => format!(
+                    "The packet leaves {name} by {} with {}, without a state: all of that address is the guest's.",
+                    leaves.name(self.cluster),
+                    self.cluster.node(node).public
                 ),
                 _ => format!(
                     "The packet leaves {name} by {}; dunnat has not touched it, and a guest's gets the address {} by the kernel's SNAT.",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Cluster, NodeId, Service, TagBy};
+use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
 use crate::engine::{Meta, Reason, Tables, decide};
 use crate::net::{Dscp, Mac, Mark, Proto, Stage};
 use crate::packet::{Fragment, Headers, Icmp, View};
@@ -165,21 +165,24 @@ fn address() -> impl Strategy<Value = [u8; 4]> {
 
 prop_compose! {
     fn packet()(
-        proto in prop::sample::select(vec![6u8, 17, 1, 1, 47]),
+        proto in prop::sample::select(vec![6u8, 6, 17, 1, 1, 47, 33, 132, 136]),
         (src, dst) in (address(), address()),
-        ports in prop::sample::select(vec![(40000u16, 80u16), (40000, 443), (40000, 53), (80, 40000), (1, 2)]),
+        ports in prop_oneof![
+            prop::sample::select(vec![(40000u16, 80u16), (40000, 443), (40000, 53), (80, 40000), (1, 2)]),
+            (50u16..100, 50u16..100),
+        ],
         fragment in prop::sample::select(vec![Fragment::None, Fragment::None, Fragment::None, Fragment::First, Fragment::Later]),
         len in 0usize..200,
         (kind, back, elsewhere) in (prop::sample::select(vec![3u8, 5, 8, 11]), any::<bool>(), (address(), address())),
-        (quoted, class) in (prop::sample::select(vec![Proto::TCP, Proto::UDP]), 0u8..140),
+        (quoted, class) in (prop::sample::select(vec![Proto::TCP, Proto::UDP, Proto::SCTP, Proto(47)]), 0u8..140),
         (keep, spoilt) in (0usize..400, prop::option::weighted(0.1, (0usize..20, any::<u8>()))),
     ) -> (Vec<u8>, usize) {
         let proto = Proto(proto);
-        let has_ports = matches!(proto, Proto::TCP | Proto::UDP) && fragment != Fragment::Later;
+        let has_ports = proto.has_ports() && fragment != Fragment::Later;
         let tuple = crate::net::Tuple { proto, src: src.into(), dst: dst.into(), ports: has_ports.then_some(ports) };
         // An ICMP error quotes what went the other way, or anything.
         let (from, to) = if back { (dst, src) } else { (elsewhere.0, elsewhere.1) };
-        let inner = crate::net::Tuple { proto: quoted, src: from.into(), dst: to.into(), ports: Some((ports.1, ports.0)) };
+        let inner = crate::net::Tuple { proto: quoted, src: from.into(), dst: to.into(), ports: quoted.has_ports().then_some((ports.1, ports.0)) };
         let dscp = Dscp::of_traffic_class(class);
         let icmp = (proto == Proto::ICMP).then_some(Icmp { kind, code: 0, inner: Some(inner), inner_after: None });
         let mut bytes = made(tuple, &Headers { dscp, icmp, ..Headers::default() }, fragment, len).unwrap();
@@ -230,19 +233,51 @@ fn tagged_by(cluster: &mut Cluster, tag_by: TagBy) {
     }
 }
 
+/// A service as the cluster file has it: of any protocol, port or range, and to any of the guests.
+fn service() -> impl Strategy<Value = String> {
+    let port = prop_oneof![
+        4 => (50u16..90).prop_map(|port| format!("port = {port}\n")),
+        2 => (50u16..80, 1u16..20).prop_map(|(first, more)| format!("port = \"{first}-{}\"\n", first + more)),
+        1 => Just("port = \"any\"\n".to_owned()),
+    ];
+    let proto = prop::sample::select(vec![
+        "tcp", "tcp", "udp", "udp", "udplite", "sctp", "dccp", "icmp", "47", "any",
+    ]);
+    let guest_port = prop::option::of(prop_oneof![60u16..100, Just(80)]);
+    (proto, port, guest_port, 201u8..204).prop_map(|(proto, port, guest_port, guest)| {
+        let by_port = proto.parse::<Proto>().is_ok_and(Proto::has_ports);
+        let moved = guest_port.filter(|_| by_port && proto != "sctp" && !port.contains("any"));
+        let moved = moved.map_or(String::new(), |port| format!("guest_port = {port}\n"));
+        let port = if by_port { port } else { String::new() };
+        format!("proto = \"{proto}\"\nguest = \"10.5.5.{guest}\"\n{port}{moved}")
+    })
+}
+
 prop_compose! {
-    fn any_cluster()(masked_one: bool, tag_by in prop::sample::select(TagBy::ALL.to_vec()), ports in prop::collection::btree_set((prop::bool::ANY, 50u16..90), 0..8)) -> Cluster {
-        let mut cluster = if masked_one { masked() } else { cluster() };
+    /// Services that contradict those before them are left out.
+    fn any_cluster()(
+        masked_one: bool,
+        tag_by in prop::sample::select(TagBy::ALL.to_vec()),
+        services in prop::collection::vec(service(), 0..8),
+        on_conflict in prop::sample::select(vec![OnConflict::Keep, OnConflict::Drop, OnConflict::Take]),
+    ) -> Cluster {
+        let mut text = include_str!("../../rules/example.toml").to_owned();
+        text += "[[node]]\nname = \"node3\"\ntag = 3\nmac = \"0c:00:00:00:00:00/24\"\npublic = \"192.168.122.13\"\n";
+        let mut cluster = Cluster::parse(&text, Path::new("c")).unwrap();
+        for (number, service) in services.iter().enumerate() {
+            let more = format!("{text}[[service]]\nname = \"s{number}\"\n{service}");
+            if let Ok(right) = Cluster::parse(&more, Path::new("c")) {
+                (text, cluster) = (more, right);
+            }
+        }
+        cluster.on_conflict = on_conflict;
+        if masked_one {
+            cluster.mask = Mark(0xff00);
+            for node in &mut cluster.nodes {
+                node.tag = Mark(node.tag.0 << 8);
+            }
+        }
         tagged_by(&mut cluster, tag_by.0);
-        let service = cluster.services[0].clone();
-        cluster.services.extend(ports.into_iter().filter(|(tcp, port)| !matches!((tcp, port), (true, 80) | (false, 53))).map(
-            |(tcp, port)| Service {
-                name: format!("s{tcp}{port}"),
-                proto: if tcp { Proto::TCP } else { Proto::UDP },
-                port,
-                ..service.clone()
-            },
-        ));
         cluster
     }
 }
@@ -277,6 +312,10 @@ proptest! {
         prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
         prop_assert_eq!(why.fits.1, visit.decision.service);
         prop_assert_eq!(why.fits.0, visit.decision.node);
+        // A port is written at spoof where it is said that it is called by another.
+        if let (Stage::Spoof, Some(rewrite), Reason::CalledNode) = (stage, visit.decision.rewrite, why.reason.unwrap()) {
+            prop_assert_eq!(why.answers.is_some(), rewrite.port.is_some());
+        }
         // At most one rule fits, and the last of the conditions before and behind the rules is the only one not to hold.
         prop_assert!(why.rules.iter().filter(|rule| rule.misses.is_none()).count() <= 1);
         for checks in [&why.first, &why.then] {
@@ -311,7 +350,7 @@ proptest! {
         if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId)) {
             prop_assert!(!story.legs.is_empty() && story.after.len() == 1, "{:?}", story);
             let called = cluster.nodes.iter().any(|node| node.public == dst);
-            let offered = cluster.services.iter().any(|service| service.proto == Proto::TCP && service.port == port);
+            let offered = cluster.services.iter().any(|service| service.takes(Proto::TCP, Some(port)));
             let from_client = !cluster.guests.network.contains(&std::net::IpAddr::from(src));
             if called && offered && from_client && ct.is_empty() && !cluster.nodes.iter().any(|node| node.public == src) {
                 prop_assert!(story.after[0].contains("by whom it had called"), "{:?}", story.after);

@@ -68,7 +68,7 @@ impl Prose {
         }
     }
 
-    fn step(self, step: &Step, out: &mut String) {
+    pub(crate) fn step(self, step: &Step, out: &mut String) {
         let name = self.styled(&format!("{:5}", step.stage), HEAD);
         if let Some(why) = &step.not_asked {
             let _ = writeln!(out, "  {name}  {}", self.styled(&format!("not asked: {why}"), DIM));
@@ -93,9 +93,7 @@ impl Prose {
             self.line(("nft", DIM), &rule, out);
         }
         if self.verbose {
-            for arithmetic in &step.checksums {
-                self.checksum(arithmetic, out);
-            }
+            self.checksums(&step.checksums, out);
         }
     }
 
@@ -115,14 +113,26 @@ impl Prose {
         }
     }
 
+    /// How checksums change.
+    pub(crate) fn checksums(self, checksums: &[Arithmetic], out: &mut String) {
+        for sum in checksums {
+            self.checksum(sum, out);
+        }
+    }
+
     fn checksum(self, sum: &Arithmetic, out: &mut String) {
-        let Arithmetic { of, at, old, words, sum, folded, new, note } = sum;
-        let head = format!("{of} checksum, byte {at}: 0x{old:04x} -> 0x{new:04x} = ~(~HC + ~m + m')");
+        let Arithmetic { of, at, old, words, sum, folded, new, anew, note } = sum;
+        let how = if *anew { ", worked out anew: it came unfinished" } else { " = ~(~HC + ~m + m')" };
+        let head = format!("{of} checksum, byte {at}: 0x{old:04x} -> 0x{new:04x}{how}");
         self.line(("sum", DIM), &head, out);
         let mut row = |what: &str, terms: String| {
             let _ = writeln!(out, "         {what:16} {terms}");
         };
-        row(&format!("~HC = ~0x{old:04x}"), format!("  0x{:04x}", !old));
+        if *anew {
+            row("it covers", "pseudo-header, header and data".to_owned());
+        } else {
+            row(&format!("~HC = ~0x{old:04x}"), format!("  0x{:04x}", !old));
+        }
         for (m, to) in words {
             row(&format!("0x{m:04x} -> 0x{to:04x}"), format!("+ 0x{:04x} + 0x{to:04x}", !m));
         }

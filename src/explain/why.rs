@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Node, NodeId, Service, ServiceId, TagBy};
+use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId, TagBy};
 use crate::engine::Reason;
-use crate::net::{Dscp, Mark, Proto, Stage};
+use crate::net::{Dscp, Mark, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, IcmpError, View};
 use crate::walk::Visit;
 
@@ -29,6 +29,9 @@ pub struct Why {
     /// The node and the service that the rule which fits is about.
     #[serde(skip)]
     pub fits: (Option<NodeId>, Option<ServiceId>),
+    /// The service whose port is written at spoof, or that has all of the address.
+    #[serde(skip)]
+    pub answers: Option<ServiceId>,
 }
 
 /// A condition.
@@ -86,18 +89,24 @@ impl Why {
         if let Some(error) = &view.error {
             return self.about_reply(cluster, node, view, error);
         }
-        if view.fragment == Fragment::Later {
-            self.first(false, Reason::Fragment, || {
-                "a later fragment has no port to tell a service by".to_owned()
+        let later = view.fragment == Fragment::Later;
+        let none = if later { Reason::Fragment } else { Reason::NoService };
+        let proto = view.tuple.proto;
+        let wanted = Wanted {
+            whose: "",
+            proto,
+            what: "dport",
+            port: view.tuple.ports.map(|(_, port)| port),
+            guest: None,
+        };
+        if wanted.port.is_none() && !wanted.may_be_whole(cluster) {
+            self.first(false, none, || match later {
+                true => "a later fragment has no port to tell a service by".to_owned(),
+                false => format!("{proto} has no ports, and services have"),
             })?;
         }
-        let proto = view.tuple.proto;
-        let Some((_, port)) = view.tuple.ports else {
-            self.first(false, Reason::NoService, || format!("{proto} has no ports, and services have"))?;
-            return Err(Reason::NoService);
-        };
-        self.service(cluster, "", proto, ("dport", port), None);
-        self.fits.1.ok_or(Reason::NoService)?;
+        self.service(cluster, &wanted);
+        self.fits.1.ok_or(none)?;
         self.fits.0 = Some(node);
         self.whole(view)?;
         Ok(Reason::Service)
@@ -118,11 +127,12 @@ impl Why {
             let is = if ours { "is" } else { "is not" };
             format!("what it is about {is} an answer from {public}")
         })?;
-        let Some((port, _)) = about.ports else {
+        let port = about.ports.map(|(port, _)| port);
+        let wanted = Wanted { whose: "quoted ", proto: about.proto, what: "sport", port, guest: None };
+        if port.is_none() && !wanted.may_be_whole(cluster) {
             self.first(false, Reason::NoService, || "no ports are quoted to tell a service by".to_owned())?;
-            return Err(Reason::NoService);
-        };
-        self.service(cluster, "quoted ", about.proto, ("sport", port), None);
+        }
+        self.service(cluster, &wanted);
         self.fits.1.ok_or(Reason::NoService)?;
         self.fits.0 = Some(node);
         self.whole(view)?;
@@ -224,10 +234,18 @@ impl Why {
         let none = held.is_some_and(|held| (held & cluster.mask).is_zero());
         if let (true, Some((view, error))) = (none, error) {
             self.note(format!("{}; it is an ICMP error about {}", bits.of(Mark::ZERO), error.about));
-            self.called(cluster, error);
+            self.service(cluster, &Wanted::of_call(error));
             self.fits.1.ok_or(Reason::Unmarked)?;
             self.fits.0 = Some(node);
             return self.about_call(cluster, view, error);
+        }
+        let begun = |view: &&View| {
+            let has_whole = |service: &Service| service.ports.is_none() && service.guest == view.tuple.src;
+            none && cluster.services.iter().any(has_whole)
+        };
+        if let Some(view) = visit.view.as_ref().ok().filter(begun) {
+            self.note(format!("{}: the flow did not enter through a node", bits.of(Mark::ZERO)));
+            return self.begun(cluster, node, view);
         }
         self.first(!none, Reason::Unmarked, || match held {
             Some(_) if none => {
@@ -258,6 +276,15 @@ impl Why {
         self.then(inside, Reason::NotFromGuest, || {
             format!("ip saddr {src} is {}in {network}", if inside { "" } else { "not " })
         })?;
+        let offered = Wanted::of_guest(view).find(cluster);
+        if let (Some((id, Some(called))), Some((port, _))) = (offered, view.tuple.ports)
+            && called != port
+        {
+            self.answers = Some(id);
+            self.then(true, Reason::CalledNode, || {
+                format!("sport {port} is called as {called}, by service {}", cluster.service(id).name)
+            })?;
+        }
         self.whole(view)?;
         Ok(Reason::CalledNode)
     }
@@ -271,7 +298,8 @@ impl Why {
             let is = if inside { "shows an address of" } else { "shows no address of" };
             format!("an ICMP error from {src} about {} {is} {network}", error.about)
         })?;
-        self.fits.1 = service_called(cluster, error);
+        let called = Wanted::of_call(error).find(cluster);
+        self.fits.1 = called.map(|(id, _)| id);
         self.then(!error.is_redirect(), Reason::Redirect, || {
             if error.is_redirect() {
                 "an ICMP redirect is for neighbours, and would show them an inside address".to_owned()
@@ -283,39 +311,38 @@ impl Why {
         Ok(Reason::ErrorAboutCall)
     }
 
-    /// Goes through the services for a packet of a client that an ICMP error quotes.
-    fn called(&mut self, cluster: &Cluster, error: &IcmpError) {
-        let Some((_, port)) = error.about.ports else { return };
-        self.service(cluster, "quoted ", error.about.proto, ("dport", port), Some(error.about.dst));
+    /// Goes through the services; the one that fits.
+    fn service(&mut self, cluster: &Cluster, wanted: &Wanted<'_>) {
+        let whose = wanted.whose;
+        for (service, place) in cluster.services.iter().zip(0..) {
+            let misses = wanted.misses(cluster, service);
+            if misses.is_none() {
+                self.fits.1 = Some(ServiceId(place));
+            }
+            let behind = wanted.guest.map_or(String::new(), |_| format!(" daddr {}", service.guest));
+            let behind = if wanted.what == "sport" { behind.replace("daddr", "saddr") } else { behind };
+            let wants = match (service.proto, wanted.ports(service)) {
+                (Some(proto), Some(ports)) => format!("{proto} {} {ports}", wanted.what),
+                _ => service.wants(),
+            };
+            let (name, wants) = (format!("service {}", service.name), format!("{whose}{wants}{behind}"));
+            self.rules.push(Rule { name, wants, misses });
+        }
     }
 
-    /// Goes through the services, by a port of a packet and, where it is behind dnat, the guest that it is for.
-    fn service(
-        &mut self,
-        cluster: &Cluster,
-        whose: &str,
-        proto: Proto,
-        (what, port): (&str, u16),
-        guest: Option<IpAddr>,
-    ) {
-        for (service, place) in cluster.services.iter().zip(0..) {
-            let misses = if service.proto != proto {
-                Some(format!("{whose}{proto} is not {}", service.proto))
-            } else if service.port != port {
-                Some(format!("{whose}{what} {port} is not {}", service.port))
-            } else if let Some(guest) = guest.filter(|guest| *guest != service.guest) {
-                Some(format!("{whose}daddr {guest} is not {}", service.guest))
-            } else {
-                self.fits.1 = Some(ServiceId(place));
-                None
-            };
-            let behind = guest.map_or(String::new(), |_| format!(" daddr {}", service.guest));
-            self.rules.push(Rule {
-                name: format!("service {}", service.name),
-                wants: format!("{whose}{} {what} {}{behind}", service.proto, service.port),
-                misses,
-            });
-        }
+    /// What a guest has begun that has a public address, or all ports of it.
+    fn begun(&mut self, cluster: &Cluster, node: NodeId, view: &View) -> Derived {
+        self.service(cluster, &Wanted::of_guest(view));
+        let id = self.fits.1.take().ok_or(Reason::Unmarked)?;
+        let service = cluster.service(id);
+        self.then(service.ports.is_none(), Reason::Unmarked, || match service.ports {
+            None => format!("what it begins leaves with {}, without a state", cluster.node(node).public),
+            Some(_) => "the service has not all ports; the kernel's SNAT sees to it".to_owned(),
+        })?;
+        self.fits = (Some(node), Some(id));
+        self.answers = Some(id);
+        self.whole(view)?;
+        Ok(Reason::OneToOne)
     }
 
     fn readable<'a>(&mut self, visit: &'a Visit) -> Result<&'a View, Reason> {
@@ -366,15 +393,20 @@ impl Why {
                 Err(Reason::AlreadySaved)
             }
             other => {
+                let what = match cluster.on_conflict {
+                    OnConflict::Keep => "the flow keeps",
+                    OnConflict::Drop => "the packet is dropped; the flow keeps",
+                    OnConflict::Take => "the flow gets this tag instead of",
+                };
                 self.then(false, Reason::MarkConflict, || match other.map(|held| (held, whose(held))) {
                     Some((held, Some(node))) => {
                         format!(
-                            "{words} {held}: the flow keeps the tag of {}; one client, two nodes, one port",
+                            "{words} {held}: {what} the tag of {}; one client, two nodes, one port",
                             node.name
                         )
                     }
-                    Some((held, None)) => format!("{words} {held}: the flow keeps what is not this tag"),
-                    None => format!("{words} is neither zero nor {tag}: the flow keeps it"),
+                    Some((held, None)) => format!("{words} {held}: {what} what is not this tag"),
+                    None => format!("{words} is neither zero nor {tag}: {what} it"),
                 })?;
                 Err(Reason::MarkConflict)
             }
@@ -405,14 +437,85 @@ impl Why {
     }
 }
 
-/// The service that the packet which an ICMP error quotes is for, as it goes to the guest.
-fn service_called(cluster: &Cluster, error: &IcmpError) -> Option<ServiceId> {
-    let called = |service: &Service| {
-        service.proto == error.about.proto
-            && error.about.ports.is_some_and(|(_, port)| port == service.port)
-            && service.guest == error.about.dst
-    };
-    cluster.services.iter().zip(0..).find(|(service, _)| called(service)).map(|(_, id)| ServiceId(id))
+/// What a service is looked for by.
+struct Wanted<'a> {
+    /// Whose protocol and port it is, if not the packet's own.
+    whose: &'a str,
+    proto: Proto,
+    /// Which of the ports.
+    what: &'a str,
+    port: Option<u16>,
+    /// The guest whose port it is; none for a public address.
+    guest: Option<IpAddr>,
+}
+
+impl Wanted<'_> {
+    /// Of the client's packet that an ICMP error quotes, as it goes to the guest.
+    fn of_call(error: &IcmpError) -> Self {
+        let Tuple { proto, dst, ports, .. } = error.about;
+        Self { whose: "quoted ", proto, what: "dport", port: ports.map(|(_, port)| port), guest: Some(dst) }
+    }
+
+    /// Of a packet that a guest sends.
+    fn of_guest(view: &View) -> Self {
+        let Tuple { proto, src, ports, .. } = view.tuple;
+        Self { whose: "", proto, what: "sport", port: ports.map(|(port, _)| port), guest: Some(src) }
+    }
+
+    /// Whether it may be of a service that has no ports by number, if it has none itself.
+    fn may_be_whole(&self, cluster: &Cluster) -> bool {
+        let of_proto = |service: &&Service| service.proto == Some(self.proto);
+        cluster.services.iter().any(|service| service.ports.is_none() && service.takes(self.proto, None))
+            && cluster.services.iter().filter(of_proto).all(|service| service.ports.is_none())
+    }
+
+    /// The ports of a service, on that side of dnat.
+    fn ports(&self, service: &Service) -> Option<Ports> {
+        let ports = service.ports?;
+        service
+            .guest_port
+            .filter(|_| self.guest.is_some())
+            .and_then(|first| ports.moved(first))
+            .or(Some(ports))
+    }
+
+    /// The first condition of a service that does not hold.
+    fn misses(&self, cluster: &Cluster, service: &Service) -> Option<String> {
+        let Self { whose, proto, what, port, guest } = *self;
+        if let Some(own) = service.proto.filter(|own| *own != proto) {
+            return Some(format!("{whose}{proto} is not {own}"));
+        }
+        match (self.ports(service), port) {
+            (Some(ports), Some(port)) if !ports.contains(port) => {
+                return Some(format!(
+                    "{whose}{what} {port} is not {}{ports}",
+                    if ports.is_one() { "" } else { "in " }
+                ));
+            }
+            (Some(_), None) => return Some(format!("{whose}{proto} has no {what}")),
+            (None, None) if !self.may_be_whole(cluster) => {
+                return Some(format!("{whose}{proto} has no {what}, and may be for a service that has one"));
+            }
+            _ => {}
+        }
+        if let Some(guest) = guest.filter(|guest| *guest != service.guest) {
+            let side = if what == "sport" { "saddr" } else { "daddr" };
+            return Some(format!("{whose}{side} {guest} is not {}", service.guest));
+        }
+        let called = if guest.is_some() { port.and_then(|port| service.called_as(port)) } else { port };
+        let before =
+            |other: &&Service| other.takes(proto, called) && other.specificity() > service.specificity();
+        let other = cluster.services.iter().filter(before).max_by_key(|other| other.specificity())?;
+        let called = called.map_or(String::new(), |called| format!(" {called}"));
+        Some(format!("{proto}{called} goes to service {}, which is more specific", other.name))
+    }
+
+    /// The service that fits, and the port that is called for the guest's.
+    fn find(&self, cluster: &Cluster) -> Option<(ServiceId, Option<u16>)> {
+        let mut services = cluster.services.iter().zip(0..);
+        let (service, id) = services.find(|(service, _)| self.misses(cluster, service).is_none())?;
+        Some((ServiceId(id), self.port.and_then(|port| service.called_as(port))))
+    }
 }
 
 /// Our bits of a mark, in nft's words.

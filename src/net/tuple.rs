@@ -56,7 +56,7 @@ impl TryFrom<Fields> for Tuple {
 
 /// Why a text is not a protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a protocol is tcp, udp, icmp, ipv6-icmp or a number up to 255")]
+#[error("a protocol is tcp, udp, udplite, dccp, sctp, icmp, ipv6-icmp or a number up to 255")]
 pub struct ProtoError;
 
 /// Why a text is not a tuple.
@@ -74,8 +74,27 @@ impl Proto {
     /// The Internet Control Message Protocol of IPv6.
     pub const ICMP6: Self = Self(58);
 
-    const NAMES: [(Self, &'static str); 4] =
-        [(Self::TCP, "tcp"), (Self::UDP, "udp"), (Self::ICMP, "icmp"), (Self::ICMP6, "ipv6-icmp")];
+    /// The Lightweight User Datagram Protocol (RFC 3828).
+    pub const UDPLITE: Self = Self(136);
+    /// The Datagram Congestion Control Protocol (RFC 4340).
+    pub const DCCP: Self = Self(33);
+    /// The Stream Control Transmission Protocol (RFC 9260).
+    pub const SCTP: Self = Self(132);
+
+    const NAMES: [(Self, &'static str); 7] = [
+        (Self::TCP, "tcp"),
+        (Self::UDP, "udp"),
+        (Self::ICMP, "icmp"),
+        (Self::ICMP6, "ipv6-icmp"),
+        (Self::UDPLITE, "udplite"),
+        (Self::DCCP, "dccp"),
+        (Self::SCTP, "sctp"),
+    ];
+
+    /// Whether its header begins with the source port and the destination port.
+    pub fn has_ports(self) -> bool {
+        matches!(self, Self::TCP | Self::UDP | Self::UDPLITE | Self::DCCP | Self::SCTP)
+    }
 }
 
 impl fmt::Display for Proto {
@@ -104,6 +123,32 @@ impl FromStr for Proto {
             }
             None => Err(ProtoError),
         }
+    }
+}
+
+impl Tuple {
+    /// The other way round, as an answer has it.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src, ports: self.ports.map(|(from, to)| (to, from)), ..self }
+    }
+
+    /// What differs in another, in nft's words, and what it is there.
+    pub fn changes(self, other: Self) -> impl Iterator<Item = (&'static str, String)> {
+        let address = |name, from: IpAddr, to: IpAddr| (from != to).then(|| (name, to.to_string()));
+        let port = |name, from: Option<u16>, to: Option<u16>| {
+            to.filter(|_| from != to).map(|to: u16| (name, to.to_string()))
+        };
+        let ports = |tuple: Self| (tuple.ports.map(|(src, _)| src), tuple.ports.map(|(_, dst)| dst));
+        let (from, to) = (ports(self), ports(other));
+        [
+            address("saddr", self.src, other.src),
+            port("sport", from.0, to.0),
+            address("daddr", self.dst, other.dst),
+            port("dport", from.1, to.1),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 

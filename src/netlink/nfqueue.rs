@@ -53,6 +53,9 @@ const COPY_PACKET: u8 = 2;
 /// Packets come as they are: unsegmented, with checksums that hardware would have finished.
 pub(crate) const FLAG_GSO: u32 = 1 << 2;
 
+/// Packets that find no room are accepted, and not dropped.
+pub(crate) const FLAG_FAIL_OPEN: u32 = 1 << 0;
+
 /// Packets come with conntrack's entry of their flow. Only where the kernel can (`NETFILTER_NETLINK_GLUE_CT`).
 pub(crate) const FLAG_CONNTRACK: u32 = 1 << 1;
 
@@ -294,7 +297,7 @@ pub(crate) fn put_bind(out: &mut Vec<u8>, queue: u16, config: Config) {
     put_header(out, NFQA_CFG_PARAMS, 5);
     out.extend_from_slice(&[a, b, c, d, COPY_PACKET, 0, 0, 0]);
     put(out, NFQA_CFG_QUEUE_MAXLEN, &config.max_len.to_be_bytes());
-    put(out, NFQA_CFG_MASK, &(FLAG_GSO | FLAG_CONNTRACK).to_be_bytes());
+    put(out, NFQA_CFG_MASK, &(FLAG_GSO | FLAG_CONNTRACK | FLAG_FAIL_OPEN).to_be_bytes());
     put(out, NFQA_CFG_FLAGS, &config.flags.to_be_bytes());
     set_length(out, start);
 }

@@ -38,7 +38,7 @@ impl Difference {
         Self(8 * 0xffff - words(old) + words(new))
     }
 
-    /// What it makes that one word becomes another, a checksum for example that another checksum covers.
+    /// What it makes that one word becomes another: a port, or a checksum that another checksum covers.
     pub fn between_words(old: u16, new: u16) -> Self {
         Self(0xffff - u32::from(old) + u32::from(new))
     }

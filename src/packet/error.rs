@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice};
 
-use super::view::{Malformed, checksum_at};
+use super::view::{Malformed, checksum_at, ports_of};
 use crate::net::{Proto, Tuple};
 
 /// An ICMP error (RFC 792, RFC 4443), which quotes the beginning of the packet that it is about.
@@ -20,6 +20,8 @@ pub struct IcmpError {
     pub about: Tuple,
     /// Where the quoted IP header begins.
     pub(super) quote: usize,
+    /// Where the quoted ports begin, if they are quoted.
+    pub(super) ports: Option<usize>,
     /// Where the quoted transport checksum is that covers the addresses, if it is quoted.
     pub(super) checksum: Option<usize>,
 }
@@ -37,6 +39,11 @@ impl IcmpError {
     /// Where in the packet the quoted IP header begins, in bytes.
     pub fn quote_at(&self) -> usize {
         self.quote
+    }
+
+    /// Where in the packet the quoted ports begin, if they are quoted, in bytes.
+    pub fn ports_at(&self) -> Option<usize> {
+        self.ports
     }
 
     /// Where in the packet the quoted transport checksum is that covers the addresses, if it is quoted, in bytes.
@@ -82,18 +89,16 @@ impl IcmpError {
                 };
                 (ip.source_addr().into(), ip.destination_addr().into(), next, transport)
             };
-        let ports = match (next, transport) {
-            (IpNumber::TCP | IpNumber::UDP, Some(&[a, b, c, d, ..])) => {
-                Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
-            }
-            _ => None,
-        };
+        let proto = Proto(next.0);
+        let ports = transport.filter(|_| proto.has_ports()).and_then(ports_of);
+        let begins = |transport: &[u8]| offset + message.len() - transport.len();
         let checksum = transport.and_then(|transport| {
             let at = checksum_at(next).filter(|at| transport.len() >= at + 2)?;
-            Some(offset + message.len() - transport.len() + at)
+            Some(begins(transport) + at)
         });
-        let about = Tuple { proto: Proto(next.0), src, dst, ports };
-        Ok(Some(Self { kind, about, quote: offset + HEADER, checksum }))
+        let ports_at = ports.and(transport).map(begins);
+        let about = Tuple { proto, src, dst, ports };
+        Ok(Some(Self { kind, about, quote: offset + HEADER, ports: ports_at, checksum }))
     }
 }
 

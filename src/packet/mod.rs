@@ -1,20 +1,22 @@
-//! The bytes of one IP packet: what they say ([`View`]) and how an address in them is changed ([`Patch`]).
+//! The bytes of one IP packet: what they say ([`View`]) and how an address in them is changed, and its port ([`Patch`]).
 //!
 //! Bytes come from the network and may be anything; nothing here panics on them, and what cannot be read has a
 //! name ([`Malformed`]). Reading copies the few facts a decision needs and keeps no borrow. Writing is done in
 //! two steps, so that a decision can be shown before it happens: a patch is computed from the untouched bytes,
-//! then applied to them. Only addresses are ever changed, those in the packet that an ICMP error quotes among them, so
+//! then applied to them. Only addresses and ports are ever changed, those in the packet that an ICMP error quotes among them, so
 //! a packet keeps its length and its payload.
 //! No I/O, no clock.
 
 mod checksum;
 mod error;
+mod fields;
 mod headers;
 mod patch;
 mod view;
 
 pub use checksum::{Difference, full};
 pub use error::IcmpError;
+pub use fields::{Field, fields};
 pub use headers::{Headers, Icmp, Tcp};
 pub use patch::{Layers, Patch, Refused, Rewrite, Side, set_dscp};
 pub use view::{Fragment, Malformed, TcpFlags, View};

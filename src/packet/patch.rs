@@ -1,4 +1,4 @@
-//! Changing an address: which bytes become what.
+//! Changing an address, and the port that belongs to it: which bytes become what.
 
 use std::net::IpAddr;
 
@@ -13,9 +13,9 @@ use crate::net::{Checksum, Dscp, Proto};
 /// One end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The source address.
+    /// The source.
     Source,
-    /// The destination address.
+    /// The destination.
     Destination,
 }
 
@@ -30,7 +30,7 @@ impl Side {
     }
 }
 
-/// Which headers of a packet an address is changed in. The packet that an ICMP error quotes went the other way, so
+/// Which IP headers of a packet an address is changed in. The packet that an ICMP error quotes went the other way, so
 /// there it is the other side that changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layers {
@@ -42,13 +42,16 @@ pub enum Layers {
     Both,
 }
 
-/// The wish to change an address.
+/// The wish to change an address, and perhaps its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rewrite {
     /// Which address.
     pub side: Side,
     /// What it becomes.
     pub to: IpAddr,
+    /// What the port of that side becomes, if that changes, too: the quoted one, where the packet is an ICMP error.
+    /// Where there is no port, as in a later fragment, none is written.
+    pub port: Option<u16>,
     /// Where it stands.
     pub layers: Layers,
 }
@@ -56,7 +59,13 @@ pub struct Rewrite {
 impl Rewrite {
     /// Of the packet's own header.
     pub fn outer(side: Side, to: IpAddr) -> Self {
-        Self { side, to, layers: Layers::Outer }
+        Self { side, to, port: None, layers: Layers::Outer }
+    }
+
+    /// The same with a port.
+    #[must_use]
+    pub fn with_port(self, port: Option<u16>) -> Self {
+        Self { port, ..self }
     }
 
     /// The side that changes in the packet's own header.
@@ -76,8 +85,10 @@ pub struct Patch {
     rewrite: Rewrite,
     /// The new IPv4 header checksum.
     header: Option<u16>,
-    /// The new checksum of TCP, UDP or ICMP, and its offset.
-    transport: Option<(u16, u16)>,
+    /// The new port, and its offset.
+    port: Option<Word>,
+    /// The new transport checksum, or that of ICMP, and its offset.
+    transport: Option<Word>,
     /// What changes in the quoted packet.
     quoted: Option<Quoted>,
 }
@@ -89,9 +100,14 @@ struct Quoted {
     at: u16,
     /// Its new IPv4 header checksum.
     header: Option<u16>,
-    /// Its new transport checksum and where that is, from the beginning of the error.
-    transport: Option<(u16, u16)>,
+    /// Its new port and where that is, from the beginning of the error.
+    port: Option<Word>,
+    /// Its new transport checksum and where that is, likewise.
+    transport: Option<Word>,
 }
+
+/// An offset, and the 16 bits that come there.
+type Word = (u16, u16);
 
 /// Why a packet cannot be rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,8 +123,9 @@ pub enum Refused {
 impl Patch {
     /// Works out a rewrite of `packet`, which `view` was read from.
     ///
-    /// Checksums that are ready are updated by the difference of the addresses, so a wrong one stays wrong. A
-    /// UDP checksum of zero says "none" and stays (RFC 768); one that would become zero is written 0xffff.
+    /// Checksums that are ready are updated by the difference of addresses and ports, so a wrong one stays wrong. A
+    /// UDP checksum of zero says "none" and stays (RFC 768); one that would become zero is written 0xffff, as in
+    /// UDP-Lite (RFC 3828 §3.1).
     /// A later fragment has no transport checksum to change, and a first fragment's is right for all of them.
     /// In the packet that an ICMP error quotes the same is done, as far as the quote goes; the checksum of the error
     /// covers all of that.
@@ -124,25 +141,26 @@ impl Patch {
             return Self::of_error(packet, view, rewrite);
         }
         let (difference, header) = in_header(packet, rewrite.side, rewrite.to)?;
+        let (port, of_port) = in_ports(packet, view.ports_at(), rewrite.side, rewrite.port);
         let transport = view.checksum.and_then(|at| {
             let field = word(packet, at)?;
-            let is_udp = view.tuple.proto == Proto::UDP;
+            let proto = view.tuple.proto;
             let value = match checksum {
-                Checksum::Ready if is_udp && field == 0 => return None,
-                Checksum::Ready => difference.apply(field),
-                Checksum::Partial => finished(packet, view, at, rewrite)?,
+                Checksum::Ready if proto == Proto::UDP && field == 0 => return None,
+                Checksum::Ready => difference.and(of_port).apply(field),
+                Checksum::Partial => of_port.apply(finished(packet, view, at, rewrite)?),
             };
-            Some((u16::try_from(at).ok()?, if is_udp && value == 0 { 0xffff } else { value }))
+            Some((u16::try_from(at).ok()?, sent(proto, value)))
         });
-        Ok(Self { rewrite, header, transport, quoted: None })
+        Ok(Self { rewrite, header, port, transport, quoted: None })
     }
 
-    /// The same where addresses in a quoted packet change. The checksum of an ICMP error is always ready: the kernel
+    /// The same where a quoted packet changes. The checksum of an ICMP error is always ready: the kernel
     /// finishes that of an error when it makes it.
     #[cold]
     #[inline(never)]
     fn of_error(packet: &[u8], view: &View, rewrite: Rewrite) -> Result<Self, Refused> {
-        let mut patch = Self { rewrite, header: None, transport: None, quoted: None };
+        let mut patch = Self { rewrite, header: None, port: None, transport: None, quoted: None };
         let mut covered = Difference::NONE;
         if let Some(side) = rewrite.outer_side() {
             let (difference, header) = in_header(packet, side, rewrite.to)?;
@@ -153,7 +171,7 @@ impl Patch {
             }
         }
         if let (Some(error), Some(side)) = (&view.error, rewrite.inner_side()) {
-            let (quoted, difference) = Quoted::new(packet, error, side, rewrite.to)?;
+            let (quoted, difference) = Quoted::new(packet, error, side, rewrite)?;
             patch.quoted = Some(quoted);
             covered = covered.and(difference);
         }
@@ -174,8 +192,10 @@ impl Patch {
         if let Some(side) = self.rewrite.outer_side() {
             write(packet, side, self.rewrite.to, self.header);
         }
+        write_word(packet, self.port);
         write_word(packet, self.transport);
         if let (Some(quoted), Some(side)) = (&self.quoted, self.rewrite.inner_side()) {
+            write_word(packet, quoted.port);
             write_word(packet, quoted.transport);
             if let Some(quote) = packet.get_mut(usize::from(quoted.at)..) {
                 write(quote, side, self.rewrite.to, quoted.header);
@@ -186,26 +206,32 @@ impl Patch {
 
 impl Quoted {
     /// Works out the changes, and the difference that they make to the checksum of the error.
-    fn new(packet: &[u8], error: &IcmpError, side: Side, to: IpAddr) -> Result<(Self, Difference), Refused> {
+    fn new(
+        packet: &[u8],
+        error: &IcmpError,
+        side: Side,
+        rewrite: Rewrite,
+    ) -> Result<(Self, Difference), Refused> {
         let quote = packet.get(error.quote..).ok_or(Refused::Cut)?;
-        let (difference, header) = in_header(quote, side, to)?;
+        let (of_address, header) = in_header(quote, side, rewrite.to)?;
+        let (port, of_port) = in_ports(packet, error.ports, side, rewrite.port);
+        let difference = of_address.and(of_port);
         let mut all = difference;
         if let Some((old, new)) = word(quote, IPV4_CHECKSUM).zip(header) {
             all = all.and(Difference::between_words(old, new));
         }
         let transport = error.checksum.and_then(|at| {
             let field = word(packet, at)?;
-            let is_udp = error.about.proto == Proto::UDP;
-            if is_udp && field == 0 {
+            let proto = error.about.proto;
+            if proto == Proto::UDP && field == 0 {
                 return None;
             }
-            let value = difference.apply(field);
-            let value = if is_udp && value == 0 { 0xffff } else { value };
+            let value = sent(proto, difference.apply(field));
             all = all.and(Difference::between_words(field, value));
             Some((u16::try_from(at).ok()?, value))
         });
         let at = u16::try_from(error.quote).map_err(|_| Refused::Cut)?;
-        Ok((Self { at, header, transport }, all))
+        Ok((Self { at, header, port, transport }, all))
     }
 }
 
@@ -258,6 +284,25 @@ fn in_header(packet: &[u8], side: Side, to: IpAddr) -> Result<(Difference, Optio
     }
 }
 
+/// What a new port makes of the bytes, and of the checksums that cover it.
+#[inline]
+fn in_ports(packet: &[u8], at: Option<usize>, side: Side, to: Option<u16>) -> (Option<Word>, Difference) {
+    let changed = at.zip(to).and_then(|(at, to)| {
+        let at = match side {
+            Side::Source => at,
+            Side::Destination => at + 2,
+        };
+        Some(((u16::try_from(at).ok()?, to), Difference::between_words(word(packet, at)?, to)))
+    });
+    changed.map_or((None, Difference::NONE), |(word, difference)| (Some(word), difference))
+}
+
+/// How a transport checksum is sent: a zero that was computed would say that there is none.
+#[inline]
+fn sent(proto: Proto, checksum: u16) -> u16 {
+    if checksum == 0 && matches!(proto, Proto::UDP | Proto::UDPLITE) { 0xffff } else { checksum }
+}
+
 /// Writes an address into an IP header, and the checksum that the header then has.
 #[inline]
 fn write(packet: &mut [u8], side: Side, to: IpAddr, checksum: Option<u16>) {
@@ -288,7 +333,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 #[inline]
-fn write_word(packet: &mut [u8], word: Option<(u16, u16)>) {
+fn write_word(packet: &mut [u8], word: Option<Word>) {
     if let Some((at, word)) = word
         && let Some(field) = packet.get_mut(usize::from(at)..).and_then(<[u8]>::first_chunk_mut)
     {
@@ -296,7 +341,7 @@ fn write_word(packet: &mut [u8], word: Option<(u16, u16)>) {
     }
 }
 
-/// The whole transport checksum as it has to be with the new address.
+/// The whole transport checksum as it has to be with the new address and the old ports.
 fn finished(packet: &[u8], view: &View, at: usize, rewrite: Rewrite) -> Option<u16> {
     let (src, dst) = match rewrite.side {
         Side::Source => (rewrite.to, view.tuple.dst),
@@ -363,6 +408,15 @@ mod tests {
         let rewrite = Rewrite::outer(side, to.into());
         let mut bytes = bytes.to_vec();
         Patch::new(&bytes, &view, rewrite, checksum).unwrap().apply(&mut bytes);
+        bytes
+    }
+
+    /// With another port, too.
+    fn moved(bytes: &[u8], side: Side, to: [u8; 4], port: u16) -> Vec<u8> {
+        let view = View::parse(bytes, bytes.len()).unwrap();
+        let rewrite = Rewrite::outer(side, to.into()).with_port(Some(port));
+        let mut bytes = bytes.to_vec();
+        Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
         bytes
     }
 
@@ -491,7 +545,7 @@ mod tests {
     fn error_rewritten(bytes: &[u8], side: Side, to: [u8; 4], layers: Layers) -> Vec<u8> {
         let view = View::parse(bytes, bytes.len()).unwrap();
         let mut bytes = bytes.to_vec();
-        let rewrite = Rewrite { side, to: to.into(), layers };
+        let rewrite = Rewrite { side, to: to.into(), port: None, layers };
         Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
         bytes
     }
@@ -565,7 +619,7 @@ mod tests {
         };
         let mut bytes = error(public, public);
         let view = View::parse(&bytes, bytes.len()).unwrap();
-        let rewrite = Rewrite { side: Side::Destination, to: guest.into(), layers: Layers::Both };
+        let rewrite = Rewrite { side: Side::Destination, to: guest.into(), port: None, layers: Layers::Both };
         Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
         assert_eq!(bytes, error(guest, guest));
         let rewrite = Rewrite { layers: Layers::Inner, ..rewrite };
@@ -583,7 +637,83 @@ mod tests {
         assert_eq!(full(&[&after[20..]]), 0, "the error's own checksum is right");
     }
 
+    #[test]
+    fn a_port_goes_with_the_address() {
+        let at = |dst, port| {
+            let mut bytes = Vec::new();
+            PacketBuilder::ipv4(CLIENT, dst, 64).tcp(40000, port, 7, 1024).write(&mut bytes, b"odd").unwrap();
+            bytes
+        };
+        assert_eq!(moved(&at(PUBLIC, 8080), Side::Destination, GUEST, 80), at(GUEST, 80));
+        // A datagram without a checksum gets none, a later fragment keeps its payload, the first has the checksum.
+        let mut none = udp(b"hello");
+        none[26..28].copy_from_slice(&[0, 0]);
+        let after = moved(&none, Side::Destination, GUEST, 80);
+        assert_eq!((&after[20..24], &after[26..28]), (&[0x9c, 0x40, 0, 80][..], &[0, 0][..]));
+        let mut later = at(PUBLIC, 8080);
+        later[7] = 1;
+        assert_eq!(moved(&later, Side::Destination, GUEST, 80)[20..], later[20..]);
+        let mut first = at(PUBLIC, 8080);
+        first[6] = 0x20;
+        assert_eq!(moved(&first, Side::Destination, GUEST, 80)[20..], at(GUEST, 80)[20..]);
+        // SCTP: no checksum that covers addresses, so nothing but the port.
+        let mut sctp = at(PUBLIC, 8080);
+        sctp[9] = 132;
+        let mut expected = sctp[20..].to_vec();
+        expected[2..4].copy_from_slice(&80u16.to_be_bytes());
+        assert_eq!(moved(&sctp, Side::Destination, GUEST, 80)[20..], expected);
+    }
+
+    #[test]
+    fn quoted_ports_go_with_the_quoted_address() {
+        let reply = |from, port| {
+            let mut bytes = Vec::new();
+            PacketBuilder::ipv4(from, CLIENT, 63)
+                .tcp(port, 40000, 7, 1024)
+                .write(&mut bytes, b"data")
+                .unwrap();
+            bytes
+        };
+        for quoted in [20, 22, 23, 24, 28, 36, 38, 44] {
+            let mut bytes = too_big(ROUTER, PUBLIC, &reply(PUBLIC, 8080)[..quoted]);
+            let view = View::parse(&bytes, bytes.len()).unwrap();
+            let rewrite =
+                Rewrite { side: Side::Destination, to: GUEST.into(), port: Some(80), layers: Layers::Both };
+            Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+            // As far as there are ports: half of them are none.
+            let expected = match quoted {
+                ..24 => {
+                    let mut quote = reply(GUEST, 80);
+                    quote[20..24].copy_from_slice(&reply(PUBLIC, 8080)[20..24]);
+                    quote
+                }
+                _ => reply(GUEST, 80),
+            };
+            assert_eq!(bytes, too_big(ROUTER, GUEST, &expected[..quoted]), "{quoted}");
+        }
+    }
+
     proptest! {
+        /// Of UDP-Lite and DCCP the checksum stays right, for any address and port; and back again is the same.
+        #[test]
+        fn ports_of_other_protocols(
+            proto in prop::sample::select(vec![Proto::UDP, Proto::UDPLITE, Proto::DCCP, Proto::TCP]),
+            ports: (u16, u16), to: [u8; 4], port: u16, source: bool, len in 0usize..200,
+        ) {
+            let (src, dst) = (CLIENT.into(), PUBLIC.into());
+            let tuple = crate::net::Tuple { proto, src, dst, ports: Some(ports) };
+            let before =
+                crate::walk::made(tuple, &crate::packet::Headers::default(), crate::packet::Fragment::None, len).unwrap();
+            let (side, was, was_port) = match source {
+                true => (Side::Source, CLIENT, ports.0),
+                false => (Side::Destination, PUBLIC, ports.1),
+            };
+            let after = moved(&before, side, to, port);
+            let pseudo = [&after[12..20], &[0, proto.0], &((after.len() - 20) as u16).to_be_bytes()].concat();
+            prop_assert_eq!(full(&[&pseudo, &after[20..]]), 0);
+            prop_assert_eq!(moved(&after, side, was, was_port), before);
+        }
+
         #[test]
         fn the_result_is_right_for_every_length(
             payload in prop::collection::vec(any::<u8>(), 0..1500), to: [u8; 4], source: bool, partial: bool,

@@ -133,7 +133,7 @@ pub enum Malformed {
     #[error("ipv6-extension")]
     #[serde(rename = "ipv6-extension")]
     Extension,
-    /// The bytes end within the TCP or UDP header, or the TCP header calls itself shorter than it can be.
+    /// The bytes end within the transport header, or the TCP header calls itself shorter than it can be.
     #[error("transport-header")]
     TransportHeader,
     /// The bytes end within the IP header that an ICMP error quotes, or there is another thing in its place.
@@ -153,7 +153,23 @@ pub(super) fn checksum_at(protocol: IpNumber) -> Option<usize> {
     }
 }
 
+/// The ports that a transport header begins with.
+pub(super) fn ports_of(header: &[u8]) -> Option<(u16, u16)> {
+    let [a, b, c, d] = *header.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
 impl View {
+    /// Where in the packet the bytes above the IP header begin.
+    pub fn transport_at(&self) -> usize {
+        self.transport
+    }
+
+    /// Where in the packet the ports begin, if it has any, in bytes: the source port, behind it the destination port.
+    pub fn ports_at(&self) -> Option<usize> {
+        self.tuple.ports.and(Some(self.transport))
+    }
+
     /// Where in the packet the transport checksum is that covers the addresses, in bytes.
     pub fn checksum_at(&self) -> Option<usize> {
         self.checksum
@@ -245,6 +261,12 @@ impl View {
                 IpNumber::UDP => {
                     let header = UdpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
                     ports = Some((header.source_port(), header.destination_port()));
+                }
+                IpNumber::UDP_LITE | IpNumber::DCCP | IpNumber::SCTP => {
+                    // The headers that all their packets have (RFC 3828 §3.1, RFC 4340 §5.1, RFC 9260 §3.1).
+                    let header = if protocol == IpNumber::UDP_LITE { 8 } else { 12 };
+                    let ports_there = ports_of(bytes).filter(|_| bytes.len() >= header);
+                    ports = Some(ports_there.ok_or(Malformed::TransportHeader)?);
                 }
                 IpNumber::ICMP if src.is_ipv4() => error = IcmpError::read(protocol, bytes, transport)?,
                 IpNumber::IPV6_ICMP if src.is_ipv6() => error = IcmpError::read(protocol, bytes, transport)?,
@@ -357,6 +379,18 @@ mod tests {
             (later.fragment, later.tuple.ports, later.tcp, later.checksum),
             (Fragment::Later, None, None, None)
         );
+    }
+
+    #[test]
+    fn others_have_ports_at_the_same_place() {
+        for (protocol, header, checksum) in [(136, 8, Some(26)), (33, 12, Some(26)), (132, 12, None)] {
+            let mut bytes = syn();
+            bytes[9] = protocol;
+            let view = parse(&bytes).unwrap();
+            assert_eq!((view.tuple.ports, view.checksum), (Some((40000, 80)), checksum));
+            bytes[3] = 20 + header - 1;
+            assert_eq!(parse(&bytes), Err(Malformed::TransportHeader), "{protocol}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use rustc_hash::FxHashMap;
 use super::finding::Judgement;
 use super::join::{Call, Kept, Traced, begins, called, is_error, is_reply, same_packet};
 use super::judge::{Case, Elsewhere, judge};
+use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Stage, Tuple};
-use crate::trace::{Event, Name};
+use crate::trace::Name;
 
 /// One connection, or all packets between a client's port and a service where there are no connections.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Conversation {
     pub has_guest: bool,
     /// The public address that the client called.
     pub called: Option<IpAddr>,
+    /// The port there; the guest may have another.
+    pub called_port: Option<u16>,
     /// The service that was asked for.
     pub service: Option<Name>,
     /// The node that was called.
@@ -119,7 +122,7 @@ impl Homes {
 impl Homes {
     /// Whether a node lies between the one that was called and the guest's. One that does not sees a frame, too, when
     /// a bridge sends it to all its ports; but not every one, or, if there is but one, later than the guest's node.
-    fn is_between(&self, guest: IpAddr, entry: &Event, home: Option<&Event>, event: &Event) -> bool {
+    fn is_between(&self, guest: IpAddr, entry: &Seen, home: Option<&Seen>, event: &Seen) -> bool {
         let Some(home) = home else { return true };
         let key = (Name::clone(&entry.node), guest);
         let passed =
@@ -130,8 +133,8 @@ impl Homes {
 }
 
 /// The first tag of each node.
-fn tagged<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<&'a Event> {
-    let mut tagged: Vec<&Event> = Vec::new();
+fn tagged<'a>(events: impl Iterator<Item = &'a Seen>) -> Vec<&'a Seen> {
+    let mut tagged: Vec<&Seen> = Vec::new();
     for event in events.filter(|event| event.stage == Stage::Tag) {
         if !tagged.iter().any(|known| known.node == event.node) {
             tagged.push(event);
@@ -140,13 +143,13 @@ fn tagged<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<&'a Event> {
     tagged
 }
 
-/// The conversations of a flow, each with its place in the order of all.
+/// The conversations of a flow; the number of each is its place in the order of all.
 pub(super) fn assemble(
     flow: Tuple,
     calls: Vec<Call>,
     homes: &Homes,
     nodes: &BTreeMap<Name, Traced>,
-) -> Vec<(u64, Conversation)> {
+) -> Vec<Conversation> {
     let addresses: Vec<Option<Elsewhere>> = calls.iter().map(elsewhere).collect();
     let conversation = |(place, call): (usize, Call)| {
         let others: Vec<&Elsewhere> = addresses
@@ -155,7 +158,7 @@ pub(super) fn assemble(
             .filter(|(other, _)| *other != place)
             .filter_map(|(_, address)| address.as_ref())
             .collect();
-        (call.order, one(flow, call, &others, homes, nodes))
+        one(flow, call, &others, homes, nodes)
     };
     calls.into_iter().enumerate().map(conversation).collect()
 }
@@ -163,7 +166,11 @@ pub(super) fn assemble(
 /// What the call is for the others of its flow.
 fn elsewhere(call: &Call) -> Option<Elsewhere> {
     let event = call.called()?;
-    Some(Elsewhere { called: called(event)?, proof: event.into() })
+    let took = call.events().any(|event| {
+        event.reason == Reason::MarkConflict
+            && event.ct_mark.as_ref().is_some_and(|marks| marks.after.is_some())
+    });
+    Some(Elsewhere { called: called(event)?, took, proof: event.into() })
 }
 
 fn one(
@@ -225,17 +232,20 @@ fn one(
     }
     home.iter().for_each(&mut step);
     let service = entry.and_then(|entry| entry.service.clone());
+    let called_port = entry.and_then(|entry| entry.before?.ports).map(|(_, port)| port);
     let (called, entry) = (entry.and_then(called), entry.map(|entry| Name::clone(&entry.node)));
+    way.shrink_to_fit();
     let mut kept = call.kept;
     kept.sort_by_key(|kept| {
         let place = way.iter().position(|node| *node == kept.event.node).unwrap_or(way.len());
         (place, kept.event.seq)
     });
     Conversation {
-        number: 0,
+        number: call.order,
         flow,
         has_guest,
         called,
+        called_port,
         service,
         entry,
         home,
@@ -248,7 +258,7 @@ fn one(
 
 impl Conversation {
     /// The event of the node that was called.
-    pub(super) fn call(&self) -> Option<&Event> {
+    pub(super) fn call(&self) -> Option<&Seen> {
         let calls = || {
             self.events()
                 .filter(|event| event.stage == Stage::Dnat && !is_error(event))
@@ -258,7 +268,7 @@ impl Conversation {
     }
 
     /// The events that were kept.
-    pub fn events(&self) -> impl Iterator<Item = &Event> {
+    pub fn events(&self) -> impl Iterator<Item = &Seen> {
         self.kept.iter().map(|kept| &kept.event)
     }
 
@@ -274,7 +284,7 @@ impl Conversation {
 
     /// What the client called, with the port.
     pub fn callee(&self) -> Option<String> {
-        self.called.map(|called| end(called, self.flow.ports.map(|(_, port)| port)))
+        self.called.map(|called| end(called, self.called_port))
     }
 
     /// The guest, with its port.

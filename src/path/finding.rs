@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::seen::Seen;
 use crate::net::Stage;
-use crate::trace::{Event, Name};
+use crate::trace::Name;
 
 macro_rules! named {
     ($(#[doc = $about:literal])* $type:ident { $($(#[doc = $doc:literal])* $variant:ident = $name:literal, $words:literal;)* }) => {
@@ -118,8 +119,8 @@ pub struct Proof {
     pub stage: Stage,
 }
 
-impl From<&Event> for Proof {
-    fn from(event: &Event) -> Self {
+impl From<&Seen> for Proof {
+    fn from(event: &Seen) -> Self {
         Self { node: Name::clone(&event.node), seq: event.seq, stage: event.stage }
     }
 }

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::conversation::{Conversation, Homes, assemble};
+use super::seen::{Kinds, Seen};
 use crate::engine::Reason;
 use crate::net::{Proto, Stage, Tuple, Verdict};
 use crate::packet::TcpFlags;
@@ -25,9 +27,10 @@ const ACK: u8 = 0x10;
 #[derive(Debug, Default)]
 pub struct Joiner {
     flows: FxHashMap<Tuple, Flow>,
+    kinds: Kinds,
     nodes: FxHashMap<Name, Traced>,
     others: BTreeMap<(Stage, Reason), u64>,
-    calls: u64,
+    calls: usize,
 }
 
 /// What is known of a node by its trace as a whole.
@@ -55,8 +58,8 @@ pub struct Paths {
 /// An event, and how many followed on that node that were just like it.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// The event, without bytes.
-    pub event: Event,
+    /// The event.
+    pub event: Seen,
     /// How many more.
     pub more: u64,
 }
@@ -74,7 +77,7 @@ pub(super) struct Call {
     pub(super) first_seq: Option<u32>,
     pub(super) kept: Vec<Kept>,
     /// Its place among all, by when it was first seen.
-    pub(super) order: u64,
+    pub(super) order: usize,
     pub(super) wanted: bool,
 }
 
@@ -94,6 +97,7 @@ impl Joiner {
             return;
         };
         let flow = self.flows.entry(flow).or_default();
+        let event = self.kinds.seen(event);
         let place = flow.place_of(&event, &mut self.calls);
         let call = &mut flow.calls[place];
         call.wanted |= wanted;
@@ -112,22 +116,20 @@ impl Joiner {
             }
         }
         let nodes: BTreeMap<Name, Traced> = self.nodes.into_iter().collect();
-        let mut conversations: Vec<(u64, Conversation)> = Vec::new();
+        let mut conversations = Vec::with_capacity(flows.iter().map(|(_, calls)| calls.len()).sum());
         for (flow, calls) in flows {
             conversations.extend(assemble(flow, calls, &homes, &nodes));
         }
-        conversations.sort_by_key(|(order, _)| *order);
-        let conversations = conversations
-            .into_iter()
-            .zip(1..)
-            .map(|((_, conversation), number)| Conversation { number, ..conversation })
-            .collect();
+        conversations.sort_by_key(|conversation| conversation.number);
+        for (conversation, number) in conversations.iter_mut().zip(1..) {
+            conversation.number = number;
+        }
         Paths { conversations, nodes, others: self.others }
     }
 }
 
 impl Flow {
-    fn place_of(&mut self, event: &Event, order: &mut u64) -> usize {
+    fn place_of(&mut self, event: &Seen, order: &mut usize) -> usize {
         let first = first_seq(event).or_else(|| self.reset_by(event));
         let current = self.current.iter_mut().find(|(node, _)| *node == event.node);
         if first.is_none()
@@ -137,20 +139,25 @@ impl Flow {
         }
         let known = self.calls.iter().rposition(|call| call.first_seq == first);
         let place = known.unwrap_or_else(|| {
+            // Most flows have one call: room for more would be much of the memory.
+            self.calls.reserve_exact(usize::from(self.calls.is_empty()));
             self.calls.push(Call { first_seq: first, order: *order, ..Call::default() });
             *order += 1;
             self.calls.len() - 1
         });
         match current {
             Some((_, current)) => *current = place,
-            None => self.current.push((Name::clone(&event.node), place)),
+            None => {
+                self.current.reserve_exact(1);
+                self.current.push((Name::clone(&event.node), place));
+            }
         }
         place
     }
 
     /// Whoever gets a SYN/ACK from an address that was not called resets it there, which may be another node: its
     /// number is then the one that the SYN/ACK acknowledges (RFC 9293, 3.10.7.3).
-    fn reset_by(&self, event: &Event) -> Option<u32> {
+    fn reset_by(&self, event: &Seen) -> Option<u32> {
         let reset = event.tcp.filter(|tcp| has(tcp.flags, RST) && !has(tcp.flags, ACK))?;
         let first = reset.seq.wrapping_sub(1);
         self.calls.iter().any(|call| call.first_seq == Some(first)).then_some(first)
@@ -159,7 +166,7 @@ impl Flow {
 
 impl Call {
     /// The first two of a kind are kept, which is enough to show that something was decided again.
-    fn keep(&mut self, mut event: Event) {
+    fn keep(&mut self, event: Seen) {
         let mut alike = self.kept.iter_mut().filter(|kept| alike(&kept.event, &event));
         if alike.next().is_some()
             && let Some(second) = alike.next()
@@ -167,35 +174,30 @@ impl Call {
             second.more += 1;
             return;
         }
-        event.bytes = None;
         // Most calls have few: room for what comes next would be most of the memory.
         self.kept.reserve_exact(1);
         self.kept.push(Kept { event, more: 0 });
     }
 
-    pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
+    pub(super) fn events(&self) -> impl Iterator<Item = &Seen> {
         self.kept.iter().map(|kept| &kept.event)
     }
 
     /// The call itself: the first packet as the client sent it, or what there is of it.
-    pub(super) fn called(&self) -> Option<&Event> {
+    pub(super) fn called(&self) -> Option<&Seen> {
         let calls = || self.events().filter(|event| event.stage == Stage::Dnat && !is_error(event));
         calls().find(|event| begins(event)).or_else(|| calls().next())
     }
 }
 
 /// Whether two events of a call say the same about two packets.
-fn alike(one: &Event, two: &Event) -> bool {
-    let kind = |event: &Event| {
+fn alike(one: &Seen, two: &Seen) -> bool {
+    let packet = |event: &Seen| {
         let flags = event.tcp.map(|tcp| tcp.flags.0 & (FIN | SYN | RST | ACK));
-        let icmp = event.icmp.map(|icmp| (icmp.kind, icmp.code));
-        (event.stage, event.reason, event.verdict, flags, icmp, event.ct_state, event.before, event.after)
+        let icmp = event.icmp.as_ref().map(|icmp| (icmp.kind, icmp.code));
+        (flags, icmp, event.before, event.after)
     };
-    kind(one) == kind(two)
-        && one.node == two.node
-        && one.mark == two.mark
-        && one.ct_mark == two.ct_mark
-        && one.mac == two.mac
+    Arc::ptr_eq(&one.kind, &two.kind) && packet(one) == packet(two)
 }
 
 /// Client → guest; none if the event is not about a conversation with a guest.
@@ -203,8 +205,8 @@ fn flow_of(event: &Event) -> Option<Tuple> {
     if let Some(inner) = event.icmp.and_then(|icmp| icmp.inner) {
         // An error goes the other way than what it is about, which behind dnat has the guest's own address.
         return match event.stage {
-            Stage::Dnat => event.icmp?.inner_after.map(reversed),
-            Stage::Tag | Stage::Save => Some(reversed(inner)),
+            Stage::Dnat => event.icmp?.inner_after.map(Tuple::reversed),
+            Stage::Tag | Stage::Save => Some(inner.reversed()),
             Stage::Spoof => Some(inner),
         };
     }
@@ -215,12 +217,8 @@ fn flow_of(event: &Event) -> Option<Tuple> {
         (Stage::Dnat, _) => event.service.as_ref().map(|_| before),
         (_, Reason::NotFromPipe | Reason::NotToGuest | Reason::NotFromGuest) => None,
         (Stage::Tag | Stage::Save, _) => Some(before),
-        (Stage::Spoof, _) => Some(reversed(before)),
+        (Stage::Spoof, _) => Some(before.reversed()),
     }
-}
-
-pub(super) fn reversed(Tuple { proto, src, dst, ports }: Tuple) -> Tuple {
-    Tuple { proto, src: dst, dst: src, ports: ports.map(|(from, to)| (to, from)) }
 }
 
 fn has(flags: TcpFlags, all: u8) -> bool {
@@ -228,7 +226,7 @@ fn has(flags: TcpFlags, all: u8) -> bool {
 }
 
 /// The sequence number that the client's side of a connection begins with, if the packet tells.
-fn first_seq(event: &Event) -> Option<u32> {
+fn first_seq(event: &Seen) -> Option<u32> {
     let tcp = event.tcp.filter(|tcp| has(tcp.flags, SYN))?;
     match (event.stage, has(tcp.flags, ACK)) {
         (Stage::Spoof, true) => Some(tcp.ack.wrapping_sub(1)),
@@ -238,36 +236,36 @@ fn first_seq(event: &Event) -> Option<u32> {
 }
 
 /// Whether it is a connection's first packet.
-pub(super) fn begins(event: &Event) -> bool {
+pub(super) fn begins(event: &Seen) -> bool {
     event.tcp.is_some_and(|tcp| has(tcp.flags, SYN) && !has(tcp.flags, ACK))
 }
 
 /// Whether it accepts a connection.
-pub(super) fn accepts(event: &Event) -> bool {
+pub(super) fn accepts(event: &Seen) -> bool {
     event.tcp.is_some_and(|tcp| has(tcp.flags, SYN | ACK))
 }
 
 /// Whether it is a packet of an open connection, by its ACK alone.
-pub(super) fn acknowledges(event: &Event) -> bool {
+pub(super) fn acknowledges(event: &Seen) -> bool {
     event.tcp.is_some_and(|tcp| has(tcp.flags, ACK) && !has(tcp.flags, SYN) && !has(tcp.flags, RST))
 }
 
-pub(super) fn is_reset(event: &Event) -> bool {
+pub(super) fn is_reset(event: &Seen) -> bool {
     event.tcp.is_some_and(|tcp| has(tcp.flags, RST))
 }
 
 /// Whether it is an ICMP error about a packet of the conversation.
-pub(super) fn is_error(event: &Event) -> bool {
-    event.icmp.is_some_and(|icmp| icmp.inner.is_some())
+pub(super) fn is_error(event: &Seen) -> bool {
+    event.icmp.as_ref().is_some_and(|icmp| icmp.inner.is_some())
 }
 
 /// Whether two events are about one packet: NAT changes none of this.
-pub(super) fn same_packet(one: &Event, two: &Event) -> bool {
+pub(super) fn same_packet(one: &Seen, two: &Seen) -> bool {
     one.ip_id == two.ip_id && one.tcp == two.tcp && one.len == two.len
 }
 
 /// The address that the client called, by the event of the node that was called.
-pub(super) fn called(event: &Event) -> Option<IpAddr> {
+pub(super) fn called(event: &Seen) -> Option<IpAddr> {
     (event.stage == Stage::Dnat).then_some(event.before?.dst)
 }
 
@@ -320,7 +318,7 @@ fn by_address(call: Call) -> Vec<Call> {
 }
 
 /// Which of the calls an event behind the first node belongs to.
-fn belongs(event: &Event, addresses: &[IpAddr], parts: &[Call]) -> usize {
+fn belongs(event: &Seen, addresses: &[IpAddr], parts: &[Call]) -> usize {
     if event.stage == Stage::Spoof {
         let left = event.leaves_as().map(|tuple| tuple.src);
         return addresses.iter().position(|address| left == Some(*address)).unwrap_or(0);
@@ -334,7 +332,7 @@ fn belongs(event: &Event, addresses: &[IpAddr], parts: &[Call]) -> usize {
 }
 
 /// Whether a reply of the guest itself goes on.
-pub(super) fn is_reply(event: &Event, guest: IpAddr) -> bool {
+pub(super) fn is_reply(event: &Seen, guest: IpAddr) -> bool {
     event.stage == Stage::Spoof
         && !is_error(event)
         && event.verdict == Verdict::Accept

@@ -33,6 +33,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    guest_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<&'a Name>,
@@ -125,6 +127,7 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
         Rung::Gap { from, to, says } => Step::Gap { from: name(*from), to: name(*to), says },
     });
     let Tuple { proto, src, dst, ports } = conversation.flow;
+    let at_guest = ports.map(|(_, port)| port);
     let judgement = &conversation.judgement;
     let mut line = serde_json::to_string(&Line {
         v: VERSION,
@@ -134,7 +137,8 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
         client_port: ports.map(|(client, _)| client),
         called: conversation.called,
         guest: conversation.has_guest.then_some(dst),
-        port: ports.map(|(_, port)| port),
+        port: conversation.called_port.or(at_guest),
+        guest_port: at_guest.filter(|port| conversation.called_port.is_some_and(|called| called != *port)),
         service: conversation.service.as_ref(),
         entry: conversation.entry.as_ref(),
         home: conversation.home.as_ref(),

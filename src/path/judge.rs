@@ -11,9 +11,10 @@ use super::finding::{Cause, Finding, Judgement, Proof};
 use super::join::{
     Kept, Traced, accepts, acknowledges, begins, called, is_error, is_reply, is_reset, is_tcp, same_packet,
 };
+use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{CtState, Stage, Tuple, Verdict};
-use crate::trace::{Event, Name};
+use crate::trace::Name;
 
 /// All that a judgement rests on.
 pub(super) struct Case<'a> {
@@ -21,7 +22,7 @@ pub(super) struct Case<'a> {
     /// Sorted by node and number.
     pub(super) kept: &'a [Kept],
     /// The event of the node that was called.
-    pub(super) call: Option<&'a Event>,
+    pub(super) call: Option<&'a Seen>,
     /// The node that the guest lives on.
     pub(super) home: Option<&'a Name>,
     /// Some reply of this guest was given a public address, be it to others.
@@ -35,47 +36,78 @@ pub(super) struct Case<'a> {
 #[derive(Debug)]
 pub(super) struct Elsewhere {
     pub(super) called: IpAddr,
+    /// The flow took its tag, though it had another's.
+    pub(super) took: bool,
     pub(super) proof: Proof,
 }
 
 pub(super) fn judge(case: &Case<'_>) -> Judgement {
     let mut judgement = match case.call {
-        Some(call) => case.called(call),
-        None => case.not_called(),
+        Some(call) => case.begun().unwrap_or_else(|| case.called(call)),
+        None => case.begun().unwrap_or_else(|| case.not_called()),
     };
     judgement.also = case.also(&judgement);
+    // There may be very many.
+    judgement.says.shrink_to_fit();
     judgement
 }
 
-fn judgement(finding: Finding, cause: Option<Cause>, says: String, proof: &[&Event]) -> Judgement {
+fn judgement(finding: Finding, cause: Option<Cause>, says: String, proof: &[&Seen]) -> Judgement {
     let proof = proof.iter().map(|event| Proof::from(*event)).collect();
     Judgement { finding, cause, says, proof, also: Vec::new() }
 }
 
 impl<'a> Case<'a> {
-    fn events(&self) -> impl Iterator<Item = &'a Event> + use<'a> {
+    fn events(&self) -> impl Iterator<Item = &'a Seen> + use<'a> {
         self.kept.iter().map(|kept| &kept.event)
     }
 
-    fn find(&self, is_it: impl Fn(&Event) -> bool) -> Option<&'a Event> {
+    fn find(&self, is_it: impl Fn(&Seen) -> bool) -> Option<&'a Seen> {
         self.events().find(|event| is_it(event))
     }
 
-    fn is_home(&self, event: &Event) -> bool {
+    fn is_home(&self, event: &Seen) -> bool {
         self.home == Some(&event.node)
     }
 
+    /// A guest that has a public address for itself began it, and gets its answers there.
+    fn begun(&self) -> Option<Judgement> {
+        let is_begun =
+            |event: &Seen| event.reason == Reason::OneToOne && (begins(event) || !is_tcp(self.flow));
+        let begun = self.find(is_begun)?;
+        let public = begun.leaves_as()?.src;
+        // Without a number that tells who began, the clocks do.
+        if !is_tcp(self.flow) && self.call.is_some_and(|call| call.time < begun.time) {
+            return None;
+        }
+        let says = format!("{} leaves {} as {public}, which is its own", self.flow.dst, begun.node);
+        Some(judgement(Finding::Outbound, None, says, &[begun]))
+    }
+
     /// The public address that the client called is known.
-    fn called(&self, call: &'a Event) -> Judgement {
+    fn called(&self, call: &'a Seen) -> Judgement {
         let called = call.before.map_or(self.flow.dst, |before| before.dst);
         let guest = self.flow.dst;
         let replies = || self.events().filter(|event| is_reply(event, guest));
-        let left = |event: &Event| event.leaves_as().map(|tuple| tuple.src);
+        let left = |event: &Seen| event.leaves_as().map(|tuple| tuple.src);
         if let Some(wrong) = replies().find(|reply| left(reply) != Some(called)) {
             return match left(wrong) {
                 Some(left) if left != guest => self.wrong_address(call, called, wrong, left),
                 _ => self.no_ct_mark(wrong),
             };
+        }
+        let port = |tuple: Option<Tuple>| tuple.and_then(|tuple| tuple.ports);
+        let called_port = port(call.before).map(|(_, port)| port);
+        let left_port = |event: &Seen| port(event.leaves_as()).map(|(port, _)| port);
+        if let Some(wrong) = replies().find(|reply| left_port(reply) != called_port) {
+            let words = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
+            let says = format!(
+                "{} answered from port {}, and the client had called port {}; their cluster files differ",
+                wrong.node,
+                words(left_port(wrong)),
+                words(called_port)
+            );
+            return judgement(Finding::WrongAddress, Some(Cause::OtherAddress), says, &[wrong, call]);
         }
         let Some(reply) = replies().next() else {
             return self.answered_by_error(called).unwrap_or_else(|| self.no_reply(call));
@@ -92,7 +124,7 @@ impl<'a> Case<'a> {
     /// An ICMP error told the client, of the packet that it had sent.
     fn answered_by_error(&self, called: IpAddr) -> Option<Judgement> {
         let error = self.find(|event| event.stage == Stage::Spoof && is_error(event))?;
-        let (icmp, outer) = (error.icmp?, error.leaves_as()?);
+        let (icmp, outer) = (error.icmp.as_ref()?, error.leaves_as()?);
         let quoted = icmp.inner_after.or(icmp.inner)?;
         let says = format!(
             "{} let out an ICMP error from {}, type {} code {}, about the call to {called}",
@@ -101,7 +133,7 @@ impl<'a> Case<'a> {
         (quoted.dst == called).then(|| judgement(Finding::IcmpError, None, says, &[error]))
     }
 
-    fn wrong_address(&self, call: &'a Event, called: IpAddr, wrong: &'a Event, left: IpAddr) -> Judgement {
+    fn wrong_address(&self, call: &'a Seen, called: IpAddr, wrong: &'a Seen, left: IpAddr) -> Judgement {
         let home = &wrong.node;
         if let Some(other) = self.elsewhere.iter().find(|other| other.called == left) {
             return self.shared(call, called, other, Some(wrong));
@@ -130,7 +162,7 @@ impl<'a> Case<'a> {
     }
 
     /// A reply left as the guest sent it.
-    fn no_ct_mark(&self, reply: &'a Event) -> Judgement {
+    fn no_ct_mark(&self, reply: &'a Seen) -> Judgement {
         let home = &reply.node;
         let left = format!("the reply left {home} as {}, for the kernel's SNAT", self.flow.dst);
         if reply.reason == Reason::UnknownTag {
@@ -149,9 +181,11 @@ impl<'a> Case<'a> {
         judgement(Finding::NoCtMark, None, format!("{left}: its flow has no ct mark there"), &[reply])
     }
 
-    fn no_reply(&self, call: &'a Event) -> Judgement {
-        let no_reply = |cause, says, proof: &[&Event]| judgement(Finding::NoReply, Some(cause), says, proof);
-        if let Some(dropped) = self.find(|event| event.verdict == Verdict::Drop) {
+    fn no_reply(&self, call: &'a Seen) -> Judgement {
+        let no_reply = |cause, says, proof: &[&Seen]| judgement(Finding::NoReply, Some(cause), says, proof);
+        let is_dropped =
+            |event: &Seen| event.verdict == Verdict::Drop && event.reason != Reason::MarkConflict;
+        if let Some(dropped) = self.find(is_dropped) {
             let says =
                 format!("{} dropped a packet of it at {}: {}", dropped.node, dropped.stage, dropped.reason);
             return no_reply(Cause::Dropped, says, &[dropped]);
@@ -163,7 +197,7 @@ impl<'a> Case<'a> {
                 None => judgement(
                     Finding::MarkConflict,
                     None,
-                    format!("on {} the flow has another node's tag, which it keeps", conflict.node),
+                    format!("on {} the flow has another node's tag{}", conflict.node, came_of(conflict)),
                     &[conflict],
                 ),
             };
@@ -172,7 +206,7 @@ impl<'a> Case<'a> {
         }
         // A call that was let in with a tag of its own has no conflict, whoever used the port before.
         let fresh =
-            |event: &Event| self.is_home(event) && matches!(event.reason, Reason::FromNode | Reason::Saved);
+            |event: &Seen| self.is_home(event) && matches!(event.reason, Reason::FromNode | Reason::Saved);
         if let (Some(other), None) = (self.others(called).next(), self.find(fresh)) {
             return self.shared(call, called, other, None);
         }
@@ -203,8 +237,8 @@ impl<'a> Case<'a> {
     }
 
     /// It was let in to the guest, and nothing is there of an answer.
-    fn unanswered(&self, home: &Name, last: &'a Event) -> Judgement {
-        let no_reply = |cause, says, proof: &[&Event]| judgement(Finding::NoReply, Some(cause), says, proof);
+    fn unanswered(&self, home: &Name, last: &'a Seen) -> Judgement {
+        let no_reply = |cause, says, proof: &[&Seen]| judgement(Finding::NoReply, Some(cause), says, proof);
         let others = self.nodes.get(home).is_some_and(|node| node.answers > 0);
         let answered = self.answered();
         let let_in = format!("{home} let it in to {}", self.flow.dst);
@@ -241,8 +275,8 @@ impl<'a> Case<'a> {
     }
 
     /// What shows that there was an answer, though no trace has it.
-    fn answered(&self) -> Option<(&'a Event, &'static str)> {
-        let forth = |event: &Event| event.stage != Stage::Spoof;
+    fn answered(&self) -> Option<(&'a Seen, &'static str)> {
+        let forth = |event: &Seen| event.stage != Stage::Spoof;
         let established = self
             .find(|event| forth(event) && is_tcp(self.flow) && event.ct_state == Some(CtState::Established));
         if let Some(event) = established {
@@ -258,17 +292,23 @@ impl<'a> Case<'a> {
 
     fn shared(
         &self,
-        call: &'a Event,
+        call: &'a Seen,
         called: IpAddr,
         other: &Elsewhere,
-        event: Option<&'a Event>,
+        event: Option<&'a Seen>,
     ) -> Judgement {
+        let conflict = event.filter(|event| event.reason == Reason::MarkConflict);
         let says = format!(
-            "{} called {called} and, from the same port, {} ({}): to {} both are one flow, which keeps the first tag",
+            "{} called {called} and, from the same port, {} ({}): to {} both are one flow{}",
             self.flow.src,
             other.called,
             other.proof,
             self.home.map_or("the guest's node", |home| home),
+            match conflict {
+                Some(conflict) => came_of(conflict),
+                None if other.took => ", which has taken the other's tag",
+                None => ", which keeps the first tag",
+            }
         );
         let mut judgement = judgement(Finding::MarkConflict, Some(Cause::PortShared), says, &[call]);
         judgement.proof.push(other.proof.clone());
@@ -277,7 +317,7 @@ impl<'a> Case<'a> {
     }
 
     /// The guest's node does not know who sent the frame.
-    fn unknown_mac(&self) -> Option<(Cause, String, &'a Event)> {
+    fn unknown_mac(&self) -> Option<(Cause, String, &'a Seen)> {
         let tag = self.find(|event| {
             (self.home.is_none() || self.is_home(event))
                 && matches!(event.reason, Reason::UnknownMac | Reason::NoMac)
@@ -292,9 +332,9 @@ impl<'a> Case<'a> {
     }
 
     /// A ct mark was decided on the guest's node, and later is not there.
-    fn not_kept(&self) -> Option<(&'a Event, &'a Event)> {
-        let here = |event: &&Event| self.home.is_none() || self.is_home(event);
-        let mut decided: Option<&Event> = None;
+    fn not_kept(&self) -> Option<(&'a Seen, &'a Seen)> {
+        let here = |event: &&Seen| self.home.is_none() || self.is_home(event);
+        let mut decided: Option<&Seen> = None;
         for event in self.events().filter(here) {
             let Some(marks) = &event.ct_mark else { continue };
             let none = marks.before.is_some_and(|before| (before & event.mask).is_zero());
@@ -309,7 +349,7 @@ impl<'a> Case<'a> {
     }
 
     /// The last that a node has of the first packet.
-    fn last(&self, node: &Name) -> Option<&'a Event> {
+    fn last(&self, node: &Name) -> Option<&'a Seen> {
         let first = self.call.or_else(|| self.events().next())?;
         let on_node = || self.events().filter(|event| event.node == *node && event.stage != Stage::Spoof);
         on_node().filter(|event| same_packet(event, first)).last().or_else(|| on_node().next())
@@ -321,7 +361,7 @@ impl<'a> Case<'a> {
             return judgement(Finding::NoCall, None, "there are no events".to_owned(), &[]);
         };
         let reply = self.find(|event| is_reply(event, self.flow.dst));
-        let no_call = |cause, says, proof: &[&Event]| judgement(Finding::NoCall, cause, says, proof);
+        let no_call = |cause, says, proof: &[&Seen]| judgement(Finding::NoCall, cause, says, proof);
         if self.events().all(|event| event.reason == Reason::Unmarked) {
             // What the guest begins with tells who began, where the trace has it.
             let begun = match is_tcp(self.flow) {
@@ -349,7 +389,7 @@ impl<'a> Case<'a> {
             return no_call(Some(Cause::NotKept), not_kept(decided), &[decided, again]);
         }
         let by = self.find(|event| event.about.is_some()).unwrap_or(first);
-        let says = match (&by.about, reply.and_then(Event::leaves_as)) {
+        let says = match (&by.about, reply.and_then(Seen::leaves_as)) {
             (Some(about), Some(left)) => format!(
                 "it came through {about}, whose part is not in these traces; the reply left {} as {}",
                 by.node, left.src
@@ -392,7 +432,7 @@ impl<'a> Case<'a> {
         }
         if let Some(drop) = self
             .find(|event| event.verdict == Verdict::Drop)
-            .filter(|_| judgement.cause != Some(Cause::Dropped))
+            .filter(|drop| judgement.cause != Some(Cause::Dropped) && drop.reason != Reason::MarkConflict)
         {
             also.push(format!(
                 "{} dropped a packet of it: {} ({})",
@@ -407,7 +447,7 @@ impl<'a> Case<'a> {
         ] {
             let told = stage == Stage::Spoof && judgement.finding == Finding::IcmpError;
             if let (false, Some(error)) = (told, self.find(|event| event.stage == stage && is_error(event))) {
-                let (kind, code) = error.icmp.map_or((0, 0), |icmp| (icmp.kind, icmp.code));
+                let (kind, code) = error.icmp.as_ref().map_or((0, 0), |icmp| (icmp.kind, icmp.code));
                 also.push(format!("{says}: type {kind} code {code} ({})", Proof::from(error)));
             }
         }
@@ -426,7 +466,16 @@ impl<'a> Case<'a> {
     }
 }
 
-fn not_kept(decided: &Event) -> String {
+/// What came of a conflict.
+fn came_of(conflict: &Seen) -> &'static str {
+    match (conflict.verdict, conflict.ct_mark.as_ref().is_some_and(|marks| marks.after.is_some())) {
+        (Verdict::Drop, _) => ", which keeps the first tag; this packet is dropped",
+        (Verdict::Accept, true) => ", which has taken this call's tag",
+        (Verdict::Accept, false) => ", which keeps the first tag",
+    }
+}
+
+fn not_kept(decided: &Seen) -> String {
     let mark = decided.ct_mark.as_ref().and_then(|marks| marks.after).unwrap_or_default();
     format!(
         "{} decided ct mark {mark}, and the next packet found none: what saves it there is gone",

@@ -6,9 +6,10 @@
 use super::conversation::{Conversation, end};
 use super::finding::{Finding, Proof};
 use super::join::{Kept, is_reply, same_packet};
+use super::seen::Seen;
 use crate::net::{Stage, Tuple, Verdict};
 use crate::packet::TcpFlags;
-use crate::trace::{Event, Name, Source, mark};
+use crate::trace::{Name, Source, mark};
 
 /// Lanes from left to right, rungs from top to bottom.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ pub struct Decision<'a> {
     /// Who decides.
     pub at: usize,
     /// The event.
-    pub event: &'a Event,
+    pub event: &'a Seen,
     /// It proves the finding.
     pub proves: bool,
 }
@@ -109,9 +110,7 @@ impl Decision<'_> {
         let event = self.event;
         let mut parts = Vec::new();
         if let (Some(before), Some(after)) = (event.before, event.after) {
-            let (side, to) =
-                if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
-            parts.push(format!("{side} -> {to}"));
+            parts.extend(before.changes(after).map(|(field, to)| format!("{field} -> {to}")));
         }
         parts.push(mark("mark", &event.mark));
         parts.extend(event.ct_mark.as_ref().map(|marks| mark("ct mark", marks)));
@@ -168,7 +167,7 @@ impl<'a> Drawing<'a> {
         self.of.way.iter().position(|known| known == node).map(|place| place + 1)
     }
 
-    fn decision(&mut self, event: &'a Event) {
+    fn decision(&mut self, event: &'a Seen) {
         let Some(at) = self.lane(&event.node) else { return };
         let proof = Proof::from(event);
         let proves = self.of.judgement.proof.contains(&proof);
@@ -176,7 +175,7 @@ impl<'a> Drawing<'a> {
     }
 
     /// The event of a node at a stage about the packet that is drawn, or else the first there.
-    fn event(&self, node: &Name, stage: Stage, packet: Option<&Event>) -> Option<&'a Event> {
+    fn event(&self, node: &Name, stage: Stage, packet: Option<&Seen>) -> Option<&'a Seen> {
         let of: &'a Conversation = self.of;
         let here = || of.events().filter(move |event| event.node == *node && event.stage == stage);
         here().find(|event| packet.is_some_and(|packet| same_packet(packet, event))).or_else(|| here().next())
@@ -245,7 +244,7 @@ impl<'a> Drawing<'a> {
     fn reply(&mut self, reached: bool) {
         let of = self.of;
         let replies = || of.events().filter(|event| event.stage == Stage::Spoof);
-        let proves = |event: &&Event| of.judgement.proof.contains(&Proof::from(*event));
+        let proves = |event: &&Seen| of.judgement.proof.contains(&Proof::from(*event));
         let reply = replies()
             .find(proves)
             .or_else(|| replies().find(|event| is_reply(event, of.flow.dst)))

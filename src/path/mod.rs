@@ -19,6 +19,7 @@ mod json;
 mod judge;
 mod ladder;
 mod mermaid;
+mod seen;
 mod svg;
 #[cfg(test)]
 mod tests;
@@ -30,5 +31,7 @@ pub use join::{Joiner, Kept, Paths, Traced};
 pub use json::{SCHEMA, VERSION, json};
 pub use ladder::{Arrow, Decision, Ladder, Lane, Rung};
 pub use mermaid::mermaid;
+pub use seen::{Kind, Seen};
 pub use svg::svg;
 pub use text::Text;
+pub(crate) use text::wrapped;

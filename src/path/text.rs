@@ -24,18 +24,17 @@ pub struct Text {
 }
 
 impl Text {
-    /// A line for each conversation, and what is wrong with it below.
-    pub fn table(self, conversations: &[&Conversation]) -> String {
-        let mut out = String::new();
+    /// A line for each conversation, and what is wrong with it below: piece by piece, as a table may be very long.
+    pub fn table(self, conversations: &[&Conversation]) -> impl Iterator<Item = String> {
         let head = ["#", "finding", "proto", "client", "called", "way", "guest"].map(str::to_owned);
         let mut widths = [0; 7];
-        // Twice, rather than to hold all rows of a table that may be very long.
+        // Each row is made twice, rather than to hold them all.
         for cells in conversations.iter().map(|one| row(one)).chain([head.clone()]) {
             for (width, cell) in widths.iter_mut().zip(&cells) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let line = |cells: &[String; 7], style: Style| {
+        let line = move |cells: &[String; 7], style: Style| {
             let mut line = String::new();
             for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
                 let pad = width - cell.chars().count();
@@ -48,15 +47,16 @@ impl Text {
             }
             line.trim_end().to_owned()
         };
-        let _ = writeln!(out, "{}", self.styled(&line(&head, Style::new()), DIM));
-        for conversation in conversations {
+        let head = format!("{}\n", self.styled(&line(&head, Style::new()), DIM));
+        let piece = move |conversation: &&Conversation| {
             let finding = conversation.judgement.finding;
-            let _ = writeln!(out, "{}", line(&row(conversation), style(finding)));
+            let mut piece = format!("{}\n", line(&row(conversation), style(finding)));
             if !finding.is_right() {
-                self.indented(&mut out, widths[0] + 2, &why(conversation));
+                self.indented(&mut piece, widths[0] + 2, &why(conversation));
             }
-        }
-        out
+            piece
+        };
+        std::iter::once(head).chain(conversations.iter().map(piece))
     }
 
     /// How many of what, and what belongs to none.
@@ -216,31 +216,31 @@ fn why(conversation: &Conversation) -> String {
 }
 
 /// Words, in lines of at most `width`.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-    joined(&words, " ", width)
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    joined(text.split(' '), " ", width)
 }
 
 /// Parts, as many in a line as fit.
 fn packed(parts: &[String], width: usize) -> Vec<String> {
-    let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).cloned().collect();
-    joined(&parts, "  ", width)
+    joined(parts.iter().map(String::as_str).filter(|part| !part.is_empty()), "  ", width)
 }
 
-fn joined(parts: &[String], between: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
+fn joined<'a>(mut parts: impl Iterator<Item = &'a str>, between: &str, width: usize) -> Vec<String> {
+    let mut line = parts.next().unwrap_or_default().to_owned();
+    let mut long = line.chars().count();
+    let mut lines = Vec::new();
     for part in parts {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + between.len() + part.chars().count() <= width => {
-                line.push_str(between);
-                line.push_str(part);
-            }
-            _ => lines.push(part.clone()),
+        let more = part.chars().count();
+        if long + between.len() + more <= width {
+            line.push_str(between);
+            line.push_str(part);
+            long += between.len() + more;
+        } else {
+            lines.push(std::mem::replace(&mut line, part.to_owned()));
+            long = more;
         }
     }
-    if lines.is_empty() {
-        lines.push(String::new());
-    }
+    lines.push(line);
     lines
 }
 

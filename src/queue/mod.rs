@@ -29,6 +29,9 @@ pub struct Lane {
     pub ct_mark: bool,
     /// How many bytes of a packet are handed over at the most.
     pub copy: u32,
+    /// Packets that find no room in the queue go on (`NFQA_CFG_F_FAIL_OPEN`), and are not dropped. For those who only
+    /// look on. The nfq crate has no say in it: its queues drop them.
+    pub fail_open: bool,
 }
 
 /// Why a queue could not be opened.

@@ -10,7 +10,9 @@ use std::ops::Range;
 
 use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting};
 use crate::net::{Envelope, Verdict};
-use crate::netlink::nfqueue::{self, Changes, Config, FLAG_CONNTRACK, FLAG_GSO, Head, Message, VERDICT_MAX};
+use crate::netlink::nfqueue::{
+    self, Changes, Config, FLAG_CONNTRACK, FLAG_FAIL_OPEN, FLAG_GSO, Head, Message, VERDICT_MAX,
+};
 use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
 use crate::netlink::sys::Batch;
 
@@ -60,13 +62,21 @@ impl Netlink {
             let config = Config {
                 copy: lane.copy.min(nfqueue::COPY_WHOLE),
                 max_len: MAX_LEN,
-                flags: if lane.gso { FLAG_GSO } else { 0 } | if lane.ct_mark { FLAG_CONNTRACK } else { 0 },
+                flags: if lane.gso { FLAG_GSO } else { 0 }
+                    | if lane.ct_mark { FLAG_CONNTRACK } else { 0 }
+                    | if lane.fail_open { FLAG_FAIL_OPEN } else { 0 },
             };
             socket
                 .bind(lane.queue, config)
                 .map_err(|source| OpenError::Bind { queue: lane.queue, source })?;
         }
         Ok(Self(Batches::new(socket, lanes)))
+    }
+
+    /// The same in batches of one: a packet's verdict is sent before the next packet is looked at, however long that takes.
+    #[must_use]
+    pub fn one_by_one(self) -> Self {
+        Self(Batches { batch: Batch::new(1), ..self.0 })
     }
 }
 
@@ -345,7 +355,7 @@ mod tests {
         refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
         refused.resize(36, 0);
         let datagrams = vec![packet(1), packet(5), vec![1, 2, 3], refused, packet(6)];
-        let lane = Lane { queue: 100, gso: false, ct_mark: false, copy: 128 };
+        let lane = Lane { queue: 100, gso: false, ct_mark: false, copy: 128, fail_open: false };
         let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[lane]);
         let turn = queue.turn(&mut rewrite).unwrap();
         assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3 });

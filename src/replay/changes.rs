@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{NotRecorded, Recorded};
 use crate::cluster::Cluster;
 use crate::engine::{Reason, Tables};
-use crate::net::{Mark, Stage};
+use crate::net::{Mark, Stage, Tuple};
 use crate::trace::{Event, Marks, Name, Namer, packet_text};
 use crate::walk::Moment;
 
@@ -112,28 +112,31 @@ impl<'a> Changes<'a> {
 
 fn differences(was: &Event, now: &Event) -> Vec<(&'static str, String, String)> {
     let name = |name: &Option<Name>| name.as_ref().map_or("none".to_owned(), ToString::to_string);
-    let address = |event: &Event| match (event.before, event.after) {
-        (Some(before), Some(after)) if before.src != after.src => after.src.to_string(),
-        (Some(_), Some(after)) => after.dst.to_string(),
-        _ => "as it is".to_owned(),
+    let changed = |tuples: Option<(Tuple, Tuple)>, field: &str| {
+        let mut changes = tuples.into_iter().flat_map(|(before, after)| before.changes(after));
+        changes.find(|(name, _)| *name == field).map_or("as it is".to_owned(), |(_, to)| to)
     };
-    let quoted = |event: &Event| {
-        let icmp = event.icmp?;
-        let (before, after) = (icmp.inner?, icmp.inner_after?);
-        Some(if before.src == after.src { after.dst } else { after.src })
+    let outer = |event: &Event, field: &str| changed(event.before.zip(event.after), field);
+    let quoted = |event: &Event, field: &str| {
+        let tuples = event.icmp.and_then(|icmp| icmp.inner.zip(icmp.inner_after));
+        changed(tuples, field.trim_start_matches("inner "))
     };
-    let quoted = |event| quoted(event).map_or("as it is".to_owned(), |to| to.to_string());
     let set = |mark: Option<Mark>| mark.map_or("as it is".to_owned(), |mark| mark.to_string());
     let ct_mark = |event: &Event| event.ct_mark.as_ref().and_then(|marks: &Marks| marks.after);
-    let (side, other) =
-        if was.stage == Stage::Spoof { ("saddr", "inner daddr") } else { ("daddr", "inner saddr") };
+    // What is quoted went the other way.
+    let ([address, port], [inner_address, inner_port]) = match was.stage {
+        Stage::Spoof => (["saddr", "sport"], ["inner daddr", "inner dport"]),
+        _ => (["daddr", "dport"], ["inner saddr", "inner sport"]),
+    };
     let all = [
         ("verdict", was.verdict.to_string(), now.verdict.to_string()),
         ("reason", was.reason.to_string(), now.reason.to_string()),
         ("service", name(&was.service), name(&now.service)),
         ("node", name(&was.about), name(&now.about)),
-        (side, address(was), address(now)),
-        (other, quoted(was), quoted(now)),
+        (address, outer(was, address), outer(now, address)),
+        (port, outer(was, port), outer(now, port)),
+        (inner_address, quoted(was, inner_address), quoted(now, inner_address)),
+        (inner_port, quoted(was, inner_port), quoted(now, inner_port)),
         ("mark", set(was.mark.after), set(now.mark.after)),
         ("ct mark", set(ct_mark(was)), set(ct_mark(now))),
     ];

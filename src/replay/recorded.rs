@@ -48,13 +48,7 @@ impl Recorded {
             Some(malformed) => Err(malformed),
             None => View::parse(&bytes, original_len),
         };
-        let name =
-            |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
-        let came = match (name(&event.phys_in), name(&event.in_if)) {
-            (Some(port), _) => Came::Bridge(Some(port)),
-            (None, Some(interface)) => Came::by(&interface, cluster, node),
-            (None, None) => Came::guess(cluster, node, event.before),
-        };
+        let came = Came::of_event(event, cluster, node);
         let mark = tag_of_now(&event.mark, event.mask, cluster).unwrap_or(Mark::ZERO);
         let pipe = came.pipe(cluster, node).filter(|_| event.stage == Stage::Tag);
         let meta = Meta {
@@ -67,7 +61,8 @@ impl Recorded {
                 Some(marks) => tag_of_now(marks, event.mask, cluster),
             },
         };
-        let leaves = name(&event.out_if).map(|interface| Leaves::by(&interface, cluster));
+        let out = event.out_if.as_ref().and_then(|name| name.parse::<IfName>().ok());
+        let leaves = out.map(|interface| Leaves::by(&interface, cluster));
         Ok(Self { node, stage: event.stage, bytes, original_len, view, meta, came, leaves })
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{Backend, CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic};
 use crate::cluster::Cluster;
 use crate::kernel::{Capabilities, Support};
+use crate::net::Stage;
 
 /// One choice between ways of doing something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,11 @@ impl Plan {
                 ),
             },
             match self.full {
+                false if self.sees_all(Stage::Tag) => asked(
+                    "which packets",
+                    "all at tag and save",
+                    "[marks] on_conflict: a flow that has a tag may get another's packet",
+                ),
                 false => asked("which packets", "lean rules", "tag and save are asked once a flow"),
                 true => asked("which packets", "full rules", "--full: every packet visits every stage"),
             },
@@ -88,7 +94,7 @@ impl Plan {
             "\n{:<15} {:<6} {:<12} {:<19} a packet comes",
             "queues", "stage", "packets", "ct mark"
         );
-        for stage in crate::net::Stage::ALL {
+        for stage in Stage::ALL {
             for (lane, queues) in self.queues_of(stage) {
                 let traffic = match lane.traffic {
                     Traffic::Any => "all",

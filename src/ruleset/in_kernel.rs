@@ -6,9 +6,29 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, code_points, copy, copy_chains, protos, rewrite_dnat, rewrite_spoof};
-use crate::cluster::{Cluster, NodeId, TagBy};
+use super::render::{Bits, code_points, copy_chains, rewrite_dnat, rewrite_spoof, save};
+use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId, TagBy};
 use crate::net::{Proto, Stage};
+
+/// The name of the tables, in the families ip and netdev.
+pub(super) const TABLE: &str = "dunnat-kernel";
+
+/// The priorities of the chains at their hooks of the family ip.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KernelOrder {
+    /// At prerouting.
+    pub(super) dnat: i32,
+    /// At postrouting.
+    pub(super) save: i32,
+    /// At postrouting.
+    pub(super) spoof: i32,
+}
+
+impl Default for KernelOrder {
+    fn default() -> Self {
+        Self { dnat: -300, save: 0, spoof: 90 }
+    }
+}
 
 /// A rule of the pure ruleset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +39,8 @@ pub struct KernelRule {
     pub proto: Option<Proto>,
     /// The node that it is about, if about one.
     pub node: Option<NodeId>,
+    /// The services that it is about, if about some.
+    pub services: Vec<ServiceId>,
 }
 
 /// The rules of a node that do in the kernel what a stage does.
@@ -26,16 +48,11 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
     let node = cluster.node(id);
     let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
-    let any = |text| vec![KernelRule { text, proto: None, node: None }];
+    let any = |text| KernelRule { text, proto: None, node: None, services: Vec::new() };
     match stage {
         Stage::Dnat => rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {}", node.public))
             .into_iter()
-            .zip(protos(cluster))
-            .map(|(rule, (proto, _))| KernelRule {
-                text: format!("{rule} {}", mark.assign(node.tag)),
-                proto: Some(proto),
-                node: None,
-            })
+            .map(|rule| KernelRule { text: format!("{} {}", rule.text, mark.assign(node.tag)), ..rule })
             .collect(),
         Stage::Tag => cluster
             .node_ids()
@@ -52,18 +69,19 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
                     }
                 };
                 let text = format!("{} {} comment \"{}\"", condition?, mark.assign(node.tag), node.name);
-                Some(KernelRule { text, proto: None, node: Some(other) })
+                Some(KernelRule { node: Some(other), ..any(text) })
             })
             .collect(),
-        Stage::Save => any(format!(
-            "oifname \"{bridge}\" ip daddr {network} {} {} {}",
-            mark.is_tag(cluster),
-            ct_mark.unset(),
-            copy(cluster, "save")
-        )),
-        Stage::Spoof => {
-            any(format!("oifname \"{nic}\" ip saddr {network} {}", rewrite_spoof(cluster, ct_mark)))
+        Stage::Save => {
+            let to_guest = format!("oifname \"{bridge}\" ip daddr {network}");
+            let dropped = cluster.node_ids().filter(|_| cluster.on_conflict == OnConflict::Drop).map(|id| {
+                let tag = cluster.node(id).tag;
+                let text = format!("{to_guest} {} {} != {{ 0x0, {tag} }} drop", mark.is(tag), ct_mark.ours());
+                KernelRule { node: Some(id), ..any(text) }
+            });
+            dropped.chain([any(format!("{to_guest} {}", save(cluster)))]).collect()
         }
+        Stage::Spoof => rewrite_spoof(cluster, id, ct_mark),
     }
 }
 
@@ -71,6 +89,12 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, stage: Stage) -> Vec<Kerne
 ///
 /// To take it out again: `nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel`.
 pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
+    format!("#!/usr/sbin/nft -f\n{}", rules_at(cluster, id, KernelOrder::default()))
+}
+
+/// The rules alone, with chains at other places.
+pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> String {
+    let KernelOrder { dnat, save, spoof } = order;
     let node = cluster.node(id);
     let (name, public) = (&node.name, node.public);
     let (nic, network, gateway) = (&cluster.public, cluster.guests.network, cluster.guests.gateway);
@@ -81,28 +105,27 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
 
     let bridge = if cluster.tag_by == TagBy::Dscp { "; nft delete table bridge dunnat-kernel" } else { "" };
     let mut out = format!(
-        "#!/usr/sbin/nft -f\n\
-         # Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
+        "# Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
          # Out again: nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel{bridge}\n\
          \n\
          create table ip dunnat-kernel\n\
          table ip dunnat-kernel {{\n\
          \t# dnat: to the guest, with our own tag. Before conntrack (-200).\n\
          \tchain diy-dnat {{\n\
-         \t\ttype filter hook prerouting priority -300; policy accept;\n\
+         \t\ttype filter hook prerouting priority {dnat}; policy accept;\n\
          {}\
          \t}}\n\
          \n\
          \t# save: the packet's tag becomes the flow's, if it has none. Bridged frames come by here only with\n\
          \t# br_netfilter.\n\
          \tchain to-guest {{\n\
-         \t\ttype filter hook postrouting priority 0; policy accept;\n\
+         \t\ttype filter hook postrouting priority {save}; policy accept;\n\
          {}\
          \t}}\n\
          \n\
          \t# spoof: an answer leaves with the address of the node that was called. Before SNAT (100).\n\
          \tchain dunnat-spoof {{\n\
-         \t\ttype filter hook postrouting priority 90; policy accept;\n\
+         \t\ttype filter hook postrouting priority {spoof}; policy accept;\n\
          {}\
          \t}}\n\
          \n\

@@ -1,11 +1,13 @@
 //! Getting rules in, and exactly them out again.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::footprint::{Asks, Footprint};
 use super::render::{TABLE, ownership};
-use super::{Plan, QueueBy, Rules, iptables};
+use super::{Plan, QueueBy, Rules, ShadowPlan, in_kernel, iptables, shadow};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
@@ -46,16 +48,15 @@ pub enum InstallError {
 pub struct Leftovers {
     /// Whose they were, from the comment of the table.
     pub owner: String,
-    by_iptables: bool,
+    queue_by: QueueBy,
 }
 
 /// Rules that are in the kernel, and the way to take them out.
 #[derive(Debug)]
 pub struct Installed {
-    queue_by: QueueBy,
+    footprint: Footprint,
     /// Base chains of iptables' tables, and the tables, that were not there before.
     made: Vec<Made>,
-    has_bridge_table: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,15 +78,19 @@ impl Leftovers {
                 return Err(taken("bridge"));
             }
             let chains = tool::run(Tool::Nft, &["list", "chains", "ip"])?;
-            if let Some(stage) =
-                Stage::ALL.into_iter().find(|stage| mentions(&chains, &iptables::chain(*stage)))
-            {
-                let (table, _) = iptables::place(stage);
-                return Err(InstallError::NameTaken(format!(
-                    "the iptables table {table} has a chain {} that is not of this program's making; remove it \
-                     or rename it",
-                    iptables::chain(stage)
-                )));
+            let footprints = [
+                Footprint::of_run(QueueBy::Iptables, false),
+                shadow::footprint(QueueBy::Iptables, false, false),
+            ];
+            for asks in footprints.iter().flat_map(|footprint| &footprint.asks) {
+                if let Asks::Iptables { table, chain, .. } = asks
+                    && mentions(&chains, chain)
+                {
+                    return Err(InstallError::NameTaken(format!(
+                        "the iptables table {table} has a chain {chain} that is not of this program's making; \
+                         remove it or rename it"
+                    )));
+                }
             }
             return Ok(None);
         }
@@ -103,8 +108,13 @@ impl Leftovers {
         if in_use.iter().any(|queue| (first..=last).contains(queue)) {
             return Err(InstallError::Serving { owner: owner.to_owned(), queues: queues.to_owned() });
         }
-        let by_iptables = !table.contains("chain ask-dnat");
-        Ok(Some(Self { owner: owner.to_owned(), by_iptables }))
+        let by_iptables = if shadow::is_shadow(owner) {
+            shadow::by_iptables(&table)
+        } else {
+            !table.contains("chain ask-dnat")
+        };
+        let queue_by = if by_iptables { QueueBy::Iptables } else { QueueBy::Nft };
+        Ok(Some(Self { owner: owner.to_owned(), queue_by }))
     }
 
     /// Removes them.
@@ -115,12 +125,13 @@ impl Leftovers {
     /// All that went wrong on the way.
     pub fn remove(self) -> Result<(), Vec<InstallError>> {
         let tables = tool::run(Tool::Nft, &["list", "tables"]).unwrap_or_default();
-        Installed {
-            queue_by: if self.by_iptables { QueueBy::Iptables } else { QueueBy::Nft },
-            made: Vec::new(),
-            has_bridge_table: tables.lines().any(|line| line == format!("table bridge {TABLE}")),
-        }
-        .remove()
+        let mut footprint = if shadow::is_shadow(&self.owner) {
+            shadow::footprint(self.queue_by, true, true)
+        } else {
+            Footprint::of_run(self.queue_by, true)
+        };
+        footprint.tables.retain(|ours| tables.lines().any(|line| line == format!("table {ours}")));
+        Installed { footprint, made: Vec::new() }.remove()
     }
 }
 
@@ -139,18 +150,39 @@ impl Installed {
     pub fn install(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
         let rules = Rules::render(cluster, plan);
         log::debug!("installing, as {:?}:\n{}", ownership(cluster, plan), rules.as_script());
+        Self::put(&rules, Footprint::of_plan(cluster, plan))
+    }
+
+    /// The same for a shadow: the pure ruleset, and what shows its packets.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install); and the pure ruleset is loaded already.
+    pub fn install_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
+        let rules = plan.render(cluster);
+        log::debug!("installing:\n{}", rules.as_script());
+        let tables = tool::run(Tool::Nft, &["list", "tables"])?;
+        for family in ["ip", "netdev"] {
+            let theirs = format!("table {family} {}", in_kernel::TABLE);
+            if tables.lines().any(|line| line == theirs) {
+                return Err(InstallError::NameTaken(format!(
+                    "there is a {theirs} already; a shadow loads the pure ruleset itself. Take it out first: nft \
+                     delete {theirs}"
+                )));
+            }
+        }
+        Self::put(&rules, plan.footprint(cluster))
+    }
+
+    fn put(rules: &Rules, footprint: Footprint) -> Result<Self, InstallError> {
         let before = if rules.iptables.is_some() { iptables_state()? } else { Vec::new() };
         tool::feed(Tool::Nft, &["-f", "-"], &rules.nft)?;
-        let mut installed = Self {
-            queue_by: QueueBy::Nft,
-            made: Vec::new(),
-            has_bridge_table: !cluster.pipes(plan.node).is_empty(),
-        };
+        let Footprint { asks, tables } = footprint;
+        let mut installed = Self { footprint: Footprint { asks: Vec::new(), tables }, made: Vec::new() };
         if let Err(error) = installed.verify(&rules.nft) {
             let _ = installed.remove();
             return Err(error);
         }
-        installed.queue_by = plan.queue_by;
+        installed.footprint.asks = asks;
         if let Some(iptables) = &rules.iptables {
             let outcome = tool::feed(Tool::IptablesRestore, &["--noflush"], iptables);
             installed.made = iptables_state().unwrap_or_default();
@@ -167,9 +199,10 @@ impl Installed {
 
     /// Reads back what nft made of the rules: every chain is there, with as many rules.
     fn verify(&self, rules: &str) -> Result<(), InstallError> {
-        let mut listing = tool::run(Tool::Nft, &["list", "table", "ip", TABLE])?;
-        if self.has_bridge_table {
-            listing.push_str(&tool::run(Tool::Nft, &["list", "table", "bridge", TABLE])?);
+        let mut listing = String::new();
+        for table in &self.footprint.tables {
+            let words = ["list", "table"].into_iter().chain(table.split(' '));
+            listing.push_str(&tool::run(Tool::Nft, &words.collect::<Vec<_>>())?);
         }
         let (asked, got) = (shape(rules), shape(&listing));
         let missing: Vec<String> = asked
@@ -188,26 +221,20 @@ impl Installed {
     /// # Errors
     /// All that went wrong; the rest was done.
     pub fn stop_asking(&self) -> Result<(), Vec<InstallError>> {
-        let stages = Stage::ALL.into_iter();
-        let outcomes = match self.queue_by {
-            QueueBy::Nft => stages
-                .map(|stage| tool::run(Tool::Nft, &["flush", "chain", "ip", TABLE, &format!("ask-{stage}")]))
-                .collect::<Vec<_>>(),
-            QueueBy::Iptables => stages
-                .map(|stage| {
-                    let (table, builtin) = iptables::place(stage);
-                    tool::run(Tool::Iptables, &["-t", table, "-D", builtin, "-j", &iptables::chain(stage)])
-                })
-                .collect(),
+        let stop = |asks: &Asks| match asks {
+            Asks::Nft(chain) => tool::run(Tool::Nft, &["flush", "chain", "ip", TABLE, chain]),
+            Asks::Iptables { table, builtin, chain } => {
+                tool::run(Tool::Iptables, &["-t", table, "-D", builtin, "-j", chain])
+            }
         };
-        failures(outcomes)
+        failures(self.footprint.asks.iter().map(stop).collect())
     }
 
     /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
-    pub fn wait_until_answered(plan: &Plan, patience: Duration) -> bool {
+    pub fn wait_until_answered(queues: &RangeInclusive<u16>, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
-            match kernel::packets_waiting(|queue| plan.queues().contains(&queue)) {
+            match kernel::packets_waiting(|queue| queues.contains(&queue)) {
                 Ok(0) => return true,
                 Ok(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
                 _ => return false,
@@ -221,21 +248,18 @@ impl Installed {
     /// All that went wrong, each with the tool's own words and the command that was run.
     pub fn remove(self) -> Result<(), Vec<InstallError>> {
         let mut outcomes = Vec::new();
-        if self.queue_by == QueueBy::Iptables {
-            for stage in Stage::ALL {
-                let (table, builtin) = iptables::place(stage);
-                let chain = iptables::chain(stage);
-                let iptables =
-                    |arguments: &[&str]| tool::run(Tool::Iptables, &[&["-t", table], arguments].concat());
-                // The jump may be gone already: stop_asking takes it out.
-                let _ = iptables(&["-D", builtin, "-j", &chain]);
-                outcomes.push(iptables(&["-F", &chain]));
-                outcomes.push(iptables(&["-X", &chain]));
-            }
+        for asks in &self.footprint.asks {
+            let Asks::Iptables { table, builtin, chain } = asks else { continue };
+            let iptables =
+                |arguments: &[&str]| tool::run(Tool::Iptables, &[&["-t", *table], arguments].concat());
+            // The jump may be gone already: stop_asking takes it out.
+            let _ = iptables(&["-D", builtin, "-j", chain]);
+            outcomes.push(iptables(&["-F", chain]));
+            outcomes.push(iptables(&["-X", chain]));
         }
-        outcomes.push(tool::run(Tool::Nft, &["delete", "table", "ip", TABLE]));
-        if self.has_bridge_table {
-            outcomes.push(tool::run(Tool::Nft, &["delete", "table", "bridge", TABLE]));
+        for table in &self.footprint.tables {
+            let words = ["delete", "table"].into_iter().chain(table.split(' '));
+            outcomes.push(tool::run(Tool::Nft, &words.collect::<Vec<_>>()));
         }
         for made in &self.made {
             // Somebody else may have put rules there since: then the kernel says "busy", and it is theirs now.
@@ -277,6 +301,11 @@ fn is_iptables(table: &str) -> bool {
     Stage::ALL.into_iter().any(|stage| iptables::place(stage).0 == table)
 }
 
+fn is_ours(chain: &str) -> bool {
+    let of_run = Stage::ALL.into_iter().map(iptables::chain);
+    of_run.chain(shadow::iptables_chains()).any(|ours| ours == chain)
+}
+
 fn parse_chains(listing: &str) -> Vec<Made> {
     let mut table = "";
     let mut chains = Vec::new();
@@ -285,7 +314,7 @@ fn parse_chains(listing: &str) -> Vec<Made> {
             table = name.trim_end_matches(" {");
         } else if let Some(name) = line.trim().strip_prefix("chain ") {
             let chain = name.trim_end_matches(" {");
-            if is_iptables(table) && !Stage::ALL.into_iter().any(|stage| iptables::chain(stage) == chain) {
+            if is_iptables(table) && !is_ours(chain) {
                 chains.push(Made::Chain(table.to_owned(), chain.to_owned()));
             }
         }

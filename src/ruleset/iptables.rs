@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use super::render::{ERRORS, TABLE, protos};
+use super::render::{ERRORS, TABLE, asked_ports, whole};
 use super::{CtMark, Lane, Plan, Traffic};
 use crate::cluster::Cluster;
-use crate::net::{Mark, Stage};
+use crate::net::{Mark, Ports, Proto, Stage};
 
 /// How many ports the `multiport` match takes (`XT_MULTI_PORTS`).
 const MULTIPORT: usize = 15;
@@ -53,12 +53,29 @@ pub(super) fn render(cluster: &Cluster, plan: &Plan) -> String {
     out
 }
 
-fn target(queues: &RangeInclusive<u16>) -> String {
+pub(super) fn target(queues: &RangeInclusive<u16>) -> String {
     if queues.len() == 1 {
         format!("NFQUEUE --queue-num {}", queues.start())
     } else {
         format!("NFQUEUE --queue-balance {}:{}", queues.start(), queues.end())
     }
+}
+
+/// The arguments of as many `multiport` matches as it takes; a range counts as two ports.
+fn multiports(ports: &[Ports]) -> Vec<String> {
+    let weight = |ports: &Ports| if ports.is_one() { 1 } else { 2 };
+    let mut all: Vec<(usize, String)> = Vec::new();
+    for ports in ports {
+        let text = ports.to_string().replace('-', ":");
+        match all.last_mut().filter(|(taken, _)| taken + weight(ports) <= MULTIPORT) {
+            Some((taken, list)) => {
+                *taken += weight(ports);
+                *list += &format!(",{text}");
+            }
+            None => all.push((weight(ports), text)),
+        }
+    }
+    all.into_iter().map(|(_, list)| list).collect()
 }
 
 /// Which packets a lane has; the lanes of a stage are asked in turn, so a later one gets what an earlier did not.
@@ -68,32 +85,47 @@ fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
         if cluster.mask == Mark::ALL { tag.to_string() } else { format!("{tag}/{}", cluster.mask) }
     };
     let none = of(Mark::ZERO);
-    let unless_full = |condition: String| if plan.full { String::new() } else { format!(" {condition}") };
+    let unless_all =
+        |condition: String| if plan.sees_all(lane.stage) { String::new() } else { format!(" {condition}") };
+    let protocol = match lane.traffic {
+        Traffic::Any => Some(""),
+        Traffic::Tcp => Some(" -p tcp"),
+        Traffic::NotTcp => Some(" ! -p tcp"),
+        Traffic::Errors => None,
+    };
     match lane.stage {
         Stage::Dnat => {
             let public = cluster.node(plan.node).public;
             let mut rules = Vec::new();
-            for (proto, services) in protos(cluster).filter(|(proto, _)| lane.traffic.has(*proto)) {
-                let ports: Vec<String> = services.iter().map(|service| service.port.to_string()).collect();
-                for ports in ports.chunks(MULTIPORT) {
-                    let ports = ports.join(",");
-                    rules.push(format!("-i {nic} -d {public} -p {proto} -m multiport --dports {ports}"));
+            let to_us = format!("-i {nic} -d {public}");
+            for proto in cluster.protos().into_iter().filter(|proto| lane.traffic.has(*proto)) {
+                // Not every list of names that iptables has knows all of them.
+                let name = if proto == Proto::DCCP { proto.0.to_string() } else { proto.to_string() };
+                match asked_ports(cluster, proto) {
+                    Some(ports) => rules.extend(
+                        multiports(&ports)
+                            .into_iter()
+                            .map(|ports| format!("{to_us} -p {name} -m multiport --dports {ports}")),
+                    ),
+                    None => rules.push(format!("{to_us} -p {name}")),
                 }
             }
-            if plan.has_errors(lane) && !cluster.services.is_empty() {
+            let all = protocol.filter(|_| cluster.services.iter().any(|service| service.proto.is_none()));
+            rules.extend(all.map(|protocol| format!("{to_us}{protocol}")));
+            if plan.has_errors(lane) && all.is_none() && !cluster.services.is_empty() {
                 let of_type = |(_, kind)| format!("-i {nic} -d {public} -p icmp -m icmp --icmp-type {kind}");
                 rules.extend(ERRORS.map(of_type));
             }
             rules
         }
         Stage::Tag => {
-            vec![format!("-i {bridge} -d {network}{}", unless_full(format!("-m connmark --mark {none}")))]
+            vec![format!("-i {bridge} -d {network}{}", unless_all(format!("-m connmark --mark {none}")))]
         }
         Stage::Save => {
             let to_guest = format!("-o {bridge} -d {network}");
             match lane.ct_mark {
                 CtMark::Zero => {
-                    let asked = unless_full(format!("-m mark ! --mark {none} -m connmark --mark {none}"));
+                    let asked = unless_all(format!("-m mark ! --mark {none} -m connmark --mark {none}"));
                     vec![format!("{to_guest}{asked}")]
                 }
                 CtMark::Shown => vec![to_guest],
@@ -109,14 +141,12 @@ fn conditions(cluster: &Cluster, plan: &Plan, lane: Lane) -> Vec<String> {
             if plan.has_errors(lane) {
                 rules.push(format!("-o {nic} -p icmp -m conntrack --ctstate RELATED,INVALID"));
             }
-            let protocol = match lane.traffic {
-                Traffic::Any => Some(""),
-                Traffic::Tcp => Some(" -p tcp"),
-                Traffic::NotTcp => Some(" ! -p tcp"),
-                Traffic::Errors => None,
-            };
-            let tagged = unless_full(format!("-m connmark ! --mark {none}"));
+            let tagged = unless_all(format!("-m connmark ! --mark {none}"));
             rules.extend(protocol.map(|protocol| format!("-o {nic} -s {network}{protocol}{tagged}")));
+            if let (false, Some(protocol)) = (plan.full, protocol) {
+                let begun = |guest| format!("-o {nic} -s {guest}{protocol} -m connmark --mark {none}");
+                rules.extend(whole(cluster).map(|(_, service)| begun(service.guest)));
+            }
             rules
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::cluster::NodeId;
+use crate::cluster::{NodeId, OnConflict};
 use crate::kernel::{Capabilities, Support};
 use crate::net::{Proto, Stage};
 
@@ -59,6 +59,9 @@ pub struct Plan {
     pub rewrite_by: RewriteBy,
     /// Every packet visits every stage, and not only those that something is to be decided about.
     pub full: bool,
+    /// What becomes of a packet whose flow has another node's tag. Unless the flow just keeps it, packets of flows that
+    /// have a tag have to be seen by tag and save.
+    pub on_conflict: OnConflict,
     /// The first queue number.
     pub queue_base: u16,
     /// How many workers there are, each with a queue for every lane.
@@ -117,7 +120,7 @@ pub enum CtMark {
 }
 
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
-const HEADERS: u32 = 128;
+pub(super) const HEADERS: u32 = 128;
 
 /// All of a packet; the kernel has a limit of its own.
 const WHOLE: u32 = u32::MAX;
@@ -133,6 +136,8 @@ pub struct Wishes {
     pub rewrite_by: RewriteBy,
     /// See [`Plan::full`].
     pub full: bool,
+    /// See [`Plan::on_conflict`].
+    pub on_conflict: OnConflict,
     /// See [`Plan::queue_base`].
     pub queue_base: u16,
     /// See [`Plan::workers`].
@@ -166,7 +171,7 @@ impl Plan {
     /// # Errors
     /// More queues than there can be, or the kernel could not be asked.
     pub fn new(wishes: Wishes, kernel: &Capabilities) -> Result<Self, NoPlan> {
-        let Wishes { node, backend, rewrite_by, full, queue_base, workers } = wishes;
+        let Wishes { node, backend, rewrite_by, full, on_conflict, queue_base, workers } = wishes;
         let queue_by = match &kernel.nft_queue {
             Support::Yes => QueueBy::Nft,
             Support::No(_) => QueueBy::Iptables,
@@ -177,12 +182,19 @@ impl Plan {
             // Rules do on every kernel, also where it could not be told what the kernel can do.
             (Backend::Netlink, Support::No(_) | Support::Unknown(_)) | (Backend::Nfq, _) => CtMarkBy::Rules,
         };
-        let plan = Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, queue_base, workers };
+        let plan =
+            Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, on_conflict, queue_base, workers };
         let lanes = plan.lanes().len() as u16;
         if workers == 0 || u32::from(queue_base) + u32::from(workers) * u32::from(lanes) > 1 << 16 {
             return Err(NoPlan::TooManyQueues { base: queue_base, workers, lanes });
         }
         Ok(plan)
+    }
+
+    /// Whether all packets on the way of a stage are asked about, and not only those of flows without a tag, or with one.
+    pub(super) fn sees_all(&self, stage: Stage) -> bool {
+        let conflicts = matches!(stage, Stage::Tag | Stage::Save) && self.on_conflict != OnConflict::Keep;
+        self.full || conflicts
     }
 
     /// The lanes, in the order of their queues.
@@ -200,7 +212,7 @@ impl Plan {
             traffic.iter().copied().flat_map(lane).collect::<Vec<_>>()
         };
         let shown = self.ct_mark_by == CtMarkBy::Verdict;
-        let (tag, save): (&[CtMark], &[CtMark]) = match (self.full, shown) {
+        let (tag, save): (&[CtMark], &[CtMark]) = match (self.sees_all(Stage::Tag), shown) {
             // The rules queue no others.
             (false, _) => (&[CtMark::Zero], &[CtMark::Zero]),
             (true, true) => (&[CtMark::Shown], &[CtMark::Shown]),
@@ -243,6 +255,7 @@ impl Plan {
                     gso: self.gso(lane),
                     ct_mark: lane.ct_mark == CtMark::Shown,
                     copy: self.copy(lane),
+                    fail_open: false,
                 },
             )
         };
@@ -284,6 +297,7 @@ mod tests {
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
             full: false,
+            on_conflict: OnConflict::Keep,
             queue_base,
             workers,
         }

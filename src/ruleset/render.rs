@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use crate::cluster::{Cluster, Node, NodeId, Service};
-use crate::net::{IfName, Mark, Proto, Stage};
-use crate::ruleset::{CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic, iptables};
+use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
+use crate::net::{IfName, Mark, Ports, Proto, Stage};
+use crate::ruleset::{CtMark, CtMarkBy, KernelRule, Plan, QueueBy, RewriteBy, Traffic, iptables};
 
 /// The name of the tables that hold our rules, in the families ip and bridge.
 pub(super) const TABLE: &str = "dunnat";
@@ -87,6 +87,9 @@ pub(super) fn ownership(cluster: &Cluster, plan: &Plan) -> String {
 pub(super) const ERRORS: [(&str, u8); 4] =
     [("destination-unreachable", 3), ("source-quench", 4), ("time-exceeded", 11), ("parameter-problem", 12)];
 
+/// The type of ICMP redirects, whose name is another word of nft.
+const REDIRECT: u8 = 5;
+
 /// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
 /// spreading over a range of queues does not.
 fn queue(queues: &RangeInclusive<u16>) -> String {
@@ -97,10 +100,11 @@ fn queue(queues: &RangeInclusive<u16>) -> String {
 }
 
 /// A text of chains that grows.
-struct Chains(String);
+#[derive(Default)]
+pub(super) struct Chains(String);
 
 impl Chains {
-    fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
+    pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
         if !self.0.is_empty() {
             self.0.push('\n');
         }
@@ -116,13 +120,24 @@ impl Chains {
         }
         self.0.push_str("\t}\n");
     }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+}
+
+/// Our table with its chains. `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create
+/// table` with a block, so a second statement has them.
+pub(super) fn create_table(ownership: &str, chains: &str) -> String {
+    format!(
+        "create table ip {TABLE} {{ comment \"{ownership}\"; }}\n\
+         table ip {TABLE} {{\n{chains}}}\n"
+    )
 }
 
 const PREROUTING: &str = "filter hook prerouting";
 const POSTROUTING: &str = "filter hook postrouting";
 
-/// `create` fails where a table of that name exists. nft 1.0.6 loses the chains of a `create table` with a block,
-/// so a second statement has them.
 fn nft(cluster: &Cluster, plan: &Plan) -> String {
     let Node { name, public, tag, .. } = cluster.node(plan.node);
     let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
@@ -139,10 +154,10 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
     // ICMP errors may come from a router behind this node, or from the node itself.
     let error_to_client = format!("oifname \"{nic}\" ip protocol icmp ct state related");
     let bridged = format!("iifname \"{bridge}\" ip daddr {network}");
-    let save = format!("{} {} {}", mark.is_tag(cluster), ct_mark.unset(), copy(cluster, "save"));
+    let save = save(cluster);
     let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
 
-    let mut chains = Chains(String::new());
+    let mut chains = Chains::default();
     if asks {
         chains.add(
             "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
@@ -157,7 +172,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             "dnat: the verdict has given our tag to what asks for a service; the kernel changes the address.",
             "rewrite-dnat",
             Some((PREROUTING, order.rewrite_dnat)),
-            &rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public} {}", mark.is(*tag))),
+            &texts(&rewrite_dnat(cluster, &format!("iifname \"{nic}\" ip daddr {public} {}", mark.is(*tag)))),
         );
     }
     chains.add(
@@ -167,7 +182,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
         Some((PREROUTING, order.forget_expiring)),
         &[format!("iifname \"{nic}\" ip daddr {network} ip ttl < 2 notrack")],
     );
-    if plan.full && by_rules {
+    if plan.sees_all(Stage::Tag) && by_rules {
         chains.add(
             "A queue does not show ct marks: the packet mark carries it there.",
             "show-to-tag",
@@ -234,7 +249,7 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
             "spoof: the answer has the tag of the node that was called; the kernel changes the address.",
             "rewrite-spoof",
             Some((POSTROUTING, order.rewrite_spoof)),
-            &[format!("{to_client} {}", rewrite_spoof(cluster, mark))],
+            &texts(&rewrite_spoof(cluster, plan.node, mark)),
         );
     }
     chains.add(
@@ -253,16 +268,17 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
     }
 
     let mut out = format!(
-        "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n\
-         create table ip {TABLE} {{ comment \"{}\"; }}\n\
-         table ip {TABLE} {{\n{}}}\n",
-        ownership(cluster, plan),
-        chains.0,
+        "# dunnat on {name}: what the kernel does itself, and which packets it asks dunnat about.\n\n{}",
+        create_table(&ownership(cluster, plan), &chains.into_text()),
     );
     if !cluster.pipes(plan.node).is_empty() {
         out.push_str(&on_pipes(cluster, plan.node));
     }
     out
+}
+
+fn texts(rules: &[KernelRule]) -> Vec<String> {
+    rules.iter().map(|rule| rule.text.clone()).collect()
 }
 
 /// The rules that queue the packets of a stage.
@@ -273,26 +289,41 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
     for (lane, queues) in plan.queues_of(stage) {
         let queue = queue(&queues);
         let mut rule = |condition: String| rules.push(format!("{} {queue}", condition.trim_end()));
+        let protocol = match lane.traffic {
+            Traffic::Any => Some(""),
+            Traffic::Tcp => Some("meta l4proto tcp "),
+            Traffic::NotTcp => Some("meta l4proto != tcp "),
+            Traffic::Errors => None,
+        };
         match stage {
             Stage::Dnat => {
                 let public = cluster.node(plan.node).public;
-                for (proto, ports) in services_by_proto(cluster).filter(|(proto, _)| lane.traffic.has(*proto))
-                {
-                    rule(format!("iifname \"{nic}\" ip daddr {public} {proto} dport {ports}"));
+                let to_us = format!("iifname \"{nic}\" ip daddr {public}");
+                for proto in cluster.protos().into_iter().filter(|proto| lane.traffic.has(*proto)) {
+                    match asked_ports(cluster, proto) {
+                        Some(ports) => {
+                            let ports: Vec<String> = ports.iter().map(Ports::to_string).collect();
+                            rule(format!("{to_us} {proto} dport {{ {} }}", ports.join(", ")));
+                        }
+                        None => rule(format!("{to_us} meta l4proto {}", proto.0)),
+                    }
                 }
-                if plan.has_errors(lane) && !cluster.services.is_empty() {
+                let all = protocol.filter(|_| cluster.services.iter().any(|service| service.proto.is_none()));
+                if let Some(protocol) = all {
+                    rule(format!("{to_us} {protocol}"));
+                } else if plan.has_errors(lane) && !cluster.services.is_empty() {
                     let types = ERRORS.map(|(name, _)| name).join(", ");
-                    rule(format!("iifname \"{nic}\" ip daddr {public} icmp type {{ {types} }}"));
+                    rule(format!("{to_us} icmp type {{ {types} }}"));
                 }
             }
             Stage::Tag => {
-                let untagged = if plan.full { String::new() } else { ct_mark.unset() };
+                let untagged = if plan.sees_all(stage) { String::new() } else { ct_mark.unset() };
                 rule(format!("iifname \"{bridge}\" ip daddr {network} {untagged}"));
             }
             Stage::Save => {
                 let which = match lane.ct_mark {
                     CtMark::Shown => String::new(),
-                    CtMark::Zero if plan.full => String::new(),
+                    CtMark::Zero if plan.sees_all(stage) => String::new(),
                     CtMark::Zero => format!("{} {}", mark.set(), ct_mark.unset()),
                     CtMark::Another => ct_mark.set(),
                     CtMark::IsPacketMark => {
@@ -307,35 +338,138 @@ fn asks_about(cluster: &Cluster, plan: &Plan, stage: Stage) -> Vec<String> {
                 if plan.has_errors(lane) {
                     rule(format!("oifname \"{nic}\" ip protocol icmp ct state {{ related, invalid }}"));
                 }
-                let protocol = match lane.traffic {
-                    Traffic::Any => "",
-                    Traffic::Tcp => "meta l4proto tcp ",
-                    Traffic::NotTcp => "meta l4proto != tcp ",
-                    Traffic::Errors => continue,
-                };
+                let Some(protocol) = protocol else { continue };
                 let tagged = if plan.full { String::new() } else { ct_mark.is_tag(cluster) };
                 rule(format!("oifname \"{nic}\" ip saddr {network} {protocol}{tagged}"));
+                for (_, service) in whole(cluster).filter(|_| !plan.full) {
+                    let untagged = ct_mark.unset();
+                    rule(format!("oifname \"{nic}\" ip saddr {} {protocol}{untagged}", service.guest));
+                }
             }
         }
     }
     rules
 }
 
-/// The destination becomes the guest that the port leads to; what has no guest goes on unchanged.
-pub(super) fn rewrite_dnat(cluster: &Cluster, condition: &str) -> Vec<String> {
-    let rule = |(proto, services): (Proto, Vec<&Service>)| {
-        let map: Vec<String> =
-            services.iter().map(|service| format!("{} : {}", service.port, service.guest)).collect();
-        format!("{condition} ip daddr set {proto} dport map {{ {} }}", map.join(", "))
+/// The destination becomes the guest that protocol and port lead to, and so does the port where the guest has another;
+/// what has no guest goes on unchanged. What has been changed is not for the public address any more, so the more
+/// specific comes first.
+///
+/// ICMP errors stay as they are: no rule can change what they quote.
+pub(super) fn rewrite_dnat(cluster: &Cluster, condition: &str) -> Vec<KernelRule> {
+    let ids = |services: &[&Service]| {
+        let known = cluster.services.iter().zip(0..);
+        let is_it = |service: &Service| services.iter().any(|wanted| wanted.name == service.name);
+        known.filter(|(service, _)| is_it(service)).map(|(_, id)| ServiceId(id)).collect()
     };
-    protos(cluster).map(rule).collect()
+    let mut rules = Vec::new();
+    let mut rule = |text: String, proto, services: &[&Service]| {
+        rules.push(KernelRule { text, proto, node: None, services: ids(services) });
+    };
+    for proto in cluster.protos() {
+        let (moved, kept): (Vec<_>, Vec<_>) =
+            cluster.numbered(proto).into_iter().partition(|(_, service)| service.guest_port.is_some());
+        for (numbered, is_moved) in [(kept, false), (moved, true)] {
+            if numbered.is_empty() {
+                continue;
+            }
+            let guests: Vec<String> =
+                numbered.iter().map(|(ports, service)| format!("{ports} : {}", service.guest)).collect();
+            let mut text = format!("{condition} ip daddr set {proto} dport map {{ {} }}", guests.join(", "));
+            if is_moved {
+                let ports = numbered.iter().flat_map(|(ports, service)| {
+                    ports.iter().map(|port| format!("{port} : {}", service.at_guest(port)))
+                });
+                let ports: Vec<String> = ports.collect();
+                let _ = write!(text, " {proto} dport set {proto} dport map {{ {} }}", ports.join(", "));
+            }
+            let services: Vec<&Service> = numbered.iter().map(|(_, service)| *service).collect();
+            rule(text, Some(proto), &services);
+        }
+    }
+    let mut whole: Vec<&Service> = whole(cluster).map(|(_, service)| service).collect();
+    whole.sort_by_key(|service| service.proto.is_none());
+    let errors = ERRORS.map(|(name, _)| name).join(", ");
+    let but_errors = format!("icmp type != {{ {errors}, {REDIRECT} }}");
+    for service in whole {
+        let Service { proto, guest, .. } = service;
+        match proto {
+            Some(Proto::ICMP) => {
+                rule(format!("{condition} {but_errors} ip daddr set {guest}"), *proto, &[service]);
+            }
+            Some(proto) => {
+                let text = format!("{condition} meta l4proto {} ip daddr set {guest}", proto.0);
+                rule(text, Some(*proto), &[service]);
+            }
+            None => {
+                rule(format!("{condition} meta l4proto != icmp ip daddr set {guest}"), None, &[service]);
+                rule(format!("{condition} {but_errors} ip daddr set {guest}"), Some(Proto::ICMP), &[service]);
+            }
+        }
+    }
+    rules
 }
 
-/// The source becomes the public address of the node whose tag `mark` is; without a tag it stays.
-pub(super) fn rewrite_spoof(cluster: &Cluster, mark: Bits) -> String {
+/// The source becomes the public address of the node whose tag `mark` is, and the port the one that was called; without
+/// a tag both stay. But what a guest begins that has a public address, or all ports of it, gets this node's.
+pub(super) fn rewrite_spoof(cluster: &Cluster, id: NodeId, mark: Bits) -> Vec<KernelRule> {
+    let (nic, network) = (&cluster.public, cluster.guests.network);
+    let mut rules = Vec::new();
+    for proto in cluster.protos() {
+        let numbered = cluster.numbered(proto);
+        for (service, id) in cluster.services.iter().zip(0..) {
+            if service.proto != Some(proto) || service.guest_port.is_none() {
+                continue;
+            }
+            let own = numbered.iter().filter(|(_, other)| other.name == service.name);
+            let ports: Vec<String> = own
+                .flat_map(|(ports, _)| ports.iter())
+                .map(|port| format!("{} : {port}", service.at_guest(port)))
+                .collect();
+            if ports.is_empty() {
+                continue;
+            }
+            let text = format!(
+                "oifname \"{nic}\" ip saddr {} {} {proto} sport set {proto} sport map {{ {} }}",
+                service.guest,
+                mark.is_tag(cluster),
+                ports.join(", ")
+            );
+            rules.push(KernelRule { text, proto: Some(proto), node: None, services: vec![ServiceId(id)] });
+        }
+    }
     let map: Vec<String> =
         cluster.nodes.iter().map(|node| format!("{} : {}", node.tag, node.public)).collect();
-    format!("ip saddr set {} map {{ {} }}", mark.ours(), map.join(", "))
+    let text = format!(
+        "oifname \"{nic}\" ip saddr {network} ip saddr set {} map {{ {} }}",
+        mark.ours(),
+        map.join(", ")
+    );
+    rules.push(KernelRule { text, proto: None, node: None, services: Vec::new() });
+    for (service_id, Service { proto, guest, .. }) in whole(cluster) {
+        let protocol = proto.map_or(String::new(), |proto| format!("meta l4proto {} ", proto.0));
+        let public = cluster.node(id).public;
+        let text =
+            format!("oifname \"{nic}\" ip saddr {guest} {protocol}{} ip saddr set {public}", mark.unset());
+        rules.push(KernelRule { text, proto: *proto, node: None, services: vec![service_id] });
+    }
+    rules
+}
+
+/// The services that have all ports, or all of a public address.
+pub(super) fn whole(cluster: &Cluster) -> impl Iterator<Item = (ServiceId, &Service)> {
+    let services = cluster.services.iter().zip(0..).map(|(service, id)| (ServiceId(id), service));
+    services.filter(|(_, service)| service.ports.is_none())
+}
+
+/// The ports of a protocol that are asked about; none if that are all.
+pub(super) fn asked_ports(cluster: &Cluster, proto: Proto) -> Option<Vec<Ports>> {
+    let services = || cluster.services.iter().filter(move |service| service.proto == Some(proto));
+    let ports: Vec<Ports> = services().map(|service| service.ports).collect::<Option<_>>()?;
+    // One within a range needs no rule of its own.
+    let is_within =
+        |one: &Ports| one.is_one() && ports.iter().any(|other| other != one && other.overlaps(*one));
+    Some(ports.iter().copied().filter(|ports| !is_within(ports)).collect())
 }
 
 /// What is done to frames on the bridge.
@@ -386,23 +520,6 @@ pub(super) fn code_points(cluster: &Cluster, id: NodeId) -> String {
 fn names(interfaces: &[IfName]) -> String {
     let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
     names.join(", ")
-}
-
-/// The protocols that have services, each with its ports as nft writes a set.
-fn services_by_proto(cluster: &Cluster) -> impl Iterator<Item = (Proto, String)> + use<'_> {
-    protos(cluster).map(|(proto, services)| {
-        let ports: Vec<String> = services.iter().map(|service| service.port.to_string()).collect();
-        (proto, format!("{{ {} }}", ports.join(", ")))
-    })
-}
-
-/// The protocols that have services, with these.
-pub(super) fn protos(cluster: &Cluster) -> impl Iterator<Item = (Proto, Vec<&Service>)> + use<'_> {
-    [Proto::TCP, Proto::UDP].into_iter().filter_map(|proto| {
-        let services: Vec<&Service> =
-            cluster.services.iter().filter(|service| service.proto == proto).collect();
-        (!services.is_empty()).then_some((proto, services))
-    })
 }
 
 /// A mark with a mask, in nft's words.
@@ -473,6 +590,16 @@ pub(super) fn copy(cluster: &Cluster, verb: &str) -> String {
     let cases: Vec<String> =
         cluster.nodes.iter().map(|node| format!("{} : jump {verb}-{}", node.tag, node.name)).collect();
     format!("{} vmap {{ {} }}", from.ours(), cases.join(", "))
+}
+
+/// The packet's tag becomes the flow's, if it has none; or also if it has one, where that is wished.
+pub(super) fn save(cluster: &Cluster) -> String {
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let free = match cluster.on_conflict {
+        OnConflict::Take => String::new(),
+        OnConflict::Keep | OnConflict::Drop => format!(" {}", ct_mark.unset()),
+    };
+    format!("{}{free} {}", mark.is_tag(cluster), copy(cluster, "save"))
 }
 
 /// The nodes that need chains for [`copy`].

@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::cluster::{Cluster, NodeId, TagBy};
+use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
 use crate::kernel::{Capabilities, Support};
-use crate::net::{Dscp, Mark};
+use crate::net::{Dscp, Mark, Ports};
 
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
 
@@ -15,6 +15,7 @@ fn plan(node: u32, queue_by: QueueBy, workers: u16) -> Plan {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
+        on_conflict: OnConflict::Keep,
         queue_base: 100,
         workers,
     }
@@ -58,9 +59,13 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
     }
     cluster.nodes[1].pipes = Some(vec!["uplink".parse().unwrap()]);
     cluster.services = (1..=16)
-        .map(|port| crate::cluster::Service { name: format!("s{port}"), port, ..service.clone() })
+        .map(|port| crate::cluster::Service {
+            name: format!("s{port}"),
+            ports: Ports::new(port, port),
+            ..service.clone()
+        })
         .collect();
-    cluster.services.push(crate::cluster::Service { proto: crate::net::Proto::UDP, ..service });
+    cluster.services.push(crate::cluster::Service { proto: Some(crate::net::Proto::UDP), ..service });
     insta::assert_snapshot!("masked-nft", Rules::render(&cluster, &plan(1, QueueBy::Nft, 1)).as_script());
     insta::assert_snapshot!(
         "masked-iptables",
@@ -106,8 +111,15 @@ fn every_combination_of_capabilities_has_its_plan() {
                 (Backend::Netlink, true, RewriteBy::Kernel),
                 (Backend::Nfq, true, RewriteBy::Userspace),
             ] {
-                let wishes =
-                    Wishes { node: NodeId(0), backend, rewrite_by, full, queue_base: 100, workers: 2 };
+                let wishes = Wishes {
+                    node: NodeId(0),
+                    backend,
+                    rewrite_by,
+                    full,
+                    on_conflict: OnConflict::Keep,
+                    queue_base: 100,
+                    workers: 2,
+                };
                 out.push_str(&format!("=== {kernel}\n"));
                 match Plan::new(wishes, &kernel) {
                     Ok(plan) => out.push_str(&plan.explain(&cluster, &kernel)),
@@ -140,4 +152,29 @@ fn what_the_verdict_does_no_rule_does() {
         "ct-mark-by-verdict-rewrite-by-kernel",
         Rules::render(&cluster, &by_kernel).as_script()
     );
+}
+
+/// Services of every kind, and what is done about conflicts.
+#[test]
+fn services_of_every_kind_and_conflicts() {
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\n{more}\n");
+    let text = [
+        EXAMPLE.to_owned(),
+        service("alt", "proto = \"tcp\"\nport = 8080\nguest = \"10.5.5.202\"\nguest_port = 80"),
+        service("many", "proto = \"udp\"\nport = \"8000-8003\"\nguest = \"10.5.5.202\"\nguest_port = 9000"),
+        service("one", "proto = \"udp\"\nport = 8002\nguest = \"10.5.5.203\""),
+        service("sctp", "proto = \"sctp\"\nport = \"any\"\nguest = \"10.5.5.203\""),
+        service("all", "proto = \"any\"\nguest = \"10.5.5.204\""),
+    ];
+    let mut cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
+    let of = |cluster: &Cluster, queue_by, rewrite_by| {
+        let plan = Plan { rewrite_by, on_conflict: cluster.on_conflict, ..plan(0, queue_by, 1) };
+        Rules::render(cluster, &plan).as_script()
+    };
+    cluster.on_conflict = OnConflict::Drop;
+    insta::assert_snapshot!("services-drop-nft", of(&cluster, QueueBy::Nft, RewriteBy::Userspace));
+    insta::assert_snapshot!("services-drop-kernel", in_kernel(&cluster, NodeId(0)));
+    cluster.on_conflict = OnConflict::Take;
+    insta::assert_snapshot!("services-take-iptables", of(&cluster, QueueBy::Iptables, RewriteBy::Kernel));
+    insta::assert_snapshot!("services-take-kernel", in_kernel(&cluster, NodeId(0)));
 }

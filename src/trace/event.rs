@@ -88,7 +88,10 @@ pub struct Event {
     pub malformed: Option<Malformed>,
     /// Its length in bytes, from the IP header on.
     pub len: u32,
-    /// It is several TCP segments in one (GSO, GRO). The kernel does not say how many.
+    /// It is several segments in one (GSO, GRO), and `len` is the length of all of them together. This is all that the
+    /// kernel tells: to a queue it hands a flag (`NFQA_SKB_GSO` in `NFQA_SKB_INFO`, nfnetlink_queue.h), and keeps their
+    /// number and size (`gso_segs`, `gso_size`) to itself. They cannot be told from the length, as a segment may be
+    /// smaller than the way allows.
     #[serde(default, skip_serializing_if = "is_false")]
     pub gso: bool,
     /// Its place in a fragmented packet; none if it is whole.
@@ -137,7 +140,7 @@ pub struct Event {
 pub struct Version;
 
 /// Where a frame came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// The source address of the frame.
@@ -148,7 +151,7 @@ pub struct Source {
 }
 
 /// A mark before and after a decision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Marks {
     /// As it was. Of a ct mark it may only be known that it is another than zero and the packet mark.

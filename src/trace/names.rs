@@ -1,6 +1,5 @@
 //! From a worker's record to an event: the names behind the numbers, and what the bytes say.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +11,7 @@ use super::record::Record;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Checksum, Dscp, Mark, Stage, Tuple};
 use crate::netlink::sys;
-use crate::packet::{Fragment, Headers, Patch, Side};
+use crate::packet::{Fragment, Headers, Patch, Rewrite, Side};
 
 /// How long the name of an interface is taken for granted: it may be renamed, or its index be another's.
 const FRESH: Duration = Duration::from_secs(5);
@@ -66,7 +65,7 @@ impl Namer {
         };
         if let (Some(icmp), Some(rewrite)) = (&mut headers.icmp, decision.rewrite) {
             icmp.inner_after =
-                icmp.inner.zip(rewrite.inner_side()).map(|(inner, side)| with(inner, side, rewrite.to));
+                icmp.inner.zip(rewrite.inner_side()).map(|(inner, side)| with(inner, side, rewrite));
         }
         let [in_if, out_if, phys_in, phys_out] =
             record.interfaces.map(|index| index.map(|index| self.interface(index, record.time)));
@@ -92,9 +91,7 @@ impl Namer {
                 node: self.node_where(|node| node.mac.is_some_and(|mac| mac.contains(address))),
             }),
             before,
-            after: decision
-                .rewrite
-                .and_then(|rewrite| Some(with(before?, rewrite.outer_side()?, rewrite.to))),
+            after: decision.rewrite.and_then(|rewrite| Some(with(before?, rewrite.outer_side()?, rewrite))),
             malformed: record.view.err(),
             len: record.len,
             gso: record.gso,
@@ -144,11 +141,15 @@ impl Namer {
     }
 }
 
-/// The tuple with an address changed.
-fn with(tuple: Tuple, side: Side, to: IpAddr) -> Tuple {
+/// The tuple with an address changed, and its port.
+fn with(tuple: Tuple, side: Side, Rewrite { to, port, .. }: Rewrite) -> Tuple {
     match side {
-        Side::Source => Tuple { src: to, ..tuple },
-        Side::Destination => Tuple { dst: to, ..tuple },
+        Side::Source => {
+            Tuple { src: to, ports: tuple.ports.map(|(from, dst)| (port.unwrap_or(from), dst)), ..tuple }
+        }
+        Side::Destination => {
+            Tuple { dst: to, ports: tuple.ports.map(|(src, from)| (src, port.unwrap_or(from))), ..tuple }
+        }
     }
 }
 

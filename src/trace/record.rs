@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::Decision;
+use crate::engine::{Decision, Reason};
 use crate::net::{CtState, Mac, Mark, Stage};
 use crate::packet::{Malformed, Patch, View};
 use crate::queue::Packet;
@@ -76,6 +76,16 @@ impl Record {
             head_len: head_len as u8,
             head,
         }
+    }
+
+    /// What was decided about.
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Why it was decided so.
+    pub(crate) fn reason(&self) -> Reason {
+        self.decision.reason
     }
 
     /// The beginning of the packet as it came.

@@ -134,11 +134,10 @@ fn change(event: &Event, cell: &mut Cell) {
     }
 }
 
-/// The address that changes.
+/// The address that changes, and its port.
 fn address(cell: &mut Cell, layer: &str, before: Option<Tuple>, after: Option<Tuple>) {
-    if let (Some(before), Some(after)) = (before, after) {
-        let (side, to) = if before.src == after.src { ("daddr", after.dst) } else { ("saddr", after.src) };
-        cell.styled(format_args!("{layer}{side} -> {to}"), CHANGED);
+    for (field, to) in before.zip(after).into_iter().flat_map(|(before, after)| before.changes(after)) {
+        cell.styled(format_args!("{layer}{field} -> {to}"), CHANGED);
         cell.plain(", ");
     }
 }

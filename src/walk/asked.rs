@@ -128,7 +128,7 @@ fn tuple(words: &mut Words<'_>) -> Result<Tuple, WrongWord> {
 }
 
 fn end(words: &mut Words<'_>, proto: Proto) -> Result<(IpAddr, Option<u16>), WrongWord> {
-    if matches!(proto, Proto::TCP | Proto::UDP) {
+    if proto.has_ports() {
         let expected = format!("{proto} has ports: expected address and port, as in 192.168.122.12:80");
         let end: SocketAddr = words.read(&expected, |word| word.parse().ok())?;
         return Ok((end.ip(), Some(end.port())));

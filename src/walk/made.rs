@@ -52,10 +52,13 @@ pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> 
             builder.tcp_header(tcp(from, to, headers.tcp)).write(&mut bytes, &zeros(20))
         }
         (Proto::UDP, Some((from, to))) => builder.udp(from, to).write(&mut bytes, &zeros(8)),
-        _ => {
-            let mut payload = icmp(headers);
+        (proto, ports) => {
+            let mut payload = match ports {
+                Some(ports) => other_with_ports(tuple, ports, len.saturating_sub(ip_len)),
+                None => icmp(headers),
+            };
             payload.resize(payload.len().max(len.saturating_sub(ip_len)), 0);
-            builder.write(&mut bytes, proto, &payload)
+            builder.write(&mut bytes, IpNumber(proto.0), &payload)
         }
     };
     written.ok().map(|()| bytes)
@@ -70,6 +73,50 @@ fn tcp(from: u16, to: u16, known: Option<Tcp>) -> TcpHeader {
     (header.fin, header.syn, header.rst, header.psh) = (is(0), is(1), is(2), is(3));
     (header.ack, header.urg, header.ece, header.cwr) = (is(4), is(5), is(6), is(7));
     header
+}
+
+/// A packet of UDP-Lite, DCCP or SCTP of `len` bytes at least, from its ports on. DCCP's is a request (RFC 4340 §5.1),
+/// SCTP's has no chunk.
+fn other_with_ports(tuple: Tuple, (from, to): (u16, u16), len: usize) -> Vec<u8> {
+    let mut bytes = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    bytes.resize(12, 0);
+    if tuple.proto == Proto::DCCP {
+        (bytes[4], bytes[8]) = (5, 1);
+        bytes.resize(20, 0);
+    }
+    if tuple.proto == Proto::UDPLITE {
+        bytes.truncate(8);
+    }
+    bytes.resize(bytes.len().max(len), 0);
+    if tuple.proto == Proto::SCTP {
+        let checksum = crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&checksum);
+        return bytes;
+    }
+    // Both cover all of the packet, and its pseudo-header as in UDP.
+    let octets = |address| match address {
+        IpAddr::V4(four) => four.octets().to_vec(),
+        IpAddr::V6(six) => six.octets().to_vec(),
+    };
+    let length = (bytes.len() as u32).to_be_bytes();
+    let checksum = match crate::packet::full(&[
+        &octets(tuple.src),
+        &octets(tuple.dst),
+        &length,
+        &[0, tuple.proto.0],
+        &bytes,
+    ]) {
+        0 if tuple.proto == Proto::UDPLITE => 0xffff,
+        checksum => checksum,
+    };
+    bytes[6..8].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+/// The checksum of SCTP (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
 /// An ICMP message with its checksum, and of the packet that it is about as much as is quoted at least.

@@ -82,6 +82,8 @@ pub struct Visit {
     pub original_len: usize,
     /// What its bytes say.
     pub view: Result<View, Malformed>,
+    /// The state of its transport checksum.
+    pub checksum: Checksum,
     /// What is known beside.
     pub meta: Meta,
     /// The decision.
@@ -110,9 +112,10 @@ impl Visit {
         meta: Meta,
     ) -> Self {
         let read = view.as_ref().map_err(|malformed| *malformed);
-        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, Checksum::Ready);
+        let checksum = Checksum::Ready;
+        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, checksum);
         let came = Came::Public;
-        Self { stage, bytes, original_len, view, meta, decision, patch, came, leaves: None }
+        Self { stage, bytes, original_len, view, checksum, meta, decision, patch, came, leaves: None }
     }
 
     /// The packet as it goes on; none if it is dropped.
@@ -232,7 +235,7 @@ fn flow_of(view: &View) -> Tuple {
 
 /// A tuple that is the same for both directions of a flow.
 fn either_way(tuple: Tuple) -> Tuple {
-    let back = Tuple { src: tuple.dst, dst: tuple.src, ports: tuple.ports.map(|(a, b)| (b, a)), ..tuple };
+    let back = tuple.reversed();
     let key = |tuple: &Tuple| (tuple.src, tuple.ports.map(|(from, _)| from));
     if key(&tuple) <= key(&back) { tuple } else { back }
 }

@@ -84,7 +84,7 @@ fn interfaces_lead_by_the_stages_whose_rules_name_them() {
 proptest! {
     #[test]
     fn what_is_made_says_what_it_was_made_of(
-        proto in prop_oneof![Just(6u8), Just(17), Just(1), 100u8..110],
+        proto in prop_oneof![Just(6u8), Just(17), Just(1), Just(33), Just(132), Just(136), 100u8..110],
         (src, dst) in any::<([u8; 4], [u8; 4])>(),
         ports in any::<(u16, u16)>(),
         (ip_id, seq, ack, flags) in any::<(u16, u32, u32, u8)>(),
@@ -94,7 +94,7 @@ proptest! {
     ) {
         let proto = Proto(proto);
         let whole = fragment != Fragment::Later;
-        let has_ports = whole && matches!(proto, Proto::TCP | Proto::UDP);
+        let has_ports = whole && proto.has_ports();
         let tuple = Tuple { proto, src: src.into(), dst: dst.into(), ports: has_ports.then_some(ports) };
         let quoted = Tuple { proto: Proto::TCP, src: dst.into(), dst: src.into(), ports: Some(ports) };
         let quotes = matches!(kind, 3 | 4 | 5 | 11 | 12);

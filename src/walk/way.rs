@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{IfName, Stage, Tuple};
+use crate::trace::{Event, Name};
 
 /// By what a packet comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,16 @@ pub enum NotAsked {
 }
 
 impl Came {
+    /// As an event has it.
+    pub fn of_event(event: &Event, cluster: &Cluster, node: NodeId) -> Self {
+        let name = |name: &Option<Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
+        match (name(&event.phys_in), name(&event.in_if)) {
+            (Some(port), _) => Self::Bridge(Some(port)),
+            (None, Some(interface)) => Self::by(&interface, cluster, node),
+            (None, None) => Self::guess(cluster, node, event.before),
+        }
+    }
+
     /// By the interface or bridge port of that name.
     pub fn by(name: &IfName, cluster: &Cluster, node: NodeId) -> Self {
         if *name == cluster.public {

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use dunnat::cluster::{Cluster, NodeId};
+use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::Request;
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
@@ -51,6 +51,7 @@ fn messages() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: true,
+        on_conflict: OnConflict::Keep,
         queue_base: 0,
         workers: 1,
     };
@@ -152,7 +153,7 @@ fn icmp_errors() {
         for layers in [Layers::Outer, Layers::Inner, Layers::Both] {
             for side in [Side::Source, Side::Destination] {
                 let mut after = packet.clone();
-                Patch::new(&packet, &view, Rewrite { side, to, layers }, Checksum::Ready)
+                Patch::new(&packet, &view, Rewrite { side, to, port: None, layers }, Checksum::Ready)
                     .unwrap()
                     .apply(&mut after);
                 let seen = View::parse(&after, after.len()).unwrap();

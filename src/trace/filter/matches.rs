@@ -33,14 +33,7 @@ impl Test {
             Self::Verdict(verdict) => event.verdict == *verdict,
             Self::Host(side, host) => address(event, *side, |address| address == *host),
             Self::Net(side, net) => address(event, *side, |address| net.contains(&address)),
-            Self::Port(side, from, to) => {
-                let within = |port: u16| (*from..=*to).contains(&port);
-                event.before.and_then(|tuple| tuple.ports).is_some_and(|(src, dst)| match side {
-                    Side::Any => within(src) || within(dst),
-                    Side::Source => within(src),
-                    Side::Destination => within(dst),
-                })
-            }
+            Self::Port(side, from, to) => port(event, *side, |port| (*from..=*to).contains(&port)),
             Self::Proto(proto) => event.before.is_some_and(|tuple| tuple.proto == *proto),
             Self::TcpFlags(flags, mask) => event.tcp.is_some_and(|tcp| match mask {
                 Some(mask) => tcp.flags.0 & mask.0 == flags.0,
@@ -83,6 +76,18 @@ fn address(event: &Event, side: Side, wanted: impl Fn(IpAddr) -> bool) -> bool {
         Side::Any => wanted(tuple.src) || wanted(tuple.dst),
         Side::Source => wanted(tuple.src),
         Side::Destination => wanted(tuple.dst),
+    };
+    event.before.is_some_and(in_tuple) || event.after.is_some_and(in_tuple)
+}
+
+/// Whether a port of the packet, as it came or as it goes on, is wanted.
+fn port(event: &Event, side: Side, wanted: impl Fn(u16) -> bool) -> bool {
+    let in_tuple = |tuple: Tuple| {
+        tuple.ports.is_some_and(|(src, dst)| match side {
+            Side::Any => wanted(src) || wanted(dst),
+            Side::Source => wanted(src),
+            Side::Destination => wanted(dst),
+        })
     };
     event.before.is_some_and(in_tuple) || event.after.is_some_and(in_tuple)
 }

@@ -1,0 +1,146 @@
+//! What guests offer, and which of it a packet asks for.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use crate::net::{Ports, Proto};
+
+/// Packets to the public addresses that lead to a guest.
+///
+/// Of the services that a packet may ask for the most specific one gets it: one port goes before a range of ports,
+/// that before any port of a protocol, and that before any protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// What traces call it.
+    pub name: String,
+    /// The protocol; none for any.
+    pub proto: Option<Proto>,
+    /// The destination ports; none for any, and for packets without ports.
+    pub ports: Option<Ports>,
+    /// The guest's address, inside the guests' network.
+    pub guest: IpAddr,
+    /// The guest's port, if it is another than the client calls; of a range the first, of as many.
+    pub guest_port: Option<u16>,
+}
+
+impl Service {
+    /// Whether a packet of that protocol, and to that port, asks for it, if for nothing more specific.
+    pub fn takes(&self, proto: Proto, port: Option<u16>) -> bool {
+        self.proto.is_none_or(|own| own == proto)
+            && self.ports.is_none_or(|ports| port.is_some_and(|port| ports.contains(port)))
+    }
+
+    /// The higher, the earlier it is asked.
+    pub fn specificity(&self) -> u8 {
+        match (self.ports, self.proto) {
+            (Some(ports), _) if ports.is_one() => 3,
+            (Some(_), _) => 2,
+            (None, Some(_)) => 1,
+            (None, None) => 0,
+        }
+    }
+
+    /// The guest's port for one that was called.
+    pub fn at_guest(&self, port: u16) -> u16 {
+        match (self.ports, self.guest_port) {
+            (Some(ports), Some(first)) => port.wrapping_sub(ports.first()).wrapping_add(first),
+            _ => port,
+        }
+    }
+
+    /// The port that is called for one of the guest's; none if none is.
+    pub fn called_as(&self, port: u16) -> Option<u16> {
+        let Some(ports) = self.ports else { return Some(port) };
+        let called = match self.guest_port {
+            Some(first) => port.checked_sub(first)?.checked_add(ports.first())?,
+            None => port,
+        };
+        ports.contains(called).then_some(called)
+    }
+
+    /// What it takes, as in `tcp port 80`.
+    pub fn wants(&self) -> String {
+        match (self.proto, self.ports) {
+            (None, _) => "any protocol".to_owned(),
+            (Some(proto), Some(ports)) if ports.is_one() => format!("{proto} port {ports}"),
+            (Some(proto), Some(ports)) => format!("{proto} ports {ports}"),
+            (Some(proto), None) if proto.has_ports() => format!("{proto} any port"),
+            (Some(proto), None) => proto.to_string(),
+        }
+    }
+
+    /// All of it, as in `tcp port 8080 -> guest 10.5.5.201 port 80`.
+    pub(super) fn summary(&self) -> String {
+        let mut text = format!("{} -> guest {}", self.wants(), self.guest);
+        if let Some(ports) = self.ports.zip(self.guest_port).and_then(|(ports, first)| ports.moved(first)) {
+            let _ = write!(text, " port{} {ports}", if ports.is_one() { "" } else { "s" });
+        }
+        text
+    }
+}
+
+/// The place of the service that a packet asks for. Without a port, as a later fragment is, a packet of a protocol of
+/// which some ports have services cannot be told to be of another.
+pub(super) fn asked_for(services: &[Service], proto: Proto, port: Option<u16>) -> Option<usize> {
+    let by_port = |service: &Service| service.proto == Some(proto) && service.ports.is_some();
+    if port.is_none() && services.iter().any(by_port) {
+        return None;
+    }
+    let takes = services.iter().enumerate().filter(|(_, service)| service.takes(proto, port));
+    takes.max_by_key(|(_, service)| service.specificity()).map(|(place, _)| place)
+}
+
+/// The ports of a protocol that lead to a service by number, none of them twice: a range has holes where one of its
+/// ports leads elsewhere.
+pub(super) fn numbered(services: &[Service], proto: Proto) -> Vec<(Ports, &Service)> {
+    let of_proto = || services.iter().filter(move |service| service.proto == Some(proto));
+    let mut single: Vec<u16> = of_proto()
+        .filter_map(|service| service.ports)
+        .filter(|ports| ports.is_one())
+        .map(Ports::first)
+        .collect();
+    single.sort_unstable();
+    let mut all = Vec::new();
+    for service in of_proto() {
+        let Some(ports) = service.ports else { continue };
+        if ports.is_one() {
+            all.push((ports, service));
+            continue;
+        }
+        let mut first = Some(ports.first());
+        for hole in single.iter().copied().filter(|port| ports.contains(*port)) {
+            all.extend(first.and_then(|first| Ports::new(first, hole - 1)).map(|part| (part, service)));
+            first = hole.checked_add(1);
+        }
+        all.extend(first.and_then(|first| Ports::new(first, ports.last())).map(|part| (part, service)));
+    }
+    all
+}
+
+/// Two services that lead to one port of one guest by different public ports: an answer from there could not be told
+/// to be of the one or the other. The service with a port of its own at the guest, the other one, and the guest's port.
+pub(super) fn ambiguous(services: &[Service]) -> Vec<(usize, usize, u16)> {
+    let mut found = Vec::new();
+    for (place, service) in services.iter().enumerate() {
+        let (Some(proto), Some(ports), Some(_)) = (service.proto, service.ports, service.guest_port) else {
+            continue;
+        };
+        let others = || services.iter().enumerate().filter(|(_, other)| other.guest == service.guest);
+        let twice = |port: u16| {
+            let at_guest = service.at_guest(port);
+            let (other, _) = others().find(|(other, candidate)| {
+                candidate.proto.is_none_or(|own| own == proto)
+                    && candidate.called_as(at_guest).is_some_and(|called| {
+                        called != port && asked_for(services, proto, Some(called)) == Some(*other)
+                    })
+            })?;
+            Some((place, other, at_guest))
+        };
+        let own = ports.iter().filter(|port| asked_for(services, proto, Some(*port)) == Some(place));
+        found.extend({ own }.find_map(twice));
+    }
+    // Where both have a port of their own at the guest, each has found the other: once is enough.
+    let all = found.clone();
+    found.retain(|(one, other, _)| !(one < other && all.iter().any(|(a, b, _)| (a, b) == (other, one))));
+    found
+}

@@ -1,0 +1,481 @@
+//! Shadow: the pure ruleset does the work, and queues show dunnat its packets, before a stage and after it.
+//!
+//! dunnat changes nothing here, so nothing may depend on it: a queue that nobody listens to is passed (`bypass`), and
+//! so is one that is full. Where a queue does not show ct marks, rules sort packets by them into a queue for each.
+//!
+//! With nft the ruleset is the one that `dunnat rules --kernel` prints, to the letter. iptables-nft can queue at a few
+//! places only, and the ruleset's chains move in between these: the same rules, at other priorities.
+
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+
+use super::footprint::{Asks, Footprint};
+use super::in_kernel::{self, KernelOrder};
+use super::iptables;
+use super::plan::HEADERS;
+use super::render::{Bits, Chains, TABLE, code_points, create_table};
+use super::{CtMarkBy, NoPlan, Plan, QueueBy, Rules, Wishes};
+use crate::cluster::{Cluster, NodeId};
+use crate::kernel::Capabilities;
+use crate::net::{Mark, Stage};
+
+/// A shadow's rules and queues, decided once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShadowPlan {
+    /// The node whose rules these are.
+    pub node: NodeId,
+    /// How packets get into the queues.
+    pub queue_by: QueueBy,
+    /// The first queue number.
+    pub queue_base: u16,
+    /// How many workers there are, each with a queue for every lane.
+    pub workers: u16,
+    lanes: Vec<ShadowLane>,
+}
+
+/// A kind of packets that has queues of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShadowLane {
+    /// What the ruleset does there.
+    pub stage: Stage,
+    /// Whether it still has to, or has.
+    pub side: Moment,
+    /// What the packets' ct mark is.
+    pub ct_mark: LaneCtMark,
+}
+
+/// When a packet is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the ruleset has done what the stage does.
+    Before,
+    /// Afterwards.
+    After,
+}
+
+/// The ct mark of a lane's packets, our bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneCtMark {
+    /// It is of no interest here.
+    Any,
+    /// It comes with the packet.
+    Shown,
+    /// The rules have seen that it is this.
+    Is(Mark),
+    /// The rules have seen that it is neither zero nor a node's tag.
+    Another,
+}
+
+/// Where the rules show packets. `tag` is done before the ip family sees a frame, so there is no before.
+const SHOWN: [(Stage, Moment); 7] = [
+    (Stage::Dnat, Moment::Before),
+    (Stage::Dnat, Moment::After),
+    (Stage::Tag, Moment::After),
+    (Stage::Save, Moment::Before),
+    (Stage::Save, Moment::After),
+    (Stage::Spoof, Moment::Before),
+    (Stage::Spoof, Moment::After),
+];
+
+/// iptables' tables have fixed priorities: raw is at -300, mangle at -150. So dnat is done between raw and mangle at
+/// prerouting, and the others between mangle at forward and mangle at postrouting.
+const ORDER_IPTABLES: KernelOrder = KernelOrder { dnat: -299, save: -160, spoof: -159 };
+
+impl Moment {
+    /// Its name in rules.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
+impl ShadowPlan {
+    /// Decides what is to be decided. Of the wishes, what concerns changing packets means nothing here.
+    ///
+    /// # Errors
+    /// More queues than there can be, or the kernel could not be asked.
+    pub fn new(cluster: &Cluster, wishes: Wishes, kernel: &Capabilities) -> Result<Self, NoPlan> {
+        let Plan { node, queue_by, ct_mark_by, queue_base, workers, .. } = Plan::new(wishes, kernel)?;
+        let sorted = match ct_mark_by {
+            CtMarkBy::Verdict => vec![LaneCtMark::Shown],
+            CtMarkBy::Rules => {
+                let tags = cluster.nodes.iter().map(|node| LaneCtMark::Is(node.tag));
+                [LaneCtMark::Is(Mark::ZERO)].into_iter().chain(tags).chain([LaneCtMark::Another]).collect()
+            }
+        };
+        let lanes: Vec<ShadowLane> = SHOWN
+            .into_iter()
+            .flat_map(|(stage, side)| {
+                let marks = match (stage, side) {
+                    (Stage::Dnat, _) | (Stage::Spoof, Moment::After) => &[LaneCtMark::Any][..],
+                    _ => &sorted,
+                };
+                marks.iter().map(move |ct_mark| ShadowLane { stage, side, ct_mark: *ct_mark })
+            })
+            .collect();
+        if usize::from(queue_base) + usize::from(workers) * lanes.len() > 1 << 16 {
+            let lanes = lanes.len().try_into().unwrap_or(u16::MAX);
+            return Err(NoPlan::TooManyQueues { base: queue_base, workers, lanes });
+        }
+        Ok(Self { node, queue_by, queue_base, workers, lanes })
+    }
+
+    /// The lanes, in the order of their queues.
+    pub fn lanes(&self) -> &[ShadowLane] {
+        &self.lanes
+    }
+
+    /// The lanes of one place, each with its queues, one for each worker.
+    fn queues_of(&self, place: (Stage, Moment)) -> Vec<(ShadowLane, RangeInclusive<u16>)> {
+        let queues = (0..).map(|lane: u16| {
+            let first = self.queue_base + lane * self.workers;
+            first..=first + (self.workers - 1)
+        });
+        self.lanes.iter().copied().zip(queues).filter(|(lane, _)| (lane.stage, lane.side) == place).collect()
+    }
+
+    /// All queues.
+    pub fn queues(&self) -> RangeInclusive<u16> {
+        self.queue_base..=self.queue_base + (self.workers * self.lanes.len() as u16 - 1)
+    }
+
+    /// The queues of a worker, in the order of the lanes. All come as they are, GSO packets whole, so that a packet is
+    /// the same before and after; what a decision rewrites has to come whole for that.
+    pub fn queues_of_worker(&self, worker: u16) -> Vec<(ShadowLane, crate::queue::Lane)> {
+        let queue = |(place, lane): (u16, &ShadowLane)| {
+            let decides_about_bytes =
+                lane.side == Moment::Before && matches!(lane.stage, Stage::Dnat | Stage::Spoof);
+            let queue = crate::queue::Lane {
+                queue: self.queue_base + place * self.workers + worker,
+                gso: true,
+                ct_mark: lane.ct_mark == LaneCtMark::Shown,
+                copy: if decides_about_bytes { u32::MAX } else { HEADERS },
+                fail_open: true,
+            };
+            (*lane, queue)
+        };
+        (0..).zip(&self.lanes).map(queue).collect()
+    }
+
+    /// Writes the rules.
+    pub fn render(&self, cluster: &Cluster) -> Rules {
+        let (order, chains, iptables) = match self.queue_by {
+            QueueBy::Nft => (KernelOrder::default(), self.nft_chains(cluster), None),
+            QueueBy::Iptables => (ORDER_IPTABLES, String::new(), Some(self.iptables(cluster))),
+        };
+        let name = &cluster.node(self.node).name;
+        let moved = match self.queue_by {
+            QueueBy::Nft => "",
+            QueueBy::Iptables => {
+                " Its chains\n# have other priorities here, as iptables queues at fixed ones only."
+            }
+        };
+        let mut nft = format!(
+            "# dunnat on {name} as a shadow: what is shown to it. The pure ruleset, below, does the work.{moved}\n\n{}",
+            create_table(&self.ownership(cluster), &chains)
+        );
+        nft.push('\n');
+        nft.push_str(&in_kernel::rules_at(cluster, self.node, order));
+        Rules { nft, iptables }
+    }
+
+    /// The comment that says whose table it is, and by which queues one can tell whether its owner lives.
+    fn ownership(&self, cluster: &Cluster) -> String {
+        let queues = self.queues();
+        format!("dunnat {}{SHADOW} queues {}-{}", cluster.node(self.node).name, queues.start(), queues.end())
+    }
+
+    /// What is installed.
+    pub(super) fn footprint(&self, cluster: &Cluster) -> Footprint {
+        let has_code_points = !code_points(cluster, self.node).is_empty();
+        footprint(self.queue_by, !cluster.pipes(self.node).is_empty(), has_code_points)
+    }
+
+    /// In a few words: whose it is, and its workers and queues.
+    pub(crate) fn summary(&self, cluster: &Cluster) -> String {
+        let (workers, queues) = (self.workers, self.queues());
+        format!(
+            "{}: {workers} {}, queues {}-{}",
+            cluster.node(self.node).name,
+            if workers == 1 { "worker" } else { "workers" },
+            queues.start(),
+            queues.end()
+        )
+    }
+
+    /// The lanes and their queues as a text to read.
+    pub fn explain(&self, cluster: &Cluster) -> String {
+        let mut out =
+            format!("{}\n\n{:<15} {:<6} {:<7} ct mark\n", self.summary(cluster), "queues", "stage", "shown");
+        for place in SHOWN {
+            for (lane, queues) in self.queues_of(place) {
+                let ct_mark = match lane.ct_mark {
+                    LaneCtMark::Any => "any".to_owned(),
+                    LaneCtMark::Shown => "shown".to_owned(),
+                    LaneCtMark::Is(mark) => mark.to_string(),
+                    LaneCtMark::Another => "another".to_owned(),
+                };
+                let range = format!("{}-{}", queues.start(), queues.end());
+                let (stage, side) = (lane.stage.name(), lane.side.name());
+                let _ = writeln!(out, "{range:<15} {stage:<6} {side:<7} {ct_mark}");
+            }
+        }
+        out
+    }
+
+    fn nft_chains(&self, cluster: &Cluster) -> String {
+        let ct_mark = Bits::of_flow(cluster);
+        let mut chains = Chains::default();
+        for (stage, side) in SHOWN {
+            let about = match side {
+                Moment::Before => format!("{stage}: what the ruleset is about to see."),
+                Moment::After => format!("{stage}: what it has made of it."),
+            };
+            let hook = format!("filter hook {}", stage.hook());
+            let priority = match (stage, side) {
+                (Stage::Dnat, Moment::Before) => -301,
+                (Stage::Dnat, Moment::After) => -299,
+                // After conntrack (-200).
+                (Stage::Tag, _) => -150,
+                (Stage::Save, Moment::Before) => -1,
+                (Stage::Save, Moment::After) => 1,
+                (Stage::Spoof, Moment::Before) => 89,
+                (Stage::Spoof, Moment::After) => 91,
+            };
+            let which = which_nft(cluster, self.node, stage);
+            let rule = |(lane, queues): (ShadowLane, RangeInclusive<u16>)| {
+                let sorted = match lane.ct_mark {
+                    LaneCtMark::Any | LaneCtMark::Shown => String::new(),
+                    LaneCtMark::Is(Mark::ZERO) => ct_mark.unset() + " ",
+                    LaneCtMark::Is(tag) => ct_mark.is(tag) + " ",
+                    LaneCtMark::Another => ct_mark.set() + " ",
+                };
+                let to = match queues.len() {
+                    1 => queues.start().to_string(),
+                    workers => format!("symhash mod {workers} offset {}", queues.start()),
+                };
+                format!("{which} {sorted}counter queue flags bypass to {to}")
+            };
+            let rules: Vec<String> = self.queues_of((stage, side)).into_iter().map(rule).collect();
+            chains.add(&about, &chain_nft(stage, side), Some((&hook, priority)), &rules);
+        }
+        chains.into_text()
+    }
+
+    fn iptables(&self, cluster: &Cluster) -> String {
+        let of = |mark: Mark| {
+            if cluster.mask == Mark::ALL { mark.to_string() } else { format!("{mark}/{}", cluster.mask) }
+        };
+        let mut out = String::new();
+        for table in ["raw", "mangle"] {
+            let places: Vec<_> =
+                SHOWN.into_iter().filter(|(stage, side)| place(*stage, *side).0 == table).collect();
+            let _ = writeln!(out, "*{table}");
+            for (stage, side) in &places {
+                let _ = writeln!(out, ":{} - [0:0]", chain_iptables(*stage, *side));
+            }
+            for (stage, side) in &places {
+                for (lane, queues) in self.queues_of((*stage, *side)) {
+                    let sorted = match lane.ct_mark {
+                        LaneCtMark::Any | LaneCtMark::Shown => String::new(),
+                        LaneCtMark::Is(tag) => format!(" -m connmark --mark {}", of(tag)),
+                        LaneCtMark::Another => format!(" -m connmark ! --mark {}", of(Mark::ZERO)),
+                    };
+                    let target = iptables::target(&queues);
+                    for which in which_iptables(cluster, self.node, *stage) {
+                        let chain = chain_iptables(*stage, *side);
+                        let _ = writeln!(out, "-A {chain} {which}{sorted} -j {target} --queue-bypass");
+                    }
+                }
+            }
+            // Last in their chains: no rule of others is left out because of them.
+            for (stage, side) in &places {
+                let _ = writeln!(out, "-A {} -j {}", place(*stage, *side).1, chain_iptables(*stage, *side));
+            }
+            out.push_str("COMMIT\n");
+        }
+        out
+    }
+}
+
+/// The word by which the comment of a shadow's table differs.
+const SHADOW: &str = " shadow";
+
+/// Whether rules are a shadow's, by who owns them.
+pub(super) fn is_shadow(owner: &str) -> bool {
+    owner.ends_with(SHADOW)
+}
+
+/// Whether a table is a shadow's that queues by iptables.
+pub(super) fn by_iptables(table: &str) -> bool {
+    !table.contains(&format!("chain {}", chain_nft(Stage::Dnat, Moment::Before)))
+}
+
+/// What a shadow installs.
+pub(super) fn footprint(queue_by: QueueBy, has_pipes: bool, has_code_points: bool) -> Footprint {
+    let mut tables = vec![format!("ip {TABLE}"), format!("ip {}", in_kernel::TABLE)];
+    if has_pipes {
+        tables.push(format!("netdev {}", in_kernel::TABLE));
+    }
+    if has_code_points {
+        tables.push(format!("bridge {}", in_kernel::TABLE));
+    }
+    let asks = |(stage, side)| match queue_by {
+        QueueBy::Nft => Asks::Nft(chain_nft(stage, side)),
+        QueueBy::Iptables => {
+            let (table, builtin) = place(stage, side);
+            Asks::Iptables { table, builtin, chain: chain_iptables(stage, side) }
+        }
+    };
+    Footprint { asks: SHOWN.map(asks).into(), tables }
+}
+
+/// The chains of iptables that are a shadow's.
+pub(super) fn iptables_chains() -> impl Iterator<Item = String> {
+    SHOWN.into_iter().map(|(stage, side)| chain_iptables(stage, side))
+}
+
+fn chain_nft(stage: Stage, side: Moment) -> String {
+    format!("{}-{stage}", side.name())
+}
+
+fn chain_iptables(stage: Stage, side: Moment) -> String {
+    format!("{TABLE}-{}-{stage}", side.name())
+}
+
+/// The table and the built-in chain that a chain of iptables is entered from.
+fn place(stage: Stage, side: Moment) -> (&'static str, &'static str) {
+    match (stage, side) {
+        (Stage::Dnat, Moment::Before) => ("raw", "PREROUTING"),
+        (Stage::Dnat | Stage::Tag, _) => ("mangle", "PREROUTING"),
+        (Stage::Save | Stage::Spoof, Moment::Before) => ("mangle", "FORWARD"),
+        (Stage::Save | Stage::Spoof, Moment::After) => ("mangle", "POSTROUTING"),
+    }
+}
+
+/// The packets that are shown, the same before and after: all that the stage could be about, also those that it should
+/// leave alone, and whatever became of them.
+fn which_nft(cluster: &Cluster, node: NodeId, stage: Stage) -> String {
+    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+    match stage {
+        Stage::Dnat => {
+            format!("iifname \"{nic}\" ip daddr {{ {}, {network} }}", cluster.node(node).public)
+        }
+        Stage::Tag => format!("iifname \"{bridge}\" ip daddr {network}"),
+        Stage::Save => format!("oifname \"{bridge}\" ip daddr {network}"),
+        Stage::Spoof => format!("iifname \"{bridge}\" oifname \"{nic}\""),
+    }
+}
+
+/// The same for iptables; a packet is shown if one of them is so.
+fn which_iptables(cluster: &Cluster, node: NodeId, stage: Stage) -> Vec<String> {
+    let (nic, bridge, network) = (&cluster.public, &cluster.guests.bridge, cluster.guests.network);
+    match stage {
+        Stage::Dnat => {
+            vec![format!("-i {nic} -d {}", cluster.node(node).public), format!("-i {nic} -d {network}")]
+        }
+        Stage::Tag => vec![format!("-i {bridge} -d {network}")],
+        Stage::Save => vec![format!("-o {bridge} -d {network}")],
+        Stage::Spoof => vec![format!("-i {bridge} -o {nic}")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cluster::OnConflict;
+    use crate::kernel::Support;
+    use crate::ruleset::{Backend, RewriteBy};
+
+    fn example() -> Cluster {
+        Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
+    }
+
+    fn plan(cluster: &Cluster, workers: u16, kernel: &Capabilities) -> Result<ShadowPlan, NoPlan> {
+        let wishes = Wishes {
+            node: NodeId(0),
+            backend: Backend::Netlink,
+            rewrite_by: RewriteBy::Userspace,
+            full: false,
+            on_conflict: OnConflict::default(),
+            queue_base: 100,
+            workers,
+        };
+        ShadowPlan::new(cluster, wishes, kernel)
+    }
+
+    fn nothing() -> Capabilities {
+        Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() }
+    }
+
+    #[test]
+    fn rules_of_both_forms() {
+        let mut cluster = example();
+        let whole = plan(&cluster, 2, &Capabilities::all()).unwrap();
+        insta::assert_snapshot!("shadow-nft", whole.render(&cluster).as_script());
+        let fallback = plan(&cluster, 2, &nothing()).unwrap();
+        insta::assert_snapshot!("shadow-iptables", fallback.render(&cluster).as_script());
+        insta::assert_snapshot!("shadow-explain", whole.explain(&cluster) + &fallback.explain(&cluster));
+        cluster.mask = Mark(0xff);
+        let sorted = Capabilities { nft_queue: Support::Yes, ..nothing() };
+        let sorted = plan(&cluster, 1, &sorted).unwrap();
+        insta::assert_snapshot!("shadow-masked-nft-sorted", sorted.render(&cluster).as_script());
+    }
+
+    /// What is judged is the ruleset that people are given.
+    #[test]
+    fn the_ruleset_of_a_whole_kernel_is_the_printed_one() {
+        let cluster = example();
+        let rules = plan(&cluster, 2, &Capabilities::all()).unwrap().render(&cluster).nft;
+        let printed = super::super::in_kernel(&cluster, NodeId(0));
+        assert!(rules.ends_with(printed.strip_prefix("#!/usr/sbin/nft -f\n").unwrap()));
+        let moved = plan(&cluster, 2, &nothing()).unwrap().render(&cluster).nft;
+        let without_priorities = |rules: &str| {
+            let lines = rules.lines().skip_while(|line| !line.starts_with("create table ip dunnat-kernel"));
+            lines.filter(|line| !line.contains("priority")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(without_priorities(&rules), without_priorities(&moved));
+    }
+
+    /// Nothing that a shadow adds changes a packet, or keeps one.
+    #[test]
+    fn what_is_added_changes_nothing() {
+        let cluster = example();
+        for kernel in [Capabilities::all(), nothing()] {
+            let rules = plan(&cluster, 3, &kernel).unwrap().render(&cluster);
+            let added = rules.nft.split("create table ip dunnat-kernel").next().unwrap().to_owned();
+            let added = added + rules.iptables.as_deref().unwrap_or_default();
+            assert!(
+                !added.contains(" set ") && !added.contains("MARK ") && !added.contains("drop"),
+                "{added}"
+            );
+            for line in added.lines().filter(|line| line.contains("queue flags") || line.contains("NFQUEUE"))
+            {
+                assert!(line.contains("bypass"), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_lane_and_worker_has_a_queue_of_its_own() {
+        let cluster = example();
+        for (kernel, lanes) in [(Capabilities::all(), 7), (nothing(), 3 + 4 * 4)] {
+            let plan = plan(&cluster, 3, &kernel).unwrap();
+            assert_eq!(plan.lanes().len(), lanes);
+            let mut seen: Vec<u16> = (0..3)
+                .flat_map(|worker| plan.queues_of_worker(worker))
+                .map(|(_, queue)| {
+                    assert!(queue.gso && queue.fail_open);
+                    queue.queue
+                })
+                .collect();
+            seen.sort_unstable();
+            assert_eq!(seen, plan.queues().collect::<Vec<_>>());
+        }
+        assert!(plan(&cluster, 4000, &nothing()).is_err());
+    }
+}
