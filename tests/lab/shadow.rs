@@ -138,5 +138,7 @@ fn a_fault_in_the_kernels_rules_is_named() {
         assert!(!on(node, "nft list tables").contains("dunnat"), "nothing is left");
         on(node, &format!("nft -f {}", lab.state(&format!("{node}.nft")).display()));
     }
-    lab.must(&["stop"]);
+    // Nor did the sniffer miss it.
+    let stop = lab.run(&["stop"]);
+    assert!(text(&stop.stderr).contains("were on the public LAN"), "{}", text(&stop.stderr));
 }
