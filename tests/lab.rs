@@ -294,8 +294,7 @@ mod acceptance {
         let lab = Lab::up(&["--nodes", "2"]);
         lab.must(&["start"]);
         curl(&lab);
-        let unasked =
-            "nft flush chain ip dunnat nothing-inside
+        let unasked = "nft flush chain ip dunnat nothing-inside
             nft flush chain ip dunnat ask-spoof 2>/dev/null || iptables-nft -t mangle -F dunnat-spoof";
         lab.must(&["shell", "node1", "--", "sh", "-ec", unasked]);
         let call = lab.run(&["shell", "ws", "--", "curl", "-s", "--max-time", "2", "http://192.168.122.12/"]);
