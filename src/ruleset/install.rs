@@ -366,6 +366,7 @@ mod tests {
             ("ask-save", 1),
             ("ask-spoof", 3),
             ("snat-guests", 1),
+            ("nothing-inside", 1),
             ("pipe-arp", 2),
         ];
         assert_eq!(shape(loaded), expected);
