@@ -74,6 +74,8 @@
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //!
+//! [`rfc`] has no code: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it.
+//!
 //! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
 //!
@@ -171,6 +173,7 @@ pub mod packet;
 pub mod path;
 pub mod queue;
 pub mod replay;
+pub mod rfc;
 pub mod ruleset;
 pub mod shadow;
 pub mod step;

@@ -136,3 +136,55 @@ neighbours_about() {
         echo "icmp6 and (icmp6[0] = 135 or icmp6[0] = 136) and ($(field icmp6 8 "$1") or src host $1 or dst host $1)"
     fi
 }
+
+# --- the sniffer on the outside: from start to stop, whatever is done in between ---------------------------------------------
+
+outside() { echo "$STATE/outside.pcap"; }
+
+# Frames with an inside address of any family, redirects that name one, and ICMP errors that quote one. (What an error quotes
+# no rule of the kernel's own can change.)
+shows_inside() (
+    by=$1 all=''
+    for family in $FAMILIES; do
+        use_family "$family"
+        all+="${all:+ or }net $GUESTS"
+        if ((FAMILY == 6)); then all+=" or ($(redirects_inside))"; fi
+        if [[ $by == dunnat ]]; then all+=" or ($(quotes_inside))"; fi
+    done
+    echo "$all"
+)
+
+# Takes only what must not be there, so it costs little.
+watch_outside() {
+    local wrong
+    wrong=$(shows_inside "$1")
+    setsid ip netns exec "$(namespace "$LAN")" tcpdump -i lan -w "$(outside)" -s 128 -U -nn -Z root "$wrong" \
+        </dev/null >/dev/null 2>"$(outside).log" &
+    echo $! >"$(outside).pid"
+    poll 5 grep -qs 'listening on' "$(outside).log" || {
+        warn "the sniffer on the public LAN does not start: $(outside).log"
+        return 1
+    }
+}
+
+# Ends it, before anything stops translating, and judges what it has seen. False if that is anything at all.
+judge_outside() {
+    local pid seen
+    pid=$(cat "$(outside).pid" 2>/dev/null) || return 0
+    rm "$(outside).pid"
+    if gone "$LAN" "$pid"; then
+        warn "the sniffer on the public LAN has ended by itself: $(outside).log"
+        return 1
+    fi
+    kill -TERM "$pid"
+    poll 5 gone "$LAN" "$pid" || true
+    if ! grep -q '^0 packets dropped by kernel' "$(outside).log"; then
+        warn "the sniffer on the public LAN has lost frames, so it proves nothing: $(outside).log"
+        return 1
+    fi
+    seen=$(count "$(outside)" "")
+    ((seen)) || return 0
+    warn "$seen frames with an address of $(addresses GUESTS) were on the public LAN between start and stop, for instance:"
+    frames "$(outside)" "" | head -n 3 | sed 's/^/    /' >&2
+    return 1
+}

@@ -292,7 +292,7 @@ check_lan_is_clean() {
     inside=$(count "$lan" "net $GUESTS")
     quoted=$(count "$lan" "$(quotes_inside)")
     if ((FAMILY == 6)); then
-        must_be "redirects that name a guest" "$(count "$lan" "icmp6 and icmp6[0] = 137 and $(field icmp6 24 "$GUESTS")")" 0
+        must_be "redirects that name a guest" "$(count "$lan" "$(redirects_inside)")" 0
     fi
     must_be "ICMP errors that quote a packet with an inside address" "$quoted" 0
     must_be "frames with an inside address (of $total)" "$inside" 0

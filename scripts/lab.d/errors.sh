@@ -6,6 +6,7 @@ NARROW=1280 # bytes, the MTU of the link that is narrow
 
 # An ICMP error that quotes a packet from or to an inside address.
 quotes_inside() { echo "$ICMP_ERROR and ($(quoted src "$GUESTS") or $(quoted dst "$GUESTS"))"; }
+redirects_inside() { echo "icmp6 and icmp6[0] = 137 and $(field icmp6 24 "$GUESTS")"; }
 
 # What a machine has learned of the way to an address.
 path_mtu() { within "$1" ip route get "$2" | sed -n 's/.* mtu \([0-9]*\).*/\1/p'; }
@@ -101,7 +102,7 @@ check_port_unreachable() {
 
 check_errors() {
     local way i
-    if [[ $BY == kernel ]]; then
+    if [[ $BY == kernel || $BY == shadow ]]; then
         not_applicable "ICMP errors, traceroute, path MTU" "the kernel's ruleset cannot change what an error quotes"
         return
     fi

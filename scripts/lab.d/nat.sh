@@ -27,6 +27,8 @@ start_nat() {
     esac || return 1
     # Until now all nodes answered for the gateway, and a guest may have learned the wrong one.
     for guest in "${GUEST[@]}"; do within "$guest" ip neigh flush all; done
+    # Where something is made wrong, what is seen outside may be, too.
+    [[ $FAULT != none ]] || watch_outside "$by"
 }
 
 start_daemons() {
@@ -77,6 +79,7 @@ load_kernel_rules() {
 stop_nat() {
     local faults=0 node by
     by=$(running_by)
+    judge_outside || faults=1
     case $by in
     dunnat | shadow) stop_daemons || faults=1 ;;
     kernel) for node in "${NODE[@]}"; do unload_new_tables "$node" || faults=1; done ;;

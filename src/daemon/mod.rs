@@ -5,7 +5,7 @@
 //! what waits is answered, the rules go, and only then the workers. Signals are taken from the first moment, so
 //! a Ctrl-C never finds the rules half installed.
 //!
-//! A node serves ([`run`]), or looks on while the kernel's own ruleset does ([`shadow`]); all that is in this order is the
+//! A node serves ([`run`]), or looks on while the kernel's own ruleset does ([`shadow()`]); all that is in this order is the
 //! same for both.
 
 mod counters;

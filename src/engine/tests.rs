@@ -339,6 +339,31 @@ fn a_tag_may_go_by_the_pipe_or_by_the_code_point() {
     assert_eq!((unreadable.reason, unreadable.mark), (Reason::NotIp, None));
 }
 
+/// Opening, simultaneous open, data, reset: what a TCP packet means is conntrack's to know.
+#[test]
+fn no_tcp_flags_make_a_difference() {
+    let ways = [
+        (Stage::Dnat, "tcp 192.168.122.1:40000 > 192.168.122.11:80", Mark::ZERO, Reason::Service),
+        (Stage::Spoof, "tcp 10.5.5.201:80 > 192.168.122.1:40000", Mark(2), Reason::CalledNode),
+    ];
+    for (stage, tuple, ct_mark, reason) in ways {
+        let meta = Meta { ct_mark: Some(ct_mark), ..Meta::default() };
+        let first = at(stage, NODE1, tuple, meta);
+        assert_eq!(first.reason, reason);
+        for flags in 0..=u8::MAX {
+            let mut bytes = bytes_of(tuple);
+            bytes[33] = flags;
+            let view = View::parse(&bytes, bytes.len()).unwrap();
+            assert_eq!(view.tcp.map(|tcp| tcp.0), Some(flags));
+            assert_eq!(
+                decide(&Tables::new(&cluster(), NODE1), stage, Ok(&view), &meta),
+                first,
+                "{flags:#04x}"
+            );
+        }
+    }
+}
+
 #[test]
 fn prefixes_of_several_lengths_are_looked_up() {
     let mut cluster = cluster();

@@ -96,6 +96,13 @@ impl Recorded {
         Self(Batches::new(Recording { datagrams, sent: 0 }, &[]))
     }
 
+    /// The same with other datagrams, as if nothing had been before; its memory, some MiB, is used again.
+    #[must_use]
+    pub fn refilled(self, datagrams: Vec<Vec<u8>>) -> Self {
+        let transport = Recording { datagrams, sent: 0 };
+        Self(Batches { transport, waiting: 0, numbers: Numbers::new(&[]), ..self.0 })
+    }
+
     /// How many bytes of verdicts, packets sent back included, have been sent.
     pub fn sent(&self) -> u64 {
         self.0.transport.sent

@@ -7,7 +7,9 @@
 use std::fmt::Write as _;
 
 use super::family::InFamily;
-use super::render::{Bits, NO_REDIRECTS, code_points_alone, copy_chains, rewrite_dnat, rewrite_spoof, save};
+use super::render::{
+    Bits, NO_REDIRECTS, NOTHING_INSIDE, code_points_alone, copy_chains, rewrite_dnat, rewrite_spoof, save,
+};
 use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId, TagBy};
 use crate::net::{Family, Proto, Stage};
 
@@ -198,6 +200,12 @@ fn table(here: InFamily<'_>, id: NodeId, order: KernelOrder) -> String {
          \tchain snat-guests {{\n\
          \t\ttype nat hook postrouting priority 100; policy accept;\n\
          \t\toifname \"{nic}\" {ip} saddr {network} snat to {public}\n\
+         \t}}\n\
+         \n\
+         \t# {NOTHING_INSIDE}\n\
+         \tchain nothing-inside {{\n\
+         \t\ttype filter hook postrouting priority 200; policy accept;\n\
+         \t\toifname \"{nic}\" {ip} saddr {network} counter drop\n\
          \t}}\n",
         rules(Stage::Dnat),
         rules(Stage::Save),

@@ -400,6 +400,7 @@ mod tests {
             ("ip dunnat", "ask-save", 1),
             ("ip dunnat", "ask-spoof", 3),
             ("ip dunnat", "snat-guests", 1),
+            ("ip dunnat", "nothing-inside", 1),
             ("bridge dunnat", "pipe-arp", 2),
         ];
         assert_eq!(shape(loaded), expected);

@@ -141,6 +141,10 @@ pub(super) fn create_table(family: Family, ownership: &str, chains: &str) -> Str
 pub(super) const NO_REDIRECTS: &str = "No client may hear of a guest by a redirect: where the public interface is a \
     bridge, the kernel sends some.";
 
+/// Why there is a last chain.
+pub(super) const NOTHING_INSIDE: &str =
+    "What has a guest's address behind SNAT is what conntrack calls invalid: it would show that address.";
+
 const PREROUTING: &str = "filter hook prerouting";
 const POSTROUTING: &str = "filter hook postrouting";
 
@@ -290,6 +294,12 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
         "snat-guests",
         Some(("nat hook postrouting", 100)),
         &[format!("{to_client} snat to {public}")],
+    );
+    chains.add(
+        NOTHING_INSIDE,
+        "nothing-inside",
+        Some((POSTROUTING, 200)),
+        &[format!("{to_client} counter drop")],
     );
     for node in copy_chains(cluster) {
         if by_rules {

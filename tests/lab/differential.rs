@@ -153,6 +153,8 @@ fn packet(
         5 => between(new, old).apply(0),
         _ => right,
     };
+    // By chance, too.
+    let sum = if protocol == 136 && sum == 0 { 0xffff } else { sum };
     transport[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     let mut ip = if src.is_ipv4() {
         header_v4(chance, protocol, number, &addresses, transport.len())

@@ -138,5 +138,6 @@ fn a_fault_in_the_kernels_rules_is_named() {
         assert!(!on(node, "nft list tables").contains("dunnat"), "nothing is left");
         on(node, &format!("nft -f {}", lab.state(&format!("{node}.nft")).display()));
     }
-    lab.must(&["stop"]);
+    // Between two rulesets nothing translates, and the sniffer on the public LAN may have seen that.
+    lab.run(&["stop"]);
 }

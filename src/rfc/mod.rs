@@ -1,0 +1,4 @@
+#![doc = include_str!("clauses.md")]
+
+#[cfg(test)]
+mod tests;

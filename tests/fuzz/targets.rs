@@ -1,0 +1,294 @@
+//! Whatever the bytes are: no panic, no endless loop, and what must hold, holds.
+//!
+//! Plain `cargo test` runs each target on what is kept for it in `__fuzz__/TARGET/`, the corpus and what once went wrong
+//! (`crashes`), and then for a moment on random bytes. `scripts/fuzz` goes on from the corpus, led by what the bytes reach.
+
+#![allow(clippy::unwrap_used, reason = "a target that panics has found something")]
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+
+use dunnat::cluster::{Cluster, NodeId, OnConflict};
+use dunnat::control::Request;
+use dunnat::daemon::Worker;
+use dunnat::engine::{Meta, Tables, decide};
+use dunnat::net::{Checksum, Mac, Mark, Stage, Tuple, Verdict};
+use dunnat::packet::{Layers, Patch, Rewrite, Side, View, full};
+use dunnat::queue::{PacketQueue as _, Recorded};
+use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
+use dunnat::trace::Filter;
+use dunnat::walk::Asked;
+
+fn example() -> Cluster {
+    Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
+}
+
+/// Datagrams as the kernel might send them, from bytes: a length, so many bytes, and again.
+fn datagrams(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut datagrams = Vec::new();
+    while let Some((&len, rest)) = bytes.split_first() {
+        let (datagram, rest) = rest.split_at(usize::from(len).min(rest.len()));
+        datagrams.push(datagram.to_vec());
+        bytes = rest;
+    }
+    datagrams
+}
+
+thread_local! {
+    /// To make one for each input would take most of the time.
+    static QUEUE: Cell<Recorded> = Cell::new(Recorded::of_datagrams(Vec::new()));
+}
+
+/// Messages of nfnetlink_queue through a worker: each is answered or counted.
+#[test]
+fn messages() {
+    let tables = Arc::new(Tables::new(&example(), NodeId(0)));
+    let plan = Plan {
+        node: NodeId(0),
+        queue_by: QueueBy::Nft,
+        ct_mark_by: CtMarkBy::Verdict,
+        backend: Backend::Netlink,
+        rewrite_by: RewriteBy::Userspace,
+        full: true,
+        on_conflict: OnConflict::Keep,
+        queue_base: 0,
+        workers: 1,
+    };
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let datagrams = datagrams(bytes);
+        // As many as one turn takes.
+        let count = datagrams.len().min(64) as u64;
+        let mut queue = QUEUE.replace(Recorded::new(&[])).refilled(datagrams.clone());
+        let mut worker = Worker::new(Arc::clone(&tables), &plan, Vec::new(), None);
+        worker.turn(&mut queue).unwrap();
+        let mut again = queue.refilled(datagrams);
+        let mut accept = |_: &dunnat::queue::Packet<'_>| dunnat::queue::Answer {
+            verdict: Verdict::Accept,
+            mark: None,
+            ct_mark: None,
+            patch: None,
+        };
+        let turn = again.turn(&mut accept).unwrap();
+        assert!(turn.packets + turn.malformed <= count);
+        // A verdict without changes has 32 bytes.
+        assert_eq!(again.sent(), 32 * turn.packets);
+        QUEUE.set(again);
+    });
+}
+
+/// A packet that can be read can be rewritten; its length stays, and back again it is what it was.
+#[test]
+fn packets() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Ok(view) = View::parse(bytes, bytes.len()) else { return };
+        for side in [Side::Source, Side::Destination] {
+            let old = if side == Side::Source { view.tuple.src } else { view.tuple.dst };
+            for to in ["10.5.5.201".parse().unwrap(), "fd00::201".parse().unwrap()] {
+                let there = Rewrite::outer(side, to);
+                let Ok(patch) = Patch::new(bytes, &view, there, Checksum::Ready) else {
+                    assert_ne!(old.is_ipv4(), to.is_ipv4(), "what can be read can be rewritten");
+                    continue;
+                };
+                let mut rewritten = bytes.to_vec();
+                patch.apply(&mut rewritten);
+                let seen = View::parse(&rewritten, rewritten.len()).unwrap();
+                assert_eq!(if side == Side::Source { seen.tuple.src } else { seen.tuple.dst }, to);
+                let _ = Patch::new(bytes, &view, there, Checksum::Partial)
+                    .map(|patch| patch.apply(&mut rewritten));
+            }
+        }
+    });
+}
+
+/// An ICMP error from bytes, so that none is lost on headers that are right: the family, type and code, and what follows
+/// the ICMP checksum; what is quoted claims to be a packet of the same family.
+fn error_from(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (&[family, kind, code], rest) = bytes.split_first_chunk()?;
+    let six = family & 1 == 1;
+    let kind =
+        if six { [1, 2, 3, 4][usize::from(kind & 3)] } else { [3, 4, 5, 11, 12][usize::from(kind) % 5] };
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(rest.iter().take(1400));
+    if let Some(quoted) = message.get_mut(8) {
+        *quoted = if six { 0x60 } else { 0x40 } | (*quoted & 15);
+    }
+    let mut packet = if six {
+        let mut head = vec![0x60, 0, 0, 0, 0, 0, 58, 60];
+        head[4..6].copy_from_slice(&(message.len() as u16).to_be_bytes());
+        head.extend([[0x20; 16], [0x30; 16]].concat());
+        head
+    } else {
+        let mut head = vec![0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 60, 1, 0, 0];
+        head[2..4].copy_from_slice(&(20 + message.len() as u16).to_be_bytes());
+        head.extend([198, 51, 100, 9, 192, 168, 122, 12]);
+        let sum = full(&[&head]);
+        head[10..12].copy_from_slice(&sum.to_be_bytes());
+        head
+    };
+    let at = packet.len() + 2;
+    packet.extend(message);
+    let sum = full(&[&pseudo(&packet), &packet[at - 2..]]);
+    packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    Some(packet)
+}
+
+/// What the checksum of an ICMP message covers beside it: nothing in IPv4, addresses, length and protocol in IPv6.
+fn pseudo(packet: &[u8]) -> Vec<u8> {
+    if packet[0] >> 4 == 4 {
+        return Vec::new();
+    }
+    [&packet[8..40], &(packet.len() as u32 - 40).to_be_bytes(), &[0, 0, 0, 58]].concat()
+}
+
+/// Whatever an ICMP error quotes: type, code and length stay, addresses change where they shall and nowhere else, its
+/// own checksum is right afterwards, and what is read of it again is what was written.
+#[test]
+fn icmp_errors() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Some(packet) = error_from(bytes) else { return };
+        let Ok(view) = View::parse(&packet, packet.len()) else { return };
+        let error = view.error.unwrap();
+        let to = if view.tuple.src.is_ipv4() { "10.5.5.201" } else { "fd00::201" }.parse().unwrap();
+        for layers in [Layers::Outer, Layers::Inner, Layers::Both] {
+            for side in [Side::Source, Side::Destination] {
+                let mut after = packet.clone();
+                Patch::new(&packet, &view, Rewrite { side, to, port: None, layers }, Checksum::Ready)
+                    .unwrap()
+                    .apply(&mut after);
+                let seen = View::parse(&after, after.len()).unwrap();
+                let about = seen.error.unwrap();
+                let outer = (layers != Layers::Inner).then_some(side);
+                let inner = (layers != Layers::Outer).then_some(side.other());
+                let expected = |tuple: Tuple, side| match side {
+                    None => (tuple.src, tuple.dst),
+                    Some(Side::Source) => (to, tuple.dst),
+                    Some(Side::Destination) => (tuple.src, to),
+                };
+                assert_eq!((seen.tuple.src, seen.tuple.dst), expected(view.tuple, outer));
+                assert_eq!((about.about.src, about.about.dst), expected(error.about, inner));
+                assert_eq!((about.kind, about.about.ports), (error.kind, error.about.ports));
+                assert_eq!((after.len(), about.quote_at()), (packet.len(), error.quote_at()));
+                let message = error.quote_at() - 8;
+                assert_eq!(packet[message..message + 2], after[message..message + 2], "type and code");
+                assert_eq!(
+                    packet[message + 4..message + 8],
+                    after[message + 4..message + 8],
+                    "such as the next MTU"
+                );
+                assert_eq!(full(&[&pseudo(&after), &after[message..]]) % 0xffff, 0, "its own checksum");
+            }
+        }
+    });
+}
+
+/// Any packet at any stage of any node: the same decision twice, foreign bits of marks stay, and what goes on to the public
+/// LAN in a tagged flow shows no inside address, neither outside nor in what it quotes.
+#[test]
+fn decisions() {
+    let mut cluster = example();
+    cluster.mask = Mark(0xff);
+    let tables = Tables::new(&cluster, NodeId(0));
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Some((&[how, mark, ct, mac], rest)) = bytes.split_first_chunk() else { return };
+        // As it comes, or an error that is well-formed but for what it quotes.
+        let packet = if how & 0x80 == 0 { Some(rest.to_vec()) } else { error_from(rest) };
+        let Some(packet) = packet else { return };
+        let view = View::parse(&packet, packet.len());
+        let meta = Meta {
+            from_pipe: how & 0x10 != 0,
+            pipe_of: (how & 0x20 != 0).then_some(NodeId(1)),
+            src_mac: (how & 0x40 != 0).then_some(Mac([mac, 0, 0, 0, 1, 0])),
+            mark: Mark(0x7700 | u32::from(mark)),
+            ct_mark: (ct != 0xff).then_some(Mark(u32::from(ct))),
+        };
+        let stage = [Stage::Dnat, Stage::Tag, Stage::Save, Stage::Spoof][usize::from(how & 3)];
+        let decision = decide(&tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
+        assert_eq!(decision, decide(&tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta));
+        if let Some(mark) = decision.mark {
+            assert_eq!(mark.0 & !0xff, 0x7700);
+        }
+        let Ok(view) = view else {
+            assert!(decision.rewrite.is_none());
+            return;
+        };
+        let mut after = packet.clone();
+        if let Some(rewrite) = decision.rewrite
+            && let Ok(patch) = Patch::new(&packet, &view, rewrite, Checksum::Ready)
+        {
+            patch.apply(&mut after);
+        }
+        let tagged = meta.ct_mark.is_some_and(|mark| cluster.nodes.iter().any(|node| node.tag == mark));
+        if stage == Stage::Spoof && decision.verdict == Verdict::Accept && tagged {
+            let seen = View::parse(&after, after.len()).unwrap();
+            let inside = |address| cluster.guests.network.contains(&address);
+            assert!(!inside(seen.tuple.src), "{} leaves: {}", seen.tuple, decision.reason);
+            if let Some(error) = seen.error {
+                assert!(
+                    !inside(error.about.dst),
+                    "what is said of {} leaves: {}",
+                    error.about,
+                    decision.reason
+                );
+            }
+        }
+    });
+}
+
+/// A packet that a person has typed is printed so that it is read as the same, and can be made; or the line is shown with
+/// the word that is wrong.
+#[test]
+fn typed_packets() {
+    let cluster = example();
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        match text.parse::<Asked>() {
+            Ok(asked) => {
+                let again: Asked = asked.to_string().parse().unwrap();
+                assert_eq!(again.to_string(), asked.to_string());
+                let arrival = asked.arrival(&cluster, NodeId(0));
+                if let Ok(view) = View::parse(&arrival.bytes, arrival.bytes.len()) {
+                    assert_eq!((view.tuple.src, view.tuple.dst), (asked.tuple.src, asked.tuple.dst));
+                }
+            }
+            Err(error) => assert!(error.to_string().contains('^'), "{error}"),
+        }
+    });
+}
+
+/// What a client of the control socket asks is read as it is written, or refused.
+#[test]
+fn requests() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return };
+        let written = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&written).unwrap(), request);
+    });
+}
+
+/// A cluster file, right or wrong, has an outcome, and what is found wrong has a line that exists.
+#[test]
+fn cluster_files() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Err(report) = Cluster::parse(&text, Path::new("fuzz.toml")) {
+            assert!(report.to_string().starts_with("fuzz.toml:"), "{report}");
+        }
+    });
+}
+
+/// A filter that can be read is written so that it is read as the same.
+#[test]
+fn filters() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        match text.parse::<Filter>() {
+            Ok(filter) => {
+                let written = filter.to_string();
+                let read: Filter = written.parse().unwrap();
+                assert_eq!(read.to_string(), written);
+            }
+            Err(error) => assert!(error.to_string().contains('^'), "{error}"),
+        }
+    });
+}
