@@ -35,6 +35,12 @@ table ip dunnat {
 		type nat hook postrouting priority 100; policy accept;
 		oifname "xenbr0" ip saddr 10.5.5.0/24 snat to 192.168.122.11
 	}
+
+	# What has a guest's address behind SNAT is what conntrack calls invalid: it would show that address.
+	chain nothing-inside {
+		type filter hook postrouting priority 200; policy accept;
+		oifname "xenbr0" ip saddr 10.5.5.0/24 counter drop
+	}
 }
 
 create table ip6 dunnat { comment "dunnat node1 queues 100-111"; }
@@ -75,6 +81,12 @@ table ip6 dunnat {
 	chain snat-guests {
 		type nat hook postrouting priority 100; policy accept;
 		oifname "xenbr0" ip6 saddr fd00:5::/64 snat to fd00:122::11
+	}
+
+	# What has a guest's address behind SNAT is what conntrack calls invalid: it would show that address.
+	chain nothing-inside {
+		type filter hook postrouting priority 200; policy accept;
+		oifname "xenbr0" ip6 saddr fd00:5::/64 counter drop
 	}
 }
 

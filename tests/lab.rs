@@ -302,7 +302,10 @@ mod acceptance {
         let stop = lab.run(&["stop"]);
         let said = text(&stop.stderr);
         assert_eq!(stop.status.code(), Some(1), "{said}");
-        assert!(said.contains("frames with an address of 10.5.5.0/24 fd00:5::/64 were on the public LAN"), "{said}");
+        assert!(
+            said.contains("frames with an address of 10.5.5.0/24 fd00:5::/64 were on the public LAN"),
+            "{said}"
+        );
     }
 
     /// What the clause table says of hairpinning (RFC 4787, REQ-9): a call is a call where it comes in from the LAN, so it has
