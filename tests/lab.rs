@@ -1157,6 +1157,11 @@ mod host {
                 vec!["iptables-nft", "-t", "mangle", "-N", "dunnat-spoof"],
                 "the iptables table mangle has a chain dunnat-spoof",
             ),
+            (
+                vec!["nft", "add table ip6 dunnat-kernel; add chain ip6 dunnat-kernel dunnat-spoof"],
+                "the pure ruleset is loaded (table ip6 dunnat-kernel), and does the same work; take it out first: nft \
+                 delete table ip6 dunnat-kernel\n",
+            ),
         ] {
             let host = Host::new();
             host.must(&command);

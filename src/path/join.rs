@@ -323,12 +323,18 @@ fn belongs(event: &Seen, addresses: &[IpAddr], parts: &[Call]) -> usize {
         let left = event.leaves_as().map(|tuple| tuple.src);
         return addresses.iter().position(|address| left == Some(*address)).unwrap_or(0);
     }
-    let calls =
-        |part: &&Call| part.events().any(|call| call.stage == Stage::Dnat && same_packet(call, event));
-    let named =
-        |part: &&Call| part.events().any(|call| call.stage == Stage::Dnat && call.about == event.about);
-    let position = |is_it: &dyn Fn(&&Call) -> bool| parts.iter().position(|part| is_it(&part));
-    position(&calls).or_else(|| position(&named)).unwrap_or(0)
+    let is_call =
+        |part: &Call| part.events().any(|call| call.stage == Stage::Dnat && same_packet(call, event));
+    let is_named =
+        |part: &Call| part.events().any(|call| call.stage == Stage::Dnat && call.about == event.about);
+    // Two datagrams of one length and without an IP id, as in IPv6, look the same; then what the decision says of the sender
+    // tells. It does not come first: a node may take the sender for another.
+    let alike: Vec<usize> = (0..parts.len()).filter(|place| is_call(&parts[*place])).collect();
+    match alike[..] {
+        [one] => one,
+        [] => parts.iter().position(is_named).unwrap_or(0),
+        [first, ..] => alike.iter().copied().find(|place| is_named(&parts[*place])).unwrap_or(first),
+    }
 }
 
 /// Whether a reply of the guest itself goes on.

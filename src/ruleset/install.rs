@@ -145,7 +145,7 @@ fn foreign_chain(tables: &str) -> Result<(), InstallError> {
         ];
         for asks in footprints.iter().flat_map(|footprint| &footprint.asks) {
             if let Asks::Iptables { table, chain, .. } = asks
-                && mentions(&chains, chain)
+                && has_chain(&chains, table, chain)
             {
                 return Err(InstallError::NameTaken(format!(
                     "the {}tables table {table} has a chain {chain} that is not of this program's making; remove it \
@@ -156,6 +156,22 @@ fn foreign_chain(tables: &str) -> Result<(), InstallError> {
         }
     }
     Ok(())
+}
+
+/// The pure ruleset does the same to the same packets, and a shadow loads it itself.
+fn not_by_the_kernel() -> Result<(), InstallError> {
+    let tables = tool::run(Tool::Nft, &["list", "tables"])?;
+    let theirs: Vec<&str> =
+        tables.lines().filter(|line| line.rsplit(' ').next() == Some(in_kernel::TABLE)).collect();
+    if theirs.is_empty() {
+        return Ok(());
+    }
+    let delete: Vec<String> = theirs.iter().map(|table| format!("nft delete {table}")).collect();
+    Err(InstallError::NameTaken(format!(
+        "the pure ruleset is loaded ({}), and does the same work; take it out first: {}",
+        theirs.join(", "),
+        delete.join("; ")
+    )))
 }
 
 fn taken(family: &str) -> InstallError {
@@ -169,8 +185,9 @@ impl Installed {
     /// Installs the rules of a plan; whatever got in is out again if something else did not.
     ///
     /// # Errors
-    /// A tool is missing or refused; its own words are in the error.
+    /// A tool is missing or refused; its own words are in the error. Or the pure ruleset is loaded.
     pub fn install(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
+        not_by_the_kernel()?;
         let rules = Rules::render(cluster, plan);
         log::debug!("installing, as {:?}:\n{}", ownership(cluster, plan), rules.as_script());
         Self::put(&rules, Footprint::of_plan(cluster, plan))
@@ -179,20 +196,11 @@ impl Installed {
     /// The same for a shadow: the pure ruleset, and what shows its packets.
     ///
     /// # Errors
-    /// As [`install`](Self::install); and the pure ruleset is loaded already.
+    /// As [`install`](Self::install).
     pub fn install_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
+        not_by_the_kernel()?;
         let rules = plan.render(cluster);
         log::debug!("installing:\n{}", rules.as_script());
-        let tables = tool::run(Tool::Nft, &["list", "tables"])?;
-        for family in cluster.guests.network.families().map(Family::nft).chain(["netdev"]) {
-            let theirs = format!("table {family} {}", in_kernel::TABLE);
-            if tables.lines().any(|line| line == theirs) {
-                return Err(InstallError::NameTaken(format!(
-                    "there is a {theirs} already; a shadow loads the pure ruleset itself. Take it out first: nft \
-                     delete {theirs}"
-                )));
-            }
-        }
         Self::put(&rules, plan.footprint(cluster))
     }
 
@@ -369,8 +377,11 @@ fn shape(rules: &str) -> Vec<(&str, &str, usize)> {
     chains
 }
 
-fn mentions(listing: &str, chain: &str) -> bool {
-    listing.lines().any(|line| line.trim().trim_end_matches(" {") == format!("chain {chain}"))
+/// Whether a listing of chains has that one, in that table.
+fn has_chain(listing: &str, table: &str, chain: &str) -> bool {
+    shape(listing)
+        .iter()
+        .any(|(its, name, _)| its.split_once(' ').is_some_and(|its| its.1 == table) && *name == chain)
 }
 
 #[cfg(test)]
@@ -386,8 +397,9 @@ mod tests {
             parse_chains(Family::V4, listing),
             [chain("raw", "PREROUTING"), chain("mangle", "theirs")]
         );
-        assert!(mentions(listing, "dunnat-dnat"));
-        assert!(!mentions(listing, "dunnat"));
+        assert!(has_chain(listing, "raw", "dunnat-dnat"));
+        assert!(!has_chain(listing, "raw", "dunnat"));
+        assert!(!has_chain(listing, "mangle", "dunnat-dnat"));
     }
 
     #[test]

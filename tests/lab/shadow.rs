@@ -105,8 +105,9 @@ fn a_fault_in_the_kernels_rules_is_named() {
         for node in ["node1", "node2"] {
             on(node, "conntrack -F");
         }
-        let tables = "nft delete table ip dunnat-kernel; nft delete table netdev dunnat-kernel";
-        on(node, tables);
+        for family in ["ip", "ip6", "netdev"] {
+            on(node, &format!("nft delete table {family} dunnat-kernel"));
+        }
         let shadow = Shadow::on(&lab, node);
         on(node, fault);
         call();

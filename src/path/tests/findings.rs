@@ -189,6 +189,31 @@ fn one_port_through_two_nodes_is_a_conflict() {
 }
 
 #[test]
+fn packets_without_numbers_of_their_own_belong_to_the_node_that_sent_them_on() {
+    let mut sim = Sim::new();
+    for node in [2, 1, 2] {
+        sim.asks(node, 40000, ACK, 7, 501, false);
+        sim.answers(40000, ACK, 501, 8);
+    }
+    // As in IPv6.
+    sim.events.iter_mut().for_each(|event| event.ip_id = None);
+    for order in [["node1", "node2"], ["node2", "node1"]] {
+        let paths = sim.joined(&order);
+        let mut all: Vec<_> = paths
+            .conversations
+            .iter()
+            .map(|one| (one.entry.as_deref(), one.judgement.finding, one.judgement.cause))
+            .collect();
+        all.sort_by_key(|one| one.0.map(str::to_owned));
+        let expected = [
+            (Some("node1"), Finding::MarkConflict, Some(Cause::PortShared)),
+            (Some("node2"), Finding::Foreign, None),
+        ];
+        assert_eq!(all, expected);
+    }
+}
+
+#[test]
 fn a_port_that_is_used_again_later_is_another_conversation() {
     let mut sim = Sim::new();
     sim.asks(2, 40000, SYN, 7, 0, false);
