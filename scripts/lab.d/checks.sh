@@ -393,12 +393,21 @@ prove_udp_ways() {
     fi
 }
 
+# From one port to two nodes within the time that conntrack remembers a flow would be a conflict, and the kernel gives the
+# ports that it chooses again now and then: these are all different, as long as the lab is there.
+next_port() {
+    local file=$STATE/udp-port
+    PORT=$(($(cat "$file" 2>/dev/null || echo 9999) + 1))
+    echo "$PORT" >"$file"
+}
+
 # converse WHAT...: what lab.d/udp.pl understands. Sets PORT, and DATAGRAMS and AGAIN for a proof. Returns when all that was
 # said is in the captures, so that what is not found in them was not there.
 converse() {
     local said line a b
-    said=$(udp "$CLIENT" ask "$public" "$ECHO_PORT" "$@" 2>&1) || true
-    read -r PORT DATAGRAMS AGAIN <<<"$said"
+    next_port
+    said=$(udp "$CLIENT" ask "$public" "$ECHO_PORT" "$PORT" "$@" 2>&1) || true
+    read -r DATAGRAMS AGAIN <<<"$said"
     [[ $AGAIN =~ ^[0-9]+$ ]] || { fault "$said"; return 1; }
     AGAIN=$( ((AGAIN == 0)) || echo "; $AGAIN had to be sent again")
     while read -r line; do fault "$line"; done < <(tail -n +2 <<<"$said")

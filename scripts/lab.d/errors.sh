@@ -84,9 +84,10 @@ pipe_mtu() {
 
 # Nobody listens at a service's port: the guest says so, and it looks as if the node that was called said it.
 check_port_unreachable() {
-    local via=$NODES public=${PUBLIC[$NODES]} said before
+    local via=$NODES public=${PUBLIC[$NODES]} said before filter
     begin "port unreachable: $CLIENT -> ${NODE[via]} $public:$CLOSED_PORT -> ${GUEST[1]}, where nobody listens"
-    before=$(count "$(lan_capture)" "$PORT_UNREACHABLE")
+    filter="$PORT_UNREACHABLE and src host $public and $(quoted dst "$public")"
+    before=$(count "$(lan_capture)" "$filter")
     said=$(within "$CLIENT" perl -MIO::Socket::IP -e '
         my $s = IO::Socket::IP->new(Proto => "udp", PeerAddr => $ARGV[0], PeerPort => $ARGV[1]) or die;
         send($s, "x", 0); my $r = ""; vec($r, fileno($s), 1) = 1;
@@ -94,7 +95,7 @@ check_port_unreachable() {
         defined recv($s, my $b, 9, 0) ? print "an answer" : print $!+0 == $!{ECONNREFUSED} || $!{ECONNREFUSED} ? "refused" : $!;
     ' -MErrno "$public" "$CLOSED_PORT" $((3 * SLOW)) 2>&1) || true
     must_be "what the client's socket was told" "$said" refused
-    poll 5 at_least "$(lan_capture)" "$PORT_UNREACHABLE and src host $public and $(quoted dst "$public")" $((before + 1)) ||
+    poll 5 at_least "$(lan_capture)" "$filter" $((before + 1)) ||
         fault "LAN: no \"port unreachable\" from $public about a packet to $public"
     proof "icmp: the client's socket says \"connection refused\"; on the LAN the error comes from $public, about a packet to it"
     finish

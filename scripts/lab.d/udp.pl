@@ -1,15 +1,14 @@
 # Both ends of the lab's UDP service. All that it uses is in perl-base, which every Debian has.
 #
 #   udp.pl serve ADDRESS PORT       sends every datagram back; returns once it listens, and goes on in the background
-#   udp.pl ask ADDRESS PORT [--no-checksum] WHAT...
-#                                   sends datagrams, each after the answer to the one before, and compares the bytes
+#   udp.pl ask ADDRESS PORT OWN-PORT [--no-checksum] WHAT...
+#                                   sends datagrams from OWN-PORT, each after the answer to the one before, and compares the bytes
 #     WHAT  LENGTH, FROM-TO         random bytes, as many
 #           backwards:LENGTH, shuffled:LENGTH
 #                                   the same, cut into fragments here, which leave in that order
 #           zero:GUEST              two bytes, chosen so that the checksum between here and GUEST comes out as 0
 #
-# `ask` prints "PORT COUNT AGAIN" (its own port, datagrams, and how many it sent again because an answer was late or
-# lost), then one line for every fault, and exits 0 for these too.
+# `ask` prints "COUNT AGAIN" (datagrams, and how many it sent again because an answer was late or lost), then one line for every fault, and exits 0 for these too.
 use strict;
 use warnings;
 use IO::Socket::IP;
@@ -20,11 +19,11 @@ use Socket qw(SOL_SOCKET SOCK_RAW AF_INET AF_INET6 inet_pton pack_sockaddr_in pa
 # Linux; Socket has no names for these.
 my ($SO_NO_CHECK, $SOL_UDP, $UDP_NO_CHECK6_TX, $UDP_NO_CHECK6_RX) = (11, 17, 101, 102);
 
-my ($verb, $address, $port, @what) = @ARGV;
+my ($verb, $address, $port, $own, @what) = @ARGV;
 my $slow = $ENV{DUNNAT_LAB_SLOW} // 1;
 if    (@ARGV == 3 && $verb eq 'serve') { serve() }
-elsif (@ARGV >= 4 && $verb eq 'ask')   { ask() }
-else                                   { die "usage: udp.pl serve ADDRESS PORT | ask ADDRESS PORT [--no-checksum] WHAT...\n" }
+elsif (@ARGV >= 5 && $verb eq 'ask')   { ask() }
+else                                   { die "usage: udp.pl serve ADDRESS PORT | ask ADDRESS PORT OWN-PORT [--no-checksum] WHAT...\n" }
 
 sub serve {
     my $socket = IO::Socket::IP->new(Proto => 'udp', LocalAddr => $address, LocalPort => $port)
@@ -44,7 +43,8 @@ sub serve {
 
 sub ask {
     # Connected: the kernel then passes on only what comes from the address and port that are called.
-    my $socket = IO::Socket::IP->new(Proto => 'udp', PeerAddr => $address, PeerPort => $port) or die "$address: $@\n";
+    my $socket = IO::Socket::IP->new(Proto => 'udp', PeerAddr => $address, PeerPort => $port, LocalPort => $own)
+        or die "$address, from port $own: $@\n";
     if ($what[0] eq '--no-checksum') {
         my ($level, $option) = six() ? ($SOL_UDP, $UDP_NO_CHECK6_TX) : (SOL_SOCKET, $SO_NO_CHECK);
         setsockopt $socket, $level, $option, 1 or die "no checksum: $!\n";
@@ -60,7 +60,7 @@ sub ask {
         push @faults, length($bytes) . " bytes: $fault" if $fault;
         last if @faults == 3; # the rest would only take long
     }
-    print join("\n", $socket->sockport . " $count $again", @faults), "\n";
+    print join("\n", "$count $again", @faults), "\n";
 }
 
 # The answer to one datagram, or the fault there was, and how often it was sent. A datagram may be lost without anyone's
