@@ -108,6 +108,7 @@ impl Host {
             "net/bridge/bridge-nf-call-ip6tables",
             "net/netfilter/nf_conntrack_count",
             "net/netfilter/nf_conntrack_max",
+            "net/netfilter/nf_conntrack_udp_timeout",
         ]
         .map(str::to_owned)
         .into();

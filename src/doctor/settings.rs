@@ -1,7 +1,7 @@
 //! The kernel's settings: those that stop packets without a word.
 
 use super::{Fact, Host, Reading, Role, Section, Severity};
-use crate::net::Family;
+use crate::net::{Family, Proto};
 
 pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
     let families: Vec<Family> =
@@ -21,6 +21,7 @@ pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
         facts.extend(there(&public).then(|| arp_filter(host, public)));
     }
     facts.push(room_for_flows(host));
+    facts.extend(role.filter(|role| serves_udp(role)).map(|_| remembers_udp(host)));
     facts.extend(host.offloads.iter().map(|(name, on)| no_lro(name, on)));
     facts
 }
@@ -148,6 +149,29 @@ fn room_for_flows(host: &Host) -> Fact {
         Ok((count, max)) => fact
             .fix(format!("nsenter --target 1 --net sysctl -w net.netfilter.nf_conntrack_max={}", max * 4))
             .from(&used, |_| (*max == 0 || count * 10 < max * 9, format!("{count} of {max} in use"))),
+        Err(why) => fact.unknown(format!("{why}; conntrack comes with the first rule that needs it")),
+    }
+}
+
+fn serves_udp(role: &Role<'_>) -> bool {
+    let udp = [Some(Proto::UDP), Some(Proto::UDPLITE), None];
+    role.cluster.services.iter().any(|service| udp.contains(&service.proto))
+}
+
+/// For how long a flow is known that nobody has answered yet.
+fn remembers_udp(host: &Host) -> Fact {
+    // RFC 4787, REQ-5, in seconds.
+    const ENOUGH: u64 = 120;
+    let timeout = host.sysctl("net/netfilter/nf_conntrack_udp_timeout");
+    let fact = Fact::new(Section::Host, "udp-timeout", "a guest may take its time to answer by UDP").otherwise(
+        Severity::GoodToKnow,
+        "an answer that comes later has no flow any more: it leaves with the address of the guest's own node, not \
+         with the one that was called",
+    );
+    match &timeout {
+        Ok(_) => fact
+            .fix(format!("sysctl -w net.netfilter.nf_conntrack_udp_timeout={ENOUGH}"))
+            .from(&timeout, |seconds| (*seconds >= ENOUGH, format!("forgotten after {seconds} s"))),
         Err(why) => fact.unknown(format!("{why}; conntrack comes with the first rule that needs it")),
     }
 }

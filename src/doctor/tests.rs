@@ -22,6 +22,7 @@ fn host() -> Host {
         ("net/bridge/bridge-nf-call-iptables", 1),
         ("net/netfilter/nf_conntrack_count", 131),
         ("net/netfilter/nf_conntrack_max", 65536),
+        ("net/netfilter/nf_conntrack_udp_timeout", 120),
     ];
     let mut sysctls: std::collections::BTreeMap<String, Reading<u64>> =
         settings.into_iter().map(|(path, value)| (path.to_owned(), Ok(value))).collect();
@@ -107,6 +108,23 @@ fn one(change: impl FnOnce(&mut Host)) -> Fact {
 
 fn set(host: &mut Host, path: &str, value: u64) {
     assert!(host.sysctls.insert(path.to_owned(), Ok(value)).is_some(), "{path}");
+}
+
+/// Only those who serve UDP are told what the kernel's default, 30 seconds, means for them.
+#[test]
+fn a_guest_may_answer_late_where_flows_of_udp_are_remembered() {
+    let udp = Cluster::parse(&EXAMPLE.replace("\"tcp\"", "\"udp\""), Path::new("example.toml")).unwrap();
+    let of = |cluster: &Cluster, seconds| {
+        let mut host = host();
+        set(&mut host, "net/netfilter/nf_conntrack_udp_timeout", seconds);
+        examine(&host, Some(&role(cluster))).into_iter().find(|fact| fact.name == "udp-timeout")
+    };
+    assert!(of(&cluster(), 30).is_none());
+    assert_eq!(of(&udp, 120).unwrap().state, State::Yes);
+    let short = of(&udp, 30).unwrap();
+    assert_eq!((short.state, short.severity), (State::No, Severity::GoodToKnow));
+    assert_eq!(short.found, "forgotten after 30 s");
+    assert_eq!(short.fix.as_deref(), Some("sysctl -w net.netfilter.nf_conntrack_udp_timeout=120"));
 }
 
 fn change(host: &mut Host, name: &str, change: impl FnOnce(&mut Interface)) {

@@ -20,8 +20,9 @@ use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
 use dunnat::trace::Filter;
 use dunnat::walk::Asked;
 
-fn example() -> Cluster {
-    Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
+/// In both families.
+fn cluster() -> Cluster {
+    Cluster::parse(include_str!("../../rules/dual.toml"), Path::new("dual.toml")).unwrap()
 }
 
 /// Datagrams as the kernel might send them, from bytes: a length, so many bytes, and again.
@@ -43,7 +44,7 @@ thread_local! {
 /// Messages of nfnetlink_queue through a worker: each is answered or counted.
 #[test]
 fn messages() {
-    let tables = Arc::new(Tables::new(&example(), NodeId(0)));
+    let tables = Arc::new(Tables::new(&cluster(), NodeId(0)));
     let plan = Plan {
         node: NodeId(0),
         queue_by: QueueBy::Nft,
@@ -116,7 +117,8 @@ fn error_from(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut packet = if six {
         let mut head = vec![0x60, 0, 0, 0, 0, 0, 58, 60];
         head[4..6].copy_from_slice(&(message.len() as u16).to_be_bytes());
-        head.extend([[0x20; 16], [0x30; 16]].concat());
+        let [src, dst] = ["2001:db8::9", "fd00:122::12"].map(|it| it.parse::<std::net::Ipv6Addr>().unwrap());
+        head.extend([src.octets(), dst.octets()].concat());
         head
     } else {
         let mut head = vec![0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 60, 1, 0, 0];
@@ -186,7 +188,7 @@ fn icmp_errors() {
 /// LAN in a tagged flow shows no inside address, neither outside nor in what it quotes.
 #[test]
 fn decisions() {
-    let mut cluster = example();
+    let mut cluster = cluster();
     cluster.mask = Mark(0xff);
     let tables = Tables::new(&cluster, NodeId(0));
     bolero::check!().for_each(|bytes: &[u8]| {
@@ -239,7 +241,7 @@ fn decisions() {
 /// the word that is wrong.
 #[test]
 fn typed_packets() {
-    let cluster = example();
+    let cluster = cluster();
     bolero::check!().for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         match text.parse::<Asked>() {
