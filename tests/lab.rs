@@ -1466,7 +1466,7 @@ mod host {
         }
         host.must(&["nft", "add table netdev dunnat-kernel"]);
         let message = host.refuse(&[], &["--shadow"]);
-        assert!(message.contains("Take it out first: nft delete table netdev dunnat-kernel"), "{message}");
+        assert!(message.contains("take it out first: nft delete table netdev dunnat-kernel"), "{message}");
     }
 
     /// What `rules` prints can be loaded by hand, and `run --no-rules` serves it.
