@@ -46,6 +46,30 @@ use_family() {
     filter_words
 }
 
+# What tcpdump has no words for, in the family in use.
+# libpcap looks into TCP, UDP and ICMP behind an IPv4 header only. Nothing here sends extension headers but fragments.
+filter_words() {
+    case $FAMILY in
+    4)
+        DSCP='ip[1] >> 2' TCP_FLAGS='tcp[tcpflags]' UDP_SUM='udp[6:2]'
+        ECHO_REQUEST='icmp and icmp[0] = 8'
+        ICMP_ERROR="icmp and (icmp[0] = 3 or icmp[0] = 4 or icmp[0] = 5 or icmp[0] = 11 or icmp[0] = 12)"
+        TOO_BIG='icmp[0] = 3 and icmp[1] = 4' TOO_BIG_NAME='fragmentation needed'
+        PORT_UNREACHABLE='icmp[0] = 3 and icmp[1] = 3'
+        ;;
+    6)
+        DSCP='(ip6[0:2] >> 6 & 0x3f)' TCP_FLAGS='ip6[53]' UDP_SUM='ip6[46:2]'
+        ECHO_REQUEST='icmp6 and icmp6[0] = 128'
+        ICMP_ERROR="icmp6 and icmp6[0] < 128"
+        TOO_BIG='icmp6 and icmp6[0] = 2' TOO_BIG_NAME='packet too big'
+        PORT_UNREACHABLE='icmp6 and icmp6[0] = 1 and icmp6[1] = 4'
+        ;;
+    esac
+    SYN="$TCP_FLAGS & (tcp-syn|tcp-ack) == tcp-syn"
+    SYN_ACK="$TCP_FLAGS & (tcp-syn|tcp-ack) == (tcp-syn|tcp-ack)"
+    FIN="$TCP_FLAGS & tcp-fin != 0"
+}
+
 in_each_family() {
     local family
     for family in $FAMILIES; do

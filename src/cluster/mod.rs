@@ -197,8 +197,8 @@ impl Cluster {
 
     /// The services that have a guest of a family, each with its address.
     pub fn services_in(&self, family: Family) -> impl Iterator<Item = (ServiceId, &Service, IpAddr)> {
-        let services = self.services.iter().zip(0..);
-        services.filter_map(move |(service, id)| Some((ServiceId(id), service, *service.guest.get(family)?)))
+        let here = service::in_family(&self.services, family);
+        here.map(|(place, service, guest)| (ServiceId(place as u32), service, guest))
     }
 
     /// The service that a packet of that protocol and destination port asks for at a public address of a family. A packet

@@ -79,9 +79,13 @@ impl Service {
     }
 }
 
-/// The services that have a guest of a family, with their places.
-fn in_family(services: &[Service], family: Family) -> impl Iterator<Item = (usize, &Service)> {
-    services.iter().enumerate().filter(move |(_, service)| service.guest.get(family).is_some())
+/// The services that have a guest of a family, each with its place and that guest.
+pub(super) fn in_family(
+    services: &[Service],
+    family: Family,
+) -> impl Iterator<Item = (usize, &Service, IpAddr)> {
+    let places = services.iter().enumerate();
+    places.filter_map(move |(place, service)| Some((place, service, *service.guest.get(family)?)))
 }
 
 /// The place of the service that a packet of a family asks for. Without a port, as a later fragment is, a packet of a protocol of
@@ -93,17 +97,17 @@ pub(super) fn asked_for(
     port: Option<u16>,
 ) -> Option<usize> {
     let by_port = |service: &Service| service.proto == Some(proto) && service.ports.is_some();
-    if port.is_none() && in_family(services, family).any(|(_, service)| by_port(service)) {
+    if port.is_none() && in_family(services, family).any(|(_, service, _)| by_port(service)) {
         return None;
     }
-    let takes = in_family(services, family).filter(|(_, service)| service.takes(proto, port));
-    takes.max_by_key(|(_, service)| service.specificity()).map(|(place, _)| place)
+    let takes = in_family(services, family).filter(|(_, service, _)| service.takes(proto, port));
+    takes.max_by_key(|(_, service, _)| service.specificity()).map(|(place, ..)| place)
 }
 
 /// The ports of a protocol that lead to a service of a family by number, none of them twice: a range has holes where one
 /// of its ports leads elsewhere.
 pub(super) fn numbered(services: &[Service], family: Family, proto: Proto) -> Vec<(Ports, &Service)> {
-    let here = || in_family(services, family).map(|(_, service)| service);
+    let here = || in_family(services, family).map(|(_, service, _)| service);
     let of_proto = || here().filter(move |service| service.proto == Some(proto));
     let mut single: Vec<u16> = of_proto()
         .filter_map(|service| service.ports)

@@ -1,6 +1,7 @@
 //! Whether the queues are free that the node would take.
 
 use super::{Fact, Host, Role, Section, Severity};
+use crate::ruleset::owned;
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let (first, last) = (role.queues.start(), role.queues.end());
@@ -17,9 +18,7 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let serving = host.rules.as_ref().ok().and_then(|rules| {
         let (_, comment) =
             rules.comments.iter().find(|(table, _)| ["ip dunnat", "ip6 dunnat"].contains(&table.as_str()))?;
-        let (owner, queues) = comment.split_once(" queues ")?;
-        let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
-        Some((owner, first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?))
+        owned(comment)
     });
     let taken: Vec<_> = in_use.iter().filter(|queue| role.queues.contains(&queue.number)).collect();
     let Some(queue) = taken.first() else {

@@ -328,13 +328,12 @@ fn belongs(event: &Seen, addresses: &[IpAddr], parts: &[Call]) -> usize {
     let is_named =
         |part: &Call| part.events().any(|call| call.stage == Stage::Dnat && call.about == event.about);
     // Two datagrams of one length and without an IP id, as in IPv6, look the same; then what the decision says of the sender
-    // tells. It does not come first: a node may take the sender for another.
-    let alike: Vec<usize> = (0..parts.len()).filter(|place| is_call(&parts[*place])).collect();
-    match alike[..] {
-        [one] => one,
-        [] => parts.iter().position(is_named).unwrap_or(0),
-        [first, ..] => alike.iter().copied().find(|place| is_named(&parts[*place])).unwrap_or(first),
-    }
+    // tells. Alone it does not come first: a node may take the sender for another.
+    let position = |is_it: &dyn Fn(&Call) -> bool| parts.iter().position(is_it);
+    position(&|part| is_call(part) && is_named(part))
+        .or_else(|| position(&is_call))
+        .or_else(|| position(&is_named))
+        .unwrap_or(0)
 }
 
 /// Whether a reply of the guest itself goes on.

@@ -170,14 +170,6 @@ impl<'a> InFamily<'a> {
         }
     }
 
-    /// It is ICMP, in iptables' words.
-    pub(super) fn icmp_of_iptables(self) -> &'static str {
-        match self.family {
-            Family::V4 => "-p icmp",
-            Family::V6 => "-p ipv6-icmp",
-        }
-    }
-
     /// It is one of the ICMP errors, in iptables' words.
     pub(super) fn errors_of_iptables(self) -> [String; 4] {
         self.errors().map(|(_, kind)| self.icmp_type_of_iptables(kind))
@@ -188,7 +180,7 @@ impl<'a> InFamily<'a> {
             Family::V4 => "-m icmp --icmp-type",
             Family::V6 => "-m icmp6 --icmpv6-type",
         };
-        format!("{} {option} {kind}", self.icmp_of_iptables())
+        format!("-p {} {option} {kind}", self.icmp())
     }
 
     /// It is a redirect that names a guest; IPv4 has them among the ICMP errors, and a setting that turns them off.

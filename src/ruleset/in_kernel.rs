@@ -49,10 +49,13 @@ pub struct KernelRule {
 /// The rules of a node that do in the kernel what a stage does, for packets of a family; none if the guests do not
 /// have it.
 pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, family: Family, stage: Stage) -> Vec<KernelRule> {
-    if stage == Stage::Tag {
-        return tag(cluster, id, family);
+    match (stage, InFamily::new(cluster, id, family)) {
+        (Stage::Tag, _) => tag(cluster, id, family),
+        (_, None) => Vec::new(),
+        (Stage::Dnat, Some(here)) => dnat(here, id),
+        (Stage::Save, Some(here)) => to_guest(here),
+        (Stage::Spoof, Some(here)) => spoof(here),
     }
-    InFamily::new(cluster, id, family).map(|here| of_stage(here, id, stage)).unwrap_or_default()
 }
 
 /// Frames are marked whatever they carry, but where a code point in the IP header tells the node.
@@ -74,32 +77,29 @@ fn tag(cluster: &Cluster, id: NodeId, family: Family) -> Vec<KernelRule> {
     cluster.node_ids().filter_map(rule).collect()
 }
 
-fn of_stage(here: InFamily<'_>, id: NodeId, stage: Stage) -> Vec<KernelRule> {
-    let InFamily { cluster, network, public, .. } = here;
-    let ip = here.family.nft();
-    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
+fn dnat(here: InFamily<'_>, id: NodeId) -> Vec<KernelRule> {
+    let InFamily { cluster, public, .. } = here;
+    let to_us = format!("iifname \"{}\" {} daddr {public}", cluster.public, here.family.nft());
+    let tag = Bits::of_packet(cluster).assign(cluster.node(id).tag);
+    let tagged = |rule: KernelRule| KernelRule { text: format!("{} {tag}", rule.text), ..rule };
+    rewrite_dnat(here, &to_us).into_iter().map(tagged).collect()
+}
+
+fn to_guest(here: InFamily<'_>) -> Vec<KernelRule> {
+    let InFamily { cluster, network, .. } = here;
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let any = |text| KernelRule { text, proto: None, node: None, services: Vec::new() };
-    match stage {
-        Stage::Dnat => rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public}"))
-            .into_iter()
-            .map(|rule| {
-                let tag = mark.assign(cluster.node(id).tag);
-                KernelRule { text: format!("{} {tag}", rule.text), ..rule }
-            })
-            .collect(),
-        Stage::Tag => tag(cluster, id, here.family),
-        Stage::Save => {
-            let to_guest = format!("oifname \"{bridge}\" {ip} daddr {network}");
-            let dropped = cluster.node_ids().filter(|_| cluster.on_conflict == OnConflict::Drop).map(|id| {
-                let tag = cluster.node(id).tag;
-                let text = format!("{to_guest} {} {} != {{ 0x0, {tag} }} drop", mark.is(tag), ct_mark.ours());
-                KernelRule { node: Some(id), ..any(text) }
-            });
-            dropped.chain([any(format!("{to_guest} {}", save(cluster)))]).collect()
-        }
-        Stage::Spoof => rewrite_spoof(here, ct_mark),
-    }
+    let to_guest = format!("oifname \"{}\" {} daddr {network}", cluster.guests.bridge, here.family.nft());
+    let dropped = cluster.node_ids().filter(|_| cluster.on_conflict == OnConflict::Drop).map(|id| {
+        let tag = cluster.node(id).tag;
+        let text = format!("{to_guest} {} {} != {{ 0x0, {tag} }} drop", mark.is(tag), ct_mark.ours());
+        KernelRule { node: Some(id), ..any(text) }
+    });
+    dropped.chain([any(format!("{to_guest} {}", save(cluster)))]).collect()
+}
+
+fn spoof(here: InFamily<'_>) -> Vec<KernelRule> {
+    rewrite_spoof(here, Bits::of_flow(here.cluster))
 }
 
 /// Writes the ruleset of a node, as a file for nft. How to take it out again stands in its head.
@@ -169,30 +169,28 @@ fn lines(rules: Vec<KernelRule>) -> String {
 
 /// The table of a family.
 fn table(here: InFamily<'_>, id: NodeId, order: KernelOrder) -> String {
-    let KernelOrder { dnat, save, spoof } = order;
     let InFamily { cluster, network, public, .. } = here;
     let (ip, nic) = (here.family.nft(), &cluster.public);
-    let rules = |stage| lines(of_stage(here, id, stage));
     let mut out = format!(
         "\n\
          create table {ip} dunnat-kernel\n\
          table {ip} dunnat-kernel {{\n\
          \t# dnat: to the guest, with our own tag. Before conntrack (-200).\n\
          \tchain diy-dnat {{\n\
-         \t\ttype filter hook prerouting priority {dnat}; policy accept;\n\
+         \t\ttype filter hook prerouting priority {}; policy accept;\n\
          {}\
          \t}}\n\
          \n\
          \t# save: the packet's tag becomes the flow's, if it has none. Bridged frames come by here only with\n\
          \t# br_netfilter.\n\
          \tchain to-guest {{\n\
-         \t\ttype filter hook postrouting priority {save}; policy accept;\n\
+         \t\ttype filter hook postrouting priority {}; policy accept;\n\
          {}\
          \t}}\n\
          \n\
          \t# spoof: an answer leaves with the address of the node that was called. Before SNAT (100).\n\
          \tchain dunnat-spoof {{\n\
-         \t\ttype filter hook postrouting priority {spoof}; policy accept;\n\
+         \t\ttype filter hook postrouting priority {}; policy accept;\n\
          {}\
          \t}}\n\
          \n\
@@ -207,9 +205,12 @@ fn table(here: InFamily<'_>, id: NodeId, order: KernelOrder) -> String {
          \t\ttype filter hook postrouting priority 200; policy accept;\n\
          \t\toifname \"{nic}\" {ip} saddr {network} counter drop\n\
          \t}}\n",
-        rules(Stage::Dnat),
-        rules(Stage::Save),
-        rules(Stage::Spoof),
+        order.dnat,
+        lines(dnat(here, id)),
+        order.save,
+        lines(to_guest(here)),
+        order.spoof,
+        lines(spoof(here)),
     );
     if let Some(redirect) = here.redirect_to_guest() {
         let _ = write!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::footprint::{Asks, Footprint};
 use super::render::{TABLE, ownership};
-use super::{Plan, QueueBy, Rules, ShadowPlan, in_kernel, iptables, shadow};
+use super::{Plan, QueueBy, Rules, ShadowPlan, in_kernel, iptables, owned, shadow};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
@@ -119,14 +119,10 @@ impl Leftovers {
 /// Whose table it was, if nobody listens to its queues any more; none if it is not ours.
 fn abandoned(table: &str) -> Result<String, Option<InstallError>> {
     let comment = table.lines().find_map(|line| line.trim().strip_prefix("comment \"")?.strip_suffix('"'));
-    let (owner, queues) = comment.and_then(|comment| comment.split_once(" queues ")).ok_or(None)?;
-    let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
-    let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
-        return Err(None);
-    };
+    let (owner, queues) = comment.and_then(owned).ok_or(None)?;
     let in_use = kernel::queues_in_use().map_err(|error| Some(InstallError::Queues(error)))?;
-    if in_use.iter().any(|queue| (first..=last).contains(queue)) {
-        let (owner, queues) = (owner.to_owned(), queues.to_owned());
+    if in_use.iter().any(|queue| queues.contains(queue)) {
+        let (owner, queues) = (owner.to_owned(), format!("{}-{}", queues.start(), queues.end()));
         return Err(Some(InstallError::Serving { owner, queues }));
     }
     Ok(owner.to_owned())
@@ -343,19 +339,12 @@ fn is_ours(chain: &str) -> bool {
 }
 
 fn parse_chains(family: Family, listing: &str) -> Vec<Made> {
-    let mut table = "";
-    let mut chains = Vec::new();
-    for line in listing.lines() {
-        if let Some((_, name)) = line.strip_prefix("table ").and_then(|name| name.split_once(' ')) {
-            table = name.trim_end_matches(" {");
-        } else if let Some(name) = line.trim().strip_prefix("chain ") {
-            let chain = name.trim_end_matches(" {");
-            if is_iptables(table) && !is_ours(chain) {
-                chains.push(Made::Chain(family, table.to_owned(), chain.to_owned()));
-            }
-        }
-    }
-    chains
+    let made = |(table, chain, _): (&str, &str, usize)| {
+        let (_, table) = table.split_once(' ')?;
+        let theirs = is_iptables(table) && !is_ours(chain);
+        theirs.then(|| Made::Chain(family, table.to_owned(), chain.to_owned()))
+    };
+    shape(listing).into_iter().filter_map(made).collect()
 }
 
 /// The chains in a text of rules, each with its table and the number of its rules; the same for what is loaded and

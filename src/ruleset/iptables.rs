@@ -160,8 +160,8 @@ fn conditions(here: InFamily<'_>, plan: &Plan, lane: Lane) -> Vec<String> {
         Stage::Spoof => {
             let mut rules = Vec::new();
             if plan.has_errors(lane) {
-                let icmp = here.icmp_of_iptables();
-                rules.push(format!("-o {nic} {icmp} -m conntrack --ctstate RELATED,INVALID"));
+                let icmp = here.icmp();
+                rules.push(format!("-o {nic} -p {icmp} -m conntrack --ctstate RELATED,INVALID"));
             }
             let tagged = unless_all(format!("-m connmark ! --mark {none}"));
             rules.extend(protocol.map(|protocol| format!("-o {nic} -s {network}{protocol}{tagged}")));

@@ -21,6 +21,7 @@ pub use in_kernel::{KernelRule, in_kernel, rules_in_kernel};
 pub use install::{InstallError, Installed, Leftovers};
 pub use plan::{Backend, CtMark, CtMarkBy, Lane, NoPlan, Plan, QueueBy, RewriteBy, Traffic, Wishes};
 pub use render::Rules;
+pub(crate) use render::owned;
 pub use shadow::{LaneCtMark, Moment, ShadowLane, ShadowPlan};
 
 #[cfg(test)]

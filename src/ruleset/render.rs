@@ -91,6 +91,13 @@ pub(super) fn ownership(cluster: &Cluster, plan: &Plan) -> String {
     format!("dunnat {} queues {}-{}", cluster.node(plan.node).name, queues.start(), queues.end())
 }
 
+/// What such a comment says: whose it is, and the queues.
+pub(crate) fn owned(comment: &str) -> Option<(&str, RangeInclusive<u16>)> {
+    let (owner, queues) = comment.split_once(" queues ")?;
+    let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
+    Some((owner, first.parse().ok()?..=last.parse().ok()?))
+}
+
 /// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
 /// spreading over a range of queues does not.
 fn queue(queues: &RangeInclusive<u16>) -> String {
