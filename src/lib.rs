@@ -167,6 +167,8 @@ pub mod doctor;
 pub mod engine;
 pub mod explain;
 pub mod kernel;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod net;
 mod netlink;
 pub mod packet;

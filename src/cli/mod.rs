@@ -4,6 +4,8 @@ mod check;
 mod doctor;
 mod events;
 mod explain;
+#[cfg(feature = "lab")]
+mod lab;
 mod path;
 mod progress;
 mod replay;
@@ -48,6 +50,8 @@ enum Verb {
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    #[cfg(feature = "lab")]
+    Lab(lab::Lab),
 }
 
 /// Which cluster, and which of its nodes.
@@ -206,6 +210,9 @@ enum Failure {
         "a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter"
     )]
     NotOne(usize),
+    #[cfg(feature = "lab")]
+    #[error("lab: {0}")]
+    Lab(#[from] dunnat::lab::Error),
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
 }
@@ -222,6 +229,8 @@ impl Failure {
             | Self::NoConversation { .. }
             | Self::NotOne(_)
             | Self::Terminal => ExitCode::from(2),
+            #[cfg(feature = "lab")]
+            Self::Lab(_) => ExitCode::FAILURE,
             Self::Run(_)
             | Self::Unfit
             | Self::Connect(_)
@@ -253,6 +262,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
+        #[cfg(feature = "lab")]
+        Verb::Lab(lab) => lab.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

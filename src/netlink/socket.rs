@@ -1,7 +1,7 @@
 //! Where datagrams come from and go to: the socket of a worker, by libmnl, or a recording.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
 
 use super::nfqueue::{self, Config, Message};
@@ -33,8 +33,8 @@ impl Socket {
     pub(crate) fn open() -> io::Result<Self> {
         let socket = Self::small()?;
         let fd = socket.socket.get().as_raw_fd();
-        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)?;
-        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER)?;
+        buffer(fd, (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), RECEIVE_BUFFER)?;
+        buffer(fd, (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF), SEND_BUFFER)?;
         Ok(socket)
     }
 
@@ -76,6 +76,20 @@ impl Socket {
     /// Sends a message that wants an acknowledgement, and waits for it.
     pub(crate) fn ask(&self, message: &[u8]) -> io::Result<()> {
         ask(self.socket.get(), message)
+    }
+}
+
+/// Asks for a large buffer. In a user namespace of its own nobody may have more than the machine gives to everybody
+/// (`net.core.rmem_max`, `wmem_max`; net/core/sock.c, `sk_setsockopt()`): then that is what there is.
+fn buffer(fd: RawFd, (forced, usual): (i32, i32), bytes: i32) -> io::Result<()> {
+    match sys::set_option(fd, libc::SOL_SOCKET, forced, bytes) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            log::debug!(
+                "no right to socket buffers of {bytes} bytes: as large as this machine gives to everybody"
+            );
+            sys::set_option(fd, libc::SOL_SOCKET, usual, bytes)
+        }
+        other => other,
     }
 }
 

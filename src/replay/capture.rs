@@ -100,28 +100,32 @@ impl Capture {
     /// The file is damaged, ends within a packet, or has packets that are not read.
     pub fn packet(&mut self) -> Result<Option<Captured>, CaptureError> {
         loop {
-            let Some((frame, link)) = self.frame()? else { return Ok(None) };
-            match frame.packet(link)? {
+            let Some(frame) = self.frame()? else { return Ok(None) };
+            match frame.packet()? {
                 Some(packet) => return Ok(Some(packet)),
                 None => self.not_ip += 1,
             }
         }
     }
 
-    fn frame(&mut self) -> Result<Option<(Frame, DataLink)>, CaptureError> {
+    /// The next frame, whatever is in it; none at the end of the file.
+    ///
+    /// # Errors
+    /// The file is damaged, or ends within a packet.
+    pub fn frame(&mut self) -> Result<Option<Frame>, CaptureError> {
         match &mut self.kind {
             Kind::Pcap(reader) => {
                 let link = reader.header().datalink;
                 let Some(packet) = reader.next_packet().transpose().map_err(damaged)? else {
                     return Ok(None);
                 };
-                let frame = Frame {
+                Ok(Some(Frame {
                     time: time(packet.timestamp()),
                     interface: None,
+                    link,
                     original_len: packet.orig_len() as usize,
                     bytes: packet.data().to_vec(),
-                };
-                Ok(Some((frame, link)))
+                }))
             }
             Kind::Pcapng(reader) => loop {
                 let Some(next) = reader.next_block() else { return Ok(None) };
@@ -145,29 +149,33 @@ impl Capture {
                 if name.as_deref().is_some_and(is_of_trace) {
                     return Err(CaptureError::Trace);
                 }
-                let frame = Frame {
-                    time: time(timestamp),
-                    interface: name,
-                    original_len: original_len as usize,
-                    bytes,
-                };
-                return Ok(Some((frame, interface.linktype)));
+                let link = interface.linktype;
+                let original_len = original_len as usize;
+                return Ok(Some(Frame { time: time(timestamp), interface: name, link, original_len, bytes }));
             },
         }
     }
 }
 
-struct Frame {
-    time: Timestamp,
-    interface: Option<String>,
-    original_len: usize,
-    bytes: Vec<u8>,
+/// A frame that was captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// When.
+    pub time: Timestamp,
+    /// The interface, where the file names it.
+    pub interface: Option<String>,
+    /// What it begins with.
+    pub link: DataLink,
+    /// Its length; more than `bytes` has if the capture cut it.
+    pub original_len: usize,
+    /// The frame, from its link header on.
+    pub bytes: Vec<u8>,
 }
 
 impl Frame {
     /// The IP packet in it.
-    fn packet(self, link: DataLink) -> Result<Option<Captured>, CaptureError> {
-        let Some((payload, src_mac)) = payload(link, &self.bytes)? else { return Ok(None) };
+    fn packet(self) -> Result<Option<Captured>, CaptureError> {
+        let Some((payload, src_mac)) = payload(self.link, &self.bytes)? else { return Ok(None) };
         let header = self.bytes.len() - payload.len();
         let mut bytes = payload.to_vec();
         let mut original_len = self.original_len.saturating_sub(header).max(bytes.len());

@@ -9,7 +9,7 @@ mod changes;
 mod recorded;
 mod run;
 
-pub use capture::{Capture, CaptureError, Captured};
+pub use capture::{Capture, CaptureError, Captured, Frame};
 pub use changes::{Change, Changes};
 pub use recorded::{NotRecorded, Recorded};
 pub use run::{LeftOut, Replay};
