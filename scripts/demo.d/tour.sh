@@ -19,8 +19,7 @@ start_stepping() {
     for node in "${NODES[@]}"; do
         mkfifo "$STATE/$node.keys"
         # A session of its own: Ctrl-C in this terminal is for the tour, which then stops the node in good order.
-        setsid scripts/lab shell "$node" -- "$DUNNAT" step --config "$STATE/cluster.toml" --node "$node" \
-            --socket "$STATE/$node.sock" --flows 1 tcp flags syn \
+        setsid scripts/lab step "$node" --flows 1 tcp flags syn \
             <"$STATE/$node.keys" >"$STATE/$node.step" 2>"$STATE/$node.log" &
         PIDS[$node]=$!
     done

@@ -1,16 +1,18 @@
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand};
 use dunnat::cluster::TagBy;
+use dunnat::lab::accept::{Expected, Outcome, Report, accept};
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Stopped, Tracing};
-use dunnat::lab::{self, Anchor, Choice, Error, Families, NameSet, Pace, Pipes, Place, topology};
+use dunnat::lab::{self, Anchor, Choice, Error, Families, Interrupt, NameSet, Pace, Pipes, Place, topology};
 
-use super::{Failure, print};
+use super::{Failure, coloured, print};
 
 /// A cluster to try things on: real packets and servers in network namespaces, nothing that reaches the outside
 ///
@@ -38,6 +40,10 @@ enum Verb {
     ///
     /// Fails also if an inside address was seen on the public LAN since `start`.
     Stop,
+    /// Start, prove from captures and conntrack that all works, and stop
+    ///
+    /// What runs already is proven as it is, and goes on. Exit status: 0 if all claims are shown, else 1.
+    Accept(Accept),
     /// Remove everything; harmless when there is nothing
     Down,
     /// What is there, and what runs
@@ -117,6 +123,19 @@ struct Starting {
 }
 
 #[derive(Args)]
+struct Accept {
+    #[command(flatten)]
+    how: How,
+    /// Fail if it is done in another way: nft-queue, iptables-queue, no-queue, ct-mark-by-verdict, ct-mark-by-rule; may be
+    /// repeated
+    #[arg(long, value_name = "WAY")]
+    expect: Vec<Expected>,
+    /// Print JSON: an object with all claims, their evidence and faults
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Shell {
     /// The machine, as `status` shows them
     machine: String,
@@ -148,6 +167,12 @@ impl Lab {
         if needs_anchor {
             return self.without_root(&place);
         }
+        // Those that become another program leave signals to that.
+        let interrupt = match &self.verb {
+            Verb::Up(_) | Verb::Down | Verb::Start(_) | Verb::Stop | Verb::Accept(_) => Interrupt::watch()
+                .map_err(|error| Failure::Refused(format!("signals cannot be caught: {error}")))?,
+            _ => Interrupt::default(),
+        };
         match &self.verb {
             Verb::Up(up) => self.up(place, up),
             Verb::Down => down(&place, self.slow),
@@ -160,6 +185,7 @@ impl Lab {
                     Verb::Up(_) | Verb::Down => Ok(()),
                     Verb::Start(starting) => start(&lab, starting),
                     Verb::Stop => stop(&lab),
+                    Verb::Accept(accept) => accept.run(&lab, &interrupt),
                     Verb::Status => status(&lab),
                     Verb::Shell(shell) => shell.run(&lab),
                     Verb::Path(passed) => path(&lab, passed),
@@ -311,6 +337,50 @@ impl How {
         };
         Start { by: self.by, tracing, fault, options: self.options.clone(), program: program() }
     }
+}
+
+impl Accept {
+    fn run(&self, lab: &lab::Lab, interrupt: &Interrupt) -> Result<(), Failure> {
+        let shown = io::stderr().is_terminal();
+        let progress = |what: &str| {
+            if shown {
+                eprintln!("... {what}");
+            }
+        };
+        let report = accept(lab, &self.how.start(None), &self.expect, interrupt, &progress)?;
+        let text = if self.json {
+            serde_json::to_string_pretty(&report)
+                .map(|text| text + "\n")
+                .map_err(|error| Failure::Refused(format!("the report cannot be written as JSON: {error}")))?
+        } else {
+            in_words(&report)
+        };
+        print(&text)?;
+        match report.counts() {
+            (1.., 0, _) => Ok(()),
+            _ => Err(Failure::Refused(format!("not accepted: {}", report.summary()))),
+        }
+    }
+}
+
+fn in_words(report: &Report) -> String {
+    let paint = coloured(io::stdout().is_terminal());
+    let nodes = if report.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", report.nodes) };
+    let mut text = format!("acceptance of '{}': {nodes}, by {}\n\n", report.lab, report.by);
+    for claim in &report.claims {
+        let colour = match claim.outcome {
+            Outcome::Passed => AnsiColor::Green,
+            Outcome::Failed => AnsiColor::Red,
+            Outcome::NotApplicable(_) => AnsiColor::Yellow,
+        };
+        let said = claim.to_string();
+        let (word, rest) = said.split_at(said.len().min(4));
+        text += &match paint {
+            true => format!("{0}{word}{0:#}{rest}\n", Style::new().fg_color(Some(colour.into()))),
+            false => format!("{said}\n"),
+        };
+    }
+    text + &format!("\n{}\n", report.summary())
 }
 
 fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> {

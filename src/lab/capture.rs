@@ -246,6 +246,26 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Whether its transport checksum is right, if it covers the addresses and all that it covers was captured. UDP may have none.
+    pub fn checksum_is_right(&self) -> Option<bool> {
+        let view = self.view?;
+        let (tuple, sum) = (view.tuple, self.checksum()?);
+        if view.cut || view.fragment != crate::packet::Fragment::None || (sum == 0 && tuple.proto.0 == 17) {
+            return None;
+        }
+        let segment = self.bytes.get(view.transport_at()..view.len)?;
+        let address = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let len = u16::try_from(segment.len()).ok()?.to_be_bytes();
+        // The pseudo headers of both families hold the same words (RFC 9293 §3.1, RFC 8200 §8.1).
+        let parts = [&*address(tuple.src), &address(tuple.dst), &[0, tuple.proto.0], &len, segment];
+        Some(crate::packet::full(&parts) == 0)
+    }
+}
+
 /// In a line: card, packet.
 impl std::fmt::Display for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -266,6 +286,19 @@ impl std::fmt::Display for Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checksum_is_verified() {
+        let builder =
+            etherparse::PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9);
+        let mut bytes = Vec::new();
+        builder.udp(5, 6).write(&mut bytes, b"odd").unwrap();
+        let len = bytes.len();
+        assert_eq!(frame(1, &bytes, len).unwrap().checksum_is_right(), Some(true));
+        assert_eq!(frame(1, &bytes[..len - 1], len).unwrap().checksum_is_right(), None, "not all is there");
+        bytes[len - 1] ^= 1;
+        assert_eq!(frame(1, &bytes, len).unwrap().checksum_is_right(), Some(false));
+    }
 
     #[test]
     fn losses_are_read_from_what_dumpcap_says() {

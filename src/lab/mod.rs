@@ -13,6 +13,7 @@ mod anchor;
 mod capture;
 mod cluster_file;
 pub mod faults;
+mod interrupt;
 pub mod layout;
 mod machine;
 mod pace;
@@ -29,7 +30,8 @@ use std::path::{Path, PathBuf};
 pub use anchor::{Anchor, home};
 pub use capture::{Capture, Frame};
 pub use cluster_file::cluster_file;
-pub use layout::{Choice, Families, Layout, NameSet, Node, Pipes};
+pub use interrupt::Interrupt;
+pub use layout::{Choice, Families, Guest, Layout, NameSet, Node, Pipes};
 pub use machine::{Machine, run};
 pub use pace::Pace;
 

@@ -136,6 +136,10 @@ pub fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
         all.push(built);
     }
     all.insert(0, lan);
+    for line in all.iter_mut().flat_map(|built| &mut built.joins) {
+        // Where there is nothing to say of duplicate addresses.
+        line.truncate(line.trim_end().len());
+    }
     all
 }
 
@@ -183,10 +187,10 @@ fn node(layout: &Layout, place: usize, namespace: &dyn Fn(&str) -> String) -> Bu
             continue;
         };
         let len = at.guests.prefix_len();
-        let last = if family == Family::V6 { "preferred_lft 0" } else { "" };
+        let last = if family == Family::V6 { " preferred_lft 0" } else { "" };
         built.joins.push(format!("addr add {public}/{} dev {} {dad}", at.public_len, layout.nic));
         built.joins.push(format!("addr add {inside}/{len} dev {} {dad}", layout.bridge));
-        built.joins.push(format!("addr add {}/{len} dev {} {dad} {last}", at.gateway, layout.bridge));
+        built.joins.push(format!("addr add {}/{len} dev {} {dad}{last}", at.gateway, layout.bridge));
         built.joins.push(format!("route add {} via {}", at.far_network, at.hop));
     }
     pipes(layout, place, namespace, &mut built);

@@ -49,6 +49,11 @@ impl Dscp {
         Self(class >> 2)
     }
 
+    /// Its number, from 0 to 63.
+    pub fn value(self) -> u8 {
+        self.0
+    }
+
     /// The traffic class with this code point, its ECN bits as they are in `class`.
     #[must_use]
     pub fn in_traffic_class(self, class: u8) -> u8 {

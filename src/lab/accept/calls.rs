@@ -1,0 +1,322 @@
+//! Connections: to a service through any node, to a node's own port, and many at once.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::ask::{Answer, CHOICE, Flow, Ports, ask, list, mark, shown, url};
+use super::claim::Claim;
+use super::way::Way;
+use super::{Deed, Seen};
+use crate::lab::{Error, Guest, Lab, Layout};
+use crate::net::{Family, Proto};
+
+/// The workstation has called a node, and the guest of a service has answered in that node's name.
+pub(super) struct Call {
+    way: Way,
+    answer: Answer,
+    flow: Option<Flow>,
+}
+
+impl Call {
+    pub(super) fn make(
+        lab: &Lab,
+        family: Family,
+        guest: usize,
+        via: usize,
+        ports: &mut Ports,
+    ) -> Result<Self, Error> {
+        let layout = &lab.layout;
+        let to = &layout.guests[guest];
+        let (public, at_guest) = (layout.public(via, family), layout.guest(guest, family));
+        let answer = ask(lab, layout.client, ports.tcp(CHOICE), &url(public, to.service_port, "/"), &[])?;
+        let way = Way {
+            family,
+            proto: Proto::TCP,
+            via,
+            guest,
+            client_port: answer.port,
+            port: to.service_port,
+            guest_port: to.port,
+        };
+        let home = lab.on(&layout.nodes[to.home].name);
+        let ends = (layout.at(family).client, at_guest);
+        let flow = match answer.fault {
+            None => Some(Flow::find(home, "tcp", ends, Some(answer.port))?),
+            Some(_) => None,
+        };
+        Ok(Self { way, answer, flow })
+    }
+}
+
+impl Deed for Call {
+    fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
+        let Way { family, via, port, .. } = self.way;
+        let (guest, node) = (&layout.guests[self.way.guest], &layout.nodes[via]);
+        let home = &layout.nodes[guest.home];
+        let public = layout.public(via, family);
+        let kind = if via == guest.home { "local" } else { "foreign" };
+        let mut claim = layout.claim(
+            family,
+            format!(
+                "{}, {kind}: {} -> {} {public}:{port} -> {} on {}",
+                guest.service, layout.client, node.name, guest.name, home.name
+            ),
+        );
+        if let Some(fault) = &self.answer.fault {
+            claim.fault(fault.clone());
+            self.way.show_where_it_ended(&mut claim, seen);
+            return claim;
+        }
+        let page = page(layout, guest, family, self.answer.port);
+        claim.must_be("the page", &*self.answer.text, &*page);
+        claim.proof("page", format!("\"{}\"", self.answer.text));
+        self.way.prove_names_on_lan(&mut claim, layout, seen);
+        self.way.prove_way_inside(&mut claim, layout, seen);
+        if let Some(flow) = &self.flow {
+            flow.must_have(&mut claim, &home.name, node.tag);
+            let text = format!("{} has mark {:#x} ({}) on: {}", home.name, node.tag, node.name, flow.text());
+            claim.proof("ct", text);
+        }
+        claim
+    }
+}
+
+/// What a guest says to the workstation.
+fn page(layout: &Layout, guest: &Guest, family: Family, port: u16) -> String {
+    let client = layout.at(family).client;
+    let address = guest.address.get(family).copied().unwrap_or(client);
+    format!("{} saw {} -> {}", guest.name, shown(client, port), shown(address, guest.port))
+}
+
+/// A port that is no service: the node itself answers.
+pub(super) struct OwnPort {
+    family: Family,
+    answers: Vec<Answer>,
+}
+
+impl OwnPort {
+    pub(super) fn make(lab: &Lab, family: Family, ports: &mut Ports) -> Result<Self, Error> {
+        let layout = &lab.layout;
+        let call = |via| {
+            let url = url(layout.public(via, family), layout.node_port, "/");
+            ask(lab, layout.client, ports.tcp(CHOICE), &url, &[])
+        };
+        let answers = (0..layout.nodes.len()).map(call).collect::<Result<_, _>>()?;
+        Ok(Self { family, answers })
+    }
+}
+
+impl Deed for OwnPort {
+    fn judge(&self, layout: &Layout, _seen: &Seen) -> Claim {
+        let mut claim = layout
+            .claim(self.family, format!("port {} is no service: the node itself answers", layout.node_port));
+        let client = layout.at(self.family).client;
+        for (via, answer) in self.answers.iter().enumerate() {
+            if let Some(fault) = &answer.fault {
+                claim.fault(fault.clone());
+                continue;
+            }
+            let name = &layout.nodes[via].name;
+            let public = layout.public(via, self.family);
+            let page = format!(
+                "{name} itself saw {} -> {}",
+                shown(client, answer.port),
+                shown(public, layout.node_port)
+            );
+            claim.must_be(format_args!("the page of {name}"), &*answer.text, &*page);
+            claim.proof("page", format!("\"{}\"", answer.text));
+        }
+        claim
+    }
+}
+
+/// Many connections at once, through all nodes in turn, to the first guest.
+pub(super) struct Many {
+    family: Family,
+    at_once: usize,
+    /// Of each: the node that was called, and what came of it.
+    answers: Vec<(usize, Answer)>,
+    /// Client port and mark of every flow that the guest's node knows.
+    marks: Vec<(u16, u32)>,
+}
+
+impl Many {
+    pub(super) fn make(lab: &Lab, family: Family, ports: &mut Ports) -> Result<Self, Error> {
+        let layout = &lab.layout;
+        let (total, at_once) = (lab.pace.sized(200, 30), lab.pace.sized(20, 10));
+        let guest = &layout.guests[0];
+        let first = ports.tcp(CHOICE * total as u16);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut answers = Vec::new();
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                if place >= total {
+                    return Ok(answers);
+                }
+                let via = place % layout.nodes.len();
+                let url = url(layout.public(via, family), guest.service_port, "/");
+                answers.push((via, ask(lab, layout.client, first + CHOICE * place as u16, &url, &[])?));
+            }
+        };
+        let answers: Result<Vec<Vec<_>>, Error> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+            let end = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::refused("a thread that called curl has panicked")))
+            };
+            threads.into_iter().map(end).collect()
+        });
+        let answers = answers?.into_iter().flatten().collect();
+        let ends = (layout.at(family).client, layout.guest(0, family));
+        let flows = list(lab.on(&layout.home().name), "tcp", ends, None)?;
+        let marks = flows.lines().filter_map(|line| Some((sport(line)?, mark(line)?))).collect();
+        Ok(Self { family, at_once, answers, marks })
+    }
+}
+
+/// The client's port in a line of conntrack's.
+fn sport(line: &str) -> Option<u16> {
+    line.split_whitespace().find_map(|word| word.strip_prefix("sport=")?.parse().ok())
+}
+
+impl Deed for Many {
+    fn judge(&self, layout: &Layout, _seen: &Seen) -> Claim {
+        let (guest, home, total) = (&layout.guests[0], layout.home(), self.answers.len());
+        let mut claim = layout.claim(
+            self.family,
+            format!(
+                "{total} connections, {} at a time, through all nodes in turn, to {} on {}",
+                self.at_once, guest.name, home.name
+            ),
+        );
+        if let Some(fault) = self.answers.iter().find_map(|(_, answer)| answer.fault.as_ref()) {
+            let count = self.answers.iter().filter(|(_, answer)| answer.fault.is_some()).count();
+            claim.fault(format!("{count} of {total} failed, for instance {fault}"));
+        }
+        let is_right = |answer: &Answer| answer.text == page(layout, guest, self.family, answer.port);
+        let mut right: Vec<_> = self.answers.iter().filter(|(_, answer)| is_right(answer)).collect();
+        right.sort_by_key(|(_, answer)| answer.port);
+        right.dedup_by_key(|(_, answer)| answer.port);
+        claim.must_be(
+            format_args!("connections answered by {}, each from a client port of its own", guest.name),
+            right.len(),
+            total,
+        );
+        claim.proof("pages", format!("{} from {}, to as many client ports", right.len(), guest.name));
+        let has_mark = |via: usize, port: u16| self.marks.contains(&(port, layout.nodes[via].tag));
+        let of = |place: usize| {
+            right.iter().filter(|(via, answer)| *via == place && has_mark(place, answer.port)).count()
+        };
+        let marked: Vec<usize> = (0..layout.nodes.len()).map(of).collect();
+        claim.must_be(
+            format_args!("conntrack of {}: flows with the mark of the node that was called", home.name),
+            marked.iter().sum::<usize>(),
+            total,
+        );
+        let spread = layout.nodes.iter().zip(&marked);
+        let spread: Vec<String> =
+            spread.map(|(node, count)| format!("{} {count} with {:#x}", node.name, node.tag)).collect();
+        claim.proof("ct", format!("{} knows {}", home.name, spread.join(", ")));
+        claim
+    }
+}
+
+/// A guest has begun it: through the SNAT of its node, and without a mark.
+pub(super) struct Outbound {
+    family: Family,
+    what: What,
+    flow: Flow,
+}
+
+enum What {
+    /// What ping printed.
+    Ping(String),
+    Page(Answer),
+}
+
+impl Outbound {
+    pub(super) fn ping(lab: &Lab, family: Family) -> Result<Self, Error> {
+        let layout = &lab.layout;
+        let (guest, client) = (&layout.guests[0], layout.at(family).client);
+        let wait = lab.pace.seconds(2).as_secs().to_string();
+        let ping = ["ping", "-n", "-c", "2", "-i", "0.2", "-W", &wait, &client.to_string()];
+        let output = lab.on(&guest.name).output(&ping)?;
+        let said = [output.stdout, output.stderr].concat();
+        let proto = if family == Family::V4 { "icmp" } else { "icmpv6" };
+        let flow = Self::flow(lab, family, proto, client, None)?;
+        Ok(Self { family, what: What::Ping(String::from_utf8_lossy(&said).into_owned()), flow })
+    }
+
+    pub(super) fn page(lab: &Lab, family: Family, ports: &mut Ports) -> Result<Self, Error> {
+        let layout = &lab.layout;
+        let client = layout.at(family).client;
+        let url = url(client, layout.client_port, "/");
+        let answer = ask(lab, &layout.guests[0].name, ports.tcp(CHOICE), &url, &[])?;
+        let flow = Self::flow(lab, family, "tcp", client, Some(answer.port))?;
+        Ok(Self { family, what: What::Page(answer), flow })
+    }
+
+    fn flow(
+        lab: &Lab,
+        family: Family,
+        proto: &str,
+        client: IpAddr,
+        sport: Option<u16>,
+    ) -> Result<Flow, Error> {
+        let home = lab.on(&lab.layout.home().name);
+        Flow::find(home, proto, (lab.layout.guest(0, family), client), sport)
+    }
+}
+
+impl Deed for Outbound {
+    fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
+        let (guest, home) = (&layout.guests[0], layout.home());
+        let public = layout.public(0, self.family);
+        let what = if matches!(self.what, What::Ping(_)) { "ping" } else { "HTTP" };
+        let mut claim = layout.claim(
+            self.family,
+            format!("outbound {what}: {} -> {} through the SNAT of {}", guest.name, layout.client, home.name),
+        );
+        match &self.what {
+            What::Ping(said) => {
+                let line = |words: &[&str]| {
+                    said.lines()
+                        .find(|line| words.iter().any(|word| line.contains(word)))
+                        .unwrap_or("no output")
+                };
+                claim.must(said.contains(" 2 received"), || {
+                    format!("ping: {}", line(&["received", "rror", "nreach"]))
+                });
+                claim.proof("ping", line(&["received"]));
+                let kind = if self.family == Family::V4 { 8 } else { 128 };
+                let is_request = |frame: &crate::lab::Frame| {
+                    frame.icmp().is_some_and(|(its, _)| its == kind) && frame.from(public)
+                };
+                let count = seen.lan.count(is_request);
+                claim.must(count >= 2, || format!("LAN: {count} echo requests from {public}, expected 2"));
+                claim.proof_by("LAN", format!("the requests bear {public}"), Some(&seen.lan), is_request);
+            }
+            What::Page(answer) => {
+                if let Some(fault) = &answer.fault {
+                    claim.fault(fault.clone());
+                    return claim;
+                }
+                let before = format!("{} saw {public}:", layout.client);
+                let after = format!(" -> {}", shown(layout.at(self.family).client, layout.client_port));
+                let port = answer.text.strip_prefix(&*before).and_then(|rest| rest.strip_suffix(&*after));
+                claim.must(port.is_some_and(|port| port.parse::<u16>().is_ok()), || {
+                    format!("the workstation did not see {public}: \"{}\"", answer.text)
+                });
+                claim.proof("page", format!("\"{}\"", answer.text));
+            }
+        }
+        self.flow.must_have(&mut claim, &home.name, 0);
+        claim.must(self.flow.text().contains(&format!("dst={public}")), || {
+            format!("conntrack of {}: replies are not expected at {public}: {}", home.name, self.flow.text())
+        });
+        claim.proof("ct", self.flow.text());
+        claim
+    }
+}
