@@ -72,6 +72,7 @@
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
+//! | [`lab`] | clusters in network namespaces to try all this on, and the acceptance that proves it (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //!
 //! [`rfc`] has no code: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it.
@@ -127,6 +128,13 @@
 //! and after each stage; a [`daemon::ShadowWorker`] decides about them as ever, and the [`shadow::Judge`] remembers
 //! what should come of each, under what the stage leaves alone of it, until it is seen again. Nothing waits for
 //! dunnat there: queues that are full or deserted are passed.
+//!
+//! # A lab
+//!
+//! A [`lab::Layout`] has every name and address of a cluster, [`lab::topology`] says what each machine is made of and builds it. The
+//! acceptance ([`lab::accept`]) does everything first, each thing a deed that keeps what could only be seen then; the captures
+//! end and are read once; and each deed is judged, which makes a [`Claim`](lab::accept::Claim) with its evidence. So that judge
+//! and judged do not share a fault, tshark reads the same files and has to see the same.
 //!
 //! # Choices
 //!

@@ -7,7 +7,7 @@ use std::process::Command;
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand};
 use dunnat::cluster::TagBy;
-use dunnat::lab::accept::{Expected, Outcome, Report, accept};
+use dunnat::lab::accept::{Asked, Expected, Outcome, Part, Report, accept};
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Stopped, Tracing};
 use dunnat::lab::{self, Anchor, Choice, Error, Families, Interrupt, NameSet, Pace, Pipes, Place, topology};
@@ -107,6 +107,9 @@ struct How {
     /// The same as packets, for Wireshark
     #[arg(long, group = "tracing")]
     trace_pcapng: bool,
+    /// The program that the nodes run, to try another build [default: this one]
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
     /// More options for `dunnat run`, as in `-- --full --workers 1`
     #[arg(last = true, value_name = "OPTIONS OF RUN")]
     options: Vec<String>,
@@ -130,6 +133,9 @@ struct Accept {
     /// repeated
     #[arg(long, value_name = "WAY")]
     expect: Vec<Expected>,
+    /// Only this part: calls, outbound, transfers, many, udp, errors; may be repeated
+    #[arg(long, value_name = "PART")]
+    only: Vec<Part>,
     /// Print JSON: an object with all claims, their evidence and faults
     #[arg(long)]
     json: bool,
@@ -173,6 +179,16 @@ impl Lab {
                 .map_err(|error| Failure::Refused(format!("signals cannot be caught: {error}")))?,
             _ => Interrupt::default(),
         };
+        let outcome = self.inside(place, &interrupt);
+        match (outcome, interrupt.check()) {
+            // What then failed did so because of that.
+            (Err(_), Err(interrupted)) => Err(interrupted.into()),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// What the verb does, as root.
+    fn inside(&self, place: Place, interrupt: &Interrupt) -> Result<(), Failure> {
         match &self.verb {
             Verb::Up(up) => self.up(place, up),
             Verb::Down => down(&place, self.slow),
@@ -185,7 +201,7 @@ impl Lab {
                     Verb::Up(_) | Verb::Down => Ok(()),
                     Verb::Start(starting) => start(&lab, starting),
                     Verb::Stop => stop(&lab),
-                    Verb::Accept(accept) => accept.run(&lab, &interrupt),
+                    Verb::Accept(accept) => accept.run(&lab, interrupt),
                     Verb::Status => status(&lab),
                     Verb::Shell(shell) => shell.run(&lab),
                     Verb::Path(passed) => path(&lab, passed),
@@ -335,7 +351,13 @@ impl How {
             (.., true) => Some(Tracing::Packets),
             _ => None,
         };
-        Start { by: self.by, tracing, fault, options: self.options.clone(), program: program() }
+        Start {
+            by: self.by,
+            tracing,
+            fault,
+            options: self.options.clone(),
+            program: self.program.clone().unwrap_or_else(program),
+        }
     }
 }
 
@@ -347,7 +369,8 @@ impl Accept {
                 eprintln!("... {what}");
             }
         };
-        let report = accept(lab, &self.how.start(None), &self.expect, interrupt, &progress)?;
+        let asked = Asked { expected: self.expect.clone(), only: self.only.clone() };
+        let report = accept(lab, &self.how.start(None), &asked, interrupt, &progress)?;
         let text = if self.json {
             serde_json::to_string_pretty(&report)
                 .map(|text| text + "\n")

@@ -283,11 +283,16 @@ fn need_br_netfilter() -> Result<(), Error> {
 pub fn trouble_with_vlan(place: &Place) -> Result<Option<String>, Error> {
     let probe = place.namespace("probe");
     let ip = |words: &[&str]| run(Command::new("ip").args(words).env("LC_ALL", "C"));
-    ip(&["netns", "add", &probe])?;
-    let tried = ip(&["-n", &probe, "link", "add", "name", "trunk", "type", "bridge"]).and_then(|_| {
+    let made = ip(&["netns", "add", &probe]);
+    let trunk = || ip(&["-n", &probe, "link", "add", "name", "trunk", "type", "bridge"]);
+    let tried = made.and_then(|_| trunk()).and_then(|_| {
         ip(&["-n", &probe, "link", "add", "link", "trunk", "name", "trunk.1", "type", "vlan", "id", "1"])
     });
-    ip(&["netns", "delete", &probe])?;
+    // Also one that was made while somebody interrupted us.
+    let deleted = ip(&["netns", "delete", &probe]);
+    if tried.is_ok() {
+        deleted?;
+    }
     match tried {
         Ok(_) => Ok(None),
         Err(Error::Tool { said, .. }) => Ok(Some(said)),

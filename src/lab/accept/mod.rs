@@ -10,6 +10,7 @@ mod calls;
 mod claim;
 mod ended;
 mod errors;
+mod part;
 mod transfers;
 mod tshark;
 mod udp;
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 use self::ask::Ports;
 pub use self::claim::{Claim, Evidence, FrameNumber, Outcome};
+pub use self::part::Part;
 pub use self::ways::Expected;
 use super::capture::{Capture, Running};
 use super::interrupt::Interrupt;
@@ -116,6 +118,21 @@ impl Layout {
     }
 }
 
+/// What is to be shown.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// How it must be done.
+    pub expected: Vec<Expected>,
+    /// Only these parts; all if none is named.
+    pub only: Vec<Part>,
+}
+
+impl Asked {
+    fn has(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
 /// Programs that it is done with.
 const TOOLS: [(&str, &str); 8] = [
     ("nginx", "nginx-light"),
@@ -135,7 +152,7 @@ const TOOLS: [(&str, &str); 8] = [
 pub fn accept(
     lab: &Lab,
     how: &Start,
-    expected: &[Expected],
+    asked: &Asked,
     interrupt: &Interrupt,
     progress: &dyn Fn(&str),
 ) -> Result<Report, Error> {
@@ -164,7 +181,7 @@ pub fn accept(
         running::start(lab, how)?;
     }
     let stop = || if runs.is_none() { Some(running::stop(lab)) } else { None };
-    let claims = match proven(lab, how.by, expected, interrupt, progress, captures) {
+    let claims = match proven(lab, how.by, asked, interrupt, progress, captures) {
         Ok(claims) => claims,
         Err(error) => {
             // Why it could not be proven is the news.
@@ -240,7 +257,7 @@ impl Captures {
 fn proven(
     lab: &Lab,
     by: By,
-    expected: &[Expected],
+    asked: &Asked,
     interrupt: &Interrupt,
     progress: &dyn Fn(&str),
     captures: Captures,
@@ -251,14 +268,14 @@ fn proven(
     let mut acts: Vec<Act<'_>> = Vec::new();
     for family in layout.families() {
         progress(&format!("{family}: calls, transfers, datagrams"));
-        let done = deeds(lab, family, by, interrupt, &mut ports, &mut acts);
+        let done = deeds(lab, family, (by, asked), interrupt, &mut ports, &mut acts);
         // They are used up, also if something failed.
         ports.save(lab)?;
         done?;
     }
     let after = whole::Checksums::count(lab)?;
     acts.push(Act::Judged(after.judge(&before, layout)));
-    for way in expected {
+    for way in &asked.expected {
         acts.push(Act::Judged(ways::judge(lab, *way)?));
     }
     for family in layout.families() {
@@ -291,7 +308,7 @@ enum Act<'a> {
 fn deeds<'a>(
     lab: &'a Lab,
     family: Family,
-    by: By,
+    (by, asked): (By, &Asked),
     interrupt: &Interrupt,
     ports: &mut Ports,
     acts: &mut Vec<Act<'a>>,
@@ -305,24 +322,31 @@ fn deeds<'a>(
     let alone = |what: &str| Act::Judged(layout.not_applicable(family, what, "there is only one node"));
     let mut none = Vec::new();
     // Through every other node, and then locally.
-    for via in (1..nodes).chain([0]) {
+    for via in (1..nodes).chain([0]).filter(|_| asked.has(Part::Calls)) {
         done(Box::new(calls::Call::make(lab, family, 0, via, ports)?))?;
     }
-    done(Box::new(calls::Outbound::ping(lab, family)?))?;
-    done(Box::new(calls::Outbound::page(lab, family, ports)?))?;
-    if nodes > 1 {
+    if asked.has(Part::Outbound) {
+        done(Box::new(calls::Outbound::ping(lab, family)?))?;
+        done(Box::new(calls::Outbound::page(lab, family, ports)?))?;
+    }
+    if nodes > 1 && asked.has(Part::Transfers) {
         done(Box::new(transfers::Large::down(lab, family, ports)?))?;
         done(Box::new(transfers::Large::up(lab, family, ports)?))?;
     }
-    done(Box::new(calls::Many::make(lab, family, ports)?))?;
-    done(Box::new(calls::OwnPort::make(lab, family, ports)?))?;
-    for via in 0..nodes {
+    if asked.has(Part::Many) {
+        done(Box::new(calls::Many::make(lab, family, ports)?))?;
+    }
+    if asked.has(Part::Calls) {
+        done(Box::new(calls::OwnPort::make(lab, family, ports)?))?;
+    }
+    for via in (0..nodes).filter(|_| asked.has(Part::Calls)) {
         done(Box::new(calls::Call::make(lab, family, 1, via, ports)?))?;
     }
-    for via in 0..nodes {
+    for via in (0..nodes).filter(|_| asked.has(Part::Udp)) {
         done(Box::new(udp::Echo::make(lab, family, via, ports)?))?;
     }
-    if by == By::Dunnat {
+    let errors = asked.has(Part::Errors);
+    if errors && by == By::Dunnat {
         for via in 0..nodes.min(2) {
             let public = layout.public(via, family);
             let way = vec![public, public];
@@ -336,7 +360,7 @@ fn deeds<'a>(
         if nodes > 1 {
             done(Box::new(transfers::NarrowInside::make(lab, family, ports)?))?;
         }
-    } else {
+    } else if errors {
         let why = "the kernel's ruleset cannot change what an error quotes";
         let claim = layout.not_applicable(family, "ICMP errors, traceroute, path MTU", why);
         none.push(Act::Judged(claim));

@@ -67,6 +67,13 @@ impl Way {
             other_card,
             0,
         );
+        // Had a call gone on as it came, the node that was called would have complained about it.
+        let complaints = lan.count(|frame| {
+            let about = frame.error().map(|error| error.about).filter(|about| about.proto == self.proto);
+            let ports = about.and_then(|about| about.ports);
+            ports.is_some_and(|(from, to)| [from, to].contains(&self.client_port))
+        });
+        claim.must_be(format_args!("LAN: ICMP errors about client port {}", self.client_port), complaints, 0);
         let strangers = lan.count(|frame| self.has(frame) && !(frame.has(public) && frame.has(client)));
         claim.must_be(
             format_args!(

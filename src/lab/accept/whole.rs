@@ -82,7 +82,10 @@ pub(super) struct Gateway {
 impl Gateway {
     pub(super) fn look(lab: &Lab, family: Family) -> Result<Self, Error> {
         let gateway = lab.layout.at(family).gateway.to_string();
+        let wait = lab.pace.seconds(2).as_secs().to_string();
         let mac = |name: &str| {
+            // One that has sent nothing yet has not looked for it. Whether it answers is no matter.
+            lab.on(name).output(&["ping", "-n", "-c", "1", "-W", &wait, &gateway])?;
             let text = lab.on(name).must(&["ip", "neigh", "show", &gateway])?;
             let mut words = text.split_whitespace().skip_while(|word| *word != "lladdr").skip(1);
             Ok(words.next().map(str::to_owned))

@@ -1,0 +1,42 @@
+//! The parts of an acceptance, each of which can be asked for by itself. What is claimed of all that was sent is always judged.
+
+/// A part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A connection to each service and to each node's own port, through every node.
+    Calls,
+    /// What a guest begins: ping and HTTP.
+    Outbound,
+    /// Large files, both ways.
+    Transfers,
+    /// Many connections at once.
+    Many,
+    /// Datagrams of every length, with every sort of checksum, in fragments.
+    Udp,
+    /// ICMP errors: traceroute, path MTU, closed ports.
+    Errors,
+}
+
+impl Part {
+    /// All there are, with their names.
+    pub const ALL: [(Self, &str); 6] = [
+        (Self::Calls, "calls"),
+        (Self::Outbound, "outbound"),
+        (Self::Transfers, "transfers"),
+        (Self::Many, "many"),
+        (Self::Udp, "udp"),
+        (Self::Errors, "errors"),
+    ];
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|(_, name)| *name == text);
+        known.map(|(part, _)| *part).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
+            format!("give {}", names.join(", "))
+        })
+    }
+}
