@@ -21,7 +21,7 @@ use dunnat::engine::{Meta, Tables, decide};
 use dunnat::net::{Checksum, Family, Mark, Proto, Stage};
 use dunnat::packet::{Difference, Patch, View, full};
 
-use super::acceptance::{Lab, captured};
+use super::cluster::{Lab, captured};
 use super::*;
 
 /// How many packets, in both directions together; `DUNNAT_DIFFERENTIAL` says another number.

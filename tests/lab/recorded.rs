@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dunnat::trace::Event;
 use serde_json::Value;
 
-use super::acceptance::{Lab, captured};
+use super::cluster::{Lab, captured};
 use super::*;
 
 const NODES: [&str; 2] = ["node1", "node2"];
@@ -102,7 +102,7 @@ fn a_capture_is_decided_as_its_packets_were() {
     let lab = Lab::up(&["--nodes", "2"]);
     let file = lab.state("calls.pcap");
     let mut capture = Command::new("ip")
-        .args(["netns", "exec", &format!("dunnat-{}-node2", lab.0)])
+        .args(["netns", "exec", &lab.namespace("node2")])
         .args(["tcpdump", "-Uni", "eth0", "--immediate-mode", "-w", file.to_str().unwrap()])
         .arg("tcp and dst host 192.168.122.12 and dst port 80")
         .stderr(Stdio::null())

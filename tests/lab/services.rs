@@ -1,6 +1,6 @@
 //! Services of every kind, and clients that call two nodes from one port.
 
-use super::acceptance::{Lab, captured, joined};
+use super::cluster::{Lab, captured, joined};
 use super::*;
 
 /// What both programs know of addresses: either family, and a pair as it is written before and behind a port.

@@ -1,6 +1,6 @@
 //! dunnat looks on while the pure ruleset does the work.
 
-use super::acceptance::Lab;
+use super::cluster::Lab;
 use super::*;
 
 #[test]
@@ -22,16 +22,7 @@ struct Shadow {
 impl Shadow {
     fn on(lab: &Lab, node: &str) -> Self {
         let mut child = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                &format!("dunnat-{}-{node}", lab.0),
-                DUNNAT,
-                "run",
-                "--shadow",
-                "--node",
-                node,
-            ])
+            .args(["netns", "exec", &lab.namespace(node), DUNNAT, "run", "--shadow", "--node", node])
             .args(["--config", lab.state("cluster.toml").to_str().unwrap()])
             .args(["--socket", lab.state(&format!("{node}.sock")).to_str().unwrap()])
             .args(["--trace", lab.state(&format!("{node}.jsonl")).to_str().unwrap()])

@@ -1,0 +1,167 @@
+//! One host: rules and queues that come and go, and what doctor says of it.
+
+mod doctor;
+mod refused;
+mod serving;
+
+use super::*;
+
+/// A network namespace with the interfaces of the example, gone with this value.
+pub(super) struct Host(String);
+
+impl Host {
+    pub(super) fn bare() -> Self {
+        let host = Self(unique("dunnat-host"));
+        must("ip", &["netns", "add", &host.0]);
+        host
+    }
+
+    /// One that is as node1 of the example wants it.
+    pub(super) fn new() -> Self {
+        let host = Self::bare();
+        host.must(
+            &[
+                &["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"][..],
+                &["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"],
+                &["net.ipv4.conf.all.arp_filter=1"],
+            ]
+            .concat(),
+        );
+        host.add_public();
+        host.add_bridge();
+        host.add_pipe("eth1.100");
+        host.add_pipe("eth2.100");
+        host
+    }
+
+    pub(super) fn add_public(&self) {
+        self.ip("link add xenbr0 type bridge");
+        self.ip("addr add 192.168.122.11/24 dev xenbr0");
+        self.ip("link set xenbr0 up");
+    }
+
+    pub(super) fn add_bridge(&self) {
+        self.ip("link add guestbr0 address 0a:00:00:00:01:00 type bridge");
+        self.ip("addr add 10.5.5.254/24 dev guestbr0");
+        self.ip("link set guestbr0 up");
+    }
+
+    /// A port of the bridge, with a cable that leads nowhere.
+    pub(super) fn add_pipe(&self, name: &str) {
+        self.ip(&format!("link add {name} type veth peer name far-{name}"));
+        self.ip(&format!("link set {name} master guestbr0 up"));
+    }
+
+    pub(super) fn ip(&self, command: &str) {
+        let words: Vec<&str> = command.split(' ').collect();
+        must("ip", &[&["-n", &self.0], &words[..]].concat());
+    }
+
+    /// Namespaces share /run.
+    pub(super) fn socket(&self) -> String {
+        format!("/run/{}.sock", self.0)
+    }
+
+    pub(super) fn must(&self, command: &[&str]) -> String {
+        must("ip", &[&["netns", "exec", &self.0], command].concat())
+    }
+
+    pub(super) fn ruleset(&self) -> String {
+        self.must(&["nft", "-s", "list", "ruleset"])
+    }
+
+    pub(super) fn command(&self, wrap: &[&str], more: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.0])
+            .args(wrap)
+            .args([DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--socket", &self.socket()])
+            .args(more)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What doctor says, as JSON, and its exit status.
+    pub(super) fn doctor(&self, wrap: &[&str], file: &str) -> (i32, serde_json::Value) {
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.0])
+            .args(wrap)
+            .args([DUNNAT, "doctor", "--config", file, "--node", "node1", "--json"])
+            .output()
+            .unwrap();
+        let json = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}\n{}", text(&output.stderr)));
+        (output.status.code().unwrap(), json)
+    }
+
+    /// The facts that are not so, or not known to be, each with what it is about.
+    ///
+    /// Less those about the kernel, for which a host can do nothing.
+    pub(super) fn amiss(&self) -> Vec<serde_json::Value> {
+        let (_, json) = self.doctor(&[], EXAMPLE);
+        let facts = json["facts"].as_array().unwrap().iter();
+        facts.filter(|fact| fact["state"] != "yes" && fact["section"] != "kernel").cloned().collect()
+    }
+
+    /// Starts a node and waits until it serves.
+    pub(super) fn serve(&self, more: &[&str]) -> Node {
+        let mut child = self.command(&[], more).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        while !log.contains("serving node1") {
+            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended without serving:\n{log}");
+        }
+        Node { child: Some(child), stderr, log }
+    }
+
+    /// Starts a node that must not come up, and returns what it said. Nothing may be left of it.
+    pub(super) fn refuse(&self, wrap: &[&str], more: &[&str]) -> String {
+        let before = self.ruleset();
+        let output = self.command(wrap, more).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert_eq!(self.ruleset(), before);
+        message
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+        // Of a node that was killed.
+        let _ = std::fs::remove_file(self.socket());
+    }
+}
+
+/// A node that serves; killed with this value if nothing else ended it.
+pub(super) struct Node {
+    child: Option<Child>,
+    stderr: BufReader<std::process::ChildStderr>,
+    log: String,
+}
+
+impl Node {
+    pub(super) fn signal(&self, signal: &str) {
+        must("kill", &["-s", signal, &self.child.as_ref().unwrap().id().to_string()]);
+    }
+
+    /// Ends it, by a signal, and returns its log.
+    pub(super) fn end(mut self, signal: &str) -> String {
+        self.signal(signal);
+        let status = self.child.take().unwrap().wait().unwrap();
+        std::io::Read::read_to_string(&mut self.stderr, &mut self.log).unwrap();
+        if signal != "KILL" {
+            assert!(status.success(), "{status}\n{}", self.log);
+        }
+        std::mem::take(&mut self.log)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

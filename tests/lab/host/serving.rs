@@ -1,0 +1,173 @@
+//! A node starts and ends, and leaves what was there before.
+
+use super::*;
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn every_signal_ends_it_and_leaves_what_was_there_before() {
+    let host = Host::new();
+    let theirs = ["table inet theirs { chain c { type filter hook input priority 0; }; }"];
+    host.must(&[&["nft"], &theirs[..]].concat());
+    host.must(&["iptables-nft", "-t", "mangle", "-A", "PREROUTING", "-i", "lo", "-j", "ACCEPT"]);
+    let before = host.ruleset();
+    for signal in ["TERM", "INT", "HUP"] {
+        let node = host.serve(&[]);
+        assert_ne!(host.ruleset(), before);
+        let log = node.end(signal);
+        assert!(log.contains(&format!("stopping on SIG{signal}")), "{log}");
+        assert!(log.contains("node1 has stopped; 0 packets"), "{log}");
+        assert_eq!(host.ruleset(), before);
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn one_socket_is_for_one_node() {
+    let host = Host::new();
+    let other = std::os::unix::net::UnixListener::bind(host.socket()).unwrap();
+    let message = host.refuse(&[], &[]);
+    assert!(message.contains("a dunnat answers on /run/"), "{message}");
+    drop(other);
+    std::fs::remove_file(host.socket()).unwrap();
+    host.serve(&[]).end("KILL");
+    assert!(Path::new(&host.socket()).exists());
+    let log = host.serve(&[]).end("TERM");
+    assert!(log.contains("was left by a dunnat that is gone"), "{log}");
+    assert!(!Path::new(&host.socket()).exists());
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_signal_at_any_moment_leaves_nothing() {
+    let host = Host::new();
+    let before = host.ruleset();
+    for millis in (0..200).step_by(7) {
+        let mut child = host.command(&[], &["--workers", "1"]).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(millis));
+        must("kill", &["-s", "INT", &child.id().to_string()]);
+        child.wait().unwrap();
+        assert_eq!(host.ruleset(), before, "after {millis} ms");
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_a_killed_run_left_is_replaced_by_the_next() {
+    let host = Host::new();
+    host.serve(&["--queue-base", "700"]).end("KILL");
+    assert!(host.ruleset().contains("dunnat node1 queues 700-"));
+    let node = host.serve(&[]);
+    assert!(node.log.contains("rules of dunnat node1 are left from a run that was killed"), "{}", node.log);
+    node.end("TERM");
+    assert!(!host.ruleset().contains("dunnat"), "{}", host.ruleset());
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn two_in_one_namespace_do_not_get_into_each_others_way() {
+    let host = Host::new();
+    let node = host.serve(&[]);
+    let message = host.refuse(&[], &["--queue-base", "700"]);
+    assert!(message.contains("dunnat node1 is serving in this network namespace already"), "{message}");
+    node.end("TERM");
+    // Without rules, it is just somebody who has the queues.
+    let other = host.serve(&["--no-rules"]);
+    let message = host.refuse(&[], &[]);
+    let process = other.child.as_ref().unwrap().id();
+    assert!(message.contains(&format!("is taken by process {process} (dunnat)")), "{message}");
+    assert!(message.contains("--queue-base"), "{message}");
+    other.end("TERM");
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn names_that_are_taken_are_left_to_their_owner() {
+    for (command, expected) in [
+        (vec!["nft", "add table ip dunnat"], "nft delete table ip dunnat"),
+        (vec!["nft", "add table bridge dunnat"], "nft delete table bridge dunnat"),
+        (
+            vec!["iptables-nft", "-t", "mangle", "-N", "dunnat-spoof"],
+            "the iptables table mangle has a chain dunnat-spoof",
+        ),
+        (
+            vec!["nft", "add table ip6 dunnat-kernel; add chain ip6 dunnat-kernel dunnat-spoof"],
+            "the pure ruleset is loaded (table ip6 dunnat-kernel), and does the same work; take it out first: nft \
+             delete table ip6 dunnat-kernel\n",
+        ),
+    ] {
+        let host = Host::new();
+        host.must(&command);
+        let message = host.refuse(&[], &[]);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_trace_that_nobody_reads_or_that_cannot_be_written_stops_no_packet() {
+    let host = Host::new();
+    let message = host.refuse(&[], &["--trace", "/nowhere/trace"]);
+    assert!(message.contains("cannot write to /nowhere/trace"), "{message}");
+    let mut child =
+        host.command(&[], &["--trace", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let node =
+        Node { stderr: BufReader::new(child.stderr.take().unwrap()), child: Some(child), log: String::new() };
+    wait_for("the rules", || host.ruleset().contains("pipe-arp").then_some(()));
+    node.end("TERM");
+}
+
+/// A shadow leaves nothing behind either; of one that was killed the next run removes what is left, whatever it is.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_shadow_comes_and_goes() {
+    let host = Host::new();
+    host.must(&["iptables-nft", "-t", "mangle", "-A", "FORWARD", "-i", "lo", "-j", "ACCEPT"]);
+    let before = host.ruleset();
+    host.serve(&["--shadow"]).end("TERM");
+    assert_eq!(host.ruleset(), before);
+    for next in [&["--shadow"][..], &[]] {
+        host.serve(&["--shadow"]).end("KILL");
+        let left = host.ruleset();
+        assert!(left.contains("shadow queues") && left.contains("convergent-inbound"), "{left}");
+        let node = host.serve(next);
+        assert!(
+            node.log.contains("rules of dunnat node1 shadow are left from a run that was killed"),
+            "{}",
+            node.log
+        );
+        node.end("TERM");
+        // Empty base chains of iptables' tables may stay.
+        let left = host.ruleset();
+        assert!(left.contains("iifname \"lo\" counter accept") && !left.contains("dunnat"), "{left}");
+        assert!(!left.contains("queue") && !left.contains("jump"), "{left}");
+    }
+    host.must(&["nft", "add table netdev dunnat-kernel"]);
+    let message = host.refuse(&[], &["--shadow"]);
+    assert!(message.contains("take it out first: nft delete table netdev dunnat-kernel"), "{message}");
+}
+
+/// What `rules` prints can be loaded by hand, and `run --no-rules` serves it.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn printed_rules_load_and_serve() {
+    let host = Host::new();
+    let before = host.ruleset();
+    let print =
+        |more: &[&str]| must(DUNNAT, &[&["rules", "--config", EXAMPLE, "--node", "node1"], more].concat());
+    let load = |rules: &str, with: &[&str]| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rules");
+        File::create(&path).unwrap().write_all(rules.as_bytes()).unwrap();
+        host.must(&[with, &[path.to_str().unwrap()]].concat());
+    };
+    load(&print(&["--kernel"]), &["nft", "-f"]);
+    assert!(host.ruleset().contains("chain convergent-inbound"));
+    host.must(&["nft", "delete table ip dunnat-kernel; delete table netdev dunnat-kernel"]);
+    assert_eq!(host.ruleset(), before);
+
+    load(&print(&["--workers", "1", "--force-fallback", "queue"]), &["sh", "-e"]);
+    assert!(host.ruleset().contains("queue num 100"), "{}", host.ruleset());
+    host.serve(&["--no-rules", "--workers", "1"]).end("TERM");
+    assert!(host.ruleset().contains("queue num 100"), "they were not ours to remove");
+}

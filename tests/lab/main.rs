@@ -1,0 +1,73 @@
+//! The program on a real kernel: clusters in network namespaces, and hosts on which something is wrong.
+//!
+//! Needs root and the packages that scripts/setup installs. Without them these tests fail: they are ignored by
+//! a plain `cargo test`, and run by `scripts/test`. Each makes namespaces of its own, with no way out of them,
+//! and removes them also when it fails.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod acceptance;
+mod backends;
+mod cluster;
+mod differential;
+mod host;
+mod itself;
+mod leaks;
+mod pairs;
+mod paths;
+mod recorded;
+mod services;
+mod shadow;
+mod stepping;
+mod tracing;
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const DUNNAT: &str = env!("CARGO_BIN_EXE_dunnat");
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/example.toml");
+
+fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command that must succeed and returns what it printed.
+fn must(program: &str, arguments: &[&str]) -> String {
+    let output =
+        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Polls for something that must come, longer where the lab would wait longer.
+fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let slow = std::env::var("DUNNAT_LAB_SLOW").map_or(1, |slow| slow.parse().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(10 * slow);
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
