@@ -31,26 +31,26 @@ fn foreign_chain(lab: &Lab, fault: Fault) -> Option<String> {
     };
     Some(match fault {
         Fault::ForwardDrop => {
-            format!("{} ct state established,related accept; counter }}", at("forward", "filter", "drop"))
+            format!("{} ct state established,related accept; counter; }}", at("forward", "filter", "drop"))
         }
         Fault::InvalidDrop => {
-            format!("{} ct state invalid counter drop }}", at("forward", "filter", "accept"))
+            format!("{} ct state invalid counter drop; }}", at("forward", "filter", "accept"))
         }
         Fault::Mark => format!(
-            "{} iifname \"{}\" counter meta mark set {FOREIGN_MARK} }}",
+            "{} iifname \"{}\" counter meta mark set {FOREIGN_MARK}; }}",
             at("prerouting", "mangle", "accept"),
             lab.layout.nic
         ),
         Fault::CtMark => format!(
-            "{} ct state new counter ct mark set {FOREIGN_MARK} }}",
+            "{} ct state new counter ct mark set {FOREIGN_MARK}; }}",
             at("forward", "mangle", "accept")
         ),
         Fault::Silent => format!(
-            "{} tcp dport {web} counter drop; udp dport {echo} counter drop }}",
+            "{} tcp dport {web} counter drop; udp dport {echo} counter drop; }}",
             at("input", "filter", "accept")
         ),
         Fault::Reject => format!(
-            "{} tcp dport {web} counter reject with tcp reset; udp dport {echo} counter reject }}",
+            "{} tcp dport {web} counter reject with tcp reset; udp dport {echo} counter reject; }}",
             at("input", "filter", "accept")
         ),
         _ => return None,
@@ -61,7 +61,7 @@ pub(super) fn before_start(lab: &Lab, fault: Fault) -> Result<(), Error> {
     let machine = lab.on(fault.machine(&lab.layout));
     match (foreign_table(fault), foreign_chain(lab, fault)) {
         (Some(table), Some(chain)) => {
-            let put = format!("table inet {table} {{ {chain} }}");
+            let put = format!("table inet {table} {{ {chain}; }}");
             // Also where somebody has removed it meanwhile.
             let remove = format!("table inet {table}; delete table inet {table}");
             deed(lab, machine, &["nft", &put], &["nft", &remove])
