@@ -46,6 +46,8 @@ fn must(program: &str, arguments: &[&str]) -> String {
 
 #[path = "lab/differential.rs"]
 mod differential;
+#[path = "lab/faults.rs"]
+mod faults;
 #[path = "lab/recorded.rs"]
 mod recorded;
 #[path = "lab/shadow.rs"]

@@ -1,13 +1,17 @@
 //! What is done to the machines, and undone.
 
 use super::{Fault, conntrack};
-use crate::lab::{Error, Lab, Machine, Pipes};
+use crate::lab::{Error, Lab, Layout, Machine, Pipes};
 
 /// The lines that undo what was done: a machine and a command with its arguments, apart by tabs.
 const UNDO: &str = "fault.undo";
 
-/// A mark that is no node's tag in any lab.
-pub(super) const FOREIGN_MARK: &str = "0x64";
+/// A mark that is no node's tag, within the bits that are the cluster's: bits that are not would disturb nobody.
+fn foreign_mark(layout: &Layout) -> String {
+    let mask = layout.mask.and_then(|mask| u32::from_str_radix(mask.trim_start_matches("0x"), 16).ok());
+    format!("{:#x}", 0x64_u32 << mask.map_or(0, u32::trailing_zeros))
+}
+
 /// What such a pipe carries, in bytes.
 const NARROW_PIPE: &str = "1280";
 /// A MAC address that no machine of a lab has.
@@ -26,6 +30,7 @@ pub(super) fn foreign_table(fault: Fault) -> Option<&'static str> {
 /// The chain in that table. Its counters show what it has met.
 fn foreign_chain(lab: &Lab, fault: Fault) -> Option<String> {
     let (web, echo) = (lab.layout.guests[0].port, lab.layout.echo_port);
+    let mark = foreign_mark(&lab.layout);
     let at = |hook: &str, priority: &str, policy: &str| {
         format!("chain {hook} {{ type filter hook {hook} priority {priority}; policy {policy};")
     };
@@ -37,14 +42,13 @@ fn foreign_chain(lab: &Lab, fault: Fault) -> Option<String> {
             format!("{} ct state invalid counter drop; }}", at("forward", "filter", "accept"))
         }
         Fault::Mark => format!(
-            "{} iifname \"{}\" counter meta mark set {FOREIGN_MARK}; }}",
+            "{} iifname \"{}\" counter meta mark set {mark}; }}",
             at("prerouting", "mangle", "accept"),
             lab.layout.nic
         ),
-        Fault::CtMark => format!(
-            "{} ct state new counter ct mark set {FOREIGN_MARK}; }}",
-            at("forward", "mangle", "accept")
-        ),
+        Fault::CtMark => {
+            format!("{} ct state new counter ct mark set {mark}; }}", at("forward", "mangle", "accept"))
+        }
         Fault::Silent => format!(
             "{} tcp dport {web} counter drop; udp dport {echo} counter drop; }}",
             at("input", "filter", "accept")

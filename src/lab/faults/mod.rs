@@ -124,18 +124,20 @@ impl Fault {
     pub fn needs(self, layout: &Layout) -> Option<String> {
         let (nodes, tag_by) = (layout.nodes.len(), layout.choice.tag_by);
         let name = self.name();
-        match self {
-            Self::Mac | Self::Swap if tag_by != TagBy::Mac => Some(format!(
+        if matches!(self, Self::Mac | Self::Swap) && tag_by != TagBy::Mac {
+            return Some(format!(
                 "the fault '{name}' needs a cluster file with MAC prefixes, and in this lab nodes know each other by {tag_by}: \
                  build one with --tag-by mac"
-            )),
-            Self::Mac | Self::Swap | Self::Tags | Self::InvalidDrop | Self::BrNetfilter | Self::Mtu
-                if nodes < 2 =>
-            {
-                Some(format!("the fault '{name}' needs two nodes, and this lab has one"))
-            }
-            _ => None,
+            ));
         }
+        let (least, words) = match self {
+            // With two, one of the prefixes would be its own, and dunnat does not start with a wrong one.
+            Self::Swap => (3, "three nodes"),
+            Self::Mac | Self::Tags | Self::InvalidDrop | Self::BrNetfilter | Self::Mtu => (2, "two nodes"),
+            _ => (1, "a node"),
+        };
+        let has = if nodes == 1 { "one".to_owned() } else { nodes.to_string() };
+        (nodes < least).then(|| format!("the fault '{name}' needs {words}, and this lab has {has}"))
     }
 }
 
