@@ -119,8 +119,8 @@ struct How {
 struct Starting {
     #[command(flatten)]
     how: How,
-    /// Make one thing wrong, on the node that the first guest lives on: a name that `--fault help` lists, or `random`, which
-    /// does not say what it is
+    /// Make one thing wrong, on the node that the first guest lives on, or on that guest: a name that `--fault help` lists, or
+    /// `random`, which does not say what it is
     #[arg(long, value_name = "FAULT")]
     fault: Option<String>,
 }
@@ -213,7 +213,7 @@ impl Lab {
                         explain.args(["explain", "--config"]).arg(lab.file("cluster.toml"));
                         Err(become_it(explain.args(&passed.options)))
                     }
-                    Verb::Reveal => print(&faults::reveal(&lab)?),
+                    Verb::Reveal => print(&faults::reveal(&lab, &invocation(&lab))?),
                 }
             }
         }
@@ -419,7 +419,11 @@ fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> {
     if fault.is_some() && starting.how.by != By::Dunnat {
         return Err(Failure::Usage("--fault is for --by dunnat".to_owned()));
     }
-    let how = starting.how.start(fault);
+    let mut how = starting.how.start(fault);
+    if hidden || fault == Some(Fault::Save) {
+        // That fault is in rules that save ct marks. Where it may be any, all of them have those rules, or it would show.
+        how.options.extend(["--force-fallback", "ctmark"].map(str::to_owned));
+    }
     running::start(lab, &how)?;
     let nodes: Vec<&str> = lab.layout.nodes.iter().map(|node| &*node.name).collect();
     let mut text = format!("{} translates on: {}\n", how.by.name(), nodes.join(" "));
@@ -429,13 +433,14 @@ fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> {
     match fault {
         Some(_) if hidden => {
             text += &format!(
-                "something is wrong on {}: find out what, then: {} reveal\n",
+                "something is wrong on {}, or on {} that lives there: find out what, then: {} reveal\n",
                 lab.layout.home().name,
+                lab.layout.guests[0].name,
                 invocation(lab)
             );
         }
         Some(fault) => {
-            text += &format!("with a fault on {}: {}\n", lab.layout.home().name, fault.about());
+            text += &format!("with a fault on {}: {}\n", fault.machine(&lab.layout), fault.about());
         }
         None => {}
     }

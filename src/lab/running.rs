@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::faults::{self, Fault};
 use super::machine::{failed, feed, lives_in, run, signal};
-use super::{Error, Lab, Node, cluster_file, sniffer};
+use super::{Error, Lab, Node, sniffer};
 
 /// Who translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +113,16 @@ pub fn start(lab: &Lab, how: &Start) -> Result<(), Error> {
 
 fn started(lab: &Lab, how: &Start) -> Result<(), Error> {
     if let Some(fault) = how.fault {
-        faults::remember(lab, fault)?;
-        faults::before_start(lab, fault)?;
+        faults::check(lab, fault)?;
     }
     for node in &lab.layout.nodes {
         lab.write(&format!("{}.ruleset.before", node.name), &ruleset(lab, node)?)?;
     }
     lab.write("by", how.by.name())?;
+    // From here on `stop` undoes it, and what it leaves behind differs from what was there before.
+    if let Some(fault) = how.fault {
+        faults::before_start(lab, fault)?;
+    }
     match how.by {
         By::Kernel => load_kernel_rules(lab, how)?,
         By::Dunnat | By::Shadow => start_daemons(lab, how)?,
@@ -236,6 +239,9 @@ pub fn stop(lab: &Lab) -> Result<Option<Stopped>, Error> {
             }
         }
     }
+    if let Err(error) = faults::undo(lab) {
+        stopped.faults.push(error.to_string());
+    }
     for node in &lab.layout.nodes {
         let after = ruleset(lab, node)?;
         let (old, new) = (format!("{}.ruleset.before", node.name), format!("{}.ruleset.after", node.name));
@@ -256,7 +262,6 @@ pub fn stop(lab: &Lab) -> Result<Option<Stopped>, Error> {
             indented(&lines.join("\n"))
         ));
     }
-    faults::undo(lab)?;
     let path = lab.file("by");
     fs::remove_file(&path).map_err(|source| Error::File { path, source })?;
     Ok(Some(stopped))
@@ -318,11 +323,4 @@ fn unload_new_tables(lab: &Lab, node: &Node) -> Result<(), Error> {
 /// The cluster file that is right, as the lab wrote it.
 pub(crate) fn right_cluster_file(lab: &Lab) -> PathBuf {
     lab.file("cluster.toml")
-}
-
-/// A cluster file for one node alone, of a layout that is not the lab's.
-pub(crate) fn wrong_cluster_file(lab: &Lab, node: &Node, layout: &super::Layout) -> Result<PathBuf, Error> {
-    let name = format!("{}.wrong.toml", node.name);
-    lab.write(&name, &cluster_file(layout))?;
-    Ok(lab.file(&name))
 }

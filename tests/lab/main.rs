@@ -15,6 +15,7 @@ mod acceptance;
 mod backends;
 mod cluster;
 mod differential;
+mod faults;
 mod host;
 mod itself;
 mod leaks;

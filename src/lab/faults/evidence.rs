@@ -1,0 +1,126 @@
+//! Where a fault can be seen, read from the machines at that moment.
+
+use std::process::{Command, Stdio};
+
+use super::{Fault, cluster_file, deeds, present};
+use crate::lab::machine::failed;
+use crate::lab::running::right_cluster_file;
+use crate::lab::{Error, Lab};
+
+/// A command that shows it, where it is run, and which lines of it tell.
+struct Sight {
+    /// The machine; none for a file of the lab.
+    machine: Option<String>,
+    words: Vec<String>,
+}
+
+impl Sight {
+    fn on(machine: &str, words: &[&str]) -> Self {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Self { machine: Some(machine.to_owned()), words }
+    }
+
+    /// As a person types it; `here` is how this lab is called.
+    fn typed(&self, here: &str) -> String {
+        let words = self.words.join(" ");
+        self.machine
+            .as_ref()
+            .map_or_else(|| words.clone(), |machine| format!("{here} shell {machine} -- {words}"))
+    }
+
+    /// What it prints. A command that fails tells something, too: the fault may have been mended.
+    fn seen(&self, lab: &Lab) -> Result<String, Error> {
+        let (program, rest) =
+            self.words.split_first().map_or(("true", &[][..]), |(first, rest)| (first, rest));
+        let mut command = match &self.machine {
+            Some(machine) => lab.on(machine).command(program),
+            None => Command::new(program),
+        };
+        let output = command.args(rest).stdin(Stdio::null()).output();
+        let output = output.map_err(|error| failed(&command, &error.to_string()))?;
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        Ok(text.trim_end().to_owned())
+    }
+}
+
+/// What shows a fault, the plainest first.
+fn sights(lab: &Lab, fault: Fault) -> Result<Vec<Sight>, Error> {
+    let machine = fault.machine(&lab.layout);
+    if cluster_file::is_in_it(fault) {
+        let files = [right_cluster_file(lab), cluster_file::path(lab)].map(|path| path.display().to_string());
+        let words = ["diff", "-U1", &files[0], &files[1]].map(str::to_owned).to_vec();
+        return Ok(vec![Sight { machine: None, words }]);
+    }
+    if let Some(table) = deeds::foreign_table(fault) {
+        return Ok(vec![Sight::on(machine, &["nft", "list", "table", "inet", table])]);
+    }
+    Ok(match fault {
+        Fault::Save | Fault::Spoof => {
+            let chains = deeds::emptied_chains(lab, fault)?;
+            let list = ["nft", "list", "chain"];
+            let words = chains.iter().map(|[ip, table, name]| [&list[..], &[ip, table, name]].concat());
+            words.map(|words| Sight::on(machine, &words)).collect()
+        }
+        Fault::ConntrackFull => vec![
+            Sight::on(
+                machine,
+                &["sysctl", "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"],
+            ),
+            Sight::on(machine, &["conntrack", "-S"]),
+        ],
+        Fault::BrNetfilter => {
+            vec![Sight::on(machine, &[&["sysctl"], &deeds::BRIDGE_SETTINGS[..]].concat())]
+        }
+        Fault::Mtu => {
+            let interfaces = deeds::narrow_interfaces(lab);
+            interfaces.iter().map(|name| Sight::on(machine, &["ip", "-o", "link", "show", name])).collect()
+        }
+        Fault::StaleMac => {
+            let mut all = Vec::new();
+            for family in lab.layout.families() {
+                let gateway = lab.layout.at(family).gateway.to_string();
+                all.push(Sight::on(machine, &["ip", "neigh", "show", &gateway]));
+            }
+            let home = &lab.layout.home().name;
+            all.push(Sight::on(home, &["ip", "-br", "link", "show", lab.layout.bridge]));
+            all
+        }
+        _ => Vec::new(),
+    })
+}
+
+/// Which fault there is, and where it can be seen: each command that shows it, and what it prints now. `here` is how this lab is
+/// called from a command line.
+///
+/// # Errors
+/// There is none, or a command cannot be run.
+pub fn reveal(lab: &Lab, here: &str) -> Result<String, Error> {
+    let fault = present(lab).ok_or_else(|| {
+        Error::refused(format!("nothing was made wrong: '{here} start --fault random' does that"))
+    })?;
+    let mut text = format!("{}, on {}: {}\n", fault.name(), fault.machine(&lab.layout), fault.about());
+    for sight in sights(lab, fault)? {
+        text += &format!("\n$ {}\n{}\n", sight.typed(here), sight.seen(lab)?);
+    }
+    if let Some(expected) = expected(lab, fault) {
+        text += &format!("\n{expected}\n");
+    }
+    Ok(text)
+}
+
+/// What would be there without the fault, where what is seen does not tell it.
+fn expected(lab: &Lab, fault: Fault) -> Option<String> {
+    let home = &lab.layout.home().name;
+    match fault {
+        Fault::Save | Fault::Spoof => Some("without the fault these chains have rules".to_owned()),
+        Fault::ConntrackFull => Some(
+            "as many flows as the table holds: each new one is counted under drop, and the kernel's log says \"table full\"".to_owned(),
+        ),
+        Fault::BrNetfilter => Some("without the fault both are 1".to_owned()),
+        Fault::Mtu => Some(
+            "without the fault each has 1500, as at the other end of the pipe (the bridge takes the smallest of its ports)".to_owned(),
+        ),
+        Fault::StaleMac => Some(format!("the right MAC address is that of the bridge on {home}")),
+        _ => None,
+    }
+}
