@@ -46,6 +46,8 @@ fn must(program: &str, arguments: &[&str]) -> String {
 
 #[path = "lab/differential.rs"]
 mod differential;
+#[path = "lab/pairs.rs"]
+mod pairs;
 #[path = "lab/recorded.rs"]
 mod recorded;
 #[path = "lab/shadow.rs"]
@@ -93,7 +95,7 @@ mod acceptance {
         }
 
         /// By dunnat, run with these options.
-        fn accept_with(&self, options: &str) {
+        pub(super) fn accept_with(&self, options: &str) {
             let output = self.run_with(options, &["accept"]);
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             assert!(output.status.success(), "dunnat run {options}\n{out}{err}");

@@ -1,0 +1,144 @@
+//! A few clusters in which every pair of what can be chosen is met: what `scripts/test` runs of all that `scripts/nightly` does.
+//!
+//! Most faults need one choice, or two together. Nine clusters are enough for all pairs of these six choices, and the pure
+//! ruleset, for which three of them mean something else or nothing, takes part in three of the nine.
+
+use std::collections::BTreeSet;
+
+use super::acceptance::Lab;
+
+/// One cluster, and how it works.
+struct Row {
+    family: &'static str,
+    tag_by: &'static str,
+    nodes: &'static str,
+    /// `other` brings a mask with it.
+    names: &'static str,
+    /// `lean` or `full`.
+    visits: &'static str,
+    /// Who writes addresses: `worker` or `kernel`.
+    rewrite: &'static str,
+    /// Whether the pure ruleset has to pass on this cluster, too.
+    kernel: bool,
+}
+
+/// Each line is a cluster and a test.
+macro_rules! clusters {
+    ($($test:ident: $family:literal $tag_by:ident $nodes:literal $names:ident $visits:ident $rewrite:ident $kernel:literal;)*) => {
+        const ROWS: &[Row] = &[$(Row {
+            family: $family,
+            tag_by: stringify!($tag_by),
+            nodes: $nodes,
+            names: stringify!($names),
+            visits: stringify!($visits),
+            rewrite: stringify!($rewrite),
+            kernel: $kernel,
+        }),*];
+        const TESTS: &[&str] = &[$(stringify!($test)),*];
+
+        $(#[test]
+        #[ignore = "needs root; run by scripts/test"]
+        fn $test() {
+            ROWS.iter().find(|row| row.name() == stringify!($test)).unwrap().passes();
+        })*
+    };
+}
+
+clusters! {
+    four_dscp_2_plain_lean_worker: "4" dscp "2" plain lean worker true;
+    four_mac_5_other_lean_kernel: "4" mac "5" other lean kernel false;
+    four_pipe_3_plain_full_worker: "4" pipe "3" plain full worker false;
+    six_dscp_5_plain_full_worker: "6" dscp "5" plain full worker false;
+    six_mac_3_plain_full_kernel: "6" mac "3" plain full kernel true;
+    six_pipe_2_other_lean_kernel: "6" pipe "2" other lean kernel false;
+    both_dscp_3_other_lean_kernel: "both" dscp "3" other lean kernel false;
+    both_mac_2_plain_full_worker: "both" mac "2" plain full worker false;
+    both_pipe_5_other_full_worker: "both" pipe "5" other full worker true;
+}
+
+impl Row {
+    /// What a test of it must be called.
+    fn name(&self) -> String {
+        let family = match self.family {
+            "4" => "four",
+            "6" => "six",
+            both => both,
+        };
+        [family, self.tag_by, self.nodes, self.names, self.visits, self.rewrite].join("_")
+    }
+
+    fn passes(&self) {
+        let lab = Lab::up(&[
+            "--family",
+            self.family,
+            "--tag-by",
+            self.tag_by,
+            "--nodes",
+            self.nodes,
+            "--names",
+            self.names,
+        ]);
+        let visits = if self.visits == "full" { "--full " } else { "" };
+        let rewrite = if self.rewrite == "kernel" { "--rewrite kernel" } else { "" };
+        lab.accept_with(&format!("{visits}{rewrite}"));
+        if self.kernel {
+            lab.accept("kernel");
+        }
+    }
+}
+
+/// The choices of one cluster, each by its name; of the pure ruleset those that it has.
+fn choices(row: &Row, kernel: bool) -> Vec<(&'static str, &'static str)> {
+    let mut all =
+        vec![("family", row.family), ("tag_by", row.tag_by), ("nodes", row.nodes), ("names", row.names)];
+    if kernel {
+        all.push(("by", "kernel"));
+    } else {
+        all.extend([("by", "dunnat"), ("visits", row.visits), ("rewrite", row.rewrite)]);
+    }
+    all
+}
+
+#[test]
+fn every_pair_of_choices_is_met() {
+    let all: [(&str, &[&str]); 7] = [
+        ("family", &["4", "6", "both"]),
+        ("tag_by", &["mac", "pipe", "dscp"]),
+        ("nodes", &["2", "3", "5"]),
+        ("names", &["plain", "other"]),
+        ("by", &["dunnat", "kernel"]),
+        ("visits", &["lean", "full"]),
+        ("rewrite", &["worker", "kernel"]),
+    ];
+    let mut met = BTreeSet::new();
+    for row in ROWS {
+        for by_kernel in [false, true] {
+            if by_kernel && !row.kernel {
+                continue;
+            }
+            let choices = choices(row, by_kernel);
+            for (place, &one) in choices.iter().enumerate() {
+                met.extend(choices[place + 1..].iter().map(|&other| BTreeSet::from([one, other])));
+            }
+        }
+    }
+    for (place, (what, values)) in all.iter().enumerate() {
+        for (other, theirs) in &all[place + 1..] {
+            for (one, another) in
+                values.iter().flat_map(|one| theirs.iter().map(move |another| (one, another)))
+            {
+                let of_the_worker_alone =
+                    *what == "by" && *one == "kernel" && ["visits", "rewrite"].contains(other);
+                assert!(
+                    of_the_worker_alone || met.contains(&BTreeSet::from([(*what, *one), (*other, *another)])),
+                    "{what} {one} with {other} {another}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn each_test_is_called_what_its_cluster_is() {
+    assert_eq!(ROWS.iter().map(Row::name).collect::<Vec<_>>(), TESTS);
+}
