@@ -160,7 +160,7 @@ fn fault(lab: &Lab, name: &str, outcomes: [Outcome; 6], machine: &str, evidence:
             ["dunnat", "lab", "--lab", _, rest @ ..] => drop(lab.must(rest)),
             // Files that differ are status 1.
             ["diff", ..] => {
-                assert_eq!(Command::new("diff").args(&words[1..]).output().unwrap().status.code(), Some(1))
+                assert_eq!(Command::new("diff").args(&words[1..]).output().unwrap().status.code(), Some(1));
             }
             _ => panic!("{line}"),
         }
