@@ -251,6 +251,23 @@ fn faults_of_machines() {
     fault(&lab, "conntrack-full", nothing_passes, "node1", &[&full, " early_drop=0 "]);
 }
 
+/// The node's conntrack has not seen the datagram, only the answer to it. So that begins a flow, and SNAT gives it the node's
+/// own address.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn without_br_netfilter_datagrams_are_answered_from_the_wrong_address() {
+    let lab = Lab::up(&["--nodes", "2"]);
+    let script = "use Socket; socket(S, AF_INET, SOCK_DGRAM, 0) or die;
+        for (1..3) { send(S, 'a', 0, pack_sockaddr_in(5353, inet_aton('192.168.122.12'))) or die; select(undef, undef, undef, 0.3) }
+        alarm 3; my $from = recv(S, my $bytes, 9, 0); print inet_ntoa((unpack_sockaddr_in($from))[1]);";
+    for (options, address) in [(&["--fault", "br-netfilter"][..], "192.168.122.11"), (&[], "192.168.122.12")]
+    {
+        lab.must(&[&["start"], options].concat());
+        assert_eq!(lab.must(&["shell", "ws", "--", "perl", "-e", script]), address);
+        lab.must(&["stop"]);
+    }
+}
+
 /// One by chance: nothing but `reveal` tells which.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
