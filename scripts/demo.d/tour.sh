@@ -131,6 +131,6 @@ tour() {
     stop_stepping
     heading "That was it"
     for node in "${NODES[@]}"; do sed -n 's/.*INFO \] \(.* has stopped\)/\1/p' "$STATE/$node.log"; done
-    text "" "Hold packets yourself:  scripts/lab up, then on a node: dunnat step --help" \
+    text "" "Hold packets yourself:  scripts/lab up, then: scripts/lab step node1" \
         "All at once, and more:   scripts/demo"
 }

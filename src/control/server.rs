@@ -405,13 +405,12 @@ mod tests {
         let mut good = node.attach(Trace::default());
         let stuck = node.attach(Trace::default());
         trace(&mut tracer, 10);
-        let mut at_end = thread::spawn(move || rest(&mut good));
+        let at_end = thread::spawn(move || rest(&mut good));
         trace(&mut tracer, 40_000);
         drop(tracer);
         let began = Instant::now();
         drop(node.server.take());
         assert!(began.elapsed() < PATIENCE + Duration::from_secs(3));
-        at_end = thread::spawn(move || at_end.join().unwrap());
         assert!(at_end.join().unwrap().1.is_some());
         drop(stuck);
         assert!(!node.path.exists());

@@ -7,6 +7,8 @@
 
 mod event;
 mod filter;
+#[cfg(test)]
+pub(crate) mod judge;
 mod names;
 mod pcapng;
 mod record;
