@@ -61,11 +61,14 @@ pub fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
     lan.joins.push("link set lan up".to_owned());
     let mut all = Vec::new();
     let lan_namespace = namespace(layout.lan);
+    let mut plugs = 0;
     let mut plug = |built: &mut Built, interface: &str, card: &str| {
         let name = &built.name;
         built.makes.push(format!(
-            "link add {interface} address {card} type veth peer name {name} netns {lan_namespace}"
+            "link add {interface} address {card} type veth {}",
+            peer(name, 100 + plugs, &lan_namespace)
         ));
+        plugs += 1;
         lan.joins.push(format!("link set {name} master lan up"));
     };
 
@@ -84,7 +87,8 @@ pub fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
     let mut far = machine(layout, layout.far);
     let far_namespace = namespace(layout.far);
     hop.makes.push(format!(
-        "link add eth1 mtu {NARROW} type veth peer name eth0 mtu {NARROW} netns {far_namespace}"
+        "link add eth1 mtu {NARROW} type veth {} mtu {NARROW}",
+        peer("eth0", 200, &far_namespace)
     ));
     hop.joins.extend(["link set eth0 up", "link set eth1 up"].map(str::to_owned));
     far.joins.push("link set eth0 up".to_owned());
@@ -119,9 +123,9 @@ pub fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
         let home = &layout.nodes[guest.home].name;
         let port = format!("vif{}", place + 1);
         built.makes.push(format!(
-            "link add eth0 address {} type veth peer name {port} netns {}",
+            "link add eth0 address {} type veth {}",
             guest.card,
-            namespace(home)
+            peer(&port, 300 + place, &namespace(home))
         ));
         if let Some(node) = all.iter_mut().find(|built| built.name == *home) {
             node.joins.push(format!("link set {port} master {} up", layout.bridge));
@@ -141,6 +145,13 @@ pub fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
         line.truncate(line.trim_end().len());
     }
     all
+}
+
+/// The far end of a cable, in another namespace. Its number is not that of the near end, which is a small one: where both are the
+/// same, the kernel takes the cable for a device without another end, and lets up to a second pass before a bridge hears
+/// that it has a carrier (net/core/link_watch.c, `linkwatch_urgent_event()`).
+fn peer(name: &str, index: usize, namespace: &str) -> String {
+    format!("peer name {name} index {index} netns {namespace}")
 }
 
 fn machine(layout: &Layout, name: &str) -> Built {
@@ -209,8 +220,8 @@ fn pipes(layout: &Layout, place: usize, namespace: &dyn Fn(&str) -> String, buil
         for (other, to) in nodes.iter().enumerate().filter(|(other, _)| *other != place) {
             let (pipe, back) = (layout.pipe_to(other), layout.pipe_to(place));
             if place < other {
-                let peer = namespace(&to.name);
-                built.makes.push(format!("link add {pipe} type veth peer name {back} netns {peer}"));
+                let peer = peer(&back, 400 + place, &namespace(&to.name));
+                built.makes.push(format!("link add {pipe} type veth {peer}"));
             }
             built.joins.push(format!("link set {pipe} master {bridge} up"));
             built.joins.push(format!("link set {pipe} type bridge_slave isolated on"));
@@ -224,10 +235,10 @@ fn pipes(layout: &Layout, place: usize, namespace: &dyn Fn(&str) -> String, buil
         built.makes.push(format!("link add {down} type veth peer name far-{down}"));
     }
     let far = match nodes.get(place + 1) {
-        Some(next) => format!("{down} netns {}", namespace(&next.name)),
-        None => format!("far-{up}"),
+        Some(next) => peer(down, 400, &namespace(&next.name)),
+        None => format!("peer name far-{up}"),
     };
-    built.makes.push(format!("link add {up} type veth peer name {far}"));
+    built.makes.push(format!("link add {up} type veth {far}"));
     for (cable, pipe) in [(up, layout.pipe_up), (down, layout.pipe_down)] {
         if is_vlan {
             built.joins.push(format!(
@@ -257,7 +268,23 @@ pub(crate) fn build(lab: &Lab) -> Result<(), Error> {
     for built in &all {
         lab.on(&built.name).ip(&built.joins)?;
     }
+    let bridges = all.iter().filter(|built| built.makes.iter().any(|line| line.contains("type bridge")));
+    for built in bridges {
+        let machine = lab.on(&built.name);
+        if !lab.pace.wait_for(5, || forwards(machine))? {
+            return Err(Error::refused(format!(
+                "{}: a bridge port has a carrier and does not forward",
+                built.name
+            )));
+        }
+    }
     Ok(())
+}
+
+/// Whether all bridge ports of a machine forward that have a carrier. One that does not would lose the first packets.
+fn forwards(machine: super::Machine<'_>) -> Result<bool, Error> {
+    let text = machine.must(&["bridge", "link", "show"])?;
+    Ok(text.lines().filter(|line| line.contains("LOWER_UP")).all(|line| line.contains("state forwarding")))
 }
 
 fn need_br_netfilter() -> Result<(), Error> {
@@ -405,7 +432,11 @@ mod tests {
     #[test]
     fn a_pipe_to_each_node_is_isolated_from_the_others() {
         let text = lines(TagBy::Pipe, Pipes::Veth);
-        assert!(text.contains("link add pipe-to-node2 type veth peer name pipe-to-node1 netns ns-node2"));
+        assert!(
+            text.contains(
+                "link add pipe-to-node2 type veth peer name pipe-to-node1 index 400 netns ns-node2"
+            )
+        );
         assert_eq!(text.matches("isolated on").count(), 2);
     }
 
@@ -413,6 +444,6 @@ mod tests {
     fn a_vlan_is_made_of_a_cable() {
         let text = lines(TagBy::Dscp, Pipes::Vlan);
         assert_eq!(text.matches("type vlan protocol 802.1Q id 100").count(), 4);
-        assert!(text.contains("link add eth1 type veth peer name eth2 netns ns-node2"), "{text}");
+        assert!(text.contains("link add eth1 type veth peer name eth2 index 400 netns ns-node2"), "{text}");
     }
 }

@@ -22,6 +22,105 @@ fn plan(node: u32, queue_by: QueueBy, workers: u16) -> Plan {
     }
 }
 
+/// What a text has otherwise than another: lines that are gone (-) and new (+), each under the chain that it stands in. So the change
+/// of one rule that several rulesets have changes the snapshot of one, and of those whose own rule it is.
+fn against(base: &str, text: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (base.lines().collect(), text.lines().collect());
+    // The longest common subsequence of what follows two places.
+    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
+    for (i, a) in old.iter().enumerate().rev() {
+        for (j, b) in new.iter().enumerate().rev() {
+            common[i][j] =
+                if a == b { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+        }
+    }
+    let (mut i, mut j, mut chain, mut shown, mut out) = (0, 0, "", "", String::new());
+    while i < old.len() || j < new.len() {
+        let line = new.get(j).or(old.get(i)).copied().unwrap_or_default();
+        if line.trim_start().starts_with("chain ") || line.starts_with("table ") || line.starts_with('*') {
+            chain = line;
+        }
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+            continue;
+        }
+        if chain != shown {
+            out.push_str(&format!("@ {}\n", chain.trim()));
+            shown = chain;
+        }
+        if i < old.len() && (j == new.len() || common[i + 1][j] >= common[i][j + 1]) {
+            out.push_str(&format!("-{}\n", old[i]));
+            i += 1;
+        } else {
+            out.push_str(&format!("+{}\n", new[j]));
+            j += 1;
+        }
+    }
+    out
+}
+
+#[test]
+fn what_differs_is_shown_and_nothing_else() {
+    let base = "table ip x\n\tchain a {\n\t\tone\n\t\ttwo\n\t}\n\tchain b {\n\t\tthree\n\t}\n";
+    assert_eq!(against(base, base), "");
+    let text = base.replace("two", "2").replace("three", "three\n\t\tfour");
+    assert_eq!(against(base, &text), "@ chain a {\n-\t\ttwo\n+\t\t2\n@ chain b {\n+\t\tfour\n");
+}
+
+/// A ruleset that others are held against: of the example, as its plan says. node1's plainest ones are whole in `rules/`.
+fn base(node: u32, plan: &Plan) -> String {
+    Rules::render(&example(), &Plan { node: NodeId(node), ..*plan }).as_script()
+}
+
+/// What the other bases have otherwise than the rulesets in `rules/`.
+#[test]
+fn every_base_is_known_by_what_it_has_otherwise() {
+    for (name, queue_by) in [("nft", QueueBy::Nft), ("iptables", QueueBy::Iptables)] {
+        let first = plan(0, queue_by, 2);
+        let mut out = String::new();
+        for ct_mark_by in [CtMarkBy::Rules, CtMarkBy::Verdict] {
+            for (full, rewrite_by) in [false, true]
+                .into_iter()
+                .flat_map(|full| [RewriteBy::Userspace, RewriteBy::Kernel].map(|by| (full, by)))
+            {
+                for (node, workers) in [(0, 1), (1, 1), (1, 2)] {
+                    let plan = Plan { ct_mark_by, full, rewrite_by, ..plan(node, queue_by, workers) };
+                    let title = format!(
+                        "node{} {ct_mark_by:?} {rewrite_by:?} full: {full} workers: {workers}",
+                        node + 1
+                    );
+                    // Step by step: each from its neighbour with one choice less.
+                    let before = match (node, workers) {
+                        (0, _) => Plan { workers: 2, ct_mark_by: CtMarkBy::Rules, full: false, ..first },
+                        (_, 1) => Plan { node: NodeId(0), ..plan },
+                        _ => Plan { workers: 1, ..plan },
+                    };
+                    let (before, after) = (base(before.node.0, &before), base(node, &plan));
+                    out.push_str(&format!("=== {title}\n{}", against(&before, &after)));
+                }
+            }
+        }
+        insta::assert_snapshot!(format!("bases-{name}"), out);
+        for rewrite_by in [RewriteBy::Userspace, RewriteBy::Kernel] {
+            let render = |plan: &Plan| Rules::render(&dual(), plan).as_script();
+            let plan = Plan { rewrite_by, ..plan(0, queue_by, 1) };
+            insta::assert_snapshot!(
+                format!("base-dual-{name}-{rewrite_by:?}"),
+                against(&render(&first), &render(&plan))
+            );
+        }
+    }
+    let verdict = Plan { ct_mark_by: CtMarkBy::Verdict, ..plan(0, QueueBy::Nft, 2) };
+    insta::assert_snapshot!(
+        "base-by-rules",
+        against(&base(0, &verdict), &base(0, &plan(0, QueueBy::Nft, 2)))
+    );
+    insta::assert_snapshot!(
+        "base-node2-kernel",
+        against(&in_kernel(&example(), NodeId(0)), &in_kernel(&example(), NodeId(1)))
+    );
+}
+
 fn example() -> Cluster {
     Cluster::parse(EXAMPLE, Path::new("example.toml")).unwrap()
 }
@@ -105,11 +204,11 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
         })
         .collect();
     cluster.services.push(crate::cluster::Service { proto: Some(crate::net::Proto::UDP), ..service });
-    insta::assert_snapshot!("masked-nft", Rules::render(&cluster, &plan(1, QueueBy::Nft, 1)).as_script());
-    insta::assert_snapshot!(
-        "masked-iptables",
-        Rules::render(&cluster, &plan(1, QueueBy::Iptables, 1)).as_script()
-    );
+    let kernel = in_kernel(&example(), NodeId(1));
+    let otherwise =
+        |cluster: &Cluster, plan: &Plan| against(&base(1, plan), &Rules::render(cluster, plan).as_script());
+    insta::assert_snapshot!("masked-nft", otherwise(&cluster, &plan(1, QueueBy::Nft, 1)));
+    insta::assert_snapshot!("masked-iptables", otherwise(&cluster, &plan(1, QueueBy::Iptables, 1)));
     for tag_by in [TagBy::Pipe, TagBy::Dscp] {
         let mut cluster = cluster.clone();
         cluster.tag_by = tag_by;
@@ -120,12 +219,12 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
             }
         }
         let name = format!("by-{tag_by}");
-        insta::assert_snapshot!(name.clone(), Rules::render(&cluster, &plan(1, QueueBy::Nft, 1)).as_script());
-        insta::assert_snapshot!(format!("{name}-kernel"), in_kernel(&cluster, NodeId(1)));
+        insta::assert_snapshot!(name.clone(), otherwise(&cluster, &plan(1, QueueBy::Nft, 1)));
+        insta::assert_snapshot!(format!("{name}-kernel"), against(&kernel, &in_kernel(&cluster, NodeId(1))));
     }
-    insta::assert_snapshot!("masked-kernel", in_kernel(&cluster, NodeId(1)));
+    insta::assert_snapshot!("masked-kernel", against(&kernel, &in_kernel(&cluster, NodeId(1))));
     let full = |queue_by| Plan { full: true, rewrite_by: RewriteBy::Kernel, ..plan(1, queue_by, 2) };
-    let render = |queue_by| Rules::render(&cluster, &full(queue_by)).as_script();
+    let render = |queue_by| otherwise(&cluster, &full(queue_by));
     insta::assert_snapshot!("masked-full-rewrite-by-kernel-nft", render(QueueBy::Nft));
     insta::assert_snapshot!("masked-full-rewrite-by-kernel-iptables", render(QueueBy::Iptables));
 }
@@ -189,7 +288,7 @@ fn what_the_verdict_does_no_rule_does() {
         Plan { ct_mark_by: CtMarkBy::Verdict, rewrite_by: RewriteBy::Kernel, ..plan(0, QueueBy::Nft, 2) };
     insta::assert_snapshot!(
         "ct-mark-by-verdict-rewrite-by-kernel",
-        Rules::render(&cluster, &by_kernel).as_script()
+        against(&base(0, &by_kernel), &Rules::render(&cluster, &by_kernel).as_script())
     );
 }
 
@@ -208,14 +307,19 @@ fn services_of_every_kind_and_conflicts() {
     let mut cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
     let of = |cluster: &Cluster, queue_by, rewrite_by| {
         let plan = Plan { rewrite_by, on_conflict: cluster.on_conflict, ..plan(0, queue_by, 1) };
-        Rules::render(cluster, &plan).as_script()
+        against(
+            &base(0, &Plan { on_conflict: OnConflict::Keep, ..plan }),
+            &Rules::render(cluster, &plan).as_script(),
+        )
     };
+    let kernel =
+        |cluster: &Cluster| against(&in_kernel(&example(), NodeId(0)), &in_kernel(cluster, NodeId(0)));
     cluster.on_conflict = OnConflict::Drop;
     insta::assert_snapshot!("services-drop-nft", of(&cluster, QueueBy::Nft, RewriteBy::Userspace));
-    insta::assert_snapshot!("services-drop-kernel", in_kernel(&cluster, NodeId(0)));
+    insta::assert_snapshot!("services-drop-kernel", kernel(&cluster));
     cluster.on_conflict = OnConflict::Take;
     insta::assert_snapshot!("services-take-iptables", of(&cluster, QueueBy::Iptables, RewriteBy::Kernel));
-    insta::assert_snapshot!("services-take-kernel", in_kernel(&cluster, NodeId(0)));
+    insta::assert_snapshot!("services-take-kernel", kernel(&cluster));
 }
 
 /// The same in IPv6: in its own words, neighbour discovery is nobody's service, and services of one family are not in the
@@ -236,9 +340,14 @@ fn services_of_every_kind_in_both_families() {
     ];
     let cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
     let of = |queue_by, rewrite_by| {
-        Rules::render(&cluster, &Plan { rewrite_by, ..plan(0, queue_by, 1) }).as_script()
+        let plan = Plan { rewrite_by, ..plan(0, queue_by, 1) };
+        let render = |cluster: &Cluster| Rules::render(cluster, &plan).as_script();
+        against(&render(&dual()), &render(&cluster))
     };
     insta::assert_snapshot!("services-dual-nft", of(QueueBy::Nft, RewriteBy::Userspace));
     insta::assert_snapshot!("services-dual-iptables", of(QueueBy::Iptables, RewriteBy::Kernel));
-    insta::assert_snapshot!("services-dual-kernel", in_kernel(&cluster, NodeId(0)));
+    insta::assert_snapshot!(
+        "services-dual-kernel",
+        against(&in_kernel(&dual(), NodeId(0)), &in_kernel(&cluster, NodeId(0)))
+    );
 }
