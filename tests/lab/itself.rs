@@ -165,7 +165,7 @@ fn what_is_typed_wrong_is_said() {
         (&["up", "--tag-by", "ip"], 2, "give mac, pipe or dscp"),
         (&["start", "--by", "me"], 2, "give dunnat, kernel or shadow"),
         (&["start", "--fault", "swap"], 1, "needs three nodes, and this lab has one"),
-        (&["start", "--fault", "nothing"], 2, "give one of mac, swap, save, spoof"),
+        (&["start", "--fault", "nothing"], 2, "give one of mac, swap, tags, service"),
         (&["start", "--by", "kernel", "--fault", "mac"], 2, "--fault is for --by dunnat"),
         (&["shell", "nobody"], 2, "There are: lan ws hop far node1 guest1 guest2"),
         (&["trace", "node1"], 1, "dunnat does not run on node1"),
