@@ -170,6 +170,7 @@ fn errors_about_calls_show_no_inside_address() {
     let at = |kind, from, about, meta: Meta| {
         let decision = decide(&tables, Stage::Spoof, Ok(&error(kind, from, CLIENT, about)), &meta);
         assert_eq!(decision.rewrite, None);
+        assert_eq!(decision.service, (about == call).then_some(ServiceId(0)));
         (decision.verdict, decision.reason)
     };
     assert_eq!(at(5, GUEST, call, tagged), (Verdict::Drop, Reason::Redirect));
@@ -267,6 +268,10 @@ fn what_is_ours_and_cannot_be_translated_is_dropped() {
     let refused = decide(&tables, Stage::Dnat, Ok(&call), &Meta::default()).refused(Refused::Cut);
     assert_eq!((refused.verdict, refused.reason), (Verdict::Drop, Reason::Cut));
     assert_eq!((refused.rewrite, refused.mark, refused.service), (None, None, Some(ServiceId(0))));
+    let tag = at(Stage::Tag, NODE1, "tcp 192.168.122.1:1 > 10.5.5.201:80", from_pipe("0e:00:00:00:01:00"));
+    let refused = tag.refused(Refused::Family);
+    assert_eq!((tag.ct_mark, refused.ct_mark), (Some(Mark(2)), None), "nor does the flow get a tag");
+    assert_eq!((refused.verdict, refused.reason), (Verdict::Drop, Reason::Family));
 }
 
 #[test]
@@ -294,6 +299,7 @@ fn a_later_fragment_is_spoofed_by_address_alone_and_has_no_service() {
 #[test]
 fn bits_outside_of_the_mask_are_somebody_elses() {
     let tables = Tables::new(&masked(), NODE2);
+    assert_eq!(tables.mask(), Mark(0xff00));
     let foreign = Meta { mark: Mark(0xabcd_1234), ..Meta::default() };
     let call = view("tcp 192.168.122.1:40000 > 192.168.122.12:80");
     let dnat = decide(&tables, Stage::Dnat, Ok(&call), &foreign);
@@ -377,11 +383,22 @@ fn prefixes_of_several_lengths_are_looked_up() {
 }
 
 #[test]
+fn a_pipe_leads_to_the_node_in_its_place() {
+    let mut cluster = cluster();
+    cluster.nodes[0].leads_to = vec![NODE2];
+    let tables = Tables::new(&cluster, NODE1);
+    assert_eq!((tables.pipe_of(0), tables.pipe_of(1)), (Some(NODE2), None));
+}
+
+#[test]
 fn reasons_have_distinct_names_and_their_index() {
     for (place, reason) in Reason::ALL.into_iter().enumerate() {
         assert_eq!(reason.index(), place);
+        assert_eq!(format!("{reason:>20}"), format!("{:>20}", reason.name()));
+        assert_eq!(reason.name().parse(), Ok(reason));
         assert!(Reason::ALL[..place].iter().all(|earlier| earlier.name() != reason.name()));
     }
+    assert_eq!("servic".parse::<Reason>(), Err(ReasonError));
 }
 
 fn any_meta() -> impl Strategy<Value = Meta> {
@@ -512,6 +529,14 @@ fn a_guest_may_have_a_public_address() {
     let begins = |tuple: &str| offered(Stage::Spoof, &view(tuple), 0);
     let public = (Reason::OneToOne, Some("192.168.122.12".to_owned()), None);
     assert_eq!(begins("tcp 10.5.5.204:40000 > 198.51.100.9:443"), public);
+    let tables = Tables::new(&offering(), NODE2);
+    let first = view("tcp 10.5.5.204:40000 > 198.51.100.9:443");
+    let first = decide(&tables, Stage::Spoof, Ok(&first), &Meta::default());
+    assert_eq!(
+        (first.node, first.service),
+        (Some(NODE2), Some(ServiceId(4))),
+        "by the service that has all ports"
+    );
     assert_eq!(begins("tcp 10.5.5.204:8080 > 198.51.100.9:443"), (Reason::Unmarked, None, None));
     assert_eq!(begins("tcp 10.5.5.202:40000 > 198.51.100.9:443"), (Reason::Unmarked, None, None));
 }

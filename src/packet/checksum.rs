@@ -100,6 +100,15 @@ mod tests {
         assert_eq!(difference.apply(0xdd2f), 0x0000);
     }
 
+    /// The carry of a carry: one word in 65,536 has it, which examples rarely meet.
+    #[test]
+    fn what_is_carried_may_carry_again() {
+        // A sum of 0xffff and one more.
+        assert_eq!(Difference::between_words(0, 1).apply(0x0000), 0xfffe);
+        // 0x0001 + 0xffff + 0xffff is 0x1ffff, that is 0x10000, and that is 1.
+        assert_eq!(fold(0x0001_0000_ffff_ffff), 1);
+    }
+
     #[test]
     fn an_odd_byte_counts_as_the_high_one() {
         assert_eq!(full(&[&[0x12]]), full(&[&[0x12, 0x00]]));

@@ -137,9 +137,10 @@ mod tests {
                 ..24 => "tcp 192.168.122.12 > 192.168.122.1",
                 _ => "tcp 192.168.122.12:80 > 192.168.122.1:40000",
             };
-            assert_eq!((error.kind, error.quote), (3, 28));
+            assert_eq!((error.kind, error.quote_at()), (3, 28));
             assert_eq!(error.about.to_string(), about, "{quoted} bytes");
-            assert_eq!(error.checksum, (quoted >= 38).then_some(64), "{quoted} bytes");
+            assert_eq!(error.ports_at(), (quoted >= 24).then_some(48), "{quoted} bytes");
+            assert_eq!(error.checksum_at(), (quoted >= 38).then_some(64), "{quoted} bytes");
         }
         let mut later = reply();
         later[7] = 1;

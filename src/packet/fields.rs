@@ -231,6 +231,64 @@ mod tests {
         }
     }
 
+    /// An ICMP error about a packet, whose header has a word of options more than usual.
+    fn about_options(change: impl Fn(&mut Vec<u8>)) -> String {
+        let (mut quoted, mut bytes) = (Vec::new(), Vec::new());
+        PacketBuilder::ipv4([10, 5, 5, 201], [192, 168, 122, 1], 64)
+            .udp(53, 40000)
+            .write(&mut quoted, b"x")
+            .unwrap();
+        quoted.splice(20..20, [1, 1, 1, 0]);
+        (quoted[0], quoted[3]) = (0x46, quoted[3] + 4);
+        change(&mut quoted);
+        PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 12], 64)
+            .icmpv4_raw(3, 3, [0; 4])
+            .write(&mut bytes, &quoted)
+            .unwrap();
+        told(&bytes)
+    }
+
+    #[test]
+    fn a_quoted_header_may_have_options() {
+        let told = about_options(|_| {});
+        for lines in [
+            "48..52 quoted ip options: \n52..54 quoted udp sport: 53\n",
+            "56..58 quoted udp length: 9\n58..60 quoted udp checksum: \n60..61  data: \n",
+        ] {
+            assert!(told.contains(lines), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_later_fragment_has_no_ports() {
+        for (place, byte, says) in [(7, 1, "don't fragment, from byte 8 on"), (6, 1, "from byte 2048 on")] {
+            let told = about_options(|quoted| quoted[place] = byte);
+            assert!(told.contains(&format!("34..36 quoted ip frag-off: {says}\n")), "{told}");
+            assert!(told.contains("48..52 quoted ip options: \n52..61  data: \n"), "{told}");
+        }
+    }
+
+    #[test]
+    fn ipv6_has_its_own_fields() {
+        let (mut quoted, mut bytes) = (Vec::new(), Vec::new());
+        PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).udp(53, 40000).write(&mut quoted, b"x").unwrap();
+        PacketBuilder::ipv6([0x40; 16], [0x20; 16], 64)
+            .icmpv6_raw(1, 4, [0; 4])
+            .write(&mut bytes, &quoted)
+            .unwrap();
+        let told = told(&bytes);
+        for line in [
+            "6..7 ip nexthdr: ipv6-icmp\n",
+            "8..24 ip saddr: 4040:4040:4040:4040:4040:4040:4040:4040\n",
+            "40..41 ipv6-icmp type: 1\n",
+            "54..55 quoted ip nexthdr: udp\n",
+            "72..88 quoted ip daddr: 3030:3030:3030:3030:3030:3030:3030:3030\n",
+            "88..90 quoted udp sport: 53\n",
+        ] {
+            assert!(told.contains(line), "{told}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_byte_of_any_packet_belongs_to_one_field(mut bytes in prop::collection::vec(any::<u8>(), 0..120), four: bool, proto in prop::sample::select(vec![1u8, 6, 17, 47])) {

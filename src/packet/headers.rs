@@ -94,18 +94,20 @@ mod tests {
             .write(&mut bytes, b"data")
             .unwrap();
         bytes[4..6].copy_from_slice(&4660u16.to_be_bytes());
+        bytes[1] = 16 << 2;
         bytes
     }
 
     #[test]
     fn tcp_and_ip_tell_packets_apart() {
         let headers = read(&tcp());
-        assert_eq!(headers.ip_id, Some(4660));
+        let dscp = Dscp::try_from(16).unwrap();
+        assert_eq!((headers.dscp, headers.ip_id), (dscp, Some(4660)));
         assert_eq!(headers.tcp, Some(Tcp { flags: TcpFlags(0x12), seq: 7, ack: 9 }));
         assert_eq!(headers.icmp, None);
         let mut later = tcp();
         later[7] = 1;
-        assert_eq!(read(&later), Headers { ip_id: Some(4660), ..Headers::default() });
+        assert_eq!(read(&later), Headers { dscp, ip_id: Some(4660), ..Headers::default() });
     }
 
     #[test]

@@ -451,6 +451,45 @@ mod tests {
     }
 
     #[test]
+    fn a_code_point_changes_no_other_bit_of_ipv4() {
+        let mut before = tcp(b"data");
+        before[1] = 0b0000_1011;
+        before[10..12].fill(0);
+        let checksum = Ipv4HeaderSlice::from_slice(&before).unwrap().to_header().calc_header_checksum();
+        before[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let mut after = before.clone();
+        set_dscp(&mut after, Dscp::try_from(48).unwrap());
+        assert_eq!(after[1], 48 << 2 | 0b11, "the ECN bits stay");
+        assert!(is_right(&after));
+        (after[1], after[10], after[11]) = (before[1], before[10], before[11]);
+        assert_eq!(after, before);
+    }
+
+    #[test]
+    fn a_code_point_changes_no_other_bit_of_ipv6() {
+        // Version 6, traffic class 0b0010_1011 (code point 10 and both ECN bits), flow label 0x54321.
+        let before = [0x62, 0xb5, 0x43, 0x21];
+        let with = |number| {
+            let mut bytes = before;
+            set_dscp(&mut bytes, Dscp::try_from(number).unwrap());
+            bytes
+        };
+        assert_eq!(with(10), before);
+        assert_eq!(with(0), [0x60, 0x35, 0x43, 0x21]);
+        assert_eq!(with(53), [0x6d, 0x75, 0x43, 0x21]);
+        assert_eq!(with(63), [0x6f, 0xf5, 0x43, 0x21]);
+    }
+
+    #[test]
+    fn what_is_no_packet_gets_no_code_point() {
+        for mut bytes in [vec![], vec![0x45], vec![0x60], vec![0x50; 40], vec![0x05; 40], vec![0x74; 40]] {
+            let before = bytes.clone();
+            set_dscp(&mut bytes, Dscp::try_from(48).unwrap());
+            assert_eq!(bytes, before);
+        }
+    }
+
+    #[test]
     fn golden_bytes() {
         // A SYN as a client sent it, and as the seed's nft rule `ip daddr set 10.5.5.201` would leave it.
         let before = [

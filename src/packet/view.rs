@@ -363,6 +363,88 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_written_and_read_by_name() {
+        for byte in 0..=u8::MAX {
+            let text = serde_json::to_string(&TcpFlags(byte)).unwrap();
+            assert_eq!(serde_json::from_str::<TcpFlags>(&text).unwrap(), TcpFlags(byte), "{text}");
+        }
+        assert_eq!(serde_json::to_string(&TcpFlags(0x12)).unwrap(), r#"["syn","ack"]"#);
+        assert_eq!(serde_json::from_str::<TcpFlags>(r#"["syn","syn"]"#).unwrap(), TcpFlags(2), "also twice");
+        let refused = |text| serde_json::from_str::<TcpFlags>(text).unwrap_err().to_string();
+        assert!(refused("2").contains("expected a list of TCP flags"), "{}", refused("2"));
+        assert!(refused("[2]").contains("expected a TCP flag"), "{}", refused("[2]"));
+        assert!(refused(r#"["sin"]"#).contains("expected one of `fin`, `syn`"), "{}", refused(r#"["sin"]"#));
+    }
+
+    #[test]
+    fn fragments_are_named() {
+        let names = [Fragment::None, Fragment::First, Fragment::Later].map(|it| format!("{it:>6}"));
+        assert_eq!(names, ["    no", " first", " later"]);
+    }
+
+    /// UDP in IPv6, whose payload begins with `extension`, a header of that number.
+    fn six(number: u8, extension: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).udp(53, 4096).write(&mut bytes, b"odd").unwrap();
+        bytes.splice(40..40, extension.iter().copied());
+        (bytes[5], bytes[6]) = (bytes[5] + extension.len() as u8, number);
+        bytes
+    }
+
+    #[test]
+    fn fragments_of_ipv6_have_their_place() {
+        // The offset is in the upper 13 of 16 bits, and the lowest says that more follow (RFC 8200 §4.5).
+        for (offset, fragment) in
+            [(0, Fragment::None), (1, Fragment::First), (8, Fragment::Later), (9, Fragment::Later)]
+        {
+            let view = parse(&six(44, &[17, 0, 0, offset, 0, 0, 0, 7])).unwrap();
+            let ports = (fragment != Fragment::Later).then_some((53, 4096));
+            assert_eq!((view.fragment, view.tuple.ports, view.transport_at()), (fragment, ports, 48));
+        }
+    }
+
+    #[test]
+    fn the_code_point_is_read_in_both_families() {
+        let mut four = syn();
+        four[1] = 0b1010_0111;
+        let mut six = six(17, &[]);
+        (six[0], six[1]) = (0x6a, 0x7f);
+        let dscp = Dscp::try_from(0b10_1001).unwrap();
+        assert_eq!((parse(&four).unwrap().dscp, parse(&six).unwrap().dscp), (dscp, dscp));
+    }
+
+    /// The ICMP of the other family is a protocol like any other: nobody would send an error by it.
+    #[test]
+    fn each_family_has_its_own_icmp() {
+        let (mut in_four, mut in_six) = (Vec::new(), Vec::new());
+        let quoted = six(17, &[]);
+        PacketBuilder::ipv4([1; 4], [2; 4], 64)
+            .icmpv4_raw(1, 0, [0; 4])
+            .write(&mut in_four, &quoted)
+            .unwrap();
+        in_four[9] = 58;
+        PacketBuilder::ipv6([1; 16], [2; 16], 64)
+            .icmpv6_raw(3, 0, [0; 4])
+            .write(&mut in_six, &syn())
+            .unwrap();
+        in_six[6] = 1;
+        assert_eq!(parse(&in_four).unwrap().error, None);
+        assert_eq!(parse(&in_six).unwrap().error, None);
+        in_four[20] = 135;
+        assert!(!parse(&in_four).unwrap().neighbours);
+    }
+
+    #[test]
+    fn a_checksum_is_there_if_both_its_bytes_are() {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv6([1; 16], [2; 16], 64).icmpv6_echo_request(1, 2).write(&mut bytes, &[]).unwrap();
+        for (length, checksum) in [(0, None), (2, None), (3, None), (4, Some(42)), (8, Some(42))] {
+            bytes[5] = length;
+            assert_eq!(parse(&bytes).unwrap().checksum_at(), checksum, "{length} bytes");
+        }
+    }
+
+    #[test]
     fn ipv6_with_extension_headers_is_read() {
         let mut bytes = Vec::new();
         PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).udp(53, 4096).write(&mut bytes, b"odd").unwrap();

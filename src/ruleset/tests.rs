@@ -269,6 +269,48 @@ fn every_combination_of_capabilities_has_its_plan() {
     insta::assert_snapshot!("plans", out);
 }
 
+/// A fallback is what the kernel forces upon us: neither what somebody wished for, nor what a backend cannot do.
+#[test]
+fn a_fallback_is_what_nobody_asked_for() {
+    let (no, wish) = (Support::No("no such thing".to_owned()), Support::unwanted());
+    for (kernel, backend, fallbacks) in [
+        ((Support::Yes, Support::Yes), Backend::Netlink, vec![]),
+        ((no.clone(), no.clone()), Backend::Netlink, vec!["into the queue", "ct marks"]),
+        ((wish.clone(), wish.clone()), Backend::Netlink, vec![]),
+        ((no.clone(), wish.clone()), Backend::Netlink, vec!["into the queue"]),
+        ((wish.clone(), no.clone()), Backend::Netlink, vec!["ct marks"]),
+        ((Support::Yes, no.clone()), Backend::Nfq, vec![]),
+        ((no, Support::Yes), Backend::Nfq, vec!["into the queue"]),
+    ] {
+        let kernel = Capabilities { nft_queue: kernel.0, ct_mark_by_verdict: kernel.1 };
+        let wishes = Wishes {
+            node: NodeId(0),
+            backend,
+            rewrite_by: RewriteBy::Userspace,
+            full: false,
+            on_conflict: OnConflict::Keep,
+            queue_base: 100,
+            workers: 2,
+        };
+        let choices = Plan::new(wishes, &kernel).unwrap().choices(&kernel);
+        let found: Vec<&str> = choices.iter().filter(|it| it.fallback).map(|it| it.about).collect();
+        assert_eq!(found, fallbacks, "{kernel}");
+        let reason_of_queue = &choices[0].because;
+        assert_eq!(reason_of_queue == "--force-fallback", kernel.nft_queue == wish, "{reason_of_queue}");
+    }
+}
+
+/// Without services there is nothing that errors could be about.
+#[test]
+fn who_offers_nothing_is_asked_nothing() {
+    let mut cluster = dual();
+    cluster.services.clear();
+    for queue_by in [QueueBy::Nft, QueueBy::Iptables] {
+        let rules = Rules::render(&cluster, &plan(0, queue_by, 1)).as_script();
+        assert!(!rules.contains("destination-unreachable") && !rules.contains("icmp-type 3"), "{rules}");
+    }
+}
+
 /// With ct marks by verdict no rule touches them, but to find out which packets to ask about.
 #[test]
 fn what_the_verdict_does_no_rule_does() {
