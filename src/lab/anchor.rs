@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::machine::{failed, signal};
+use super::machine::{failed, is_there, signal};
 use super::{Error, Pace, Place};
 use crate::netlink::sys;
 
@@ -125,7 +125,9 @@ impl Anchor {
 /// What this host has against user namespaces.
 fn forbidden(said: &str) -> Error {
     let is = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-    let why = if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+    let why = if !is_there("mount") {
+        "the program mount is not installed. On Debian, as root: apt install mount"
+    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         "kernel.unprivileged_userns_clone is 0. As root: sysctl -w kernel.unprivileged_userns_clone=1"
     } else if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         "AppArmor forbids it. As root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
