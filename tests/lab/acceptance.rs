@@ -90,14 +90,14 @@ fn a_fallback_does_not_pass_for_another_way() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn vlan_pipes_are_real_or_refused() {
-    let lab = Lab(unique("t"));
+    let lab = Lab::planned();
     let up = lab.run(&["up", "--vlan"]);
     if up.status.success() {
         assert!(lab.must(&["accept"]).contains("the pipes are VLAN 100 of eth1"));
     } else {
         let said = text(&up.stderr);
         assert!(said.contains("--vlan: this kernel has no 802.1Q devices (Error: "), "{said}");
-        assert!(!must("ip", &["netns"]).contains(&lab.0));
+        assert!(!lab.has_namespaces());
     }
 }
 

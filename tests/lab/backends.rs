@@ -1,6 +1,7 @@
 //! Both backends do the same.
 
-use super::cluster::{Lab, captured};
+use super::capture::Capture;
+use super::cluster::Lab;
 use super::*;
 
 /// The same packets through both backends: the same decisions, and the same bytes at the guest.
@@ -28,23 +29,13 @@ fn both_backends_do_the_same_to_the_same_packets() {
     for backend in ["netlink", "nfq"] {
         let started = lab.run_with(&format!("--workers 1 --backend {backend}"), &["start", "--trace"]);
         assert!(started.status.success(), "{}", text(&started.stderr));
-        let file = lab.state(&format!("{backend}.pcap"));
-        let mut capture = Command::new("ip")
-            .args(["netns", "exec", &lab.namespace("guest1")])
-            .args(["tcpdump", "-Uni", "eth0", "-w", file.to_str().unwrap(), "udp and dst port 5353"])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_for("the capture to begin", || (std::fs::metadata(&file).ok()?.len() >= 24).then_some(()));
+        let file = format!("{backend}.pcap");
+        let capture = Capture::begin(&lab, "guest1", &[], &file, "udp and dst port 5353");
         lab.must(&["shell", "ws", "--", "perl", "-e", send]);
-        let mut packets = wait_for("all packets", || {
-            let packets = captured(&std::fs::read(&file).ok()?);
-            (packets.len() >= 400).then_some(packets)
-        });
+        let mut packets = capture.wait_for_packets(400);
         // By their number: the first may wait for the guest's MAC address while others pass it.
         packets.sort_by_key(|packet| u16::from_be_bytes([packet[4], packet[5]]));
-        must("kill", &[&capture.id().to_string()]);
-        capture.wait().unwrap();
+        capture.end();
         lab.must(&["stop"]);
         let trace = std::fs::read_to_string(lab.state("node1.trace")).unwrap();
         let decisions: Vec<String> = trace

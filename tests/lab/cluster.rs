@@ -3,29 +3,51 @@
 use super::*;
 
 /// A lab that is gone with this value.
-pub(crate) struct Lab(pub(crate) String);
+pub(crate) struct Lab {
+    name: String,
+}
 
 impl Lab {
+    /// Where labs have their files.
+    pub(crate) const FILES: &str = "/run/dunnat-lab/";
+
+    /// One that is not built yet.
+    pub(crate) fn planned() -> Self {
+        Self { name: unique("t") }
+    }
+
     pub(crate) fn up(options: &[&str]) -> Self {
-        let lab = Self(unique("t"));
+        let lab = Self::planned();
         lab.must(&[&["up"], options].concat());
         lab
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.run_with("", arguments)
+    /// `dunnat lab`, for this lab.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_of(Command::new(DUNNAT), arguments)
     }
 
+    /// The same in a process group of its own, which a signal can be sent to.
+    pub(crate) fn command_in_a_group(&self, arguments: &[&str]) -> Command {
+        let mut setsid = Command::new("setsid");
+        setsid.arg(DUNNAT);
+        self.command_of(setsid, arguments)
+    }
+
+    fn command_of(&self, mut program: Command, arguments: &[&str]) -> Command {
+        program.arg("lab").args(arguments).env("DUNNAT_LAB", &self.name).stdin(Stdio::null());
+        program
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// With options for `dunnat run`.
     pub(crate) fn run_with(&self, options: &str, arguments: &[&str]) -> Output {
         let of_run = if options.is_empty() { "" } else { "--" };
-        Command::new(DUNNAT)
-            .arg("lab")
-            .args(arguments)
-            .env("DUNNAT_LAB", &self.0)
-            .args(of_run.split_whitespace().chain(options.split_whitespace()))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        let options = of_run.split_whitespace().chain(options.split_whitespace());
+        self.command(arguments).args(options).output().unwrap()
     }
 
     pub(crate) fn must(&self, arguments: &[&str]) -> String {
@@ -51,12 +73,31 @@ impl Lab {
         assert!(proven.contains(" 0 failed") && !proven.contains("\n0 passed"), "{proven}");
     }
 
-    pub(crate) fn namespace(&self, machine: &str) -> String {
-        format!("dunnat-{}-{machine}", self.0)
+    /// What it says when it refuses.
+    pub(crate) fn refuses(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "dunnat lab {arguments:?}: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    /// A program on a machine of it.
+    pub(crate) fn on(&self, machine: &str, command: &[&str]) -> Command {
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", &self.namespace(machine)]).args(command);
+        ip
+    }
+
+    fn namespace(&self, machine: &str) -> String {
+        format!("dunnat-{}-{machine}", self.name)
+    }
+
+    /// Whether there is any machine of it.
+    pub(crate) fn has_namespaces(&self) -> bool {
+        must("ip", &["netns"]).contains(&self.namespace(""))
     }
 
     pub(crate) fn state(&self, file: &str) -> PathBuf {
-        Path::new("/run/dunnat-lab").join(&self.0).join(file)
+        Path::new(Self::FILES).join(&self.name).join(file)
     }
 }
 
@@ -69,29 +110,9 @@ impl Drop for Lab {
     }
 }
 
-/// A program on a machine of a lab.
-pub(crate) fn on(lab: &Lab, machine: &str, command: &[&str]) -> Command {
-    let mut ip = Command::new("ip");
-    ip.args(["netns", "exec", &lab.namespace(machine)]).args(command);
-    ip
-}
-
 pub(crate) fn curl(lab: &Lab) {
     let page = lab.must(&["shell", "ws", "--", "curl", "-s", "--max-time", "5", "http://192.168.122.12/"]);
     assert!(page.contains("guest1 saw"), "{page}");
-}
-
-/// The frames in a capture file as tcpdump writes it here, from their IP header on.
-pub(crate) fn captured(file: &[u8]) -> Vec<Vec<u8>> {
-    let mut rest = file.get(24..).unwrap_or_default();
-    let mut frames = Vec::new();
-    while let Some(header) = rest.first_chunk::<16>() {
-        let len = u32::from_ne_bytes(header[8..12].try_into().unwrap()) as usize;
-        let Some(frame) = rest.get(16..16 + len) else { break };
-        frames.push(frame[14..].to_vec());
-        rest = &rest[16 + len..];
-    }
-    frames
 }
 
 /// The conversations that the traces of all nodes are joined to.

@@ -21,7 +21,8 @@ use dunnat::engine::{Meta, Tables, decide};
 use dunnat::net::{Checksum, Family, Mark, Proto, Stage};
 use dunnat::packet::{Difference, Patch, View, full};
 
-use super::cluster::{Lab, captured};
+use super::capture::Capture;
+use super::cluster::Lab;
 use super::*;
 
 /// How many packets, in both directions together; `DUNNAT_DIFFERENTIAL` says another number.
@@ -288,26 +289,18 @@ fn difference(ours: &[u8], theirs: &[u8], zeros: &mut usize) -> Option<String> {
 
 /// Captures what matches on a machine while `send` runs, until `count` packets are there.
 fn capturing(lab: &Lab, machine: &str, filter: &str, count: usize, send: impl FnOnce()) -> Vec<Vec<u8>> {
-    let file = lab.state(&format!("{machine}.pcap"));
-    let _ = std::fs::remove_file(&file);
-    let mut tcpdump = Command::new("ip")
-        .args(["netns", "exec", &lab.namespace(machine)])
-        .args(["tcpdump", "-B", "65536", "-Uni", "eth0", "-Q", "in", "-w", file.to_str().unwrap(), filter])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the capture to begin", || (std::fs::metadata(&file).ok()?.len() >= 24).then_some(()));
+    let options = ["-B", "65536", "-Q", "in"];
+    let capture = Capture::begin(lab, machine, &options, &format!("{machine}.pcap"), filter);
     send();
     let deadline = Instant::now() + Duration::from_secs(10);
     let packets = loop {
-        let packets = captured(&std::fs::read(&file).unwrap());
+        let packets = capture.packets();
         if packets.len() >= count || Instant::now() > deadline {
             break packets;
         }
         std::thread::sleep(Duration::from_millis(100));
     };
-    must("kill", &[&tcpdump.id().to_string()]);
-    tcpdump.wait().unwrap();
+    capture.end();
     packets
 }
 

@@ -2,42 +2,10 @@
 
 use std::fs;
 
+use super::cluster::Lab;
 use super::*;
 
-/// A lab that is gone with this value.
-struct Lab(String);
-
 impl Lab {
-    fn up(options: &[&str]) -> Self {
-        let lab = Self(unique("f"));
-        lab.must(&[&["up"], options].concat());
-        lab
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(DUNNAT);
-        command.args(["lab", "--lab", &self.0]).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    fn must(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "dunnat lab {arguments:?}\n{out}{err}");
-        out
-    }
-
-    /// What it says when it refuses.
-    fn refuses(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "dunnat lab {arguments:?}: {}", text(&output.stdout));
-        text(&output.stderr)
-    }
-
-    fn state(&self, file: &str) -> PathBuf {
-        Path::new("/run/dunnat-lab").join(&self.0).join(file)
-    }
-
     /// All on its machines that a fault may change.
     fn everything(&self) -> String {
         let script = "nft -s list ruleset; ip -o link | sed 's/ qdisc.*//'; ip neigh show nud permanent
@@ -92,14 +60,6 @@ impl Lab {
 
     fn conntrack_of(&self, machine: &str, port: &str) -> String {
         self.must(&["shell", machine, "--", "conntrack", "-L", "-p", "tcp", "--sport", port])
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let down = self.command(&["down"]).output().unwrap();
-        assert!(!self.state("").exists());
-        assert!(std::thread::panicking() || down.status.success(), "{}", text(&down.stderr));
     }
 }
 
@@ -179,7 +139,7 @@ fn fault(lab: &Lab, name: &str, outcomes: [Outcome; 6], machine: &str, evidence:
 #[ignore = "needs root; run by scripts/test"]
 fn faults_of_a_cluster_file_and_of_own_rules() {
     let lab = Lab::up(&["--nodes", "3"]);
-    let in_file = "\n+++ /run/dunnat-lab/";
+    let in_file = &*format!("\n+++ {}", Lab::FILES);
     let wrong = "\n+mac    = \"fe:dc:ba:98:00:00/32\"";
     fault(&lab, "mac", [Works, Works, Silence, Works, Works, Works], "node1", &[in_file, wrong]);
     let swapped = ["\n-mac    = \"0e:00:00:00:00:00/24\"\n+mac    = \"12:00:00:00:00:00/24\"", in_file];

@@ -96,16 +96,10 @@ fn labs_do_not_disturb_each_other() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn an_interrupted_lab_leaves_nothing() {
-    let lab = Lab(unique("t"));
+    let lab = Lab::planned();
     let interrupted = |verb: &str, after: Duration| {
-        let child = Command::new("setsid")
-            .args([DUNNAT, "lab", verb])
-            .env("DUNNAT_LAB", &lab.0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child =
+            lab.command_in_a_group(&[verb]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(after);
         // The whole group, as Ctrl-C does.
         must("kill", &["-s", "INT", "--", &format!("-{}", child.id())]);
@@ -119,7 +113,7 @@ fn an_interrupted_lab_leaves_nothing() {
             continue;
         }
         assert!(said.contains("interrupted; what was begun is put away"), "{said}");
-        assert!(!lab.state("").exists() && !must("ip", &["netns"]).contains(&lab.namespace("")), "{said}");
+        assert!(!lab.state("").exists() && !lab.has_namespaces(), "{said}");
     }
     lab.must(&["up"]);
     for after in [200, 900, 2500] {
@@ -137,21 +131,15 @@ fn an_interrupted_lab_leaves_nothing() {
 #[ignore = "needs root; run by scripts/test"]
 fn a_killed_lab_can_be_taken_down() {
     for after in [10, 50, 100, 150] {
-        let lab = Lab(unique("t"));
-        let mut up = Command::new(DUNNAT)
-            .args(["lab", "up"])
-            .env("DUNNAT_LAB", &lab.0)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let lab = Lab::planned();
+        let mut up = lab.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(after));
         let _ = up.kill();
         up.wait().unwrap();
         // What it had started may still be at work.
         std::thread::sleep(Duration::from_millis(100));
         lab.must(&["down"]);
-        assert!(!must("ip", &["netns"]).contains(&lab.namespace("")));
+        assert!(!lab.has_namespaces());
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod acceptance;
 mod backends;
+mod capture;
 mod cluster;
 mod differential;
 mod faults;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use dunnat::trace::Event;
 use serde_json::Value;
 
-use super::cluster::{Lab, captured};
+use super::capture::Capture;
+use super::cluster::Lab;
 use super::*;
 
 const NODES: [&str; 2] = ["node1", "node2"];
@@ -100,28 +101,20 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
 #[ignore = "needs root; run by scripts/test"]
 fn a_capture_is_decided_as_its_packets_were() {
     let lab = Lab::up(&["--nodes", "2"]);
-    let file = lab.state("calls.pcap");
-    let mut capture = Command::new("ip")
-        .args(["netns", "exec", &lab.namespace("node2")])
-        .args(["tcpdump", "-Uni", "eth0", "--immediate-mode", "-w", file.to_str().unwrap()])
-        .arg("tcp and dst host 192.168.122.12 and dst port 80")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the capture to begin", || (std::fs::metadata(&file).ok()?.len() >= 24).then_some(()));
+    let calls = "tcp and dst host 192.168.122.12 and dst port 80";
+    let capture = Capture::begin(&lab, "node2", &["--immediate-mode"], "calls.pcap", calls);
     record(&lab, "", "--trace-json");
     let recorded = events(&std::fs::read_to_string(lab.state("node2.jsonl")).unwrap());
     let of_dnat = |events: Vec<Event>| -> Vec<Event> {
         events.into_iter().filter(|event| event.stage.name() == "dnat").collect()
     };
     let recorded = of_dnat(recorded);
-    wait_for("all packets", || (captured(&std::fs::read(&file).ok()?).len() >= recorded.len()).then_some(()));
-    must("kill", &[&capture.id().to_string()]);
-    capture.wait().unwrap();
+    capture.wait_for_packets(recorded.len());
+    let file = capture.file().to_owned();
+    capture.end();
 
     let cluster = lab.state("cluster.toml");
-    let replay =
-        ["replay", "--config", cluster.to_str().unwrap(), "--format", "json", file.to_str().unwrap()];
+    let replay = ["replay", "--config", cluster.to_str().unwrap(), "--format", "json", &file];
     let replayed = of_dnat(events(&must(DUNNAT, &[&replay[..], &["in xenbr0"]].concat())));
     assert!(recorded.len() > 8);
     // Workers take turns, so the order is that of the wire: each packet is found by its own number.

@@ -1,6 +1,7 @@
 //! Services of every kind, and clients that call two nodes from one port.
 
-use super::cluster::{Lab, captured, joined};
+use super::capture::Capture;
+use super::cluster::{Lab, joined};
 use super::*;
 
 /// What both programs know of addresses: either family, and a pair as it is written before and behind a port.
@@ -212,20 +213,11 @@ fn every_kind_of_service_is_answered_from_where_it_was_called() {
 }
 
 fn an_init_arrives_with_its_checksum(lab: &Lab, family: &Addresses) {
-    let file = lab.state("sctp.pcap");
     let what = format!("proto 132 and dst host {}", family.guest2);
-    let mut capture = Command::new("ip")
-        .args(["netns", "exec", &lab.namespace("guest2"), "tcpdump", "-Uni", "eth0", "-w"])
-        .args([file.to_str().unwrap(), &what])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the capture to begin", || (std::fs::metadata(&file).ok()?.len() >= 24).then_some(()));
+    let capture = Capture::begin(lab, "guest2", &[], "sctp.pcap", &what);
     perl(lab, "ws", SCTP, &[family.nodes[0]]);
-    let packet = wait_for("SCTP at the guest", || captured(&std::fs::read(&file).ok()?).into_iter().next());
-    must("kill", &[&capture.id().to_string()]);
-    capture.wait().unwrap();
-    std::fs::remove_file(&file).unwrap();
+    let packet = capture.wait_for_packets(1).remove(0);
+    capture.end();
     assert_eq!(
         packet[family.header..family.header + 12],
         [0x9c, 0x40, 0x8e, 0x3c, 0, 0, 0, 0, 0xde, 0xad, 0xbe, 0xef]

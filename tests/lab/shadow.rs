@@ -21,8 +21,8 @@ struct Shadow {
 
 impl Shadow {
     fn on(lab: &Lab, node: &str) -> Self {
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &lab.namespace(node), DUNNAT, "run", "--shadow", "--node", node])
+        let mut child = lab
+            .on(node, &[DUNNAT, "run", "--shadow", "--node", node])
             .args(["--config", lab.state("cluster.toml").to_str().unwrap()])
             .args(["--socket", lab.state(&format!("{node}.sock")).to_str().unwrap()])
             .args(["--trace", lab.state(&format!("{node}.jsonl")).to_str().unwrap()])

@@ -1,6 +1,6 @@
 //! A packet that is held waits, and no key keeps the node from ending.
 
-use super::cluster::{Lab, on};
+use super::cluster::Lab;
 use super::*;
 
 /// A node that somebody steps through, by keys from a pipe.
@@ -15,14 +15,14 @@ impl Stepping {
         let (shown, log) = (lab.state(&format!("{node}.step")), lab.state(&format!("{node}.log")));
         let (config, socket) = (lab.state("cluster.toml"), lab.state(&format!("{node}.sock")));
         let [config, socket] = [config, socket].map(|path| path.to_str().unwrap().to_owned());
-        let child =
-            on(lab, node, &[DUNNAT, "step", "--config", &config, "--node", node, "--socket", &socket])
-                .args(arguments)
-                .stdin(Stdio::piped())
-                .stdout(File::create(&shown).unwrap())
-                .stderr(File::create(&log).unwrap())
-                .spawn()
-                .unwrap();
+        let child = lab
+            .on(node, &[DUNNAT, "step", "--config", &config, "--node", node, "--socket", &socket])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(File::create(&shown).unwrap())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
         let node = Self { child, shown, log };
         wait_for("it to serve", || node.log().contains("serving").then_some(()));
         node
@@ -67,7 +67,7 @@ impl Drop for Stepping {
 /// Calls node2 for a page, and does not wait for it.
 fn calling(lab: &Lab) -> Child {
     let url = "http://192.168.122.12/";
-    on(lab, "ws", &["curl", "-s", "--max-time", "60", url]).stdout(Stdio::piped()).spawn().unwrap()
+    lab.on("ws", &["curl", "-s", "--max-time", "60", url]).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 fn page(child: Child) -> String {
@@ -77,7 +77,7 @@ fn page(child: Child) -> String {
 /// The packets that wait in the queues of a node, and those that were lost.
 fn waiting(lab: &Lab, node: &str) -> (u32, u32) {
     let file = "/proc/net/netfilter/nfnetlink_queue";
-    let queues = text(&on(lab, node, &["cat", file]).output().unwrap().stdout);
+    let queues = text(&lab.on(node, &["cat", file]).output().unwrap().stdout);
     let column = |number: usize| {
         let of = |line: &str| line.split_whitespace().nth(number).unwrap().parse::<u32>().unwrap();
         queues.lines().map(of).sum()
@@ -89,7 +89,7 @@ fn waiting(lab: &Lab, node: &str) -> (u32, u32) {
 #[ignore = "needs root; run by scripts/test"]
 fn a_packet_that_is_held_waits_for_its_verdict() {
     let lab = Lab::up(&["--nodes", "2"]);
-    let rules = || text(&on(&lab, "node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
+    let rules = || text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
     let before = rules();
     let home = Stepping::start(&lab, "node1", &["reason service"]);
     let mut node = Stepping::start(&lab, "node2", &["--flows", "1", "tcp", "flags", "syn"]);
@@ -132,7 +132,7 @@ fn a_packet_that_is_held_waits_for_its_verdict() {
 #[ignore = "needs root; run by scripts/test"]
 fn who_stops_while_a_packet_is_held_lets_it_go() {
     let lab = Lab::up(&["--nodes", "2"]);
-    let rules = || text(&on(&lab, "node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
+    let rules = || text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
     let before = rules();
     // What comes there is shown, and not held: there are no keys.
     let mut home = Stepping::start(&lab, "node1", &["stage tag"]);
