@@ -10,7 +10,10 @@ use dunnat::cluster::TagBy;
 use dunnat::lab::accept::{Asked, Expected, Outcome, Part, Report, accept};
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Stopped, Tracing};
-use dunnat::lab::{self, Anchor, Choice, Error, Families, Interrupt, NameSet, Pace, Pipes, Place, topology};
+use dunnat::lab::tools::Missing;
+use dunnat::lab::{
+    self, Anchor, Choice, Error, Families, Interrupt, NameSet, Pace, Pipes, Place, tools, topology, words,
+};
 
 use super::{Failure, coloured, print};
 
@@ -89,8 +92,7 @@ struct Up {
 }
 
 fn tag_by(text: &str) -> Result<TagBy, String> {
-    let known = TagBy::ALL.iter().find(|(_, name)| *name == text);
-    known.map(|(by, _)| *by).ok_or_else(|| "give mac, pipe or dscp".to_owned())
+    words::value(text, &TagBy::ALL)
 }
 
 #[derive(Args)]
@@ -228,9 +230,7 @@ impl Lab {
                 let mut inside = anchor.command(place, &program);
                 let stopped = inside.args(std::env::args_os().skip(1)).status();
                 anchor.end(place, self.slow)?;
-                fs::remove_dir_all(place.dir())
-                    .or_else(gone)
-                    .map_err(|source| Error::File { path: place.dir(), source })?;
+                place.remove_dir()?;
                 return match stopped {
                     Ok(status) if status.success() => Ok(()),
                     _ => {
@@ -241,9 +241,7 @@ impl Lab {
             (Some(anchor), _) => anchor,
             (None, Verb::Up(_)) => {
                 // One that was killed, or that the machine's last start left behind.
-                fs::remove_dir_all(place.dir())
-                    .or_else(gone)
-                    .map_err(|source| Error::File { path: place.dir(), source })?;
+                place.remove_dir()?;
                 let anchor = Anchor::start(place)?;
                 let status = anchor.command(place, &program()).args(std::env::args_os().skip(1)).status();
                 return match status {
@@ -256,9 +254,7 @@ impl Lab {
                 };
             }
             (None, Verb::Down | Verb::Status) => {
-                fs::remove_dir_all(place.dir())
-                    .or_else(gone)
-                    .map_err(|source| Error::File { path: place.dir(), source })?;
+                place.remove_dir()?;
                 return print(&format!("there is no lab '{}'\n", place.name()));
             }
             (None, _) => {
@@ -291,7 +287,7 @@ impl Lab {
                 }
             },
         };
-        let missing = topology::missing_tools()?;
+        let missing = tools::missing_tools()?;
         let choice = Choice {
             nodes: usize::from(up.nodes),
             names: up.names,
@@ -308,15 +304,11 @@ impl Lab {
         text +=
             &format!("next:         {here} start    then    {here} shell {} -- curl {url}\n", layout.client);
         text += &format!("or prove it:  {here} accept\n");
-        for (program, package, what) in missing {
+        for Missing { program, package, what } in missing {
             log::warn!("{program} is not installed (Debian's package {package}), so without it: {what}");
         }
         print(&text)
     }
-}
-
-fn gone(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// `http://ADDRESS:PORT/`, without the port that is meant anyway.

@@ -10,7 +10,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::machine::{failed, is_there, signal};
+use super::machine::{failed, signal};
+use super::tools::is_there;
 use super::{Error, Pace, Place};
 use crate::netlink::sys;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use etherparse::{Ethernet2Slice, SingleVlanSlice};
 
@@ -64,21 +64,9 @@ impl Running {
         (name, path): (String, PathBuf),
         pace: Pace,
     ) -> Result<Self, Error> {
-        let log = path.with_extension("log");
-        let stderr = File::create(&log).map_err(|source| Error::File { path: log.clone(), source })?;
-        let mut dumpcap = machine.command("dumpcap");
-        dumpcap.args(["-q", "-P", "-i", interface, "-s", SNAPLEN, "-B", "16", "-w"]).arg(&path);
-        dumpcap.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        let child = dumpcap.spawn().map_err(|error| failed(&dumpcap, &error.to_string()))?;
+        let child = dumpcap(machine.command("dumpcap"), interface, &path, "")?;
         let mut running = Self { name, path, child };
-        let has_begun = || {
-            Ok::<_, Error>(
-                said(&log).contains("\nFile: ") || running.child.try_wait().is_ok_and(|end| end.is_some()),
-            )
-        };
-        if !pace.wait_for(10, has_begun)? || !said(&log).contains("\nFile: ") {
-            return Err(failed(&dumpcap, said(&log).trim()));
-        }
+        await_frames(&mut running.child, &running.path, pace)?;
         Ok(running)
     }
 
@@ -95,6 +83,33 @@ impl Running {
         }
         read(&self.name, &self.path, &said)
     }
+}
+
+/// Starts dumpcap, which takes the frames that `filter` selects (pcap-filter(7)), or all. What it says goes to a file beside the
+/// capture.
+pub(crate) fn dumpcap(
+    mut command: Command,
+    interface: &str,
+    path: &Path,
+    filter: &str,
+) -> Result<Child, Error> {
+    let log = path.with_extension("log");
+    let stderr = File::create(&log).map_err(|source| Error::File { path: log, source })?;
+    command.args(["-q", "-P", "-i", interface, "-s", SNAPLEN, "-B", "16", "-f", filter, "-w"]).arg(path);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    command.spawn().map_err(|error| failed(&command, &error.to_string()))
+}
+
+/// Returns when it sees frames.
+pub(crate) fn await_frames(dumpcap: &mut Child, path: &Path, pace: Pace) -> Result<(), Error> {
+    let log = path.with_extension("log");
+    let sees = || said(&log).contains("\nFile: ");
+    let has_begun = || Ok::<_, Error>(sees() || dumpcap.try_wait().is_ok_and(|end| end.is_some()));
+    pace.wait_for(10, has_begun)?;
+    if sees() {
+        return Ok(());
+    }
+    Err(Error::refused(format!("dumpcap does not start: {}", said(&log).trim())))
 }
 
 impl Drop for Running {

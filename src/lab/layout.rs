@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::words;
 use crate::cluster::TagBy;
 use crate::net::{ByFamily, Family};
 
@@ -71,19 +72,6 @@ impl Families {
     }
 }
 
-/// Reads one of the words of a choice.
-fn word<T: Copy>(text: &str, known: &[(T, &str)]) -> Result<T, String> {
-    known.iter().find(|(_, word)| *word == text).map(|(value, _)| *value).ok_or_else(|| {
-        let words: Vec<&str> = known.iter().map(|(_, word)| *word).collect();
-        format!("give {}", words.join(" or "))
-    })
-}
-
-/// The word for a value.
-fn word_of<T: Copy + PartialEq>(value: T, known: &[(T, &'static str)]) -> &'static str {
-    known.iter().find(|(one, _)| *one == value).map_or("", |(_, word)| word)
-}
-
 const NAME_SETS: [(NameSet, &str); 2] = [(NameSet::Plain, "plain"), (NameSet::Other, "other")];
 const PIPES: [(Pipes, &str); 2] = [(Pipes::Veth, "veth"), (Pipes::Vlan, "vlan")];
 const FAMILIES: [(Families, &str); 3] =
@@ -93,7 +81,7 @@ impl FromStr for NameSet {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        word(text, &NAME_SETS)
+        words::value(text, &NAME_SETS)
     }
 }
 
@@ -101,15 +89,15 @@ impl FromStr for Families {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        word(text, &FAMILIES)
+        words::value(text, &FAMILIES)
     }
 }
 
 /// As it is kept: five words.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (names, pipes) = (word_of(self.names, &NAME_SETS), word_of(self.pipes, &PIPES));
-        write!(f, "{} {names} {} {} {pipes}", self.nodes, word_of(self.families, &FAMILIES), self.tag_by)
+        let (names, pipes) = (words::name(self.names, &NAME_SETS), words::name(self.pipes, &PIPES));
+        write!(f, "{} {names} {} {} {pipes}", self.nodes, words::name(self.families, &FAMILIES), self.tag_by)
     }
 }
 
@@ -126,8 +114,8 @@ impl FromStr for Choice {
             nodes: nodes.ok_or("not a number of nodes")?,
             names: names.parse()?,
             families: families.parse()?,
-            tag_by: word(tag_by, &TagBy::ALL)?,
-            pipes: word(pipes, &PIPES)?,
+            tag_by: words::value(tag_by, &TagBy::ALL)?,
+            pipes: words::value(pipes, &PIPES)?,
         })
     }
 }

@@ -119,10 +119,3 @@ pub(crate) fn lives_in(machine: Machine<'_>, pid: u32) -> bool {
 pub(crate) fn signal(pid: u32, name: &str) -> Result<(), Error> {
     run(Command::new("kill").args(["-s", name, &pid.to_string()])).map(drop)
 }
-
-/// The places of programs that administrators have and others may not.
-pub(crate) fn is_there(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    dirs.map(|dir| dir.join(program)).any(|file| file.is_file())
-}

@@ -21,7 +21,9 @@ mod picture;
 pub mod running;
 pub mod servers;
 mod sniffer;
+pub mod tools;
 pub mod topology;
+pub mod words;
 
 use std::fs;
 use std::io;
@@ -104,6 +106,18 @@ impl Place {
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir().join(name)
+    }
+
+    /// Removes its folder, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove_dir(&self) -> Result<(), Error> {
+        let path = self.dir();
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { path, source }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether there is such a lab, or what is left of one.

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::faults::{self, Fault};
 use super::machine::{failed, feed, lives_in, run, signal};
-use super::{Error, Lab, Node, sniffer};
+use super::{Error, Lab, Node, sniffer, words};
 
 /// Who translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl By {
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(by, _)| *by == self).map_or("", |(_, name)| name)
+        words::name(self, &Self::ALL)
     }
 }
 
@@ -34,8 +34,7 @@ impl std::str::FromStr for By {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.iter().find(|(_, name)| *name == text);
-        known.map(|(by, _)| *by).ok_or_else(|| "give dunnat, kernel or shadow".to_owned())
+        words::value(text, &Self::ALL)
     }
 }
 
@@ -230,7 +229,7 @@ pub fn process(lab: &Lab, node: &Node) -> Option<u32> {
 /// A tool fails.
 pub fn stop(lab: &Lab) -> Result<Option<Stopped>, Error> {
     let Some(by) = running(lab) else { return Ok(None) };
-    let mut stopped = Stopped { by, faults: sniffer::judge(lab, by)?, lines: Vec::new() };
+    let mut stopped = Stopped { by, faults: sniffer::judge(lab)?, lines: Vec::new() };
     match by {
         By::Dunnat | By::Shadow => stop_daemons(lab, &mut stopped.faults)?,
         By::Kernel => {

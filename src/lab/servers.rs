@@ -7,7 +7,8 @@ use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
-use super::machine::{failed, is_there};
+use super::machine::failed;
+use super::tools::is_there;
 use super::{Error, Lab, Machine};
 use crate::net::ByFamily;
 

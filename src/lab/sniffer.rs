@@ -1,14 +1,13 @@
 //! The sniffer on the outside: from start to stop, whatever is done in between, no inside address may be on the public LAN.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::process::Stdio;
 
 use ipnet::IpNet;
 
-use super::capture::read;
-use super::machine::{failed, lives_in, signal};
+use super::capture::{self, read};
+use super::machine::{lives_in, signal};
 use super::running::By;
 use super::{Error, Lab};
 use crate::net::Family;
@@ -19,27 +18,22 @@ const PID: &str = "outside.pid";
 
 /// Starts it. It takes only what must not be there, so it costs little.
 pub(crate) fn start(lab: &Lab, by: By) -> Result<(), Error> {
-    if !super::machine::is_there("dumpcap") {
+    if !super::tools::is_there("dumpcap") {
         log::warn!(
             "nobody watches the public LAN for inside addresses: dumpcap is not installed (Debian's tshark)"
         );
         return Ok(());
     }
-    let path = lab.file(LOG);
-    let stderr = fs::File::create(&path).map_err(|source| Error::File { path, source })?;
-    let mut dumpcap = lab.on(lab.layout.lan).detached("dumpcap");
-    dumpcap.args(["-q", "-P", "-i", "lan", "-s", "128", "-f", &filter(lab, by), "-w"]).arg(lab.file(CAPTURE));
-    dumpcap.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-    let mut child = dumpcap.spawn().map_err(|error| failed(&dumpcap, &error.to_string()))?;
+    let dumpcap = lab.on(lab.layout.lan).detached("dumpcap");
+    let path = lab.file(CAPTURE);
+    let mut child = capture::dumpcap(dumpcap, "lan", &path, &filter(lab, by))?;
+    // Written before anything is waited for: whoever stops the lab has to find it.
     lab.write(PID, &child.id().to_string())?;
-    let sees = || lab.read(LOG).map(|said| said.contains("\nFile: "));
-    let has_begun = || Ok::<_, Error>(sees()? || child.try_wait().is_ok_and(|end| end.is_some()));
-    lab.pace.wait_for(10, has_begun)?;
-    if sees()? { Ok(()) } else { Err(failed(&dumpcap, lab.read(LOG)?.trim())) }
+    capture::await_frames(&mut child, &path, lab.pace)
 }
 
 /// Ends it, before anything stops translating, and judges what it has seen: a sentence for each fault.
-pub(crate) fn judge(lab: &Lab, _by: By) -> Result<Vec<String>, Error> {
+pub(crate) fn judge(lab: &Lab) -> Result<Vec<String>, Error> {
     let Ok(text) = fs::read_to_string(lab.file(PID)) else { return Ok(Vec::new()) };
     let _ = fs::remove_file(lab.file(PID));
     let lan = lab.on(lab.layout.lan);
@@ -65,11 +59,9 @@ pub(crate) fn judge(lab: &Lab, _by: By) -> Result<Vec<String>, Error> {
         ));
     }
     if !capture.frames.is_empty() {
-        let mut text = Vec::new();
         let networks: Vec<String> =
             lab.layout.families().map(|family| lab.layout.at(family).guests.to_string()).collect();
-        let _ = write!(
-            text,
+        let mut text = format!(
             "{} frames with an address of {} were on the public LAN between start and stop, for instance:",
             capture.frames.len(),
             networks.join(" ")
@@ -77,7 +69,7 @@ pub(crate) fn judge(lab: &Lab, _by: By) -> Result<Vec<String>, Error> {
         for frame in capture.frames.iter().take(3) {
             let _ = write!(text, "\n    {frame}");
         }
-        faults.push(String::from_utf8_lossy(&text).into_owned());
+        faults.push(text);
     }
     Ok(faults)
 }

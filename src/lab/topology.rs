@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::machine::{feed, is_there, run, signal};
+use super::machine::{feed, run, signal};
 use super::{Error, Lab, Layout, Pace, Pipes, Place};
 use crate::cluster::TagBy;
 use crate::net::Family;
@@ -327,39 +327,6 @@ pub fn trouble_with_vlan(place: &Place) -> Result<Option<String>, Error> {
     }
 }
 
-/// Programs that a lab cannot do without, each with the Debian package that has it.
-const NEEDED: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("sysctl", "procps"), ("nft", "nftables"), ("setsid", "util-linux")];
-/// What more of it works with: what each is for.
-const WANTED: [(&str, &str, &str); 9] = [
-    ("nginx", "nginx-light", "web servers on every machine"),
-    ("perl", "perl-base", "the UDP service"),
-    ("curl", "curl", "accept"),
-    ("ping", "iputils-ping", "accept"),
-    ("traceroute", "traceroute", "accept"),
-    ("conntrack", "conntrack", "accept"),
-    ("dumpcap", "tshark", "accept, and the sniffer between start and stop"),
-    ("tshark", "tshark", "accept"),
-    ("iptables-nft", "iptables", "start, where the kernel has no nft queue"),
-];
-
-/// What is not installed: packages, and what does not work without them.
-///
-/// # Errors
-/// A lab cannot be without it.
-pub fn missing_tools() -> Result<Vec<(&'static str, &'static str, &'static str)>, Error> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        return Err(Error::refused(format!(
-            "a lab needs these packages: {}. On Debian, as root: apt install {}",
-            missing.join(", "),
-            missing.join(" ")
-        )));
-    }
-    Ok(WANTED.into_iter().filter(|(program, ..)| !is_there(program)).collect())
-}
-
 /// Removes the machines of a lab, from any half-built state, and its folder. Whatever runs in its namespaces ends.
 ///
 /// # Errors
@@ -381,15 +348,9 @@ pub fn tear_down(place: &Place, pace: Pace) -> Result<(), Error> {
         let deleted = run(Command::new("ip").args(["netns", "delete", namespace])).map(drop);
         first = first.and(deleted);
     }
-    let dir = place.dir();
     // The last frames of a capture may be written at this moment.
     std::thread::sleep(Duration::from_millis(1));
-    match fs::remove_dir_all(&dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            first = first.and(Err(Error::File { path: dir, source }));
-        }
-        _ => {}
-    }
+    first = first.and(place.remove_dir());
     // Goes if that was the last lab.
     let _ = fs::remove_dir(&place.home);
     first

@@ -30,7 +30,7 @@ pub use self::ways::Expected;
 use super::capture::{Capture, Running};
 use super::interrupt::Interrupt;
 use super::running::{self, By, Start};
-use super::{Error, Lab, Layout, Node, Pipes};
+use super::{Error, Lab, Layout, Node, Pipes, tools};
 use crate::cluster::TagBy;
 use crate::net::Family;
 
@@ -133,18 +133,6 @@ impl Asked {
     }
 }
 
-/// Programs that it is done with.
-const TOOLS: [(&str, &str); 8] = [
-    ("nginx", "nginx-light"),
-    ("perl", "perl-base"),
-    ("curl", "curl"),
-    ("ping", "iputils-ping"),
-    ("traceroute", "traceroute"),
-    ("conntrack", "conntrack"),
-    ("dumpcap", "wireshark-common"),
-    ("tshark", "tshark"),
-];
-
 /// Starts what translates, unless it runs already, proves that all works, and stops it again.
 ///
 /// # Errors
@@ -156,18 +144,7 @@ pub fn accept(
     interrupt: &Interrupt,
     progress: &dyn Fn(&str),
 ) -> Result<Report, Error> {
-    let missing: Vec<&str> = TOOLS
-        .into_iter()
-        .filter(|(program, _)| !super::machine::is_there(program))
-        .map(|(_, package)| package)
-        .collect();
-    if !missing.is_empty() {
-        return Err(Error::refused(format!(
-            "accept needs these packages: {}. On Debian, as root: apt install {}",
-            missing.join(", "),
-            missing.join(" ")
-        )));
-    }
+    tools::for_accept()?;
     let runs = running::running(lab);
     if let Some(by) = runs.filter(|by| *by != how.by) {
         return Err(Error::refused(format!(

@@ -1,5 +1,7 @@
 //! The parts of an acceptance, each of which can be asked for by itself. What is claimed of all that was sent is always judged.
 
+use crate::lab::words;
+
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -33,10 +35,6 @@ impl std::str::FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.iter().find(|(_, name)| *name == text);
-        known.map(|(part, _)| *part).ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
-            format!("give {}", names.join(", "))
-        })
+        words::value(text, &Self::ALL)
     }
 }

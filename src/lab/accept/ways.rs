@@ -3,7 +3,7 @@
 
 use super::ask;
 use super::claim::Claim;
-use crate::lab::{Error, Lab, Machine};
+use crate::lab::{Error, Lab, Machine, words};
 
 /// A way of working that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,7 @@ impl std::str::FromStr for Expected {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.iter().find(|(_, name)| *name == text);
-        known.map(|(way, _)| *way).ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|(_, name)| *name).collect();
-            format!("give {}", names.join(", "))
-        })
+        words::value(text, &Self::ALL)
     }
 }
 

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use crate::lab::machine::{feed, is_there};
+use crate::lab::machine::feed;
+use crate::lab::tools::is_there;
 use crate::lab::{Error, Lab};
 
 /// Of a flow the kernel keeps about a kilobyte. More than these would take what the machine may need.
