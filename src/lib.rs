@@ -141,8 +141,8 @@
 //! All are made once, in a [`ruleset::Plan`]: what was asked for and what the kernel can do in, plan out, rules and
 //! queues from the plan. `dunnat rules --explain` prints it with the reason of each choice.
 //!
-//! - **Into the queue.** Kernels with nft `queue` get nft rules alone. On others the same packets are queued by
-//!   iptables-nft, in chains of our own; the kernel is asked, never its version.
+//! - **Into the queue.** Kernels with nft `queue` get nft rules alone. On others the same rules jump to a chain for each
+//!   queue, which has the target NFQUEUE of x_tables; the kernel is asked, never its version.
 //! - **Lanes.** TCP comes as GSO packets of up to 64 KiB, which cost what a small one costs; other protocols
 //!   that are rewritten come without GSO, because no checksum would be right for a rewritten UDP GSO packet.
 //!   Where nothing is rewritten 128 bytes of a packet are enough.
@@ -159,6 +159,19 @@
 //!   copies the ct mark to the packet mark. (Where a newcomer takes a flow, the first two copy to one that has a tag, too.) All change only the bits of `[marks] mask`.
 //! - **The backend.** [`queue::Netlink`] by batches; [`queue::Nfq`], by the nfq crate, one packet at a time, is
 //!   the second opinion.
+//!
+//! # Rules in, rules out
+//!
+//! There is one operation: make it so. [`ruleset::Ready`] takes the network namespace for this node, by a table that belongs to
+//! its process, and reads what is there under our names: nothing, or any part of what a killed run leaves. [`ruleset::Installed`] writes
+//! what should be, in place: a base chain that stays is not touched, because when one goes the kernel drops every packet that waits
+//! in any queue of the namespace. Nobody else's table, chain or rule is ever changed. While the node serves it is told of every
+//! change of rules, and puts its own back.
+//!
+//! The **guard** is apart from all that: rules that drop what would show an inside address outside, and calls to
+//! services that nobody has translated. It is there twice. One is a table that stays when the process ends, in whatever way, until
+//! `dunnat down`; the other belongs to the process, so that no `nft flush ruleset` takes it. What neither can help: when the process
+//! is gone *and* somebody flushes all rules, packets of flows that are still known leave with inside addresses.
 //!
 //! # What a fault does
 //!

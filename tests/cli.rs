@@ -166,7 +166,7 @@ fn the_rules_that_are_printed_are_those_in_the_repository() {
         text(&output.stdout).to_owned()
     };
     assert_eq!(rules(&["--kernel"]), rules_file("node1-kernel.nft"));
-    assert_eq!(rules(&["--workers", "2", "--force-fallback", "queue"]), rules_file("node1-iptables.sh"));
+    assert_eq!(rules(&["--workers", "2", "--force-fallback", "queue"]), rules_file("node1-xt.sh"));
 }
 
 /// Whoever reads what a verb prints closes the pipe at once.

@@ -131,7 +131,7 @@ struct Starting {
 struct Accept {
     #[command(flatten)]
     how: How,
-    /// Fail if it is done in another way: nft-queue, iptables-queue, no-queue, ct-mark-by-verdict, ct-mark-by-rule; may be
+    /// Fail if it is done in another way: nft-queue, xt-queue, no-queue, ct-mark-by-verdict, ct-mark-by-rule; may be
     /// repeated
     #[arg(long, value_name = "WAY")]
     expect: Vec<Expected>,

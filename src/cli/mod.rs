@@ -2,8 +2,10 @@
 
 mod check;
 mod doctor;
+mod down;
 mod events;
 mod explain;
+mod fill_queues;
 #[cfg(feature = "lab")]
 mod lab;
 mod path;
@@ -50,6 +52,8 @@ enum Verb {
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    Down(down::Down),
+    FillQueues(fill_queues::FillQueues),
     #[cfg(feature = "lab")]
     Lab(lab::Lab),
 }
@@ -183,6 +187,14 @@ enum Failure {
     #[error("`run` would not work here")]
     Unfit,
     #[error(transparent)]
+    Rights(#[from] dunnat::doctor::Unfit),
+    #[error(transparent)]
+    Rules(#[from] dunnat::ruleset::InstallError),
+    #[error(
+        "cannot write the rules of the queues: {0}; does the kernel have the target NFQUEUE? Try: modprobe xt_NFQUEUE"
+    )]
+    FillQueues(io::Error),
+    #[error(transparent)]
     Word(#[from] WrongWord),
     #[error(transparent)]
     NoEntry(#[from] NoEntry),
@@ -233,6 +245,9 @@ impl Failure {
             Self::Lab(_) => ExitCode::FAILURE,
             Self::Run(_)
             | Self::Unfit
+            | Self::Rights(_)
+            | Self::Rules(_)
+            | Self::FillQueues(_)
             | Self::Connect(_)
             | Self::Connection { .. }
             | Self::Refused(_)
@@ -262,6 +277,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
+        Verb::Down(down) => down.run(),
+        Verb::FillQueues(fill) => fill.run(),
         #[cfg(feature = "lab")]
         Verb::Lab(lab) => lab.run(),
     };

@@ -94,6 +94,7 @@ struct RawGuests {
     gateway: Texts,
     bridge: Text,
     pipes: Option<Vec<Text>>,
+    inside: Option<Texts>,
 }
 
 #[derive(Deserialize)]
@@ -274,7 +275,15 @@ impl Check {
                 "pipes are ports of the bridge, and not the bridge itself",
             );
         }
-        Some(Guests { network: network?, gateway: bare(&gateway?), bridge: bridge?, pipes: pipes? })
+        let texts = raw.inside.iter().flat_map(|inside| &inside.texts);
+        let inside: Vec<Option<IpNet>> = texts.map(|text| self.network(text)).collect();
+        Some(Guests {
+            network: network?,
+            gateway: bare(&gateway?),
+            bridge: bridge?,
+            pipes: pipes?,
+            inside: inside.into_iter().collect::<Option<_>>()?,
+        })
     }
 
     fn pipes(&mut self, raw: &[Text]) -> Option<Vec<IfName>> {

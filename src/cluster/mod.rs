@@ -107,6 +107,8 @@ pub struct Guests {
     pub bridge: IfName,
     /// The bridge ports that lead to other nodes.
     pub pipes: Vec<IfName>,
+    /// Other networks that may see guests' addresses, beside the guests' own.
+    pub inside: Vec<IpNet>,
 }
 
 /// A member of the cluster.
@@ -257,11 +259,17 @@ impl Cluster {
 
     /// What a person wants to see of a cluster: who is in it, and what leads where.
     pub fn summary(&self) -> String {
-        let Guests { network, gateway, bridge, pipes } = &self.guests;
+        let Guests { network, gateway, bridge, pipes, inside } = &self.guests;
         let pipes: Vec<&str> = pipes.iter().map(IfName::as_str).collect();
         let mut out = format!(
-            "guests    {network} on {bridge}, gateway {gateway}, pipes {}\npublic    {}\nmarks     mask {}{}",
+            "guests    {network} on {bridge}, gateway {gateway}, pipes {}{}\npublic    {}\nmarks     mask {}{}",
             if pipes.is_empty() { "none".to_owned() } else { pipes.join(" ") },
+            if inside.is_empty() {
+                String::new()
+            } else {
+                let inside: Vec<String> = inside.iter().map(IpNet::to_string).collect();
+                format!(", inside {}", inside.join(" "))
+            },
             self.public,
             self.mask,
             match self.on_conflict {

@@ -1,7 +1,7 @@
 //! A running node: rules in, workers at their queues, rules out.
 //!
-//! The order is what keeps packets whole. First everything that can fail without touching the system: rights,
-//! interfaces, queues. Then the rules, then the workers. At the end the other way round: the rules stop asking,
+//! The order is what keeps packets whole. First what can fail without touching the system: rights, interfaces. Then the
+//! word that this node, and no other, has the network namespace, with the guard; then the queues, the rules, the workers. At the end the other way round: the rules stop asking,
 //! what waits is answered, the rules go, and only then the workers. Signals are taken from the first moment, so
 //! a Ctrl-C never finds the rules half installed.
 //!
@@ -10,6 +10,7 @@
 
 mod counters;
 mod held;
+mod rules_watch;
 mod shadow;
 mod worker;
 
@@ -35,7 +36,7 @@ use crate::kernel::{self, Capabilities, Feature};
 use crate::netlink::sys;
 use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
 use crate::ruleset::{
-    Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, NoPlan, Plan, QueueBy, ShadowPlan, Wishes,
+    Backend, Choice, CtMarkBy, InstallError, Installed, NoPlan, Plan, QueueBy, Ready, ShadowPlan, Wishes,
 };
 use crate::shadow::Judge;
 use crate::trace::{Namer, Output, Taps, Tracer, Writer};
@@ -171,7 +172,7 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 pub fn run(options: Options) -> Result<(), Error> {
     let Options { cluster, plan, pin, rules, socket, trace, onlooker } = options;
     let tables = Arc::new(Tables::new(&cluster, plan.node));
-    let install = || Installed::install(&cluster, &plan);
+    let ready = || Ready::for_plan(&cluster, &plan);
     run_as(Setup {
         cluster: &cluster,
         node: plan.node,
@@ -181,7 +182,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         pin,
         socket: &socket,
         trace,
-        install: if rules { Some(&install) } else { None },
+        ready: if rules { Some(&ready) } else { None },
         worker: &|tracer, watch| {
             let pipes = cluster.pipes(plan.node).to_vec();
             Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)).watched(watch))
@@ -193,7 +194,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             match (rules, plan.queue_by) {
                 (false, _) => "no rules installed",
                 (true, QueueBy::Nft) => "rules by nft",
-                (true, QueueBy::Iptables) => "rules by nft and iptables-nft",
+                (true, QueueBy::Xt) => "rules by nft, queues by the target NFQUEUE",
             },
             match plan.ct_mark_by {
                 CtMarkBy::Verdict => "verdicts",
@@ -224,7 +225,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         pin,
         socket: &socket,
         trace,
-        install: Some(&|| Installed::install_shadow(&cluster, &plan)),
+        ready: Some(&|| Ready::for_shadow(&cluster, &plan)),
         worker: &|tracer, _| {
             let (tables, judge) = (Arc::clone(&tables), Arc::clone(&judge));
             Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))
@@ -235,7 +236,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
             plan.summary(&cluster),
             match plan.queue_by {
                 QueueBy::Nft => "shown by nft",
-                QueueBy::Iptables => "shown by iptables-nft",
+                QueueBy::Xt => "shown by the target NFQUEUE",
             }
         ),
     });
@@ -260,8 +261,8 @@ struct Setup<'a> {
     pin: bool,
     socket: &'a Path,
     trace: Option<(Output, bool)>,
-    /// Installs the rules, if there are any to install.
-    install: Option<&'a dyn Fn() -> Result<Installed, InstallError>>,
+    /// Takes the network namespace for the node, if there are rules to install.
+    ready: Option<&'a dyn Fn() -> Result<Ready, InstallError>>,
     worker: &'a dyn Fn(Tracer, Option<Watch>) -> Box<dyn Serve>,
     /// Who is shown each decision.
     watched: Option<Onlooker>,
@@ -278,12 +279,6 @@ fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let Setup { cluster, node, ref queues, .. } = setup;
     let name = cluster.node(node).name.clone();
     check(&Role { cluster, node, queues: queues.clone() })?;
-    if setup.install.is_some()
-        && let Some(leftovers) = Leftovers::find()?
-    {
-        log::warn!("rules of {} are left from a run that was killed; removing them", leftovers.owner);
-        leftovers.remove().map_err(remove_error)?;
-    }
 
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
@@ -324,7 +319,7 @@ const WAITING: usize = 65_536;
 
 /// Everything between the checks and the last word.
 fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
-    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, install, .. } = setup;
+    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, .. } = setup;
     let Setup { worker, watched, serving, .. } = setup;
     // Gone when the node ends: nobody is to wait for the onlooker any longer.
     let (going_on, ending) = bounded(0);
@@ -333,6 +328,11 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         None => (None, never()),
     };
     let one_by_one = watch.is_some();
+    // Before anything that only one node can have: of several starts at once, one gets all of it.
+    let ready = ready.map(|ready| ready()).transpose()?;
+    if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
+        log::warn!("rules of {owner} are left from a run that was killed; taking them over");
+    }
     let open: Vec<Box<dyn PacketQueue>> =
         lanes.iter().map(|lanes| open_queues(backend, lanes, one_by_one)).collect::<Result<_, _>>()?;
     let system = |what| move |source| Error::System { what, source };
@@ -346,16 +346,31 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         let namer = Namer::new(Arc::clone(cluster), node, bytes);
         writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
     }
-    let installed = install.map(|install| install()).transpose()?;
+    let mut installed = ready.map(Ready::install).transpose()?;
+    let rules_watch = installed.as_ref().map(|_| rules_watch::Watch::start()).transpose();
+    let rules_watch = rules_watch.map_err(system("watch the rules of nft"))?;
 
     let ending = Arc::new(AtomicBool::new(false));
     let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!("{serving}");
-            let stop = select! {
-                recv(stopped) -> stop => stop,
-                recv(asked_to_stop) -> _ => Ok(Stop::Onlooker),
+            let changed = rules_watch.as_ref().map_or_else(never, |watch| watch.changed.clone());
+            let stop = loop {
+                select! {
+                    recv(stopped) -> stop => break stop,
+                    recv(asked_to_stop) -> _ => break Ok(Stop::Onlooker),
+                    recv(changed) -> by => {
+                        if let (Ok(by), Some(installed)) = (by, &mut installed) {
+                            put_back(installed, &by);
+                        }
+                    }
+                    default(GUARD_EVERY) => {
+                        if let Some(installed) = &mut installed {
+                            installed.tell_guarded();
+                        }
+                    }
+                }
             };
             match stop {
                 Ok(Stop::Signal(signal)) => {
@@ -374,6 +389,10 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     };
 
     drop(going_on);
+    if let Some(watch) = rules_watch {
+        watch.finish();
+    }
+    let guarded = installed.is_some();
     let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
     ending.store(true, Ordering::Relaxed);
     let mut counters = Counters::default();
@@ -384,6 +403,9 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     drop(server);
     if let Some((writer, _tap_end)) = writing {
         report_trace(writer);
+    }
+    if guarded {
+        log::info!("the guard stays, so that nothing leaves untranslated; to remove it: dunnat down");
     }
     match failure {
         Some(failure) => {
@@ -396,8 +418,25 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     }
 }
 
+/// How often the counters of the guard are looked at.
+const GUARD_EVERY: Duration = Duration::from_secs(1);
+
+/// Puts our rules back if somebody has changed them.
+fn put_back(installed: &mut Installed, by: &rules_watch::By) {
+    match installed.is_whole() {
+        Ok(true) => return,
+        Ok(false) => {}
+        Err(error) => log::debug!("cannot look at our rules: {error}"),
+    }
+    match installed.restore() {
+        Ok(()) => log::warn!("our rules were changed by {by}; they are back"),
+        Err(error) => log::error!("our rules were changed by {by}, and could not be put back: {error}"),
+    }
+}
+
 /// Takes the rules out so that no packet that was asked about goes without an answer.
 fn remove(installed: Installed, queues: &RangeInclusive<u16>) -> Result<(), Error> {
+    installed.tell_guarded_at_the_end();
     let mut errors = installed.stop_asking().err().unwrap_or_default();
     if !Installed::wait_until_answered(queues, Duration::from_secs(1)) {
         log::warn!("packets were still waiting in the queues; the kernel drops them now");

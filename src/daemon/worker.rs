@@ -197,7 +197,7 @@ mod tests {
     fn worker(own: u32) -> Worker {
         let plan = Plan {
             node: NodeId(own),
-            queue_by: QueueBy::Iptables,
+            queue_by: QueueBy::Xt,
             ct_mark_by: CtMarkBy::Rules,
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,

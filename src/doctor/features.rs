@@ -17,7 +17,7 @@ use crate::netlink::socket::Socket;
 pub struct Features {
     /// nft's `queue` statement.
     pub nft_queue: Support,
-    /// The target NFQUEUE of iptables-nft.
+    /// The target NFQUEUE of x_tables.
     pub xt_nfqueue: Support,
     /// Queues at all: nfnetlink_queue.
     pub queues: Support,
@@ -78,7 +78,7 @@ impl Features {
         Self {
             ct_mark_by_verdict: kernel::ct_mark_by_verdict(nft_queue == Support::Yes),
             nft_queue,
-            xt_nfqueue: xt_nfqueue(),
+            xt_nfqueue: kernel::xt_nfqueue(),
             queue_gso: match &queues {
                 Support::Yes => queue(FLAG_GSO),
                 other => other.clone(),
@@ -107,13 +107,6 @@ impl Features {
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).unwrap_or_default() + "\n"
     }
-}
-
-fn xt_nfqueue() -> Support {
-    let add = |target: &[&str]| {
-        tool::run(Tool::Iptables, &[&["-t", "raw", "-A", "PREROUTING", "-j"], target].concat())
-    };
-    Support::against(add(&["ACCEPT"]), add(&["NFQUEUE", "--queue-num", "0"]))
 }
 
 fn netdev_egress() -> Support {

@@ -90,7 +90,7 @@ impl Host {
 
     /// Reads all there is to know, beside the kernel's features, which have been tried.
     pub fn in_full(role: Option<&Role<'_>>, features: Features) -> Self {
-        let mut host = Self::read(role, &[Tool::Nft, Tool::Iptables, Tool::Ip]);
+        let mut host = Self::read(role, &[Tool::Nft, Tool::Ip]);
         host.features = Some(features);
         host.kernel = Some(kernel_version());
         if let Some(role) = role {

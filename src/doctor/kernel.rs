@@ -21,7 +21,7 @@ fn tried(features: &Features) -> Vec<Fact> {
     let fact = |name, claim: &str, support: &Support, severity, meaning: &str| {
         Fact::new(Section::Kernel, name, claim).otherwise(severity, meaning).supported(support)
     };
-    let by_iptables = matches!(features.xt_nfqueue, Support::Yes);
+    let by_xt = matches!(features.xt_nfqueue, Support::Yes);
     let by_nft = matches!(features.nft_queue, Support::Yes);
     let only_way = |other_is_there| if other_is_there { GoodToKnow } else { Broken };
     vec![
@@ -29,12 +29,12 @@ fn tried(features: &Features) -> Vec<Fact> {
             "nft-queue",
             "nft has the statement `queue`",
             &features.nft_queue,
-            only_way(by_iptables),
-            if by_iptables { "rules queue by iptables-nft instead" } else { "nothing can be queued" },
+            only_way(by_xt),
+            if by_xt { "rules queue by the target NFQUEUE instead" } else { "nothing can be queued" },
         ),
         fact(
             "xt-nfqueue",
-            "iptables-nft has the target NFQUEUE",
+            "rules can have the target NFQUEUE",
             &features.xt_nfqueue,
             only_way(by_nft),
             if by_nft { "not needed: nft rules queue" } else { "nothing can be queued" },

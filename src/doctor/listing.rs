@@ -1,5 +1,7 @@
 //! The text of `nft list ruleset`, as far as facts are about it.
 
+use crate::ruleset::is_our_name;
+
 /// Base chains with their rules, flowtables, and the comments of tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -44,7 +46,8 @@ impl Listing {
         let mut block = Block::Other;
         for line in text.lines() {
             let indent = line.len() - line.trim_start_matches('\t').len();
-            let words = line.trim();
+            // Of a table with an owner nft tells the program, too.
+            let words = line.split(" # progname ").next().unwrap_or_default().trim();
             let named = |kind: &str| words.strip_prefix(kind).and_then(|rest| rest.strip_suffix(" {"));
             match (indent, &block) {
                 // Between the blocks of a table.
@@ -112,7 +115,7 @@ impl Chain {
 
     /// Whether dunnat made it.
     pub(super) fn is_ours(&self) -> bool {
-        ["dunnat", "dunnat-kernel"].contains(&self.table.as_str()) || self.name.starts_with("dunnat-")
+        is_our_name(&self.table)
     }
 
     /// As a person names it.

@@ -1,7 +1,6 @@
 //! Rights, and the tools that rules are given to.
 
 use super::{Fact, Host, Section, Severity};
-use crate::kernel::Support;
 use crate::kernel::tool::Tool;
 
 pub(super) fn judge(host: &Host) -> Vec<Fact> {
@@ -9,14 +8,6 @@ pub(super) fn judge(host: &Host) -> Vec<Fact> {
     for (tool, version) in &host.tools {
         let (severity, meaning) = match tool {
             Tool::Nft => (Severity::Broken, "all rules go in by it"),
-            // Without an answer about nft queue it may be needed.
-            Tool::Iptables => match host.features.as_ref().map(|features| &features.nft_queue) {
-                Some(Support::Yes) => (Severity::GoodToKnow, "not needed: this kernel has nft queue"),
-                Some(Support::No(_)) => (Severity::Broken, "this kernel has no nft queue, so it must queue"),
-                Some(Support::Unknown(_)) | None => {
-                    (Severity::Matters, "needed where the kernel has no nft queue")
-                }
-            },
             _ => (Severity::Matters, "what is about interfaces cannot be told without it"),
         };
         let fact = Fact::new(Section::Privileges, tool.name(), format!("{tool} is installed"))

@@ -1,7 +1,6 @@
 //! Whether the queues are free that the node would take.
 
 use super::{Fact, Host, Role, Section, Severity};
-use crate::ruleset::owned;
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let (first, last) = (role.queues.start(), role.queues.end());
@@ -14,12 +13,6 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         Err(why) => return vec![fact.unknown(why)],
         Ok(in_use) => in_use,
     };
-    // A node that serves already is not in its own way.
-    let serving = host.rules.as_ref().ok().and_then(|rules| {
-        let (_, comment) =
-            rules.comments.iter().find(|(table, _)| ["ip dunnat", "ip6 dunnat"].contains(&table.as_str()))?;
-        owned(comment)
-    });
     let taken: Vec<_> = in_use.iter().filter(|queue| role.queues.contains(&queue.number)).collect();
     let Some(queue) = taken.first() else {
         return vec![fact.yes(match in_use.len() {
@@ -27,10 +20,15 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
             others => format!("{others} others in use"),
         })];
     };
-    if let Some((owner, range)) = serving
-        && taken.iter().all(|queue| range.contains(&queue.number))
-    {
-        return vec![fact.yes(format!("{owner} is serving here"))];
+    // A node that serves already is not in its own way.
+    let is_served = host
+        .rules
+        .as_ref()
+        .is_ok_and(|rules| rules.comments.iter().any(|(table, _)| table == "inet dunnat-serving"));
+    let is_its = queue.process.as_ref().is_none_or(|(_, name)| name == "dunnat");
+    if is_served && is_its && taken.iter().all(|other| other.process == queue.process) {
+        let process = queue.process.as_ref().map_or(String::new(), |(id, _)| format!(", process {id}"));
+        return vec![fact.yes(format!("dunnat is serving here{process}"))];
     }
     vec![match &queue.process {
         Some((id, name)) => fact

@@ -54,11 +54,7 @@ fn host() -> Host {
     };
     Host {
         may_administer: true,
-        tools: vec![
-            (Tool::Nft, Ok("v1.0.6".to_owned())),
-            (Tool::Iptables, Ok("v1.8.9".to_owned())),
-            (Tool::Ip, Ok("iproute2-6.1.0".to_owned())),
-        ],
+        tools: vec![(Tool::Nft, Ok("v1.0.6".to_owned())), (Tool::Ip, Ok("iproute2-6.1.0".to_owned()))],
         beside_the_path: std::collections::BTreeMap::new(),
         features: Some(Features {
             nft_queue: Support::Yes,
@@ -440,7 +436,7 @@ fn a_loose_filter_of_the_interface_outweighs_a_strict_one_of_all() {
 fn a_node_that_serves_is_not_in_its_own_way() {
     let facts = amiss(|host| {
         host.queues = Ok(vec![QueueInUse { number: 100, process: None }]);
-        rules(host, "table ip dunnat {\n\tcomment \"dunnat node1 queues 100-111\"\n}\n");
+        rules(host, "table inet dunnat-serving { # progname dunnat\n\tcomment \"dunnat node1\"\n}\n");
     });
     assert_eq!(facts, []);
 }

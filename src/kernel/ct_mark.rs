@@ -13,7 +13,9 @@ use std::time::Duration;
 use super::Support;
 use super::tool::{self, Failure, Tool};
 use crate::net::{Envelope, Mark, Verdict};
+use crate::netlink::expression::Expressions;
 use crate::netlink::nfqueue::{self, Changes, Config, FLAG_CONNTRACK, Head, Message};
+use crate::netlink::nftables::{self, Batch, Nftables};
 use crate::netlink::socket::{Socket, set_loopback_up};
 use crate::netlink::sys;
 
@@ -90,17 +92,20 @@ fn try_it(nft_queue: bool) -> Result<Support, Unasked> {
 }
 
 /// Both a rule that queues and one that makes conntrack look at packets here: it does so only where it is asked for.
-fn queue_what_is_sent(nft_queue: bool) -> Result<(), Failure> {
-    let queue = if nft_queue { format!("udp dport {PORT} queue num {QUEUE}") } else { String::new() };
+fn queue_what_is_sent(nft_queue: bool) -> Result<(), Unasked> {
+    let queue = if nft_queue { format!("queue num {QUEUE}") } else { "jump queue".to_owned() };
     let rules = format!(
-        "create table ip probe\ntable ip probe {{\n\tchain sent {{\n\t\ttype filter hook output priority 0\n\t\tct state \
-         invalid drop\n\t\t{queue}\n\t}}\n}}\n"
+        "create table ip probe\ntable ip probe {{\n\tchain queue {{\n\t}}\n\tchain sent {{\n\t\ttype filter hook output \
+         priority 0\n\t\tct state invalid drop\n\t\tudp dport {PORT} {queue}\n\t}}\n}}\n"
     );
     tool::feed(Tool::Nft, &["--file", "-"], &rules)?;
     if !nft_queue {
-        let rules =
-            format!("*mangle\n-A OUTPUT -p udp --dport {PORT} -j NFQUEUE --queue-num {QUEUE}\nCOMMIT\n");
-        tool::feed(Tool::IptablesRestore, &["--noflush"], &rules)?;
+        let mut target = Expressions::default();
+        target.target_nfqueue(QUEUE, false);
+        let mut batch = Batch::new();
+        batch.rule(nftables::family("ip"), "probe", "queue", &target.into_bytes());
+        let cannot = |source| Unasked::System { what: "write a rule", source };
+        Nftables::open().and_then(|nft| nft.commit(batch)).map_err(cannot)?;
     }
     Ok(())
 }

@@ -13,7 +13,10 @@ use std::io;
 
 pub use capabilities::{Capabilities, Feature};
 pub use ct_mark::ct_mark_by_verdict;
-use tool::{Failure, Tool};
+use tool::Failure;
+
+use crate::netlink::expression::{Expressions, Say};
+use crate::netlink::nftables::{self, Batch, Nftables};
 
 /// Whether the kernel has a feature.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -27,18 +30,39 @@ pub enum Support {
 }
 
 /// Whether nft rules can hand packets to a queue (`CONFIG_NFT_QUEUE`, kernel module nft_queue).
-///
-/// Lets the kernel check, and not load, a table with a `queue` rule, and the same table without one: only if the
-/// second passes where the first does not is the feature what is missing.
 pub fn nft_queue() -> Support {
-    let check = |rule: &str| {
-        let rules = format!(
-            "create table ip dunnat-probe\ntable ip dunnat-probe {{\n\tchain probe {{\n\t\ttype filter hook \
-             prerouting priority raw\n\t\t{rule}\n\t}}\n}}\n"
-        );
-        tool::feed(Tool::Nft, &["--check", "--file", "-"], &rules)
+    rule_with(|rule| rule.queue(0))
+}
+
+/// Whether rules can have the target NFQUEUE of x_tables (kernel modules xt_NFQUEUE and nft_compat).
+pub fn xt_nfqueue() -> Support {
+    rule_with(|rule| rule.target_nfqueue(0, false))
+}
+
+/// Lets the kernel look at a rule, and take it back again: in a chain without a hook, so that nothing else notices (a check of
+/// a base chain by `nft --check` registers its hook for a moment, and drops all packets that wait in queues). Only if the
+/// same without it passes is it what is missing.
+fn rule_with(expression: impl Fn(&mut Expressions)) -> Support {
+    const TABLE: &str = "dunnat-probe";
+    let attempt = |with: bool| {
+        let mut rule = Expressions::default();
+        if with {
+            expression(&mut rule);
+        } else {
+            rule.say(Say::Accept);
+        }
+        let ip = nftables::family("ip");
+        let mut batch = Batch::new();
+        batch.table(ip, TABLE, 0, "");
+        batch.chain(ip, TABLE, "probe", None);
+        batch.rule(ip, TABLE, "probe", &rule.into_bytes());
+        Nftables::open()?.try_out(&batch)
     };
-    Support::against(check("counter"), check("queue num 0"))
+    match (attempt(false), attempt(true)) {
+        (Ok(()), Ok(())) => Support::Yes,
+        (Ok(()), Err(error)) if error.raw_os_error() == Some(libc::ENOENT) => Support::No(error.to_string()),
+        (Ok(()), Err(error)) | (Err(error), _) => Support::Unknown(error.to_string()),
+    }
 }
 
 /// The numbers of all queues that a process listens on in this network namespace.
@@ -64,6 +88,14 @@ pub fn queue_listeners() -> io::Result<Vec<(u16, u32)>> {
 /// As [`queues_in_use`].
 pub fn packets_waiting(ours: impl Fn(u16) -> bool) -> io::Result<u64> {
     Ok(queue_table()?.into_iter().filter(|queue| ours(queue.number)).map(|queue| queue.waiting).sum())
+}
+
+/// The numbers of the queues in which packets wait.
+///
+/// # Errors
+/// As [`queues_in_use`].
+pub fn queues_with_packets() -> io::Result<Vec<u16>> {
+    Ok(queue_table()?.into_iter().filter(|queue| queue.waiting > 0).map(|queue| queue.number).collect())
 }
 
 /// A line of the table of queues.

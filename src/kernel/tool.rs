@@ -1,4 +1,4 @@
-//! Running nft and iptables-nft.
+//! Running nft, and the tools that tell about the host.
 //!
 //! Rules are given to the same tools a person would use, in the form a person would type, so that what is
 //! printed is what is installed. Never through a shell.
@@ -13,14 +13,6 @@ use std::process::{Command, Stdio};
 pub enum Tool {
     /// nft(8).
     Nft,
-    /// iptables-nft(8): rules in iptables' language, in tables that nft can see.
-    Iptables,
-    /// iptables-nft-restore(8): many of them in one transaction for each table.
-    IptablesRestore,
-    /// ip6tables-nft(8).
-    Ip6tables,
-    /// ip6tables-nft-restore(8).
-    Ip6tablesRestore,
     /// ip(8).
     Ip,
     /// ethtool(8).
@@ -42,10 +34,6 @@ impl Tool {
     pub fn name(self) -> &'static str {
         match self {
             Self::Nft => "nft",
-            Self::Iptables => "iptables-nft",
-            Self::IptablesRestore => "iptables-nft-restore",
-            Self::Ip6tables => "ip6tables-nft",
-            Self::Ip6tablesRestore => "ip6tables-nft-restore",
             Self::Ip => "ip",
             Self::Ethtool => "ethtool",
         }
@@ -55,7 +43,6 @@ impl Tool {
     pub fn package(self) -> &'static str {
         match self {
             Self::Nft => "nftables",
-            Self::Iptables | Self::IptablesRestore | Self::Ip6tables | Self::Ip6tablesRestore => "iptables",
             Self::Ip => "iproute2",
             Self::Ethtool => "ethtool",
         }

@@ -241,6 +241,9 @@ pub fn stop(lab: &Lab) -> Result<Option<Stopped>, Error> {
     if let Err(error) = faults::undo(lab) {
         stopped.faults.push(error.to_string());
     }
+    if matches!(by, By::Dunnat | By::Shadow) {
+        take_guards_down(lab, &mut stopped.faults)?;
+    }
     for node in &lab.layout.nodes {
         let after = ruleset(lab, node)?;
         let (old, new) = (format!("{}.ruleset.before", node.name), format!("{}.ruleset.after", node.name));
@@ -301,6 +304,19 @@ fn stop_daemons(lab: &Lab, faults: &mut Vec<String>) -> Result<(), Error> {
     }
     for node in &lab.layout.nodes {
         let _ = fs::remove_file(pid_file(node));
+    }
+    Ok(())
+}
+
+/// Whatever way a node ends, its guard is there, until `dunnat down`.
+fn take_guards_down(lab: &Lab, faults: &mut Vec<String>) -> Result<(), Error> {
+    let program = std::env::current_exe().map_err(|error| Error::refused(error.to_string()))?;
+    for node in &lab.layout.nodes {
+        let machine = lab.on(&node.name);
+        if !machine.output(&["nft", "list", "table", "inet", "dunnat-guard"])?.status.success() {
+            faults.push(format!("{} has no guard after dunnat ended", node.name));
+        }
+        machine.must(&[&program.to_string_lossy(), "down"])?;
     }
     Ok(())
 }

@@ -18,13 +18,11 @@ pub struct Missing {
 enum For {
     /// Every lab.
     Lab,
-    /// The acceptance, and perhaps something else.
+    /// The acceptance.
     Accept,
-    /// Something else.
-    Else,
 }
 
-const ALL: [(For, &str, &str, &str); 13] = [
+const ALL: [(For, &str, &str, &str); 12] = [
     (For::Lab, "ip", "iproute2", "the machines"),
     (For::Lab, "sysctl", "procps", "their settings"),
     (For::Lab, "nft", "nftables", "their rules"),
@@ -37,7 +35,6 @@ const ALL: [(For, &str, &str, &str); 13] = [
     (For::Accept, "conntrack", "conntrack", "accept"),
     (For::Accept, "dumpcap", "wireshark-common", "accept, and the sniffer between start and stop"),
     (For::Accept, "tshark", "tshark", "accept"),
-    (For::Else, "iptables-nft", "iptables", "start, where the kernel has no nft queue"),
 ];
 
 /// Whether a program is there, also where administrators have it and others may not.

@@ -56,6 +56,17 @@ pub(crate) fn be32(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
+/// A value of 64 bits in network byte order; the first eight bytes, if there are as many.
+pub(crate) fn be64(value: &[u8]) -> Option<u64> {
+    value.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Appends an attribute, and what is missing behind it to a multiple of four bytes.
+pub(crate) fn put_padded(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    put(out, kind, value);
+    out.resize(padded(out.len()), 0);
+}
+
 /// Appends an attribute, without padding behind it: values here are multiples of four long.
 #[inline]
 pub(crate) fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {

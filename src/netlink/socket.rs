@@ -55,6 +55,15 @@ impl Socket {
         sys::limit_waiting(self.socket.get().as_raw_fd(), limit)
     }
 
+    /// Gets what the kernel tells all who are in that group (`NFNLGRP_*`), with room for a storm of it.
+    pub(crate) fn join(&self, group: i32) -> io::Result<()> {
+        let fd = self.socket.get().as_raw_fd();
+        buffer(fd, (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), 4 << 20)?;
+        // Here a loss must not go unnoticed.
+        sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 0)?;
+        sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
+    }
+
     /// Sends one datagram.
     pub(crate) fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
         self.socket.get().send(bytes).map(|_| ())

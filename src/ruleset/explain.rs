@@ -25,13 +25,13 @@ impl Plan {
     pub fn choices(&self, kernel: &Capabilities) -> Vec<Choice> {
         let (chosen, because) = match self.queue_by {
             QueueBy::Nft => ("nft queue", "this kernel has it".to_owned()),
-            QueueBy::Iptables => ("iptables-nft NFQUEUE", reason("nft queue", &kernel.nft_queue)),
+            QueueBy::Xt => ("the target NFQUEUE", reason("nft queue", &kernel.nft_queue)),
         };
         let queue = Choice {
             about: "into the queue",
             chosen,
             because,
-            fallback: self.queue_by == QueueBy::Iptables && !is_wish(&kernel.nft_queue),
+            fallback: self.queue_by == QueueBy::Xt && !is_wish(&kernel.nft_queue),
         };
         let (chosen, because) = match (self.ct_mark_by, self.backend) {
             (CtMarkBy::Verdict, _) => ("by the verdict", "this kernel does it: tried".to_owned()),

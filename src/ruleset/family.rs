@@ -157,12 +157,6 @@ impl<'a> InFamily<'a> {
         self.takes_neighbours().then(|| format!("{} {{ {} }}", self.icmp_type(), types.join(", ")))
     }
 
-    /// The same, in iptables' words.
-    pub(super) fn neighbours_of_iptables(self) -> Vec<String> {
-        let types = self.own_icmp().iter().filter(|_| self.takes_neighbours());
-        types.map(|(_, kind)| self.icmp_type_of_iptables(*kind)).collect()
-    }
-
     fn errors(self) -> [(&'static str, u8); 4] {
         match self.family {
             Family::V4 => ERRORS_V4,
@@ -170,17 +164,27 @@ impl<'a> InFamily<'a> {
         }
     }
 
-    /// It is one of the ICMP errors, in iptables' words.
-    pub(super) fn errors_of_iptables(self) -> [String; 4] {
-        self.errors().map(|(_, kind)| self.icmp_type_of_iptables(kind))
+    /// The types of ICMP that a service never has: errors, and what keeps the node itself alive; none where no service has
+    /// all of ICMP.
+    pub(super) fn icmp_of_the_node(self) -> impl Iterator<Item = u8> {
+        let takes = |service: &Service| service.proto.is_none_or(|proto| proto == self.icmp());
+        let all = self.whole().any(|(_, service, _)| takes(service));
+        // Packets of groups come to the node itself (RFC 2710 §3, RFC 3810 §5).
+        const MLD: [u8; 4] = [130, 131, 132, 143];
+        let groups: &[u8] = if self.family == Family::V6 { &MLD } else { &[] };
+        let types = self.errors().into_iter().chain(self.own_icmp().iter().copied()).map(|(_, kind)| kind);
+        types.chain(groups.iter().copied()).filter(move |_| all)
     }
 
-    fn icmp_type_of_iptables(self, kind: u8) -> String {
-        let option = match self.family {
-            Family::V4 => "-m icmp --icmp-type",
-            Family::V6 => "-m icmp6 --icmpv6-type",
+    /// Where ICMP messages have addresses of the packet that they quote, or of who they speak of: type, and bytes behind the
+    /// beginning of the ICMP header (RFC 792, RFC 4443 §3, RFC 4861 §4.5).
+    pub(super) fn quotes(self) -> Vec<(u8, u32)> {
+        let (source, destination, redirect) = match self.family {
+            Family::V4 => (8 + 12, 8 + 16, vec![(5, 8 + 12), (5, 8 + 16)]),
+            Family::V6 => (8 + 8, 8 + 24, vec![(137, 24)]),
         };
-        format!("-p {} {option} {kind}", self.icmp())
+        let errors = self.errors().into_iter().flat_map(|(_, kind)| [(kind, source), (kind, destination)]);
+        errors.chain(redirect).collect()
     }
 
     /// It is a redirect that names a guest; IPv4 has them among the ICMP errors, and a setting that turns them off.

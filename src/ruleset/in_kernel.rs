@@ -4,34 +4,16 @@
 //! what was fixed there made general: each node marks with its own tag, marks have a mask, a service is matched
 //! at the node's public address, and a flow keeps the first tag it was given.
 
-use std::fmt::Write as _;
-
 use super::family::InFamily;
 use super::render::{
     Bits, NO_REDIRECTS, NOTHING_INSIDE, code_points_alone, copy_chains, rewrite_dnat, rewrite_spoof, save,
 };
+use super::table::{Chain, Table};
 use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId, TagBy};
 use crate::net::{Family, Proto, Stage};
 
 /// The name of the tables, in the families ip, ip6, netdev and bridge.
 pub(super) const TABLE: &str = "dunnat-kernel";
-
-/// The priorities of the chains at their hooks of the families ip and ip6.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KernelOrder {
-    /// At prerouting.
-    pub(super) dnat: i32,
-    /// At postrouting.
-    pub(super) save: i32,
-    /// At postrouting.
-    pub(super) spoof: i32,
-}
-
-impl Default for KernelOrder {
-    fn default() -> Self {
-        Self { dnat: -300, save: 0, spoof: 90 }
-    }
-}
 
 /// A rule of the pure ruleset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,125 +86,105 @@ fn spoof(here: InFamily<'_>) -> Vec<KernelRule> {
 
 /// Writes the ruleset of a node, as a file for nft. How to take it out again stands in its head.
 pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
-    format!("#!/usr/sbin/nft -f\n{}", rules_at(cluster, id, KernelOrder::default()))
+    let tables = tables(cluster, id, "");
+    let delete: Vec<String> =
+        tables.iter().map(|table| format!("nft delete table {}", table.place())).collect();
+    let mut out = format!(
+        "#!/usr/sbin/nft -f\n\
+         # Distributed NAT on {} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
+         # Out again: {}\n",
+        cluster.node(id).name,
+        delete.join("; ")
+    );
+    out.extend(tables.iter().map(Table::created));
+    out
 }
 
-/// The rules alone, with chains at other places.
-pub(super) fn rules_at(cluster: &Cluster, id: NodeId, order: KernelOrder) -> String {
-    let name = &cluster.node(id).name;
+/// Its tables, with that comment.
+pub(super) fn tables(cluster: &Cluster, id: NodeId, comment: &str) -> Vec<Table> {
     let families = || InFamily::all(cluster, id);
-    let delete: String =
-        families().map(|here| format!("nft delete table {} dunnat-kernel; ", here.family.nft())).collect();
-    let bridge = if cluster.tag_by == TagBy::Dscp { "; nft delete table bridge dunnat-kernel" } else { "" };
-    let mut out = format!(
-        "# Distributed NAT on {name} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
-         # Out again: {delete}nft delete table netdev dunnat-kernel{bridge}\n"
-    );
-    for here in families() {
-        out.push_str(&table(here, id, order));
-    }
-
-    let pipes: Vec<&str> = cluster.pipes(id).iter().map(|pipe| pipe.as_str()).collect();
+    let mut tables: Vec<Table> =
+        families().map(|here| Table::new(here.family.nft(), TABLE, comment, chains(here, id))).collect();
+    let pipes: Vec<String> = cluster.pipes(id).iter().map(|pipe| format!("\"{pipe}\"")).collect();
     if pipes.is_empty() {
-        return out;
+        return tables;
     }
-    let devices: Vec<String> = pipes.iter().map(|pipe| format!("\"{pipe}\"")).collect();
-    let devices = devices.join(", ");
-    let outbound: String = families()
-        .map(|here| here.about_gateway().iter().map(|it| format!("\t\t{it} drop\n")).collect::<String>())
-        .collect();
+    let devices = pipes.join(", ");
+    let outbound: Vec<String> =
+        families().flat_map(|here| here.about_gateway()).map(|it| format!("{it} drop")).collect();
     let by_header = cluster.tag_by == TagBy::Dscp;
     let tagged = families().take(if by_header { Family::ALL.len() } else { 1 });
     let inbound = tagged.flat_map(|here| tag(cluster, id, here.family)).collect();
-    let _ = write!(
-        out,
-        "\n\
-         create table netdev dunnat-kernel\n\
-         table netdev dunnat-kernel {{\n\
-         \t# tag: the sender of a frame is the node that the client had called.\n\
-         \tchain convergent-inbound {{\n\
-         \t\ttype filter hook ingress devices = {{ {devices} }} priority -500; policy accept;\n\
-         {}\
-         \t}}\n\
-         \n\
-         \t# Every node holds the gateway address. No guest may hear of another node's.\n\
-         \tchain convergent-outbound {{\n\
-         \t\ttype filter hook egress devices = {{ {devices} }} priority -500; policy accept;\n\
-         {outbound}\
-         \t}}\n\
-         }}\n",
-        lines(inbound),
-    );
+    let on_pipes = vec![
+        Chain::new(
+            "tag: the sender of a frame is the node that the client had called.",
+            "convergent-inbound",
+            texts(inbound),
+        )
+        .at(&format!("filter hook ingress devices = {{ {devices} }}"), -500),
+        Chain::new(
+            "Every node holds the gateway address. No guest may hear of another node's.",
+            "convergent-outbound",
+            outbound,
+        )
+        .at(&format!("filter hook egress devices = {{ {devices} }}"), -500),
+    ];
+    tables.push(Table::new("netdev", TABLE, comment, on_pipes));
     let code_points = code_points_alone(cluster, id);
     if !code_points.is_empty() {
-        let _ = write!(
-            out,
-            "\ncreate table bridge dunnat-kernel\ntable bridge dunnat-kernel {{\n{code_points}}}\n"
-        );
+        tables.push(Table::new("bridge", TABLE, comment, code_points));
     }
-    out
+    tables
 }
 
-fn lines(rules: Vec<KernelRule>) -> String {
-    rules.into_iter().fold(String::new(), |text, rule| text + "\t\t" + &rule.text + "\n")
+fn texts(rules: Vec<KernelRule>) -> Vec<String> {
+    rules.into_iter().map(|rule| rule.text).collect()
 }
 
-/// The table of a family.
-fn table(here: InFamily<'_>, id: NodeId, order: KernelOrder) -> String {
+/// The chains of a family.
+fn chains(here: InFamily<'_>, id: NodeId) -> Vec<Chain> {
     let InFamily { cluster, network, public, .. } = here;
     let (ip, nic) = (here.family.nft(), &cluster.public);
-    let mut out = format!(
-        "\n\
-         create table {ip} dunnat-kernel\n\
-         table {ip} dunnat-kernel {{\n\
-         \t# dnat: to the guest, with our own tag. Before conntrack (-200).\n\
-         \tchain diy-dnat {{\n\
-         \t\ttype filter hook prerouting priority {}; policy accept;\n\
-         {}\
-         \t}}\n\
-         \n\
-         \t# save: the packet's tag becomes the flow's, if it has none. Bridged frames come by here only with\n\
-         \t# br_netfilter.\n\
-         \tchain to-guest {{\n\
-         \t\ttype filter hook postrouting priority {}; policy accept;\n\
-         {}\
-         \t}}\n\
-         \n\
-         \t# spoof: an answer leaves with the address of the node that was called. Before SNAT (100).\n\
-         \tchain dunnat-spoof {{\n\
-         \t\ttype filter hook postrouting priority {}; policy accept;\n\
-         {}\
-         \t}}\n\
-         \n\
-         \t# Flows that guests begin leave with our own address; the kernel keeps their states.\n\
-         \tchain snat-guests {{\n\
-         \t\ttype nat hook postrouting priority 100; policy accept;\n\
-         \t\toifname \"{nic}\" {ip} saddr {network} snat to {public}\n\
-         \t}}\n\
-         \n\
-         \t# {NOTHING_INSIDE}\n\
-         \tchain nothing-inside {{\n\
-         \t\ttype filter hook postrouting priority 200; policy accept;\n\
-         \t\toifname \"{nic}\" {ip} saddr {network} counter drop\n\
-         \t}}\n",
-        order.dnat,
-        lines(dnat(here, id)),
-        order.save,
-        lines(to_guest(here)),
-        order.spoof,
-        lines(spoof(here)),
-    );
+    let mut chains = vec![
+        Chain::new(
+            "dnat: to the guest, with our own tag. Before conntrack (-200).",
+            "diy-dnat",
+            texts(dnat(here, id)),
+        )
+        .at("filter hook prerouting", -300),
+        Chain::new(
+            "save: the packet's tag becomes the flow's, if it has none. Bridged frames come by here only with\n\
+             br_netfilter.",
+            "to-guest",
+            texts(to_guest(here)),
+        )
+        .at("filter hook postrouting", 0),
+        Chain::new(
+            "spoof: an answer leaves with the address of the node that was called. Before SNAT (100).",
+            "dunnat-spoof",
+            texts(spoof(here)),
+        )
+        .at("filter hook postrouting", 90),
+        Chain::new(
+            "Flows that guests begin leave with our own address; the kernel keeps their states.",
+            "snat-guests",
+            vec![format!("oifname \"{nic}\" {ip} saddr {network} snat to {public}")],
+        )
+        .at("nat hook postrouting", 100),
+        Chain::new(
+            NOTHING_INSIDE,
+            "nothing-inside",
+            vec![format!("oifname \"{nic}\" {ip} saddr {network} counter drop")],
+        )
+        .at("filter hook postrouting", 200),
+    ];
     if let Some(redirect) = here.redirect_to_guest() {
-        let _ = write!(
-            out,
-            "\n\t# {NO_REDIRECTS}\n\tchain redirects {{\n\t\ttype filter hook postrouting priority -300; policy \
-             accept;\n\t\toifname \"{nic}\" {redirect} drop\n\t}}\n"
-        );
+        let rule = format!("oifname \"{nic}\" {redirect} drop");
+        chains.push(Chain::new(NO_REDIRECTS, "redirects", vec![rule]).at("filter hook postrouting", -300));
     }
     let ct_mark = Bits::of_flow(cluster);
     for node in copy_chains(cluster) {
-        let _ = writeln!(out, "\n\tchain save-{} {{\n\t\t{}\n\t}}", node.name, ct_mark.assign(node.tag));
+        chains.push(Chain::new("", &format!("save-{}", node.name), vec![ct_mark.assign(node.tag)]));
     }
-    out.push_str("}\n");
-    out
+    chains
 }

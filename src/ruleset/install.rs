@@ -1,17 +1,25 @@
-//! Getting rules in, and exactly them out again.
+//! One operation on rules: make it so.
+//!
+//! What is there under our names may be any part of what a run leaves that was killed. It is read, and what should be there
+//! is written, in one step for each tool; then what should not be there goes. A base chain that stays is not touched: the
+//! kernel drops every packet that waits in any queue of the network namespace when one goes (`nf_queue_nf_hook_drop()`), so one
+//! goes only while nothing waits. Tables that others made are read, and left alone.
 
+use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::footprint::{Asks, Footprint};
-use super::render::{TABLE, ownership};
-use super::{Plan, QueueBy, Rules, ShadowPlan, in_kernel, iptables, owned, shadow};
+use super::guard;
+use super::queue_chain;
+use super::render::{self, TABLE};
+use super::table::Chain;
+use super::{Plan, Rules, ShadowPlan, in_kernel};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
-use crate::net::{Family, Stage};
+use crate::netlink::nftables::{self, Batch, Nftables, OWNED, PERSISTS};
 
 /// Why rules could not be installed, or not removed.
 #[derive(Debug, thiserror::Error)]
@@ -21,15 +29,8 @@ pub enum InstallError {
     #[error(transparent)]
     Tool(#[from] Failure),
     /// Another dunnat serves in this network namespace.
-    #[error(
-        "{owner} is serving in this network namespace already; stop it first (queues {queues} are taken)"
-    )]
-    Serving {
-        /// Whose table it is.
-        owner: String,
-        /// Its queues.
-        queues: String,
-    },
+    #[error("{0} is serving in this network namespace already; stop it first")]
+    Serving(String),
     /// Our name is in use by something that is not ours.
     #[error("{0}")]
     NameTaken(String),
@@ -38,224 +39,448 @@ pub enum InstallError {
         "nft took the rules, but the kernel has others: {0}. This is a fault of nft or of dunnat, please report it"
     )]
     Differs(String),
-    /// The queues in use could not be listed.
-    #[error("cannot read /proc/net/netfilter/nfnetlink_queue: {0}")]
-    Queues(io::Error),
+    /// The kernel said no.
+    #[error("cannot {what}: {source}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A base chain would have to go while packets wait that it would drop.
+    #[error(
+        "packets wait in the queues {0} of this network namespace, and the kernel would drop them if a chain of ours went \
+         now. Let who listens there answer them, or end it; then try again"
+    )]
+    Waiting(String),
 }
 
-/// Rules of an earlier run that ended without removing them.
-#[derive(Debug)]
-pub struct Leftovers {
-    /// Whose they were, from the comment of the table.
-    pub owner: String,
-    queue_by: QueueBy,
-    families: Vec<Family>,
+fn cannot(what: &'static str) -> impl Fn(io::Error) -> InstallError {
+    move |source| InstallError::Kernel { what, source }
+}
+
+/// How long packets in queues are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The word that this network namespace is served, and by whom: while it is held nobody else gets it. It goes with the
+/// process, in whatever way that ends.
+///
+/// It is a table that is owned by a socket of ours, and holds the guard that no `nft flush ruleset` removes.
+struct Hold {
+    nft: Nftables,
+    /// The flags of the tables; none where the kernel has no tables with an owner.
+    flags: Option<u32>,
 }
 
 /// Rules that are in the kernel, and the way to take them out.
-#[derive(Debug)]
 pub struct Installed {
-    footprint: Footprint,
-    /// Base chains of iptables' tables, and the tables, that were not there before.
-    made: Vec<Made>,
+    hold: Hold,
+    rules: Rules,
+    /// Whose rules were there from a run that was killed.
+    pub left_by: Option<String>,
+    seen: Seen,
+    /// What the guard had dropped when that was last told, and when.
+    guarded: (Vec<(&'static str, u64)>, Option<Instant>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Made {
-    Table(Family, String),
-    Chain(Family, String, String),
+/// No more often than that it is told what the guard drops.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
+type Seen = (Vec<nftables::Chain>, Vec<nftables::Rule>);
+
+/// Whether tables of that name are ours, if their comment says so.
+pub(crate) fn is_our_name(table: &str) -> bool {
+    NAMES.contains(&table)
 }
 
-impl Leftovers {
-    /// Looks for rules of an earlier run.
-    ///
-    /// # Errors
-    /// What there is under our name is in use or is not ours.
-    pub fn find() -> Result<Option<Self>, InstallError> {
-        let tables = tool::run(Tool::Nft, &["list", "tables"])?;
-        let has = |family: &str| tables.lines().any(|line| line == format!("table {family} {TABLE}"));
-        let families: Vec<Family> = Family::ALL.into_iter().filter(|family| has(family.nft())).collect();
-        if families.is_empty() {
-            if has("bridge") {
-                return Err(taken("bridge"));
-            }
-            return foreign_chain(&tables).map(|()| None);
-        }
-        let mut leftovers = Self { owner: String::new(), queue_by: QueueBy::Iptables, families };
-        for family in &leftovers.families {
-            let table = tool::run(Tool::Nft, &["list", "table", family.nft(), TABLE])?;
-            leftovers.owner =
-                abandoned(&table).map_err(|error| error.unwrap_or_else(|| taken(family.nft())))?;
-            let by_iptables = if shadow::is_shadow(&leftovers.owner) {
-                shadow::by_iptables(&table)
-            } else {
-                !table.contains("chain ask-dnat")
-            };
-            if !by_iptables {
-                leftovers.queue_by = QueueBy::Nft;
-            }
-        }
-        Ok(Some(leftovers))
+/// What is in the kernel under our names.
+struct There {
+    tables: Vec<nftables::Table>,
+    chains: Vec<nftables::Chain>,
+}
+
+/// Tables by these names are ours, if their comment says so.
+const NAMES: [&str; 4] = [TABLE, in_kernel::TABLE, guard::STAYS, guard::OWNED];
+
+impl There {
+    fn read(nft: &Nftables) -> Result<Self, InstallError> {
+        let mut tables = nft.tables().map_err(cannot("list the tables of nft"))?;
+        tables.retain(|table| NAMES.contains(&table.name.as_str()));
+        let chains =
+            nft.chains(|_, table| NAMES.contains(&table)).map_err(cannot("list the chains of nft"))?;
+        Ok(Self { tables, chains })
     }
 
-    /// Removes them.
-    ///
-    /// Empty base chains that iptables-nft may have made for them stay: whose they are is not known any more.
-    ///
-    /// # Errors
-    /// All that went wrong on the way.
-    pub fn remove(self) -> Result<(), Vec<InstallError>> {
-        let tables = tool::run(Tool::Nft, &["list", "tables"]).unwrap_or_default();
-        let mut footprint = if shadow::is_shadow(&self.owner) {
-            shadow::footprint(self.queue_by, &self.families, true, true)
-        } else {
-            Footprint::of_run(self.queue_by, &self.families, true)
+    fn chain(&self, family: &str, table: &str, chain: &str) -> Option<&nftables::Chain> {
+        let family = nftables::family(family);
+        self.chains.iter().find(|it| it.family == family && it.table == table && it.name == chain)
+    }
+
+    /// Refuses tables that have our names and are not ours.
+    fn check(&self) -> Result<(), InstallError> {
+        let is_ours = |table: &&nftables::Table| {
+            table.comment.as_deref().is_some_and(|comment| render::owner(comment).is_some())
         };
-        footprint.tables.retain(|ours| tables.lines().any(|line| line == format!("table {ours}")));
-        Installed { footprint, made: Vec::new() }.remove()
+        let Some(other) = self.tables.iter().find(|table| !is_ours(table)) else { return Ok(()) };
+        let place = format!("{} {}", nftables::family_name(other.family), other.name);
+        Err(InstallError::NameTaken(if other.name == in_kernel::TABLE {
+            // It does the same to the same packets, and a shadow loads it itself.
+            let theirs = self.tables.iter().filter(|table| table.name == in_kernel::TABLE && !is_ours(table));
+            let theirs: Vec<String> = theirs
+                .map(|table| {
+                    format!("nft delete table {} {}", nftables::family_name(table.family), table.name)
+                })
+                .collect();
+            format!(
+                "the pure ruleset is loaded (table {place}), and does the same work; take it out first: {}",
+                theirs.join("; ")
+            )
+        } else {
+            format!(
+                "there is a table {place} that this program did not make; see it with `nft list table {place}`, and \
+                 remove it with `nft delete table {place}` if nothing needs it"
+            )
+        }))
+    }
+
+    /// Whose rules there are, but for the guard, which is meant to stay.
+    fn left_by(&self) -> Option<String> {
+        let of_run =
+            self.tables.iter().filter(|table| [TABLE, in_kernel::TABLE].contains(&table.name.as_str()));
+        let mut owners = of_run.filter_map(|table| render::owner(table.comment.as_deref()?));
+        owners.next().map(str::to_owned)
+    }
+
+    /// The process that serves, if one does.
+    fn serving(&self) -> Option<String> {
+        let table = self.tables.iter().find(|table| table.name == guard::OWNED && table.owner.is_some())?;
+        let node = table.comment.as_deref().and_then(render::owner).unwrap_or_default();
+        let process = table.owner.filter(|id| is_dunnat(*id));
+        Some(match process {
+            Some(id) => format!("dunnat {node} (process {id})"),
+            None => format!("dunnat {node}"),
+        })
     }
 }
 
-/// Whose table it was, if nobody listens to its queues any more; none if it is not ours.
-fn abandoned(table: &str) -> Result<String, Option<InstallError>> {
-    let comment = table.lines().find_map(|line| line.trim().strip_prefix("comment \"")?.strip_suffix('"'));
-    let (owner, queues) = comment.and_then(owned).ok_or(None)?;
-    let in_use = kernel::queues_in_use().map_err(|error| Some(InstallError::Queues(error)))?;
-    if in_use.iter().any(|queue| queues.contains(queue)) {
-        let (owner, queues) = (owner.to_owned(), format!("{}-{}", queues.start(), queues.end()));
-        return Err(Some(InstallError::Serving { owner, queues }));
-    }
-    Ok(owner.to_owned())
+/// The port id of a socket is the id of its process, but for the later ones of a process that has several.
+fn is_dunnat(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.starts_with("dunnat"))
 }
 
-/// Chains of iptables by our names, without a table of ours, are not ours.
-fn foreign_chain(tables: &str) -> Result<(), InstallError> {
-    for family in Family::ALL {
-        if !tables.lines().any(|line| line.starts_with(&format!("table {} ", family.nft()))) {
-            continue;
-        }
-        let chains = tool::run(Tool::Nft, &["list", "chains", family.nft()])?;
-        let footprints = [
-            Footprint::of_run(QueueBy::Iptables, &[family], false),
-            shadow::footprint(QueueBy::Iptables, &[family], false, false),
-        ];
-        for asks in footprints.iter().flat_map(|footprint| &footprint.asks) {
-            if let Asks::Iptables { table, chain, .. } = asks
-                && has_chain(&chains, table, chain)
-            {
-                return Err(InstallError::NameTaken(format!(
-                    "the {}tables table {table} has a chain {chain} that is not of this program's making; remove it \
-                     or rename it",
-                    family.nft()
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The pure ruleset does the same to the same packets, and a shadow loads it itself.
-fn not_by_the_kernel() -> Result<(), InstallError> {
-    let tables = tool::run(Tool::Nft, &["list", "tables"])?;
-    let theirs: Vec<&str> =
-        tables.lines().filter(|line| line.rsplit(' ').next() == Some(in_kernel::TABLE)).collect();
-    if theirs.is_empty() {
-        return Ok(());
-    }
-    let delete: Vec<String> = theirs.iter().map(|table| format!("nft delete {table}")).collect();
-    Err(InstallError::NameTaken(format!(
-        "the pure ruleset is loaded ({}), and does the same work; take it out first: {}",
-        theirs.join(", "),
-        delete.join("; ")
-    )))
-}
-
-fn taken(family: &str) -> InstallError {
-    InstallError::NameTaken(format!(
-        "there is a table {family} {TABLE} that this program did not make; see it with `nft list table {family} \
-         {TABLE}`, and remove it with `nft delete table {family} {TABLE}` if nothing needs it"
-    ))
-}
-
-impl Installed {
-    /// Installs the rules of a plan; whatever got in is out again if something else did not.
+impl Hold {
+    /// Takes the namespace for a node; its guard is in force from then on.
     ///
     /// # Errors
-    /// A tool is missing or refused; its own words are in the error. Or the pure ruleset is loaded.
-    pub fn install(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
-        not_by_the_kernel()?;
-        let rules = Rules::render(cluster, plan);
-        log::debug!("installing, as {:?}:\n{}", ownership(cluster, plan), rules.as_script());
-        Self::put(&rules, Footprint::of_plan(cluster, plan))
+    /// Another dunnat has it, or tables have our names that are not ours.
+    fn take(rules: &Rules) -> Result<(Self, There), InstallError> {
+        let nft = Nftables::open().map_err(cannot("talk to nf_tables"))?;
+        let there = There::read(&nft)?;
+        if let Some(who) = there.serving() {
+            return Err(InstallError::Serving(who));
+        }
+        there.check()?;
+        let comment = render::comment(&rules.node, "");
+        // The first that the kernel knows.
+        for flags in [Some(OWNED | PERSISTS), Some(OWNED)] {
+            let mut batch = Batch::new();
+            rules.guard.put(&mut batch, flags.unwrap_or_default(), &comment);
+            match nft.commit(batch) {
+                Ok(()) => return Ok((Self { nft, flags }, there)),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EOPNOTSUPP | libc::EINVAL) => {}
+                    // Somebody was faster.
+                    Some(libc::EPERM) => {
+                        let who = There::read(&nft)?.serving().unwrap_or_else(|| "another dunnat".to_owned());
+                        return Err(InstallError::Serving(who));
+                    }
+                    _ => return Err(cannot("install the guard")(error)),
+                },
+            }
+        }
+        log::info!(
+            "this kernel has no tables that belong to a process (Linux 5.12): an `nft flush ruleset` removes the guard, too, \
+             and of two nodes that are started at once both may try to serve"
+        );
+        Ok((Self { nft, flags: None }, there))
+    }
+}
+
+/// The queues of this network namespace in which packets wait; none if that cannot be seen.
+fn waiting() -> Option<Vec<u16>> {
+    kernel::queues_with_packets()
+        .inspect_err(|error| log::debug!("cannot see whether packets wait in queues: {error}"))
+        .ok()
+}
+
+/// Waits until no packet waits in any queue of the namespace; where that cannot be seen, time has to do.
+fn wait_for_all_queues() -> Result<(), InstallError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match waiting() {
+            None => return Ok(()),
+            Some(queues) if queues.is_empty() => return Ok(()),
+            Some(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+            Some(queues) => return Err(InstallError::Waiting(numbers(&queues))),
+        }
+    }
+}
+
+fn numbers(queues: &[u16]) -> String {
+    queues.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A node that has its network namespace for itself, and its guard, but no rules yet.
+pub struct Ready {
+    hold: Hold,
+    there: There,
+    rules: Rules,
+}
+
+impl Ready {
+    /// Gets ready to install the rules of a plan.
+    ///
+    /// # Errors
+    /// Another dunnat serves here, the pure ruleset is loaded, or tables have our names that are not ours.
+    pub fn for_plan(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
+        Self::new(Rules::render(cluster, plan))
     }
 
     /// The same for a shadow: the pure ruleset, and what shows its packets.
     ///
     /// # Errors
-    /// As [`install`](Self::install).
-    pub fn install_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
-        not_by_the_kernel()?;
-        let rules = plan.render(cluster);
-        log::debug!("installing:\n{}", rules.as_script());
-        Self::put(&rules, plan.footprint(cluster))
+    /// As [`for_plan`](Self::for_plan).
+    pub fn for_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
+        Self::new(plan.render(cluster))
     }
 
-    fn put(rules: &Rules, footprint: Footprint) -> Result<Self, InstallError> {
-        let by_iptables: Vec<Family> = rules.iptables.families().collect();
-        let before = iptables_state(&by_iptables)?;
-        tool::feed(Tool::Nft, &["-f", "-"], &rules.nft)?;
-        let Footprint { asks, tables } = footprint;
-        let mut installed = Self { footprint: Footprint { asks: Vec::new(), tables }, made: Vec::new() };
-        if let Err(error) = installed.verify(&rules.nft) {
-            let _ = installed.remove();
-            return Err(error);
-        }
-        installed.footprint.asks = asks;
-        for (family, iptables) in by_iptables.iter().zip(rules.iptables.iter()) {
-            let outcome = tool::feed(iptables::restore(*family), &["--noflush"], iptables);
-            installed.made = iptables_state(&by_iptables).unwrap_or_default();
-            installed.made.retain(|made| !before.contains(made));
-            if let Err(failure) = outcome {
+    fn new(rules: Rules) -> Result<Self, InstallError> {
+        let (hold, there) = Hold::take(&rules)?;
+        Ok(Self { hold, there, rules })
+    }
+
+    /// Whose rules are there from a run that was killed.
+    pub fn left_by(&self) -> Option<String> {
+        self.there.left_by()
+    }
+
+    /// Installs them.
+    ///
+    /// # Errors
+    /// nft is missing or refused, with its own words; then nothing of ours is left but the guard.
+    pub fn install(self) -> Result<Installed, InstallError> {
+        let Self { hold, there, rules } = self;
+        let left_by = there.left_by();
+        log::debug!("installing:\n{}", rules.as_script());
+        let guarded = (guarded(&hold.nft), None);
+        let mut installed = Installed { hold, rules, left_by, seen: Seen::default(), guarded };
+        match installed.write(&there) {
+            Ok(()) => Ok(installed),
+            Err(error) => {
                 for error in installed.remove().err().into_iter().flatten() {
                     log::debug!("while taking back: {error}");
                 }
-                return Err(failure.into());
+                Err(error)
             }
         }
-        Ok(installed)
+    }
+}
+
+impl Installed {
+    /// Makes it so, whatever is there.
+    fn write(&mut self, there: &There) -> Result<(), InstallError> {
+        let tables = self.rules.all_tables();
+        let nft = &self.hold.nft;
+        // A chain that is to be at another place cannot stay.
+        let moved: Vec<(u8, &str, &str)> = tables
+            .iter()
+            .flat_map(|table| table.chains.iter().map(move |chain| (table, chain)))
+            .filter(|(table, chain)| {
+                let place = |chain: &Chain| {
+                    chain.hook.as_ref().map(|hook| (hook.number(table.family), hook.priority))
+                };
+                there.chain(table.family, table.name, &chain.name).is_some_and(|its| its.hook != place(chain))
+            })
+            .map(|(table, chain)| (nftables::family(table.family), table.name, chain.name.as_str()))
+            .collect();
+        if !moved.is_empty() {
+            wait_for_all_queues()?;
+        }
+        let mut batch = Batch::new();
+        for (family, table, chain) in &moved {
+            // Jumps to it go with the rules that have them; these are written anew below.
+            for other in there.chains.iter().filter(|it| it.family == *family && it.table == *table) {
+                batch.flush_chain(*family, table, &other.name);
+            }
+            batch.delete_chain(*family, table, chain);
+        }
+        for table in &tables {
+            let family = nftables::family(table.family);
+            let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
+            if !queues.is_empty() {
+                batch.table(family, table.name, 0, &table.comment);
+            }
+            for chain in queues {
+                batch.chain(family, table.name, &chain.name, None);
+                queue_chain::fill(&mut batch, family, table.name, &chain.name);
+            }
+        }
+        nft.commit(batch).map_err(cannot("write the chains of queues"))?;
+
+        let mut text = String::new();
+        for table in &tables {
+            text.push_str(&table.declared());
+            for chain in table.chains.iter().filter(|chain| !chain.is_queue()) {
+                let key = (nftables::family(table.family), table.name, chain.name.as_str());
+                let stays =
+                    there.chain(table.family, table.name, &chain.name).is_some() && !moved.contains(&key);
+                if stays {
+                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
+                }
+            }
+            text.push_str(&table.block(|chain| !chain.is_queue()));
+        }
+        tool::feed(Tool::Nft, &["-f", "-"], &text)?;
+        self.verify()?;
+        self.remove_others(there);
+        self.seen = self.look().map_err(cannot("read the rules back"))?;
+        Ok(())
     }
 
-    /// Reads back what nft made of the rules: every chain is there, with as many rules.
-    fn verify(&self, rules: &str) -> Result<(), InstallError> {
-        let mut listing = String::new();
-        for table in &self.footprint.tables {
-            let words = ["list", "table"].into_iter().chain(table.split(' '));
-            listing.push_str(&tool::run(Tool::Nft, &words.collect::<Vec<_>>())?);
+    /// Every chain is there, with as many rules.
+    fn verify(&self) -> Result<(), InstallError> {
+        let (chains, rules) = self.look().map_err(cannot("read the rules back"))?;
+        let mut missing = Vec::new();
+        for table in &self.rules.all_tables() {
+            let family = nftables::family(table.family);
+            for chain in &table.chains {
+                let is_it = |its: &str, name: &str| its == table.name && name == chain.name;
+                let there = chains.iter().any(|it| it.family == family && is_it(&it.table, &it.name));
+                let count =
+                    rules.iter().filter(|it| it.family == family && is_it(&it.table, &it.chain)).count();
+                let wanted = if chain.is_queue() { 1 } else { chain.rules.len() };
+                if !there || count != wanted {
+                    missing.push(format!(
+                        "{}: chain {} should have {wanted} rules, and has {count}",
+                        table.place(),
+                        chain.name
+                    ));
+                }
+            }
         }
-        let (asked, got) = (shape(rules), shape(&listing));
-        let missing: Vec<String> = asked
-            .into_iter()
-            .filter(|chain| !got.contains(chain))
-            .map(|(table, chain, rules)| format!("{table}: chain {chain} with {rules} rules is missing"))
-            .collect();
         if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
+    }
+
+    /// What is under our names and should not be there: of other plans, of a shadow, of other versions.
+    fn remove_others(&self, there: &There) {
+        let tables = self.rules.all_tables();
+        let wanted = |family: u8, name: &str| {
+            tables.iter().find(|table| nftables::family(table.family) == family && table.name == name)
+        };
+        let mut empty = Batch::new();
+        let mut gone = Batch::new();
+        let mut has_base = false;
+        let mut what = Vec::new();
+        for table in there.tables.iter().filter(|table| table.name != guard::OWNED) {
+            let chains = there.chains.iter().filter(|it| it.family == table.family && it.table == table.name);
+            let unwanted: Vec<&nftables::Chain> = chains
+                .filter(|chain| {
+                    wanted(table.family, &table.name)
+                        .is_none_or(|table| !table.chains.iter().any(|it| it.name == chain.name))
+                })
+                .collect();
+            for chain in &unwanted {
+                empty.flush_chain(chain.family, &chain.table, &chain.name);
+                has_base |= chain.hook.is_some();
+                what.push(format!("{} {} {}", nftables::family_name(chain.family), chain.table, chain.name));
+            }
+            if wanted(table.family, &table.name).is_none() {
+                gone.delete_table(table.family, &table.name);
+            } else {
+                for chain in unwanted {
+                    gone.delete_chain(chain.family, &chain.table, &chain.name);
+                }
+            }
+        }
+        let outcome =
+            self.hold.nft.commit(empty).map_err(cannot("empty chains that are not needed")).and_then(|()| {
+                if has_base {
+                    wait_for_all_queues()?;
+                }
+                self.hold.nft.commit(gone).map_err(cannot("remove chains that are not needed"))
+            });
+        if let Err(error) = outcome {
+            log::warn!("{error}. Until then these stay, empty: {}", what.join(", "));
+        }
+    }
+
+    /// The chains and rules under our names, but the owned ones.
+    fn look(&self) -> io::Result<Seen> {
+        let ours = |_, table: &str| NAMES.contains(&table) && table != guard::OWNED;
+        let (mut chains, rules) = (self.hold.nft.chains(ours)?, self.hold.nft.rules(ours)?);
+        chains.sort_by(|a, b| (a.family, &a.table, &a.name).cmp(&(b.family, &b.table, &b.name)));
+        Ok((chains, rules))
+    }
+
+    /// Whether all is as it was installed.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn is_whole(&self) -> io::Result<bool> {
+        Ok(self.look()? == self.seen)
+    }
+
+    /// Puts everything back that somebody else has changed.
+    ///
+    /// # Errors
+    /// As [`Ready::install`]; what is there stays.
+    pub fn restore(&mut self) -> Result<(), InstallError> {
+        let there = There::read(&self.hold.nft)?;
+        there.check()?;
+        self.write(&there)
+    }
+
+    /// Tells what the guard has dropped since it was told last, if that is some time ago.
+    pub fn tell_guarded(&mut self) {
+        let now = guarded(&self.hold.nft);
+        if now != self.guarded.0 && self.guarded.1.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            tell_guarded(&self.guarded.0, &now);
+            self.guarded = (now, Some(Instant::now()));
+        }
+    }
+
+    /// Tells what was not told yet.
+    pub fn tell_guarded_at_the_end(&self) {
+        tell_guarded(&self.guarded.0, &guarded(&self.hold.nft));
     }
 
     /// Stops asking: no packet enters a queue any more, and those that wait are still answered.
     ///
-    /// Removing a base chain would drop every packet that waits in any queue of the namespace, so chains are
-    /// emptied, or left by their jump, first.
-    ///
     /// # Errors
-    /// All that went wrong; the rest was done.
+    /// The kernel refused.
     pub fn stop_asking(&self) -> Result<(), Vec<InstallError>> {
-        let stop = |asks: &Asks| match asks {
-            Asks::Nft(family, chain) => tool::run(Tool::Nft, &["flush", "chain", family.nft(), TABLE, chain]),
-            Asks::Iptables { family, table, builtin, chain } => {
-                tool::run(iptables::tool(*family), &["-t", table, "-D", builtin, "-j", chain])
+        let asking: Vec<(u8, &str, String)> = (self.rules.tables.iter())
+            .flat_map(|table| {
+                let asking = table.chains.iter().filter(|chain| chain.asks());
+                asking.map(|chain| (nftables::family(table.family), table.name, chain.name.clone()))
+            })
+            .collect();
+        self.change("stop asking", |there| {
+            let mut batch = Batch::new();
+            for (family, table, chain) in &asking {
+                if there.chain(nftables::family_name(*family), table, chain).is_some() {
+                    batch.flush_chain(*family, table, chain);
+                }
             }
-        };
-        failures(self.footprint.asks.iter().map(stop).collect())
+            batch
+        })
+        .map_err(|error| vec![error])
+    }
+
+    /// Makes a change of what is there. What somebody else takes away meanwhile is no error: then there is less to do.
+    fn change(&self, what: &'static str, change: impl Fn(&There) -> Batch) -> Result<(), InstallError> {
+        change_what_is_there(&self.hold.nft, what, change)
     }
 
     /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
@@ -265,148 +490,109 @@ impl Installed {
             match kernel::packets_waiting(|queue| queues.contains(&queue)) {
                 Ok(0) => return true,
                 Ok(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
-                _ => return false,
+                Ok(_) => return false,
+                // It cannot be seen: a worker that is alive needs less than that.
+                Err(_) => {
+                    thread::sleep(Duration::from_millis(20));
+                    return true;
+                }
             }
         }
     }
 
-    /// Removes all that was installed, and nothing else. Whatever goes wrong, the rest is done.
+    /// Removes all that was installed but the guard that stays, and nothing else.
     ///
     /// # Errors
-    /// All that went wrong, each with the tool's own words and the command that was run.
+    /// What went wrong, or packets wait in queues of others; then our chains stay, empty.
     pub fn remove(self) -> Result<(), Vec<InstallError>> {
-        let mut outcomes = Vec::new();
-        for asks in &self.footprint.asks {
-            let Asks::Iptables { family, table, builtin, chain } = asks else { continue };
-            let iptables = |arguments: &[&str]| {
-                tool::run(iptables::tool(*family), &[&["-t", *table], arguments].concat())
-            };
-            // The jump may be gone already: stop_asking takes it out.
-            let _ = iptables(&["-D", builtin, "-j", chain]);
-            outcomes.push(iptables(&["-F", chain]));
-            outcomes.push(iptables(&["-X", chain]));
-        }
-        for table in &self.footprint.tables {
-            let words = ["delete", "table"].into_iter().chain(table.split(' '));
-            outcomes.push(tool::run(Tool::Nft, &words.collect::<Vec<_>>()));
-        }
-        for made in &self.made {
-            // Somebody else may have put rules there since: then the kernel says "busy", and it is theirs now.
-            if let Made::Chain(family, table, chain) = made {
-                let _ = tool::run(Tool::Nft, &["delete", "chain", family.nft(), table, chain]);
-            }
-        }
-        for made in &self.made {
-            if let Made::Table(family, table) = made
-                && !iptables_state(&[*family])
-                    .is_ok_and(|now| now.iter().any(|m| matches!(m, Made::Chain(_, t, _) if t == table)))
-            {
-                outcomes.push(tool::run(Tool::Nft, &["delete", "table", family.nft(), table]));
-            }
-        }
-        failures(outcomes)
+        let is_ours = |table: &nftables::Table| [TABLE, in_kernel::TABLE].contains(&table.name.as_str());
+        remove(&self.hold.nft, is_ours).map_err(|error| vec![error])
     }
 }
 
-fn failures(outcomes: Vec<Result<String, Failure>>) -> Result<(), Vec<InstallError>> {
-    let errors: Vec<InstallError> =
-        outcomes.into_iter().filter_map(|outcome| outcome.err().map(InstallError::Tool)).collect();
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
-/// The tables that iptables-nft keeps for us, and their chains but ours, as they are now.
-fn iptables_state(families: &[Family]) -> Result<Vec<Made>, InstallError> {
-    let mut state = Vec::new();
-    for family in families {
-        let listing = tool::run(Tool::Nft, &["list", "chains", family.nft()])?;
-        let tables = tool::run(Tool::Nft, &["list", "tables", family.nft()])?;
-        state.extend(parse_chains(*family, &listing));
-        state.extend(tables.lines().filter_map(|line| {
-            let table = line.strip_prefix("table ")?.strip_prefix(family.nft())?.trim_start();
-            is_iptables(table).then(|| Made::Table(*family, table.to_owned()))
-        }));
-    }
-    Ok(state)
-}
-
-fn is_iptables(table: &str) -> bool {
-    Stage::ALL.into_iter().any(|stage| iptables::place(stage).0 == table)
-}
-
-fn is_ours(chain: &str) -> bool {
-    let of_run = Stage::ALL.into_iter().map(iptables::chain);
-    of_run.chain(shadow::iptables_chains()).any(|ours| ours == chain)
-}
-
-fn parse_chains(family: Family, listing: &str) -> Vec<Made> {
-    let made = |(table, chain, _): (&str, &str, usize)| {
-        let (_, table) = table.split_once(' ')?;
-        let theirs = is_iptables(table) && !is_ours(chain);
-        theirs.then(|| Made::Chain(family, table.to_owned(), chain.to_owned()))
-    };
-    shape(listing).into_iter().filter_map(made).collect()
-}
-
-/// The chains in a text of rules, each with its table and the number of its rules; the same for what is loaded and
-/// listed.
-fn shape(rules: &str) -> Vec<(&str, &str, usize)> {
-    let (mut chains, mut table) = (Vec::new(), "");
-    for line in rules.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("table ") {
-            table = name.trim_end_matches(" {");
-        } else if let Some(chain) = line.strip_prefix("chain ") {
-            chains.push((table, chain.trim_end_matches(" {"), 0));
-        } else if let Some((_, _, count)) = chains.last_mut()
-            && !["", "}"].contains(&line)
-            && !["#", "type ", "create ", "comment "].iter().any(|word| line.starts_with(word))
+/// Where packets wait that would be dropped, and the kernel lets owned tables outlive their owner, they stay.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.flags.is_some()
+            && let Err(error) = remove(&self.nft, |table| table.name == guard::OWNED)
         {
-            *count += 1;
+            log::debug!("the table {} stays until `dunnat down`: {error}", guard::OWNED);
         }
     }
-    chains
 }
 
-/// Whether a listing of chains has that one, in that table.
-fn has_chain(listing: &str, table: &str, chain: &str) -> bool {
-    shape(listing)
-        .iter()
-        .any(|(its, name, _)| its.split_once(' ').is_some_and(|its| its.1 == table) && *name == chain)
+/// Makes a change of what is there. What somebody else takes away meanwhile is no error: then there is less to do.
+fn change_what_is_there(
+    nft: &Nftables,
+    what: &'static str,
+    change: impl Fn(&There) -> Batch,
+) -> Result<(), InstallError> {
+    const ATTEMPTS: u32 = 10;
+    let mut attempt = 1;
+    loop {
+        match nft.commit(change(&There::read(nft)?)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && attempt < ATTEMPTS => attempt += 1,
+            other => return other.map_err(cannot(what)),
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Removes tables. Where packets wait that would be dropped, they are emptied.
+fn remove(nft: &Nftables, is_it: impl Fn(&nftables::Table) -> bool) -> Result<(), InstallError> {
+    let waited = wait_for_all_queues();
+    change_what_is_there(nft, "remove the rules", |there| {
+        let mut batch = Batch::new();
+        for table in there.tables.iter().filter(|table| is_it(table)) {
+            if waited.is_ok() {
+                batch.delete_table(table.family, &table.name);
+                continue;
+            }
+            for chain in &there.chains {
+                if (chain.family, &chain.table) == (table.family, &table.name) {
+                    batch.flush_chain(chain.family, &chain.table, &chain.name);
+                }
+            }
+        }
+        batch
+    })?;
+    waited
+}
 
-    #[test]
-    fn the_chains_of_iptables_are_found_in_nfts_listing() {
-        let listing = "table ip raw {\n\tchain PREROUTING {\n\t\ttype filter hook prerouting priority raw; policy accept;\n\t}\n\
-             \tchain dunnat-dnat {\n\t}\n}\ntable ip dunnat {\n\tchain save {\n\t}\n}\ntable ip mangle {\n\tchain theirs {\n\t}\n}\n";
-        let chain = |table: &str, chain: &str| Made::Chain(Family::V4, table.to_owned(), chain.to_owned());
-        assert_eq!(
-            parse_chains(Family::V4, listing),
-            [chain("raw", "PREROUTING"), chain("mangle", "theirs")]
-        );
-        assert!(has_chain(listing, "raw", "dunnat-dnat"));
-        assert!(!has_chain(listing, "raw", "dunnat"));
-        assert!(!has_chain(listing, "mangle", "dunnat-dnat"));
-    }
+fn guarded(nft: &Nftables) -> Vec<(&'static str, u64)> {
+    let counters = nft
+        .counters(|_, table| [guard::STAYS, guard::OWNED].contains(&table))
+        .inspect_err(|error| log::debug!("cannot read the counters of the guard: {error}"))
+        .unwrap_or_default();
+    let sum = |name: &str| counters.iter().filter(|it| it.1 == name).map(|it| it.2).sum();
+    guard::COUNTERS.into_iter().map(|(name, _)| (name, sum(name))).collect()
+}
 
-    #[test]
-    fn rules_are_counted_alike_in_what_is_loaded_and_what_is_listed() {
-        let loaded = include_str!("../../rules/node1.nft");
-        let expected = [
-            ("ip dunnat", "ask-dnat", 2),
-            ("ip dunnat", "expiring", 1),
-            ("ip dunnat", "ask-tag", 1),
-            ("ip dunnat", "ask-save", 1),
-            ("ip dunnat", "ask-spoof", 3),
-            ("ip dunnat", "snat-guests", 1),
-            ("ip dunnat", "nothing-inside", 1),
-            ("bridge dunnat", "pipe-arp", 2),
-        ];
-        assert_eq!(shape(loaded), expected);
-        let listed = "table ip dunnat {\n\tcomment \"dunnat node1 queues 1-4\"\n\tchain save {\n\t\ttype filter hook postrouting \
-             priority filter; policy accept;\n\t\tct mark set meta mark\n\t}\n\n\tchain x {\n\t}\n}\n";
-        assert_eq!(shape(listed), [("ip dunnat", "save", 1), ("ip dunnat", "x", 0)]);
+fn tell_guarded(before: &[(&'static str, u64)], now: &[(&'static str, u64)]) {
+    for ((name, now), (_, before)) in now.iter().zip(before) {
+        // After a foreign flush it begins anew.
+        let more = now.checked_sub(*before).unwrap_or(*now);
+        if let Some((_, what)) = guard::COUNTERS.into_iter().find(|(its, _)| its == name)
+            && more > 0
+        {
+            log::warn!("the guard has dropped {more} packets: {what} (counter {name})");
+        }
     }
+}
+
+/// Removes everything of ours, the guard as well. Says whether there was anything.
+///
+/// # Errors
+/// A dunnat serves here; packets wait; or the kernel refused.
+pub fn take_down() -> Result<bool, InstallError> {
+    let nft = Nftables::open().map_err(cannot("talk to nf_tables"))?;
+    let there = There::read(&nft)?;
+    if let Some(who) = there.serving() {
+        return Err(InstallError::Serving(who));
+    }
+    let is_ours = |table: &nftables::Table| {
+        table.comment.as_deref().is_some_and(|comment| render::owner(comment).is_some())
+    };
+    let is_any = there.tables.iter().any(is_ours);
+    remove(&nft, is_ours)?;
+    Ok(is_any)
 }

@@ -1,27 +1,30 @@
 //! The rules: what to install ([`Plan`]), how it is written ([`Rules`]), and how it gets in and out again
-//! ([`Installed`]).
+//! ([`Ready`], [`Installed`]).
 //!
-//! Rules are texts that a person could have typed, commented, one set for a node. Two forms hand packets to
-//! dunnat, one for kernels with nft `queue` and one for those without; a third does the whole job in the kernel
-//! and needs no dunnat ([`in_kernel()`]); a shadow has that and shows dunnat its packets ([`ShadowPlan`]). Everything that is a matter of order (hooks, priorities, names) is in
-//! one table of constants in `render.rs`.
+//! Rules are texts that a person could have typed, commented, one set for a node. Those of a run hand packets to dunnat; where
+//! nft has no `queue`, by chains with the target NFQUEUE of x_tables, the one thing that is not written in nft's language.
+//! Another set does the whole job in the kernel and needs no dunnat ([`in_kernel()`]); a shadow has that and shows dunnat its
+//! packets ([`ShadowPlan`]). Beside all of them is the guard, which outlives the process. Everything that is a matter of
+//! order (hooks, priorities, names) is in one table of constants in `render.rs`.
 
 mod explain;
 mod family;
-mod footprint;
+mod guard;
 mod in_kernel;
 mod install;
-mod iptables;
 mod plan;
+mod queue_chain;
 mod render;
 mod shadow;
+mod table;
 
 pub use explain::Choice;
 pub use in_kernel::{KernelRule, in_kernel, rules_in_kernel};
-pub use install::{InstallError, Installed, Leftovers};
+pub(crate) use install::is_our_name;
+pub use install::{InstallError, Installed, Ready, take_down};
 pub use plan::{Backend, CtMark, CtMarkBy, Lane, NoPlan, Plan, QueueBy, RewriteBy, Traffic, Wishes};
+pub use queue_chain::fill_all;
 pub use render::Rules;
-pub(crate) use render::owned;
 pub use shadow::{LaneCtMark, Moment, ShadowLane, ShadowPlan};
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use crate::net::{Proto, Stage};
 pub enum QueueBy {
     /// Rules of nft, with its `queue` statement.
     Nft,
-    /// Rules of iptables-nft, with its target NFQUEUE, in chains of our own; for kernels without nft `queue`.
-    Iptables,
+    /// The target NFQUEUE of x_tables, in chains of our own tables that rules of nft jump to; for kernels without nft `queue`.
+    Xt,
 }
 
 /// Who takes packets out of the queues.
@@ -174,7 +174,7 @@ impl Plan {
         let Wishes { node, backend, rewrite_by, full, on_conflict, queue_base, workers } = wishes;
         let queue_by = match &kernel.nft_queue {
             Support::Yes => QueueBy::Nft,
-            Support::No(_) => QueueBy::Iptables,
+            Support::No(_) => QueueBy::Xt,
             Support::Unknown(said) => return Err(NoPlan::CannotTell(said.clone())),
         };
         let ct_mark_by = match (backend, &kernel.ct_mark_by_verdict) {

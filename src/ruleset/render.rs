@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::family::InFamily;
+use super::guard::Guard;
+use super::queue_chain;
+use super::table::{Chain, Chains, Table};
 use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
-use crate::net::{ByFamily, Family, IfName, Mark, Ports, Stage};
-use crate::ruleset::{CtMark, CtMarkBy, KernelRule, Plan, QueueBy, RewriteBy, Traffic, iptables};
+use crate::net::{Family, IfName, Mark, Ports, Stage};
+use crate::ruleset::{CtMark, CtMarkBy, KernelRule, Plan, QueueBy, RewriteBy, Traffic};
 
 /// The name of the tables that hold our rules, in the families ip, ip6 and bridge.
 pub(super) const TABLE: &str = "dunnat";
@@ -15,7 +18,7 @@ pub(super) const TABLE: &str = "dunnat";
 /// Priorities of our chains, at their hooks. Conntrack is at -200, the kernel's SNAT at 100.
 ///
 /// A chain that asks ends there for the packets it asks about; so what comes before and after has chains of its
-/// own. iptables' tables have fixed places: raw at -300, mangle at -150.
+/// own. No two chains share a priority: the one that was registered last would come first.
 struct Order {
     /// ip prerouting.
     ask_dnat: i32,
@@ -32,7 +35,7 @@ struct Order {
     rewrite_spoof: i32,
 }
 
-const ORDER_NFT: Order = Order {
+const ORDER: Order = Order {
     ask_dnat: -300,
     rewrite_dnat: -299,
     forget_expiring: -298,
@@ -46,102 +49,93 @@ const ORDER_NFT: Order = Order {
     rewrite_spoof: 91,
 };
 
-const ORDER_IPTABLES: Order =
-    Order { ask_save: -150, save: 0, show_to_spoof: -160, ask_spoof: -150, rewrite_spoof: -149, ..ORDER_NFT };
-
-/// Rules as texts, and the tools to give them to.
+/// The rules of a node: tables of ours, and the guard's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// For `nft -f`.
-    pub nft: String,
-    /// For `iptables-nft-restore --noflush` and `ip6tables-nft-restore --noflush`, after the other; none where nft
-    /// is enough.
-    pub iptables: ByFamily<String>,
+    /// What a reader should know first.
+    pub(super) head: String,
+    pub(super) node: String,
+    pub(super) guard: Guard,
+    pub(super) tables: Vec<Table>,
 }
 
 impl Rules {
     /// Writes the rules of a plan.
     pub fn render(cluster: &Cluster, plan: &Plan) -> Self {
-        let by_iptables = plan.queue_by == QueueBy::Iptables;
-        let here = |family| InFamily::new(cluster, plan.node, family).filter(|_| by_iptables);
-        Self {
-            nft: nft(cluster, plan),
-            iptables: ByFamily::new(|family| Some(iptables::render(here(family)?, plan))),
+        let node = &cluster.node(plan.node).name;
+        let head = format!(
+            "# dunnat on {node}: what the kernel does itself, and which packets it asks dunnat about.\n"
+        );
+        let comment = comment(node, "");
+        let mut tables: Vec<Table> = InFamily::all(cluster, plan.node)
+            .map(|here| Table::new(here.family.nft(), TABLE, &comment, chains(here, plan)))
+            .collect();
+        if !cluster.pipes(plan.node).is_empty() {
+            tables.push(Table::new("bridge", TABLE, &comment, on_pipes(cluster, plan.node)));
         }
+        Self { head, node: node.clone(), guard: Guard::new(cluster, plan.node), tables }
     }
 
-    /// The rules as one text to read or to run: a file for nft where that is all there is, else a shell script.
+    /// The guard's tables that stay, and then those that go with the process.
+    pub(super) fn all_tables(&self) -> Vec<Table> {
+        self.guard.tables().into_iter().chain(self.tables.iter().cloned()).collect()
+    }
+
+    /// Whether there are chains that nft cannot fill.
+    fn has_queue_chains(&self) -> bool {
+        self.tables.iter().flat_map(|table| &table.chains).any(Chain::is_queue)
+    }
+
+    /// The rules as one text to read or to run, again and again: a file for nft where that is all there is, else a shell script.
     pub fn as_script(&self) -> String {
-        if self.iptables.is_empty() {
-            return format!("#!/usr/sbin/nft -f\n{}", self.nft);
+        let all: String = self.all_tables().iter().map(Table::replaced).collect();
+        if !self.has_queue_chains() {
+            return format!("#!/usr/sbin/nft -f\n{}{all}", self.head);
         }
-        let mut script = format!("#!/bin/sh -e\nnft -f - <<'END'\n{}END\n", self.nft);
-        for family in self.iptables.families() {
-            let tool = iptables::restore(family);
-            let rules = self.iptables.get(family).map_or("", String::as_str);
-            let _ = write!(script, "\n{tool} --noflush <<'END'\n{rules}END\n");
+        let guard: String = self.guard.tables().iter().map(Table::replaced).collect();
+        let mut queues = String::new();
+        let mut others = String::new();
+        for table in &self.tables {
+            let of_queues = table.block(Chain::is_queue);
+            queues.push_str(&format!("\n{}flush table {}\n{of_queues}", table.declared(), table.place()));
+            others.push_str(&format!("\n{}", table.block(|chain| !chain.is_queue())));
         }
-        script
+        format!(
+            "#!/bin/sh -e\n{}# This kernel's nft has no word for queues. Each has a chain, which `dunnat fill-queues` gives \
+             its one rule.\n\nnft -f - <<'END'{guard}{queues}END\n\ndunnat fill-queues\n\nnft -f - <<'END'{others}END\n",
+            self.head
+        )
     }
 }
 
-/// The comment that says whose table it is, and by which queues one can tell whether its owner lives.
-pub(super) fn ownership(cluster: &Cluster, plan: &Plan) -> String {
-    let queues = plan.queues();
-    format!("dunnat {} queues {}-{}", cluster.node(plan.node).name, queues.start(), queues.end())
+/// The comment by which tables are known for ours: whose they are.
+pub(super) fn comment(node: &str, more: &str) -> String {
+    format!("{OURS}{node}{more}")
 }
 
-/// What such a comment says: whose it is, and the queues.
-pub(crate) fn owned(comment: &str) -> Option<(&str, RangeInclusive<u16>)> {
-    let (owner, queues) = comment.split_once(" queues ")?;
-    let (first, last) = queues.split_once('-').unwrap_or((queues, queues));
-    Some((owner, first.parse().ok()?..=last.parse().ok()?))
+const OURS: &str = "dunnat ";
+
+/// Whose a table is, by such a comment.
+pub(crate) fn owner(comment: &str) -> Option<&str> {
+    comment.strip_prefix(OURS)
 }
 
 /// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
 /// spreading over a range of queues does not.
-fn queue(queues: &RangeInclusive<u16>) -> String {
-    match queues.len() {
-        1 => format!("counter queue num {}", queues.start()),
-        workers => format!("counter queue to symhash mod {workers} offset {}", queues.start()),
+fn queue(by: QueueBy, queues: &RangeInclusive<u16>) -> String {
+    match (by, queues.len()) {
+        (QueueBy::Xt, _) => queue_chain::jump(queues, false),
+        (QueueBy::Nft, 1) => format!("counter queue num {}", queues.start()),
+        (QueueBy::Nft, workers) => {
+            format!("counter queue to symhash mod {workers} offset {}", queues.start())
+        }
     }
 }
 
-/// A text of chains that grows.
-#[derive(Default)]
-pub(super) struct Chains(String);
-
-impl Chains {
-    pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
-        if !self.0.is_empty() {
-            self.0.push('\n');
-        }
-        for line in about.lines() {
-            let _ = writeln!(self.0, "\t# {line}");
-        }
-        let _ = writeln!(self.0, "\tchain {name} {{");
-        if let Some((hook, priority)) = hook {
-            let _ = writeln!(self.0, "\t\ttype {hook} priority {priority}; policy accept;");
-        }
-        for rule in rules {
-            let _ = writeln!(self.0, "\t\t{rule}");
-        }
-        self.0.push_str("\t}\n");
-    }
-
-    pub(super) fn into_text(self) -> String {
-        self.0
-    }
-}
-
-/// Our table of a family with its chains. `create` fails where a table of that name exists. nft 1.0.6 loses the chains
-/// of a `create table` with a block, so a second statement has them.
-pub(super) fn create_table(family: Family, ownership: &str, chains: &str) -> String {
-    let ip = family.nft();
-    format!(
-        "\ncreate table {ip} {TABLE} {{ comment \"{ownership}\"; }}\n\
-         table {ip} {TABLE} {{\n{chains}}}\n"
-    )
+/// The chains of queues, where nft cannot write rules for them.
+pub(super) fn queue_chains(by: QueueBy, queues: RangeInclusive<u16>, bypass: bool) -> Vec<Chain> {
+    let wanted = queues.filter(|_| by == QueueBy::Xt);
+    wanted.map(|queue| Chain::new("", &queue_chain::name(queue, bypass), Vec::new())).collect()
 }
 
 /// Why there is the chain of that name.
@@ -155,31 +149,12 @@ pub(super) const NOTHING_INSIDE: &str =
 const PREROUTING: &str = "filter hook prerouting";
 const POSTROUTING: &str = "filter hook postrouting";
 
-fn nft(cluster: &Cluster, plan: &Plan) -> String {
-    let mut out = format!(
-        "# dunnat on {}: what the kernel does itself, and which packets it asks dunnat about.\n",
-        cluster.node(plan.node).name
-    );
-    for here in InFamily::all(cluster, plan.node) {
-        out.push_str(&create_table(here.family, &ownership(cluster, plan), &chains(here, plan)));
-    }
-    if !cluster.pipes(plan.node).is_empty() {
-        out.push_str(&on_pipes(cluster, plan.node));
-    }
-    out
-}
-
 /// The chains of a family.
-fn chains(here: InFamily<'_>, plan: &Plan) -> String {
+fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
     let InFamily { cluster, network, public, .. } = here;
     let ip = here.family.nft();
     let tag = cluster.node(plan.node).tag;
     let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
-    let order = match plan.queue_by {
-        QueueBy::Nft => ORDER_NFT,
-        QueueBy::Iptables => ORDER_IPTABLES,
-    };
-    let asks = plan.queue_by == QueueBy::Nft;
     let by_rules = plan.ct_mark_by == CtMarkBy::Rules;
     let by_kernel = plan.rewrite_by == RewriteBy::Kernel;
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
@@ -193,21 +168,19 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
     let save = save(cluster);
     let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
 
-    let mut chains = Chains::default();
-    if asks {
-        chains.add(
-            "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
-             knows the flow by the guest's address, as on the guest's node.",
-            "ask-dnat",
-            Some((PREROUTING, order.ask_dnat)),
-            &asks_about(here, plan, Stage::Dnat),
-        );
-    }
+    let mut chains = Chains(queue_chains(plan.queue_by, plan.queues(), false));
+    chains.add(
+        "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
+         knows the flow by the guest's address, as on the guest's node.",
+        "ask-dnat",
+        Some((PREROUTING, ORDER.ask_dnat)),
+        &asks_about(here, plan, Stage::Dnat),
+    );
     if by_kernel {
         chains.add(
             "dnat: the verdict has given our tag to what asks for a service; the kernel changes the address.",
             "rewrite-dnat",
-            Some((PREROUTING, order.rewrite_dnat)),
+            Some((PREROUTING, ORDER.rewrite_dnat)),
             &texts(&rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public} {}", mark.is(tag)))),
         );
     }
@@ -215,47 +188,43 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
         "dnat: a packet that goes no further than this node needs no flow. An ICMP error belongs to the flow of\n\
          what it is about, and while a flow is not confirmed the kernel queues nothing of it.",
         "expiring",
-        Some((PREROUTING, order.forget_expiring)),
+        Some((PREROUTING, ORDER.forget_expiring)),
         &[format!("iifname \"{nic}\" {ip} daddr {network} {} < 2 notrack", here.ttl())],
     );
     if plan.sees_all(Stage::Tag) && by_rules {
         chains.add(
             "A queue does not show ct marks: the packet mark carries it there.",
             "show-to-tag",
-            Some((PREROUTING, order.show_to_tag)),
+            Some((PREROUTING, ORDER.show_to_tag)),
             &[format!("{bridged} {show}")],
         );
     }
-    if asks {
-        chains.add(
-            "tag: a frame is bridged to a guest, and its flow has no tag. Its source MAC address says which\n\
-             node sent it. Seen here only with br_netfilter.",
-            "ask-tag",
-            Some((PREROUTING, order.ask_tag)),
-            &asks_about(here, plan, Stage::Tag),
-        );
-    }
+    chains.add(
+        "tag: a frame is bridged to a guest, and its flow has no tag. Its source MAC address says which\n\
+         node sent it. Seen here only with br_netfilter.",
+        "ask-tag",
+        Some((PREROUTING, ORDER.ask_tag)),
+        &asks_about(here, plan, Stage::Tag),
+    );
     if by_rules {
         chains.add(
             "The tag that dunnat has just set becomes the ct mark.",
             "save-tag",
-            Some((PREROUTING, order.save_tag)),
+            Some((PREROUTING, ORDER.save_tag)),
             &[format!("{bridged} {save}")],
         );
     }
-    if asks {
-        chains.add(
-            "save: a packet with a tag goes to a guest, and its flow has none yet.",
-            "ask-save",
-            Some((POSTROUTING, order.ask_save)),
-            &asks_about(here, plan, Stage::Save),
-        );
-    }
+    chains.add(
+        "save: a packet with a tag goes to a guest, and its flow has none yet.",
+        "ask-save",
+        Some((POSTROUTING, ORDER.ask_save)),
+        &asks_about(here, plan, Stage::Save),
+    );
     if by_rules {
         chains.add(
             "The tag that dunnat has agreed to becomes the ct mark.",
             "save",
-            Some((POSTROUTING, order.save)),
+            Some((POSTROUTING, ORDER.save)),
             &[format!("{to_guest} {save}")],
         );
     }
@@ -267,24 +236,22 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
                 "The address is changed by the packet mark, behind the queue: it gets the flow's tag."
             },
             "show-to-spoof",
-            Some((POSTROUTING, order.show_to_spoof)),
+            Some((POSTROUTING, ORDER.show_to_spoof)),
             &[format!("{to_client} {show}"), format!("{error_to_client} {show}")],
         );
     }
-    if asks {
-        chains.add(
-            "spoof: a guest answers a flow with a tag, or an ICMP error quotes a packet to a guest, which\n\
-             conntrack need not know. Asked before SNAT (100).",
-            "ask-spoof",
-            Some((POSTROUTING, order.ask_spoof)),
-            &asks_about(here, plan, Stage::Spoof),
-        );
-    }
+    chains.add(
+        "spoof: a guest answers a flow with a tag, or an ICMP error quotes a packet to a guest, which\n\
+         conntrack need not know. Asked before SNAT (100).",
+        "ask-spoof",
+        Some((POSTROUTING, ORDER.ask_spoof)),
+        &asks_about(here, plan, Stage::Spoof),
+    );
     if by_kernel {
         chains.add(
             "spoof: the answer has the tag of the node that was called; the kernel changes the address.",
             "rewrite-spoof",
-            Some((POSTROUTING, order.rewrite_spoof)),
+            Some((POSTROUTING, ORDER.rewrite_spoof)),
             &texts(&rewrite_spoof(here, mark)),
         );
     }
@@ -316,8 +283,7 @@ fn chains(here: InFamily<'_>, plan: &Plan) -> String {
             chains.add("", &format!("show-{}", node.name), None, &[mark.assign(node.tag)]);
         }
     }
-
-    chains.into_text()
+    chains.0
 }
 
 fn texts(rules: &[KernelRule]) -> Vec<String> {
@@ -334,7 +300,7 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
     let not_asked = here.is_neighbours().filter(|_| stage == Stage::Dnat);
     rules.extend(not_asked.map(|it| format!("iifname \"{nic}\" {ip} daddr {public} {it} return")));
     for (lane, queues) in plan.queues_of(stage) {
-        let queue = queue(&queues);
+        let queue = queue(plan.queue_by, &queues);
         let mut rule = |condition: String| rules.push(format!("{} {queue}", condition.trim_end()));
         let protocol = match lane.traffic {
             Traffic::Any => Some(""),
@@ -507,9 +473,9 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
 ///
 /// By name in the bridge family, and not by device at netdev egress as the seed has it: so the rule is there
 /// before the pipe is, survives its being made anew, and needs no kernel of 5.16.
-fn on_pipes(cluster: &Cluster, id: NodeId) -> String {
+fn on_pipes(cluster: &Cluster, id: NodeId) -> Vec<Chain> {
     let pipes = names(cluster.pipes(id));
-    let mut chains = Chains(String::new());
+    let mut chains = Chains::default();
     for here in InFamily::all(cluster, id) {
         let rules: Vec<String> = here
             .about_gateway()
@@ -520,7 +486,7 @@ fn on_pipes(cluster: &Cluster, id: NodeId) -> String {
         chains.add(&about_gateway(here), pipe_chain(here.family), Some((hook, -500)), &rules);
     }
     code_points(&mut chains, cluster, id);
-    format!("\ncreate table bridge {TABLE}\ntable bridge {TABLE} {{\n{}}}\n", chains.0)
+    chains.0
 }
 
 fn pipe_chain(family: Family) -> &'static str {
@@ -574,8 +540,8 @@ fn code_points(chains: &mut Chains, cluster: &Cluster, id: NodeId) {
 }
 
 /// The same, for a table of its own; empty where tags do not go by code points.
-pub(super) fn code_points_alone(cluster: &Cluster, id: NodeId) -> String {
-    let mut chains = Chains(String::new());
+pub(super) fn code_points_alone(cluster: &Cluster, id: NodeId) -> Vec<Chain> {
+    let mut chains = Chains::default();
     code_points(&mut chains, cluster, id);
     chains.0
 }

@@ -3,22 +3,22 @@
 //! dunnat changes nothing here, so nothing may depend on it: a queue that nobody listens to is passed (`bypass`), and
 //! so is one that is full. Where a queue does not show ct marks, rules sort packets by them into a queue for each.
 //!
-//! With nft the ruleset is the one that `dunnat rules --kernel` prints, to the letter. iptables-nft can queue at a few
-//! places only, and the ruleset's chains move in between these: the same rules, at other priorities.
+//! The ruleset is the one that `dunnat rules --kernel` prints, to the letter.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 use super::family::InFamily;
-use super::footprint::{Asks, Footprint};
-use super::in_kernel::{self, KernelOrder};
-use super::iptables;
+use super::guard::Guard;
+use super::in_kernel;
 use super::plan::HEADERS;
-use super::render::{Bits, Chains, TABLE, code_points_alone, create_table};
+use super::queue_chain;
+use super::render::{Bits, TABLE, comment, queue_chains};
+use super::table::{Chain, Chains, Table};
 use super::{CtMarkBy, NoPlan, Plan, QueueBy, Rules, Wishes};
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::Capabilities;
-use crate::net::{ByFamily, Family, Mark, Stage};
+use crate::net::{Mark, Stage};
 
 /// A shadow's rules and queues, decided once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,10 +77,6 @@ const SHOWN: [(Stage, Moment); 7] = [
     (Stage::Spoof, Moment::Before),
     (Stage::Spoof, Moment::After),
 ];
-
-/// iptables' tables have fixed priorities: raw is at -300, mangle at -150. So dnat is done between raw and mangle at
-/// prerouting, and the others between mangle at forward and mangle at postrouting.
-const ORDER_IPTABLES: KernelOrder = KernelOrder { dnat: -299, save: -160, spoof: -159 };
 
 impl Moment {
     /// Its name in rules.
@@ -162,40 +158,18 @@ impl ShadowPlan {
 
     /// Writes the rules.
     pub fn render(&self, cluster: &Cluster) -> Rules {
-        let by_iptables = self.queue_by == QueueBy::Iptables;
-        let order = if by_iptables { ORDER_IPTABLES } else { KernelOrder::default() };
-        let here = |family| InFamily::new(cluster, self.node, family);
-        let iptables = |family| Some(self.iptables(here(family).filter(|_| by_iptables)?));
-        let name = &cluster.node(self.node).name;
-        let moved = match self.queue_by {
-            QueueBy::Nft => "",
-            QueueBy::Iptables => {
-                " Its chains\n# have other priorities here, as iptables queues at fixed ones only."
-            }
-        };
-        let mut nft = format!(
-            "# dunnat on {name} as a shadow: what is shown to it. The pure ruleset, below, does the work.{moved}\n"
-        );
-        for here in InFamily::all(cluster, self.node) {
-            let chains = if by_iptables { String::new() } else { self.nft_chains(here) };
-            nft.push_str(&create_table(here.family, &self.ownership(cluster), &chains));
+        let node = &cluster.node(self.node).name;
+        let comment = comment(node, SHADOW);
+        let shown = InFamily::all(cluster, self.node)
+            .map(|here| Table::new(here.family.nft(), TABLE, &comment, self.chains(here)));
+        Rules {
+            head: format!(
+                "# dunnat on {node} as a shadow: what is shown to it. The pure ruleset, below, does the work.\n"
+            ),
+            node: node.clone(),
+            guard: Guard::new(cluster, self.node),
+            tables: shown.chain(in_kernel::tables(cluster, self.node, &comment)).collect(),
         }
-        nft.push('\n');
-        nft.push_str(&in_kernel::rules_at(cluster, self.node, order));
-        Rules { nft, iptables: ByFamily::new(iptables) }
-    }
-
-    /// The comment that says whose table it is, and by which queues one can tell whether its owner lives.
-    fn ownership(&self, cluster: &Cluster) -> String {
-        let queues = self.queues();
-        format!("dunnat {}{SHADOW} queues {}-{}", cluster.node(self.node).name, queues.start(), queues.end())
-    }
-
-    /// What is installed.
-    pub(super) fn footprint(&self, cluster: &Cluster) -> Footprint {
-        let families: Vec<Family> = cluster.guests.network.families().collect();
-        let has_code_points = !code_points_alone(cluster, self.node).is_empty();
-        footprint(self.queue_by, &families, !cluster.pipes(self.node).is_empty(), has_code_points)
     }
 
     /// In a few words: whose it is, and its workers and queues.
@@ -230,9 +204,9 @@ impl ShadowPlan {
         out
     }
 
-    fn nft_chains(&self, here: InFamily<'_>) -> String {
+    fn chains(&self, here: InFamily<'_>) -> Vec<Chain> {
         let ct_mark = Bits::of_flow(here.cluster);
-        let mut chains = Chains::default();
+        let mut chains = Chains(queue_chains(self.queue_by, self.queues(), true));
         for (stage, side) in SHOWN {
             let about = match side {
                 Moment::Before => format!("{stage}: what the ruleset is about to see."),
@@ -249,7 +223,7 @@ impl ShadowPlan {
                 (Stage::Spoof, Moment::Before) => 89,
                 (Stage::Spoof, Moment::After) => 91,
             };
-            let which = which_nft(here, stage);
+            let which = which(here, stage);
             let rule = |(lane, queues): (ShadowLane, RangeInclusive<u16>)| {
                 let sorted = match lane.ct_mark {
                     LaneCtMark::Any | LaneCtMark::Shown => String::new(),
@@ -257,121 +231,35 @@ impl ShadowPlan {
                     LaneCtMark::Is(tag) => ct_mark.is(tag) + " ",
                     LaneCtMark::Another => ct_mark.set() + " ",
                 };
-                let to = match queues.len() {
-                    1 => queues.start().to_string(),
-                    workers => format!("symhash mod {workers} offset {}", queues.start()),
+                let to = match (self.queue_by, queues.len()) {
+                    (QueueBy::Xt, _) => queue_chain::jump(&queues, true),
+                    (QueueBy::Nft, 1) => format!("counter queue flags bypass to {}", queues.start()),
+                    (QueueBy::Nft, workers) => {
+                        format!(
+                            "counter queue flags bypass to symhash mod {workers} offset {}",
+                            queues.start()
+                        )
+                    }
                 };
-                format!("{which} {sorted}counter queue flags bypass to {to}")
+                format!("{which} {sorted}{to}")
             };
             let rules: Vec<String> = self.queues_of((stage, side)).into_iter().map(rule).collect();
-            chains.add(&about, &chain_nft(stage, side), Some((&hook, priority)), &rules);
+            chains.add(&about, &chain_name(stage, side), Some((&hook, priority)), &rules);
         }
-        chains.into_text()
-    }
-
-    fn iptables(&self, here: InFamily<'_>) -> String {
-        let cluster = here.cluster;
-        let of = |mark: Mark| {
-            if cluster.mask == Mark::ALL { mark.to_string() } else { format!("{mark}/{}", cluster.mask) }
-        };
-        let mut out = String::new();
-        for table in ["raw", "mangle"] {
-            let places: Vec<_> =
-                SHOWN.into_iter().filter(|(stage, side)| place(*stage, *side).0 == table).collect();
-            let _ = writeln!(out, "*{table}");
-            for (stage, side) in &places {
-                let _ = writeln!(out, ":{} - [0:0]", chain_iptables(*stage, *side));
-            }
-            for (stage, side) in &places {
-                for (lane, queues) in self.queues_of((*stage, *side)) {
-                    let sorted = match lane.ct_mark {
-                        LaneCtMark::Any | LaneCtMark::Shown => String::new(),
-                        LaneCtMark::Is(tag) => format!(" -m connmark --mark {}", of(tag)),
-                        LaneCtMark::Another => format!(" -m connmark ! --mark {}", of(Mark::ZERO)),
-                    };
-                    let target = iptables::target(&queues);
-                    for which in which_iptables(here, *stage) {
-                        let chain = chain_iptables(*stage, *side);
-                        let _ = writeln!(out, "-A {chain} {which}{sorted} -j {target} --queue-bypass");
-                    }
-                }
-            }
-            // Last in their chains: no rule of others is left out because of them.
-            for (stage, side) in &places {
-                let _ = writeln!(out, "-A {} -j {}", place(*stage, *side).1, chain_iptables(*stage, *side));
-            }
-            out.push_str("COMMIT\n");
-        }
-        out
+        chains.0
     }
 }
 
 /// The word by which the comment of a shadow's table differs.
 const SHADOW: &str = " shadow";
 
-/// Whether rules are a shadow's, by who owns them.
-pub(super) fn is_shadow(owner: &str) -> bool {
-    owner.ends_with(SHADOW)
-}
-
-/// Whether a table is a shadow's that queues by iptables.
-pub(super) fn by_iptables(table: &str) -> bool {
-    !table.contains(&format!("chain {}", chain_nft(Stage::Dnat, Moment::Before)))
-}
-
-/// What a shadow installs.
-pub(super) fn footprint(
-    queue_by: QueueBy,
-    families: &[Family],
-    has_pipes: bool,
-    has_code_points: bool,
-) -> Footprint {
-    let of_family =
-        |family: &Family| [TABLE, in_kernel::TABLE].map(|table| format!("{} {table}", family.nft()));
-    let mut tables: Vec<String> = families.iter().flat_map(of_family).collect();
-    if has_pipes {
-        tables.push(format!("netdev {}", in_kernel::TABLE));
-    }
-    if has_code_points {
-        tables.push(format!("bridge {}", in_kernel::TABLE));
-    }
-    let asks = |family, (stage, side)| match queue_by {
-        QueueBy::Nft => Asks::Nft(family, chain_nft(stage, side)),
-        QueueBy::Iptables => {
-            let (table, builtin) = place(stage, side);
-            Asks::Iptables { family, table, builtin, chain: chain_iptables(stage, side) }
-        }
-    };
-    let asks = families.iter().flat_map(|family| SHOWN.map(|place| asks(*family, place))).collect();
-    Footprint { asks, tables }
-}
-
-/// The chains of iptables that are a shadow's.
-pub(super) fn iptables_chains() -> impl Iterator<Item = String> {
-    SHOWN.into_iter().map(|(stage, side)| chain_iptables(stage, side))
-}
-
-fn chain_nft(stage: Stage, side: Moment) -> String {
+fn chain_name(stage: Stage, side: Moment) -> String {
     format!("{}-{stage}", side.name())
-}
-
-fn chain_iptables(stage: Stage, side: Moment) -> String {
-    format!("{TABLE}-{}-{stage}", side.name())
-}
-
-/// The table and the built-in chain that a chain of iptables is entered from.
-fn place(stage: Stage, side: Moment) -> (&'static str, &'static str) {
-    match (stage, side) {
-        (Stage::Dnat, Moment::Before) => ("raw", "PREROUTING"),
-        (Stage::Dnat | Stage::Tag, _) => ("mangle", "PREROUTING"),
-        (Stage::Save | Stage::Spoof, Moment::Before) => ("mangle", "FORWARD"),
-        (Stage::Save | Stage::Spoof, Moment::After) => ("mangle", "POSTROUTING"),
-    }
 }
 
 /// The packets that are shown, the same before and after: all that the stage could be about, also those that it should
 /// leave alone, and whatever became of them.
-fn which_nft(here: InFamily<'_>, stage: Stage) -> String {
+fn which(here: InFamily<'_>, stage: Stage) -> String {
     let InFamily { cluster, network, public, .. } = here;
     let (nic, bridge, ip) = (&cluster.public, &cluster.guests.bridge, here.family.nft());
     match stage {
@@ -382,18 +270,6 @@ fn which_nft(here: InFamily<'_>, stage: Stage) -> String {
     }
 }
 
-/// The same for iptables; a packet is shown if one of them is so.
-fn which_iptables(here: InFamily<'_>, stage: Stage) -> Vec<String> {
-    let InFamily { cluster, network, public, .. } = here;
-    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
-    match stage {
-        Stage::Dnat => vec![format!("-i {nic} -d {public}"), format!("-i {nic} -d {network}")],
-        Stage::Tag => vec![format!("-i {bridge} -d {network}")],
-        Stage::Save => vec![format!("-o {bridge} -d {network}")],
-        Stage::Spoof => vec![format!("-i {bridge} -o {nic}")],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -401,7 +277,7 @@ mod tests {
     use super::*;
     use crate::cluster::OnConflict;
     use crate::kernel::Support;
-    use crate::ruleset::{Backend, RewriteBy};
+    use crate::ruleset::{Backend, RewriteBy, in_kernel};
 
     fn example() -> Cluster {
         Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
@@ -434,7 +310,7 @@ mod tests {
         let whole = plan(&cluster, 2, &Capabilities::all()).unwrap();
         insta::assert_snapshot!("shadow-nft", whole.render(&cluster).as_script());
         let fallback = plan(&cluster, 2, &nothing()).unwrap();
-        insta::assert_snapshot!("shadow-iptables", fallback.render(&cluster).as_script());
+        insta::assert_snapshot!("shadow-xt", fallback.render(&cluster).as_script());
         insta::assert_snapshot!("shadow-explain", whole.explain(&cluster) + &fallback.explain(&cluster));
         cluster.mask = Mark(0xff);
         let sorted = Capabilities { nft_queue: Support::Yes, ..nothing() };
@@ -444,17 +320,15 @@ mod tests {
 
     /// What is judged is the ruleset that people are given.
     #[test]
-    fn the_ruleset_of_a_whole_kernel_is_the_printed_one() {
+    fn the_ruleset_is_the_printed_one() {
         let cluster = example();
-        let rules = plan(&cluster, 2, &Capabilities::all()).unwrap().render(&cluster).nft;
-        let printed = super::super::in_kernel(&cluster, NodeId(0));
-        assert!(rules.ends_with(printed.strip_prefix("#!/usr/sbin/nft -f\n").unwrap()));
-        let moved = plan(&cluster, 2, &nothing()).unwrap().render(&cluster).nft;
-        let without_priorities = |rules: &str| {
-            let lines = rules.lines().skip_while(|line| !line.starts_with("create table ip dunnat-kernel"));
-            lines.filter(|line| !line.contains("priority")).map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(without_priorities(&rules), without_priorities(&moved));
+        let printed = in_kernel(&cluster, NodeId(0));
+        for kernel in [Capabilities::all(), nothing()] {
+            let rules = plan(&cluster, 2, &kernel).unwrap().render(&cluster);
+            let its = rules.tables.iter().filter(|table| table.name == in_kernel::TABLE);
+            let text: String = its.map(Table::created).collect();
+            assert!(text.starts_with("\ncreate table ip") && printed.ends_with(&text), "{text}");
+        }
     }
 
     /// Nothing that a shadow adds changes a packet, or keeps one.
@@ -465,42 +339,21 @@ mod tests {
             .flat_map(|cluster| [Capabilities::all(), nothing()].map(|kernel| (cluster, kernel)))
         {
             let rules = plan(cluster, 3, &kernel).unwrap().render(cluster);
-            let added = rules.nft.split("create table ip dunnat-kernel").next().unwrap().to_owned();
-            let added = rules.iptables.iter().fold(added, |added, rules| added + rules);
-            assert!(
-                !added.contains(" set ") && !added.contains("MARK ") && !added.contains("drop"),
-                "{added}"
-            );
-            for line in added.lines().filter(|line| line.contains("queue flags") || line.contains("NFQUEUE"))
-            {
-                assert!(line.contains("bypass"), "{line}");
+            let added = rules.tables.iter().filter(|table| table.name == TABLE);
+            for rule in added.flat_map(|table| &table.chains).flat_map(|chain| &chain.rules) {
+                assert!(!rule.contains(" set ") && !rule.contains("drop"), "{rule}");
+                assert!(rule.contains("queue flags bypass") || rule.contains("-bypass"), "{rule}");
             }
         }
     }
 
-    /// What is taken out is what was put in, in each family.
     #[test]
     fn both_families_are_shown_by_the_same_queues() {
         let cluster = dual();
         let whole = plan(&cluster, 2, &Capabilities::all()).unwrap();
         insta::assert_snapshot!("shadow-dual-nft", whole.render(&cluster).as_script());
         let fallback = plan(&cluster, 2, &nothing()).unwrap();
-        insta::assert_snapshot!("shadow-dual-iptables", fallback.render(&cluster).as_script());
-        for plan in [whole, fallback] {
-            let rules = plan.render(&cluster).as_script();
-            let Footprint { asks, tables } = plan.footprint(&cluster);
-            let created = rules.lines().filter_map(|line| line.strip_prefix("create table "));
-            let created: Vec<&str> = created.filter_map(|table| table.split(" {").next()).collect();
-            assert_eq!(created.len(), tables.len());
-            assert!(created.iter().all(|table| tables.contains(&(*table).to_owned())), "{created:?}");
-            for asks in asks {
-                let text = match asks {
-                    Asks::Nft(_, chain) => format!("\tchain {chain} {{"),
-                    Asks::Iptables { builtin, chain, .. } => format!("-A {builtin} -j {chain}\n"),
-                };
-                assert_eq!(rules.matches(&text).count(), 2, "{text}");
-            }
-        }
+        insta::assert_snapshot!("shadow-dual-xt", fallback.render(&cluster).as_script());
     }
 
     #[test]

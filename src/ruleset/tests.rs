@@ -75,7 +75,7 @@ fn base(node: u32, plan: &Plan) -> String {
 /// What the other bases have otherwise than the rulesets in `rules/`.
 #[test]
 fn every_base_is_known_by_what_it_has_otherwise() {
-    for (name, queue_by) in [("nft", QueueBy::Nft), ("iptables", QueueBy::Iptables)] {
+    for (name, queue_by) in [("nft", QueueBy::Nft), ("xt", QueueBy::Xt)] {
         let first = plan(0, queue_by, 2);
         let mut out = String::new();
         for ct_mark_by in [CtMarkBy::Rules, CtMarkBy::Verdict] {
@@ -146,7 +146,7 @@ fn a_family_has_rules_of_its_own() {
         service.guest = only_v4(&service.guest);
         !service.guest.is_empty()
     });
-    for queue_by in [QueueBy::Nft, QueueBy::Iptables] {
+    for queue_by in [QueueBy::Nft, QueueBy::Xt] {
         for (full, rewrite_by) in [(false, RewriteBy::Userspace), (true, RewriteBy::Kernel)] {
             let plan = Plan { full, rewrite_by, ..plan(0, queue_by, 2) };
             let alone = Rules::render(&four, &plan).as_script();
@@ -167,10 +167,10 @@ fn the_rulesets_in_rules_are_those_of_the_example() {
     let of_a_whole_kernel = Plan { ct_mark_by: CtMarkBy::Verdict, ..plan(0, QueueBy::Nft, 2) };
     let files = [
         ("node1.nft", Rules::render(&cluster, &of_a_whole_kernel).as_script()),
-        ("node1-iptables.sh", Rules::render(&cluster, &plan(0, QueueBy::Iptables, 2)).as_script()),
+        ("node1-xt.sh", Rules::render(&cluster, &plan(0, QueueBy::Xt, 2)).as_script()),
         ("node1-kernel.nft", in_kernel(&cluster, NodeId(0))),
         ("dual-node1.nft", Rules::render(&dual(), &of_a_whole_kernel).as_script()),
-        ("dual-node1-iptables.sh", Rules::render(&dual(), &plan(0, QueueBy::Iptables, 2)).as_script()),
+        ("dual-node1-xt.sh", Rules::render(&dual(), &plan(0, QueueBy::Xt, 2)).as_script()),
         ("dual-node1-kernel.nft", in_kernel(&dual(), NodeId(0))),
     ];
     for (name, rendered) in files {
@@ -186,7 +186,7 @@ fn the_rulesets_in_rules_are_those_of_the_example() {
     }
 }
 
-/// Another mask, more services than one multiport match takes, both protocols, a node without pipes of its own.
+/// Another mask, many services, both protocols, a node without pipes of its own.
 #[test]
 fn a_mask_ports_by_the_dozen_and_one_worker() {
     let mut cluster = example();
@@ -208,7 +208,7 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
     let otherwise =
         |cluster: &Cluster, plan: &Plan| against(&base(1, plan), &Rules::render(cluster, plan).as_script());
     insta::assert_snapshot!("masked-nft", otherwise(&cluster, &plan(1, QueueBy::Nft, 1)));
-    insta::assert_snapshot!("masked-iptables", otherwise(&cluster, &plan(1, QueueBy::Iptables, 1)));
+    insta::assert_snapshot!("masked-xt", otherwise(&cluster, &plan(1, QueueBy::Xt, 1)));
     for tag_by in [TagBy::Pipe, TagBy::Dscp] {
         let mut cluster = cluster.clone();
         cluster.tag_by = tag_by;
@@ -226,7 +226,7 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
     let full = |queue_by| Plan { full: true, rewrite_by: RewriteBy::Kernel, ..plan(1, queue_by, 2) };
     let render = |queue_by| otherwise(&cluster, &full(queue_by));
     insta::assert_snapshot!("masked-full-rewrite-by-kernel-nft", render(QueueBy::Nft));
-    insta::assert_snapshot!("masked-full-rewrite-by-kernel-iptables", render(QueueBy::Iptables));
+    insta::assert_snapshot!("masked-full-rewrite-by-kernel-xt", render(QueueBy::Xt));
 }
 
 /// Every kernel there can be: what is chosen, why, and the lanes that follow.
@@ -305,9 +305,9 @@ fn a_fallback_is_what_nobody_asked_for() {
 fn who_offers_nothing_is_asked_nothing() {
     let mut cluster = dual();
     cluster.services.clear();
-    for queue_by in [QueueBy::Nft, QueueBy::Iptables] {
+    for queue_by in [QueueBy::Nft, QueueBy::Xt] {
         let rules = Rules::render(&cluster, &plan(0, queue_by, 1)).as_script();
-        assert!(!rules.contains("destination-unreachable") && !rules.contains("icmp-type 3"), "{rules}");
+        assert!(!rules.contains("destination-unreachable"), "{rules}");
     }
 }
 
@@ -317,8 +317,7 @@ fn what_the_verdict_does_no_rule_does() {
     let mut cluster = example();
     for mask in [Mark::ALL, Mark(0xff)] {
         cluster.mask = mask;
-        for (queue_by, full) in
-            [QueueBy::Nft, QueueBy::Iptables].iter().flat_map(|by| [(*by, false), (*by, true)])
+        for (queue_by, full) in [QueueBy::Nft, QueueBy::Xt].iter().flat_map(|by| [(*by, false), (*by, true)])
         {
             let plan = Plan { ct_mark_by: CtMarkBy::Verdict, full, ..plan(0, queue_by, 2) };
             let rules = Rules::render(&cluster, &plan).as_script();
@@ -360,7 +359,7 @@ fn services_of_every_kind_and_conflicts() {
     insta::assert_snapshot!("services-drop-nft", of(&cluster, QueueBy::Nft, RewriteBy::Userspace));
     insta::assert_snapshot!("services-drop-kernel", kernel(&cluster));
     cluster.on_conflict = OnConflict::Take;
-    insta::assert_snapshot!("services-take-iptables", of(&cluster, QueueBy::Iptables, RewriteBy::Kernel));
+    insta::assert_snapshot!("services-take-xt", of(&cluster, QueueBy::Xt, RewriteBy::Kernel));
     insta::assert_snapshot!("services-take-kernel", kernel(&cluster));
 }
 
@@ -387,7 +386,7 @@ fn services_of_every_kind_in_both_families() {
         against(&render(&dual()), &render(&cluster))
     };
     insta::assert_snapshot!("services-dual-nft", of(QueueBy::Nft, RewriteBy::Userspace));
-    insta::assert_snapshot!("services-dual-iptables", of(QueueBy::Iptables, RewriteBy::Kernel));
+    insta::assert_snapshot!("services-dual-xt", of(QueueBy::Xt, RewriteBy::Kernel));
     insta::assert_snapshot!(
         "services-dual-kernel",
         against(&in_kernel(&dual(), NodeId(0)), &in_kernel(&cluster, NodeId(0)))

@@ -71,14 +71,14 @@ fn every_way_of_working() {
 fn a_fallback_does_not_pass_for_another_way() {
     let lab = Lab::up(&["--nodes", "2"]);
     let options = "--force-fallback queue";
-    let right = lab.run_with(options, &["accept", "--expect", "iptables-queue"]);
+    let right = lab.run_with(options, &["accept", "--expect", "xt-queue"]);
     assert!(right.status.success(), "{}", text(&right.stdout));
     let wrong = lab.run_with(options, &["accept", "--expect", "nft-queue", "--expect", "ct-mark-by-verdict"]);
     assert_eq!(wrong.status.code(), Some(1));
     let said = text(&wrong.stdout);
     for fault in [
         "node1: no rule of nft with queue",
-        "node1: rules of iptables with NFQUEUE: ",
+        "node1: rules with the target NFQUEUE: ",
         "node2: rules that set ct marks: ",
     ] {
         assert!(said.contains(fault), "{said}");

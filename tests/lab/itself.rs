@@ -160,7 +160,7 @@ fn what_is_typed_wrong_is_said() {
         (&["trace", "node2"], 2, "no node 'node2' in the lab"),
         (&["path"], 1, "no node has a trace with events in it"),
         (&["reveal"], 1, "nothing was made wrong"),
-        (&["accept", "--expect", "wonders"], 2, "give nft-queue, iptables-queue"),
+        (&["accept", "--expect", "wonders"], 2, "give nft-queue, xt-queue"),
     ] {
         let output = lab.run(arguments);
         let err = text(&output.stderr);

@@ -10,8 +10,8 @@ use crate::lab::{Error, Lab, Machine, words};
 pub enum Expected {
     /// Packets are queued by nft rules.
     NftQueue,
-    /// They are queued by iptables-nft.
-    IptablesQueue,
+    /// They are queued by the target NFQUEUE, which nft rules jump to.
+    XtQueue,
     /// No packet is queued.
     NoQueue,
     /// Verdicts set ct marks.
@@ -24,7 +24,7 @@ impl Expected {
     /// All there are, with their names.
     pub const ALL: [(Self, &str); 5] = [
         (Self::NftQueue, "nft-queue"),
-        (Self::IptablesQueue, "iptables-queue"),
+        (Self::XtQueue, "xt-queue"),
         (Self::NoQueue, "no-queue"),
         (Self::CtMarkByVerdict, "ct-mark-by-verdict"),
         (Self::CtMarkByRule, "ct-mark-by-rule"),
@@ -39,39 +39,56 @@ impl std::str::FromStr for Expected {
     }
 }
 
-/// The rules of a node: as nft lists them, and as iptables, which shows none that are not its own.
-struct Rules {
-    nft: String,
-    iptables: String,
-}
+/// The rules of a node, as nft lists them.
+struct Rules(String);
 
 impl Rules {
     fn of(node: Machine<'_>) -> Result<Self, Error> {
-        let iptables = [node.must(&["iptables-nft-save"])?, node.must(&["ip6tables-nft-save"])?].concat();
-        Ok(Self { nft: node.must(&["nft", "list", "ruleset"])?, iptables })
+        Ok(Self(node.must(&["nft", "list", "ruleset"])?))
+    }
+
+    /// Each rule with the chain that it is in.
+    fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut chain = "";
+        self.0.lines().map(str::trim).filter_map(move |line| match line.strip_prefix("chain ") {
+            Some(name) => {
+                chain = name.trim_end_matches(" {");
+                None
+            }
+            None => Some((chain, line)),
+        })
     }
 
     /// Rules of nft that queue, in nft's words.
     fn nft_queues(&self) -> Vec<&str> {
-        let queue = |line: &&str| {
-            line.find("queue ").is_some_and(|at| {
-                let rest = &line[at..];
-                ["to symhash mod ", "to jhash"].iter().any(|words| rest.contains(words))
-                    || rest.split("to ").nth(1).is_some_and(|to| to.starts_with(|c: char| c.is_ascii_digit()))
-            })
+        let queue = |(chain, line): &(&str, &str)| {
+            !is_of_xt(chain)
+                && line.find("queue ").is_some_and(|at| {
+                    let rest = &line[at..];
+                    ["to symhash mod ", "to jhash"].iter().any(|words| rest.contains(words))
+                        || rest
+                            .split("to ")
+                            .nth(1)
+                            .is_some_and(|to| to.starts_with(|c: char| c.is_ascii_digit()))
+                })
         };
-        self.nft.lines().map(str::trim).filter(queue).collect()
+        self.rules().filter(queue).map(|(_, line)| line).collect()
     }
 
-    fn iptables_queues(&self) -> usize {
-        self.iptables.lines().filter(|line| line.contains("NFQUEUE")).count()
+    /// Rules with the target NFQUEUE. Each has a chain; nft, which has no word for it, lists it as its own `queue` or as a target.
+    fn xt_queues(&self) -> usize {
+        let is_queue = |line: &str| line.starts_with("queue ") || line.contains("NFQUEUE");
+        self.rules().filter(|(chain, line)| is_of_xt(chain) && is_queue(line)).count()
     }
 
-    /// Rules that set ct marks, in either language.
+    /// Rules that set ct marks.
     fn ct_marks(&self) -> usize {
-        let all = self.nft.lines().chain(self.iptables.lines());
-        all.filter(|line| line.contains("ct mark set") || line.contains("CONNMARK")).count()
+        self.0.lines().filter(|line| line.contains("ct mark set")).count()
     }
+}
+
+fn is_of_xt(chain: &str) -> bool {
+    chain.strip_prefix("queue-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// How many queues a node has, and how many packets they have handed over (nfnetlink_queue.c, `seq_show()`: the last number but one
@@ -89,7 +106,7 @@ pub(super) fn judge(lab: &Lab, way: Expected) -> Result<Claim, Error> {
         None,
         match way {
             Expected::NftQueue => "packets are queued by nft alone",
-            Expected::IptablesQueue => "packets are queued by iptables-nft alone",
+            Expected::XtQueue => "packets are queued by the target NFQUEUE alone",
             Expected::NoQueue => "no packet is queued",
             Expected::CtMarkByVerdict => "ct marks are set by verdicts",
             Expected::CtMarkByRule => "ct marks are set by rules",
@@ -98,10 +115,10 @@ pub(super) fn judge(lab: &Lab, way: Expected) -> Result<Claim, Error> {
     for node in &lab.layout.nodes {
         let name = &node.name;
         let (rules, (queues, packets)) = (Rules::of(lab.on(name))?, queued(lab.on(name))?);
-        let (nft, iptables) = (rules.nft_queues(), rules.iptables_queues());
+        let (nft, xt) = (rules.nft_queues(), rules.xt_queues());
         match way {
             Expected::NftQueue => {
-                claim.must_be(format_args!("{name}: rules of iptables with NFQUEUE"), iptables, 0);
+                claim.must_be(format_args!("{name}: rules with the target NFQUEUE"), xt, 0);
                 claim.must(!nft.is_empty(), || format!("{name}: no rule of nft with queue"));
                 claim.must(packets > 0, || format!("{name}: no packet was in a queue"));
                 // More queues than rules: a rule spreads packets over several, and by symhash both directions meet in one.
@@ -117,27 +134,26 @@ pub(super) fn judge(lab: &Lab, way: Expected) -> Result<Claim, Error> {
                 claim.proof(
                     "rules",
                     format!(
-                        "{name}: {} rules as \"{}\", {queues} queues, {packets} packets; no NFQUEUE in iptables-save",
+                        "{name}: {} rules as \"{}\", {queues} queues, {packets} packets; no target NFQUEUE",
                         nft.len(),
                         rule.unwrap_or_default()
                     ),
                 );
             }
-            Expected::IptablesQueue => {
-                claim.must(iptables > 0, || format!("{name}: no rule of iptables with NFQUEUE"));
+            Expected::XtQueue => {
+                claim.must(xt > 0, || format!("{name}: no rule with the target NFQUEUE"));
                 claim.must(packets > 0, || format!("{name}: no packet was in a queue"));
                 claim.must_be(format_args!("{name}: rules of nft with queue"), nft.len(), 0);
                 claim.proof(
                     "rules",
                     format!(
-                        "{name}: {iptables} rules with NFQUEUE in iptables-save, {queues} queues, {packets} packets; no queue of \
-                         nft"
+                        "{name}: {xt} rules with the target NFQUEUE, {queues} queues, {packets} packets; no queue of nft"
                     ),
                 );
             }
             Expected::NoQueue => {
                 claim.must_be(format_args!("{name}: queues"), queues, 0);
-                claim.must_be(format_args!("{name}: rules that queue"), nft.len() + iptables, 0);
+                claim.must_be(format_args!("{name}: rules that queue"), nft.len() + xt, 0);
                 claim.proof("rules", format!("{name}: no queue, and no rule that queues"));
             }
             Expected::CtMarkByVerdict => {

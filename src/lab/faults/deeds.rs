@@ -120,7 +120,6 @@ fn empty_chains(lab: &Lab, fault: Fault) -> Result<(), Error> {
 
 /// The chains that such a fault empties: family, table and name of each.
 pub(super) fn emptied_chains(lab: &Lab, fault: Fault) -> Result<Vec<[String; 3]>, Error> {
-    let home = lab.on(&lab.layout.home().name);
     let mut chains = Vec::new();
     for family in lab.layout.families() {
         let ip = family.nft();
@@ -128,10 +127,7 @@ pub(super) fn emptied_chains(lab: &Lab, fault: Fault) -> Result<Vec<[String; 3]>
         match fault {
             Fault::Save => chains.extend([chain("dunnat", "save-tag"), chain("dunnat", "save")]),
             Fault::Spoof => {
-                // Where nft has no queue, the rules that queue are those of iptables-nft.
-                let asks = ["nft", "list", "chain", ip, "dunnat", "ask-spoof"];
-                let has = home.output(&asks)?.status.success();
-                chains.push(if has { chain("dunnat", "ask-spoof") } else { chain("mangle", "dunnat-spoof") });
+                chains.push(chain("dunnat", "ask-spoof"));
             }
             _ => {}
         }

@@ -70,6 +70,31 @@ impl Host {
         self.must(&["nft", "-s", "list", "ruleset"])
     }
 
+    /// Removes the guard, and whatever else is there of dunnat.
+    pub(super) fn down(&self) {
+        self.must(&[DUNNAT, "down"]);
+    }
+
+    /// Of dunnat there is the guard, or nothing; the other rules.
+    pub(super) fn only_guard(&self) -> String {
+        let ruleset = self.ruleset();
+        let tables = ruleset.lines().filter(|line| line.starts_with("table ") && line.contains("dunnat"));
+        let tables: Vec<&str> = tables.collect();
+        let guard = ["table inet dunnat-guard {", "table arp dunnat-guard {"];
+        assert!(tables.is_empty() || tables == guard, "{tables:?}");
+        self.down();
+        self.ruleset()
+    }
+
+    /// Something of dunnat that must not work; what it said.
+    pub(super) fn fails(&self, words: &[&str]) -> String {
+        let output =
+            Command::new("ip").args(["netns", "exec", &self.0, DUNNAT]).args(words).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        message
+    }
+
     pub(super) fn command(&self, wrap: &[&str], more: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command

@@ -1,0 +1,411 @@
+//! The guard: what must not happen, whoever translates packets, and also if nobody does.
+//!
+//! There are two of it, alike. One is a table that stays in the kernel when the process ends, in whatever way, and that only
+//! `dunnat down` removes. The other is owned by the process that serves ([`OWNED`]): nobody else's `nft flush ruleset` removes it.
+//! One is written by nft as text, the other by netlink, because a table belongs to the socket that made it; both are made
+//! from the same conditions.
+//!
+//! It leaves alone what may see guests' addresses: the guests themselves, networks named in `[guests] inside`, the node
+//! itself, and what goes into an IPsec tunnel.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::family::InFamily;
+use super::table::{Chain, Table};
+use crate::cluster::{Cluster, NodeId};
+use crate::net::{Family, IfName, OfFamily as _, Ports, Proto};
+use crate::netlink::expression::{Compare, Expressions, GOES_BY_IPSEC, Load, Say, meta};
+use crate::netlink::nftables::{self, Batch};
+
+/// The tables that stay.
+pub(super) const STAYS: &str = "dunnat-guard";
+/// The tables of the process that serves.
+pub(super) const OWNED: &str = "dunnat-serving";
+/// The comment of the tables that stay.
+pub(super) const COMMENT: &str = "dunnat guard; remove it with: dunnat down";
+
+const FROM_PUBLIC: &str = "from-public";
+const CALLS: &str = "untranslated-calls";
+const SOURCES: &str = "inside-sources";
+const QUOTES: &str = "inside-quotes";
+const ARP: &str = "inside-arp";
+
+/// What is counted, by name, and what it means when it is not zero.
+pub(crate) const COUNTERS: [(&str, &str); 5] = [
+    (FROM_PUBLIC, "packets came from the public LAN with a guest's address as their source"),
+    (CALLS, "calls to services came while nobody translated them"),
+    (SOURCES, "packets with a guest's address as their source would have left untranslated"),
+    (QUOTES, "ICMP errors that quote a guest's address would have left untranslated"),
+    (ARP, "ARP messages with a guest's address would have been sent into other networks"),
+];
+
+/// The guard of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Guard {
+    places: Vec<Place>,
+}
+
+/// A chain of the guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    family: &'static str,
+    name: &'static str,
+    about: &'static str,
+    hook: &'static str,
+    /// Of the table that stays, and of the owned one: of two chains at one priority the later one would come first.
+    priority: [i32; 2],
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    conditions: Vec<Condition>,
+    /// With a counter it drops.
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Drop(&'static str),
+    Accept,
+    Return,
+}
+
+/// A condition of a rule; after [`Family`](Condition::Family) and [`Proto`](Condition::Proto) there where it needs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Family(Family),
+    In(IfName),
+    Out(IfName),
+    NotOut(IfName),
+    From(IpNet),
+    To(IpNet),
+    Proto(Proto),
+    Ports(Ports),
+    IcmpType(u8),
+    /// An address of that network lies there, in bytes behind the beginning of the transport header.
+    Quotes(u32, IpNet),
+    /// The sender of an ARP message.
+    ArpFrom(IpNet),
+    NotByIpsec,
+    IntoIpsec,
+}
+
+impl Guard {
+    pub(super) fn new(cluster: &Cluster, node: NodeId) -> Self {
+        let (public, bridge) = (&cluster.public, &cluster.guests.bridge);
+        let families: Vec<InFamily<'_>> = InFamily::all(cluster, node).collect();
+        let mut places = vec![
+            Place {
+                family: "inet",
+                name: "spoofed",
+                about: "Nobody on the public LAN has a guest's address.",
+                hook: "prerouting",
+                priority: [-302, -303],
+                rules: families.iter().flat_map(|here| from_public(*here, public)).collect(),
+            },
+            Place {
+                family: "inet",
+                name: "untranslated-calls",
+                about: "A call that is still for this node's own address was not translated: no port of the node itself\n\
+                        answers it.",
+                hook: "prerouting",
+                priority: [-290, -289],
+                rules: [loopback(), bridge.clone()]
+                    .map(|name| Rule::new(vec![Condition::In(name)], End::Return))
+                    .into_iter()
+                    .chain(families.iter().flat_map(|here| calls(*here)))
+                    .collect(),
+            },
+            Place {
+                family: "inet",
+                name: "leaving",
+                about: "No packet leaves with a guest's address, but to who may see it. SNAT (100) comes before.",
+                hook: "postrouting",
+                priority: [300, 301],
+                rules: [loopback(), bridge.clone()]
+                    .map(|name| vec![Condition::Out(name)])
+                    .into_iter()
+                    .chain([vec![Condition::IntoIpsec]])
+                    .map(|conditions| Rule::new(conditions, End::Accept))
+                    .chain(families.iter().flat_map(|here| leaving(*here)))
+                    .collect(),
+            },
+        ];
+        if let Some(here) = families.iter().find(|here| here.family == Family::V4) {
+            places.push(Place {
+                family: "arp",
+                name: "announced",
+                about: "No other network hears of a guest's address, or of the gateway's.",
+                hook: "output",
+                priority: [0, 1],
+                rules: vec![Rule::new(
+                    vec![Condition::NotOut(bridge.clone()), Condition::ArpFrom(here.network)],
+                    End::Drop(ARP),
+                )],
+            });
+        }
+        Self { places }
+    }
+
+    fn families(&self) -> Vec<&'static str> {
+        let mut families: Vec<&str> = self.places.iter().map(|place| place.family).collect();
+        families.dedup();
+        families
+    }
+
+    /// The tables that stay.
+    pub(super) fn tables(&self) -> Vec<Table> {
+        let table = |family: &'static str| {
+            let places: Vec<&Place> = self.places.iter().filter(|place| place.family == family).collect();
+            let chain = |place: &&Place| {
+                let rules = place.rules.iter().map(Rule::text).collect();
+                let words = format!("filter hook {}", place.hook);
+                Chain::new(place.about, place.name, rules).at(&words, place.priority[0])
+            };
+            let mut table = Table::new(family, STAYS, COMMENT, places.iter().map(chain).collect());
+            table.counters = counters(&places);
+            table
+        };
+        self.families().into_iter().map(table).collect()
+    }
+
+    /// Writes the owned tables with those flags, whatever is in them already.
+    pub(super) fn put(&self, batch: &mut Batch, flags: u32, comment: &str) {
+        for name in self.families() {
+            let family = nftables::family(name);
+            batch.table(family, OWNED, flags, comment);
+            let places: Vec<&Place> = self.places.iter().filter(|place| place.family == name).collect();
+            for counter in counters(&places) {
+                batch.counter(family, OWNED, counter);
+            }
+            for place in places {
+                // Of ip, ip6 and inet; of arp the one hook that we use.
+                let number = match place.hook {
+                    "prerouting" => 0,
+                    "output" => 1,
+                    _ => 4,
+                };
+                let hook = nftables::Hook { kind: "filter", number, priority: place.priority[1] };
+                batch.chain(family, OWNED, place.name, Some(hook));
+                batch.flush_chain(family, OWNED, place.name);
+                for rule in &place.rules {
+                    batch.rule(family, OWNED, place.name, &rule.expressions());
+                }
+            }
+        }
+    }
+}
+
+fn counters(places: &[&Place]) -> Vec<&'static str> {
+    let rules = places.iter().flat_map(|place| &place.rules);
+    let used: Vec<&str> = rules
+        .filter_map(|rule| match rule.end {
+            End::Drop(counter) => Some(counter),
+            End::Accept | End::Return => None,
+        })
+        .collect();
+    COUNTERS.into_iter().map(|(name, _)| name).filter(|name| used.contains(name)).collect()
+}
+
+fn loopback() -> IfName {
+    const NAME: &str = "lo";
+    NAME.parse().unwrap_or_else(|_| unreachable!("{NAME} is a name"))
+}
+
+fn from_public(here: InFamily<'_>, public: &IfName) -> Vec<Rule> {
+    let rule = |to: IpNet| {
+        let conditions = vec![
+            Condition::In(public.clone()),
+            Condition::From(here.network),
+            // Frames that are only bridged from one port of the public interface to another go on.
+            Condition::To(to),
+            Condition::NotByIpsec,
+        ];
+        Rule::new(conditions, End::Drop(FROM_PUBLIC))
+    };
+    [here.public.into(), here.network].map(rule).to_vec()
+}
+
+/// What asks for a service, as the rules that ask dunnat have it.
+fn calls(here: InFamily<'_>) -> Vec<Rule> {
+    let to_us = || vec![Condition::Family(here.family), Condition::To(here.public.into())];
+    let icmp = |kind| [to_us(), vec![Condition::Proto(here.icmp()), Condition::IcmpType(kind)]].concat();
+    // Who has all of ICMP, or all there is, does not have these: the node itself lives by them.
+    let mut rules: Vec<Rule> =
+        here.icmp_of_the_node().map(|kind| Rule::new(icmp(kind), End::Return)).collect();
+    let mut drop = |more: Vec<Condition>| rules.push(Rule::new([to_us(), more].concat(), End::Drop(CALLS)));
+    for proto in here.protos() {
+        match here.asked_ports(proto) {
+            Some(all) => {
+                for ports in all {
+                    drop(vec![Condition::Proto(proto), Condition::Ports(ports)]);
+                }
+            }
+            None => drop(vec![Condition::Proto(proto)]),
+        }
+    }
+    if here.has_all() {
+        drop(Vec::new());
+    }
+    rules
+}
+
+fn leaving(here: InFamily<'_>) -> Vec<Rule> {
+    let inside = here.cluster.guests.inside.iter().copied();
+    let may_see = [here.network].into_iter().chain(inside.filter(|net| net.family() == here.family));
+    let mut rules: Vec<Rule> = may_see.map(|net| Rule::new(vec![Condition::To(net)], End::Accept)).collect();
+    rules.push(Rule::new(vec![Condition::From(here.network)], End::Drop(SOURCES)));
+    for (kind, at) in here.quotes() {
+        let conditions = vec![
+            Condition::Family(here.family),
+            Condition::Proto(here.icmp()),
+            Condition::IcmpType(kind),
+            Condition::Quotes(at, here.network),
+        ];
+        rules.push(Rule::new(conditions, End::Drop(QUOTES)));
+    }
+    rules
+}
+
+impl Rule {
+    fn new(conditions: Vec<Condition>, end: End) -> Self {
+        Self { conditions, end }
+    }
+
+    fn text(&self) -> String {
+        let family = self.conditions.iter().find_map(|condition| match condition {
+            Condition::Family(family) => Some(*family),
+            _ => None,
+        });
+        let mut words: Vec<String> = self.conditions.iter().map(|condition| condition.text(family)).collect();
+        words.push(match self.end {
+            End::Drop(counter) => format!("counter name \"{counter}\" drop"),
+            End::Accept => "accept".to_owned(),
+            End::Return => "return".to_owned(),
+        });
+        words.join(" ")
+    }
+
+    fn expressions(&self) -> Vec<u8> {
+        let mut out = Expressions::default();
+        for condition in &self.conditions {
+            condition.put(&mut out);
+        }
+        match self.end {
+            End::Drop(counter) => {
+                out.count(counter);
+                out.say(Say::Drop);
+            }
+            End::Accept => out.say(Say::Accept),
+            End::Return => out.say(Say::Return),
+        }
+        out.into_bytes()
+    }
+}
+
+impl Condition {
+    /// As nft has it, in a rule for that family.
+    fn text(&self, family: Option<Family>) -> String {
+        let ip = |net: &IpNet| net.family().nft();
+        match self {
+            Self::Family(Family::V4) => "meta nfproto ipv4".to_owned(),
+            Self::Family(Family::V6) => "meta nfproto ipv6".to_owned(),
+            Self::In(name) => format!("iifname \"{name}\""),
+            Self::Out(name) => format!("oifname \"{name}\""),
+            Self::NotOut(name) => format!("oifname != \"{name}\""),
+            Self::From(net) => format!("{} saddr {net}", ip(net)),
+            Self::To(net) => format!("{} daddr {net}", ip(net)),
+            Self::Proto(proto) => format!("meta l4proto {}", proto.0),
+            Self::Ports(ports) => format!("th dport {ports}"),
+            Self::IcmpType(kind) => match family {
+                Some(Family::V6) => format!("icmpv6 type {kind}"),
+                _ => format!("icmp type {kind}"),
+            },
+            Self::Quotes(at, net) => {
+                let (len, bits) = (u32::from(net.prefix_len()), u32::from(net.max_prefix_len()));
+                let address = match net.network() {
+                    IpAddr::V4(four) => u128::from(four.to_bits()),
+                    IpAddr::V6(six) => six.to_bits(),
+                };
+                format!("@th,{},{len} 0x{:x}", at * 8, address >> (bits - len))
+            }
+            Self::ArpFrom(net) => format!("arp saddr ip {net}"),
+            Self::NotByIpsec => "meta ipsec missing".to_owned(),
+            Self::IntoIpsec => "rt ipsec exists".to_owned(),
+        }
+    }
+
+    fn put(&self, out: &mut Expressions) {
+        let mut is = |load, value: &[u8]| {
+            out.load(load);
+            out.compare(Compare::Equal, value);
+        };
+        match self {
+            Self::Family(family) => is(Load::Meta(meta::FAMILY), &[family_number(*family)]),
+            Self::In(name) => is(Load::Meta(meta::IN_NAME), &padded_name(name)),
+            Self::Out(name) => is(Load::Meta(meta::OUT_NAME), &padded_name(name)),
+            Self::NotOut(name) => {
+                out.load(Load::Meta(meta::OUT_NAME));
+                out.compare(Compare::Unequal, &padded_name(name));
+            }
+            Self::From(net) | Self::To(net) => {
+                let family = net.family();
+                is(Load::Meta(meta::FAMILY), &[family_number(family)]);
+                // Where the addresses are in the header: RFC 791 §3.1, RFC 8200 §3.
+                let at = match (self, family) {
+                    (Self::From(_), Family::V4) => 12,
+                    (_, Family::V4) => 16,
+                    (Self::From(_), Family::V6) => 8,
+                    (_, Family::V6) => 24,
+                };
+                within(out, |len| Load::Network(at, len), *net);
+            }
+            Self::Proto(proto) => is(Load::Meta(meta::PROTOCOL), &[proto.0]),
+            Self::Ports(ports) => {
+                let (first, last) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
+                out.load(Load::Transport(2, 2));
+                if first == last {
+                    out.compare(Compare::Equal, &first);
+                } else {
+                    out.compare(Compare::AtLeast, &first);
+                    out.compare(Compare::AtMost, &last);
+                }
+            }
+            Self::IcmpType(kind) => is(Load::Transport(0, 1), &[*kind]),
+            Self::Quotes(at, net) => within(out, |len| Load::Transport(*at, len), *net),
+            // RFC 826: behind types and lengths, and the sender's hardware address.
+            Self::ArpFrom(net) => within(out, |len| Load::Network(14, len), *net),
+            Self::NotByIpsec => is(Load::Meta(meta::CAME_BY_IPSEC), &[0]),
+            Self::IntoIpsec => is(Load::Route(GOES_BY_IPSEC), &[1]),
+        }
+    }
+}
+
+/// What is loaded is an address of that network.
+fn within(out: &mut Expressions, load: impl Fn(u32) -> Load, net: IpNet) {
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(four) => four.octets().to_vec(),
+        IpAddr::V6(six) => six.octets().to_vec(),
+    };
+    let (address, mask) = (bytes(net.network()), bytes(net.netmask()));
+    out.load(load(address.len() as u32));
+    if net.prefix_len() < net.max_prefix_len() {
+        out.mask(&mask);
+    }
+    out.compare(Compare::Equal, &address);
+}
+
+/// `NFPROTO_IPV4`, `NFPROTO_IPV6`
+fn family_number(family: Family) -> u8 {
+    nftables::family(family.nft())
+}
+
+/// A name as the kernel compares it: all of `IFNAMSIZ`.
+fn padded_name(name: &IfName) -> Vec<u8> {
+    let mut bytes = name.as_str().as_bytes().to_vec();
+    bytes.resize(libc::IFNAMSIZ, 0);
+    bytes
+}

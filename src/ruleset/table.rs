@@ -1,0 +1,139 @@
+//! Tables and chains as data: what is printed, what is installed, and what is looked for in the kernel are one.
+
+use std::fmt::Write as _;
+
+use super::queue_chain;
+
+/// A table of ours, as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) family: &'static str,
+    pub(super) name: &'static str,
+    /// By this the table is known for ours. A table keeps the comment that it was made with.
+    pub(super) comment: String,
+    /// Counters with names: they go on counting when the rules are replaced.
+    pub(super) counters: Vec<&'static str>,
+    pub(super) chains: Vec<Chain>,
+}
+
+/// A chain of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// Why there is one, line by line.
+    pub(super) about: String,
+    pub(super) name: String,
+    pub(super) hook: Option<Hook>,
+    pub(super) rules: Vec<String>,
+}
+
+/// Where a base chain is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hook {
+    /// Type, hook and devices, as nft has them.
+    pub(super) words: String,
+    pub(super) priority: i32,
+}
+
+impl Table {
+    pub(super) fn new(family: &'static str, name: &'static str, comment: &str, chains: Vec<Chain>) -> Self {
+        Self { family, name, comment: comment.to_owned(), counters: Vec::new(), chains }
+    }
+
+    /// How nft names it.
+    pub(super) fn place(&self) -> String {
+        format!("{} {}", self.family, self.name)
+    }
+
+    /// For a file that is loaded once: where there is a table of that name already, nft refuses all of it. nft 1.0.6 loses
+    /// the chains of a `create table` with a block, so a second statement has them.
+    pub(super) fn created(&self) -> String {
+        format!("\ncreate table {}\n{}", self.place(), self.block(|_| true))
+    }
+
+    /// The table is there, with its comment if it is new.
+    pub(super) fn declared(&self) -> String {
+        format!("table {} {{ comment \"{}\"; }}\n", self.place(), self.comment)
+    }
+
+    /// For a file that may be loaded again and again: what was in the table is replaced, in one step.
+    pub(super) fn replaced(&self) -> String {
+        format!("\n{}flush table {}\n{}", self.declared(), self.place(), self.block(|_| true))
+    }
+
+    /// Its counters, and those chains that are wanted.
+    pub(super) fn block(&self, wanted: impl Fn(&Chain) -> bool) -> String {
+        let mut out = format!("table {} {{\n", self.place());
+        for counter in &self.counters {
+            let _ = writeln!(out, "\tcounter {counter} {{\n\t}}\n");
+        }
+        let chains: Vec<String> = self.chains.iter().filter(|chain| wanted(chain)).map(Chain::text).collect();
+        out.push_str(&chains.join("\n"));
+        out.push_str("}\n");
+        out
+    }
+}
+
+/// Chains in the order in which they are printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chains(pub(super) Vec<Chain>);
+
+impl Chains {
+    pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
+        let chain = Chain::new(about, name, rules.to_vec());
+        self.0.push(match hook {
+            Some((words, priority)) => chain.at(words, priority),
+            None => chain,
+        });
+    }
+}
+
+impl Chain {
+    /// One that is entered by a jump.
+    pub(super) fn new(about: &str, name: &str, rules: Vec<String>) -> Self {
+        Self { about: about.to_owned(), name: name.to_owned(), hook: None, rules }
+    }
+
+    /// The same, at a hook.
+    pub(super) fn at(self, words: &str, priority: i32) -> Self {
+        Self { hook: Some(Hook { words: words.to_owned(), priority }), ..self }
+    }
+
+    /// Whether it hands packets to queues.
+    pub(super) fn asks(&self) -> bool {
+        self.rules.iter().any(|rule| rule.contains(" queue ") || rule.contains(" jump queue-"))
+    }
+
+    /// Whether its rule is one that nft has no words for.
+    pub(super) fn is_queue(&self) -> bool {
+        queue_chain::read(&self.name).is_some()
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for line in self.about.lines() {
+            let _ = writeln!(out, "\t# {line}");
+        }
+        let _ = writeln!(out, "\tchain {} {{", self.name);
+        if let Some(Hook { words, priority }) = &self.hook {
+            let _ = writeln!(out, "\t\ttype {words} priority {priority}; policy accept;");
+        }
+        for rule in &self.rules {
+            let _ = writeln!(out, "\t\t{rule}");
+        }
+        out.push_str("\t}\n");
+        out
+    }
+}
+
+impl Hook {
+    /// The number that the kernel has for the hook (include/uapi/linux/netfilter.h and its brothers).
+    pub(super) fn number(&self, family: &str) -> u32 {
+        let name = self.words.split(' ').skip_while(|word| *word != "hook").nth(1).unwrap_or_default();
+        let names: &[&str] = match family {
+            "arp" => &["input", "output", "forward"],
+            "netdev" => &["ingress", "egress"],
+            _ => &["prerouting", "input", "forward", "output", "postrouting"],
+        };
+        names.iter().position(|known| *known == name).unwrap_or_default() as u32
+    }
+}
