@@ -33,9 +33,9 @@ table inet dunnat-guard {
 		type filter hook prerouting priority -290; policy accept;
 		iifname "lo" return
 		iifname "guestbr0" return
-		meta nfproto ipv4 ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
-		meta nfproto ipv6 ip6 daddr fd00:122::11/128 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
-		meta nfproto ipv6 ip6 daddr fd00:122::11/128 meta l4proto 17 th dport 53 counter name "untranslated-calls" drop
+		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
+		ip6 daddr fd00:122::11/128 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
+		ip6 daddr fd00:122::11/128 meta l4proto 17 th dport 53 counter name "untranslated-calls" drop
 	}
 
 	# No packet leaves with a guest's address, but to who may see it. SNAT (100) comes before.
@@ -67,6 +67,12 @@ table inet dunnat-guard {
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 4 @th,128,64 0xfd00000500000000 counter name "inside-quotes" drop
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 4 @th,256,64 0xfd00000500000000 counter name "inside-quotes" drop
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 137 @th,192,64 0xfd00000500000000 counter name "inside-quotes" drop
+	}
+
+	# No packet comes by here. While a rule asks for conntrack its hooks stay; when they go the kernel drops
+	# all packets that wait in queues.
+	chain keeps-conntrack {
+		ct state invalid continue
 	}
 }
 

@@ -31,7 +31,7 @@ table inet dunnat-guard {
 		type filter hook prerouting priority -290; policy accept;
 		iifname "lo" return
 		iifname "guestbr0" return
-		meta nfproto ipv4 ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
+		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
 	}
 
 	# No packet leaves with a guest's address, but to who may see it. SNAT (100) comes before.
@@ -52,6 +52,12 @@ table inet dunnat-guard {
 		meta nfproto ipv4 meta l4proto 1 icmp type 12 @th,192,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 5 @th,160,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 5 @th,192,24 0xa0505 counter name "inside-quotes" drop
+	}
+
+	# No packet comes by here. While a rule asks for conntrack its hooks stay; when they go the kernel drops
+	# all packets that wait in queues.
+	chain keeps-conntrack {
+		ct state invalid continue
 	}
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::control;
-use dunnat::daemon::{self, Options, ShadowOptions};
+use dunnat::daemon::{self, Options, OwnRules, ShadowOptions};
 use dunnat::trace::{Format, Output};
 
 use super::trace::{FormatArg, text};
@@ -31,6 +31,9 @@ pub(super) struct Run {
     /// Install no rules: those that `dunnat rules` prints are there already
     #[arg(long)]
     no_rules: bool,
+    /// Leave our rules as somebody changes them, to try what each is for; without, they are put back at once
+    #[arg(long, conflicts_with = "no_rules")]
+    no_repair: bool,
     /// Only look on: the kernel's own ruleset does the work, and where dunnat would have decided otherwise it says so
     #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
     shadow: bool,
@@ -52,11 +55,23 @@ impl Run {
             let plan = daemon::shadow_plan(&cluster, wishes, &unwanted)?;
             let (cluster, trace) = (Arc::new(cluster), self.tracing()?);
             let report = Box::new(io::stdout());
-            daemon::shadow(ShadowOptions { cluster, plan, pin, socket, trace, report })?;
+            daemon::shadow(ShadowOptions {
+                cluster,
+                plan,
+                pin,
+                repair: !self.no_repair,
+                socket,
+                trace,
+                report,
+            })?;
         } else {
             let plan = daemon::plan(wishes, &unwanted)?;
             let (cluster, trace) = (Arc::new(cluster), self.tracing()?);
-            let rules = !self.no_rules;
+            let rules = match (self.no_rules, self.no_repair) {
+                (true, _) => OwnRules::None,
+                (false, true) => OwnRules::Once,
+                (false, false) => OwnRules::Kept,
+            };
             daemon::run(Options { cluster, plan, pin, rules, socket, trace, onlooker: None })?;
         }
         Ok(())

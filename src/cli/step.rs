@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::control;
-use dunnat::daemon::{self, Options};
+use dunnat::daemon::{self, Options, OwnRules};
 use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
 
@@ -70,7 +70,7 @@ impl Step {
             plan,
             socket: self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node)),
             pin: false,
-            rules: !self.no_rules,
+            rules: if self.no_rules { OwnRules::None } else { OwnRules::Kept },
             trace: None,
             onlooker: Some(onlooker),
         })?;

@@ -10,8 +10,8 @@
 
 mod counters;
 mod held;
-mod rules_watch;
 mod shadow;
+mod watch;
 mod worker;
 
 use std::io::{self, Write};
@@ -56,8 +56,8 @@ pub struct Options {
     pub plan: Plan,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
-    /// Install rules; without, somebody else hands packets to the queues.
-    pub rules: bool,
+    /// Whose business the rules are.
+    pub rules: OwnRules,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
     /// Where to trace to, and whether with the bytes of packets.
@@ -66,12 +66,25 @@ pub struct Options {
     pub onlooker: Option<Onlooker>,
 }
 
+/// What a node does about rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnRules {
+    /// Nothing: somebody else hands packets to the queues.
+    None,
+    /// It installs them, and leaves them as others change them.
+    Once,
+    /// It installs them, and puts back what others change.
+    Kept,
+}
+
 /// What to look on at.
 pub struct ShadowOptions {
     /// The cluster.
     pub cluster: Arc<Cluster>,
     /// Which of its nodes this is, and how it is looked at; see [`shadow_plan`].
     pub plan: ShadowPlan,
+    /// Put rules back that others change.
+    pub repair: bool,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
     /// Where to listen for who wants to know something.
@@ -182,7 +195,8 @@ pub fn run(options: Options) -> Result<(), Error> {
         pin,
         socket: &socket,
         trace,
-        ready: if rules { Some(&ready) } else { None },
+        ready: if rules == OwnRules::None { None } else { Some(&ready) },
+        keep: rules == OwnRules::Kept,
         worker: &|tracer, watch| {
             let pipes = cluster.pipes(plan.node).to_vec();
             Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)).watched(watch))
@@ -192,9 +206,9 @@ pub fn run(options: Options) -> Result<(), Error> {
             "serving {}, {}, ct marks by {}",
             plan.summary(&cluster),
             match (rules, plan.queue_by) {
-                (false, _) => "no rules installed",
-                (true, QueueBy::Nft) => "rules by nft",
-                (true, QueueBy::Xt) => "rules by nft, queues by the target NFQUEUE",
+                (OwnRules::None, _) => "no rules installed",
+                (_, QueueBy::Nft) => "rules by nft",
+                (_, QueueBy::Xt) => "rules by nft, queues by the target NFQUEUE",
             },
             match plan.ct_mark_by {
                 CtMarkBy::Verdict => "verdicts",
@@ -210,7 +224,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 /// # Errors
 /// As [`run`], and if there was any disagreement.
 pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
-    let ShadowOptions { cluster, plan, pin, socket, trace, report } = options;
+    let ShadowOptions { cluster, plan, repair, pin, socket, trace, report } = options;
     let node = plan.node;
     let tables = Arc::new(Tables::new(&cluster, node));
     let names = Namer::new(Arc::clone(&cluster), node, false);
@@ -226,6 +240,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         socket: &socket,
         trace,
         ready: Some(&|| Ready::for_shadow(&cluster, &plan)),
+        keep: repair,
         worker: &|tracer, _| {
             let (tables, judge) = (Arc::clone(&tables), Arc::clone(&judge));
             Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))
@@ -263,6 +278,8 @@ struct Setup<'a> {
     trace: Option<(Output, bool)>,
     /// Takes the network namespace for the node, if there are rules to install.
     ready: Option<&'a dyn Fn() -> Result<Ready, InstallError>>,
+    /// Whether they are put back when others change them.
+    keep: bool,
     worker: &'a dyn Fn(Tracer, Option<Watch>) -> Box<dyn Serve>,
     /// Who is shown each decision.
     watched: Option<Onlooker>,
@@ -319,7 +336,7 @@ const WAITING: usize = 65_536;
 
 /// Everything between the checks and the last word.
 fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
-    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, .. } = setup;
+    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, .. } = setup;
     let Setup { worker, watched, serving, .. } = setup;
     // Gone when the node ends: nobody is to wait for the onlooker any longer.
     let (going_on, ending) = bounded(0);
@@ -347,22 +364,22 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
     }
     let mut installed = ready.map(Ready::install).transpose()?;
-    let rules_watch = installed.as_ref().map(|_| rules_watch::Watch::start()).transpose();
-    let rules_watch = rules_watch.map_err(system("watch the rules of nft"))?;
+    let watch_others = keep.then(|| watch::Watch::start(cluster, node)).transpose();
+    let watch_others = watch_others.map_err(system("watch rules and interfaces"))?;
 
     let ending = Arc::new(AtomicBool::new(false));
     let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!("{serving}");
-            let changed = rules_watch.as_ref().map_or_else(never, |watch| watch.changed.clone());
+            let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
             let stop = loop {
                 select! {
                     recv(stopped) -> stop => break stop,
                     recv(asked_to_stop) -> _ => break Ok(Stop::Onlooker),
                     recv(changed) -> by => {
                         if let (Ok(by), Some(installed)) = (by, &mut installed) {
-                            put_back(installed, &by);
+                            put_back(installed, [by].into_iter().chain(changed.try_iter()));
                         }
                     }
                     default(GUARD_EVERY) => {
@@ -389,9 +406,7 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     };
 
     drop(going_on);
-    if let Some(watch) = rules_watch {
-        watch.finish();
-    }
+    drop(watch_others);
     let guarded = installed.is_some();
     let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
     ending.store(true, Ordering::Relaxed);
@@ -422,7 +437,9 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
 const GUARD_EVERY: Duration = Duration::from_secs(1);
 
 /// Puts our rules back if somebody has changed them.
-fn put_back(installed: &mut Installed, by: &rules_watch::By) {
+fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch::By>) {
+    let others = by.filter(|by| !matches!(by, watch::By::Process(id, _) if installed.is_our_process(*id)));
+    let by = others.last().unwrap_or(watch::By::Unknown);
     match installed.is_whole() {
         Ok(true) => return,
         Ok(false) => {}

@@ -89,6 +89,19 @@ pub fn run(tool: Tool, arguments: &[&str]) -> Result<String, Failure> {
 /// # Errors
 /// As [`run`].
 pub fn feed(tool: Tool, arguments: &[&str], input: &str) -> Result<String, Failure> {
+    feed_and_tell(tool, arguments, input, |_| ())
+}
+
+/// The same; `started` is told the id of the process.
+///
+/// # Errors
+/// As [`run`].
+pub fn feed_and_tell(
+    tool: Tool,
+    arguments: &[&str],
+    input: &str,
+    started: impl FnOnce(u32),
+) -> Result<String, Failure> {
     let command = [&[tool.name()], arguments].concat().join(" ");
     let failure = |message| Failure { command: command.clone(), message, fix: String::new() };
     let spoken = |error: &io::Error| match error.kind() {
@@ -105,6 +118,7 @@ pub fn feed(tool: Tool, arguments: &[&str], input: &str) -> Result<String, Failu
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| spoken(&error))?;
+    started(child.id());
     // A tool reads all of its input before it prints more than a pipe holds, so writing first cannot lock up.
     // One that does not want its input fails by its own words below, so a closed pipe is no error here.
     if let Some(mut stdin) = child.stdin.take() {

@@ -202,6 +202,9 @@ fn daemon(lab: &Lab, how: &Start, node: &Node) -> Result<Child, Error> {
     if let Some(tracing) = how.tracing {
         run.arg("--trace").arg(lab.file(&format!("{}.{}", node.name, tracing.extension())));
     }
+    if how.fault.is_some_and(Fault::empties_chains) {
+        run.arg("--no-repair");
+    }
     run.args(&how.options).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     run.spawn().map_err(|error| failed(&run, &error.to_string()))
 }

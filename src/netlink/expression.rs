@@ -17,6 +17,8 @@ pub(crate) enum Load {
     Meta(u32),
     /// Something about its route (`NFT_RT_*`).
     Route(u32),
+    /// Something about its flow (`NFT_CT_*`).
+    Conntrack(u32),
     /// Bytes of its network header: offset and length.
     Network(u32, u32),
     /// Bytes of its transport header.
@@ -35,6 +37,11 @@ pub(crate) mod meta {
 /// `NFT_RT_XFRM`
 pub(crate) const GOES_BY_IPSEC: u32 = 4;
 
+/// `NFT_CT_STATE`
+pub(crate) const CT_STATE: u32 = 0;
+/// The bit of a state that says that conntrack does not know what the packet is (`NF_CT_STATE_INVALID_BIT`).
+pub(crate) const CT_STATE_INVALID: u32 = 1;
+
 /// `NFT_CMP_*`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compare {
@@ -49,6 +56,7 @@ pub(crate) enum Compare {
 pub(crate) enum Say {
     Drop = 0,
     Accept = 1,
+    Continue = -1,
     Return = -5,
 }
 
@@ -84,6 +92,7 @@ impl Expressions {
         match load {
             Load::Meta(key) => self.numbers("meta", &[(1, REGISTER), (2, key)]),
             Load::Route(key) => self.numbers("rt", &[(1, REGISTER), (2, key)]),
+            Load::Conntrack(key) => self.numbers("ct", &[(1, REGISTER), (2, key)]),
             Load::Network(offset, len) => self.numbers("payload", &payload(NETWORK, offset, len)),
             Load::Transport(offset, len) => self.numbers("payload", &payload(TRANSPORT, offset, len)),
         }

@@ -43,32 +43,38 @@ pub(crate) fn put(
 
 /// The messages in a datagram. Ends where the bytes do, or at a length that cannot be.
 pub(crate) fn all(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    raw(datagram).filter_map(|Raw { kind, sequence, body }| match kind {
+        NLMSG_ERROR => {
+            let errno = i32::from_ne_bytes(*body.first_chunk()?).wrapping_neg();
+            Some(Message::Answer { sequence, errno })
+        }
+        NLMSG_DONE => Some(Message::Done),
+        _ => {
+            let (netfilter, attributes) = body.split_first_chunk::<NETFILTER_HEADER>()?;
+            Some(Message::Netfilter { kind, family: netfilter[0], attributes: Attributes::new(attributes) })
+        }
+    })
+}
+
+/// A message of any family of netlink.
+pub(crate) struct Raw<'a> {
+    pub(crate) kind: u16,
+    pub(crate) sequence: u32,
+    /// What is behind the header.
+    pub(crate) body: &'a [u8],
+}
+
+/// The same, whatever is in them.
+pub(crate) fn raw(datagram: &[u8]) -> impl Iterator<Item = Raw<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
-        loop {
-            let header: &[u8; HEADER] = rest.first_chunk()?;
-            let word = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
-            let len = u32::from_ne_bytes(word(0)) as usize;
-            let kind = u16::from_ne_bytes([header[4], header[5]]);
-            let body = rest.get(HEADER..len)?;
-            let sequence = u32::from_ne_bytes(word(8));
-            rest = rest.get(padded(len)..).unwrap_or_default();
-            match kind {
-                NLMSG_ERROR => {
-                    let errno = i32::from_ne_bytes(*body.first_chunk()?).wrapping_neg();
-                    return Some(Message::Answer { sequence, errno });
-                }
-                NLMSG_DONE => return Some(Message::Done),
-                _ => {
-                    // Of others there is nothing to read.
-                    let Some((netfilter, attributes)) = body.split_first_chunk::<NETFILTER_HEADER>() else {
-                        continue;
-                    };
-                    let attributes = Attributes::new(attributes);
-                    return Some(Message::Netfilter { kind, family: netfilter[0], attributes });
-                }
-            }
-        }
+        let header: &[u8; HEADER] = rest.first_chunk()?;
+        let word = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
+        let len = u32::from_ne_bytes(word(0)) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let body = rest.get(HEADER..len)?;
+        rest = rest.get(padded(len)..).unwrap_or_default();
+        Some(Raw { kind, sequence: u32::from_ne_bytes(word(8)), body })
     })
 }
 

@@ -23,7 +23,7 @@ pub(crate) trait Transport: Send {
     fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()>;
 }
 
-/// A netlink socket of netfilter.
+/// A netlink socket.
 pub(crate) struct Socket {
     socket: sys::Owned<mnl::Socket>,
 }
@@ -40,7 +40,16 @@ impl Socket {
 
     /// One that takes no more memory than any other, for which a user namespace's rights are enough.
     pub(crate) fn small() -> io::Result<Self> {
-        let socket = mnl::Socket::new(mnl::Bus::Netfilter)?;
+        Self::on(mnl::Bus::Netfilter)
+    }
+
+    /// One of rtnetlink.
+    pub(crate) fn of_routes() -> io::Result<Self> {
+        Self::on(mnl::Bus::Route)
+    }
+
+    fn on(bus: mnl::Bus) -> io::Result<Self> {
+        let socket = mnl::Socket::new(bus)?;
         let fd = socket.as_raw_fd();
         sys::close_on_exec(fd)?;
         // Without NO_ENOBUFS one overrun stops all delivery until the buffer is empty; the loss shows as a gap in

@@ -16,7 +16,9 @@ use super::family::InFamily;
 use super::table::{Chain, Table};
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Family, IfName, OfFamily as _, Ports, Proto};
-use crate::netlink::expression::{Compare, Expressions, GOES_BY_IPSEC, Load, Say, meta};
+use crate::netlink::expression::{
+    CT_STATE, CT_STATE_INVALID, Compare, Expressions, GOES_BY_IPSEC, Load, Say, meta,
+};
 use crate::netlink::nftables::{self, Batch};
 
 /// The tables that stay.
@@ -53,9 +55,9 @@ struct Place {
     family: &'static str,
     name: &'static str,
     about: &'static str,
-    hook: &'static str,
-    /// Of the table that stays, and of the owned one: of two chains at one priority the later one would come first.
-    priority: [i32; 2],
+    /// With the priorities in the table that stays, and in the owned one: of two chains at one priority the later one would
+    /// come first.
+    hook: Option<(&'static str, [i32; 2])>,
     rules: Vec<Rule>,
 }
 
@@ -71,9 +73,11 @@ enum End {
     Drop(&'static str),
     Accept,
     Return,
+    Continue,
 }
 
-/// A condition of a rule; after [`Family`](Condition::Family) and [`Proto`](Condition::Proto) there where it needs them.
+/// A condition of a rule. What is about ports or ICMP comes after [`Proto`](Condition::Proto), and after what tells the family: a
+/// network does, else [`Family`](Condition::Family).
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
     Family(Family),
@@ -91,6 +95,8 @@ enum Condition {
     ArpFrom(IpNet),
     NotByIpsec,
     IntoIpsec,
+    /// To conntrack the packet makes no sense.
+    Invalid,
 }
 
 impl Guard {
@@ -102,8 +108,7 @@ impl Guard {
                 family: "inet",
                 name: "spoofed",
                 about: "Nobody on the public LAN has a guest's address.",
-                hook: "prerouting",
-                priority: [-302, -303],
+                hook: Some(("prerouting", [-302, -303])),
                 rules: families.iter().flat_map(|here| from_public(*here, public)).collect(),
             },
             Place {
@@ -111,8 +116,7 @@ impl Guard {
                 name: "untranslated-calls",
                 about: "A call that is still for this node's own address was not translated: no port of the node itself\n\
                         answers it.",
-                hook: "prerouting",
-                priority: [-290, -289],
+                hook: Some(("prerouting", [-290, -289])),
                 rules: [loopback(), bridge.clone()]
                     .map(|name| Rule::new(vec![Condition::In(name)], End::Return))
                     .into_iter()
@@ -123,8 +127,7 @@ impl Guard {
                 family: "inet",
                 name: "leaving",
                 about: "No packet leaves with a guest's address, but to who may see it. SNAT (100) comes before.",
-                hook: "postrouting",
-                priority: [300, 301],
+                hook: Some(("postrouting", [300, 301])),
                 rules: [loopback(), bridge.clone()]
                     .map(|name| vec![Condition::Out(name)])
                     .into_iter()
@@ -133,14 +136,21 @@ impl Guard {
                     .chain(families.iter().flat_map(|here| leaving(*here)))
                     .collect(),
             },
+            Place {
+                family: "inet",
+                name: "keeps-conntrack",
+                about: "No packet comes by here. While a rule asks for conntrack its hooks stay; when they go the kernel drops\n\
+                        all packets that wait in queues.",
+                hook: None,
+                rules: vec![Rule::new(vec![Condition::Invalid], End::Continue)],
+            },
         ];
         if let Some(here) = families.iter().find(|here| here.family == Family::V4) {
             places.push(Place {
                 family: "arp",
                 name: "announced",
                 about: "No other network hears of a guest's address, or of the gateway's.",
-                hook: "output",
-                priority: [0, 1],
+                hook: Some(("output", [0, 1])),
                 rules: vec![Rule::new(
                     vec![Condition::NotOut(bridge.clone()), Condition::ArpFrom(here.network)],
                     End::Drop(ARP),
@@ -162,8 +172,11 @@ impl Guard {
             let places: Vec<&Place> = self.places.iter().filter(|place| place.family == family).collect();
             let chain = |place: &&Place| {
                 let rules = place.rules.iter().map(Rule::text).collect();
-                let words = format!("filter hook {}", place.hook);
-                Chain::new(place.about, place.name, rules).at(&words, place.priority[0])
+                let chain = Chain::new(place.about, place.name, rules);
+                match place.hook {
+                    Some((hook, [stays, _])) => chain.at(&format!("filter hook {hook}"), stays),
+                    None => chain,
+                }
             };
             let mut table = Table::new(family, STAYS, COMMENT, places.iter().map(chain).collect());
             table.counters = counters(&places);
@@ -182,14 +195,16 @@ impl Guard {
                 batch.counter(family, OWNED, counter);
             }
             for place in places {
-                // Of ip, ip6 and inet; of arp the one hook that we use.
-                let number = match place.hook {
-                    "prerouting" => 0,
-                    "output" => 1,
-                    _ => 4,
-                };
-                let hook = nftables::Hook { kind: "filter", number, priority: place.priority[1] };
-                batch.chain(family, OWNED, place.name, Some(hook));
+                let hook = place.hook.map(|(hook, [_, owned])| {
+                    // Of ip, ip6 and inet; of arp the one hook that we use.
+                    let number = match hook {
+                        "prerouting" => 0,
+                        "output" => 1,
+                        _ => 4,
+                    };
+                    nftables::Hook { kind: "filter", number, priority: owned }
+                });
+                batch.chain(family, OWNED, place.name, hook);
                 batch.flush_chain(family, OWNED, place.name);
                 for rule in &place.rules {
                     batch.rule(family, OWNED, place.name, &rule.expressions());
@@ -204,7 +219,7 @@ fn counters(places: &[&Place]) -> Vec<&'static str> {
     let used: Vec<&str> = rules
         .filter_map(|rule| match rule.end {
             End::Drop(counter) => Some(counter),
-            End::Accept | End::Return => None,
+            End::Accept | End::Return | End::Continue => None,
         })
         .collect();
     COUNTERS.into_iter().map(|(name, _)| name).filter(|name| used.contains(name)).collect()
@@ -231,7 +246,7 @@ fn from_public(here: InFamily<'_>, public: &IfName) -> Vec<Rule> {
 
 /// What asks for a service, as the rules that ask dunnat have it.
 fn calls(here: InFamily<'_>) -> Vec<Rule> {
-    let to_us = || vec![Condition::Family(here.family), Condition::To(here.public.into())];
+    let to_us = || vec![Condition::To(here.public.into())];
     let icmp = |kind| [to_us(), vec![Condition::Proto(here.icmp()), Condition::IcmpType(kind)]].concat();
     // Who has all of ICMP, or all there is, does not have these: the node itself lives by them.
     let mut rules: Vec<Rule> =
@@ -278,6 +293,7 @@ impl Rule {
     fn text(&self) -> String {
         let family = self.conditions.iter().find_map(|condition| match condition {
             Condition::Family(family) => Some(*family),
+            Condition::To(net) => Some(net.family()),
             _ => None,
         });
         let mut words: Vec<String> = self.conditions.iter().map(|condition| condition.text(family)).collect();
@@ -285,6 +301,7 @@ impl Rule {
             End::Drop(counter) => format!("counter name \"{counter}\" drop"),
             End::Accept => "accept".to_owned(),
             End::Return => "return".to_owned(),
+            End::Continue => "continue".to_owned(),
         });
         words.join(" ")
     }
@@ -301,6 +318,7 @@ impl Rule {
             }
             End::Accept => out.say(Say::Accept),
             End::Return => out.say(Say::Return),
+            End::Continue => out.say(Say::Continue),
         }
         out.into_bytes()
     }
@@ -335,6 +353,7 @@ impl Condition {
             Self::ArpFrom(net) => format!("arp saddr ip {net}"),
             Self::NotByIpsec => "meta ipsec missing".to_owned(),
             Self::IntoIpsec => "rt ipsec exists".to_owned(),
+            Self::Invalid => "ct state invalid".to_owned(),
         }
     }
 
@@ -361,7 +380,7 @@ impl Condition {
                     (Self::From(_), Family::V6) => 8,
                     (_, Family::V6) => 24,
                 };
-                within(out, |len| Load::Network(at, len), *net);
+                within(out, |len| Load::Network(at, len), *net, true);
             }
             Self::Proto(proto) => is(Load::Meta(meta::PROTOCOL), &[proto.0]),
             Self::Ports(ports) => {
@@ -375,24 +394,35 @@ impl Condition {
                 }
             }
             Self::IcmpType(kind) => is(Load::Transport(0, 1), &[*kind]),
-            Self::Quotes(at, net) => within(out, |len| Load::Transport(*at, len), *net),
+            Self::Quotes(at, net) => within(out, |len| Load::Transport(*at, len), *net, false),
             // RFC 826: behind types and lengths, and the sender's hardware address.
-            Self::ArpFrom(net) => within(out, |len| Load::Network(14, len), *net),
+            Self::ArpFrom(net) => within(out, |len| Load::Network(14, len), *net, true),
             Self::NotByIpsec => is(Load::Meta(meta::CAME_BY_IPSEC), &[0]),
             Self::IntoIpsec => is(Load::Route(GOES_BY_IPSEC), &[1]),
+            Self::Invalid => {
+                out.load(Load::Conntrack(CT_STATE));
+                out.mask(&CT_STATE_INVALID.to_ne_bytes());
+                out.compare(Compare::Unequal, &[0; 4]);
+            }
         }
     }
 }
 
 /// What is loaded is an address of that network.
-fn within(out: &mut Expressions, load: impl Fn(u32) -> Load, net: IpNet) {
+fn within(out: &mut Expressions, load: impl Fn(u32) -> Load, net: IpNet, has_name: bool) {
     let bytes = |address: IpAddr| match address {
         IpAddr::V4(four) => four.octets().to_vec(),
         IpAddr::V6(six) => six.octets().to_vec(),
     };
-    let (address, mask) = (bytes(net.network()), bytes(net.netmask()));
+    let (mut address, mut mask) = (bytes(net.network()), bytes(net.netmask()));
+    // As nft does: an address that has a name is read whole, if its prefix does not end with a byte.
+    let whole_bytes = net.prefix_len().is_multiple_of(8);
+    if whole_bytes || !has_name {
+        address.truncate(usize::from(net.prefix_len()).div_ceil(8).max(1));
+        mask.truncate(address.len());
+    }
     out.load(load(address.len() as u32));
-    if net.prefix_len() < net.max_prefix_len() {
+    if !whole_bytes || net.prefix_len() == 0 {
         out.mask(&mask);
     }
     out.compare(Compare::Equal, &address);

@@ -79,6 +79,8 @@ pub struct Installed {
     /// Whose rules were there from a run that was killed.
     pub left_by: Option<String>,
     seen: Seen,
+    /// The id of the last process that wrote rules for us.
+    nft: u32,
     /// What the guard had dropped when that was last told, and when.
     guarded: (Vec<(&'static str, u64)>, Option<Instant>),
 }
@@ -274,7 +276,7 @@ impl Ready {
         let left_by = there.left_by();
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
-        let mut installed = Installed { hold, rules, left_by, seen: Seen::default(), guarded };
+        let mut installed = Installed { hold, rules, left_by, seen: Seen::default(), nft: 0, guarded };
         match installed.write(&there) {
             Ok(()) => Ok(installed),
             Err(error) => {
@@ -291,7 +293,6 @@ impl Installed {
     /// Makes it so, whatever is there.
     fn write(&mut self, there: &There) -> Result<(), InstallError> {
         let tables = self.rules.all_tables();
-        let nft = &self.hold.nft;
         // A chain that is to be at another place cannot stay.
         let moved: Vec<(u8, &str, &str)> = tables
             .iter()
@@ -326,7 +327,7 @@ impl Installed {
                 queue_chain::fill(&mut batch, family, table.name, &chain.name);
             }
         }
-        nft.commit(batch).map_err(cannot("write the chains of queues"))?;
+        self.hold.nft.commit(batch).map_err(cannot("write the chains of queues"))?;
 
         let mut text = String::new();
         for table in &tables {
@@ -341,7 +342,7 @@ impl Installed {
             }
             text.push_str(&table.block(|chain| !chain.is_queue()));
         }
-        tool::feed(Tool::Nft, &["-f", "-"], &text)?;
+        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &text, |id| self.nft = id)?;
         self.verify()?;
         self.remove_others(there);
         self.seen = self.look().map_err(cannot("read the rules back"))?;
@@ -429,6 +430,11 @@ impl Installed {
     /// The kernel could not be asked.
     pub fn is_whole(&self) -> io::Result<bool> {
         Ok(self.look()? == self.seen)
+    }
+
+    /// Whether changes of that process are ours.
+    pub fn is_our_process(&self, id: u32) -> bool {
+        id == std::process::id() || id == self.nft
     }
 
     /// Puts everything back that somebody else has changed.
@@ -537,7 +543,8 @@ fn change_what_is_there(
     }
 }
 
-/// Removes tables. Where packets wait that would be dropped, they are emptied.
+/// Removes tables. Where packets wait that would be dropped, they are emptied; the guard keeps conntrack's hooks, which would drop
+/// them, too.
 fn remove(nft: &Nftables, is_it: impl Fn(&nftables::Table) -> bool) -> Result<(), InstallError> {
     let waited = wait_for_all_queues();
     change_what_is_there(nft, "remove the rules", |there| {
@@ -593,6 +600,8 @@ pub fn take_down() -> Result<bool, InstallError> {
         table.comment.as_deref().is_some_and(|comment| render::owner(comment).is_some())
     };
     let is_any = there.tables.iter().any(is_ours);
+    // Here nothing would be left that keeps conntrack.
+    wait_for_all_queues()?;
     remove(&nft, is_ours)?;
     Ok(is_any)
 }

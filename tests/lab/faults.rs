@@ -148,7 +148,13 @@ fn faults_of_a_cluster_file_and_of_own_rules() {
     fault(&lab, "service", [Refused, Works, Works, Works, Works, Works], "node1", &lacks);
     let cut_off = [Silence, Silence, Silence, Works, Works, Silence];
     fault(&lab, "save", cut_off, "node1", &["nft list chain ip6 dunnat save\n", "policy accept;\n\t}\n}"]);
-    fault(&lab, "spoof", cut_off, "node1", &["spoof {\n\t}\n}\n", "these chains have rules"]);
+    fault(
+        &lab,
+        "spoof",
+        cut_off,
+        "node1",
+        &["nft list chain ip6 dunnat ask-spoof\n", "these chains have rules"],
+    );
 }
 
 /// A tag is a mark on one node, so all works. But that node's marks do not mean what they mean on others.

@@ -22,7 +22,7 @@ struct Shadow {
 impl Shadow {
     fn on(lab: &Lab, node: &str) -> Self {
         let mut child = lab
-            .on(node, &[DUNNAT, "run", "--shadow", "--node", node])
+            .on(node, &[DUNNAT, "run", "--shadow", "--no-repair", "--node", node])
             .args(["--config", lab.state("cluster.toml").to_str().unwrap()])
             .args(["--socket", lab.state(&format!("{node}.sock")).to_str().unwrap()])
             .args(["--trace", lab.state(&format!("{node}.jsonl")).to_str().unwrap()])
@@ -127,7 +127,9 @@ fn a_fault_in_the_kernels_rules_is_named() {
         let events: Vec<dunnat::trace::Event> =
             trace.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(events.iter().any(|event| &*event.node == node));
-        assert!(!on(node, "nft list tables").contains("dunnat"), "nothing is left");
+        assert!(!on(node, "nft list tables").contains("dunnat-kernel"), "nothing is left");
+        on(node, &format!("{DUNNAT} down"));
+        assert_eq!(on(node, "nft list tables"), "");
         on(node, &format!("nft -f {}", lab.state(&format!("{node}.nft")).display()));
     }
     // Between two rulesets nothing translates, and the sniffer on the public LAN may have seen that.

@@ -89,7 +89,11 @@ fn waiting(lab: &Lab, node: &str) -> (u32, u32) {
 #[ignore = "needs root; run by scripts/test"]
 fn a_packet_that_is_held_waits_for_its_verdict() {
     let lab = Lab::up(&["--nodes", "2"]);
-    let rules = || text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
+    // But for the guard.
+    let rules = || {
+        assert!(lab.on("node2", &[DUNNAT, "down"]).status().unwrap().success());
+        text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout)
+    };
     let before = rules();
     let home = Stepping::start(&lab, "node1", &["reason service"]);
     let mut node = Stepping::start(&lab, "node2", &["--flows", "1", "tcp", "flags", "syn"]);
@@ -132,7 +136,11 @@ fn a_packet_that_is_held_waits_for_its_verdict() {
 #[ignore = "needs root; run by scripts/test"]
 fn who_stops_while_a_packet_is_held_lets_it_go() {
     let lab = Lab::up(&["--nodes", "2"]);
-    let rules = || text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout);
+    // But for the guard.
+    let rules = || {
+        assert!(lab.on("node2", &[DUNNAT, "down"]).status().unwrap().success());
+        text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout)
+    };
     let before = rules();
     // What comes there is shown, and not held: there are no keys.
     let mut home = Stepping::start(&lab, "node1", &["stage tag"]);

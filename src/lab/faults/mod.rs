@@ -58,6 +58,11 @@ pub enum Fault {
 const WIDTH: usize = 14;
 
 impl Fault {
+    /// Whether it takes rules out of dunnat's own chains, which dunnat would put back.
+    pub(crate) fn empties_chains(self) -> bool {
+        matches!(self, Self::Save | Self::Spoof)
+    }
+
     /// All there are: name, and what is wrong.
     pub const ALL: [(Self, &str, &str); 16] = [
         (Self::Mac, "mac", "its cluster file has a wrong MAC prefix for the last node"),

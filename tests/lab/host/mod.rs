@@ -1,6 +1,7 @@
 //! One host: rules and queues that come and go, and what doctor says of it.
 
 mod doctor;
+mod others;
 mod refused;
 mod serving;
 
@@ -128,9 +129,26 @@ impl Host {
         facts.filter(|fact| fact["state"] != "yes" && fact["section"] != "kernel").cloned().collect()
     }
 
+    pub(super) fn command_in(&self, command: &[&str]) -> Command {
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", &self.0]).args(command).stdin(Stdio::null());
+        ip
+    }
+
     /// Starts a node and waits until it serves.
     pub(super) fn serve(&self, more: &[&str]) -> Node {
-        let mut child = self.command(&[], more).stderr(Stdio::piped()).spawn().unwrap();
+        self.served_by(self.command(&[], more))
+    }
+
+    /// With another cluster file.
+    pub(super) fn serve_file(&self, file: &str) -> Node {
+        let mut command = self.command_in(&[DUNNAT, "run", "--config", file, "--node", "node1"]);
+        command.args(["--socket", &self.socket()]);
+        self.served_by(command)
+    }
+
+    pub(super) fn served_by(&self, mut command: Command) -> Node {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
         while !log.contains("serving node1") {
@@ -170,14 +188,29 @@ impl Node {
         must("kill", &["-s", signal, &self.child.as_ref().unwrap().id().to_string()]);
     }
 
+    /// Reads its log until a line has that text, which it returns. It waits as long as that takes.
+    pub(super) fn reads(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it ended:\n{}", self.log);
+            self.log.push_str(&line);
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
     /// Ends it, by a signal, and returns its log.
-    pub(super) fn end(mut self, signal: &str) -> String {
+    pub(super) fn end(self, signal: &str) -> String {
+        self.end_with(signal, (signal != "KILL").then_some(0))
+    }
+
+    /// The same, with that exit status; none of a process that is killed.
+    pub(super) fn end_with(mut self, signal: &str, code: Option<i32>) -> String {
         self.signal(signal);
         let status = self.child.take().unwrap().wait().unwrap();
         std::io::Read::read_to_string(&mut self.stderr, &mut self.log).unwrap();
-        if signal != "KILL" {
-            assert!(status.success(), "{status}\n{}", self.log);
-        }
+        assert_eq!(status.code(), code, "{}", self.log);
         std::mem::take(&mut self.log)
     }
 }

@@ -1,0 +1,246 @@
+//! Living beside others: who flush all rules, have rules of their own, start a second dunnat, or let packets wait in queues.
+
+use super::*;
+
+/// What they change of ours is back within a second, and the log says who it was. Their own stays as it is.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_somebody_changes_of_ours_is_put_back() {
+    let host = Host::new();
+    host.must(&[
+        "nft",
+        "table inet theirs { chain c { type filter hook prerouting priority -300; accept; }; }",
+    ]);
+    let mut node = host.serve(&[]);
+    // What is made anew is listed last.
+    let rules = || {
+        let mut tables: Vec<String> = host.ruleset().split("\n}\n").map(str::to_owned).collect();
+        tables.sort();
+        tables
+    };
+    let whole = rules();
+    let changes = [
+        "nft insert rule ip dunnat ask-dnat accept",
+        "nft flush chain ip dunnat ask-save",
+        "nft delete table bridge dunnat",
+        "nft flush table inet dunnat-guard",
+        "nft delete table ip dunnat; nft delete table arp dunnat-guard",
+    ];
+    for change in changes {
+        host.must(&["sh", "-ec", change]);
+        wait_for("the rules to be back", || (rules() == whole).then_some(()));
+        let told = node.reads("they are back");
+        assert!(told.contains("our rules were changed by process ") && told.contains(" (nft)"), "{told}");
+    }
+    // All, and what belongs to the process stays.
+    host.must(&["nft", "flush", "ruleset"]);
+    assert!(host.ruleset().contains("table inet dunnat-serving"), "{}", host.ruleset());
+    node.reads("they are back");
+    let ours: Vec<String> = whole.into_iter().filter(|table| !table.contains("table inet theirs")).collect();
+    wait_for("the rules to be back", || (rules() == ours).then_some(()));
+    node.end("TERM");
+    assert_eq!(host.only_guard(), "");
+}
+
+/// With `--no-repair` they stay as somebody has made them.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn who_wants_to_try_may_change_our_rules() {
+    let host = Host::new();
+    let node = host.serve(&["--no-repair"]);
+    host.must(&["nft", "flush chain ip dunnat ask-dnat"]);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(host.must(&["nft", "list", "chain", "ip", "dunnat", "ask-dnat"]).lines().count() == 5);
+    let log = node.end("TERM");
+    assert!(!log.contains("changed by"), "{log}");
+    assert_eq!(host.only_guard(), "");
+}
+
+/// The two guards are of one mind: one is written by nft, the other by netlink, and nft lists both alike.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn the_guard_that_stays_and_the_one_of_the_process_are_alike() {
+    let whole = "[[service]]\nname = \"range\"\nproto = \"udp\"\nport = \"5000-5010\"\nguest = [\"10.5.5.201\", \"fd00:5::201\"]\n\
+        [[service]]\nname = \"sctp\"\nproto = \"sctp\"\nport = \"any\"\nguest = \"10.5.5.203\"\n\
+        [[service]]\nname = \"all\"\nproto = \"any\"\nguest = \"fd00:5::204\"\n\
+        [[service]]\nname = \"ping\"\nproto = \"icmp\"\nguest = \"10.5.5.203\"\n";
+    let dual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/rules/dual.toml")).unwrap();
+    // A prefix that ends within a byte, and networks that may see guests.
+    let files = [
+        (dual.clone() + whole)
+            .replace("[guests]\n", "[guests]\ninside = [\"10.9.0.0/17\", \"fd00:9::/60\"]\n"),
+        dual.replace("10.5.5.0/24", "10.5.4.0/23").replace("fd00:5::/64", "fd00:5::/60"),
+    ];
+    for file in files {
+        let host = Host::new();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cluster.toml");
+        std::fs::write(&path, file).unwrap();
+        host.ip("address add fd00:5::fe/64 dev guestbr0 nodad");
+        host.ip("address add fd00:122::11/64 dev xenbr0 nodad");
+        host.must(&[
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.all.forwarding=1",
+            "net.bridge.bridge-nf-call-ip6tables=1",
+        ]);
+        let node = host.serve_file(path.to_str().unwrap());
+        for family in ["inet", "arp"] {
+            let rules = |table: &str| {
+                let listing = host.must(&["nft", "-s", "list", "table", family, table]);
+                // Name, flags, comment and priorities are each one's own.
+                let own = ["table ", "flags owner", "comment ", "type filter hook"];
+                let lines = listing.lines().map(|line| line.trim().to_owned());
+                lines
+                    .filter(|line| !line.is_empty() && !own.iter().any(|own| line.starts_with(own)))
+                    .collect::<Vec<_>>()
+            };
+            let (stays, owned) = (rules("dunnat-guard"), rules("dunnat-serving"));
+            assert!(stays.len() > 4);
+            for (stays, owned) in stays.iter().zip(&owned) {
+                assert_eq!(stays, owned);
+            }
+            assert_eq!(stays.len(), owned.len());
+        }
+        node.end("TERM");
+    }
+}
+
+/// Of any number that are started at once, over what a killed one left, one serves.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn of_many_starts_at_once_one_serves() {
+    let host = Host::new();
+    host.serve(&[]).end("KILL");
+    let mut children: Vec<Child> =
+        (0..6).map(|_| host.command(&[], &[]).stderr(Stdio::piped()).spawn().unwrap()).collect();
+    let left = |children: &mut Vec<Child>| {
+        children.iter_mut().map(|child| u32::from(child.try_wait().unwrap().is_none())).sum::<u32>()
+    };
+    wait_for("all but one to end", || (left(&mut children) <= 1).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(left(&mut children), 1);
+    for mut child in children {
+        let serves = child.try_wait().unwrap().is_none();
+        if serves {
+            must("kill", &["-s", "TERM", &child.id().to_string()]);
+        }
+        let mut log = String::new();
+        std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut log).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!((status.success(), log.contains("serving node1:")), (serves, serves), "{log}");
+        assert!(serves || log.contains("is serving in this network namespace already"), "{log}");
+    }
+    assert_eq!(host.only_guard(), "");
+}
+
+/// Neither printing nor a start that is refused has an effect on packets that wait, anybody's.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn printing_and_being_refused_drop_no_packet_that_waits() {
+    let host = Host::new();
+    let serving = host.serve(&[]);
+    // Somebody who listens to queue 7000 and does not answer.
+    let mut command = host.command_in(&[DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
+    let directory = tempfile::tempdir().unwrap();
+    command.args(["--queue-base", "7000", "--workers", "1", "--socket"]).arg(directory.path().join("other"));
+    let other = host.served_by(command);
+    other.signal("STOP");
+    host.ip("link set lo up");
+    host.must(&[
+        "iptables-nft",
+        "-A",
+        "OUTPUT",
+        "-p",
+        "udp",
+        "--dport",
+        "9",
+        "-j",
+        "NFQUEUE",
+        "--queue-num",
+        "7000",
+    ]);
+    host.must(&["bash", "-c", "for i in {1..20}; do echo x >/dev/udp/127.0.0.1/9; done"]);
+    let waiting = || {
+        let table = host.must(&["cat", "/proc/net/netfilter/nfnetlink_queue"]);
+        let line = table.lines().find(|line| line.trim_start().starts_with("7000 ")).unwrap().to_owned();
+        line.split_whitespace().nth(2).unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!(waiting(), 20);
+    for more in [&[][..], &["--explain"], &["--shadow"], &["--kernel"]] {
+        host.must(&[&[DUNNAT, "rules", "--config", EXAMPLE, "--node", "node1"], more].concat());
+        assert_eq!(waiting(), 20, "rules {more:?}");
+    }
+    host.refuse(&[], &["--queue-base", "300"]);
+    assert_eq!(waiting(), 20, "a run that is refused");
+    host.doctor(&[], EXAMPLE);
+    assert_eq!(waiting(), 20, "doctor");
+    // At the end our chains would have to go: while the packets wait they stay, empty.
+    let log = serving.end_with("TERM", Some(1));
+    assert!(log.contains("packets wait in the queues 7000"), "{log}");
+    assert_eq!(waiting(), 20, "a node that ends");
+    let message = host.fails(&["down"]);
+    assert!(message.contains("packets wait in the queues 7000"), "{message}");
+    assert_eq!(waiting(), 20, "down");
+    // The next node finds them, and takes them over.
+    let next = host.serve(&[]);
+    assert_eq!(waiting(), 20, "a node that starts over what is left");
+    other.signal("CONT");
+    wait_for("the packets to be answered", || (waiting() == 0).then_some(()));
+    other.end("TERM");
+    next.end("TERM");
+    host.must(&["iptables-nft", "-F", "OUTPUT"]);
+    let left = host.only_guard();
+    assert!(!left.contains("dunnat"), "{left}");
+}
+
+/// With CAP_NET_ADMIN alone, as an own user, it serves, and serves again after it was killed.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn an_own_user_starts_again_after_a_kill() {
+    let host = Host::new();
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(directory.path(), Some(65534), Some(65534)).unwrap();
+    let socket = directory.path().join("node1.sock");
+    let wrap = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all,+net_admin",
+        "--ambient-caps=-all,+net_admin",
+        "--bounding-set=-all,+net_admin",
+    ];
+    for signal in ["KILL", "KILL", "TERM"] {
+        let mut command = host.command_in(&wrap);
+        command.args([DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--socket"]).arg(&socket);
+        host.served_by(command).end(signal);
+    }
+    assert_eq!(host.only_guard(), "");
+}
+
+/// Interfaces that go and come are told of, and so is a second way out.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn interfaces_that_change_are_told_of() {
+    let host = Host::new();
+    let mut node = host.serve(&[]);
+    host.ip("link set xenbr0 down");
+    assert!(
+        node.reads("xenbr0").contains("xenbr0, the public interface, is down: no client reaches this node")
+    );
+    host.ip("link set xenbr0 name other0");
+    assert!(node.reads("other0").contains("xenbr0, the public interface, is called other0 now"));
+    host.ip("link set other0 name xenbr0");
+    assert!(node.reads("xenbr0").contains("xenbr0, the public interface, is there"));
+    host.ip("link set xenbr0 up");
+    assert!(node.reads("xenbr0").contains("is up"));
+    host.ip("link add way2 type veth peer name far2");
+    host.ip("link set way2 up");
+    host.ip("route add 10.99.0.0/16 dev way2");
+    let told = node.reads("10.99.0.0/16");
+    assert!(told.contains("there is a route to 10.99.0.0/16 by way2") && told.contains("`inside`"), "{told}");
+    host.ip("link del eth1.100");
+    assert!(node.reads("is gone").contains("eth1.100, a pipe, is gone"));
+    node.end("TERM");
+}
