@@ -29,6 +29,7 @@ impl Counters {
         self.turns.malformed += turn.malformed;
         self.turns.refused += turn.refused;
         self.turns.lost += turn.lost;
+        self.turns.again += turn.again;
     }
 
     /// How many decisions at a stage had that reason.
@@ -74,6 +75,7 @@ impl fmt::Display for Counters {
             ("unreadable kernel messages", self.turns.malformed),
             ("verdicts refused by the kernel", self.turns.refused),
             ("lost before they were received", self.turns.lost),
+            ("errors that passed", self.turns.again),
         ] {
             if count > 0 {
                 write!(f, "; {what}: {count}")?;

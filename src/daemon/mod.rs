@@ -9,6 +9,7 @@
 //! same for both.
 
 mod counters;
+mod descriptors;
 mod held;
 mod shadow;
 mod worker;
@@ -40,6 +41,7 @@ use crate::ruleset::{
 use crate::shadow::Judge;
 use crate::trace::{Namer, Output, Taps, Tracer, Writer};
 pub use counters::Counters;
+use descriptors::Spare;
 use held::Watch;
 pub use held::{Held, Look, Onlooker, Said};
 pub use shadow::ShadowWorker;
@@ -130,6 +132,22 @@ pub enum Error {
     /// A worker could not go on.
     #[error("a worker ended: {0}; the rules have been removed")]
     Worker(String),
+    /// Nobody can ask the node anything any more.
+    #[error("the control socket ended: {0}; the rules have been removed")]
+    Control(io::Error),
+    /// There is no room to open what a node needs.
+    #[error(
+        "too few file descriptors: the limit is {limit}, and a node with {workers} workers needs {needed} more than are \
+         open now; raise it, as with ulimit -n 1024, or LimitNOFILE= in the unit of systemd"
+    )]
+    Descriptors {
+        /// How many this process may have.
+        limit: u64,
+        /// How many workers there are to be.
+        workers: u16,
+        /// How many must be free.
+        needed: usize,
+    },
 }
 
 /// What makes a node stop.
@@ -137,13 +155,15 @@ enum Stop {
     Signal(i32),
     Onlooker,
     Worker(String),
+    Control(io::Error),
 }
 
 /// Makes a plan for this kernel, and says so where it is not the usual one.
 ///
 /// # Errors
-/// Rights are missing, or the kernel could not be asked.
+/// Rights or file descriptors are missing, or the kernel could not be asked.
 pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
+    descriptors::room_for(wishes.workers)?;
     doctor::may_administer()?;
     let kernel = Capabilities::probe(unwanted);
     let plan = Plan::new(wishes, &kernel)?;
@@ -159,6 +179,7 @@ pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
 /// # Errors
 /// As [`plan`].
 pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ShadowPlan, Error> {
+    descriptors::room_for(wishes.workers)?;
     doctor::may_administer()?;
     Ok(ShadowPlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
 }
@@ -338,8 +359,10 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     let system = |what| move |source| Error::System { what, source };
     let taps = Taps::default();
     let listener = Listener::take(socket)?;
-    let server =
-        Server::start(listener, taps.clone(), Arc::clone(cluster), node).map_err(system("start a thread"))?;
+    let on_failure = stop.clone();
+    let failed = move |error| drop(on_failure.send(Stop::Control(error)));
+    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, failed)
+        .map_err(system("start a thread"))?;
     let mut writing = None;
     if let Some((output, bytes)) = trace {
         let (tap, tap_end) = taps.attach(WAITING);
@@ -347,6 +370,8 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
     }
     let installed = install.map(|install| install()).transpose()?;
+    // Clients must not get the descriptors that it takes to remove the rules.
+    let spare = Spare::take();
 
     let ending = Arc::new(AtomicBool::new(false));
     let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
@@ -367,6 +392,7 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
                     (workers, None)
                 }
                 Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
+                Ok(Stop::Control(error)) => (workers, Some(Error::Control(error))),
                 Err(_) => (workers, Some(Error::Worker("all threads are gone".to_owned()))),
             }
         }
@@ -374,6 +400,8 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     };
 
     drop(going_on);
+    server.close();
+    drop(spare);
     let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
     ending.store(true, Ordering::Relaxed);
     let mut counters = Counters::default();
@@ -381,7 +409,7 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         counters.add(&finish(worker));
     }
     // Closes the taps, too: all tracers are gone with the workers.
-    drop(server);
+    counters.turns.again += server.finish();
     if let Some((writer, _tap_end)) = writing {
         report_trace(writer);
     }

@@ -7,5 +7,6 @@
 pub(crate) mod attribute;
 pub(crate) mod conntrack;
 pub(crate) mod nfqueue;
+pub(crate) mod passing;
 pub(crate) mod socket;
 pub(crate) mod sys;

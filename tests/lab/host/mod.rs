@@ -52,6 +52,45 @@ impl Host {
         self.ip(&format!("link set {name} master guestbr0 up"));
     }
 
+    /// Another host on the public LAN, 192.168.122.1.
+    pub(super) fn neighbour(&self) -> Self {
+        let other = Self::bare();
+        self.ip(&format!("link add wan type veth peer name wan netns {}", other.0));
+        self.ip("link set wan master xenbr0 up");
+        other.ip("addr add 192.168.122.1/24 dev wan");
+        other.ip("link set wan up");
+        other.ip("route add 10.5.5.0/24 via 192.168.122.11");
+        // The first packets of all wait until the address is resolved, and only three may.
+        other.must(&["ping", "-qc1", "-w10", "192.168.122.11"]);
+        // So that nothing is said about datagrams to a guest that is not there: they leave by the pipes.
+        self.ip("neigh add 10.5.5.201 lladdr 02:00:00:00:00:01 dev guestbr0 nud permanent");
+        other
+    }
+
+    /// Sends datagrams by another host to the guest: each is decided about once, at save. Its rules must be full.
+    pub(super) fn send(&self, count: u32) {
+        let send =
+            format!("exec 3>/dev/udp/10.5.5.201/9; for ((i = 0; i < {count}; i++)); do echo $i >&3; done");
+        self.must(&["bash", "-c", &send]);
+    }
+
+    /// The kernel's table of queues: number, port id, waiting, copy mode, copy range, dropped because the queue was full,
+    /// because the socket was, last packet's number.
+    pub(super) fn queues(&self) -> Vec<Vec<u64>> {
+        let table = self.must(&["cat", "/proc/net/netfilter/nfnetlink_queue"]);
+        let columns = |line: &str| line.split_whitespace().map(|column| column.parse().unwrap()).collect();
+        table.lines().map(columns).collect()
+    }
+
+    /// Waits until so many packets have been queued since the node serves, and none waits any more.
+    pub(super) fn wait_until_answered(&self, count: u64) {
+        wait_for("all packets to be answered", || {
+            let queues = self.queues();
+            let sum = |column: usize| queues.iter().map(|queue| queue[column]).sum::<u64>();
+            (sum(7) == count && sum(2) == 0).then_some(())
+        });
+    }
+
     pub(super) fn ip(&self, command: &str) {
         let words: Vec<&str> = command.split(' ').collect();
         must("ip", &[&["-n", &self.0], &words[..]].concat());
@@ -105,7 +144,12 @@ impl Host {
 
     /// Starts a node and waits until it serves.
     pub(super) fn serve(&self, more: &[&str]) -> Node {
-        let mut child = self.command(&[], more).stderr(Stdio::piped()).spawn().unwrap();
+        self.serve_in(&[], more)
+    }
+
+    /// The same by another program, which must leave the node's process to be our child.
+    pub(super) fn serve_in(&self, wrap: &[&str], more: &[&str]) -> Node {
+        let mut child = self.command(wrap, more).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
         while !log.contains("serving node1") {

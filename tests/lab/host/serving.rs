@@ -117,6 +117,110 @@ fn a_trace_that_nobody_reads_or_that_cannot_be_written_stops_no_packet() {
     node.end("TERM");
 }
 
+/// Fails this call in each thread as often as `how` says.
+fn failing(call: &str, error: &str, how: &str) -> [String; 7] {
+    let inject = format!("inject={call}:error={error}:{how}");
+    // With -D the tracer is not our child, and the node is.
+    ["strace", "-D", "-f", "-qqq", "-o/dev/null", "-e", &inject].map(str::to_owned)
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_fails_for_a_moment_does_not_end_a_node_and_what_fails_for_good_does() {
+    let host = Host::new();
+    let before = host.ruleset();
+    let caller = host.neighbour();
+    for (backend, receive, send) in [("netlink", "recvmmsg", "writev"), ("nfq", "recvfrom", "")] {
+        for (call, error) in [(receive, "ENOMEM"), (receive, "EMFILE"), (send, "EAGAIN"), (send, "ENOBUFS")] {
+            if call.is_empty() {
+                continue;
+            }
+            // Calls are counted in each thread. The one that takes the queues may not fail.
+            let wrap = failing(call, error, if backend == "nfq" { "when=100+3" } else { "when=1+2" });
+            let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
+            let node = host.serve_in(&wrap, &["--backend", backend, "--workers", "1", "--full"]);
+            caller.send(200);
+            host.wait_until_answered(200);
+            let log = node.end("TERM");
+            assert!(log.contains("now: ") && log.contains("trying again"), "{backend} {call} {error}\n{log}");
+            let told = log.rsplit_once("errors that passed: ").unwrap_or_else(|| panic!("{log}")).1;
+            assert!(told.trim().parse::<u32>().unwrap() > 0, "{log}");
+            assert!(log.contains("200 packets: save unmarked 200; errors"), "{log}");
+            assert_eq!(host.ruleset(), before);
+        }
+    }
+    for (call, error, told) in [
+        (
+            "recvmmsg",
+            "EBADF",
+            "a worker ended: Bad file descriptor (os error 9); the rules have been removed",
+        ),
+        (
+            "accept4",
+            "EPERM",
+            "the control socket ended: Operation not permitted (os error 1); the rules have been removed",
+        ),
+    ] {
+        let wrap = failing(call, error, "when=1+");
+        let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
+        let message = host.refuse(&wrap, &[]);
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+/// What takes all its time in trying again still ends, and takes its rules along.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_signal_ends_a_node_that_can_neither_receive_nor_accept() {
+    let host = Host::new();
+    let before = host.ruleset();
+    for call in ["recvmmsg", "accept4"] {
+        let wrap = failing(call, "ENOMEM", "when=1+");
+        let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
+        let node = host.serve_in(&wrap, &["--workers", "1"]);
+        let began = Instant::now();
+        std::thread::sleep(Duration::from_millis(1500));
+        let log = node.end("TERM");
+        assert!(began.elapsed() < Duration::from_secs(10), "{log}");
+        let lines = log.lines().filter(|line| line.contains("Cannot allocate memory")).count();
+        assert!((1..=4).contains(&lines), "at most one line a second:\n{log}");
+        assert!(log.contains("such errors since the last line"), "{log}");
+        assert_eq!(host.ruleset(), before);
+    }
+}
+
+/// Whatever number of descriptors it may have, it serves, or says that there are too few.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn with_few_descriptors_it_serves_or_says_so() {
+    let host = Host::new();
+    let before = host.ruleset();
+    let mut served = 0;
+    for limit in 4..30 {
+        let limit = format!("--nofile={limit}");
+        let mut child =
+            host.command(&["prlimit", &limit], &["--workers", "2"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        while !log.contains("serving node1") && stderr.read_line(&mut log).unwrap() > 0 {}
+        if log.contains("serving node1") {
+            served += 1;
+            // Who asks may use up what is left.
+            let clients: Vec<_> =
+                (0..20).filter_map(|_| std::os::unix::net::UnixStream::connect(host.socket()).ok()).collect();
+            let log = Node { child: Some(child), stderr, log }.end("TERM");
+            assert!(log.contains("node1 has stopped"), "{log}");
+            drop(clients);
+        } else {
+            assert!(log.contains("too few file descriptors: the limit is "), "{limit}: {log}");
+            assert_eq!(child.wait().unwrap().code(), Some(1), "{log}");
+            assert_eq!(served, 0, "fewer were enough");
+        }
+        assert_eq!(host.ruleset(), before, "{limit}");
+    }
+    assert!((1..15).contains(&served), "{served}");
+}
+
 /// A shadow leaves nothing behind either; of one that was killed the next run removes what is left, whatever it is.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
