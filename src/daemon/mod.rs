@@ -39,7 +39,7 @@ use crate::ruleset::{
     Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, NoPlan, Plan, QueueBy, ShadowPlan, Wishes,
 };
 use crate::shadow::Judge;
-use crate::trace::{Namer, Output, Taps, Tracer, Writer};
+use crate::trace::{Namer, Output, Taps, Tracer, Unwritten, Writer};
 pub use counters::Counters;
 use descriptors::Spare;
 use held::Watch;
@@ -129,6 +129,14 @@ pub enum Error {
     /// The disagreements could not be told.
     #[error("cannot write the report: {0}")]
     Report(io::Error),
+    /// The trace is not whole.
+    #[error("the trace lacks {lost} events that could not be written: {error}")]
+    Trace {
+        /// How many.
+        lost: u64,
+        /// What the system said.
+        error: String,
+    },
     /// A worker could not go on.
     #[error("a worker ended: {0}; the rules have been removed")]
     Worker(String),
@@ -322,12 +330,12 @@ fn run_as(setup: Setup<'_>) -> Result<(), Error> {
         .map_err(system("start a thread"))?;
 
     let outcome = serve(setup, stop, &stopped);
-    if let Ok(counters) = &outcome {
+    if let Ok((counters, _)) = &outcome {
         log::info!("{name} has stopped; {counters}");
     }
     signals_end.close();
     let _ = signals.join();
-    outcome.map(|_| ())
+    outcome.and_then(|(_, traced)| traced)
 }
 
 /// Refuses what cannot work, and warns of what may not.
@@ -343,8 +351,12 @@ fn check(role: &Role<'_>) -> Result<(), Unfit> {
 /// How many records may wait for the thread that writes a trace to a file; some 25 MB.
 const WAITING: usize = 65_536;
 
-/// Everything between the checks and the last word.
-fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
+/// Everything between the checks and the last word: what came of the packets, and of the trace.
+fn serve(
+    setup: Setup<'_>,
+    stop: Sender<Stop>,
+    stopped: &Receiver<Stop>,
+) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, install, .. } = setup;
     let Setup { worker, watched, serving, .. } = setup;
     // Gone when the node ends: nobody is to wait for the onlooker any longer.
@@ -410,17 +422,15 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     }
     // Closes the taps, too: all tracers are gone with the workers.
     counters.turns.again += server.finish();
-    if let Some((writer, _tap_end)) = writing {
-        report_trace(writer);
-    }
+    let traced = writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
     match failure {
         Some(failure) => {
-            if let Err(error) = removed {
+            for error in [removed, traced].into_iter().filter_map(Result::err) {
                 log::error!("{error}");
             }
             Err(failure)
         }
-        None => removed.map(|()| counters),
+        None => removed.map(|()| (counters, traced)),
     }
 }
 
@@ -493,7 +503,7 @@ fn finish(thread: Thread) -> Counters {
     })
 }
 
-fn report_trace(writer: Writer) {
+fn report_trace(writer: Writer) -> Result<(), Error> {
     let outcome = writer.finish();
     match outcome.error {
         None => log::info!("trace: {} events written, {} lost", outcome.written, outcome.lost),
@@ -503,6 +513,8 @@ fn report_trace(writer: Writer) {
             outcome.lost
         ),
     }
+    // A reader that has gone wanted no more.
+    outcome.unwritten.map_or(Ok(()), |Unwritten { lost, error }| Err(Error::Trace { lost, error }))
 }
 
 fn explain_queue(source: OpenError) -> Error {

@@ -189,15 +189,38 @@ impl Node {
         must("kill", &["-s", signal, &self.child.as_ref().unwrap().id().to_string()]);
     }
 
-    /// Ends it, by a signal, and returns its log.
-    pub(super) fn end(mut self, signal: &str) -> String {
-        self.signal(signal);
+    /// Reads on until it says so.
+    pub(super) fn wait_for(&mut self, said: &str) {
+        let from = self.log.len();
+        while !self.log[from..].contains(said) {
+            assert_ne!(
+                self.stderr.read_line(&mut self.log).unwrap(),
+                0,
+                "it ended without {said:?}:\n{}",
+                self.log
+            );
+        }
+    }
+
+    pub(super) fn log_so_far(&self) -> &str {
+        &self.log
+    }
+
+    /// Waits until it has ended, and returns its log.
+    pub(super) fn ended(mut self) -> (std::process::ExitStatus, String) {
         let status = self.child.take().unwrap().wait().unwrap();
         std::io::Read::read_to_string(&mut self.stderr, &mut self.log).unwrap();
+        (status, std::mem::take(&mut self.log))
+    }
+
+    /// Ends it, by a signal, and returns its log.
+    pub(super) fn end(self, signal: &str) -> String {
+        self.signal(signal);
+        let (status, log) = self.ended();
         if signal != "KILL" {
-            assert!(status.success(), "{status}\n{}", self.log);
+            assert!(status.success(), "{status}\n{log}");
         }
-        std::mem::take(&mut self.log)
+        log
     }
 }
 

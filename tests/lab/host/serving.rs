@@ -221,6 +221,69 @@ fn with_few_descriptors_it_serves_or_says_so() {
     assert!((1..15).contains(&served), "{served}");
 }
 
+/// A real disk of 128 KiB: it fills up, gets room again, fills up again and stays so.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_trace_on_a_full_disk_goes_on_when_there_is_room_and_says_what_it_lacks() {
+    let host = Host::new();
+    let caller = host.neighbour();
+    let disk = tempfile::tempdir().unwrap();
+    let at = disk.path().to_str().unwrap();
+    // `ip netns exec` has made a mount namespace, and the mount is in that alone.
+    let mount = format!(
+        "mount -t tmpfs -o size=128k none {at} && head -c 100000 /dev/zero >{at}/ballast && exec \"$@\""
+    );
+    for (ending, twice) in [("jsonl", true), ("pcapng", true), ("jsonl", false)] {
+        let trace = format!("{at}/trace.{ending}");
+        let mut node =
+            host.serve_in(&["sh", "-c", &mount, "sh"], &["--full", "--workers", "1", "--trace", &trace]);
+        let inside = PathBuf::from(format!("/proc/{}/root", node.child.as_ref().unwrap().id()));
+        let file = inside.join(trace.strip_prefix('/').unwrap());
+        let ballast = inside.join(at.strip_prefix('/').unwrap()).join("ballast");
+        // More than fits and less than may wait, so that nothing is lost before the end.
+        caller.send(200);
+        node.wait_for("the trace cannot be written: No space left on device (os error 28); trying again");
+        std::fs::remove_file(ballast).unwrap();
+        node.wait_for("writing the trace again after 0 events were lost");
+        if twice {
+            caller.send(500);
+            node.wait_for("the trace cannot be written");
+        }
+        let log = node.log_so_far();
+        assert_eq!(log.matches("the trace cannot be written").count(), 1 + usize::from(twice), "{log}");
+        // What is on the disk has to be looked at while its node keeps it.
+        let kept = disk.path().with_extension("kept");
+        node.signal("TERM");
+        let held = File::open(&file).unwrap();
+        let (status, log) = node.ended();
+        std::fs::copy(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)), &kept).unwrap();
+        let number = |before: &str| {
+            let after = log.split_once(before).unwrap_or_else(|| panic!("no {before:?} in\n{log}")).1;
+            after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse::<usize>().unwrap()
+        };
+        let decided = if twice { 700 } else { 200 };
+        assert!(log.contains(&format!("{decided} packets: save unmarked {decided}")), "{log}");
+        let (written, lacks) = if twice {
+            assert_eq!(status.code(), Some(1), "{log}");
+            (number("writing failed after "), number("the trace lacks "))
+        } else {
+            assert_eq!(status.code(), Some(0), "{log}");
+            (number("trace: "), 0)
+        };
+        assert_eq!(written + lacks, decided, "{log}");
+        if ending == "jsonl" {
+            let lines = std::fs::read_to_string(&kept).unwrap();
+            assert!(lines.ends_with('\n'));
+            let whole = lines.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+            assert_eq!((whole.count(), lines.lines().count()), (written, written));
+        } else {
+            let packets = must("tshark", &["-n", "-r", kept.to_str().unwrap()]);
+            assert_eq!(packets.lines().count(), 2 * written, "before and after");
+        }
+        std::fs::remove_file(&kept).unwrap();
+    }
+}
+
 /// A shadow leaves nothing behind either; of one that was killed the next run removes what is left, whatever it is.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
