@@ -11,6 +11,7 @@
 mod counters;
 mod descriptors;
 mod held;
+mod losses;
 mod shadow;
 mod worker;
 
@@ -36,7 +37,8 @@ use crate::kernel::{self, Capabilities, Feature};
 use crate::netlink::sys;
 use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
 use crate::ruleset::{
-    Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, NoPlan, Plan, QueueBy, ShadowPlan, Wishes,
+    Backend, Choice, CtMarkBy, InstallError, Installed, Leftovers, Moment, NoPlan, Plan, QueueBy, ShadowPlan,
+    Traffic, Wishes,
 };
 use crate::shadow::Judge;
 use crate::trace::{Namer, Output, Taps, Tracer, Unwritten, Writer};
@@ -44,6 +46,7 @@ pub use counters::Counters;
 use descriptors::Spare;
 use held::Watch;
 pub use held::{Held, Look, Onlooker, Said};
+use losses::Lookout;
 pub use shadow::ShadowWorker;
 use shadow::Teller;
 use worker::Serve;
@@ -205,7 +208,19 @@ pub fn run(options: Options) -> Result<(), Error> {
         cluster: &cluster,
         node: plan.node,
         queues: plan.queues(),
-        lanes: lanes(plan.workers, |worker| plan.queues_of_worker(worker)),
+        lanes: lanes(
+            plan.workers,
+            |worker| plan.queues_of_worker(worker),
+            |lane| {
+                let of_stage = match lane.traffic {
+                    Traffic::Any => "",
+                    Traffic::Tcp => ", TCP",
+                    Traffic::NotTcp => ", not TCP",
+                    Traffic::Errors => ", ICMP errors",
+                };
+                format!("{}{of_stage}", lane.stage)
+            },
+        ),
         backend: plan.backend,
         pin,
         socket: &socket,
@@ -248,7 +263,14 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         cluster: &cluster,
         node,
         queues: plan.queues(),
-        lanes: lanes(plan.workers, |worker| plan.queues_of_worker(worker)),
+        lanes: lanes(
+            plan.workers,
+            |worker| plan.queues_of_worker(worker),
+            |lane| {
+                let side = if lane.side == Moment::Before { "before" } else { "after" };
+                format!("{side} {}", lane.stage)
+            },
+        ),
         backend: Backend::Netlink,
         pin,
         socket: &socket,
@@ -283,8 +305,8 @@ struct Setup<'a> {
     cluster: &'a Arc<Cluster>,
     node: NodeId,
     queues: RangeInclusive<u16>,
-    /// Those of each worker.
-    lanes: Vec<Vec<Lane>>,
+    /// Those of each worker, each with its name.
+    lanes: Vec<Vec<(String, Lane)>>,
     backend: Backend,
     pin: bool,
     socket: &'a Path,
@@ -298,8 +320,13 @@ struct Setup<'a> {
     serving: String,
 }
 
-fn lanes<L>(workers: u16, of_worker: impl Fn(u16) -> Vec<(L, Lane)>) -> Vec<Vec<Lane>> {
-    (0..workers).map(|worker| of_worker(worker).into_iter().map(|(_, lane)| lane).collect()).collect()
+fn lanes<L>(
+    workers: u16,
+    of_worker: impl Fn(u16) -> Vec<(L, Lane)>,
+    name: impl Fn(L) -> String,
+) -> Vec<Vec<(String, Lane)>> {
+    let named = |worker| of_worker(worker).into_iter().map(|(kind, lane)| (name(kind), lane)).collect();
+    (0..workers).map(named).collect()
 }
 
 /// Everything from the checks to the last word.
@@ -366,9 +393,14 @@ fn serve(
         None => (None, never()),
     };
     let one_by_one = watch.is_some();
-    let open: Vec<Box<dyn PacketQueue>> =
-        lanes.iter().map(|lanes| open_queues(backend, lanes, one_by_one)).collect::<Result<_, _>>()?;
+    let mut open = Vec::new();
+    for lanes in &lanes {
+        let lanes: Vec<Lane> = lanes.iter().map(|(_, lane)| *lane).collect();
+        open.push(open_queues(backend, &lanes, one_by_one)?);
+    }
     let system = |what| move |source| Error::System { what, source };
+    let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
+    let lookout = Lookout::start(named.collect()).map_err(system("start a thread"))?;
     let taps = Taps::default();
     let listener = Listener::take(socket)?;
     let on_failure = stop.clone();
@@ -415,8 +447,10 @@ fn serve(
     server.close();
     drop(spare);
     let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
+    // While the queues are there: what the kernel has counted goes with them.
+    let losses = lookout.finish();
     ending.store(true, Ordering::Relaxed);
-    let mut counters = Counters::default();
+    let mut counters = Counters { losses, ..Counters::default() };
     for worker in workers {
         counters.add(&finish(worker));
     }

@@ -95,7 +95,8 @@ pub struct Turn {
     pub malformed: u64,
     /// Verdicts the kernel would not take: the packet was gone, for example because a base chain was deleted.
     pub refused: u64,
-    /// Packets the kernel dropped because our socket's buffer was full.
+    /// Packets that had a number and never came: the kernel dropped them because our socket's buffer was full, or let them
+    /// pass where the queue says so.
     pub lost: u64,
     /// Calls that failed for a reason that passes, and were made again.
     pub again: u64,

@@ -284,6 +284,51 @@ fn a_trace_on_a_full_disk_goes_on_when_there_is_room_and_says_what_it_lacks() {
     }
 }
 
+/// Stopped, it lets its queues and their sockets fill up.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_the_kernel_drops_at_a_queue_is_said_at_once_and_counted_exactly() {
+    let host = Host::new();
+    let caller = host.neighbour();
+    // The nfq crate's socket has the buffer that any socket has; ours has room for more packets than a queue.
+    for (backend, count, kind) in [("netlink", 20_000, "queue full"), ("nfq", 2_000, "socket full")] {
+        let mut node = host.serve(&["--full", "--workers", "1", "--backend", backend]);
+        node.signal("STOP");
+        caller.send(count);
+        let lost = |host: &Host| {
+            let queues = host.queues();
+            let lost = queues.iter().find(|queue| queue[5] + queue[6] > 0).expect("it has not filled up");
+            (lost[0], lost[5], lost[6])
+        };
+        let (queue, full, unreceived) = lost(&host);
+        assert_eq!((full > 0, unreceived > 0), (backend == "netlink", backend == "nfq"));
+        let began = Instant::now();
+        node.signal("CONT");
+        node.wait_for("packets lost before dunnat saw them");
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        let said = node.log_so_far().lines().last().unwrap().to_owned();
+        let all = full + unreceived;
+        assert!(said.contains(&format!(" {all} packets lost before dunnat saw them; {kind} (")), "{said}");
+        assert!(said.ends_with(&format!(": {all} at queue {queue}, save")), "{said}");
+        wait_for("all packets to be answered", || {
+            host.queues().iter().all(|queue| queue[2] == 0).then_some(())
+        });
+        // The number of the next one tells also dunnat that those are missing.
+        caller.send(1);
+        host.wait_until_answered(u64::from(count) - full + 1);
+        assert_eq!(lost(&host), (queue, full, unreceived));
+        let log = node.end("TERM");
+        let answered = u64::from(count) + 1 - all;
+        assert!(
+            log.contains(&format!("node1 has stopped; {answered} packets: save unmarked {answered}; ")),
+            "{log}"
+        );
+        let told =
+            format!("{all} packets lost before dunnat saw them: queue full {full}, socket full {unreceived}");
+        assert!(log.trim_end().ends_with(&told), "{log}");
+    }
+}
+
 /// A shadow leaves nothing behind either; of one that was killed the next run removes what is left, whatever it is.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
