@@ -180,6 +180,9 @@
 //! has `bypass`. A fault in the cluster file has line and column. A host that is not as it must be ends `run`
 //! before anything is installed, with the facts that [`doctor`] has about it and the commands that mend it; what
 //! only may lose packets is warned of.
+//!
+//! A system call that fails for want of memory or descriptors is made again, after a pause that grows (`netlink/passing.rs` says
+//! which errors pass); one that fails for good ends the node with its reason, and the rules go.
 
 pub mod cluster;
 pub mod control;

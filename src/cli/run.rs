@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,10 +85,11 @@ impl Run {
     fn output(&self, path: &Path) -> Result<(Output, bool), Failure> {
         let format = self.trace_format.map_or_else(|| Format::of_file(path), FormatArg::format);
         let failed = |source| Failure::Output { to: path.display().to_string(), source };
-        let to_stdout = path.as_os_str() == "-";
-        let out: Box<dyn Write + Send> =
-            if to_stdout { Box::new(io::stdout()) } else { Box::new(File::create(path).map_err(failed)?) };
-        let text = text(to_stdout && io::stdout().is_terminal(), false);
-        Ok((Output::new(format, text, out, None).map_err(failed)?, format.needs_bytes()))
+        let output = if path.as_os_str() == "-" {
+            Output::new(format, text(io::stdout().is_terminal(), false), Box::new(io::stdout()), None)
+        } else {
+            File::create(path).and_then(|file| Output::to_file(format, text(false, false), file))
+        };
+        Ok((output.map_err(failed)?, format.needs_bytes()))
     }
 }

@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::{Answer, DIRECTORY, End, Hello, Request, Trace, VERSION};
 use crate::cluster::{Cluster, NodeId};
+use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::trace::{Event, Filter, Flows, Follower, Namer, Sample, Selection, Taps, follow};
 
@@ -62,8 +64,18 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Server {
     taps: Taps,
-    accepting: Option<(UnixStream, JoinHandle<Vec<Connection>>)>,
+    /// A listening socket has the same calls as any other; shutting it down is what ends its accept(2).
+    end: UnixStream,
+    accepting: Option<JoinHandle<Vec<Connection>>>,
+    errors: Arc<Errors>,
     _listener: Listener,
+}
+
+/// Calls that fail for a reason that passes are made again, until the node ends.
+#[derive(Debug, Default)]
+struct Errors {
+    ending: AtomicBool,
+    passed: AtomicU64,
 }
 
 /// A client, and the thread that answers it.
@@ -115,27 +127,50 @@ impl Drop for Listener {
 }
 
 impl Server {
-    /// Starts to answer for a node.
+    /// Starts to answer for a node. `failed` is called if there can be no more clients, for a reason that does not pass.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(listener: Listener, taps: Taps, cluster: Arc<Cluster>, node: NodeId) -> io::Result<Self> {
+    pub fn start(
+        listener: Listener,
+        taps: Taps,
+        cluster: Arc<Cluster>,
+        node: NodeId,
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
         let accepting = listener.listener.try_clone()?;
-        // A listening socket has the same calls as any other; shutting it down is what ends its accept(2).
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
-        let desk = Desk { taps: taps.clone(), cluster, node };
-        let thread =
-            thread::Builder::new().name("control".to_owned()).spawn(move || accept(&accepting, &desk))?;
-        Ok(Self { taps, accepting: Some((end, thread)), _listener: listener })
+        let errors = Arc::new(Errors::default());
+        let desk = Desk { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors) };
+        let accept = move || {
+            let mut connections = Vec::new();
+            if let Err(error) = accept(&accepting, &desk, &mut connections) {
+                failed(error);
+            }
+            connections
+        };
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(accept)?;
+        Ok(Self { taps, end, accepting: Some(thread), errors, _listener: listener })
     }
-}
 
-/// Clients get what is on its way, for a while; then they are cut off.
-impl Drop for Server {
-    fn drop(&mut self) {
+    /// Takes no more clients; those that are attached stay.
+    pub fn close(&self) {
+        // Before the call returns: where there are no descriptors left it fails for that, also when it is shut down.
+        self.errors.ending.store(true, Ordering::Relaxed);
+        let _ = self.end.shutdown(Shutdown::Both);
+    }
+
+    /// Ends it, and tells how many calls failed for a reason that passed.
+    pub fn finish(mut self) -> u64 {
+        self.end();
+        self.errors.passed.load(Ordering::Relaxed)
+    }
+
+    /// Clients get what is on its way, for a while; then they are cut off.
+    fn end(&mut self) {
         self.taps.close();
-        let Some((end, thread)) = self.accepting.take() else { return };
-        let _ = end.shutdown(Shutdown::Both);
+        let Some(thread) = self.accepting.take() else { return };
+        self.close();
         let connections = thread.join().unwrap_or_default();
         let deadline = Instant::now() + PATIENCE;
         for connection in connections {
@@ -150,27 +185,53 @@ impl Drop for Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Errors {
+    fn are_over(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Makes a call, and makes it again while it fails for a reason that passes and the node goes on. Once it ends, no call
+    /// is made again: who ends it needs the descriptors.
+    fn retry<T>(&self, what: &str, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut pauses = Pauses::short();
+        loop {
+            match call() {
+                Err(error) if passing::is_passing(&error) && !self.are_over() => {
+                    self.passed.fetch_add(1, Ordering::Relaxed);
+                    passing::tell(what, &error);
+                    thread::sleep(pauses.next());
+                    if self.are_over() {
+                        return Err(error);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
 /// What is needed to answer.
 #[derive(Clone)]
 struct Desk {
     taps: Taps,
     cluster: Arc<Cluster>,
     node: NodeId,
+    errors: Arc<Errors>,
 }
 
-fn accept(listener: &UnixListener, desk: &Desk) -> Vec<Connection> {
-    let mut connections: Vec<Connection> = Vec::new();
+fn accept(listener: &UnixListener, desk: &Desk, connections: &mut Vec<Connection>) -> io::Result<()> {
     loop {
-        let mut stream = match listener.accept() {
+        let mut stream = match desk.errors.retry("accept who wants to ask", || listener.accept()) {
+            // It was shut down; those who wait there would still be accepted.
+            _ if desk.errors.are_over() => return Ok(()),
             Ok((stream, _)) => stream,
-            // The socket was shut down.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return connections,
-            Err(error) => {
-                log::warn!("control socket: {error}");
-                // No file descriptors: there may be some again.
-                thread::sleep(Duration::from_millis(100));
-                continue;
-            }
+            Err(error) => return Err(error),
         };
         connections.retain(|connection| !connection.thread.is_finished());
         let refusal = match sys::peer_user(stream.as_raw_fd()) {
@@ -184,40 +245,92 @@ fn accept(listener: &UnixListener, desk: &Desk) -> Vec<Connection> {
             let _ = say(&mut stream, &Answer::<()>::Error(refusal));
             continue;
         }
-        let (stream, desk) = (Arc::new(stream), desk.clone());
-        let ours = Arc::downgrade(&stream);
-        let answer = move || {
-            if let Err(error) = desk.answer(&stream) {
-                log::debug!("control socket: a client is gone: {error}");
-            }
-            let _ = stream.shutdown(Shutdown::Both);
-        };
-        match thread::Builder::new().name("client".to_owned()).spawn(answer) {
-            Ok(thread) => connections.push(Connection { stream: ours, thread }),
+        let stream = Arc::new(stream);
+        let started = desk.errors.retry("start a thread", || {
+            let (stream, desk) = (Arc::clone(&stream), desk.clone());
+            thread::Builder::new().name("client".to_owned()).spawn(move || {
+                if let Err(error) = desk.answer(&stream) {
+                    log::debug!("control socket: a client is gone: {error}");
+                }
+                let _ = stream.shutdown(Shutdown::Both);
+            })
+        });
+        match started {
+            Ok(thread) => connections.push(Connection { stream: Arc::downgrade(&stream), thread }),
             Err(error) => log::warn!("control socket: cannot start a thread: {error}"),
         }
     }
 }
 
+/// A client's stream, whose calls are made again as [`Errors`] says.
+struct Patient<'a> {
+    stream: &'a UnixStream,
+    errors: &'a Errors,
+}
+
+impl io::Read for Patient<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.errors.retry("read what is asked", || (&mut &*self.stream).read(bytes))
+    }
+}
+
+impl io::Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.errors.retry("write to who has asked", || (&mut &*self.stream).write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Desk {
-    fn answer(&self, mut stream: &UnixStream) -> io::Result<()> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut line = String::new();
-        BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
-        stream.set_read_timeout(None)?;
+    fn answer(&self, stream: &UnixStream) -> io::Result<()> {
+        let line = self.request(stream)?;
         match serde_json::from_str(&line) {
             Ok(Request::Trace(trace)) => self.trace(stream, trace),
             Err(error) => {
-                say(&mut stream, &Answer::<()>::Error(format!("this is no request that I know: {error}")))
+                let error = format!("this is no request that I know: {error}");
+                say(&mut self.patient(stream), &Answer::<()>::Error(error))
             }
         }
     }
 
-    fn trace(&self, mut stream: &UnixStream, trace: Trace) -> io::Result<()> {
+    fn patient<'a>(&'a self, stream: &'a UnixStream) -> Patient<'a> {
+        Patient { stream, errors: &self.errors }
+    }
+
+    /// The line that asks. Who takes too long is gone: under a time limit EAGAIN says that it is over, and is no reason to
+    /// read again.
+    fn request(&self, stream: &UnixStream) -> io::Result<String> {
+        struct Limited<'a>(Patient<'a>);
+        impl io::Read for Limited<'_> {
+            fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+                let mut over = None;
+                let read =
+                    self.0.errors.retry("read what is asked", || match (&mut &*self.0.stream).read(bytes) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            over = Some(error);
+                            Ok(0)
+                        }
+                        outcome => outcome,
+                    });
+                over.map_or(read, Err)
+            }
+        }
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut line = String::new();
+        BufReader::new(Limited(self.patient(stream)).take(LONGEST)).read_line(&mut line)?;
+        stream.set_read_timeout(None)?;
+        Ok(line)
+    }
+
+    fn trace(&self, stream: &UnixStream, trace: Trace) -> io::Result<()> {
+        let mut to_client = self.patient(stream);
         let filter = trace.filter.map(|text| Filter::parse_for(&text, &self.cluster)).transpose();
         let filter = match filter {
             Ok(filter) => filter,
-            Err(error) => return say(&mut stream, &Answer::<()>::Error(error.to_string())),
+            Err(error) => return say(&mut to_client, &Answer::<()>::Error(error.to_string())),
         };
         let mut selection = Selection {
             filter,
@@ -232,21 +345,26 @@ impl Desk {
         };
         let (mut tap, tap_end) = self.taps.attach(WAITING);
         // Attached first: what happens after the hello is seen.
-        say(&mut stream, &Answer::<()>::Hello(hello))?;
-        let watched = stream.try_clone()?;
-        let watcher = thread::Builder::new().name("client".to_owned()).spawn(move || {
-            // Whatever else it says, nobody listens; what counts is when it stops.
-            let _ = io::copy(&mut &watched, &mut io::sink());
-            drop(tap_end);
+        say(&mut to_client, &Answer::<()>::Hello(hello))?;
+        let watched = self.errors.retry("share a descriptor", || stream.try_clone())?;
+        let shared = Arc::new((watched, Mutex::new(Some(tap_end))));
+        let watcher = self.errors.retry("start a thread", || {
+            let (shared, errors) = (Arc::clone(&shared), Arc::clone(&self.errors));
+            thread::Builder::new().name("client".to_owned()).spawn(move || {
+                let (watched, tap_end) = &*shared;
+                // Whatever else it says, nobody listens; what counts is when it stops.
+                let _ = io::copy(&mut Patient { stream: watched, errors: &errors }, &mut io::sink());
+                drop(tap_end.lock().unwrap_or_else(PoisonError::into_inner).take());
+            })
         })?;
         let mut namer = Namer::new(Arc::clone(&self.cluster), self.node, trace.bytes);
-        let mut sender = Sender { stream, buffer: Vec::with_capacity(2 * PIECE) };
+        let mut sender = Sender { stream: self.patient(stream), buffer: Vec::with_capacity(2 * PIECE) };
         let outcome = follow(&mut tap, &mut namer, &mut selection, &mut sender);
         drop(tap);
         let end = End { events: outcome.written, lost: outcome.lost };
         let sent = match outcome.error {
             Some(error) => Err(error),
-            None => sender.idle().and_then(|()| say(&mut stream, &Answer::<()>::End(end))),
+            None => sender.idle().and_then(|()| say(&mut to_client, &Answer::<()>::End(end))),
         };
         let _ = stream.shutdown(Shutdown::Both);
         let _ = watcher.join();
@@ -256,7 +374,7 @@ impl Desk {
 
 /// Sends events in large pieces.
 struct Sender<'a> {
-    stream: &'a UnixStream,
+    stream: Patient<'a>,
     buffer: Vec<u8>,
 }
 
@@ -298,7 +416,8 @@ mod tests {
         let path = dir.path().join("node1.sock");
         let taps = Taps::default();
         let listener = Listener::take(&path).unwrap();
-        let server = Server::start(listener, taps.clone(), samples::cluster(), NodeId(0)).unwrap();
+        let failed = |error| panic!("{error}");
+        let server = Server::start(listener, taps.clone(), samples::cluster(), NodeId(0), failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
 
@@ -418,6 +537,55 @@ mod tests {
             Client::ask(&node.path, &Request::Trace(Trace::default())),
             Err(ConnectError::Absent(_))
         ));
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_and_counted_until_the_node_ends() {
+        let errors = Errors::default();
+        for errno in [libc::ENOMEM, libc::EAGAIN, libc::ENOBUFS, libc::EINTR, libc::EMFILE, libc::ENFILE] {
+            let before = errors.passed.load(Ordering::Relaxed);
+            let mut left = 3;
+            let outcome = errors.retry("try", || {
+                left -= 1;
+                if left < 0 { Ok("done") } else { Err(io::Error::from_raw_os_error(errno)) }
+            });
+            assert_eq!((outcome.unwrap(), left), ("done", -1));
+            assert_eq!(errors.passed.load(Ordering::Relaxed) - before, 3);
+        }
+        let fails = |errno| errors.retry("try", || Err::<(), _>(io::Error::from_raw_os_error(errno)));
+        assert_eq!(fails(libc::EBADF).unwrap_err().raw_os_error(), Some(libc::EBADF), "that lasts");
+        errors.ending.store(true, Ordering::Relaxed);
+        assert_eq!(
+            fails(libc::EMFILE).unwrap_err().raw_os_error(),
+            Some(libc::EMFILE),
+            "nobody waits for it"
+        );
+    }
+
+    #[test]
+    fn a_socket_that_is_none_any_more_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = Listener::take(&dir.path().join("node1.sock")).unwrap();
+        let shut = UnixStream::from(OwnedFd::from(listener.listener.try_clone().unwrap()));
+        let (told, failed) = std::sync::mpsc::channel();
+        let failed_with = move |error| told.send(error).unwrap();
+        let taps = Taps::default();
+        let server = Server::start(listener, taps, samples::cluster(), NodeId(0), failed_with).unwrap();
+        // Not by the server: then it is an error like any other.
+        shut.shutdown(Shutdown::Both).unwrap();
+        let error = failed.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(server.finish(), 0);
+    }
+
+    #[test]
+    fn who_does_not_ask_is_let_go_and_no_error_has_passed() {
+        let mut node = node();
+        let mut silent = UnixStream::connect(&node.path).unwrap();
+        let began = Instant::now();
+        assert_eq!(silent.read(&mut [0]).unwrap(), 0, "closed");
+        assert!(began.elapsed() >= PATIENCE);
+        assert_eq!(node.server.take().unwrap().finish(), 0);
     }
 
     #[test]

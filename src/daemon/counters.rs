@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::engine::{Decision, Reason};
+use crate::kernel::Losses;
 use crate::net::{Stage, Verdict};
 use crate::queue::Turn;
 
@@ -16,6 +17,9 @@ pub struct Counters {
     pub stray: u64,
     /// What happened between the kernel and us.
     pub turns: Turn,
+    /// What the kernel says it dropped before we saw it. What was lost at a socket is also in [`Turn::lost`], as soon as
+    /// another packet of the queue has come.
+    pub losses: Losses,
 }
 
 impl Counters {
@@ -29,11 +33,19 @@ impl Counters {
         self.turns.malformed += turn.malformed;
         self.turns.refused += turn.refused;
         self.turns.lost += turn.lost;
+        self.turns.again += turn.again;
     }
 
     /// How many decisions at a stage had that reason.
     pub fn decisions(&self, stage: Stage, reason: Reason) -> u64 {
         self.decisions[stage.index()][reason.index()]
+    }
+
+    /// Packets that were to be queued and that we never saw, each once.
+    pub fn lost(&self) -> Losses {
+        // The gaps are the same packets. Alone they count where the kernel's counts cannot be read, or where it lets pass
+        // what finds no room.
+        Losses { socket_full: self.losses.socket_full.max(self.turns.lost), ..self.losses }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -43,6 +55,7 @@ impl Counters {
         self.dropped += other.dropped;
         self.stray += other.stray;
         self.turned(other.turns);
+        self.losses += other.losses;
     }
 }
 
@@ -73,12 +86,41 @@ impl fmt::Display for Counters {
             ("from a queue without rules", self.stray),
             ("unreadable kernel messages", self.turns.malformed),
             ("verdicts refused by the kernel", self.turns.refused),
-            ("lost before they were received", self.turns.lost),
+            ("errors that passed", self.turns.again),
         ] {
             if count > 0 {
                 write!(f, "; {what}: {count}")?;
             }
         }
-        Ok(())
+        let Losses { queue_full, socket_full } = self.lost();
+        match queue_full + socket_full {
+            0 => Ok(()),
+            all => write!(
+                f,
+                "; {all} packets lost before dunnat saw them: queue full {queue_full}, socket full {socket_full}"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_that_is_lost_is_counted_once_whoever_has_noticed() {
+        let told = |lost, queue_full, socket_full| {
+            let counters = Counters {
+                turns: Turn { packets: 9, lost, ..Turn::default() },
+                losses: Losses { queue_full, socket_full },
+                ..Counters::default()
+            };
+            counters.to_string()
+        };
+        assert_eq!(told(0, 0, 0), "9 packets");
+        let said = "9 packets; 7 packets lost before dunnat saw them: queue full";
+        // The last of them have left no gap, as nothing came after them.
+        assert_eq!(told(3, 2, 5), format!("{said} 2, socket full 5"));
+        assert_eq!(told(7, 0, 0), format!("{said} 0, socket full 7"), "the kernel could not be asked");
     }
 }

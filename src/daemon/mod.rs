@@ -9,7 +9,9 @@
 //! same for both.
 
 mod counters;
+mod descriptors;
 mod held;
+mod losses;
 mod shadow;
 mod watch;
 mod worker;
@@ -36,13 +38,16 @@ use crate::kernel::{self, Capabilities, Feature};
 use crate::netlink::sys;
 use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
 use crate::ruleset::{
-    Backend, Choice, CtMarkBy, InstallError, Installed, NoPlan, Plan, QueueBy, Ready, ShadowPlan, Wishes,
+    Backend, Choice, CtMarkBy, InstallError, Installed, Moment, NoPlan, Plan, QueueBy, Ready, ShadowPlan,
+    Traffic, Wishes,
 };
 use crate::shadow::Judge;
-use crate::trace::{Namer, Output, Taps, Tracer, Writer};
+use crate::trace::{Namer, Output, Taps, Tracer, Unwritten, Writer};
 pub use counters::Counters;
+use descriptors::Spare;
 use held::Watch;
 pub use held::{Held, Look, Onlooker, Said};
+use losses::Lookout;
 pub use shadow::ShadowWorker;
 use shadow::Teller;
 use worker::Serve;
@@ -141,9 +146,33 @@ pub enum Error {
     /// The disagreements could not be told.
     #[error("cannot write the report: {0}")]
     Report(io::Error),
+    /// The trace is not whole.
+    #[error("the trace lacks {lost} events that could not be written: {error}")]
+    Trace {
+        /// How many.
+        lost: u64,
+        /// What the system said.
+        error: String,
+    },
     /// A worker could not go on.
     #[error("a worker ended: {0}; the rules have been removed")]
     Worker(String),
+    /// Nobody can ask the node anything any more.
+    #[error("the control socket ended: {0}; the rules have been removed")]
+    Control(io::Error),
+    /// There is no room to open what a node needs.
+    #[error(
+        "too few file descriptors: the limit is {limit}, and a node with {workers} workers needs {needed} more than are \
+         open now; raise it, as with ulimit -n 1024, or LimitNOFILE= in the unit of systemd"
+    )]
+    Descriptors {
+        /// How many this process may have.
+        limit: u64,
+        /// How many workers there are to be.
+        workers: u16,
+        /// How many must be free.
+        needed: usize,
+    },
 }
 
 /// What makes a node stop.
@@ -151,13 +180,15 @@ enum Stop {
     Signal(i32),
     Onlooker,
     Worker(String),
+    Control(io::Error),
 }
 
 /// Makes a plan for this kernel, and says so where it is not the usual one.
 ///
 /// # Errors
-/// Rights are missing, or the kernel could not be asked.
+/// Rights or file descriptors are missing, or the kernel could not be asked.
 pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
+    descriptors::room_for(wishes.workers)?;
     doctor::may_administer()?;
     let kernel = Capabilities::probe(unwanted);
     let plan = Plan::new(wishes, &kernel)?;
@@ -173,6 +204,7 @@ pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
 /// # Errors
 /// As [`plan`].
 pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ShadowPlan, Error> {
+    descriptors::room_for(wishes.workers)?;
     doctor::may_administer()?;
     Ok(ShadowPlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
 }
@@ -190,7 +222,19 @@ pub fn run(options: Options) -> Result<(), Error> {
         cluster: &cluster,
         node: plan.node,
         queues: plan.queues(),
-        lanes: lanes(plan.workers, |worker| plan.queues_of_worker(worker)),
+        lanes: lanes(
+            plan.workers,
+            |worker| plan.queues_of_worker(worker),
+            |lane| {
+                let of_stage = match lane.traffic {
+                    Traffic::Any => "",
+                    Traffic::Tcp => ", TCP",
+                    Traffic::NotTcp => ", not TCP",
+                    Traffic::Errors => ", ICMP errors",
+                };
+                format!("{}{of_stage}", lane.stage)
+            },
+        ),
         backend: plan.backend,
         pin,
         socket: &socket,
@@ -234,7 +278,14 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         cluster: &cluster,
         node,
         queues: plan.queues(),
-        lanes: lanes(plan.workers, |worker| plan.queues_of_worker(worker)),
+        lanes: lanes(
+            plan.workers,
+            |worker| plan.queues_of_worker(worker),
+            |lane| {
+                let side = if lane.side == Moment::Before { "before" } else { "after" };
+                format!("{side} {}", lane.stage)
+            },
+        ),
         backend: Backend::Netlink,
         pin,
         socket: &socket,
@@ -270,8 +321,8 @@ struct Setup<'a> {
     cluster: &'a Arc<Cluster>,
     node: NodeId,
     queues: RangeInclusive<u16>,
-    /// Those of each worker.
-    lanes: Vec<Vec<Lane>>,
+    /// Those of each worker, each with its name.
+    lanes: Vec<Vec<(String, Lane)>>,
     backend: Backend,
     pin: bool,
     socket: &'a Path,
@@ -287,8 +338,13 @@ struct Setup<'a> {
     serving: String,
 }
 
-fn lanes<L>(workers: u16, of_worker: impl Fn(u16) -> Vec<(L, Lane)>) -> Vec<Vec<Lane>> {
-    (0..workers).map(|worker| of_worker(worker).into_iter().map(|(_, lane)| lane).collect()).collect()
+fn lanes<L>(
+    workers: u16,
+    of_worker: impl Fn(u16) -> Vec<(L, Lane)>,
+    name: impl Fn(L) -> String,
+) -> Vec<Vec<(String, Lane)>> {
+    let named = |worker| of_worker(worker).into_iter().map(|(kind, lane)| (name(kind), lane)).collect();
+    (0..workers).map(named).collect()
 }
 
 /// Everything from the checks to the last word.
@@ -313,12 +369,12 @@ fn run_as(setup: Setup<'_>) -> Result<(), Error> {
         .map_err(system("start a thread"))?;
 
     let outcome = serve(setup, stop, &stopped);
-    if let Ok(counters) = &outcome {
+    if let Ok((counters, _)) = &outcome {
         log::info!("{name} has stopped; {counters}");
     }
     signals_end.close();
     let _ = signals.join();
-    outcome.map(|_| ())
+    outcome.and_then(|(_, traced)| traced)
 }
 
 /// Refuses what cannot work, and warns of what may not.
@@ -334,8 +390,12 @@ fn check(role: &Role<'_>) -> Result<(), Unfit> {
 /// How many records may wait for the thread that writes a trace to a file; some 25 MB.
 const WAITING: usize = 65_536;
 
-/// Everything between the checks and the last word.
-fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Result<Counters, Error> {
+/// Everything between the checks and the last word: what came of the packets, and of the trace.
+fn serve(
+    setup: Setup<'_>,
+    stop: Sender<Stop>,
+    stopped: &Receiver<Stop>,
+) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, .. } = setup;
     let Setup { worker, watched, serving, .. } = setup;
     // Gone when the node ends: nobody is to wait for the onlooker any longer.
@@ -350,22 +410,32 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
         log::warn!("rules of {owner} are left from a run that was killed; taking them over");
     }
-    let open: Vec<Box<dyn PacketQueue>> =
-        lanes.iter().map(|lanes| open_queues(backend, lanes, one_by_one)).collect::<Result<_, _>>()?;
+    let mut open = Vec::new();
+    for lanes in &lanes {
+        let lanes: Vec<Lane> = lanes.iter().map(|(_, lane)| *lane).collect();
+        open.push(open_queues(backend, &lanes, one_by_one)?);
+    }
     let system = |what| move |source| Error::System { what, source };
+    let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
+    let lookout = Lookout::start(named.collect()).map_err(system("start a thread"))?;
     let taps = Taps::default();
     let listener = Listener::take(socket)?;
-    let server =
-        Server::start(listener, taps.clone(), Arc::clone(cluster), node).map_err(system("start a thread"))?;
+    let on_failure = stop.clone();
+    let failed = move |error| drop(on_failure.send(Stop::Control(error)));
+    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, failed)
+        .map_err(system("start a thread"))?;
     let mut writing = None;
     if let Some((output, bytes)) = trace {
         let (tap, tap_end) = taps.attach(WAITING);
         let namer = Namer::new(Arc::clone(cluster), node, bytes);
         writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
     }
-    let mut installed = ready.map(Ready::install).transpose()?;
+    // All that can fail comes before the rules, which would stay.
     let watch_others = keep.then(|| watch::Watch::start(cluster, node)).transpose();
     let watch_others = watch_others.map_err(system("watch rules and interfaces"))?;
+    let mut installed = ready.map(Ready::install).transpose()?;
+    // Clients must not get the descriptors that it takes to remove the rules.
+    let spare = Spare::take();
 
     let ending = Arc::new(AtomicBool::new(false));
     let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
@@ -373,18 +443,21 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
         Ok(workers) => {
             log::info!("{serving}");
             let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
+            let mut torn = None;
             let stop = loop {
                 select! {
                     recv(stopped) -> stop => break stop,
                     recv(asked_to_stop) -> _ => break Ok(Stop::Onlooker),
                     recv(changed) -> by => {
                         if let (Ok(by), Some(installed)) = (by, &mut installed) {
-                            put_back(installed, [by].into_iter().chain(changed.try_iter()));
+                            torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
                         }
                     }
                     default(GUARD_EVERY) => {
                         if let Some(installed) = &mut installed {
                             installed.tell_guarded();
+                            // What did not work then may work now.
+                            torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
                         }
                     }
                 }
@@ -399,6 +472,7 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
                     (workers, None)
                 }
                 Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
+                Ok(Stop::Control(error)) => (workers, Some(Error::Control(error))),
                 Err(_) => (workers, Some(Error::Worker("all threads are gone".to_owned()))),
             }
         }
@@ -408,46 +482,54 @@ fn serve(setup: Setup<'_>, stop: Sender<Stop>, stopped: &Receiver<Stop>) -> Resu
     drop(going_on);
     drop(watch_others);
     let guarded = installed.is_some();
+    server.close();
+    drop(spare);
     let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
+    // While the queues are there: what the kernel has counted goes with them.
+    let losses = lookout.finish();
     ending.store(true, Ordering::Relaxed);
-    let mut counters = Counters::default();
+    let mut counters = Counters { losses, ..Counters::default() };
     for worker in workers {
         counters.add(&finish(worker));
     }
     // Closes the taps, too: all tracers are gone with the workers.
-    drop(server);
-    if let Some((writer, _tap_end)) = writing {
-        report_trace(writer);
-    }
+    counters.turns.again += server.finish();
+    let traced = writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
     if guarded {
         log::info!("the guard stays, so that nothing leaves untranslated; to remove it: dunnat down");
     }
     match failure {
         Some(failure) => {
-            if let Err(error) = removed {
+            for error in [removed, traced].into_iter().filter_map(Result::err) {
                 log::error!("{error}");
             }
             Err(failure)
         }
-        None => removed.map(|()| counters),
+        None => removed.map(|()| (counters, traced)),
     }
 }
 
 /// How often the counters of the guard are looked at.
 const GUARD_EVERY: Duration = Duration::from_secs(1);
 
-/// Puts our rules back if somebody has changed them.
-fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch::By>) {
+/// Puts our rules back if somebody has changed them; who it was, if that did not work.
+fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch::By>) -> Option<watch::By> {
     let others = by.filter(|by| !matches!(by, watch::By::Process(id, _) if installed.is_our_process(*id)));
     let by = others.last().unwrap_or(watch::By::Unknown);
     match installed.is_whole() {
-        Ok(true) => return,
+        Ok(true) => return None,
         Ok(false) => {}
         Err(error) => log::debug!("cannot look at our rules: {error}"),
     }
     match installed.restore() {
-        Ok(()) => log::warn!("our rules were changed by {by}; they are back"),
-        Err(error) => log::error!("our rules were changed by {by}, and could not be put back: {error}"),
+        Ok(()) => {
+            log::warn!("our rules were changed by {by}; they are back");
+            None
+        }
+        Err(error) => {
+            log::error!("our rules were changed by {by}, and could not be put back: {error}; trying again");
+            Some(by)
+        }
     }
 }
 
@@ -521,7 +603,7 @@ fn finish(thread: Thread) -> Counters {
     })
 }
 
-fn report_trace(writer: Writer) {
+fn report_trace(writer: Writer) -> Result<(), Error> {
     let outcome = writer.finish();
     match outcome.error {
         None => log::info!("trace: {} events written, {} lost", outcome.written, outcome.lost),
@@ -531,6 +613,8 @@ fn report_trace(writer: Writer) {
             outcome.lost
         ),
     }
+    // A reader that has gone wanted no more.
+    outcome.unwritten.map_or(Ok(()), |Unwritten { lost, error }| Err(Error::Trace { lost, error }))
 }
 
 fn explain_queue(source: OpenError) -> Error {

@@ -146,7 +146,7 @@ impl Serve for ShadowWorker {
     }
 
     fn into_counters(self: Box<Self>) -> Counters {
-        self.counters
+        self.pipes.into_counters(self.counters)
     }
 }
 

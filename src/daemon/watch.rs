@@ -209,7 +209,7 @@ impl Links {
         if is_local || self.inside.iter().any(|net| net.contains(&to)) {
             return;
         }
-        let Some(name) = sys::interface_name(by) else { return };
+        let Ok(Some(name)) = sys::interface_name(by) else { return };
         let Some(public) = self.watched.first().map(|link| &link.name) else { return };
         if [public.as_str(), self.bridge.as_str(), "lo"].contains(&name.as_str())
             || !self.told.insert((to, name.clone()))

@@ -9,7 +9,7 @@ use super::Counters;
 use super::held::Watch;
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Mark, Stage, Verdict};
-use crate::netlink::sys;
+use crate::netlink::{passing, sys};
 use crate::packet::View;
 use crate::queue::{Answer, Packet, PacketQueue};
 use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan};
@@ -128,7 +128,7 @@ impl Serve for Worker {
     }
 
     fn into_counters(self: Box<Self>) -> Counters {
-        self.counters
+        self.pipes.into_counters(self.counters)
     }
 }
 
@@ -155,11 +155,15 @@ impl Lanes {
 pub(super) struct Pipes {
     names: Vec<IfName>,
     known: HashMap<u32, Option<usize>>,
+    /// Which system calls tell the name of an interface.
+    look_up: fn(u32) -> io::Result<Option<String>>,
+    /// How often they could not.
+    again: u64,
 }
 
 impl Pipes {
     pub(super) fn new(names: Vec<IfName>) -> Self {
-        Self { names, known: HashMap::new() }
+        Self { names, known: HashMap::new(), look_up: sys::interface_name, again: 0 }
     }
 
     #[cfg(test)]
@@ -169,10 +173,28 @@ impl Pipes {
 
     /// The place among the node's pipes.
     pub(super) fn place(&mut self, index: u32) -> Option<usize> {
-        *self.known.entry(index).or_insert_with(|| {
-            let name = sys::interface_name(index)?;
-            self.names.iter().position(|pipe| pipe.as_str() == name)
-        })
+        if let Some(known) = self.known.get(&index) {
+            return *known;
+        }
+        match (self.look_up)(index) {
+            Ok(name) => {
+                let place = self.names.iter().position(|pipe| Some(pipe.as_str()) == name.as_deref());
+                self.known.insert(index, place);
+                place
+            }
+            // Could not tell is not a no: the next packet asks again.
+            Err(error) => {
+                passing::tell("look up the name of an interface", &error);
+                self.again += 1;
+                None
+            }
+        }
+    }
+
+    /// The counts, and with them how often a name had to be looked up again.
+    pub(super) fn into_counters(self, mut counters: Counters) -> Counters {
+        counters.turns.again += self.again;
+        counters
     }
 }
 
@@ -259,6 +281,18 @@ mod tests {
         for (served, outside) in serve(&mut worker(0), replies.to_vec()).into_iter().zip(outside) {
             assert!(served.unwrap().bytes == outside);
         }
+    }
+
+    #[test]
+    fn a_pipe_whose_name_cannot_be_told_now_is_asked_for_again() {
+        let mut pipes = Pipes::new(vec!["eth1.100".parse().unwrap()]);
+        pipes.look_up = |_| Err(io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(pipes.place(5), None);
+        pipes.look_up = |index| Ok((index == 5).then(|| "eth1.100".to_owned()));
+        assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
+        pipes.look_up = |_| panic!("both answers are known");
+        assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
+        assert_eq!(pipes.into_counters(Counters::default()).turns.again, 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod capabilities;
 mod ct_mark;
+mod losses;
 pub mod tool;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::io;
 
 pub use capabilities::{Capabilities, Feature};
 pub use ct_mark::ct_mark_by_verdict;
+pub use losses::{Losses, losses};
 use tool::Failure;
 
 use crate::netlink::expression::{Expressions, Say};

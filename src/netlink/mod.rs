@@ -10,6 +10,7 @@ pub(crate) mod expression;
 pub(crate) mod message;
 pub(crate) mod nfqueue;
 pub(crate) mod nftables;
+pub(crate) mod passing;
 pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod sys;

@@ -8,17 +8,22 @@ use std::os::fd::RawFd;
 use std::os::unix::thread::RawPthread;
 use std::time::Duration;
 
-/// The name of the interface with that index in this network namespace.
-pub(crate) fn interface_name(index: u32) -> Option<String> {
+/// The name of the interface with that index in this network namespace, if there is one.
+pub(crate) fn interface_name(index: u32) -> io::Result<Option<String>> {
     let mut name = [0; libc::IFNAMSIZ];
     // SAFETY: the buffer has the IFNAMSIZ bytes that if_indextoname(3) asks for, and outlives the call.
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
     if found.is_null() {
-        return None;
+        let error = io::Error::last_os_error();
+        // The call opens a socket, which may fail for reasons that have nothing to do with the interface.
+        return match error.raw_os_error() {
+            Some(libc::ENXIO | libc::ENODEV) => Ok(None),
+            _ => Err(error),
+        };
     }
     // SAFETY: on success the call has written a name and its closing NUL into the buffer, which lives here.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) };
-    Some(name.to_string_lossy().into_owned())
+    Ok(Some(name.to_string_lossy().into_owned()))
 }
 
 /// The signal that makes a thread come back from a system call it waits in.
@@ -158,16 +163,28 @@ pub(crate) fn enter_new_network() -> io::Result<()> {
 
 /// Sends one datagram, gathered from its parts; at most 1024 of them (`UIO_MAXIOV`).
 pub(crate) fn send_gathered(fd: RawFd, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
-    loop {
-        // SAFETY: IoSlice has the layout of iovec by its documentation, and each borrows what it points to.
-        let sent = unsafe { libc::writev(fd, parts.as_ptr().cast(), parts.len() as libc::c_int) };
-        if sent >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+    // SAFETY: IoSlice has the layout of iovec by its documentation, and each borrows what it points to.
+    let sent = unsafe { libc::writev(fd, parts.as_ptr().cast(), parts.len() as libc::c_int) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Waits that long, or until [`wake`] ends it.
+pub(crate) fn nap(time: Duration) {
+    let time = libc::timespec {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_nsec: time.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: the time lives here, and what is left of it is not asked for. std's sleep would go on after a signal.
+    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
+}
+
+/// How many descriptors this process may have (`RLIMIT_NOFILE`).
+pub(crate) fn descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the value is an rlimit, which lives here.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+        0 => Ok(limit.rlim_cur),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -274,8 +291,8 @@ mod tests {
     #[test]
     fn interfaces_have_names() {
         // The loopback device is the first of every network namespace.
-        assert_eq!(interface_name(1).as_deref(), Some("lo"));
-        assert_eq!(interface_name(u32::MAX), None);
+        assert_eq!(interface_name(1).unwrap().as_deref(), Some("lo"));
+        assert_eq!(interface_name(u32::MAX).unwrap(), None);
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod nfq;
 use std::io;
 
 use crate::net::{Envelope, Mark, Verdict};
+use crate::netlink::passing::{self, Pauses};
+use crate::netlink::sys;
 use crate::packet::Patch;
 pub use memory::{Memory, Waiting};
 pub use netlink::{Netlink, Recorded};
@@ -93,8 +95,11 @@ pub struct Turn {
     pub malformed: u64,
     /// Verdicts the kernel would not take: the packet was gone, for example because a base chain was deleted.
     pub refused: u64,
-    /// Packets the kernel dropped because our socket's buffer was full.
+    /// Packets that had a number and never came: the kernel dropped them because our socket's buffer was full, or let them
+    /// pass where the queue says so.
     pub lost: u64,
+    /// Calls that failed for a reason that passes, and were made again.
+    pub again: u64,
 }
 
 /// Counts what never arrived. The packets of a queue are numbered one by one as they are queued; a number that is
@@ -120,12 +125,32 @@ impl Numbers {
     }
 }
 
+/// The turn in which nothing was received because of an error that passes; it comes after a pause. Nothing if it lasts.
+#[cold]
+fn passed(error: &io::Error, what: &str, pauses: &mut Pauses) -> Option<Turn> {
+    if !passing::is_passing(error) {
+        return None;
+    }
+    let is_first = pauses.are_none();
+    let pause = pauses.next();
+    // That is how a worker is woken, and no error. Only one interruption after the other is to be waited out.
+    if error.kind() == io::ErrorKind::Interrupted {
+        if !is_first {
+            sys::nap(pause);
+        }
+        return Some(Turn::default());
+    }
+    passing::tell(what, error);
+    sys::nap(pause);
+    Some(Turn { again: 1, ..Turn::default() })
+}
+
 /// A source of packets that wait for verdicts.
 pub trait PacketQueue: Send {
     /// Waits until there are packets or the thread is interrupted, calls `answer` for each packet, in the order
     /// of their arrival, and sends the verdicts. Never waits for more packets than are there.
     ///
     /// # Errors
-    /// The queue is not usable any more. Whatever concerns single packets is counted in the [`Turn`].
+    /// The queue is not usable any more. Whatever concerns single packets, or passes by itself, is counted in the [`Turn`].
     fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn>;
 }

@@ -8,13 +8,14 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting};
+use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting, passed};
 use crate::net::{Envelope, Verdict};
 use crate::netlink::nfqueue::{
     self, Changes, Config, FLAG_CONNTRACK, FLAG_FAIL_OPEN, FLAG_GSO, Head, Message, VERDICT_MAX,
 };
+use crate::netlink::passing::{self, Pauses};
 use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
-use crate::netlink::sys::Batch;
+use crate::netlink::sys::{self, Batch};
 
 /// How many packets one system call takes at the most.
 const SLOTS: usize = 64;
@@ -41,6 +42,8 @@ struct Batches<T> {
     pending: [Pending; SLOTS],
     waiting: usize,
     numbers: Numbers,
+    /// Between tries to receive.
+    pauses: Pauses,
 }
 
 /// A verdict that is not sent yet.
@@ -129,6 +132,7 @@ impl<T: Transport> Batches<T> {
             pending: std::array::from_fn(|_| Pending { head: Head::new(), slot: 0, payload: 0..0 }),
             waiting: 0,
             numbers: Numbers::new(lanes),
+            pauses: Pauses::short(),
         }
     }
 
@@ -137,21 +141,51 @@ impl<T: Transport> Batches<T> {
         if self.waiting == 0 {
             return Ok(());
         }
-        if self.send(0..self.waiting).is_err() {
-            // Too large at once, or no memory: one by one. A packet that cannot be sent back even so is dropped by a
-            // verdict that needs no room, because unchanged it must not go on.
+        // For all of them together, until one goes well: those that come after them wait, too.
+        let (mut pauses, mut pauses_of_drops) = (Pauses::short(), Pauses::short());
+        if !self.deliver(0..self.waiting, &mut pauses, turn)? {
+            // One by one. A packet that cannot be sent back even so is dropped by a verdict that needs no room, because
+            // unchanged it must not go on, and without a verdict it would stay in the kernel.
             for place in 0..self.waiting {
-                if self.send(place..place + 1).is_err() {
-                    turn.refused += 1;
-                    let (queue, id) = self.pending[place].head.packet();
-                    let mut drop = Head::new();
-                    drop.fill(queue, id, Verdict::Drop, Changes::default());
-                    self.transport.send(&[IoSlice::new(drop.after(0))])?;
+                if self.deliver(place..place + 1, &mut pauses, turn)? {
+                    continue;
                 }
+                turn.refused += 1;
+                let pending = &mut self.pending[place];
+                let (queue, id) = pending.head.packet();
+                pending.head.fill(queue, id, Verdict::Drop, Changes::default());
+                pending.payload = 0..0;
+                self.deliver(place..place + 1, &mut pauses_of_drops, turn)?;
             }
         }
         self.waiting = 0;
         Ok(())
+    }
+
+    /// Sends some of the pending verdicts as one datagram, again if what keeps it from that passes. False if that did not
+    /// pass in time, or if less at once is more likely to go.
+    fn deliver(&mut self, which: Range<usize>, pauses: &mut Pauses, turn: &mut Turn) -> io::Result<bool> {
+        loop {
+            let Err(error) = self.send(which.clone()) else {
+                pauses.reset();
+                return Ok(true);
+            };
+            if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                return Ok(false);
+            }
+            if !passing::is_passing(&error) {
+                return Err(error);
+            }
+            turn.again += 1;
+            passing::tell("send verdicts", &error);
+            // The kernel wants memory in one piece for all of it.
+            let too_much =
+                matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) && which.len() > 1;
+            if too_much || pauses.are_enough() {
+                return Ok(false);
+            }
+            sys::nap(pauses.next());
+        }
     }
 
     /// Sends some of the pending verdicts as one datagram.
@@ -175,9 +209,9 @@ impl<T: Transport> Batches<T> {
         let mut turn = Turn::default();
         let count = match self.transport.receive(&mut self.batch) {
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(turn),
-            Err(error) => return Err(error),
+            Err(error) => return passed(&error, "receive packets", &mut self.pauses).ok_or(error),
         };
+        self.pauses.reset();
         let mut envelope = Envelope::default();
         let mut to_send = 0;
         for slot in 0..count {
@@ -342,6 +376,189 @@ mod tests {
         assert_eq!(sent, [(1, 1), (2, 0), (3, 1)], "the second is dropped, and not left waiting");
     }
 
+    /// What may pass.
+    const PASSING: [i32; 6] =
+        [libc::ENOMEM, libc::EAGAIN, libc::ENOBUFS, libc::EINTR, libc::EMFILE, libc::ENFILE];
+    /// What does not.
+    const LASTING: [i32; 5] = [libc::EBADF, libc::EPERM, libc::ENOTSOCK, libc::ECONNREFUSED, libc::EINVAL];
+
+    /// Says whether a call fails, and how: by its number, and by the datagram that is to be sent, if it sends.
+    type Fault = Box<dyn FnMut(usize, Option<&[u8]>) -> Option<i32> + Send>;
+
+    /// Fails as it is told to, and keeps what is sent.
+    struct Faulty {
+        recording: Recording,
+        sent: Vec<Vec<u8>>,
+        /// Calls that received, and calls that sent.
+        calls: [usize; 2],
+        fault: Fault,
+    }
+
+    impl Faulty {
+        fn call(&mut self, datagram: Option<&[u8]>) -> io::Result<()> {
+            let number = &mut self.calls[usize::from(datagram.is_some())];
+            *number += 1;
+            match (self.fault)(*number, datagram) {
+                Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+                None => Ok(()),
+            }
+        }
+    }
+
+    impl Transport for Faulty {
+        fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
+            self.call(None)?;
+            self.recording.receive(batch)
+        }
+
+        fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+            let datagram: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            self.call(Some(&datagram))?;
+            self.sent.push(datagram);
+            Ok(())
+        }
+    }
+
+    fn faulty(
+        packets: &[Waiting],
+        fault: impl FnMut(usize, Option<&[u8]>) -> Option<i32> + Send + 'static,
+    ) -> Batches<Faulty> {
+        let recording = Recorded::new(packets).0.transport;
+        let faulty = Faulty { recording, sent: Vec::new(), calls: [0; 2], fault: Box::new(fault) };
+        Batches::new(faulty, &[])
+    }
+
+    impl Batches<Faulty> {
+        fn verdicts(&self) -> Vec<(u32, u32)> {
+            let sent = self.transport.sent.iter().flat_map(|sent| verdicts(sent));
+            sent.map(|(id, verdict, _)| (id, verdict)).collect()
+        }
+    }
+
+    #[test]
+    fn what_keeps_packets_from_being_received_passes_or_ends_the_worker() {
+        for errno in PASSING {
+            let fails = move |call, sent: Option<&[u8]>| (sent.is_none() && call <= 4).then_some(errno);
+            let mut queue = faulty(&[waiting(1)], fails);
+            let mut again = 0;
+            let began = std::time::Instant::now();
+            let turn = loop {
+                let turn = queue.turn(&mut rewrite).unwrap();
+                again += turn.again;
+                if turn.packets > 0 {
+                    break turn;
+                }
+            };
+            // An interruption is a wake-up, and no error.
+            let (errors, pauses) = if errno == libc::EINTR { (0, 2 + 4 + 8) } else { (4, 1 + 2 + 4 + 8) };
+            assert_eq!((turn.packets, again, queue.transport.calls[0]), (1, errors, 5), "errno {errno}");
+            assert!(began.elapsed().as_millis() >= pauses, "it pauses, and longer each time");
+        }
+        for errno in LASTING {
+            let mut queue = faulty(&[waiting(1)], move |_, _| Some(errno));
+            assert_eq!(queue.turn(&mut rewrite).unwrap_err().raw_os_error(), Some(errno));
+            assert_eq!(queue.transport.calls, [1, 0]);
+        }
+    }
+
+    #[test]
+    fn verdicts_that_cannot_be_sent_for_a_moment_are_sent_after_it() {
+        let packets = [waiting(10), waiting(20), waiting(30)];
+        for errno in PASSING {
+            let fails = move |call, sent: Option<&[u8]>| (sent.is_some() && call <= 5).then_some(errno);
+            let mut queue = faulty(&packets, fails);
+            let turn = queue.turn(&mut rewrite).unwrap();
+            assert_eq!((turn.packets, turn.refused, turn.again), (3, 0, 5), "errno {errno}");
+            assert_eq!(queue.verdicts(), [(1, 1), (2, 1), (3, 1)], "each once, and as it was decided");
+        }
+        for errno in LASTING {
+            let mut queue = faulty(&packets, move |_, sent| sent.map(|_| errno));
+            assert_eq!(queue.turn(&mut rewrite).unwrap_err().raw_os_error(), Some(errno));
+            assert_eq!(queue.transport.calls, [1, 1]);
+        }
+    }
+
+    #[test]
+    fn what_fails_every_other_time_loses_no_verdict() {
+        let packets: Vec<Waiting> = (0..SLOTS).map(waiting).collect();
+        for errno in PASSING {
+            let mut queue = faulty(&packets, move |call, sent| sent.and((call % 2 == 1).then_some(errno)));
+            assert_eq!(queue.turn(&mut rewrite).unwrap().refused, 0, "errno {errno}");
+            assert!(queue.verdicts().into_iter().eq((1..).take(SLOTS).map(|id| (id, 1))));
+        }
+    }
+
+    #[test]
+    fn what_there_is_never_memory_for_is_dropped_also_if_that_takes_several_tries() {
+        let packets = [waiting(10), waiting(1400), waiting(20)];
+        for errno in [libc::ENOMEM, libc::ENOBUFS] {
+            let mut drops = 0;
+            let fails = move |_, sent: Option<&[u8]>| {
+                let sent = sent?;
+                let drop = sent.len() == 32;
+                drops += u32::from(drop);
+                (sent.len() > 600 || drop && drops <= 3).then_some(errno)
+            };
+            let mut queue = faulty(&packets, fails);
+            let turn = queue.turn(&mut rewrite).unwrap();
+            assert_eq!((turn.packets, turn.refused), (3, 1));
+            assert_eq!(queue.verdicts(), [(1, 1), (2, 0), (3, 1)]);
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_sent_a_turn_ends_all_the_same_and_the_next_may_go() {
+        std::thread::scope(|scope| {
+            for errno in PASSING {
+                scope.spawn(move || {
+                    let mut on = true;
+                    let fails = move |call, sent: Option<&[u8]>| match sent {
+                        None => {
+                            on = call == 1;
+                            None
+                        }
+                        Some(_) => on.then_some(errno),
+                    };
+                    let mut queue = faulty(&[waiting(10), waiting(20)], fails);
+                    let began = std::time::Instant::now();
+                    let turn = queue.turn(&mut rewrite).unwrap();
+                    assert_eq!((turn.packets, turn.refused), (2, 2), "errno {errno}");
+                    assert!(began.elapsed().as_secs() < 5 && turn.again < 50, "{turn:?}");
+                    assert!(queue.transport.sent.is_empty());
+                    assert_eq!(queue.turn(&mut rewrite).unwrap().refused, 0);
+                    assert_eq!(queue.verdicts(), [(1, 1), (2, 1)]);
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_better_times_is_woken() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        sys::allow_waking().unwrap();
+        for sending in [false, true] {
+            let ending = std::sync::Arc::new(AtomicBool::new(false));
+            let until = std::sync::Arc::clone(&ending);
+            let worker = std::thread::spawn(move || {
+                let fails = move |_, sent: Option<&[u8]>| (sent.is_some() == sending).then_some(libc::ENOMEM);
+                let mut queue = faulty(&[waiting(1)], fails);
+                while !until.load(Ordering::Relaxed) {
+                    queue.turn(&mut rewrite).unwrap();
+                }
+            });
+            // By then its pauses are long.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            ending.store(true, Ordering::Relaxed);
+            let woken = std::time::Instant::now();
+            while !worker.is_finished() {
+                sys::wake(&worker);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            assert!(woken.elapsed().as_millis() < 500, "{:?}", woken.elapsed());
+            worker.join().unwrap();
+        }
+    }
+
     #[test]
     fn answers_and_gaps_and_nonsense_are_counted() {
         let packet = |id: u32| {
@@ -358,7 +575,7 @@ mod tests {
         let lane = Lane { queue: 100, gso: false, ct_mark: false, copy: 128, fail_open: false };
         let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[lane]);
         let turn = queue.turn(&mut rewrite).unwrap();
-        assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3 });
+        assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3, again: 0 });
     }
 
     #[test]

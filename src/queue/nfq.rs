@@ -7,8 +7,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn};
+use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, passed};
 use crate::net::{Checksum, Envelope, Mac, Mark, Verdict};
+use crate::netlink::passing::{self, Pauses};
 
 /// The most of a packet that the kernel hands over, in bytes (`NFQNL_MAX_COPY_RANGE`). Longer packets are cut.
 const COPY_RANGE: u16 = 65531;
@@ -17,6 +18,8 @@ const COPY_RANGE: u16 = 65531;
 pub struct Nfq {
     queue: nfq::Queue,
     numbers: Numbers,
+    /// Between tries to receive.
+    pauses: Pauses,
 }
 
 impl Nfq {
@@ -35,7 +38,7 @@ impl Nfq {
             queue.set_recv_gso(number, lane.gso).map_err(failed)?;
             queue.set_queue_max_len(number, MAX_LEN).map_err(failed)?;
         }
-        Ok(Self { queue, numbers: Numbers::new(lanes) })
+        Ok(Self { queue, numbers: Numbers::new(lanes), pauses: Pauses::short() })
     }
 
     fn answer(message: &nfq::Message, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> Answer {
@@ -73,14 +76,14 @@ impl PacketQueue for Nfq {
             Err(_) => return Ok(Turn { malformed: 1, ..turn }),
             Ok(Ok(message)) => message,
             Ok(Err(error)) => match error.raw_os_error() {
-                Some(libc::EINTR) => return Ok(turn),
                 // An answer to an earlier verdict: no such packet, or no such queue.
                 Some(libc::ENOENT | libc::ENODEV | libc::EINVAL) => return Ok(Turn { refused: 1, ..turn }),
                 // The message was longer than the buffer.
                 Some(libc::ENOSPC) => return Ok(Turn { malformed: 1, ..turn }),
-                _ => return Err(error),
+                _ => return passed(&error, "receive packets", &mut self.pauses).ok_or(error),
             },
         };
+        self.pauses.reset();
         turn.packets = 1;
         turn.lost = self.numbers.missing(message.get_queue_num(), message.get_packet_id());
         // The crate cannot set a ct mark.
@@ -96,7 +99,15 @@ impl PacketQueue for Nfq {
         if let Some(patch) = patch {
             patch.apply(message.get_payload_mut());
         }
-        self.queue.verdict(message)?;
+        // The crate has taken the message, and its socket is its own, so this verdict cannot be sent again: the packet stays
+        // in the kernel until the queue is closed.
+        if let Err(error) = self.queue.verdict(message) {
+            if !passing::is_passing(&error) {
+                return Err(error);
+            }
+            passing::tell("send a verdict", &error);
+            turn.refused = 1;
+        }
         Ok(turn)
     }
 }

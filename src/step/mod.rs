@@ -10,7 +10,7 @@
 //!
 //! - The worker waits with the packet, so all packets of this node that rules queue wait behind it, whichever flow
 //!   they are of. A queue holds 16,384 packets, the socket in front of the worker 64 MiB of kernel memory, the packets'
-//!   overhead included; what comes beyond is dropped by the kernel, and counted at the end (`lost before they were received`).
+//!   overhead included; what comes beyond is dropped by the kernel, and counted at the end (`lost before dunnat saw them`).
 //! - A sender of TCP that hears nothing sends again after a second, and again; the copies wait behind the first and are
 //!   shown after it. [`Flows`](crate::trace::Flows) shows the first packet of a flow only; `tcp flags syn` shows how
 //!   connections begin, and lets data pass. Linux gives up calling after some two minutes (`tcp_syn_retries`).

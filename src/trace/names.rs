@@ -31,7 +31,7 @@ impl Namer {
     /// For the node `id`, with the interfaces of this network namespace. With `bytes`, events have the beginning of
     /// the packet.
     pub fn new(cluster: Arc<Cluster>, id: NodeId, bytes: bool) -> Self {
-        Self::with_interfaces(cluster, id, bytes, sys::interface_name)
+        Self::with_interfaces(cluster, id, bytes, |index| sys::interface_name(index).ok().flatten())
     }
 
     /// The same with names of interfaces from elsewhere: those that `look_up` finds by their index.

@@ -187,6 +187,16 @@ impl Tap {
         self.shared.change(|inlets| inlets.retain(|inlet| !Arc::ptr_eq(&inlet.lost, &self.lost)));
     }
 
+    /// Counts all records that are lost.
+    pub(super) fn losses(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
+    }
+
+    /// How many records may wait in it.
+    pub(super) fn room(&self) -> usize {
+        self.records.capacity().unwrap_or(usize::MAX)
+    }
+
     /// How many records were lost since this was last asked.
     pub fn lost(&mut self) -> u64 {
         let now = self.lost.load(Ordering::Relaxed);

@@ -1,10 +1,15 @@
 //! Writing a trace: the formats, where it goes, and the thread behind a tap.
 
+mod persistence;
+
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, bounded};
 
 use super::event::Event;
 use super::names::Namer;
@@ -12,6 +17,7 @@ use super::pcapng::Pcapng;
 use super::selection::Selection;
 use super::tap::{Next, Tap};
 use super::text::Text;
+use persistence::Persistence;
 
 /// What a trace is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,9 +183,19 @@ pub struct Output {
     make: Box<dyn Fn() -> io::Result<Rendering> + Send>,
     rendering: Rendering,
     buffer: Vec<u8>,
+    /// How much of the buffer has been written.
+    done: usize,
+    /// Where something whole ends in the buffer: what stands before all events, and each event.
+    ends: Vec<usize>,
+    /// How many of those are no events: one or none.
+    begun: usize,
     out: Box<dyn Write + Send>,
     rotation: Option<Rotation>,
+    /// How much has been written of the file, beside what is in the buffer.
     size: u64,
+    /// The file, if it can be cut.
+    file: Option<File>,
+    persistence: Option<Persistence>,
 }
 
 /// How much is buffered.
@@ -200,7 +216,28 @@ impl Output {
         let mut rendering = make()?;
         let mut buffer = Vec::with_capacity(2 * PIECE);
         rendering.begin(&mut buffer);
-        Ok(Self { make: Box::new(make), rendering, buffer, out, rotation, size: 0 })
+        Ok(Self {
+            make: Box::new(make),
+            rendering,
+            ends: vec![buffer.len()],
+            begun: 1,
+            buffer,
+            done: 0,
+            out,
+            rotation,
+            size: 0,
+            file: None,
+            persistence: None,
+        })
+    }
+
+    /// Writes to a file, which ends with a whole event whatever happens, if it is a regular one.
+    ///
+    /// # Errors
+    /// A header could not be made, or the file cannot be asked what it is.
+    pub fn to_file(format: Format, text: Text, file: File) -> io::Result<Self> {
+        let to_cut = if file.metadata()?.is_file() { Some(file.try_clone()?) } else { None };
+        Ok(Self { file: to_cut, ..Self::new(format, text, Box::new(file), None)? })
     }
 
     /// Says that decisions were lost after the last event, and writes what is buffered.
@@ -214,11 +251,58 @@ impl Output {
         self.idle()
     }
 
+    /// Writes what is buffered. After an error it goes on where it stopped, so that nothing follows half an event.
     fn write(&mut self) -> io::Result<()> {
-        self.out.write_all(&self.buffer)?;
+        while let Some(rest) = self.buffer.get(self.done..)
+            && !rest.is_empty()
+        {
+            match self.out.write(rest) {
+                Ok(0) => self.persist(io::ErrorKind::WriteZero.into())?,
+                Ok(count) => self.done += count,
+                Err(error) => self.persist(error)?,
+            }
+        }
         self.size += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.forget();
+        self.went_well();
         Ok(())
+    }
+
+    fn went_well(&mut self) {
+        if let Some(persistence) = &mut self.persistence {
+            persistence.went_well();
+        }
+    }
+
+    /// Waits until it is time to try again; an error that is not to be tried again comes back.
+    fn persist(&mut self, error: io::Error) -> io::Result<()> {
+        match &mut self.persistence {
+            _ if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Some(persistence) => persistence.wait(error),
+            None => Err(error),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.buffer.clear();
+        self.ends.clear();
+        (self.done, self.begun) = (0, 0);
+    }
+
+    /// Gives up what is not written, and takes from the file what is only half written. Tells how many events that were.
+    fn cut(&mut self) -> u64 {
+        let count = self.ends.partition_point(|end| *end <= self.done);
+        let end = self.size + self.ends[..count].last().map_or(0, |end| *end as u64);
+        if let Some(file) = &self.file
+            && file.metadata().is_ok_and(|file| file.len() > end)
+            && let Err(error) = file.set_len(end)
+        {
+            log::warn!("the trace ends with half an event, which cannot be cut off: {error}");
+        }
+        let events = self.ends.len() - count.max(self.begun);
+        self.size = end;
+        self.forget();
+        events as u64
     }
 }
 
@@ -238,14 +322,20 @@ impl Follower for Output {
             self.size = 0;
             self.rendering = (self.make)()?;
             self.rendering.begin(&mut self.buffer);
+            (self.ends, self.begun) = (vec![self.buffer.len()], 1);
             self.rendering.event(event, &mut self.buffer)?;
         }
+        self.ends.push(self.buffer.len());
         if self.buffer.len() > PIECE { self.write() } else { Ok(()) }
     }
 
     fn idle(&mut self) -> io::Result<()> {
         self.write()?;
-        self.out.flush()
+        while let Err(error) = self.out.flush() {
+            self.persist(error)?;
+        }
+        self.went_well();
+        Ok(())
     }
 }
 
@@ -258,8 +348,19 @@ pub struct Outcome {
     pub lost: u64,
     /// Of those, how many after the last event.
     pub lost_last: u64,
+    /// Of those, the ones that were lost because writing failed.
+    pub unwritten: Option<Unwritten>,
     /// What ended it too early.
     pub error: Option<io::Error>,
+}
+
+/// What is missing in a trace because it could not be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// How many decisions.
+    pub lost: u64,
+    /// What the system said the last time.
+    pub error: String,
 }
 
 /// Brings what comes out of a tap to a follower, until the tap ends, enough is taken, or the follower fails.
@@ -302,37 +403,56 @@ pub fn follow(
 
 /// The thread that writes a trace to a file. It ends when the workers' tracers are gone.
 #[derive(Debug)]
-pub struct Writer(JoinHandle<Outcome>);
+pub struct Writer {
+    thread: JoinHandle<Outcome>,
+    /// Gone when nobody is to wait for better times any longer.
+    going_on: Sender<Infallible>,
+}
 
 impl Writer {
-    /// Starts writing what comes out of a tap.
+    /// Starts writing what comes out of a tap. Where writing fails it is tried again, until the end, unless the reader of a
+    /// pipe has gone; meanwhile events wait in the tap, and are lost there when that is full.
     ///
     /// # Errors
     /// No thread could be started.
     pub fn start(mut tap: Tap, mut namer: Namer, mut output: Output) -> io::Result<Self> {
+        let (going_on, ending) = bounded(0);
+        output.persistence = Some(Persistence::new(tap.losses(), tap.room(), ending));
         let write = move || {
             let mut outcome = follow(&mut tap, &mut namer, &mut Selection::default(), &mut output);
+            let mut unwritten = 0;
+            if outcome.error.is_none() {
+                outcome.error = output.end(outcome.lost_last).err();
+            }
             if outcome.error.is_some() {
+                let cut = output.cut();
+                outcome.written -= cut;
+                outcome.lost += cut;
+                unwritten += cut;
                 // It stays attached, so that what is lost is counted.
                 loop {
                     match tap.pull() {
-                        Next::Record(_, lost) => outcome.lost += lost + 1,
+                        Next::Record(_, lost) => {
+                            outcome.lost += lost + 1;
+                            unwritten += 1;
+                        }
                         Next::Idle => {}
                         Next::End => break,
                     }
                 }
                 outcome.lost += tap.lost();
-            } else {
-                outcome.error = output.end(outcome.lost_last).err();
             }
+            outcome.unwritten = output.persistence.and_then(|persistence| persistence.outcome(unwritten));
             outcome
         };
-        thread::Builder::new().name("trace".to_owned()).spawn(write).map(Self)
+        let thread = thread::Builder::new().name("trace".to_owned()).spawn(write)?;
+        Ok(Self { thread, going_on })
     }
 
     /// Waits until all is written. The tracers must be gone, or this never returns.
     pub fn finish(self) -> Outcome {
-        self.0.join().unwrap_or_else(|_| Outcome {
+        drop(self.going_on);
+        self.thread.join().unwrap_or_else(|_| Outcome {
             error: Some(io::Error::other("the writing thread panicked")),
             ..Outcome::default()
         })

@@ -53,6 +53,45 @@ impl Host {
         self.ip(&format!("link set {name} master guestbr0 up"));
     }
 
+    /// Another host on the public LAN, 192.168.122.1.
+    pub(super) fn neighbour(&self) -> Self {
+        let other = Self::bare();
+        self.ip(&format!("link add wan type veth peer name wan netns {}", other.0));
+        self.ip("link set wan master xenbr0 up");
+        other.ip("addr add 192.168.122.1/24 dev wan");
+        other.ip("link set wan up");
+        other.ip("route add 10.5.5.0/24 via 192.168.122.11");
+        // The first packets of all wait until the address is resolved, and only three may.
+        other.must(&["ping", "-qc1", "-w10", "192.168.122.11"]);
+        // So that nothing is said about datagrams to a guest that is not there: they leave by the pipes.
+        self.ip("neigh add 10.5.5.201 lladdr 02:00:00:00:00:01 dev guestbr0 nud permanent");
+        other
+    }
+
+    /// Sends datagrams by another host to the guest: each is decided about once, at save. Its rules must be full.
+    pub(super) fn send(&self, count: u32) {
+        let send =
+            format!("exec 3>/dev/udp/10.5.5.201/9; for ((i = 0; i < {count}; i++)); do echo $i >&3; done");
+        self.must(&["bash", "-c", &send]);
+    }
+
+    /// The kernel's table of queues: number, port id, waiting, copy mode, copy range, dropped because the queue was full,
+    /// because the socket was, last packet's number.
+    pub(super) fn queues(&self) -> Vec<Vec<u64>> {
+        let table = self.must(&["cat", "/proc/net/netfilter/nfnetlink_queue"]);
+        let columns = |line: &str| line.split_whitespace().map(|column| column.parse().unwrap()).collect();
+        table.lines().map(columns).collect()
+    }
+
+    /// Waits until so many packets have been queued since the node serves, and none waits any more.
+    pub(super) fn wait_until_answered(&self, count: u64) {
+        wait_for("all packets to be answered", || {
+            let queues = self.queues();
+            let sum = |column: usize| queues.iter().map(|queue| queue[column]).sum::<u64>();
+            (sum(7) == count && sum(2) == 0).then_some(())
+        });
+    }
+
     pub(super) fn ip(&self, command: &str) {
         let words: Vec<&str> = command.split(' ').collect();
         must("ip", &[&["-n", &self.0], &words[..]].concat());
@@ -140,6 +179,11 @@ impl Host {
         self.served_by(self.command(&[], more))
     }
 
+    /// The same by another program, which must leave the node's process to be our child.
+    pub(super) fn serve_in(&self, wrap: &[&str], more: &[&str]) -> Node {
+        self.served_by(self.command(wrap, more))
+    }
+
     /// With another cluster file.
     pub(super) fn serve_file(&self, file: &str) -> Node {
         let mut command = self.command_in(&[DUNNAT, "run", "--config", file, "--node", "node1"]);
@@ -188,16 +232,32 @@ impl Node {
         must("kill", &["-s", signal, &self.child.as_ref().unwrap().id().to_string()]);
     }
 
-    /// Reads its log until a line has that text, which it returns. It waits as long as that takes.
+    /// Reads on until a line of its log has that text; that line.
     pub(super) fn reads(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it ended:\n{}", self.log);
+            assert_ne!(
+                self.stderr.read_line(&mut line).unwrap(),
+                0,
+                "it ended without {text:?}:\n{}",
+                self.log
+            );
             self.log.push_str(&line);
             if line.contains(text) {
                 return line;
             }
         }
+    }
+
+    pub(super) fn log_so_far(&self) -> &str {
+        &self.log
+    }
+
+    /// Waits until it has ended, and returns its log.
+    pub(super) fn ended(mut self) -> (std::process::ExitStatus, String) {
+        let status = self.child.take().unwrap().wait().unwrap();
+        std::io::Read::read_to_string(&mut self.stderr, &mut self.log).unwrap();
+        (status, std::mem::take(&mut self.log))
     }
 
     /// Ends it, by a signal, and returns its log.
@@ -206,12 +266,11 @@ impl Node {
     }
 
     /// The same, with that exit status; none of a process that is killed.
-    pub(super) fn end_with(mut self, signal: &str, code: Option<i32>) -> String {
+    pub(super) fn end_with(self, signal: &str, code: Option<i32>) -> String {
         self.signal(signal);
-        let status = self.child.take().unwrap().wait().unwrap();
-        std::io::Read::read_to_string(&mut self.stderr, &mut self.log).unwrap();
-        assert_eq!(status.code(), code, "{}", self.log);
-        std::mem::take(&mut self.log)
+        let (status, log) = self.ended();
+        assert_eq!(status.code(), code, "{log}");
+        log
     }
 }
 

@@ -1,0 +1,145 @@
+//! Looks at what the kernel drops before dunnat sees it, and says so while it happens.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::kernel::{self, Losses};
+use crate::netlink::passing::Seldom;
+
+/// How often the kernel's counts are read: so that a loss is said within a second.
+const OFTEN: Duration = Duration::from_millis(500);
+/// After a line about losses the next comes no earlier.
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// The thread that looks.
+pub(super) struct Lookout {
+    thread: JoinHandle<Losses>,
+    going_on: Sender<Infallible>,
+}
+
+impl Lookout {
+    /// Looks at these queues, which have names to be told by; they have just been taken.
+    pub(super) fn start(queues: Vec<(u16, String)>) -> io::Result<Self> {
+        let (going_on, ending) = bounded(0);
+        let mut tally = Tally::new(queues);
+        let look = move || tally.look_until(&ending);
+        let thread = thread::Builder::new().name("losses".to_owned()).spawn(look)?;
+        Ok(Self { thread, going_on })
+    }
+
+    /// Looks a last time, and tells what was lost in all. The queues must still be there.
+    pub(super) fn finish(self) -> Losses {
+        drop(self.going_on);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// What has been seen and said of some queues.
+struct Tally {
+    queues: BTreeMap<u16, Queue>,
+    total: Losses,
+    seldom: Seldom,
+    /// It has been said that the counts cannot be read.
+    told_blind: bool,
+}
+
+struct Queue {
+    name: String,
+    /// As the kernel last counted.
+    last: Losses,
+    /// What has not been said yet.
+    unsaid: Losses,
+}
+
+impl Tally {
+    fn new(queues: Vec<(u16, String)>) -> Self {
+        let queue = |name| Queue { name, last: Losses::default(), unsaid: Losses::default() };
+        Self {
+            queues: queues.into_iter().map(|(number, name)| (number, queue(name))).collect(),
+            total: Losses::default(),
+            seldom: Seldom::new(SELDOM),
+            told_blind: false,
+        }
+    }
+
+    fn look_until(&mut self, ending: &Receiver<Infallible>) -> Losses {
+        loop {
+            let goes_on = ending.recv_timeout(OFTEN) == Err(RecvTimeoutError::Timeout);
+            match kernel::losses() {
+                Ok(counts) => {
+                    if let Some(line) = self.seen(&counts, Instant::now()) {
+                        log::warn!("{line}");
+                    }
+                }
+                Err(error) if !self.told_blind => {
+                    self.told_blind = true;
+                    log::info!("cannot tell which packets the kernel drops before dunnat sees them: {error}");
+                }
+                Err(_) => {}
+            }
+            if !goes_on {
+                return self.total;
+            }
+        }
+    }
+
+    /// Takes the kernel's counts, and tells what is to be said now.
+    fn seen(&mut self, counts: &[(u16, Losses)], now: Instant) -> Option<String> {
+        let mut new = Losses::default();
+        for (number, count) in counts {
+            let Some(queue) = self.queues.get_mut(number) else { continue };
+            let more = count.since(std::mem::replace(&mut queue.last, *count));
+            queue.unsaid += more;
+            new += more;
+        }
+        self.total += new;
+        let all = self.seldom.happened(new.all(), now)?;
+        let mut line = format!("{all} packets lost before dunnat saw them");
+        let full: fn(Losses) -> u64 = |losses| losses.queue_full;
+        for (of, what, meaning) in [
+            (full, "queue full", "the workers are too slow"),
+            (|losses| losses.socket_full, "socket full", "more bytes wait than its buffer has room for"),
+        ] {
+            let mut separator = format!("; {what} ({meaning}): ");
+            for (number, queue) in self.queues.iter().filter(|(_, queue)| of(queue.unsaid) > 0) {
+                let _ = write!(line, "{separator}{} at queue {number}, {}", of(queue.unsaid), queue.name);
+                ", ".clone_into(&mut separator);
+            }
+        }
+        for queue in self.queues.values_mut() {
+            queue.unsaid = Losses::default();
+        }
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_is_said_at_once_and_then_seldom_and_all_is_counted_once() {
+        let mut tally = Tally::new(vec![(100, "dnat tcp".to_owned()), (101, "tag".to_owned())]);
+        let start = Instant::now();
+        let mut at = |millis, counts: &[(u16, u64, u64)]| {
+            let losses = |&(number, queue_full, socket_full)| (number, Losses { queue_full, socket_full });
+            let counts: Vec<_> = counts.iter().map(losses).collect();
+            tally.seen(&counts, start + Duration::from_millis(millis))
+        };
+        assert_eq!(at(0, &[(100, 0, 0), (101, 0, 0), (7, 9, 9)]), None, "queues of others are not ours");
+        insta::assert_snapshot!(at(500, &[(100, 3, 0), (101, 1, 2)]).unwrap(), @"6 packets lost before dunnat saw them; queue full (the workers are too slow): 3 at queue 100, dnat tcp, 1 at queue 101, tag; socket full (more bytes wait than its buffer has room for): 2 at queue 101, tag");
+        assert_eq!(at(1000, &[(100, 5, 0), (101, 1, 2)]), None);
+        assert_eq!(at(2000, &[(100, 6, 0), (101, 1, 2)]), None);
+        // Nothing new, and yet something to say.
+        insta::assert_snapshot!(at(10_500, &[(100, 6, 0), (101, 1, 2)]).unwrap(), @"3 packets lost before dunnat saw them; queue full (the workers are too slow): 3 at queue 100, dnat tcp");
+        assert_eq!(at(30_000, &[(100, 6, 0), (101, 1, 2)]), None);
+        assert_eq!(at(30_500, &[(101, 1, 2)]), None, "a queue that is gone has lost no more");
+        assert_eq!(tally.total, Losses { queue_full: 7, socket_full: 2 });
+    }
+}
