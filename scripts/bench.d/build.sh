@@ -12,7 +12,7 @@ warn_if_busy() {
 
 need_tools() {
     local tool missing=()
-    for tool in cc valgrind iperf3 wrk jq python3 curl nft iptables-nft conntrack; do
+    for tool in cc valgrind iperf3 wrk jq python3 curl nft conntrack; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     ((${#missing[@]} == 0)) || die "not installed: ${missing[*]}. Run scripts/setup, and: apt install gcc valgrind iperf3 wrk python3-venv python3-dev libnetfilter-queue-dev"

@@ -125,8 +125,8 @@ rules() {
 
 # --- the other programs, with dunnat's rules ------------------------------------------------------------------------------
 
-# Rules that carry the ct mark by the packet mark, one queue for each stage, by iptables: a program finds the stage of a
-# queue by the name of its chain.
+# Rules that carry the ct mark by the packet mark, one queue for each stage, by the target NFQUEUE: a program finds the stage of a
+# queue by the name of the chain that leads there.
 queue_rules() {
     local node=$1 options=(--workers 1 --force-fallback queue)
     if [[ $RULES_HELP == *--backend* ]]; then options+=(--backend nfq); fi
@@ -140,8 +140,11 @@ run_loop() {
     shift
     script=$(queue_rules "$node") || return 1
     mapfile -t ARGUMENTS < <(cluster_as_arguments "$node" && queues_as_arguments <<<"$script")
-    launch "$node" "$@" "${ARGUMENTS[@]}" && within "$node" sh -e <<<"$script"
+    launch "$node" "$@" "${ARGUMENTS[@]}" && load_rules "$node" <<<"$script"
 }
+
+# load_rules NODE: a script of rules on stdin, which calls dunnat by its name
+load_rules() { within "$1" env "PATH=$(dirname "$DUNNAT"):$PATH" sh -e; }
 
 cluster_as_arguments() {
     local node=$1 i
@@ -159,13 +162,8 @@ cluster_as_arguments() {
 
 # From the rules on stdin: which stage is behind which queue.
 queues_as_arguments() {
-    sed -nE 's/^-A dunnat-(dnat|tag|save|spoof).* -j NFQUEUE .*--queue-(num|balance) ([0-9]+)(:([0-9]+))?.*/\1 \3 \5/p' |
-        while read -r stage first last; do
-            for ((; first <= ${last:-$first}; first++)); do
-                echo "queue=$stage,$first"
-                [[ -n $last ]] || break
-            done
-        done | sort -u
+    awk '/^\tchain / { stage = $2 ~ /^ask-/ ? substr($2, 5) : "" }
+        stage && match($0, /jump queue-[0-9]+/) { print "queue=" stage "," substr($0, RSTART + 11, RLENGTH - 11) }' | sort -u
 }
 
 # The floor changes nothing, so the kernel's ruleset does; the packets only come by the queues, at the same hooks and
@@ -176,5 +174,5 @@ run_floor() {
     mapfile -t ARGUMENTS < <(queues_as_arguments <<<"$script")
     launch "$node" "$WORK/floor" "${ARGUMENTS[@]}" &&
         rules "$node" --kernel | sed 's/hook prerouting priority -300/hook prerouting priority -299/' | within "$node" nft -f - &&
-        sed -n "/^iptables-nft-restore/,/^END/{//!p}" <<<"$script" | within "$node" iptables-nft-restore --noflush
+        awk '/^\tchain / { drop = $2 !~ /^(ask|queue)-/ } !drop; /^\t}/ { drop = 0 }' <<<"$script" | load_rules "$node"
 }

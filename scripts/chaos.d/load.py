@@ -1,10 +1,10 @@
 """Calls services of the cluster from the workstation, until its standard input ends; then prints what came of it, as JSON.
 
-usage: load.py SLOWNESS ADDRESS...
+usage: load.py SLOWNESS FIRST ADDRESS...
 
 To each address: UDP datagrams to port 5350, each of which should come back; HTTP requests to port 80 with a connection each; and
 connections that are kept, with a request now and then. All together 1000 datagrams, 200 requests and 20 connections, divided by the
-slowness.
+slowness. FIRST says which ports of the workstation are used already: what ended lately keeps its port for a minute.
 """
 
 import asyncio
@@ -14,11 +14,12 @@ import sys
 import time
 
 SLOW = int(sys.argv[1])
-ADDRESSES = sys.argv[2:]
+FIRST = int(sys.argv[2])
+ADDRESSES = sys.argv[3:]
 EACH = len(ADDRESSES) * SLOW
 # A guest sees calls by way of all nodes from one address: each way has ports of its own, none of them twice.
-SHARE = 50_000 // len(ADDRESSES)
-ports = {address: iter(range(10_000 + place * SHARE, 10_000 + (place + 1) * SHARE)) for place, address in enumerate(ADDRESSES)}
+SHARE = 60_000 // len(ADDRESSES)
+used = collections.Counter()
 count = collections.Counter()
 gaps = {}
 ending = asyncio.Event()
@@ -48,7 +49,9 @@ async def every(interval, what):
 
 
 def own(address):
-    return ("::" if ":" in address else "0.0.0.0", next(ports[address]))
+    port = 2000 + ADDRESSES.index(address) * SHARE + (FIRST + used[address]) % SHARE
+    used[address] += 1
+    return ("::" if ":" in address else "0.0.0.0", port)
 
 
 async def datagrams(address):
@@ -136,7 +139,7 @@ async def main():
         tasks += [datagrams(address), requests(address)]
         tasks += [kept(address) for _ in range(max(1, 20 // EACH))]
     await asyncio.gather(*tasks)
-    print(json.dumps({**count, "longest gap": round(max(gaps.values(), default=0), 3)}))
+    print(json.dumps({**count, "ports": FIRST + max(used.values()), "longest gap": round(max(gaps.values(), default=0), 3)}))
 
 
 asyncio.run(main())

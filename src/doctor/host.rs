@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
 use super::{Features, Listing, Role};
@@ -39,6 +40,8 @@ pub struct Host {
     pub legacy_tables: Reading<Vec<String>>,
     /// Rules of `ip rule` with a mark: priority, mark, mask.
     pub policy_routing: Reading<Vec<(u32, u32, u32)>>,
+    /// Where routes lead, but for those to the host itself: each network with its interface.
+    pub routes: Reading<Vec<(IpNet, String)>>,
     /// The queues that programs listen on.
     pub queues: Reading<Vec<QueueInUse>>,
     /// Interfaces, and whether each has large receive offload on.
@@ -133,6 +136,7 @@ impl Host {
             rules: rules(),
             legacy_tables: legacy_tables(),
             policy_routing: policy_routing(),
+            routes: routes(),
             queues: queues(),
             offloads: Vec::new(),
         }
@@ -214,6 +218,68 @@ fn legacy_tables() -> Reading<Vec<String>> {
     let six = lines("/proc/net/ip6_tables_names")?;
     tables.extend(six.into_iter().map(|table| format!("{table} (ip6tables)")));
     Ok(tables)
+}
+
+/// The main table of IPv4, and all of IPv6.
+fn routes() -> Reading<Vec<(IpNet, String)>> {
+    let four = lines("/proc/net/route")?;
+    let six = lines("/proc/net/ipv6_route")?;
+    let four = four.iter().filter_map(|line| route_v4(line));
+    Ok(four.chain(six.iter().filter_map(|line| route_v6(line))).collect())
+}
+
+/// Flags of routes (include/uapi/linux/route.h, ipv6_route.h): that refuse, lead to the host itself, or are of a group.
+const NO_WAY_OUT: u32 = 0x0200 | 0x8000_0000 | 0x0010_0000;
+
+/// Interface, destination, gateway, flags, three numbers, mask; addresses as numbers of this host (net/ipv4/fib_trie.c,
+/// `fib_route_seq_show()`).
+fn route_v4(line: &str) -> Option<(IpNet, String)> {
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let number = |place: usize| u32::from_str_radix(columns.get(place)?, 16).ok();
+    let address = |place| Some(Ipv4Addr::from(number(place)?.to_ne_bytes()));
+    if number(3)? & NO_WAY_OUT != 0 {
+        return None;
+    }
+    let net = Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
+    Some((net.into(), columns.first()?.to_string()))
+}
+
+/// Destination and its length, four more columns and three numbers, flags, interface (net/ipv6/route.c,
+/// `rt6_fill_seq()`).
+fn route_v6(line: &str) -> Option<(IpNet, String)> {
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let address = Ipv6Addr::from_bits(u128::from_str_radix(columns.first()?, 16).ok()?);
+    let len = u8::from_str_radix(columns.get(1)?, 16).ok()?;
+    if u32::from_str_radix(columns.get(8)?, 16).ok()? & NO_WAY_OUT != 0 {
+        return None;
+    }
+    Some((Ipv6Net::new(address, len).ok()?.into(), columns.get(9)?.to_string()))
+}
+
+#[cfg(test)]
+#[test]
+fn routes_are_read() {
+    // As 6.18 printed them on a host of little endian: to everywhere, to a network, and one that refuses.
+    let four = |line| route_v4(line).map(|(net, by)| format!("{net} {by}"));
+    if cfg!(target_endian = "little") {
+        let line = "eth0\t00000000\t01FEA8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0";
+        assert_eq!(four(line).as_deref(), Some("0.0.0.0/0 eth0"));
+        let line = "eth1\t0000090A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
+        assert_eq!(four(line).as_deref(), Some("10.9.0.0/16 eth1"));
+        let line = "*\t0000090A\t00000000\t0201\t0\t0\t0\t0000FFFF\t0\t0\t0";
+        assert_eq!(four(line), None);
+    }
+    assert_eq!(four("Iface\tDestination\tGateway \tFlags"), None);
+    let six = |flags: &str| {
+        let zeros = "00000000000000000000000000000000";
+        let line = format!(
+            "fd000009{} 40 {zeros} 00 {zeros} 00000400 00000001 00000000 {flags}    eth1",
+            &zeros[8..]
+        );
+        route_v6(&line).map(|(net, by)| format!("{net} {by}"))
+    };
+    assert_eq!(six("00000001").as_deref(), Some("fd00:9::/64 eth1"));
+    assert_eq!(six("80200001"), None);
 }
 
 fn version(tool: Tool) -> Result<String, Failure> {

@@ -16,6 +16,7 @@ mod marks;
 mod others;
 mod privileges;
 mod queues;
+mod routes;
 mod settings;
 mod table;
 
@@ -131,6 +132,7 @@ pub fn examine(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
     if let Some(role) = role {
         facts.extend(interfaces::judge(host, role));
         facts.extend(queues::judge(host, role));
+        facts.extend(routes::judge(host, role));
         facts.extend(others::judge(host, role));
         facts.extend(marks::judge(host, role));
     }

@@ -80,6 +80,11 @@ fn host() -> Host {
         rules: Ok(Listing::default()),
         legacy_tables: Ok(Vec::new()),
         policy_routing: Ok(Vec::new()),
+        routes: Ok(vec![
+            ("0.0.0.0/0".parse().unwrap(), "xenbr0".to_owned()),
+            ("10.5.5.0/24".parse().unwrap(), "guestbr0".to_owned()),
+            ("fe80::/64".parse().unwrap(), "eth1".to_owned()),
+        ]),
         queues: Ok(Vec::new()),
         offloads: vec![("eth1".to_owned(), Ok(false))],
     }
@@ -344,6 +349,12 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
             None,
         ),
         (|host| host.policy_routing = Ok(vec![(100, 1, 0xf)]), "mark-bits", Matters, None),
+        (
+            |host| host.routes.as_mut().unwrap().push(("10.9.0.0/16".parse().unwrap(), "eth9".to_owned())),
+            "ways-out",
+            Matters,
+            None,
+        ),
         (|host| host.legacy_tables = Ok(vec!["filter".to_owned()]), "legacy-tables", GoodToKnow, None),
         (
             |host| host.kernel = Some(Ok(("6.1.160".to_owned(), "#1 SMP".to_owned()))),
@@ -401,6 +412,7 @@ fn what_cannot_be_read_is_not_a_no_and_no_reason_to_refuse() {
         host.rules = Err(denied());
         host.legacy_tables = Err(denied());
         host.policy_routing = Err(denied());
+        host.routes = Err(denied());
         host.queues = Err(denied());
         host.offloads[0].1 = Err(denied());
         host.kernel = Some(Err(denied()));

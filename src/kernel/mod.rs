@@ -58,7 +58,7 @@ fn rule_with(expression: impl Fn(&mut Expressions)) -> Support {
         batch.table(ip, TABLE, 0, "");
         batch.chain(ip, TABLE, "probe", None);
         batch.rule(ip, TABLE, "probe", &rule.into_bytes());
-        Nftables::open()?.try_out(&batch)
+        Nftables::open()?.try_out(batch)
     };
     match (attempt(false), attempt(true)) {
         (Ok(()), Ok(())) => Support::Yes,

@@ -5,6 +5,7 @@
 //! `nfnetlink_rcv_batch()`).
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::attribute::{Attributes, NESTED, be32, be64, put_padded};
 use super::message::{self, Message};
@@ -120,8 +121,18 @@ pub(crate) enum Event {
 /// Several changes that are made together.
 pub(crate) struct Batch {
     bytes: Vec<u8>,
-    /// The sequence number of the next message; that of the first is 0.
+    /// The sequence numbers of the first message and of the next.
+    first: u32,
     next: u32,
+    /// Where in the bytes the last change begins.
+    last: usize,
+}
+
+/// Sequence numbers that no other request has: what is still said about an earlier one is known for that.
+fn sequence() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    const ROOM: u32 = 1 << 16;
+    NEXT.fetch_add(ROOM, Ordering::Relaxed)
 }
 
 /// Where a base chain is.
@@ -135,14 +146,15 @@ pub(crate) struct Hook {
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        let mut batch = Self { bytes: Vec::new(), next: 0 };
+        let first = sequence();
+        let mut batch = Self { bytes: Vec::new(), first, next: first, last: 0 };
         batch.marker(BATCH_BEGIN);
         batch
     }
 
     /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.next == 1
+        self.last == 0
     }
 
     fn marker(&mut self, kind: u16) {
@@ -151,8 +163,19 @@ impl Batch {
         self.next += 1;
     }
 
+    /// Asks for an answer to the last change; its sequence number. To ask for one to each would fill the socket, and what finds no
+    /// room is lost. What is refused is answered anyway.
+    fn acknowledged(&mut self) -> u32 {
+        if let Some(flags) = self.bytes.get_mut(self.last + 6..self.last + 8) {
+            let asked = u16::from_ne_bytes([flags[0], flags[1]]) | NLM_F_ACK;
+            flags.copy_from_slice(&asked.to_ne_bytes());
+        }
+        self.next - 1
+    }
+
     fn add(&mut self, kind: u16, flags: u16, family: u8, attributes: &[u8]) {
-        let flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        self.last = self.bytes.len();
+        let flags = NLM_F_REQUEST | flags;
         message::put(&mut self.bytes, SUBSYSTEM << 8 | kind, flags, self.next, (family, 0), attributes);
         self.next += 1;
     }
@@ -233,7 +256,10 @@ pub(crate) struct Nftables {
 
 impl Nftables {
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::small()? })
+        let socket = Socket::small()?;
+        // Should an answer be lost, that is said, and nobody waits for ever.
+        socket.limit_waiting(std::time::Duration::from_secs(30))?;
+        Ok(Self { socket })
     }
 
     /// Makes all changes of a batch, or none of them.
@@ -241,31 +267,33 @@ impl Nftables {
         if batch.is_empty() {
             return Ok(());
         }
+        let last = batch.acknowledged();
         batch.marker(BATCH_END);
-        self.send(&batch, batch.next - 2)
+        self.send(&batch, last)
     }
 
     /// Has the kernel look at a batch as if it were to be made, and makes nothing of it.
-    pub(crate) fn try_out(&self, batch: &Batch) -> io::Result<()> {
+    pub(crate) fn try_out(&self, mut batch: Batch) -> io::Result<()> {
         // Without an end it is taken back.
-        self.send(batch, batch.next - 1)
+        let last = batch.acknowledged();
+        self.send(&batch, last)
     }
 
-    /// Sends a batch and waits for the answer to its last change. Of several refusals the first counts.
+    /// Sends a batch and waits for the first refusal, or the answer to its last change.
     fn send(&self, batch: &Batch, last: u32) -> io::Result<()> {
         self.socket.send_one(&batch.bytes)?;
-        let mut outcome = Ok(());
         let mut answer = vec![0; 32 << 10];
         loop {
             let len = self.receive(&mut answer)?;
             for message in message::all(&answer[..len]) {
-                let Message::Answer { sequence, errno } = message else { continue };
-                if errno != 0 && outcome.is_ok() {
-                    outcome = Err(io::Error::from_raw_os_error(errno));
-                }
-                // The beginning is answered only if all of it is refused.
-                if sequence == last || (sequence == 0 && errno != 0) {
-                    return outcome;
+                match message {
+                    // Of an earlier batch.
+                    Message::Answer { sequence, .. } if !(batch.first..batch.next).contains(&sequence) => {}
+                    Message::Answer { errno, .. } if errno != 0 => {
+                        return Err(io::Error::from_raw_os_error(errno));
+                    }
+                    Message::Answer { sequence, .. } if sequence == last => return Ok(()),
+                    _ => {}
                 }
             }
         }
@@ -282,14 +310,15 @@ impl Nftables {
 
     /// Everything of a kind, of all families and tables, each given to `take` with its family and attributes.
     fn dump(&self, kind: u16, mut take: impl FnMut(u8, Attributes<'_>)) -> io::Result<()> {
-        let mut request = Vec::new();
-        message::put(&mut request, SUBSYSTEM << 8 | kind, NLM_F_REQUEST | NLM_F_DUMP, 1, (0, 0), &[]);
+        let (mut request, number) = (Vec::new(), sequence());
+        message::put(&mut request, SUBSYSTEM << 8 | kind, NLM_F_REQUEST | NLM_F_DUMP, number, (0, 0), &[]);
         self.socket.send_one(&request)?;
         let mut answer = vec![0; 64 << 10];
         loop {
             let len = self.receive(&mut answer)?;
             for message in message::all(&answer[..len]) {
                 match message {
+                    Message::Answer { sequence, .. } if sequence != number => {}
                     Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
                     Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
                     Message::Netfilter { family, attributes, .. } => take(family, attributes),
@@ -488,6 +517,19 @@ mod tests {
             })
             .collect();
         assert_eq!(kinds, [BATCH_BEGIN, 0x0a00, 0x0a05]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_message_and_any_comment_come_to_an_end(
+            kind in 0u16..30,
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        ) {
+            let mut datagram = Vec::new();
+            message::put(&mut datagram, SUBSYSTEM << 8 | kind, 0, 0, (2, 0), &body);
+            proptest::prop_assert!(message::all(&datagram).filter_map(event).count() <= 1);
+            let _ = read_comment(&body);
+        }
     }
 
     #[test]

@@ -145,7 +145,16 @@ fn texts(rules: Vec<KernelRule>) -> Vec<String> {
 fn chains(here: InFamily<'_>, id: NodeId) -> Vec<Chain> {
     let InFamily { cluster, network, public, .. } = here;
     let (ip, nic) = (here.family.nft(), &cluster.public);
+    let from_guest = |to| {
+        format!("iifname \"{nic}\" {ip} saddr {network} {ip} daddr {to} meta ipsec missing counter drop")
+    };
     let mut chains = vec![
+        Chain::new(
+            "Nobody on the public LAN has a guest's address.",
+            "spoofed",
+            vec![from_guest(public.to_string()), from_guest(network.to_string())],
+        )
+        .at("filter hook prerouting", -302),
         Chain::new(
             "dnat: to the guest, with our own tag. Before conntrack (-200).",
             "diy-dnat",

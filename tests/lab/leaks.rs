@@ -35,6 +35,68 @@ fn what_conntrack_calls_invalid_shows_no_inside_address() {
     }
 }
 
+/// A node that was called has ended: its own programs do not answer calls to a service, its guests' packets do not leave, and
+/// nobody outside passes for a guest.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn the_guard_holds_while_nobody_translates() {
+    let lab = Lab::up(&["--nodes", "2"]);
+    lab.must(&["start"]);
+    curl(&lab);
+    let counted = |node: &str, counter: &str| {
+        let lists = ["dunnat-guard", "dunnat-serving"].map(|table| {
+            let list = ["nft", "list", "counter", "inet", table, counter];
+            text(&lab.on(node, &list).output().unwrap().stdout)
+        });
+        let packets = lists
+            .iter()
+            .filter_map(|list| list.split("packets ").nth(1)?.split(' ').next()?.parse::<u32>().ok());
+        packets.sum::<u32>()
+    };
+    let call = |url: &str| {
+        let words = ["shell", "ws", "--", "curl", "-gs", "-o", "/dev/null", "--max-time", "2", url];
+        lab.run(&words).status.code()
+    };
+    const LATE: Option<i32> = Some(28);
+
+    // Each has a web server of its own on that port.
+    let pid = std::fs::read_to_string(lab.state("node2.pid")).unwrap();
+    must("kill", &["-s", "TERM", pid.trim()]);
+    wait_for("node2 to end", || (!Path::new(&format!("/proc/{}", pid.trim())).exists()).then_some(()));
+    for url in ["http://192.168.122.12/", "http://[fd00:122::12]/"] {
+        let before = counted("node2", "untranslated-calls");
+        assert_eq!(call(url), LATE, "{url}");
+        assert!(counted("node2", "untranslated-calls") > before, "{url}");
+    }
+    let guest2 = ["shell", "guest2", "--", "ping", "-c", "1", "-W", "1", "192.168.122.1"];
+    assert!(!lab.run(&guest2).status.success());
+    assert!(counted("node2", "inside-sources") > 0);
+    // What is inside goes on.
+    lab.must(&["shell", "guest2", "--", "ping", "-c", "1", "-W", "2", "10.5.5.201"]);
+    lab.must(&["shell", "guest2", "--", "ping", "-c", "1", "-W", "2", "10.5.5.254"]);
+    lab.must(&[
+        "shell",
+        "node2",
+        "--",
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "--max-time",
+        "2",
+        "http://10.5.5.202/",
+    ]);
+
+    // On node1, which serves.
+    let forged = "ip addr add 10.5.5.77/32 dev eth0
+        ip route add 10.5.5.201 via 192.168.122.11
+        ping -c 1 -W 1 -I 10.5.5.77 10.5.5.201";
+    assert!(!lab.run(&["shell", "ws", "--", "sh", "-ec", forged]).status.success());
+    assert!(counted("node1", "from-public") > 0);
+    // That was on the public LAN, and is seen by the sniffer.
+    assert_eq!(lab.run(&["stop"]).status.code(), Some(1));
+}
+
 /// The sniffer that judges all labs by what it does not see must be able to see it.
 #[test]
 #[ignore = "needs root; run by scripts/test"]

@@ -194,6 +194,17 @@ fn printing_and_being_refused_drop_no_packet_that_waits() {
     assert!(!left.contains("dunnat"), "{left}");
 }
 
+/// Each queue is a chain where nft has no word for it: they are all written at once, however many there are.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn hundreds_of_queues_are_no_trouble() {
+    let host = Host::new();
+    for _ in 0..2 {
+        host.serve(&["--workers", "60"]).end("TERM");
+    }
+    assert_eq!(host.only_guard(), "");
+}
+
 /// With CAP_NET_ADMIN alone, as an own user, it serves, and serves again after it was killed.
 #[test]
 #[ignore = "needs root; run by scripts/test"]

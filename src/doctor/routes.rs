@@ -1,0 +1,49 @@
+//! Ways out beside the public interface: what guests send there is not translated, so the guard drops it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Fact, Host, Role, Section, Severity};
+
+pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
+    let cluster = role.cluster;
+    let (public, guests) = (&cluster.public, &cluster.guests);
+    let fact = |claim: String| {
+        Fact::new(Section::Cluster, "ways-out", claim).otherwise(
+            Severity::Matters,
+            "the guard drops what guests send there, which would show their addresses; if they may be seen there, name the \
+             network in `inside` of [guests]",
+        )
+    };
+    let alone = format!("guests' packets leave by {public} alone");
+    let routes = match &host.routes {
+        Err(why) => return vec![fact(alone).unknown(why)],
+        Ok(routes) => routes,
+    };
+    let is_out = |(to, by): &&(IpNet, String)| {
+        let is_local = match to.addr() {
+            IpAddr::V4(four) => four.is_link_local() || four.is_multicast(),
+            IpAddr::V6(six) => six.is_unicast_link_local() || six.is_multicast(),
+        };
+        let inside = guests.network.iter().chain(&guests.inside).any(|net| net.contains(to));
+        ![public.as_str(), guests.bridge.as_str(), "lo"].contains(&by.as_str()) && !is_local && !inside
+    };
+    let others: Vec<&(IpNet, String)> = routes.iter().filter(is_out).collect();
+    let mut names: Vec<&str> = others.iter().map(|(_, by)| by.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return vec![fact(alone).yes("")];
+    }
+    // A router has thousands; each interface is told of once.
+    let of = |name: &str| {
+        let to: Vec<String> =
+            others.iter().filter(|(_, by)| by == name).map(|(to, _)| to.to_string()).collect();
+        let more = if to.len() > 3 { format!(", and {} more", to.len() - 3) } else { String::new() };
+        fact(format!("{name}: guests' packets do not leave by it"))
+            .about(name)
+            .no(format!("routes to {}{more}", to[..to.len().min(3)].join(", ")))
+    };
+    names.into_iter().map(of).collect()
+}
