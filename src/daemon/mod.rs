@@ -13,6 +13,7 @@ mod descriptors;
 mod held;
 mod losses;
 mod shadow;
+mod signals;
 mod watch;
 mod worker;
 
@@ -25,9 +26,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
 use jiff::tz::TimeZone;
 
 use crate::cluster::{Cluster, NodeId};
@@ -50,6 +48,7 @@ pub use held::{Held, Look, Onlooker, Said};
 use losses::Lookout;
 pub use shadow::ShadowWorker;
 use shadow::Teller;
+use signals::Signals;
 use worker::Serve;
 pub use worker::Worker;
 
@@ -356,24 +355,15 @@ fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
     let (stop, stopped) = unbounded();
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(system("set a signal handler"))?;
-    let signals_end = signals.handle();
     let on_signal = stop.clone();
-    let signals = thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for signal in &mut signals {
-                let _ = on_signal.send(Stop::Signal(signal));
-            }
-        })
-        .map_err(system("start a thread"))?;
+    let signals = Signals::catch(move |signal| drop(on_signal.send(Stop::Signal(signal))))
+        .map_err(system("set a signal handler"))?;
 
     let outcome = serve(setup, stop, &stopped);
     if let Ok((counters, _)) = &outcome {
         log::info!("{name} has stopped; {counters}");
     }
-    signals_end.close();
-    let _ = signals.join();
+    signals.finish();
     outcome.and_then(|(_, traced)| traced)
 }
 
