@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::thread;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
@@ -122,6 +123,14 @@ impl Host {
                 }
             }
         }
+        // Each waits for a program.
+        let (interfaces, rules, policy_routing) = thread::scope(|scope| {
+            let (interfaces, rules) = (scope.spawn(interfaces), scope.spawn(rules));
+            let policy_routing = policy_routing();
+            let ended = || "the thread that asked ended early".to_owned();
+            let interfaces = interfaces.join().unwrap_or_else(|_| Err(ended()));
+            (interfaces, rules.join().unwrap_or_else(|_| Err(ended())), policy_routing)
+        });
         Self {
             may_administer: kernel::may_administer(),
             tools: tools.iter().map(|tool| (*tool, version(*tool))).collect(),
@@ -132,10 +141,10 @@ impl Host {
             features: None,
             kernel: None,
             sysctls: sysctls.into_iter().map(|path| (path.clone(), sysctl(&path))).collect(),
-            interfaces: interfaces(),
-            rules: rules(),
+            interfaces,
+            rules,
             legacy_tables: legacy_tables(),
-            policy_routing: policy_routing(),
+            policy_routing,
             routes: routes(),
             queues: queues(),
             offloads: Vec::new(),
