@@ -11,7 +11,7 @@ use dunnat::trace::{Format, Output};
 use super::trace::{FormatArg, text};
 use super::{Failure, How, Who};
 
-/// Be a node of the cluster: install its rules, serve its queues, remove the rules on SIGTERM or SIGINT
+/// Be a node of the cluster: install its rules, serve its queues; on SIGTERM or SIGINT the rules go, and a guard stays
 #[derive(Args)]
 pub(super) struct Run {
     #[command(flatten)]
