@@ -522,7 +522,14 @@ impl Drop for Hold {
         if self.flags.is_some()
             && let Err(error) = remove(&self.nft, |table| table.name == guard::OWNED)
         {
-            log::debug!("the table {} stays until `dunnat down`: {error}", guard::OWNED);
+            if self.flags == Some(OWNED | PERSISTS) {
+                log::debug!("the tables {} stay, empty, until `dunnat down`: {error}", guard::OWNED);
+            } else {
+                log::warn!(
+                    "this kernel (before Linux 6.9) takes the tables of a process with it, and so drops what waits in queues: \
+                     {error}"
+                );
+            }
         }
     }
 }
