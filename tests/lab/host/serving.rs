@@ -217,6 +217,9 @@ fn with_few_descriptors_it_serves_or_says_so() {
             let log = Node { child: Some(child), stderr, log }.end("TERM");
             assert!(log.contains("node1 has stopped"), "{log}");
             drop(clients);
+        } else if log.contains("error while loading shared libraries") {
+            // Too few to begin at all, which is not ours to say.
+            assert!(!child.wait().unwrap().success());
         } else {
             assert!(log.contains("too few file descriptors: the limit is "), "{limit}: {log}");
             assert_eq!(child.wait().unwrap().code(), Some(1), "{log}");
