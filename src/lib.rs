@@ -77,7 +77,7 @@
 //!
 //! [`rfc`] has no code: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it.
 //!
-//! `netlink/` has the messages of nfnetlink_queue and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
+//! `netlink/` has the messages of nfnetlink_queue, nf_tables and rtnetlink, and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
 //!
 //! # One packet in the code

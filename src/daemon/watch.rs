@@ -23,7 +23,7 @@ use crate::ruleset;
 /// Who has changed rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// A process, and the name of its program.
+    /// A process, and the name of its program. In a container the number is the one that it has outside of it.
     Process(u32, String),
     /// More happened at once than could be listened to.
     Unknown,
