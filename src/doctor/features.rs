@@ -32,43 +32,39 @@ pub struct Features {
 }
 
 impl Features {
-    /// Tries each in a network namespace of its own, which `dunnat doctor --in-scratch-namespace` finds itself in.
+    /// Tries each in a network namespace of its own.
     ///
-    /// The namespace is made by unshare(1) and gone when that ends. Without the right to make one, a user
-    /// namespace gives it, where the system allows that. `program` is the executable of dunnat. Without any
-    /// namespace nothing is known.
+    /// Without the right to make one, a user namespace gives it, where the system allows that: by unshare(1), as only a process
+    /// with one thread can enter one. `dunnat doctor --in-scratch-namespace`, of the executable `program`, finds itself there.
+    /// Without any namespace nothing is known.
     pub fn in_scratch_namespace(program: &Path) -> Self {
         Self::tried(program).unwrap_or_else(|why| Self::unknown(&why))
     }
 
     fn tried(program: &Path) -> Reading<Self> {
-        let ways: &[&[&str]] = if kernel::may_administer() {
-            &[&["--net"], &["--map-root-user", "--net"]]
-        } else {
-            &[&["--map-root-user", "--net"]]
+        let said = match kernel::in_scratch_namespace(Self::try_here) {
+            Ok(features) => return Ok(features),
+            Err(error) => error.to_string(),
         };
-        let mut said = Vec::new();
-        for way in ways {
-            let output = Command::new("unshare")
-                .args(*way)
-                .arg(program)
-                .args(["doctor", "--in-scratch-namespace"])
-                // A user's PATH often lacks the administrator's tools.
-                .env(
-                    "PATH",
-                    format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", std::env::var("PATH").unwrap_or_default()),
-                )
-                .env("LC_ALL", "C")
-                .output();
-            match output {
-                Err(error) => said.push(format!("unshare: {error}")),
-                Ok(output) => match serde_json::from_slice(&output.stdout) {
-                    Ok(features) => return Ok(features),
-                    Err(_) => said.push(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),
-                },
-            }
-        }
-        Err(format!("no network namespace to try it in: {}", said.join("; ")))
+        let output = Command::new("unshare")
+            .args(["--map-root-user", "--net"])
+            .arg(program)
+            .args(["doctor", "--in-scratch-namespace"])
+            // A user's PATH often lacks the administrator's tools.
+            .env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", std::env::var("PATH").unwrap_or_default()),
+            )
+            .env("LC_ALL", "C")
+            .output();
+        let more = match output {
+            Err(error) => format!("unshare: {error}"),
+            Ok(output) => match serde_json::from_slice(&output.stdout) {
+                Ok(features) => return Ok(features),
+                Err(_) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
+            },
+        };
+        Err(format!("no network namespace to try it in: {said}; {more}"))
     }
 
     /// Tries each here. Rules and queues that it makes stay: this is for a namespace that is thrown away.

@@ -7,11 +7,10 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::thread;
 use std::time::Duration;
 
-use super::Support;
 use super::tool::{self, Failure, Tool};
+use super::{Support, in_scratch_namespace};
 use crate::net::{Envelope, Mark, Verdict};
 use crate::netlink::expression::Expressions;
 use crate::netlink::nfqueue::{self, Changes, Config, FLAG_CONNTRACK, Head, Message};
@@ -37,13 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Whether a queue shows ct marks and a verdict sets them (`CONFIG_NETFILTER_NETLINK_GLUE_CT`, kernel module
 /// nf_conntrack_netlink). `nft_queue` says how packets get into a queue here.
 pub fn ct_mark_by_verdict(nft_queue: bool) -> Support {
-    match thread::Builder::new().name("ct-mark-probe".to_owned()).spawn(move || try_it(nft_queue)) {
-        Ok(thread) => match thread.join() {
-            Ok(Ok(support)) => support,
-            Ok(Err(failure)) => Support::Unknown(failure.to_string()),
-            Err(_) => Support::Unknown("the probe ended early".to_owned()),
-        },
-        Err(error) => Support::Unknown(format!("cannot start a thread: {error}")),
+    match in_scratch_namespace(move || try_it(nft_queue)) {
+        Ok(Ok(support)) => support,
+        Ok(Err(failure)) => Support::Unknown(failure.to_string()),
+        Err(error) => Support::Unknown(format!("cannot make a network namespace to try it in: {error}")),
     }
 }
 
@@ -56,10 +52,9 @@ enum Unasked {
     Rules(#[from] Failure),
 }
 
-/// To be called by a thread of its own, which is in another network namespace from then on.
+/// To be called in a network namespace that is thrown away.
 fn try_it(nft_queue: bool) -> Result<Support, Unasked> {
     let cannot = |what| move |source| Unasked::System { what, source };
-    sys::enter_new_network().map_err(cannot("make a network namespace to try it in"))?;
     set_loopback_up().map_err(cannot("set the loopback interface up"))?;
 
     let socket = Socket::small().map_err(cannot("open a netfilter socket"))?;

@@ -6,6 +6,7 @@
 mod capabilities;
 mod ct_mark;
 mod losses;
+mod scratch;
 pub mod tool;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::io;
 pub use capabilities::{Capabilities, Feature};
 pub use ct_mark::ct_mark_by_verdict;
 pub use losses::{Losses, losses};
+pub(crate) use scratch::in_scratch_namespace;
 use tool::Failure;
 
 use crate::netlink::expression::{Expressions, Say};
