@@ -246,6 +246,17 @@ impl Cluster {
         self.services.iter().filter_map(note).collect()
     }
 
+    /// Whether a route is a way out beside the public interface: what guests send there is not translated, and they may not be
+    /// seen there.
+    pub fn is_other_way_out(&self, to: &IpNet, by: &str) -> bool {
+        let is_local = match to.addr() {
+            IpAddr::V4(four) => four.is_link_local() || four.is_multicast(),
+            IpAddr::V6(six) => six.is_unicast_link_local() || six.is_multicast(),
+        };
+        let inside = self.guests.network.iter().chain(&self.guests.inside).any(|net| net.contains(to));
+        ![self.public.as_str(), self.guests.bridge.as_str(), "lo"].contains(&by) && !is_local && !inside
+    }
+
     /// The pipes that a node has: its own where it names them, else the cluster's.
     pub fn pipes(&self, id: NodeId) -> &[IfName] {
         self.node(id).pipes.as_deref().unwrap_or(&self.guests.pipes)

@@ -528,16 +528,15 @@ fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch::By>) -> O
 /// Takes the rules out so that no packet that was asked about goes without an answer.
 fn remove(installed: Installed, queues: &RangeInclusive<u16>) -> Result<(), Error> {
     installed.tell_guarded_at_the_end();
-    let mut errors = installed.stop_asking().err().unwrap_or_default();
+    let mut errors: Vec<InstallError> = installed.stop_asking().err().into_iter().collect();
     if !Installed::wait_until_answered(queues, Duration::from_secs(1)) {
         log::warn!("packets were still waiting in the queues; the kernel drops them now");
     }
-    errors.extend(installed.remove().err().unwrap_or_default());
-    if errors.is_empty() { Ok(()) } else { Err(remove_error(errors)) }
-}
-
-fn remove_error(errors: Vec<InstallError>) -> Error {
-    Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect())
+    errors.extend(installed.remove().err());
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect()))
 }
 
 /// With `one_by_one` a verdict leaves before the next packet is looked at.
@@ -583,13 +582,17 @@ fn start_workers(
     Ok(threads)
 }
 
-/// Brings a worker home from wherever it waits.
-fn finish(thread: Thread) -> Counters {
+/// Brings a thread home from wherever it waits; it knows that it has to end.
+fn bring_home<T>(thread: JoinHandle<T>) -> thread::Result<T> {
     while !thread.is_finished() {
         sys::wake(&thread);
         thread::sleep(Duration::from_millis(1));
     }
-    thread.join().unwrap_or_else(|_| {
+    thread.join()
+}
+
+fn finish(thread: Thread) -> Counters {
+    bring_home(thread).unwrap_or_else(|_| {
         log::error!("a worker panicked; its counts are lost. This is a bug, please report it");
         Counters::default()
     })

@@ -48,7 +48,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(cluster: &Cluster, node: NodeId) -> io::Result<Self> {
+    pub(super) fn start(cluster: &Arc<Cluster>, node: NodeId) -> io::Result<Self> {
         // Whoever hears of one looks at everything; the others only say who it was.
         let (tell, changed) = bounded(64);
         let mut watch = Self { changed, ending: Arc::default(), threads: Vec::new() };
@@ -102,11 +102,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            while !thread.is_finished() {
-                sys::wake(&thread);
-                thread::sleep(Duration::from_millis(1));
-            }
-            if thread.join().is_err() {
+            if super::bring_home(thread).is_err() {
                 log::error!("a thread that watches panicked. This is a bug, please report it");
             }
         }
@@ -141,9 +137,8 @@ impl Rules {
 
 /// What is known of interfaces and routes, and what was told of them.
 struct Links {
+    cluster: Arc<Cluster>,
     watched: Vec<Link>,
-    bridge: IfName,
-    inside: Vec<IpNet>,
     /// Ways out that were told of.
     told: HashSet<(IpNet, String)>,
 }
@@ -159,7 +154,7 @@ struct Link {
 }
 
 impl Links {
-    fn new(cluster: &Cluster, node: NodeId) -> Self {
+    fn new(cluster: &Arc<Cluster>, node: NodeId) -> Self {
         let link = |name: &IfName, what, without| {
             let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{name}/{file}")).ok();
             let flags = read("flags")
@@ -177,8 +172,7 @@ impl Links {
         let pipes = cluster.pipes(node).iter();
         let pipes = pipes.map(|pipe| link(pipe, "a pipe", "the nodes behind it are not reached"));
         Self {
-            bridge: cluster.guests.bridge.clone(),
-            inside: cluster.guests.network.iter().chain(&cluster.guests.inside).copied().collect(),
+            cluster: Arc::clone(cluster),
             told: HashSet::new(),
             watched: [public, bridge].into_iter().chain(pipes).collect(),
         }
@@ -202,20 +196,11 @@ impl Links {
     }
 
     fn route(&mut self, to: IpNet, by: u32) {
-        let is_local = match to.addr() {
-            std::net::IpAddr::V4(four) => four.is_link_local() || four.is_multicast(),
-            std::net::IpAddr::V6(six) => six.is_unicast_link_local() || six.is_multicast(),
-        };
-        if is_local || self.inside.iter().any(|net| net.contains(&to)) {
-            return;
-        }
         let Ok(Some(name)) = sys::interface_name(by) else { return };
-        let Some(public) = self.watched.first().map(|link| &link.name) else { return };
-        if [public.as_str(), self.bridge.as_str(), "lo"].contains(&name.as_str())
-            || !self.told.insert((to, name.clone()))
-        {
+        if !self.cluster.is_other_way_out(&to, &name) || !self.told.insert((to, name.clone())) {
             return;
         }
+        let public = &self.cluster.public;
         // Whoever makes routes all the time shall not fill the memory.
         if self.told.len() > 1000 {
             self.told.clear();

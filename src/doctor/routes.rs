@@ -1,14 +1,11 @@
 //! Ways out beside the public interface: what guests send there is not translated, so the guard drops it.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::{Fact, Host, Role, Section, Severity};
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let cluster = role.cluster;
-    let (public, guests) = (&cluster.public, &cluster.guests);
     let fact = |claim: String| {
         Fact::new(Section::Cluster, "ways-out", claim).otherwise(
             Severity::Matters,
@@ -16,20 +13,13 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
              network in `inside` of [guests]",
         )
     };
-    let alone = format!("guests' packets leave by {public} alone");
+    let alone = format!("guests' packets leave by {} alone", cluster.public);
     let routes = match &host.routes {
         Err(why) => return vec![fact(alone).unknown(why)],
         Ok(routes) => routes,
     };
-    let is_out = |(to, by): &&(IpNet, String)| {
-        let is_local = match to.addr() {
-            IpAddr::V4(four) => four.is_link_local() || four.is_multicast(),
-            IpAddr::V6(six) => six.is_unicast_link_local() || six.is_multicast(),
-        };
-        let inside = guests.network.iter().chain(&guests.inside).any(|net| net.contains(to));
-        ![public.as_str(), guests.bridge.as_str(), "lo"].contains(&by.as_str()) && !is_local && !inside
-    };
-    let others: Vec<&(IpNet, String)> = routes.iter().filter(is_out).collect();
+    let others: Vec<&(IpNet, String)> =
+        routes.iter().filter(|(to, by)| cluster.is_other_way_out(to, by)).collect();
     let mut names: Vec<&str> = others.iter().map(|(_, by)| by.as_str()).collect();
     names.sort_unstable();
     names.dedup();

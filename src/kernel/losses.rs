@@ -1,6 +1,5 @@
 //! What the kernel has dropped because a queue could not take it.
 
-use std::fs;
 use std::io;
 use std::ops::{Add, AddAssign};
 
@@ -8,9 +7,10 @@ use std::ops::{Add, AddAssign};
 /// room (`NFQA_CFG_F_FAIL_OPEN`) the kernel drops and counts nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// The queue had as many packets as it may have. They never got a number.
+    /// The queue had as many packets as it may have. They never got a number (`queue_dropped`, counted before,
+    /// `__nfqnl_enqueue_packet()`).
     pub queue_full: u64,
-    /// There was no room in the buffer of the socket. They had a number, which therefore never arrives.
+    /// There was no room in the buffer of the socket. They had a number, which therefore never arrives (`queue_user_dropped`).
     pub socket_full: u64,
 }
 
@@ -52,21 +52,7 @@ impl AddAssign for Losses {
 /// # Errors
 /// As [`queues_in_use`](super::queues_in_use).
 pub fn losses() -> io::Result<Vec<(u16, Losses)>> {
-    Ok(parse(&fs::read_to_string("/proc/net/netfilter/nfnetlink_queue")?))
-}
-
-/// Each line: queue number, port id, packets waiting, copy mode, copy range, `queue_dropped`, `queue_user_dropped`, and
-/// more (net/netfilter/nfnetlink_queue.c, `seq_show()`). The first of the two is counted before a packet gets its number,
-/// the second after (`__nfqnl_enqueue_packet()`).
-fn parse(text: &str) -> Vec<(u16, Losses)> {
-    let line = |line: &str| {
-        let mut columns = line.split_ascii_whitespace();
-        let number = columns.next()?.parse().ok()?;
-        let queue_full = columns.nth(4)?.parse().ok()?;
-        let socket_full = columns.next()?.parse().ok()?;
-        Some((number, Losses { queue_full, socket_full }))
-    };
-    text.lines().filter_map(line).collect()
+    Ok(super::queue_table()?.into_iter().map(|queue| (queue.number, queue.losses)).collect())
 }
 
 #[cfg(test)]
@@ -78,7 +64,9 @@ mod tests {
         // As 6.18 printed them, and what is no line of the table.
         let text = "  105  31337 16384 2   128  3616     0    16384  1\n  106   4711     0 2 65531     0    12       40  1\n\n1 2 3\n";
         let losses = |queue_full, socket_full| Losses { queue_full, socket_full };
-        assert_eq!(parse(text), [(105, losses(3616, 0)), (106, losses(0, 12))]);
+        let parse =
+            |text| crate::kernel::parse_queue_table(text).into_iter().map(|it| (it.number, it.losses));
+        assert_eq!(parse(text).collect::<Vec<_>>(), [(105, losses(3616, 0)), (106, losses(0, 12))]);
     }
 
     #[test]

@@ -108,14 +108,15 @@ struct Listener {
     number: u16,
     port: u32,
     waiting: u64,
+    losses: Losses,
 }
 
 fn queue_table() -> io::Result<Vec<Listener>> {
     Ok(parse_queue_table(&fs::read_to_string("/proc/net/netfilter/nfnetlink_queue")?))
 }
 
-/// Each line: queue number, port id of its socket, packets waiting, and columns of no interest here
-/// (net/netfilter/nfnetlink_queue.c, `seq_show()`).
+/// Each line: queue number, port id of its socket, packets waiting, copy mode, copy range, `queue_dropped`,
+/// `queue_user_dropped`, and more (net/netfilter/nfnetlink_queue.c, `seq_show()`).
 fn parse_queue_table(text: &str) -> Vec<Listener> {
     text.lines()
         .filter_map(|line| {
@@ -123,7 +124,9 @@ fn parse_queue_table(text: &str) -> Vec<Listener> {
             let number = columns.next()?.parse().ok()?;
             let port = columns.next()?.parse().ok()?;
             let waiting = columns.next()?.parse().ok()?;
-            Some(Listener { number, port, waiting })
+            let queue_full = columns.nth(2)?.parse().ok()?;
+            let socket_full = columns.next()?.parse().ok()?;
+            Some(Listener { number, port, waiting, losses: Losses { queue_full, socket_full } })
         })
         .collect()
 }
@@ -177,7 +180,8 @@ mod tests {
     fn the_table_of_queues_is_read() {
         // Two lines as 6.18 printed them, one of them in use, then what is not a line of it.
         let text = "    7  31337     3 2 65531     0     0       12  1\n  100   4711     0 2 65531     0     0        0  1\n\nx\n";
-        let listener = |number, port, waiting| Listener { number, port, waiting };
+        let losses = Losses::default();
+        let listener = |number, port, waiting| Listener { number, port, waiting, losses };
         assert_eq!(parse_queue_table(text), [listener(7, 31337, 3), listener(100, 4711, 0)]);
     }
 }

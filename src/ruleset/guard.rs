@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::family::InFamily;
-use super::table::{Chain, Table};
+use super::table::{Chain, Hook, Table};
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Family, IfName, OfFamily as _, Ports, Proto};
 use crate::netlink::expression::{
@@ -174,7 +174,7 @@ impl Guard {
                 let rules = place.rules.iter().map(Rule::text).collect();
                 let chain = Chain::new(place.about, place.name, rules);
                 match place.hook {
-                    Some((hook, [stays, _])) => chain.at(&format!("filter hook {hook}"), stays),
+                    Some((hook, [stays, _])) => chain.at(&words(hook), stays),
                     None => chain,
                 }
             };
@@ -195,14 +195,9 @@ impl Guard {
                 batch.counter(family, OWNED, counter);
             }
             for place in places {
-                let hook = place.hook.map(|(hook, [_, owned])| {
-                    // Of ip, ip6 and inet; of arp the one hook that we use.
-                    let number = match hook {
-                        "prerouting" => 0,
-                        "output" => 1,
-                        _ => 4,
-                    };
-                    nftables::Hook { kind: "filter", number, priority: owned }
+                let hook = place.hook.map(|(hook, [_, priority])| {
+                    let number = Hook { words: words(hook), priority }.number(name);
+                    nftables::Hook { kind: "filter", number, priority }
                 });
                 batch.chain(family, OWNED, place.name, hook);
                 batch.flush_chain(family, OWNED, place.name);
@@ -212,6 +207,10 @@ impl Guard {
             }
         }
     }
+}
+
+fn words(hook: &str) -> String {
+    format!("filter hook {hook}")
 }
 
 fn counters(places: &[&Place]) -> Vec<&'static str> {

@@ -76,8 +76,6 @@ struct Hold {
 pub struct Installed {
     hold: Hold,
     rules: Rules,
-    /// Whose rules were there from a run that was killed.
-    pub left_by: Option<String>,
     seen: Seen,
     /// The id of the last process that wrote rules for us.
     nft: u32,
@@ -105,6 +103,16 @@ struct There {
 /// Tables by these names are ours, if their comment says so.
 const NAMES: [&str; 4] = [TABLE, in_kernel::TABLE, guard::STAYS, guard::OWNED];
 
+/// Whether a table that has a name of ours is ours.
+fn is_ours(table: &nftables::Table) -> bool {
+    table.comment.as_deref().is_some_and(|comment| render::owner(comment).is_some())
+}
+
+/// Whether a table goes when the node ends.
+fn is_of_run(table: &nftables::Table) -> bool {
+    [TABLE, in_kernel::TABLE].contains(&table.name.as_str())
+}
+
 impl There {
     fn read(nft: &Nftables) -> Result<Self, InstallError> {
         let mut tables = nft.tables().map_err(cannot("list the tables of nft"))?;
@@ -121,9 +129,6 @@ impl There {
 
     /// Refuses tables that have our names and are not ours.
     fn check(&self) -> Result<(), InstallError> {
-        let is_ours = |table: &&nftables::Table| {
-            table.comment.as_deref().is_some_and(|comment| render::owner(comment).is_some())
-        };
         let Some(other) = self.tables.iter().find(|table| !is_ours(table)) else { return Ok(()) };
         let place = format!("{} {}", nftables::family_name(other.family), other.name);
         Err(InstallError::NameTaken(if other.name == in_kernel::TABLE {
@@ -148,8 +153,7 @@ impl There {
 
     /// Whose rules there are, but for the guard, which is meant to stay.
     fn left_by(&self) -> Option<String> {
-        let of_run =
-            self.tables.iter().filter(|table| [TABLE, in_kernel::TABLE].contains(&table.name.as_str()));
+        let of_run = self.tables.iter().filter(|table| is_of_run(table));
         let mut owners = of_run.filter_map(|table| render::owner(table.comment.as_deref()?));
         owners.next().map(str::to_owned)
     }
@@ -185,11 +189,11 @@ impl Hold {
         there.check()?;
         let comment = render::comment(&rules.node, "");
         // The first that the kernel knows.
-        for flags in [Some(OWNED | PERSISTS), Some(OWNED)] {
+        for flags in [OWNED | PERSISTS, OWNED] {
             let mut batch = Batch::new();
-            rules.guard.put(&mut batch, flags.unwrap_or_default(), &comment);
+            rules.guard.put(&mut batch, flags, &comment);
             match nft.commit(batch) {
-                Ok(()) => return Ok((Self { nft, flags }, there)),
+                Ok(()) => return Ok((Self { nft, flags: Some(flags) }, there)),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EOPNOTSUPP | libc::EINVAL) => {}
                     // Somebody was faster.
@@ -273,14 +277,13 @@ impl Ready {
     /// nft is missing or refused, with its own words; then nothing of ours is left but the guard.
     pub fn install(self) -> Result<Installed, InstallError> {
         let Self { hold, there, rules } = self;
-        let left_by = there.left_by();
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
-        let mut installed = Installed { hold, rules, left_by, seen: Seen::default(), nft: 0, guarded };
+        let mut installed = Installed { hold, rules, seen: Seen::default(), nft: 0, guarded };
         match installed.write(&there) {
             Ok(()) => Ok(installed),
             Err(error) => {
-                for error in installed.remove().err().into_iter().flatten() {
+                if let Err(error) = installed.remove() {
                     log::debug!("while taking back: {error}");
                 }
                 Err(error)
@@ -465,14 +468,14 @@ impl Installed {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn stop_asking(&self) -> Result<(), Vec<InstallError>> {
+    pub fn stop_asking(&self) -> Result<(), InstallError> {
         let asking: Vec<(u8, &str, String)> = (self.rules.tables.iter())
             .flat_map(|table| {
                 let asking = table.chains.iter().filter(|chain| chain.asks());
                 asking.map(|chain| (nftables::family(table.family), table.name, chain.name.clone()))
             })
             .collect();
-        self.change("stop asking", |there| {
+        change_what_is_there(&self.hold.nft, "stop asking", |there| {
             let mut batch = Batch::new();
             for (family, table, chain) in &asking {
                 if there.chain(nftables::family_name(*family), table, chain).is_some() {
@@ -481,12 +484,6 @@ impl Installed {
             }
             batch
         })
-        .map_err(|error| vec![error])
-    }
-
-    /// Makes a change of what is there. What somebody else takes away meanwhile is no error: then there is less to do.
-    fn change(&self, what: &'static str, change: impl Fn(&There) -> Batch) -> Result<(), InstallError> {
-        change_what_is_there(&self.hold.nft, what, change)
     }
 
     /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
@@ -510,9 +507,8 @@ impl Installed {
     ///
     /// # Errors
     /// What went wrong, or packets wait in queues of others; then our chains stay, empty.
-    pub fn remove(self) -> Result<(), Vec<InstallError>> {
-        let is_ours = |table: &nftables::Table| [TABLE, in_kernel::TABLE].contains(&table.name.as_str());
-        remove(&self.hold.nft, is_ours).map_err(|error| vec![error])
+    pub fn remove(self) -> Result<(), InstallError> {
+        remove(&self.hold.nft, is_of_run)
     }
 }
 
@@ -603,9 +599,6 @@ pub fn take_down() -> Result<bool, InstallError> {
     if let Some(who) = there.serving() {
         return Err(InstallError::Serving(who));
     }
-    let is_ours = |table: &nftables::Table| {
-        table.comment.as_deref().is_some_and(|comment| render::owner(comment).is_some())
-    };
     let is_any = there.tables.iter().any(is_ours);
     // Here nothing would be left that keeps conntrack.
     wait_for_all_queues()?;
