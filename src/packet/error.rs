@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice};
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
 
-use super::view::{Malformed, checksum_at, ports_of};
+use super::extensions::{self, Ends};
+use super::view::{Fragment, Malformed, checksum_at, ports_of};
 use crate::net::{Proto, Tuple};
 
 /// An ICMP error (RFC 792, RFC 4443), which quotes the beginning of the packet that it is about.
@@ -20,8 +21,8 @@ pub struct IcmpError {
     pub about: Tuple,
     /// Where the quoted IP header begins.
     pub(super) quote: usize,
-    /// Where the quoted ports begin, if they are quoted.
-    pub(super) ports: Option<usize>,
+    /// Where what is above the quoted IP header begins; none if that is not quoted, or is the data of a later fragment.
+    pub(super) transport: Option<usize>,
     /// Where the quoted transport checksum is that covers the addresses, if it is quoted.
     pub(super) checksum: Option<usize>,
 }
@@ -43,7 +44,7 @@ impl IcmpError {
 
     /// Where in the packet the quoted ports begin, if they are quoted, in bytes.
     pub fn ports_at(&self) -> Option<usize> {
-        self.ports
+        self.about.ports.and(self.transport)
     }
 
     /// Where in the packet the quoted transport checksum is that covers the addresses, if it is quoted, in bytes.
@@ -76,29 +77,27 @@ impl IcmpError {
             } else {
                 let ip = Ipv6HeaderSlice::from_slice(quote).map_err(|_| Malformed::Quote)?;
                 let rest = quote.get(ip.slice().len()..).unwrap_or_default();
-                let (next, transport) = match Ipv6ExtensionsSlice::from_slice(ip.next_header(), rest) {
-                    Ok((extensions, next, rest)) => {
-                        let is_later = extensions.into_iter().any(|extension| {
-                            matches!(extension, etherparse::Ipv6ExtensionSlice::Fragment(piece)
-                                if piece.fragment_offset().value() != 0)
-                        });
-                        (next, Some(rest).filter(|_| !is_later))
+                let (next, transport) = match extensions::above(ip.next_header(), rest) {
+                    Ok(above) => {
+                        let is_later = above.fragment == Fragment::Later;
+                        (above.protocol, rest.get(above.at..).filter(|_| !is_later))
                     }
-                    // The quote ends within them, or they are beyond reading: what follows is not known.
-                    Err(_) => (ip.next_header(), None),
+                    // The quote ends within them.
+                    Err(Ends) if rest.len() < usize::from(ip.payload_length()) => (ip.next_header(), None),
+                    // They are longer than the packet that is quoted: nobody can say where its checksum is.
+                    Err(Ends) => return Err(Malformed::Quote),
                 };
                 (ip.source_addr().into(), ip.destination_addr().into(), next, transport)
             };
         let proto = Proto(next.0);
         let ports = transport.filter(|_| proto.has_ports()).and_then(ports_of);
-        let begins = |transport: &[u8]| offset + message.len() - transport.len();
-        let checksum = transport.and_then(|transport| {
+        let begins = transport.map(|transport| offset + message.len() - transport.len());
+        let checksum = transport.zip(begins).and_then(|(transport, begins)| {
             let at = checksum_at(next).filter(|at| transport.len() >= at + 2)?;
-            Some(begins(transport) + at)
+            Some(begins + at)
         });
-        let ports_at = ports.and(transport).map(begins);
         let about = Tuple { proto, src, dst, ports };
-        Ok(Some(Self { kind, about, quote: offset + HEADER, ports: ports_at, checksum }))
+        Ok(Some(Self { kind, about, quote: offset + HEADER, transport: begins, checksum }))
     }
 }
 
@@ -185,5 +184,45 @@ mod tests {
         assert_eq!((error.about.ports, error.quote, error.checksum), (Some((53, 4096)), 48, Some(102)));
         assert_eq!(read(44).unwrap().unwrap().about.ports, None, "cut within the options");
         assert_eq!(read(39), Err(Malformed::Quote));
+    }
+
+    fn six(next: u8, payload: &[u8]) -> Vec<u8> {
+        let mut quote = vec![0x60, 0, 0, 0, 0, payload.len() as u8, next, 64];
+        quote.extend([0x20; 16]);
+        quote.extend([0x30; 16]);
+        quote.extend(payload);
+        quote
+    }
+
+    fn read_six(quote: &[u8]) -> Result<Option<IcmpError>, Malformed> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv6([0x40; 16], [0x20; 16], 64)
+            .icmpv6_raw(2, 0, [0, 0, 5, 0])
+            .write(&mut bytes, quote)
+            .unwrap();
+        View::parse(&bytes, bytes.len()).map(|view| view.error)
+    }
+
+    /// The same rule as for the packet itself.
+    #[test]
+    fn extension_headers_of_the_quoted_packet_are_passed_over_or_it_is_not_read() {
+        const UDP: [u8; 8] = [0, 53, 16, 0, 0, 8, 0x12, 0x34];
+        let behind = |headers: &[u8]| [headers, &UDP].concat();
+        let ports = |quote: &[u8]| read_six(quote).unwrap().unwrap().about.ports;
+        // Hop-by-hop options that do not come first.
+        let odd = six(60, &behind(&[0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0]));
+        assert_eq!(ports(&odd), Some((53, 4096)));
+        assert_eq!(read_six(&odd).unwrap().unwrap().checksum_at(), Some(48 + 40 + 16 + 6));
+        let two = six(44, &behind(&[44, 0, 0, 0, 0, 0, 0, 7, 17, 0, 0, 0, 0, 0, 0, 8]));
+        let error = read_six(&two).unwrap().unwrap();
+        assert_eq!((error.about.ports, error.checksum), (None, None));
+        let later = six(44, &behind(&[17, 0, 0, 8, 0, 0, 0, 7]));
+        let error = read_six(&later).unwrap().unwrap();
+        assert_eq!((error.about.ports, error.transport), (None, None));
+        let longer_than_its_packet = six(60, &behind(&[17, 9, 1, 4, 0, 0, 0, 0]));
+        assert_eq!(read_six(&longer_than_its_packet), Err(Malformed::Quote));
+        let mut cut = longer_than_its_packet;
+        cut[5] = 200;
+        assert_eq!(ports(&cut), None, "the rest of them is not quoted");
     }
 }

@@ -80,10 +80,11 @@ pub fn fields(packet: &[u8], view: Option<&View>) -> Vec<Field> {
         out.up_to(view.transport, "ip", "options");
         if view.fragment != Fragment::Later {
             out.transport(packet, view.tuple.proto, "");
-            if view.error.is_some() {
-                let inner = out.ip(packet, "quoted ");
-                if let Some(proto) = inner {
-                    out.transport(packet, proto, "quoted ");
+            if let Some(error) = &view.error {
+                out.ip(packet, "quoted ");
+                if let Some(transport) = error.transport {
+                    out.up_to(transport, "quoted ip", "options");
+                    out.transport(packet, error.about.proto, "quoted ");
                 }
             }
         }
@@ -100,20 +101,16 @@ struct Fields {
 }
 
 impl Fields {
-    /// An IP header; the protocol above it, if that begins here.
-    fn ip(&mut self, packet: &[u8], prefix: &str) -> Option<Proto> {
+    /// An IP header.
+    fn ip(&mut self, packet: &[u8], prefix: &str) {
         let begin = self.at;
         let header = format!("{prefix}ip");
-        let first = packet.get(begin)?;
+        let Some(first) = packet.get(begin) else { return };
         if first >> 4 == 4 {
             self.header(&header, &IPV4);
             self.up_to(begin + 4 * usize::from(first & 15), &header, "options");
-            let later =
-                packet.get(begin + 6..begin + 8).is_some_and(|word| word[0] & 0x1f != 0 || word[1] != 0);
-            packet.get(begin + 9).filter(|_| !later).copied().map(Proto)
         } else {
             self.header(&header, &IPV6);
-            packet.get(begin + 6).copied().map(Proto)
         }
     }
 
@@ -287,6 +284,20 @@ mod tests {
         ] {
             assert!(told.contains(line), "{told}");
         }
+    }
+
+    #[test]
+    fn a_quoted_header_may_have_extensions() {
+        let (mut quoted, mut bytes) = (Vec::new(), Vec::new());
+        PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).udp(53, 40000).write(&mut quoted, b"x").unwrap();
+        quoted.splice(40..40, [17, 0, 1, 4, 0, 0, 0, 0]);
+        (quoted[6], quoted[5]) = (60, quoted[5] + 8);
+        PacketBuilder::ipv6([0x40; 16], [0x20; 16], 64)
+            .icmpv6_raw(1, 4, [0; 4])
+            .write(&mut bytes, &quoted)
+            .unwrap();
+        let told = told(&bytes);
+        assert!(told.contains("88..96 quoted ip options: \n96..98 quoted udp sport: 53\n"), "{told}");
     }
 
     proptest! {

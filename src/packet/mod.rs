@@ -9,6 +9,7 @@
 
 mod checksum;
 mod error;
+mod extensions;
 mod fields;
 mod headers;
 mod patch;
@@ -19,4 +20,8 @@ pub use error::IcmpError;
 pub use fields::{Field, fields};
 pub use headers::{Headers, Icmp, Tcp};
 pub use patch::{Layers, Patch, Refused, Rewrite, Side, set_dscp};
-pub use view::{Fragment, Malformed, TcpFlags, View};
+pub use view::{Fragment, Malformed, Query, TcpFlags, View};
+
+/// The longest packet that the kernel makes, in bytes: it is cut into segments later (`GSO_MAX_SIZE`,
+/// include/linux/netdevice.h). One that calls itself longer does not exist.
+pub const LONGEST: usize = 8 * 65_535;

@@ -214,7 +214,7 @@ impl Quoted {
     ) -> Result<(Self, Difference), Refused> {
         let quote = packet.get(error.quote..).ok_or(Refused::Cut)?;
         let (of_address, header) = in_header(quote, side, rewrite.to)?;
-        let (port, of_port) = in_ports(packet, error.ports, side, rewrite.port);
+        let (port, of_port) = in_ports(packet, error.ports_at(), side, rewrite.port);
         let difference = of_address.and(of_port);
         let mut all = difference;
         if let Some((old, new)) = word(quote, IPV4_CHECKSUM).zip(header) {

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use etherparse::err::{ipv4, ipv6_exts};
-use etherparse::{
-    IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
-};
+use etherparse::err::ipv4;
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice};
 
 use super::error::IcmpError;
+use super::extensions::{self, Above};
 use crate::net::{Dscp, Proto, Tuple};
 
 /// The facts of one packet that a decision or a trace needs.
@@ -118,6 +117,17 @@ impl<'de> serde::Deserialize<'de> for Flag {
     }
 }
 
+/// An ICMP message that is answered, or an answer: echo, timestamp, information and address mask (RFC 792, RFC 950),
+/// ICMPv6's echo and node information (RFC 4443, RFC 4620). Conntrack knows no others
+/// (net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Query {
+    /// The identifier, which the answer repeats.
+    pub id: u16,
+    /// It is an answer.
+    pub is_reply: bool,
+}
+
 /// Why bytes are not a packet that can be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,7 +141,7 @@ pub enum Malformed {
     /// The IP header's total length is shorter than the header or longer than what arrived.
     #[error("ip-length")]
     IpLength,
-    /// IPv6 extension headers that end too early or come in an impossible order.
+    /// The bytes end within an IPv6 extension header.
     #[error("ipv6-extension")]
     #[serde(rename = "ipv6-extension")]
     Extension,
@@ -177,6 +187,22 @@ impl View {
         self.checksum
     }
 
+    /// The ICMP query that it is, or the answer to one; of an error, that which it quotes. `packet` is what the view was
+    /// read from.
+    pub fn query(&self, packet: &[u8]) -> Option<Query> {
+        let (proto, at) = match &self.error {
+            Some(error) => (error.about.proto, error.transport?),
+            None => (self.tuple.proto, self.transport),
+        };
+        let [kind, _, _, _, high, low] = *packet.get(at..)?.first_chunk()?;
+        let is_reply = match (proto, kind) {
+            (Proto::ICMP, 8 | 13 | 15 | 17) | (Proto::ICMP6, 128 | 139) => false,
+            (Proto::ICMP, 0 | 14 | 16 | 18) | (Proto::ICMP6, 129 | 140) => true,
+            _ => return None,
+        };
+        (self.fragment != Fragment::Later).then_some(Query { id: u16::from_be_bytes([high, low]), is_reply })
+    }
+
     /// Reads a packet that begins with its IP header. `received` may have been cut from `original_len` bytes.
     ///
     /// # Errors
@@ -195,7 +221,12 @@ impl View {
         let ip = Ipv4HeaderSlice::from_slice(received).map_err(|error| match error {
             ipv4::HeaderSliceError::Len(_) | ipv4::HeaderSliceError::Content(_) => Malformed::IpHeader,
         })?;
-        let len = usize::from(ip.total_len());
+        let len = match usize::from(ip.total_len()) {
+            // What the kernel has not yet cut into segments can be longer than the field can say (BIG TCP), and is seen
+            // with a zero (iph_totlen, include/linux/ip.h). Some drivers do so with all that they are to segment.
+            0 => original_len.max(received.len()),
+            len => len,
+        };
         let offset = ip.slice().len();
         if len < offset || len > original_len.max(received.len()) {
             return Err(Malformed::IpLength);
@@ -213,32 +244,30 @@ impl View {
     fn parse_v6(received: &[u8], original_len: usize) -> Result<Self, Malformed> {
         let ip = Ipv6HeaderSlice::from_slice(received).map_err(|_| Malformed::IpHeader)?;
         let header = ip.slice().len();
-        let len = header + usize::from(ip.payload_length());
-        if len > original_len.max(received.len()) {
+        let behind = &received[header..];
+        let arrived = original_len.max(received.len());
+        let len = match usize::from(ip.payload_length()) {
+            // Longer than the field can say: the length is in an option (RFC 2675), or missing, as in IPv4.
+            0 => match extensions::jumbo(ip.next_header(), behind) {
+                Some(len) => header.saturating_add(len),
+                None if ip.next_header() == IpNumber::TCP => arrived,
+                None => header,
+            },
+            len => header + len,
+        };
+        if len > arrived {
             return Err(Malformed::IpLength);
         }
-        let rest = &received[header..len.min(received.len())];
-        let (extensions, protocol, rest) =
-            Ipv6ExtensionsSlice::from_slice(ip.next_header(), rest).map_err(|error| match error {
-                ipv6_exts::HeaderSliceError::Len(_) | ipv6_exts::HeaderSliceError::Content(_) => {
-                    Malformed::Extension
-                }
-            })?;
-        let fragment = extensions.into_iter().find_map(|extension| match extension {
-            etherparse::Ipv6ExtensionSlice::Fragment(piece) => {
-                Some(match (piece.fragment_offset().value(), piece.more_fragments()) {
-                    // RFC 6946: an atomic fragment is a whole packet.
-                    (0, false) => Fragment::None,
-                    (0, true) => Fragment::First,
-                    _ => Fragment::Later,
-                })
-            }
-            _ => None,
-        });
-        let offset = len.min(received.len()) - rest.len();
+        let behind = &received[header..len.min(received.len())];
+        let above = extensions::above(ip.next_header(), behind).map_err(|_| Malformed::Extension)?;
+        let Above { protocol, at, fragment } = above;
+        let offset = header + at;
+        if u16::try_from(offset).is_err() {
+            // What is written is written below that.
+            return Err(Malformed::Extension);
+        }
         let ends = (ip.source_addr().into(), ip.destination_addr().into());
         let dscp = Dscp::of_traffic_class(received[0] << 4 | received[1] >> 4);
-        let fragment = fragment.unwrap_or(Fragment::None);
         Self::transport(received, (ends, dscp), protocol, offset, len, fragment)
     }
 
@@ -509,6 +538,71 @@ mod tests {
         bytes[2..4].copy_from_slice(&65535u16.to_be_bytes());
         let view = View::parse(&bytes, 65535).unwrap();
         assert!(view.cut && view.len == 65535);
+    }
+
+    /// An IPv6 packet with nothing but this behind its header.
+    fn bare(next: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = six(next, &[]);
+        bytes.truncate(40);
+        bytes[5] = payload.len() as u8;
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// What the kernel or a driver has not cut into segments yet.
+    #[test]
+    fn a_length_of_zero_is_that_of_the_frame() {
+        let mut four = syn();
+        four.resize(3040, 7);
+        four[2..4].fill(0);
+        let mut six = Vec::new();
+        PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64)
+            .tcp(40000, 80, 7, 1024)
+            .write(&mut six, &[7; 3000])
+            .unwrap();
+        six[4..6].fill(0);
+        let mut jumbo = six.clone();
+        jumbo[6] = 0;
+        jumbo.splice(40..40, [6, 0, 0xc2, 4, 0, 0, 0x0b, 0xd4]);
+        for (mut bytes, len, transport) in [(four, 3040, 20), (six, 3060, 40), (jumbo, 3068, 48)] {
+            let view = parse(&bytes).unwrap();
+            assert_eq!((view.len, view.cut, view.transport), (len, false, transport));
+            assert_eq!(view.tuple.ports, Some((40000, 80)));
+            let length = bytes.len() - 3020 + 17;
+            bytes.truncate(length);
+            assert_eq!(parse(&bytes).map(|view| view.len).ok(), None, "17 bytes of a TCP header");
+        }
+    }
+
+    #[test]
+    fn a_jumbo_payload_is_no_longer_than_what_arrived() {
+        let mut bytes = bare(0, &[59, 0, 0xc2, 4, 0, 1, 0, 0]);
+        bytes[4..6].fill(0);
+        assert_eq!(parse(&bytes), Err(Malformed::IpLength));
+        assert_eq!(View::parse(&bytes, 40 + 65_536).unwrap().len, 40 + 65_536);
+        bytes[44..48].fill(0xff);
+        assert_eq!(parse(&bytes), Err(Malformed::IpLength));
+    }
+
+    #[test]
+    fn no_payload_is_not_a_length_that_is_missing() {
+        let mut bytes = bare(59, &[]);
+        assert_eq!(parse(&bytes).map(|view| view.len), Ok(40));
+        bytes.extend([0; 6]);
+        assert_eq!(parse(&bytes).map(|view| view.len), Ok(40), "six bytes of padding");
+    }
+
+    #[test]
+    fn later_fragments_hold_data_and_two_fragment_headers_hide_the_ports() {
+        let later = bare(44, &[&[60, 0, 5, 0xa8, 0, 0, 0, 7][..], &[0xff; 20]].concat());
+        let view = parse(&later).unwrap();
+        assert_eq!((view.fragment, view.tuple.ports, view.checksum), (Fragment::Later, None, None));
+        for second in [0, 1, 8] {
+            let headers = [[44, 0, 0, 1, 0, 0, 0, 7], [17, 0, 0, second, 0, 0, 0, 8]].concat();
+            let two = bare(44, &[&headers[..], &[0, 53, 16, 0, 0, 8, 0, 0]].concat());
+            let view = parse(&two).unwrap();
+            assert_eq!((view.tuple.proto, view.tuple.ports, view.checksum), (Proto(44), None, None));
+        }
     }
 
     #[test]

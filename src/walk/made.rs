@@ -7,11 +7,18 @@ use etherparse::{
 use std::net::IpAddr;
 
 use crate::net::{Proto, Tuple};
-use crate::packet::{Fragment, Headers, Tcp, TcpFlags, full};
+use crate::packet::{Fragment, Headers, LONGEST, Tcp, TcpFlags, full};
 
 /// A packet of `len` bytes, or as short as it can be, that says this; what is not known is zero. Its checksums are
-/// right. None if the addresses are of two families, or it would be longer than a packet can be.
+/// right, unless it is TCP that is longer than its header can say, which the kernel has still to cut into segments. None if
+/// the addresses are of two families, or it would be longer than a packet can be.
 pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> Option<Vec<u8>> {
+    if len > usize::from(u16::MAX) && tuple.proto == Proto::TCP && len <= LONGEST {
+        let mut bytes = made(tuple, headers, fragment, 0)?;
+        without_length(&mut bytes);
+        bytes.resize(len, 0);
+        return Some(bytes);
+    }
     let proto = IpNumber(tuple.proto.0);
     let (offset, more) = match fragment {
         Fragment::None => (IpFragOffset::ZERO, false),
@@ -66,6 +73,21 @@ pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> 
         }
     };
     written.ok().map(|()| bytes)
+}
+
+/// Takes the length out of an IP header, as the kernel does where it has no room for it.
+fn without_length(packet: &mut [u8]) {
+    match packet {
+        [first, _, rest @ ..] if *first >> 4 == 4 => {
+            rest[..2].fill(0);
+            let header = 4 * usize::from(*first & 15);
+            packet[10..12].fill(0);
+            let checksum = full(&[&packet[..header]]).to_be_bytes();
+            packet[10..12].copy_from_slice(&checksum);
+        }
+        [_, _, _, _, length @ ..] => length[..2].fill(0),
+        _ => {}
+    }
 }
 
 fn tcp(from: u16, to: u16, known: Option<Tcp>) -> TcpHeader {

@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Decision, Meta, Tables, decide};
 use crate::net::{Checksum, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
-use crate::packet::{Malformed, Patch, View};
+use crate::packet::{Malformed, Patch, Query, View};
 pub use asked::{Around, Asked};
 pub use event::Moment;
 pub use made::made;
@@ -54,8 +54,8 @@ pub struct Host<'a> {
     cluster: &'a Cluster,
     id: NodeId,
     tables: Tables,
-    /// The ct marks of flows, by the tuple of one direction.
-    flows: FxHashMap<Tuple, Mark>,
+    /// The ct marks of flows.
+    flows: FxHashMap<Flow, Mark>,
 }
 
 /// What came of a packet.
@@ -158,7 +158,7 @@ impl<'a> Host<'a> {
         for stage in Stage::ALL {
             if stage == Stage::Tag {
                 // Conntrack (-200) has seen it now.
-                flow = View::parse(&bytes, original_len).ok().map(|view| flow_of(&view));
+                flow = View::parse(&bytes, original_len).ok().map(|view| Flow::of(&view, &bytes));
                 held = ct_mark.or_else(|| self.flows.get(&flow?).copied()).unwrap_or(Mark::ZERO);
             }
             if stage == Stage::Save && leaves.is_none() {
@@ -228,9 +228,25 @@ impl<'a> Host<'a> {
     }
 }
 
-/// The flow that conntrack counts a packet to: an ICMP error belongs to that of the packet which it quotes.
-fn flow_of(view: &View) -> Tuple {
-    either_way(view.error.map_or(view.tuple, |error| error.about))
+/// What conntrack knows a flow by, the same for both of its directions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Flow {
+    tuple: Tuple,
+    /// Pings between the same two are told apart by it.
+    query: Option<u16>,
+}
+
+impl Flow {
+    /// The flow that conntrack counts a packet to: an ICMP error belongs to that of the packet which it quotes.
+    fn of(view: &View, packet: &[u8]) -> Self {
+        let tuple = view.error.map_or(view.tuple, |error| error.about);
+        match view.query(packet) {
+            // Two who ping each other have two flows.
+            Some(Query { id, is_reply: false }) => Self { tuple, query: Some(id) },
+            Some(Query { id, is_reply: true }) => Self { tuple: tuple.reversed(), query: Some(id) },
+            None => Self { tuple: either_way(tuple), query: None },
+        }
+    }
 }
 
 /// A tuple that is the same for both directions of a flow.

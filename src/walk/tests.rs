@@ -1,12 +1,13 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
 use super::*;
 use crate::engine::Reason;
 use crate::net::{Dscp, Proto};
-use crate::packet::{Fragment, Headers, Icmp, Tcp, TcpFlags};
+use crate::packet::{Fragment, Headers, Icmp, LONGEST, Tcp, TcpFlags};
 
 fn cluster() -> Cluster {
     Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
@@ -48,6 +49,38 @@ fn a_flow_is_remembered_for_its_answer() {
     // Another port is another flow.
     let other = pass(&mut host, "tcp 10.5.5.201:80 > 192.168.122.1:40001");
     assert_eq!(reasons(&other)[3], (Stage::Spoof, Some(Reason::Unmarked)));
+}
+
+/// A ping of the guest's, or its answer, as it comes to a node by a pipe or from the guest.
+fn ping(host: &mut Host<'_>, reply: bool, id: u16, from: Option<&str>) -> Option<Reason> {
+    let (client, guest) = ([192, 168, 122, 1], [10, 5, 5, 201]);
+    let mut bytes = Vec::new();
+    let written = if reply {
+        PacketBuilder::ipv4(guest, client, 64).icmpv4_echo_reply(id, 1).write(&mut bytes, b"ping")
+    } else {
+        PacketBuilder::ipv4(client, guest, 64).icmpv4_echo_request(id, 1).write(&mut bytes, b"ping")
+    };
+    written.unwrap();
+    let mut arrival = Arrival::of(bytes);
+    if let Some(mac) = from {
+        arrival.came = Some(Came::by(&"eth1.100".parse().unwrap(), host.cluster(), host.id()));
+        arrival.src_mac = Some(mac.parse().unwrap());
+    }
+    reasons(&host.pass(arrival))[3].1
+}
+
+#[test]
+fn pings_are_told_apart_by_their_identifier() {
+    let cluster = cluster();
+    let mut host = Host::new(&cluster, NodeId(0));
+    assert_eq!(ping(&mut host, false, 7, Some("0e:00:00:00:01:00")), None);
+    assert_eq!(ping(&mut host, true, 7, None), Some(Reason::CalledNode));
+    assert_eq!(ping(&mut host, true, 8, None), Some(Reason::Unmarked), "nobody has asked for it");
+    // The guest's own ping has the identifier of the client's.
+    let mut own = Vec::new();
+    let guest = PacketBuilder::ipv4([10, 5, 5, 201], [192, 168, 122, 1], 64);
+    guest.icmpv4_echo_request(7, 1).write(&mut own, b"ping").unwrap();
+    assert_ne!(reasons(&host.pass(Arrival::of(own)))[3].1, Some(Reason::CalledNode));
 }
 
 #[test]
@@ -106,6 +139,27 @@ fn ipv6_packets_are_made_and_led_as_others_are() {
         0,
         "a message sums up to zero with its checksum"
     );
+}
+
+/// The kernel has not cut it into segments yet.
+#[test]
+fn a_packet_can_be_longer_than_its_header_says() {
+    for addresses in ["192.0.2.1 > 192.0.2.2", "2001:db8::1 > 2001:db8::2"] {
+        let (src, dst) = addresses.split_once(" > ").unwrap();
+        let ends = (src.parse().unwrap(), dst.parse().unwrap());
+        let tuple = |proto, ports| Tuple { proto, src: ends.0, dst: ends.1, ports };
+        let tcp = tuple(Proto::TCP, Some((1, 2)));
+        for len in [65_536, 200_000, LONGEST] {
+            let bytes = made(tcp, &Headers::default(), Fragment::None, len).unwrap();
+            let view = View::parse(&bytes, len).unwrap();
+            assert_eq!((view.len, view.tuple), (len, tcp));
+            if ends.0.is_ipv4() {
+                assert_eq!(crate::packet::full(&[&bytes[..20]]), 0);
+            }
+        }
+        assert_eq!(made(tcp, &Headers::default(), Fragment::None, LONGEST + 1), None);
+        assert_eq!(made(tuple(Proto::UDP, Some((1, 2))), &Headers::default(), Fragment::None, 70_000), None);
+    }
 }
 
 proptest! {

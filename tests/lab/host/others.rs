@@ -1,5 +1,8 @@
 //! Living beside others: who flush all rules, have rules of their own, start a second dunnat, or let packets wait in queues.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 /// What they change of ours is back within a second, and the log says who it was. Their own stays as it is.
@@ -221,6 +224,13 @@ fn an_own_user_starts_again_after_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(directory.path(), Some(65534), Some(65534)).unwrap();
     let socket = directory.path().join("node1.sock");
+    // The checkout may be where that user may not look.
+    let [program, config] = [(DUNNAT, "dunnat"), (EXAMPLE, "example.toml")].map(|(from, name)| {
+        let to = directory.path().join(name);
+        fs::copy(from, &to).unwrap();
+        to
+    });
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
     let wrap = [
         "setpriv",
         "--reuid=65534",
@@ -232,7 +242,8 @@ fn an_own_user_starts_again_after_a_kill() {
     ];
     for signal in ["KILL", "KILL", "TERM"] {
         let mut command = host.command_in(&wrap);
-        command.args([DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--socket"]).arg(&socket);
+        command.arg(&program).args(["run", "--node", "node1", "--config"]).arg(&config);
+        command.arg("--socket").arg(&socket);
         host.served_by(command).end(signal);
     }
     assert_eq!(host.only_guard(), "");
