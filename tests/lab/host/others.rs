@@ -67,7 +67,7 @@ fn the_guard_that_stays_and_the_one_of_the_process_are_alike() {
         [[service]]\nname = \"sctp\"\nproto = \"sctp\"\nport = \"any\"\nguest = \"10.5.5.203\"\n\
         [[service]]\nname = \"all\"\nproto = \"any\"\nguest = \"fd00:5::204\"\n\
         [[service]]\nname = \"ping\"\nproto = \"icmp\"\nguest = \"10.5.5.203\"\n";
-    let dual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/rules/dual.toml")).unwrap();
+    let dual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/rules/dual.toml")).unwrap();
     // A prefix that ends within a byte, and networks that may see guests.
     let files = [
         (dual.clone() + whole)
@@ -78,7 +78,7 @@ fn the_guard_that_stays_and_the_one_of_the_process_are_alike() {
         let host = Host::new();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cluster.toml");
-        std::fs::write(&path, file).unwrap();
+        fs::write(&path, file).unwrap();
         host.ip("address add fd00:5::fe/64 dev guestbr0 nodad");
         host.ip("address add fd00:122::11/64 dev xenbr0 nodad");
         host.must(&[
