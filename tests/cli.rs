@@ -53,6 +53,106 @@ fn a_right_cluster_file_is_summed_up() {
     assert_eq!(text(&output.stderr), "");
 }
 
+/// What somebody else has written may be shown, and a terminal must not obey it.
+#[test]
+fn nothing_from_outside_reaches_a_terminal_raw() {
+    // A colour, a title, C1, a right-to-left override, a line of its own, a directive of Mermaid.
+    let evil = "\\u001b[31m\\u001b]0;t\\u0007\u{9b}2J\u{202e}\\ndunnat: all is well%%{init: {}}%%";
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace.jsonl");
+    let good = include_str!("saved/one_connection.jsonl");
+    let named = |field: &str| {
+        good.replace(&format!("\"{field}\":\"node2\""), &format!("\"{field}\":\"node2{evil}\""))
+    };
+    let bad_word = good.replacen("\"prerouting\"", &format!("\"{evil}\""), 1);
+    let odd_file = directory.path().join("x\u{1b}[31m\nfile\u{202e}.toml");
+    for trace_text in
+        [named("node"), named("about"), good.replace("\"xenbr0\"", &format!("\"x{evil}\"")), bad_word]
+    {
+        assert_ne!(trace_text, good);
+        std::fs::write(&trace, trace_text).unwrap();
+        let [trace, odd] = [&trace, &odd_file].map(|path| path.to_str().unwrap());
+        for words in [
+            &["trace", "--read", trace][..],
+            &["trace", "--read", trace, "--verbose"],
+            &["trace", "--read", trace, "--format", "json"],
+            &["trace", "--read", trace, "service", "\u{1b}[31m"],
+            &["path", trace],
+            &["path", trace, "--format", "json"],
+            &["path", trace, "--format", "mermaid", "--conversation", "1"],
+            &["path", trace, "--format", "svg", "--conversation", "1"],
+            &["replay", trace, "--config", EXAMPLE],
+            &["replay", trace, "--config", EXAMPLE, "--format", "json"],
+            &["explain", "--read", trace, "--config", EXAMPLE],
+            &["check", "--config", odd],
+            &["trace", "--read", odd],
+            &["trace", "--node", "\u{1b}[31m\u{202e}"],
+            &["trace", "--no-such\u{1b}[31m"],
+            &["explain", "--config", EXAMPLE, "--node", "node1", "tcp\u{1b}[31m\n"],
+        ] {
+            let output = dunnat(words);
+            assert!(!words.contains(&"mermaid") || !text(&output.stdout).contains("%%{init"), "{output:?}");
+            for written in [text(&output.stdout), text(&output.stderr)] {
+                let odd = written
+                    .chars()
+                    .find(|c| c.is_control() && *c != '\n' || ('\u{202a}'..='\u{202e}').contains(c));
+                assert_eq!(odd, None, "{words:?}: {written:?}");
+                assert!(
+                    !written.lines().any(|line| line == "dunnat: all is well%%{init: {}}%%"),
+                    "{words:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Nobody hears it, and the exit status says so.
+#[test]
+fn what_cannot_be_said_or_written_is_status_1_and_no_panic() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = |words: &[&str], out: Stdio, error: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dunnat"));
+        command.args(words).stdin(Stdio::null()).stdout(out).stderr(error).status().unwrap().code()
+    };
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/saved/one_connection.jsonl");
+    for words in [
+        &["check", "--config", "/nowhere"][..],
+        &["rules", "--config", "/nowhere", "--node", "node1"],
+        &["run", "--config", "/nowhere", "--node", "node1"],
+        &["step", "--config", "/nowhere", "--node", "node1"],
+        &["doctor", "--config", "/nowhere", "--node", "node1"],
+        &["down", "--config", "/nowhere", "--node", "node1"],
+        &["explain", "--config", "/nowhere", "--node", "node1", "tcp"],
+        &["replay", "--config", "/nowhere", "x"],
+        &["trace", "--read", "/nowhere"],
+        &["path", "/nowhere"],
+        &["no-such-verb"],
+        &[],
+        &["lab", "accept", "--name", "there-is-none"],
+    ] {
+        assert_eq!(status(words, Stdio::null(), full().into()), Some(1), "{words:?}");
+        // Its reader has gone.
+        let (gone, pipe) = std::io::pipe().unwrap();
+        drop(gone);
+        assert_eq!(status(words, Stdio::null(), pipe.into()), Some(1), "{words:?}");
+    }
+    for words in [
+        &["--help"][..],
+        &["--version"],
+        &["run", "--help"],
+        &["check", "--config", EXAMPLE],
+        &["rules", "--config", EXAMPLE, "--node", "node1"],
+        &["explain", "--config", EXAMPLE, "--node", "node1", "tcp 192.168.122.1:40000 > 192.168.122.11:80"],
+        &["trace", "--schema"],
+        &["trace", "--read", trace],
+        &["trace", "--read", trace, "--format", "json"],
+        &["path", trace],
+        &["replay", trace, "--config", EXAMPLE],
+    ] {
+        assert_eq!(status(words, full().into(), Stdio::null()), Some(1), "{words:?}");
+    }
+}
+
 #[test]
 fn a_wrong_cluster_file_is_status_2_with_its_place_for_every_verb() {
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -22,8 +22,8 @@ impl Check {
         if let Some(node) = &self.node {
             cluster.find(node)?;
         }
-        for note in cluster.notes() {
-            eprintln!("note: {note}");
+        for text in cluster.notes() {
+            super::note(format_args!("note: {text}"))?;
         }
         print(&cluster.summary())
     }

@@ -358,7 +358,8 @@ impl Accept {
         let shown = io::stderr().is_terminal();
         let progress = |what: &str| {
             if shown {
-                eprintln!("... {what}");
+                // Who cannot write here has nobody who waits.
+                let _ = super::say::say(format_args!("... {what}"));
             }
         };
         let asked = Asked { expected: self.expect.clone(), only: self.only.clone() };

@@ -14,6 +14,7 @@ mod replay;
 mod rules;
 mod run;
 mod saved;
+mod say;
 mod step;
 mod trace;
 
@@ -27,9 +28,11 @@ use dunnat::control::ConnectError;
 use dunnat::daemon;
 use dunnat::explain::NoEntry;
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::net::WrongWord;
+use dunnat::net::{WrongWord, escaped};
 use dunnat::replay::CaptureError;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
+
+use say::{say, start_log};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
@@ -230,6 +233,26 @@ enum Failure {
 }
 
 impl Failure {
+    /// What is said of it.
+    fn message(&self) -> String {
+        match self {
+            // A fault in the cluster file begins with its place, as compilers write it.
+            Self::ClusterFile(cluster::Error::Invalid(report)) => report.clone(),
+            // What somebody else has written may be in these, and they have one line.
+            Self::Event { .. }
+            | Self::Input { .. }
+            | Self::Capture { .. }
+            | Self::Neither { .. }
+            | Self::Connect(_)
+            | Self::Connection { .. }
+            | Self::Refused(_)
+            | Self::Output { .. }
+            | Self::NoEntry(_)
+            | Self::Node(_) => format!("dunnat: {}", escaped(&self.to_string())),
+            _ => format!("dunnat: {self}"),
+        }
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::ClusterFile(_)
@@ -262,11 +285,11 @@ impl Failure {
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
-    // Usage errors leave here, with exit status 2.
-    let cli = Cli::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format_target(false)
-        .init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return help_or_usage(&error),
+    };
+    start_log();
     let outcome = match cli.verb {
         Verb::Run(run) => run.run(),
         Verb::Step(step) => step.run(),
@@ -284,14 +307,27 @@ pub(crate) fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // A fault in the cluster file begins with its place, as compilers write it.
-            match &failure {
-                Failure::ClusterFile(cluster::Error::Invalid(report)) => eprint!("{report}"),
-                other => eprintln!("dunnat: {other}"),
-            }
-            failure.exit_code()
-        }
+        Err(failure) => match say(failure.message()) {
+            Ok(()) => failure.exit_code(),
+            Err(_) => ExitCode::FAILURE,
+        },
+    }
+}
+
+/// Prints the help that was asked for, or what is wrong with what was typed.
+fn help_or_usage(error: &clap::Error) -> ExitCode {
+    let is_odd = std::env::args_os().any(|word| {
+        let word = word.to_string_lossy();
+        escaped(&word).to_string() != word
+    });
+    let printed = if error.use_stderr() && is_odd {
+        say(error.render())
+    } else {
+        error.print().and_then(|()| io::stdout().flush())
+    };
+    match printed {
+        Err(failed) if failed.kind() != io::ErrorKind::BrokenPipe || error.use_stderr() => ExitCode::FAILURE,
+        _ => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
     }
 }
 
@@ -301,6 +337,11 @@ fn coloured(terminal: bool) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     !set("NO_COLOR") && (set("CLICOLOR_FORCE") || terminal && !dumb)
+}
+
+/// Says what belongs to the data that a verb was asked for.
+fn note(text: impl std::fmt::Display) -> Result<(), Failure> {
+    say(text).map_err(|source| Failure::Output { to: "standard error".to_owned(), source })
 }
 
 /// Prints the data that a verb was asked for. A reader that has seen enough is no error.

@@ -10,7 +10,7 @@ use dunnat::walk::Around;
 use super::events::Events;
 use super::saved::{Packets, Saved};
 use super::trace::{FormatArg, output};
-use super::{Failure, print};
+use super::{Failure, note, print};
 
 /// Put a capture through the engine, or make the decisions of a trace again under another cluster file; no root, no
 /// network
@@ -103,8 +103,7 @@ impl Replay {
         match decisions {
             Some((mut output, to)) => {
                 output.end(0).or_else(|source| ended(source, to).map(|_| ()))?;
-                eprint!("{changes}");
-                Ok(())
+                note(changes)
             }
             None => print(&changes.to_string()),
         }

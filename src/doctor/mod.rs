@@ -29,6 +29,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use crate::cluster::{Cluster, NodeId};
+use crate::net::escaped;
 pub use features::Features;
 pub use host::{Host, Interface, QueueInUse, Reading};
 pub use listing::Listing;
@@ -137,6 +138,7 @@ pub fn examine(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
         facts.extend(marks::judge(host, role));
     }
     facts.sort_by_key(|fact| fact.section);
+    facts.iter_mut().for_each(Fact::make_fit);
     facts
 }
 
@@ -165,6 +167,19 @@ pub fn as_json(facts: &[Fact]) -> String {
 }
 
 impl Fact {
+    /// Names of interfaces, tables and processes are whatever somebody called them.
+    fn make_fit(&mut self) {
+        let why = match &mut self.state {
+            State::Unknown(why) => Some(why),
+            _ => None,
+        };
+        let texts = [&mut self.claim, &mut self.found, &mut self.meaning];
+        for text in texts.into_iter().chain(&mut self.about).chain(&mut self.fix).chain(why) {
+            let fit = escaped(text).to_string();
+            *text = fit;
+        }
+    }
+
     fn new(section: Section, name: &'static str, claim: impl Into<String>) -> Self {
         Self {
             section,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use super::escaped;
+
 /// Why a line is not what it should be. Printed, it shows the line with carets under the word that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct WrongWord {
@@ -17,9 +19,10 @@ pub struct WrongWord {
 impl fmt::Display for WrongWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, text, at, problem, expected } = self;
-        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let before = text.get(..at.start).map_or(0, |before| before.chars().count());
-        let carets = text.get(at.clone()).map_or(0, |word| word.chars().count()).max(1);
+        let seen = |text: Option<&str>| escaped(text.unwrap_or_default()).to_string().chars().count();
+        let shown = escaped(text);
+        let (before, carets) = (seen(text.get(..at.start)), seen(text.get(at.clone())).max(1));
+        let problem = escaped(problem);
         writeln!(f, "the {what} is wrong: {problem}")?;
         writeln!(f, "  {shown}")?;
         write!(f, "  {:before$}{:^<carets$} {expected}", "", "")

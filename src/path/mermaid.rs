@@ -11,7 +11,7 @@ pub fn mermaid(conversation: &Conversation) -> String {
     let ladder = conversation.ladder();
     let last = ladder.lanes.len() - 1;
     let mut out = String::from("sequenceDiagram\n");
-    let _ = writeln!(out, "    %% {}", title(conversation).replace(['\n', '\r'], " "));
+    let _ = writeln!(out, "    %% {}", title(conversation).replace(['%', '{', '}', '\n', '\r'], " "));
     for (place, lane) in ladder.lanes.iter().enumerate() {
         let kind = if place == 0 { "actor" } else { "participant" };
         let address =
@@ -60,6 +60,10 @@ fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {
+            // `%%{` begins a directive, wherever it stands.
+            '%' => out.push_str("#37;"),
+            '{' => out.push_str("#123;"),
+            '}' => out.push_str("#125;"),
             '#' => out.push_str("#35;"),
             ';' => out.push_str("#59;"),
             '<' => out.push_str("#lt;"),

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::event::{Bytes, Event, Hex, Marks, Name, Source, Version};
 use super::record::Record;
+use super::shared::shared;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Checksum, Dscp, Mark, Stage, Tuple};
 use crate::netlink::sys;
@@ -135,7 +136,8 @@ impl Namer {
             return Name::clone(name);
         }
         // One that is gone meanwhile is written as nft does where it finds no name: by its number.
-        let name: Name = (self.look_up)(index).map_or_else(|| format!("if{index}").into(), Name::from);
+        let name: Name =
+            (self.look_up)(index).map_or_else(|| format!("if{index}").into(), |name| shared(&name));
         self.interfaces.insert(index, (Name::clone(&name), now));
         name
     }

@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use super::event::Name;
+use crate::net::escaped;
 
 /// How many names are remembered: nodes, interfaces and services are few. What comes after is allocated each time.
 const MOST: usize = 4096;
@@ -15,11 +16,12 @@ thread_local! {
     static NAMES: RefCell<FxHashSet<Name>> = RefCell::default();
 }
 
-fn shared(text: &str) -> Name {
+/// A name as others wrote it: nothing in it that a terminal would obey.
+pub(super) fn shared(text: &str) -> Name {
     NAMES.with_borrow_mut(|names| match names.get(text) {
         Some(name) => Name::clone(name),
         None => {
-            let name = Name::from(text);
+            let name = Name::from(escaped(text).to_string());
             if names.len() < MOST {
                 names.insert(Name::clone(&name));
             }
