@@ -55,7 +55,7 @@ impl Events {
             if self.line.trim_ascii().is_empty() {
                 continue;
             }
-            return match serde_json::from_str(&self.line) {
+            return match Event::read(&self.line) {
                 Ok(event) => Ok(Some(event)),
                 Err(_) if !self.line.ends_with('\n') => {
                     log::warn!("{}:{}: the last line is not whole; left out", self.from, self.number);

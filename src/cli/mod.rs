@@ -31,6 +31,7 @@ use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::net::{WrongWord, escaped};
 use dunnat::replay::CaptureError;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
+use dunnat::trace::NoEvent;
 
 use say::{say, start_log};
 
@@ -213,8 +214,8 @@ enum Failure {
     Terminal,
     #[error("cannot read {from}: {source}")]
     Input { from: String, source: io::Error },
-    #[error("{from}:{line}: this is no event of a trace as `dunnat trace --format json` writes it: {source}")]
-    Event { from: String, line: u64, source: serde_json::Error },
+    #[error("{from}:{line}: {source}")]
+    Event { from: String, line: u64, source: NoEvent },
     #[error("cannot read {from} as a capture: {source}")]
     Capture { from: String, source: CaptureError },
     #[error("{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON)")]

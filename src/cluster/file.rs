@@ -219,6 +219,7 @@ impl Check {
         }
 
         Some(Cluster {
+            digest: String::new(),
             guests: guests?,
             public: public?,
             services: services.into_iter().collect::<Option<_>>()?,

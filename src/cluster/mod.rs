@@ -14,6 +14,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use sha2::{Digest as _, Sha256};
 
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, Mark, Ports, Proto};
 pub use report::{Error, Problem};
@@ -36,6 +37,9 @@ pub struct Cluster {
     pub on_conflict: OnConflict,
     /// How the guest's node knows by which node a packet entered the cluster.
     pub tag_by: TagBy,
+    /// Which file it is from: the first 16 hexadecimal digits of the SHA-256 of its text, as in
+    /// `sha256sum FILE | cut -c-16`.
+    pub digest: String,
 }
 
 /// What becomes of a packet that came through one node while its flow has the tag of another: one client has called one
@@ -162,7 +166,10 @@ impl Cluster {
     /// # Errors
     /// As [`load`](Self::load), less the reading.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        file::parse(text).map_err(|problems| Error::invalid(path, text, &problems))
+        let cluster = file::parse(text).map_err(|problems| Error::invalid(path, text, &problems))?;
+        let digest =
+            Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { digest, ..cluster })
     }
 
     /// The node of that name.

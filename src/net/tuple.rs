@@ -24,7 +24,6 @@ pub struct Tuple {
 
 /// A tuple in JSON.
 #[derive(serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Fields {
     proto: Proto,
     src: IpAddr,

@@ -20,7 +20,6 @@ pub struct Headers {
 
 /// What a TCP header says beside the ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Tcp {
     /// The flags.
     pub flags: TcpFlags,
@@ -32,7 +31,6 @@ pub struct Tcp {
 
 /// What an ICMP header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Icmp {
     /// The type, a number of IANA's registry for ICMP or ICMPv6.
     #[serde(rename = "type")]

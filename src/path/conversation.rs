@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
 use super::finding::Judgement;
@@ -173,6 +174,16 @@ fn elsewhere(call: &Call) -> Option<Elsewhere> {
     Some(Elsewhere { called: called(event)?, took, proof: event.into() })
 }
 
+/// When each run of each node began, as far as these events tell: in each, decisions are numbered anew.
+fn runs(kept: &[Kept]) -> FxHashMap<(Name, Option<Name>), Timestamp> {
+    let mut begun: FxHashMap<(Name, Option<Name>), Timestamp> = FxHashMap::default();
+    for Kept { event, .. } in kept {
+        let run = (Name::clone(&event.node), event.run.clone());
+        begun.entry(run).and_modify(|time| *time = event.time.min(*time)).or_insert(event.time);
+    }
+    begun
+}
+
 fn one(
     flow: Tuple,
     call: Call,
@@ -181,7 +192,12 @@ fn one(
     nodes: &BTreeMap<Name, Traced>,
 ) -> Conversation {
     let mut kept = call.kept;
-    kept.sort_by(|one, two| (&one.event.node, one.event.seq).cmp(&(&two.event.node, two.event.seq)));
+    let begun = runs(&kept);
+    kept.sort_by_cached_key(|Kept { event, .. }| {
+        let run = (Name::clone(&event.node), event.run.clone());
+        let begun = begun.get(&run).copied();
+        (run.0, begun, event.seq)
+    });
     let call = Call { kept, ..call };
     let entry = call.called();
     let has_guest = entry.is_none_or(|entry| entry.after.is_some());
@@ -236,10 +252,8 @@ fn one(
     let (called, entry) = (entry.and_then(called), entry.map(|entry| Name::clone(&entry.node)));
     way.shrink_to_fit();
     let mut kept = call.kept;
-    kept.sort_by_key(|kept| {
-        let place = way.iter().position(|node| *node == kept.event.node).unwrap_or(way.len());
-        (place, kept.event.seq)
-    });
+    // What is equal stays in the order that it has: that of the decisions of its node.
+    kept.sort_by_key(|kept| way.iter().position(|node| *node == kept.event.node).unwrap_or(way.len()));
     Conversation {
         number: call.order,
         flow,

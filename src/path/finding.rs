@@ -113,7 +113,10 @@ impl Finding {
 pub struct Proof {
     /// The node that decided.
     pub node: Name,
-    /// The event's number in that node's trace.
+    /// The run of the program, where the trace tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Name>,
+    /// The event's number in that run.
     pub seq: u64,
     /// What was decided about.
     pub stage: Stage,
@@ -121,7 +124,7 @@ pub struct Proof {
 
 impl From<&Seen> for Proof {
     fn from(event: &Seen) -> Self {
-        Self { node: Name::clone(&event.node), seq: event.seq, stage: event.stage }
+        Self { node: Name::clone(&event.node), run: event.run.clone(), seq: event.seq, stage: event.stage }
     }
 }
 

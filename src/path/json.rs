@@ -80,6 +80,8 @@ struct Packet<'a> {
 #[derive(Serialize)]
 struct Decision<'a> {
     node: &'a Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a Name>,
     seq: u64,
     stage: Stage,
     reason: Reason,
@@ -113,6 +115,7 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
         }),
         Rung::Decision(decision) => Step::Decision(Decision {
             node: &decision.event.node,
+            run: decision.event.run.as_ref(),
             seq: decision.event.seq,
             stage: decision.event.stage,
             reason: decision.event.reason,

@@ -272,9 +272,7 @@ impl<'a> Drawing<'a> {
         let of = self.of;
         for Kept { event, .. } in &of.kept {
             let shown = self.rungs.iter().any(|rung| match rung {
-                Rung::Decision(decision) => {
-                    decision.event.node == event.node && decision.event.seq == event.seq
-                }
+                Rung::Decision(decision) => Proof::from(decision.event) == Proof::from(event),
                 _ => false,
             });
             if !shown && event.stage != Stage::Spoof && of.judgement.proof.contains(&Proof::from(event)) {

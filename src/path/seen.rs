@@ -40,6 +40,8 @@ pub struct Seen {
 pub struct Kind {
     /// The node that decided.
     pub node: Name,
+    /// The run of the program that decided.
+    pub run: Option<Name>,
     /// What was decided about.
     pub stage: Stage,
     /// The interface it came in by.
@@ -85,6 +87,7 @@ impl Kinds {
             icmp: event.icmp.map(Box::new),
             kind: self.shared(Kind {
                 node: event.node,
+                run: event.run,
                 stage: event.stage,
                 in_if: event.in_if,
                 out_if: event.out_if,

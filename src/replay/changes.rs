@@ -71,6 +71,7 @@ impl<'a> Changes<'a> {
         let moment = Moment { time: was.time, seq: was.seq, packet: was.packet_id };
         let now = visit.event(self.cluster, &mut self.namers[place], moment);
         Some(Event {
+            config: now.config,
             after: now.after,
             icmp: now.icmp,
             mark: now.mark,

@@ -21,15 +21,34 @@ pub const VERSION: u32 = 1;
 /// The JSON Schema (draft 2020-12) of one line of JSON; it explains each field.
 pub const SCHEMA: &str = include_str!("schema.json");
 
+/// Why a line is no event.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoEvent {
+    /// It is of another version.
+    #[error(
+        "it is an event of version {0}, and this dunnat reads version {VERSION}: read it with the dunnat that wrote it"
+    )]
+    Version(u64),
+    /// It is not what a trace has.
+    #[error("this is no event of a trace as `dunnat trace --format json` writes it: {0}")]
+    Json(serde_json::Error),
+}
+
 /// One decision, complete. Text, JSON and pcapng are renderings of it; in JSON the fields have the names that they
 /// have here, and what is `None` is left out: it is not known, or there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Event {
     /// [`VERSION`].
     pub v: Version,
     /// The number of the decision among all that were made on this node since somebody first traced it; from 1 on.
     pub seq: u64,
+    /// Which run of the program: another for each start of a node. None where no node ran, as in replay.
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
+    pub run: Option<Name>,
+    /// The cluster file that was decided by: the [`digest`](crate::cluster::Cluster::digest) of its text.
+    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
+    pub config: Option<Name>,
     /// How many decisions before this one the trace has lost, since the event before it: its reader was too slow.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost: u64,
@@ -141,7 +160,6 @@ pub struct Version;
 
 /// Where a frame came from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Source {
     /// The source address of the frame.
     pub address: Mac,
@@ -152,7 +170,6 @@ pub struct Source {
 
 /// A mark before and after a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Marks {
     /// As it was. Of a ct mark it may only be known that it is another than zero and the packet mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,7 +184,6 @@ pub struct Marks {
 
 /// The first bytes of a packet, from its IP header on; in JSON as hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Bytes {
     /// As it came.
     pub before: Hex,
@@ -181,6 +197,22 @@ pub struct Bytes {
 pub struct Hex(pub Vec<u8>);
 
 impl Event {
+    /// Reads a line of JSON. Fields that are not known are passed over: a later program may write more.
+    ///
+    /// # Errors
+    /// It is no event, or one of another version.
+    pub fn read(line: &str) -> Result<Self, NoEvent> {
+        #[derive(Deserialize)]
+        struct Only {
+            v: u64,
+        }
+        serde_json::from_str(line).map_err(|error| match serde_json::from_str(line) {
+            // What else would be wrong with it is not to be known here.
+            Ok(Only { v }) if v != u64::from(VERSION) => NoEvent::Version(v),
+            _ => NoEvent::Json(error),
+        })
+    }
+
     /// Protocol, addresses and ports as the packet goes on; none if it could not be read, or is dropped.
     pub fn leaves_as(&self) -> Option<Tuple> {
         match self.verdict {

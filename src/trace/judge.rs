@@ -30,7 +30,28 @@ pub(crate) struct Judge {
     says: BufReader<ChildStdout>,
 }
 
+/// Makes the schema refuse what it does not list.
+fn close(schema: &mut serde_json::Value) {
+    match schema {
+        serde_json::Value::Object(fields) => {
+            if fields.contains_key("properties") && fields.get("type").is_some_and(|kind| kind == "object") {
+                fields.insert("additionalProperties".to_owned(), false.into());
+            }
+            fields.values_mut().for_each(close);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
 impl Judge {
+    /// Besides, every field must be one that the schema lists.
+    pub(crate) fn closed(schema: &str) -> Self {
+        let mut schema = serde_json::from_str(schema).unwrap();
+        close(&mut schema);
+        Self::new(&schema.to_string())
+    }
+
     pub(crate) fn new(schema: &str) -> Self {
         let mut child = Command::new("/usr/bin/python3")
             .args(["-c", PROGRAM])

@@ -20,7 +20,7 @@ mod tap;
 mod text;
 mod write;
 
-pub use event::{Bytes, Event, Hex, Marks, Name, SCHEMA, Source, VERSION, Version};
+pub use event::{Bytes, Event, Hex, Marks, Name, NoEvent, SCHEMA, Source, VERSION, Version};
 pub use filter::{Filter, FilterError};
 pub use names::Namer;
 pub use record::{Record, SNAP};

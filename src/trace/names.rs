@@ -21,6 +21,7 @@ const FRESH: Duration = Duration::from_secs(5);
 pub struct Namer {
     cluster: Arc<Cluster>,
     node: Name,
+    config: Name,
     nodes: Vec<Name>,
     services: Vec<Name>,
     interfaces: FxHashMap<u32, (Name, SystemTime)>,
@@ -45,6 +46,7 @@ impl Namer {
         let name = |name: &String| Name::from(name.as_str());
         Self {
             node: name(&cluster.node(id).name),
+            config: name(&cluster.digest),
             nodes: cluster.nodes.iter().map(|node| name(&node.name)).collect(),
             services: cluster.services.iter().map(|service| name(&service.name)).collect(),
             interfaces: FxHashMap::default(),
@@ -74,6 +76,8 @@ impl Namer {
         Event {
             v: Version,
             seq: record.seq,
+            run: None,
+            config: Some(Name::clone(&self.config)),
             lost: 0,
             time: Timestamp::try_from(record.time).unwrap_or_default(),
             waited_ns: record.waited.map(nanos),

@@ -5,20 +5,23 @@
 //! asks one atomic number, relaxed, whether anything has changed since it last looked; with nobody attached that
 //! is all that tracing costs.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
+use super::event::Name;
 use super::record::Record;
 
 /// Where taps are attached.
 #[derive(Clone, Debug, Default)]
 pub struct Taps(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    run: Name,
     /// Counts what has been attached and detached.
     generation: AtomicU64,
     inlets: Mutex<Vec<Inlet>>,
@@ -100,6 +103,14 @@ impl Taps {
     }
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        // All that is asked of it is to be another at each start; the standard library's hasher is seeded so.
+        let run = format!("{:016x}", RandomState::new().build_hasher().finish()).into();
+        Self { run, generation: AtomicU64::default(), inlets: Mutex::default(), seq: AtomicU64::default() }
+    }
+}
+
 impl Shared {
     fn inlets(&self) -> MutexGuard<'_, Vec<Inlet>> {
         self.inlets.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,6 +162,11 @@ impl Tracer {
 const REST: Duration = Duration::from_millis(1);
 
 impl Tap {
+    /// The run of the program whose records they are; another for each start.
+    pub fn run(&self) -> Name {
+        Name::clone(&self.shared.run)
+    }
+
     /// The next record. Says [`Next::Idle`] once before it waits for one.
     pub fn pull(&mut self) -> Next {
         if !self.ending && self.ended.try_recv() == Err(TryRecvError::Disconnected) {

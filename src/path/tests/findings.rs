@@ -29,6 +29,36 @@ fn both_ways(mut check: impl FnMut(bool)) {
     check(true);
 }
 
+/// A node was started anew while a client called: its decisions are numbered from 1 again, and go on after the earlier ones.
+#[test]
+fn two_runs_of_a_node_do_not_interleave() {
+    let mut sim = Sim::new();
+    sim.connect(2, 40002);
+    let second = sim.events.len() / 2;
+    let mut numbers = std::collections::HashMap::new();
+    for (place, event) in sim.events.iter_mut().enumerate() {
+        let run = if place < second { "first" } else { "second" };
+        event.run = Some(run.into());
+        let number: &mut u64 = numbers.entry((event.node.clone(), run)).or_default();
+        *number += 1;
+        event.seq = *number;
+    }
+    for order in [["node1", "node2", "node3"], ["node3", "node2", "node1"]] {
+        let paths = sim.joined(&order);
+        assert_eq!(found(&paths), [one(40002, Finding::Foreign, None, "node1 spoof")]);
+        let conversation = &paths.conversations[0];
+        for node in ["node1", "node2"] {
+            let runs: Vec<_> = conversation.events().filter(|event| &*event.node == node).collect();
+            assert!(runs.is_sorted_by_key(|event| event.time), "{runs:?}");
+            assert!(
+                runs.iter().any(|event| event.seq == 1 && event.run.as_deref() == Some("second")),
+                "{runs:?}"
+            );
+        }
+        assert!(conversation.judgement.proof.iter().all(|proof| proof.run.is_some()));
+    }
+}
+
 #[test]
 fn what_is_right_is_found_right_in_any_order_of_nodes() {
     both_ways(|full| {

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::event::Event;
+use super::event::{Event, Name};
 use super::names::Namer;
 use super::pcapng::Pcapng;
 use super::selection::Selection;
@@ -371,12 +371,14 @@ pub fn follow(
     follower: &mut dyn Follower,
 ) -> Outcome {
     let mut outcome = Outcome::default();
+    let run = tap.run();
     loop {
         let done = match tap.pull() {
             Next::Record(record, lost) => {
                 outcome.lost += lost;
                 outcome.lost_last += lost;
                 let mut event = namer.event(&record);
+                event.run = Some(Name::clone(&run));
                 if !selection.takes(&event) {
                     continue;
                 }
