@@ -348,13 +348,31 @@ fn a_saved_trace_is_filtered_and_written_in_every_format() {
     insta::assert_snapshot!("a saved trace as text", text(&all));
     assert_eq!(read(&["--format", "json"]), std::fs::read(path).unwrap());
     let spoof = read(&["stage spoof and host 192.168.122.1", "and", "not", "node", "node2"]);
-    assert_eq!(text(&spoof).lines().count(), 2, "one, and that some were lost later");
-    assert_eq!(text(&read(&["--count", "2", "-v"])).lines().count(), 4);
-    assert_eq!(text(&read(&["--flows", "1"])).lines().count(), 6, "five events, and what was lost");
+    assert_eq!(text(&spoof).lines().count(), 3, "the day, one, and that some were lost later");
+    assert_eq!(text(&read(&["--count", "2", "-v"])).lines().count(), 5);
+    assert_eq!(text(&read(&["--flows", "1"])).lines().count(), 7, "the day, five events, and what was lost");
     assert!(read(&["--format", "pcapng"]).starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
     let packets = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
     read(&["--write", packets.path().to_str().unwrap(), "rewritten"]);
     assert!(std::fs::read(packets.path()).unwrap().starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]), "by its name");
+}
+
+/// The zones are in the program: not every host has them.
+#[test]
+fn times_are_of_the_zone_that_is_asked_for() {
+    let trace = saved();
+    for (zone, first, second) in [
+        ("Asia/Tokyo", "# 1970-01-01 Thu +09:00 Asia/Tokyo", "18:14:22.104233 "),
+        ("America/New_York", "# 1970-01-01 Thu -05:00 America/New_York", "04:14:22.104233 "),
+        ("UTC", "# 1970-01-01 Thu +00:00 UTC", "09:14:22.104233 "),
+        ("<+10>-10", "# 1970-01-01 Thu +10:00", "19:14:22.104233 "),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dunnat"));
+        let output = command.args(["trace", "--read"]).arg(trace.path()).env("TZ", zone).output().unwrap();
+        let mut lines = text(&output.stdout).lines();
+        assert_eq!(lines.next(), Some(first));
+        assert!(lines.next().unwrap().starts_with(second), "{zone}");
+    }
 }
 
 #[test]
@@ -364,7 +382,7 @@ fn what_is_no_trace_is_refused_with_its_place() {
     let path = file.path().to_str().unwrap();
     let output = dunnat(&["trace", "--read", path]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stdout).lines().count(), 10, "what came before is there");
+    assert_eq!(text(&output.stdout).lines().count(), 11, "what came before is there");
     let message = text(&output.stderr);
     assert!(
         message.contains(&format!("{path}:10: this is no event")) && message.contains("missing field"),
@@ -591,4 +609,37 @@ fn what_is_neither_capture_nor_trace_is_refused() {
     let (status, message) =
         refused(&["replay", trace.path().to_str().unwrap(), "in", "xenbr0", "-c", EXAMPLE]);
     assert_eq!(status, 2, "{message}");
+}
+
+/// A file is never emptied before what replaces it is certain.
+#[test]
+fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let trace = include_bytes!("saved/one_connection.jsonl");
+    let [read, link, other] = ["read.jsonl", "link.jsonl", "other.jsonl"].map(at);
+    std::fs::write(&read, trace).unwrap();
+    std::fs::write(&other, "kept").unwrap();
+    std::os::unix::fs::symlink(&read, &link).unwrap();
+    for (words, says) in [
+        (vec!["trace", "--read", &read, "--write", &read], "it is being read"),
+        (vec!["replay", &read, "--config", EXAMPLE, "--write", &read], "it is being read"),
+        (vec!["path", &read, "--write", &read], "it is being read"),
+        (vec!["trace", "--read", &link, "--write", &read], "it is being read"),
+        (vec!["trace", "--read", &read, "--write", &link], "it is a symbolic link"),
+        (vec!["trace", "--read", "/nowhere", "--write", &other], "No such file"),
+        (vec!["replay", EXAMPLE, "--config", EXAMPLE, "--write", &other], "neither a capture"),
+        (vec!["path", EXAMPLE, "--write", &other], "no event"),
+        (vec!["trace", "--socket", "/nowhere", "--write", &other], "there is no /nowhere"),
+    ] {
+        let (status, message) = refused(&words);
+        assert_eq!(status, 1, "{words:?}");
+        assert!(message.contains(says), "{words:?}: {message}");
+        assert_eq!(std::fs::read(&read).unwrap(), trace);
+        assert_eq!(std::fs::read(&other).unwrap(), b"kept");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3, "{words:?}");
+    }
+    let output = dunnat(&["trace", "--read", &read, "--format", "json", "--write", &other]);
+    assert!(output.status.success());
+    assert_eq!(std::fs::read(&other).unwrap(), trace);
 }

@@ -1,11 +1,10 @@
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::iter::{once, once_with};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use dunnat::path::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
-use dunnat::trace::{Event, Filter, Format};
+use dunnat::trace::{Event, Filter, Format, Replacement};
 
 use super::events::Events;
 use super::progress::Progress;
@@ -80,8 +79,8 @@ impl Path {
         }
         let pieces = self.rendered(&paths, &chosen)?;
         match &self.write {
-            Some(path) => File::create(path)
-                .and_then(|file| written(file, pieces))
+            Some(path) => Replacement::begin(path, &self.files)
+                .and_then(|mut file| written(&mut file, pieces).and_then(|()| file.commit()))
                 .map_err(|source| Failure::Output { to: path.display().to_string(), source }),
             None => printed(|out| written(out, pieces)),
         }

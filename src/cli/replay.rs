@@ -57,13 +57,17 @@ impl Replay {
         let mut replay = dunnat::replay::Replay::new(cluster, node, around);
         let (mut output, to) = self.output()?;
         let mut write = || -> Result<Result<(), Failure>, io::Error> {
+            let mut written = false;
             loop {
                 match packets.next() {
                     Ok(Some(captured)) => {
                         for event in replay.pass(&captured) {
                             output.event(&event)?;
+                            written = true;
                         }
                     }
+                    // Nothing takes no other file's place.
+                    Err(failure) if !written => return Ok(Err(failure)),
                     // What came before a fault in the file is written all the same.
                     end => return output.end(0).map(|()| end.map(|_| ())),
                 }
@@ -112,7 +116,7 @@ impl Replay {
     fn output(&self) -> Result<(Output, String), Failure> {
         let by_name = || self.write.as_deref().map_or(Format::Text, Format::of_file);
         let format = self.format.map_or_else(by_name, FormatArg::format);
-        output(format, self.write.as_deref(), None, self.verbose)
+        output(format, self.write.as_deref(), None, self.verbose, std::slice::from_ref(&self.file))
     }
 }
 

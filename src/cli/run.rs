@@ -1,14 +1,13 @@
-use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use dunnat::control;
 use dunnat::daemon::{self, Options, OwnRules, ShadowOptions};
-use dunnat::trace::{Format, Output};
+use dunnat::trace::{Destination, Format};
 
-use super::trace::{FormatArg, text};
+use super::trace::{FormatArg, size, text};
 use super::{Failure, How, Who};
 
 /// Be a node of the cluster: install its rules, serve its queues; on SIGTERM or SIGINT the rules go, and a guard stays
@@ -22,6 +21,12 @@ pub(super) struct Run {
     /// What the decisions are written as [default: what the file's name ends in, as in .jsonl and .pcapng, else text]
     #[arg(long, value_name = "FORMAT", requires = "trace")]
     trace_format: Option<FormatArg>,
+    /// Begin a new file when it would be larger than this, in bytes or with K, M, G; the full ones are FILE.1 (the newest), ...
+    #[arg(long, value_name = "SIZE", requires = "trace", value_parser = size)]
+    trace_rotate: Option<u64>,
+    /// How many full files are kept
+    #[arg(long, value_name = "N", requires = "trace", default_value_t = 4)]
+    trace_keep: u32,
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -53,7 +58,7 @@ impl Run {
                 ));
             }
             let plan = daemon::shadow_plan(&cluster, wishes, &unwanted)?;
-            let (cluster, trace) = (Arc::new(cluster), self.tracing()?);
+            let (cluster, trace) = (Arc::new(cluster), self.destination());
             let report = Box::new(io::stdout());
             daemon::shadow(ShadowOptions {
                 cluster,
@@ -66,7 +71,7 @@ impl Run {
             })?;
         } else {
             let plan = daemon::plan(wishes, &unwanted)?;
-            let (cluster, trace) = (Arc::new(cluster), self.tracing()?);
+            let (cluster, trace) = (Arc::new(cluster), self.destination());
             let rules = match (self.no_rules, self.no_repair) {
                 (true, _) => OwnRules::None,
                 (false, true) => OwnRules::Once,
@@ -77,19 +82,17 @@ impl Run {
         Ok(())
     }
 
-    fn tracing(&self) -> Result<Option<(Output, bool)>, Failure> {
-        self.trace.as_ref().map(|path| self.output(path)).transpose()
-    }
-
-    /// Where decisions are written, and whether with the bytes of their packets.
-    fn output(&self, path: &Path) -> Result<(Output, bool), Failure> {
+    /// Where decisions are written.
+    fn destination(&self) -> Option<Destination> {
+        let path = self.trace.as_deref()?;
         let format = self.trace_format.map_or_else(|| Format::of_file(path), FormatArg::format);
-        let failed = |source| Failure::Output { to: path.display().to_string(), source };
-        let output = if path.as_os_str() == "-" {
-            Output::new(format, text(io::stdout().is_terminal(), false), Box::new(io::stdout()), None)
-        } else {
-            File::create(path).and_then(|file| Output::to_file(format, text(false, false), file))
-        };
-        Ok((output.map_err(failed)?, format.needs_bytes()))
+        let is_file = path.as_os_str() != "-";
+        Some(Destination {
+            path: is_file.then(|| path.to_owned()),
+            format,
+            text: text(!is_file && io::stdout().is_terminal(), false),
+            size: self.trace_rotate,
+            keep: self.trace_keep,
+        })
     }
 }

@@ -1,5 +1,4 @@
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
 use dunnat::trace::{
-    Filter, Flows, Follower as _, Format, Output, Rotation, SCHEMA, Sample, Selection, Text,
+    Filter, Flows, Follower as _, Format, Output, Replacement, Rotation, SCHEMA, Sample, Selection, Text,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -90,7 +89,7 @@ pub(super) fn text(terminal: bool, verbose: bool) -> Text {
     Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose)
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
         Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
@@ -104,12 +103,13 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a size is a number of bytes, or with K, M or G, as in 100M".to_owned())
 }
 
-/// Where events are written, and its name: a file, or standard output.
+/// Where events are written, and its name: a file, or standard output. `read` are the files that they come from.
 pub(super) fn output(
     format: Format,
     write: Option<&Path>,
     rotation: Option<Rotation>,
     verbose: bool,
+    read: &[PathBuf],
 ) -> Result<(Output, String), Failure> {
     let to = write.map_or("standard output".to_owned(), |path| path.display().to_string());
     let failed = |source| Failure::Output { to: to.clone(), source };
@@ -117,12 +117,13 @@ pub(super) fn output(
     if terminal && format == Format::Pcapng {
         return Err(Failure::Terminal);
     }
-    let out: Box<dyn Write + Send> = match write {
-        Some(path) => Box::new(File::create(path).map_err(failed)?),
-        None => Box::new(io::stdout()),
+    let text = text(terminal, verbose);
+    let output = match write {
+        Some(path) => Replacement::begin(path, read)
+            .and_then(|replacement| Output::replacing(format, text, replacement, rotation)),
+        None => Output::new(format, text, Box::new(io::stdout()), None),
     };
-    let output = Output::new(format, text(terminal, verbose), out, rotation).map_err(failed)?;
-    Ok((output, to))
+    Ok((output.map_err(failed)?, to))
 }
 
 impl Trace {
@@ -165,7 +166,7 @@ impl Trace {
             size,
             keep: self.keep,
         });
-        output(self.format(), self.write.as_deref(), rotation, self.verbose)
+        output(self.format(), self.write.as_deref(), rotation, self.verbose, self.read.as_slice())
     }
 
     fn live(&self, filter: Option<String>, output: &mut Output) -> Result<(), Failure> {
@@ -208,6 +209,7 @@ impl Trace {
                 Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
                 Some(Answer::Hello(hello)) => {
                     log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
+                    output.commit().map_err(failed)?;
                 }
                 Some(Answer::End(End { events, lost })) => {
                     output.end(0).map_err(failed)?;

@@ -40,7 +40,7 @@ use crate::ruleset::{
     Traffic, Wishes,
 };
 use crate::shadow::Judge;
-use crate::trace::{Namer, Output, Taps, Tracer, Unwritten, Writer};
+use crate::trace::{Destination, Namer, Taps, Tracer, Unwritten, Writer};
 pub use counters::Counters;
 use descriptors::Spare;
 use held::Watch;
@@ -64,8 +64,8 @@ pub struct Options {
     pub rules: OwnRules,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
-    /// Where to trace to, and whether with the bytes of packets.
-    pub trace: Option<(Output, bool)>,
+    /// Where to trace to. It is opened when all else is ready.
+    pub trace: Option<Destination>,
     /// Who is shown each decision before it is carried out.
     pub onlooker: Option<Onlooker>,
 }
@@ -93,8 +93,8 @@ pub struct ShadowOptions {
     pub pin: bool,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
-    /// Where to trace to, and whether with the bytes of packets.
-    pub trace: Option<(Output, bool)>,
+    /// Where to trace to. It is opened when all else is ready.
+    pub trace: Option<Destination>,
     /// Where disagreements are told.
     pub report: Box<dyn Write + Send>,
 }
@@ -145,6 +145,14 @@ pub enum Error {
     /// The disagreements could not be told.
     #[error("cannot write the report: {0}")]
     Report(io::Error),
+    /// The trace cannot be written, or is not to be written there.
+    #[error("cannot write the trace to {to}: {source}")]
+    NoTrace {
+        /// The file.
+        to: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The trace is not whole.
     #[error("the trace lacks {lost} events that could not be written: {error}")]
     Trace {
@@ -325,7 +333,7 @@ struct Setup<'a> {
     backend: Backend,
     pin: bool,
     socket: &'a Path,
-    trace: Option<(Output, bool)>,
+    trace: Option<Destination>,
     /// Takes the network namespace for the node, if there are rules to install.
     ready: Option<&'a dyn Fn() -> Result<Ready, InstallError>>,
     /// Whether they are put back when others change them.
@@ -415,7 +423,11 @@ fn serve(
     let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, failed)
         .map_err(system("start a thread"))?;
     let mut writing = None;
-    if let Some((output, bytes)) = trace {
+    if let Some(trace) = trace {
+        let to = trace.path.clone().unwrap_or_else(|| "standard output".into());
+        let bytes = trace.format.needs_bytes();
+        let output = trace.open(signals::asked_to_reopen().map_err(system("catch a signal"))?);
+        let output = output.map_err(|source| Error::NoTrace { to, source })?;
         let (tap, tap_end) = taps.attach(WAITING);
         let namer = Namer::new(Arc::clone(cluster), node, bytes);
         writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));

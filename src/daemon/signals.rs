@@ -5,15 +5,22 @@ use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
 use crate::netlink::passing::{Pauses, is_passing, tell};
 
 const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+
+/// Set by SIGUSR1: whoever moves the trace away, as logrotate does, has it opened anew.
+pub(super) fn asked_to_reopen() -> io::Result<Arc<AtomicBool>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    flag::register(SIGUSR1, Arc::clone(&asked))?;
+    Ok(asked)
+}
 
 /// The thread that waits.
 pub(super) struct Signals {

@@ -200,7 +200,10 @@ fn daemon(lab: &Lab, how: &Start, node: &Node) -> Result<Child, Error> {
         run.arg("--shadow");
     }
     if let Some(tracing) = how.tracing {
-        run.arg("--trace").arg(lab.file(&format!("{}.{}", node.name, tracing.extension())));
+        let trace = lab.file(&format!("{}.{}", node.name, tracing.extension()));
+        // A node goes on with its trace, and each start in the lab is a new beginning.
+        let _ = fs::remove_file(&trace);
+        run.arg("--trace").arg(trace);
     }
     if how.fault.is_some_and(Fault::empties_chains) {
         run.arg("--no-repair");

@@ -29,5 +29,6 @@ pub use tap::{Next, Tap, TapEnd, Taps, Tracer};
 pub(crate) use text::mark;
 pub use text::{Text, decision, packet_text};
 pub use write::{
-    Follower, Format, FormatError, NoBytes, Outcome, Output, Rendering, Rotation, Unwritten, Writer, follow,
+    Destination, Follower, Format, FormatError, NoBytes, Outcome, Output, Rendering, Replacement, Rotation,
+    Unwritable, Unwritten, Writer, follow,
 };

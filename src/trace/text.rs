@@ -14,6 +14,7 @@
 use std::fmt::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::event::{Event, Marks};
@@ -72,6 +73,19 @@ impl Text {
             let rest = self.cell(|rest| rest.styled(Rest(event), DIM));
             let _ = writeln!(out, "    {}", rest.text);
         }
+    }
+
+    /// The day that an event is of, where the reader is.
+    pub(super) fn day(&self, event: &Event) -> Date {
+        event.time.to_zoned(self.zone.clone()).date()
+    }
+
+    /// Appends a line that says which day it is, and where.
+    pub(super) fn date(&self, event: &Event, out: &mut String) {
+        let time = event.time.to_zoned(self.zone.clone());
+        let zone = self.zone.iana_name().map_or(String::new(), |name| format!(" {name}"));
+        let line = self.cell(|line| line.styled(format_args!("# {}{zone}", time.strftime("%F %a %:z")), DIM));
+        let _ = writeln!(out, "{}", line.text);
     }
 
     /// Appends a line that says how many decisions were lost here.

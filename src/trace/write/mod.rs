@@ -1,5 +1,6 @@
 //! Writing a trace: the formats, where it goes, and the thread behind a tap.
 
+mod file;
 mod persistence;
 
 use std::convert::Infallible;
@@ -7,9 +8,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
+use jiff::civil::Date;
 
 use super::event::{Event, Name};
 use super::names::Namer;
@@ -17,6 +21,8 @@ use super::pcapng::Pcapng;
 use super::selection::Selection;
 use super::tap::{Next, Tap};
 use super::text::Text;
+use file::Appended;
+pub use file::{Replacement, Unwritable};
 use persistence::Persistence;
 
 /// What a trace is written as.
@@ -43,6 +49,15 @@ impl Format {
             Some("pcapng") => Self::Pcapng,
             _ => Self::Text,
         }
+    }
+
+    /// Whether a trace of this format begins so.
+    fn begins(self, bytes: &[u8]) -> bool {
+        bytes.starts_with(match self {
+            Self::Text => b"# ",
+            Self::Json => b"{",
+            Self::Pcapng => &[0x0a, 0x0d, 0x0d, 0x0a],
+        })
     }
 
     /// Whether events must have the bytes of their packets.
@@ -73,7 +88,8 @@ pub struct NoBytes;
 pub struct Rendering(Kind);
 
 enum Kind {
-    Text(Text, String),
+    /// With the day that the last line is of.
+    Text(Text, String, Option<Date>),
     Json,
     Pcapng(Pcapng),
 }
@@ -85,7 +101,7 @@ impl Rendering {
     /// A header could not be made.
     pub fn new(format: Format, text: &Text) -> io::Result<Self> {
         Ok(Self(match format {
-            Format::Text => Kind::Text(text.clone(), String::new()),
+            Format::Text => Kind::Text(text.clone(), String::new(), None),
             Format::Json => Kind::Json,
             Format::Pcapng => Kind::Pcapng(Pcapng::new()?),
         }))
@@ -104,8 +120,11 @@ impl Rendering {
     /// It cannot be written in this format.
     pub fn event(&mut self, event: &Event, out: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.0 {
-            Kind::Text(text, line) => {
+            Kind::Text(text, line, day) => {
                 line.clear();
+                if day.replace(text.day(event)) != Some(text.day(event)) {
+                    text.date(event, line);
+                }
                 text.event(event, line);
                 out.extend_from_slice(line.as_bytes());
             }
@@ -124,7 +143,7 @@ impl Rendering {
 
     /// Appends, where the format has words for it, that decisions were lost after the last event.
     fn lost(&self, lost: u64, out: &mut Vec<u8>) {
-        if let Kind::Text(text, _) = &self.0 {
+        if let Kind::Text(text, ..) = &self.0 {
             let mut line = String::new();
             text.lost(lost, &mut line);
             out.extend_from_slice(line.as_bytes());
@@ -145,21 +164,93 @@ pub struct Rotation {
 
 impl Rotation {
     fn rotate(&self) -> io::Result<File> {
-        let numbered = |number: u32| {
-            let mut path = self.path.clone().into_os_string();
-            path.push(format!(".{number}"));
-            PathBuf::from(path)
-        };
-        for number in (1..self.keep).rev() {
-            match std::fs::rename(numbered(number), numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        move_on(&self.path, self.keep)?;
+        file::create(&self.path)
+    }
+}
+
+/// Gives a file the number 1, and those that are kept a higher one each.
+fn move_on(path: &Path, keep: u32) -> io::Result<()> {
+    let numbered = |number: u32| {
+        let mut path = path.as_os_str().to_owned();
+        path.push(format!(".{number}"));
+        PathBuf::from(path)
+    };
+    for number in (1..keep).rev() {
+        match std::fs::rename(numbered(number), numbered(number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    if keep > 0 { std::fs::rename(path, numbered(1)) } else { std::fs::remove_file(path) }
+}
+
+/// Where a node writes its trace, as long as it runs and from start to start.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The file; none for standard output.
+    pub path: Option<PathBuf>,
+    /// What it is written as.
+    pub format: Format,
+    /// How text is written.
+    pub text: Text,
+    /// How large it may become, in bytes, if there is a limit.
+    pub size: Option<u64>,
+    /// How many full ones are kept.
+    pub keep: u32,
+}
+
+impl Destination {
+    /// Opens it: what is in it stays, and is gone on with. Packets are not gone on with, as few programs read files of
+    /// several sections: what was there gets a number, as in a [`Rotation`]. When `reopen` is set the file is opened anew, for
+    /// whoever has moved it away.
+    ///
+    /// # Errors
+    /// It cannot be written, or is not to be: see [`Unwritable`].
+    pub fn open(self, reopen: Arc<AtomicBool>) -> io::Result<Output> {
+        let Self { path, format, text, size, keep } = self;
+        let Some(path) = path else { return Output::new(format, text, Box::new(io::stdout()), None) };
+        let mut appended = file::append(&path, format)?;
+        if format == Format::Pcapng && appended.len > 0 {
+            move_on(&path, keep)?;
+            appended = file::append(&path, format)?;
+        }
+        let Appended { file, len } = appended;
+        let rotation = size.map(|size| Rotation { path: path.clone(), size, keep });
+        let to_cut = if file.metadata()?.is_file() { Some(file.try_clone()?) } else { None };
+        let mut output = Output::new(format, text, Box::new(file), rotation)?;
+        (output.file, output.size) = (to_cut, len);
+        output.reopen = Some(Reopen { path, format, asked: reopen });
+        Ok(output)
+    }
+}
+
+/// A file that is opened anew when that is asked for.
+struct Reopen {
+    path: PathBuf,
+    format: Format,
+    asked: Arc<AtomicBool>,
+}
+
+impl Reopen {
+    /// The file anew, if that was asked for and there is another in its place, or none.
+    fn file(&self, now: Option<&File>) -> Option<Appended> {
+        if !self.asked.swap(false, Ordering::Relaxed) || now.is_some_and(|now| file::is_at(now, &self.path)) {
+            return None;
+        }
+        match file::append(&self.path, self.format) {
+            Ok(appended) => {
+                log::info!("the trace goes on in a new {}", self.path.display());
+                Some(appended)
+            }
+            Err(error) => {
+                log::warn!(
+                    "the trace goes on in the file that was moved away: {}: {error}",
+                    self.path.display()
+                );
+                None
             }
         }
-        if self.keep > 0 {
-            std::fs::rename(&self.path, numbered(1))?;
-        }
-        File::create(&self.path)
     }
 }
 
@@ -196,6 +287,9 @@ pub struct Output {
     /// The file, if it can be cut.
     file: Option<File>,
     persistence: Option<Persistence>,
+    reopen: Option<Reopen>,
+    /// It is not in its place yet.
+    replacement: Option<Replacement>,
 }
 
 /// How much is buffered.
@@ -228,16 +322,31 @@ impl Output {
             size: 0,
             file: None,
             persistence: None,
+            reopen: None,
+            replacement: None,
         })
     }
 
-    /// Writes to a file, which ends with a whole event whatever happens, if it is a regular one.
+    /// Writes what will be in the place of another file, which it is from [`commit`](Self::commit) on, or from the end.
     ///
     /// # Errors
-    /// A header could not be made, or the file cannot be asked what it is.
-    pub fn to_file(format: Format, text: Text, file: File) -> io::Result<Self> {
-        let to_cut = if file.metadata()?.is_file() { Some(file.try_clone()?) } else { None };
-        Ok(Self { file: to_cut, ..Self::new(format, text, Box::new(file), None)? })
+    /// A header could not be made, or there are no more file descriptors.
+    pub fn replacing(
+        format: Format,
+        text: Text,
+        replacement: Replacement,
+        rotation: Option<Rotation>,
+    ) -> io::Result<Self> {
+        let output = Self::new(format, text, Box::new(replacement.handle()?), rotation)?;
+        Ok(Self { replacement: Some(replacement), ..output })
+    }
+
+    /// What is written is certain to be wanted: it is in its place from now on.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn commit(&mut self) -> io::Result<()> {
+        self.replacement.take().map_or(Ok(()), Replacement::commit)
     }
 
     /// Says that decisions were lost after the last event, and writes what is buffered.
@@ -248,7 +357,33 @@ impl Output {
         if lost > 0 {
             self.rendering.lost(lost, &mut self.buffer);
         }
-        self.idle()
+        self.idle()?;
+        self.commit()
+    }
+
+    /// Goes on in another file where that was asked for; what is buffered comes into the old one.
+    fn look_for_another(&mut self) -> io::Result<()> {
+        let is_asked = |reopen: &Reopen| reopen.asked.load(Ordering::Relaxed);
+        if !self.reopen.as_ref().is_some_and(is_asked) {
+            return Ok(());
+        }
+        self.write()?;
+        if let Some(Appended { file, len }) =
+            self.reopen.as_ref().and_then(|one| one.file(self.file.as_ref()))
+        {
+            self.file = Some(file.try_clone()?);
+            self.begin_in(file, len)?;
+        }
+        Ok(())
+    }
+
+    fn begin_in(&mut self, file: File, len: u64) -> io::Result<()> {
+        self.out = Box::new(file);
+        self.size = len;
+        self.rendering = (self.make)()?;
+        self.rendering.begin(&mut self.buffer);
+        (self.ends, self.begun) = (vec![self.buffer.len()], 1);
+        Ok(())
     }
 
     /// Writes what is buffered. After an error it goes on where it stopped, so that nothing follows half an event.
@@ -308,6 +443,7 @@ impl Output {
 
 impl Follower for Output {
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.look_for_another()?;
         let before = self.buffer.len();
         self.rendering.event(event, &mut self.buffer)?;
         if let Some(rotation) = &self.rotation
@@ -318,11 +454,12 @@ impl Follower for Output {
             let rotation = rotation.clone();
             self.buffer.truncate(before);
             self.idle()?;
-            self.out = Box::new(rotation.rotate()?);
-            self.size = 0;
-            self.rendering = (self.make)()?;
-            self.rendering.begin(&mut self.buffer);
-            (self.ends, self.begun) = (vec![self.buffer.len()], 1);
+            self.commit()?;
+            let file = rotation.rotate()?;
+            if self.file.is_some() {
+                self.file = Some(file.try_clone()?);
+            }
+            self.begin_in(file, 0)?;
             self.rendering.event(event, &mut self.buffer)?;
         }
         self.ends.push(self.buffer.len());
@@ -331,6 +468,7 @@ impl Follower for Output {
 
     fn idle(&mut self) -> io::Result<()> {
         self.write()?;
+        self.look_for_another()?;
         while let Err(error) = self.out.flush() {
             self.persist(error)?;
         }

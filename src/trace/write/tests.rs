@@ -280,6 +280,67 @@ fn full_files_move_on_and_each_is_whole() {
     }
 }
 
+fn to(path: &Path, format: Format, size: Option<u64>) -> Destination {
+    Destination { path: Some(path.to_owned()), format, text: plain(), size, keep: 2 }
+}
+
+/// A node that starts anew goes on with its trace; what was moved away meanwhile is let go when a signal says so.
+#[test]
+fn a_trace_is_gone_on_with_and_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let events = samples::events();
+    for format in [Format::Json, Format::Text, Format::Pcapng] {
+        let path = dir.path().join(format!("{format:?}"));
+        let [first, moved] = ["1", "moved"].map(|ending| dir.path().join(format!("{format:?}.{ending}")));
+        let asked = Arc::new(AtomicBool::new(false));
+        let open = || to(&path, format, None).open(Arc::clone(&asked)).unwrap();
+        let once = rendered(format, &events[..2]);
+        for start in 1..=2 {
+            let mut output = open();
+            for event in &events[..2] {
+                output.event(event).unwrap();
+            }
+            output.end(0).unwrap();
+            let all = match format {
+                // Few read a file of several sections.
+                Format::Pcapng => once.clone(),
+                _ => once.repeat(start),
+            };
+            assert_eq!(std::fs::read(&path).unwrap(), all, "{format:?}, start {start}");
+        }
+        assert_eq!(first.exists(), format == Format::Pcapng);
+        let mut output = open();
+        output.event(&events[0]).unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        output.event(&events[1]).unwrap();
+        asked.store(true, Ordering::Relaxed);
+        output.event(&events[2]).unwrap();
+        // Where nothing was moved, nothing is opened.
+        asked.store(true, Ordering::Relaxed);
+        output.end(0).unwrap();
+        assert!(std::fs::read(&moved).unwrap().ends_with(&once), "what was buffered comes into the old one");
+        assert_eq!(std::fs::read(&path).unwrap(), rendered(format, &events[2..3]), "{format:?}");
+    }
+}
+
+#[test]
+fn a_trace_that_is_gone_on_with_keeps_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.jsonl");
+    for _ in 0..10 {
+        let mut output = to(&path, Format::Json, Some(2000)).open(Arc::default()).unwrap();
+        for event in samples::events() {
+            output.event(&event).unwrap();
+        }
+        output.end(0).unwrap();
+        let files: Vec<u64> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .collect();
+        assert!(files.len() <= 3 && files.iter().all(|len| *len <= 2000), "{files:?}");
+    }
+}
+
 /// An output that waits for permission, then keeps what it gets.
 #[derive(Clone, Default)]
 struct Gate(Arc<GateState>);
@@ -332,7 +393,8 @@ fn a_stuck_reader_loses_events_which_are_counted_and_nobody_waits() {
     let text = String::from_utf8(gate.0.written.lock().unwrap().clone()).unwrap();
     let (notes, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
     assert_eq!(lines.len() as u64, outcome.written);
-    let told = notes.iter().map(|note| note.split(' ').nth(1).unwrap().parse::<u64>().unwrap());
+    assert!(notes[0].ends_with("+00:00 UTC"), "{notes:?}");
+    let told = notes[1..].iter().map(|note| note.split(' ').nth(1).unwrap().parse::<u64>().unwrap());
     assert_eq!(told.sum::<u64>(), outcome.lost, "{notes:?}");
 }
 
@@ -461,11 +523,8 @@ fn a_disk_that_stays_full_ends_with_the_last_whole_event() {
         let mut tracer = taps.tracer();
         let (tap, end) = taps.attach(1000);
         let namer = Namer::new(samples::cluster(), NodeId(0), format.needs_bytes());
-        let mut output = Output::to_file(format, plain(), file.try_clone().unwrap()).unwrap();
+        let mut output = to(&path, format, None).open(Arc::default()).unwrap();
         output.out = Box::new(Half { file, room });
-        if format == Format::Json {
-            output.size = earlier.len() as u64;
-        }
         let writer = Writer::start(tap, namer, output).unwrap();
         assert!(tracer.is_on());
         (0..100).for_each(|_| tracer.trace(samples::record()));

@@ -111,7 +111,7 @@ fn names_that_are_taken_are_left_to_their_owner() {
 fn a_trace_that_nobody_reads_or_that_cannot_be_written_stops_no_packet() {
     let host = Host::new();
     let message = host.refuse(&[], &["--trace", "/nowhere/trace"]);
-    assert!(message.contains("cannot write to /nowhere/trace"), "{message}");
+    assert!(message.contains("cannot write the trace to /nowhere/trace"), "{message}");
     let mut child =
         host.command(&[], &["--trace", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
@@ -119,6 +119,48 @@ fn a_trace_that_nobody_reads_or_that_cannot_be_written_stops_no_packet() {
         Node { stderr: BufReader::new(child.stderr.take().unwrap()), child: Some(child), log: String::new() };
     wait_for("the rules", || host.ruleset().contains("pipe-arp").then_some(()));
     node.end("TERM");
+}
+
+/// The evidence of before a crash is there after the next start, and one that is refused takes nothing away.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_trace_outlives_starts_and_is_opened_anew_by_a_signal() {
+    let host = Host::new();
+    let caller = host.neighbour();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trace.jsonl");
+    let trace = ["--full", "--workers", "1", "--trace", path.to_str().unwrap()];
+    let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+    let node = host.serve(&trace);
+    caller.send(100);
+    wait_for("100 events", || (lines(&path) == 100).then_some(()));
+    let second = host.refuse(&[], &trace);
+    assert_eq!(lines(&path), 100, "{second}");
+    node.end("KILL");
+    let node = host.serve(&trace);
+    caller.send(50);
+    wait_for("50 more", || (lines(&path) == 150).then_some(()));
+    let moved = directory.path().join("trace.jsonl.old");
+    std::fs::rename(&path, &moved).unwrap();
+    node.signal("USR1");
+    caller.send(7);
+    wait_for("a new file", || (path.exists() && lines(&path) == 7).then_some(()));
+    node.end("TERM");
+    assert_eq!(lines(&moved), 150);
+    let runs: std::collections::BTreeSet<String> = [&moved, &path]
+        .iter()
+        .flat_map(|path| {
+            std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap()["run"].to_string())
+        .collect();
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    for (odd, says) in [("/etc/hostname", "something else"), ("/tmp/trace.jsonl", "anybody may write")] {
+        let before = std::fs::read(odd).ok();
+        let message = host.refuse(&[], &["--trace", odd]);
+        assert!(message.contains(says), "{message}");
+        assert_eq!(std::fs::read(odd).ok(), before);
+    }
 }
 
 /// Fails this call in each thread as often as `how` says.
@@ -240,7 +282,7 @@ fn a_trace_on_a_full_disk_goes_on_when_there_is_room_and_says_what_it_lacks() {
     let at = disk.path().to_str().unwrap();
     // `ip netns exec` has made a mount namespace, and the mount is in that alone.
     let mount = format!(
-        "mount -t tmpfs -o size=128k none {at} && head -c 100000 /dev/zero >{at}/ballast && exec \"$@\""
+        "mount -t tmpfs -o size=160k,mode=700 none {at} && head -c 132000 /dev/zero >{at}/ballast && exec \"$@\""
     );
     for (ending, twice) in [("jsonl", true), ("pcapng", true), ("jsonl", false)] {
         let trace = format!("{at}/trace.{ending}");
