@@ -42,6 +42,28 @@ fn help_tells_what_there_is() {
     }
 }
 
+/// The help names the words that the parser knows.
+#[test]
+fn the_words_of_a_filter_are_all_in_the_help() {
+    let (status, message) = refused(&["trace", "--read", "/dev/null", "frobnicate"]);
+    assert_eq!(status, 2);
+    let words = message.rsplit_once("expected one of: ").unwrap().1.replace(['(', '\n'], "");
+    let help = dunnat(&["trace", "--help"]);
+    let help = text(&help.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let listed = help.split_once("Its words: ").unwrap().1.split_once("parentheses.").unwrap().0;
+    for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        assert!(listed.contains(word), "{word} is not in: {listed}");
+    }
+}
+
+#[test]
+fn an_answer_that_shows_an_inside_address_does_not_leave() {
+    let output = dunnat(&["explain", "--config", EXAMPLE, "tcp 192.168.122.1:40000 > 10.5.5.201:80"]);
+    let told = text(&output.stdout);
+    assert!(told.ends_with("The client hears nothing.\n"), "{told}");
+    assert!(told.contains("The answer does not leave: 10.5.5.201 is an inside address"), "{told}");
+}
+
 #[test]
 fn a_right_cluster_file_is_summed_up() {
     let output = dunnat(&["check", "--config", EXAMPLE, "--node", "node2"]);

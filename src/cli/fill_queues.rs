@@ -1,4 +1,5 @@
 use clap::Args;
+use dunnat::net::counted;
 use dunnat::{doctor, ruleset};
 
 use super::Failure;
@@ -14,7 +15,7 @@ impl FillQueues {
     pub(super) fn run(&self) -> Result<(), Failure> {
         doctor::may_administer()?;
         let chains = ruleset::fill_all().map_err(Failure::FillQueues)?;
-        log::info!("{chains} chains hand packets to their queues");
+        log::info!("{}: packets are handed to the queues", counted(chains as u64, "chain"));
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use dunnat::lab::tools::Missing;
 use dunnat::lab::{
     self, Anchor, Choice, Error, Families, Interrupt, NameSet, Pace, Pipes, Place, tools, topology, words,
 };
+use dunnat::net::counted;
 
 use super::{Failure, coloured, print};
 
@@ -381,7 +382,7 @@ impl Accept {
 
 fn in_words(report: &Report) -> String {
     let paint = coloured(io::stdout().is_terminal());
-    let nodes = if report.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", report.nodes) };
+    let nodes = counted(report.nodes as u64, "node");
     let mut text = format!("acceptance of '{}': {nodes}, by {}\n\n", report.lab, report.by);
     for claim in &report.claims {
         let colour = match claim.outcome {

@@ -266,6 +266,8 @@ impl Failure {
             | Self::NotOne(_)
             | Self::Terminal => ExitCode::from(2),
             #[cfg(feature = "lab")]
+            Self::Lab(dunnat::lab::Error::Typed(_)) => ExitCode::from(2),
+            #[cfg(feature = "lab")]
             Self::Lab(_) => ExitCode::FAILURE,
             Self::Run(_)
             | Self::Unfit

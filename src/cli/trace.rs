@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
+use dunnat::net::counted;
 use dunnat::trace::{
     Filter, Flows, Follower as _, Format, Output, Replacement, Rotation, SCHEMA, Sample, Selection, Text,
 };
@@ -19,7 +20,8 @@ use super::{Failure, coloured, print};
 ///
 /// A FILTER says which ones, as in: stage spoof and host 192.168.122.1 and not reason unmarked. Its words: stage, node,
 /// about, service, reason, verdict, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp,
-/// icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, queue, rewritten, malformed; and, or, not, parentheses.
+/// icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, dscp, queue, rewritten, malformed; and, or, not,
+/// parentheses.
 #[derive(Args)]
 pub(super) struct Trace {
     /// The node that runs here, by its name [default: the only one]
@@ -214,9 +216,10 @@ impl Trace {
                 Some(Answer::End(End { events, lost })) => {
                     output.end(0).map_err(failed)?;
                     if lost > 0 {
-                        log::warn!("{events} events, {lost} lost: they came faster than they were read");
+                        let seen = counted(events, "event");
+                        log::warn!("{seen}, {lost} lost: they came faster than they were read");
                     } else {
-                        log::info!("{events} events, none lost");
+                        log::info!("{}, none lost", counted(events, "event"));
                     }
                     return Ok(());
                 }

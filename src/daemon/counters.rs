@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::engine::{Decision, Reason};
 use crate::kernel::Losses;
-use crate::net::{Stage, Verdict};
+use crate::net::{Stage, Verdict, counted};
 use crate::queue::Turn;
 
 /// Counts of one worker, or of all of them added up. A worker owns its own; nothing is shared while it runs.
@@ -62,7 +62,7 @@ impl Counters {
 /// One line: `14 packets: dnat service 6, save saved 1, …`, with what should be zero only where it is not.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} packets", self.turns.packets)?;
+        write!(f, "{}", counted(self.turns.packets, "packet"))?;
         let mut separator = ": ";
         for stage in Stage::ALL {
             let mut name = Some(stage);

@@ -33,6 +33,7 @@ use crate::control::{Listener, Server, TakeError};
 use crate::doctor::{self, Host, Role, Severity, Unfit};
 use crate::engine::Tables;
 use crate::kernel::{self, Capabilities, Feature};
+use crate::net::counted;
 use crate::netlink::sys;
 use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
 use crate::ruleset::{
@@ -613,10 +614,10 @@ fn finish(thread: Thread) -> Counters {
 fn report_trace(writer: Writer) -> Result<(), Error> {
     let outcome = writer.finish();
     match outcome.error {
-        None => log::info!("trace: {} events written, {} lost", outcome.written, outcome.lost),
+        None => log::info!("trace: {} written, {} lost", counted(outcome.written, "event"), outcome.lost),
         Some(error) => log::warn!(
-            "trace: writing failed after {} events ({error}); {} were not written",
-            outcome.written,
+            "trace: writing failed after {} ({error}); {} were not written",
+            counted(outcome.written, "event"),
             outcome.lost
         ),
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Arithmetic, Why, arithmetic, why};
 use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
 use crate::engine::{Reason, Tables};
-use crate::net::{Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
+use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
 use crate::replay::{NotRecorded, Recorded};
 use crate::ruleset::{KernelRule, rules_in_kernel};
@@ -200,14 +201,19 @@ pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -
     story.legs.push(leg);
     let answered =
         passage.left.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
-    story.after.push(judged(tuple, entry.is_some(), answered));
+    story.after.push(judged(tuple, entry.is_some(), answered, guests));
     Ok(story)
 }
 
 /// Whether the client is answered by whom it had called.
-fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>) -> String {
+fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>, guests: &ByFamily<IpNet>) -> String {
     match answer {
         None => "The answer is dropped: the client hears nothing.".to_owned(),
+        Some(answer) if guests.contains(&answer.src) && !guests.contains(&answer.dst) => format!(
+            "The answer does not leave: {} is an inside address, and what would show one to the public is dropped (the chain \
+             nothing-inside, and the guard). The client hears nothing.",
+            answer.src
+        ),
         Some(answer) if !was_called => format!("The answer leaves as {answer}."),
         Some(answer) if answer == call.reversed() => {
             format!("The answer leaves as {answer}: the client is answered by whom it had called.")

@@ -4,9 +4,15 @@
 //! printed is what is installed. Never through a shell.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+
+use crate::netlink::sys;
 
 /// A program that installs rules, or tells about the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,27 +114,102 @@ pub fn feed_and_tell(
         io::ErrorKind::NotFound => Failure { command: command.clone(), ..Failure::missing(tool) },
         _ => failure(error.to_string()),
     };
-    let mut child = Command::new(tool.name())
-        .args(arguments)
-        .env("LC_ALL", "C")
-        // A Ctrl-C is meant for us, and must not end a tool that is just taking rules out.
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| spoken(&error))?;
-    started(child.id());
-    // A tool reads all of its input before it prints more than a pipe holds, so writing first cannot lock up.
-    // One that does not want its input fails by its own words below, so a closed pipe is no error here.
-    if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(input.as_bytes());
+    let mut tool = Command::new(tool.name());
+    // A Ctrl-C is meant for us, and must not end a tool that is just taking rules out.
+    tool.args(arguments).env("LC_ALL", "C").process_group(0);
+    let Ended { status, out, said } = run_for(LIMIT, tool, input, started).map_err(|error| spoken(&error))?;
+    let Some(status) = status else {
+        return Err(failure(format!("it did not end within {} s, and was killed", LIMIT.as_secs())));
+    };
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&out).into_owned());
     }
-    let output = child.wait_with_output().map_err(|error| spoken(&error))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&said);
     let said = said.trim();
-    Err(failure(if said.is_empty() { output.status.to_string() } else { said.to_owned() }))
+    Err(failure(if said.is_empty() { status.to_string() } else { said.to_owned() }))
+}
+
+/// What came of a program.
+struct Ended {
+    /// None if it took too long.
+    status: Option<ExitStatus>,
+    out: Vec<u8>,
+    said: Vec<u8>,
+}
+
+/// Runs a program that leads a process group, and kills the group if it takes longer than this.
+fn run_for(
+    limit: Duration,
+    mut command: Command,
+    input: &str,
+    started: impl FnOnce(u32),
+) -> io::Result<Ended> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    started(child.id());
+    let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (done, ended) = bounded::<()>(0);
+    thread::scope(|scope| {
+        // One that does not want its input fails by its own words, so a closed pipe is no error here.
+        scope.spawn(move || stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes())));
+        let said = scope.spawn(move || read_all(stderr));
+        let out = scope.spawn(move || {
+            let out = read_all(stdout);
+            // It prints nothing any more: it has ended, or is about to.
+            drop(done);
+            out
+        });
+        let is_late = ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            sys::kill_group(&child);
+        }
+        let status = child.wait()?;
+        let [out, said] = [out, said].map(|thread| thread.join().unwrap_or_default());
+        Ok(Ended { status: Some(status).filter(|_| !is_late), out, said })
+    })
+}
+
+/// How long a tool may take. What is asked of one takes milliseconds; one that hangs, on a lock or a disk, must not keep a
+/// node from starting or ending for ever.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn read_all(pipe: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        // What came before an error is all there is.
+        let _ = pipe.read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).process_group(0);
+        command
+    }
+
+    #[test]
+    fn what_hangs_is_killed_with_all_that_it_has_started() {
+        let begun = Instant::now();
+        // Its child keeps the pipes open, and nobody reads the input.
+        let input = "x".repeat(1 << 20);
+        let ended = run_for(Duration::from_millis(100), shell("echo begun; sleep 60 & wait"), &input, |_| ())
+            .unwrap();
+        assert!(ended.status.is_none() && begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(ended.out, b"begun\n");
+    }
+
+    #[test]
+    fn what_ends_is_heard() {
+        let input = "x".repeat(1 << 20);
+        let script = "cat | wc -c; echo no >&2; exit 3";
+        let ended = run_for(Duration::from_secs(10), shell(script), &input, |_| ()).unwrap();
+        assert_eq!(ended.status.unwrap().code(), Some(3));
+        assert_eq!((ended.out.trim_ascii(), ended.said.trim_ascii()), (&b"1048576"[..], &b"no"[..]));
+    }
 }

@@ -40,6 +40,9 @@ pub use pace::Pace;
 /// Why something cannot be done in a lab.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What was typed is wrong.
+    #[error("{0}")]
+    Typed(String),
     /// It cannot be, and the sentence says what can.
     #[error("{0}")]
     Refused(String),
@@ -86,7 +89,7 @@ impl Place {
         let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         // The kernel's limit of 255 bytes for a file's name, less what is put around it.
         if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
-            return Err(Error::refused(format!(
+            return Err(Error::Typed(format!(
                 "a lab's name is letters, digits and '_', at most 64, not '{name}'"
             )));
         }

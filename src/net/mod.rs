@@ -3,6 +3,7 @@
 //! Every type here can be copied, compared, printed and, where a person types it, parsed; what is printed is
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
+mod counted;
 mod ct_state;
 mod dscp;
 mod envelope;
@@ -18,6 +19,7 @@ mod tuple;
 mod typed;
 mod verdict;
 
+pub use counted::counted;
 pub use ct_state::CtState;
 pub use dscp::{Dscp, DscpError};
 pub use envelope::{Checksum, Envelope};

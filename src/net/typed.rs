@@ -74,7 +74,7 @@ impl<'a> Words<'a> {
                 Ok(value)
             }
             Some(Err(error)) => Err(self.wrong("not a value for this", &format!("{error}"))),
-            None => match "?".parse::<T>() {
+            None => match "".parse::<T>() {
                 Err(error) => Err(self.wrong("it ends too early", &format!("{error}"))),
                 Ok(_) => Err(self.wrong("it ends too early", "expected a value")),
             },

@@ -26,8 +26,9 @@ pub(crate) fn interface_name(index: u32) -> io::Result<Option<String>> {
     Ok(Some(name.to_string_lossy().into_owned()))
 }
 
-/// The signal that makes a thread come back from a system call it waits in.
-const WAKE: libc::c_int = libc::SIGUSR1;
+/// The signal that makes a thread come back from a system call it waits in. Nobody sends it by hand, and where nothing
+/// handles it, it does nothing.
+const WAKE: libc::c_int = libc::SIGURG;
 
 /// Lets [`wake`] interrupt system calls: the signal gets a handler that does nothing, and without `SA_RESTART`
 /// the call that it interrupts fails with EINTR.
@@ -52,7 +53,7 @@ pub(crate) fn wake<T>(thread: &std::thread::JoinHandle<T>) {
     use std::os::unix::thread::JoinHandleExt as _;
     let id: RawPthread = thread.as_pthread_t();
     // SAFETY: the handle exists, so the thread was not joined or detached and its id is valid, even if it has
-    // ended. The signal's handler was set by allow_waking; were it not, the process would end, unharmed memory.
+    // ended. The signal's handler was set by allow_waking; were it not, the signal would be ignored.
     unsafe { libc::pthread_kill(id, WAKE) };
 }
 
@@ -125,6 +126,12 @@ pub(crate) fn peer_user(fd: RawFd) -> io::Result<u32> {
 pub(crate) fn user() -> u32 {
     // SAFETY: takes nothing and always succeeds.
     unsafe { libc::geteuid() }
+}
+
+/// Kills a child that was not waited for, and all of its process group, which it leads.
+pub(crate) fn kill_group(child: &std::process::Child) {
+    // SAFETY: only sends a signal. The child was not waited for, so its number is nobody else's.
+    unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
 }
 
 /// Sets an option of a socket that is an int.

@@ -13,7 +13,7 @@ use super::join::{
 };
 use super::seen::Seen;
 use crate::engine::Reason;
-use crate::net::{CtState, Stage, Tuple, Verdict};
+use crate::net::{CtState, Stage, Tuple, Verdict, counted};
 use crate::trace::Name;
 
 /// All that a judgement rests on.
@@ -459,7 +459,10 @@ impl<'a> Case<'a> {
         } else {
             let lost = self.nodes.iter().filter(|(_, node)| node.lost > 0);
             also.extend(lost.map(|(name, node)| {
-                format!("the trace of {name} has lost {} events: what is not seen may have been", node.lost)
+                format!(
+                    "the trace of {name} has lost {}: what is not seen may have been",
+                    counted(node.lost, "event")
+                )
             }));
         }
         also

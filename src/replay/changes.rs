@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{NotRecorded, Recorded};
 use crate::cluster::Cluster;
 use crate::engine::{Reason, Tables};
-use crate::net::{Mark, Stage, Tuple};
+use crate::net::{Mark, Stage, Tuple, counted};
 use crate::trace::{Event, Marks, Name, Namer, packet_text};
 use crate::walk::Moment;
 
@@ -163,10 +163,11 @@ impl Change<'_> {
 impl fmt::Display for Changes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let again = self.events - self.left_out.values().sum::<u64>();
+        let again = counted(again, "decision");
         match self.changed {
-            0 => writeln!(f, "{again} decisions made again, none would be another")?,
-            1 => writeln!(f, "{again} decisions made again, 1 would be another:")?,
-            changed => writeln!(f, "{again} decisions made again, {changed} would be others:")?,
+            0 => writeln!(f, "{again} made again, none would be another")?,
+            1 => writeln!(f, "{again} made again, 1 would be another:")?,
+            changed => writeln!(f, "{again} made again, {changed} would be others:")?,
         }
         for (Kind { stage, reasons: (was, now), fields }, count) in &self.kinds {
             write!(f, "{count:8}  {stage:5} ")?;

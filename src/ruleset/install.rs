@@ -19,6 +19,7 @@ use super::{Plan, Rules, ShadowPlan, in_kernel};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
+use crate::net::counted;
 use crate::netlink::nftables::{self, Batch, Nftables, OWNED, PERSISTS};
 
 /// Why rules could not be installed, or not removed.
@@ -584,7 +585,7 @@ fn tell_guarded(before: &[(&'static str, u64)], now: &[(&'static str, u64)]) {
         if let Some((_, what)) = guard::COUNTERS.into_iter().find(|(its, _)| its == name)
             && more > 0
         {
-            log::warn!("the guard has dropped {more} packets: {what} (counter {name})");
+            log::warn!("the guard has dropped {}: {what} (counter {name})", counted(more, "packet"));
         }
     }
 }

@@ -18,7 +18,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::event::{Event, Marks};
-use crate::net::{Stage, Tuple, Verdict};
+use crate::net::{Stage, Tuple, Verdict, counted};
 
 /// Writes events as text.
 #[derive(Clone, Debug)]
@@ -91,7 +91,10 @@ impl Text {
     /// Appends a line that says how many decisions were lost here.
     pub fn lost(&self, lost: u64, out: &mut String) {
         let line = self.cell(|line| {
-            line.styled(format_args!("# {lost} events lost here: the trace is read too slowly"), DROPPED);
+            line.styled(
+                format_args!("# {} lost here: the trace is read too slowly", counted(lost, "event")),
+                DROPPED,
+            );
         });
         let _ = writeln!(out, "{}", line.text);
     }

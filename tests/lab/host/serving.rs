@@ -282,7 +282,7 @@ fn a_trace_on_a_full_disk_goes_on_when_there_is_room_and_says_what_it_lacks() {
     let at = disk.path().to_str().unwrap();
     // `ip netns exec` has made a mount namespace, and the mount is in that alone.
     let mount = format!(
-        "mount -t tmpfs -o size=160k,mode=700 none {at} && head -c 132000 /dev/zero >{at}/ballast && exec \"$@\""
+        "mount -t tmpfs -o size=128k,mode=700 none {at} && head -c 100000 /dev/zero >{at}/ballast && exec \"$@\""
     );
     for (ending, twice) in [("jsonl", true), ("pcapng", true), ("jsonl", false)] {
         let trace = format!("{at}/trace.{ending}");
