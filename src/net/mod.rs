@@ -6,6 +6,7 @@
 mod ct_state;
 mod dscp;
 mod envelope;
+mod escape;
 mod family;
 mod ifname;
 mod mac;
@@ -20,6 +21,7 @@ mod verdict;
 pub use ct_state::CtState;
 pub use dscp::{Dscp, DscpError};
 pub use envelope::{Checksum, Envelope};
+pub use escape::escaped;
 pub use family::{ByFamily, Family, OfFamily};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};
