@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
+use dunnat::net::escaped;
 use dunnat::trace::{
     Filter, Flows, Follower as _, Format, Output, Rotation, SCHEMA, Sample, Selection, Text,
 };
@@ -207,7 +208,7 @@ impl Trace {
             match answer.map_err(connection)? {
                 Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
                 Some(Answer::Hello(hello)) => {
-                    log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
+                    log::debug!("attached to {}, dunnat {}", escaped(&hello.node), escaped(&hello.dunnat));
                 }
                 Some(Answer::End(End { events, lost })) => {
                     output.end(0).map_err(failed)?;
@@ -218,12 +219,18 @@ impl Trace {
                     }
                     return Ok(());
                 }
-                Some(Answer::Error(error)) => return Err(Failure::Refused(error)),
+                Some(Answer::Error(error)) => {
+                    output.end(0).map_err(failed)?;
+                    return Err(Failure::Refused(escaped(&error).to_string()));
+                }
                 Some(_) => {}
                 None => {
                     output.end(0).map_err(failed)?;
                     if !stopping.load(Ordering::Relaxed) {
-                        log::warn!("{} has ended the connection: the node has stopped", path.display());
+                        log::warn!(
+                            "{} has ended the connection without a word: the node was killed, or this was read too slowly",
+                            path.display()
+                        );
                     }
                     return Ok(());
                 }
