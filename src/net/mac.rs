@@ -61,6 +61,11 @@ impl MacPrefix {
         Mac::from_bits(mask(self.len))
     }
 
+    /// Whether all of the range are group addresses (IEEE 802-2014 section 8.2, the I/G bit), which are no frame's source.
+    pub fn is_multicast(self) -> bool {
+        self.len >= 8 && self.first().0[0] & 1 == 1
+    }
+
     /// Whether `mac` lies in the range.
     pub fn contains(self, mac: Mac) -> bool {
         mac.bits() & mask(self.len) == self.bits
