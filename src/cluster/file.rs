@@ -824,16 +824,22 @@ impl Check {
         self.unique("the code point", &dscps);
         let macs: Vec<_> =
             known.iter().filter_map(|(raw, node)| Some((raw.mac.as_ref()?, node.mac?, *node))).collect();
+        // Of two prefixes that overlap one is in the other.
+        let (mut prefixes, mut firsts) = (HashMap::new(), BTreeMap::new());
         for (place, (raw, mac, _)) in macs.iter().enumerate() {
-            for (_, others, other) in &macs[..place] {
-                if mac.overlaps(*others) {
-                    self.say(
-                        raw.span(),
-                        format_args!("the MAC prefix {mac} and that of {:?}, {others}, overlap", other.name),
-                        "a frame's source address must belong to one node only",
-                    );
-                }
+            let around =
+                (1..=mac.bits_fixed()).find_map(|len| prefixes.get(&MacPrefix::of(mac.first(), len)));
+            let within = || firsts.range(mac.first()..=mac.last()).next().map(|(_, earlier)| earlier);
+            let earlier: Option<&usize> = around.or_else(within);
+            if let Some((_, others, other)) = earlier.and_then(|earlier| macs.get(*earlier)) {
+                self.say(
+                    raw.span(),
+                    format_args!("the MAC prefix {mac} and that of {:?}, {others}, overlap", other.name),
+                    "a frame's source address must belong to one node only",
+                );
             }
+            prefixes.entry(*mac).or_insert(place);
+            firsts.entry(mac.first()).or_insert(place);
         }
     }
 

@@ -420,6 +420,23 @@ fn names_that_are_no_interface_of_packets_are_refused_in_every_field() {
 }
 
 #[test]
+fn mac_prefixes_that_overlap_are_found_whichever_is_first_and_wider() {
+    let with = |one: &str, two: &str| {
+        let text = EXAMPLE.replace("0a:00:00:00:00:00/24", one).replace("0e:00:00:00:00:00/24", two);
+        Cluster::parse(&text, Path::new("c")).map_err(|error| error.to_string())
+    };
+    let (wide, narrow, beside) = ("0a:00:00:00:00:00/24", "0a:00:00:10:00:00/32", "0a:00:01:00:00:00/24");
+    for (one, two) in [(wide, wide), (wide, narrow), (narrow, wide), (narrow, "0a:00:00:00:00:00/8")] {
+        let faults = with(one, two).unwrap_err();
+        let said = format!("the MAC prefix {two} and that of \"node1\", {one}, overlap");
+        assert!(faults.contains(&said), "{faults}");
+    }
+    for (one, two) in [(wide, beside), (beside, narrow), (narrow, "0a:00:00:11:00:00/32")] {
+        assert!(with(one, two).is_ok(), "{one} {two}");
+    }
+}
+
+#[test]
 fn mac_prefixes_that_no_frame_comes_from_are_refused() {
     for (prefix, what) in [
         ("01:00:00:00:00:00/8", "is multicast"),
@@ -503,7 +520,7 @@ fn of_a_long_line_what_is_around_the_fault_is_shown() {
     // A tab before the fault stays one.
     let tabs = example_with("tag    = 2", &format!("\ttag =\t0 #\t{}", "z".repeat(300)));
     let shown: Vec<String> = faults(&tabs).lines().skip(2).take(2).map(str::to_owned).collect();
-    assert_eq!(shown, [format!("30 | \ttag =\t0 #\t{}…", "z".repeat(95)), "   | \t     \t^".to_owned()]);
+    assert_eq!(shown, [format!("30 | \ttag =\t0 #\t{}…", "z".repeat(96)), "   | \t     \t^".to_owned()]);
 }
 
 /// The example with more services: protocol, port, guest (the last byte) and the guest's port.
