@@ -105,7 +105,7 @@ pub fn only_node() -> Result<PathBuf, ConnectError> {
         [one] => Ok(one.clone()),
         [] => Err(ConnectError::Which("no socket, so no dunnat runs here".to_owned())),
         several => {
-            let names = several.iter().filter_map(|path| Some(path.file_stem()?.to_string_lossy()));
+            let names = several.iter().filter_map(|path| Some(shown(&path.file_stem()?.to_string_lossy())));
             Err(ConnectError::Which(names.collect::<Vec<_>>().join(", ")))
         }
     }
@@ -221,7 +221,7 @@ fn wrong(what: &str) -> io::Error {
 
 /// A word of the other side, in a message.
 fn shown(word: &str) -> String {
-    escaped(&word.chars().take(32).collect::<String>()).to_string()
+    escaped(&word.chars().take(40).collect::<String>()).to_string()
 }
 
 impl Stopper {

@@ -23,7 +23,7 @@ const LONGEST: u64 = 64 << 10;
 /// How long a client may take to ask.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a client may read nothing at all while something waits for it.
-const STALLED: Duration = Duration::from_secs(30);
+pub(super) const STALLED: Duration = Duration::from_secs(30);
 /// The same when the node ends, and how long one piece may take then: nobody waits for one that is stuck or slow.
 const STUCK: Duration = Duration::from_millis(40);
 /// Room in a socket's buffer for what is said last to one that is stuck, in bytes; the usual one has 208 KiB.
@@ -38,6 +38,8 @@ pub(super) struct Desk {
     pub(super) cluster: Arc<Cluster>,
     pub(super) node: NodeId,
     pub(super) errors: Arc<Errors>,
+    /// [`STALLED`], but for tests.
+    pub(super) stalled: Duration,
 }
 
 impl Desk {
@@ -53,7 +55,7 @@ impl Desk {
     }
 
     fn patient<'a>(&'a self, stream: &'a UnixStream) -> Patient<'a> {
-        Patient { stream, errors: &self.errors, is_slow: false }
+        Patient { stream, errors: &self.errors, stalled: self.stalled, is_slow: false }
     }
 
     /// The line that asks, or why there is none. All of it has to come in time: else a byte now and then would hold a place.
@@ -123,12 +125,11 @@ impl Desk {
         let watched = self.errors.retry("share a descriptor", || stream.try_clone())?;
         let shared = Arc::new((watched, Mutex::new(Some(tap_end))));
         let watcher = self.errors.retry("start a thread", || {
-            let (shared, errors) = (Arc::clone(&shared), Arc::clone(&self.errors));
+            let (shared, desk) = (Arc::clone(&shared), self.clone());
             thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
                 let (watched, tap_end) = &*shared;
                 // Whatever else it says, nobody listens; what counts is when it stops.
-                let mut watched = Patient { stream: watched, errors: &errors, is_slow: false };
-                let _ = io::copy(&mut watched, &mut io::sink());
+                let _ = io::copy(&mut desk.patient(watched), &mut io::sink());
                 drop(tap_end.lock().unwrap_or_else(PoisonError::into_inner).take());
             })
         })?;
@@ -149,7 +150,7 @@ impl Desk {
                 let last = if self.errors.are_over() {
                     Answer::<()>::End(end)
                 } else {
-                    let (patience, lost) = (STALLED.as_secs(), end.lost);
+                    let (patience, lost) = (self.stalled.as_secs(), end.lost);
                     log::info!(
                         "a client that read nothing for {patience} seconds is let go; {lost} events were lost for it"
                     );
@@ -172,6 +173,7 @@ impl Desk {
 struct Patient<'a> {
     stream: &'a UnixStream,
     errors: &'a Errors,
+    stalled: Duration,
     /// The node ends, and it takes too long to read what it gets.
     is_slow: bool,
 }
@@ -193,7 +195,7 @@ impl io::Write for Patient<'_> {
                 match (&mut &*self.stream).write(bytes) {
                     // It has read nothing for as long as one waits at the end. Until then it may be stuck, for a while.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.errors.are_over() => {
-                        if began.elapsed() >= STALLED {
+                        if began.elapsed() >= self.stalled {
                             return Err(io::ErrorKind::TimedOut.into());
                         }
                     }

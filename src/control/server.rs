@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::desk::{Desk, say};
+use super::desk::{Desk, STALLED, say};
 use super::{Answer, Listener};
 use crate::cluster::{Cluster, NodeId};
 use crate::netlink::passing::{self, Pauses};
@@ -64,10 +64,21 @@ impl Server {
         node: NodeId,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
+        Self::start_for(STALLED, listener, taps, (cluster, node), failed)
+    }
+
+    /// The same for clients that may read nothing for so long.
+    fn start_for(
+        stalled: Duration,
+        listener: Listener,
+        taps: Taps,
+        (cluster, node): (Arc<Cluster>, NodeId),
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
         let accepting = listener.listener.try_clone()?;
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let desk = Desk { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors) };
+        let desk = Desk { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
         let accept = move || {
             let mut connections = Vec::new();
             if let Err(error) = accept(&accepting, &desk, &mut connections) {
@@ -211,12 +222,17 @@ mod tests {
     }
 
     fn node() -> Node {
+        node_for(STALLED)
+    }
+
+    fn node_for(stalled: Duration) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node1.sock");
         let taps = Taps::default();
         let listener = Listener::take(&path).unwrap();
         let failed = |error| panic!("{error}");
-        let server = Server::start(listener, taps.clone(), samples::cluster(), NodeId(0), failed).unwrap();
+        let whose = (samples::cluster(), NodeId(0));
+        let server = Server::start_for(stalled, listener, taps.clone(), whose, failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
 
@@ -337,6 +353,36 @@ mod tests {
             Client::ask(&node.path, &Request::Trace(Trace::default())),
             Err(ConnectError::Absent(_))
         ));
+    }
+
+    #[test]
+    fn who_reads_nothing_for_long_is_told_and_let_go() {
+        let node = node_for(Duration::from_millis(300));
+        let mut tracer = node.taps.tracer();
+        let (mut stuck, idle) =
+            (node.attach(Trace::default()), node.attach(Trace { flows: Some(0), ..Trace::default() }));
+        let began = Instant::now();
+        let mut sent = 0;
+        // One is left: it has not been sent anything, so there is nothing that it does not read.
+        while node.taps.count() > 1 {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is not let go");
+            trace(&mut tracer, 1000);
+            sent += 1000;
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        let mut events = 0;
+        let error = loop {
+            match stuck.answer().unwrap() {
+                Some(Answer::Event(_)) => events += 1,
+                Some(Answer::Error(error)) => break error,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(error.contains(&format!("so the node has let go; {events} events were sent, ")), "{error}");
+        let lost: usize = error.rsplit(' ').nth(1).unwrap().parse().unwrap();
+        assert!((1..=sent - events).contains(&lost), "{lost} of {sent}, {events} were sent");
+        idle.stopper().unwrap().stop();
     }
 
     #[test]

@@ -153,6 +153,12 @@ impl Taps {
         )
     }
 
+    /// How many taps are attached.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.inlets().len()
+    }
+
     /// Tells when something was attached or detached: a worker that waits for packets has the memory of a tap until it
     /// looks again, see [`Tracer::is_on`].
     pub fn changes(&self) -> Receiver<()> {
