@@ -493,6 +493,34 @@ fn nodes_that_are_not_there_are_named_with_what_to_do() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let (_, message) = refused(&["trace", "--socket", path.to_str().unwrap()]);
     assert!(message.contains("the dunnat that made it is gone"), "{message}");
+    let (status, message) = refused(&["trace", "--socket", "/etc/passwd"]);
+    assert_eq!(status, 1);
+    assert!(message.contains("/etc/passwd is no socket"), "{message}");
+}
+
+/// A node that is not of ours: what it says first is all that is heard.
+#[test]
+fn what_answers_in_another_way_is_refused_in_words() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node1.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    for (answer, said) in [
+        (
+            "{\"hello\":{\"v\":2,\"node\":\"node1\",\"dunnat\":\"0.9.0\"}}\n",
+            "the node speaks version 2 of the control protocol",
+        ),
+        ("{\"error\":\"64 clients are attached already\"}\n", "dunnat: 64 clients are attached already"),
+        ("{\"error\":\"\\u001b]0;title\\u0007\"}\n", "dunnat: \\u{1b}]0;title\\u{7}"),
+        ("SSH-2.0-OpenSSH_9.9\r\n", "what came is no answer of dunnat: "),
+    ] {
+        let answering = std::thread::scope(|scope| {
+            scope.spawn(|| listener.accept().unwrap().0.write_all(answer.as_bytes()).unwrap());
+            refused(&["trace", "--socket", path.to_str().unwrap()])
+        });
+        assert_eq!(answering.0, 1);
+        assert!(answering.1.contains(said), "{}", answering.1);
+    }
 }
 
 #[test]

@@ -57,19 +57,15 @@ impl Replay {
         let mut replay = dunnat::replay::Replay::new(cluster, node, around);
         let (mut output, to) = self.output()?;
         let mut write = || -> Result<Result<(), Failure>, io::Error> {
-            let mut written = false;
             loop {
                 match packets.next() {
                     Ok(Some(captured)) => {
                         for event in replay.pass(&captured) {
                             output.event(&event)?;
-                            written = true;
                         }
                     }
-                    // Nothing takes no other file's place.
-                    Err(failure) if !written => return Ok(Err(failure)),
-                    // What came before a fault in the file is written all the same.
-                    end => return output.end(0).map(|()| end.map(|_| ())),
+                    Ok(None) => return output.end(0).map(Ok),
+                    Err(failure) => return output.end_at_fault().map(|()| Err(failure)),
                 }
             }
         };

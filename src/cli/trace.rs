@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
-use dunnat::net::counted;
+use dunnat::net::{counted, escaped};
 use dunnat::trace::{
     Filter, Flows, Follower as _, Format, Output, Replacement, Rotation, SCHEMA, Sample, Selection, Text,
 };
@@ -210,7 +210,7 @@ impl Trace {
             match answer.map_err(connection)? {
                 Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
                 Some(Answer::Hello(hello)) => {
-                    log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
+                    log::debug!("attached to {}, dunnat {}", escaped(&hello.node), escaped(&hello.dunnat));
                     output.commit().map_err(failed)?;
                 }
                 Some(Answer::End(End { events, lost })) => {
@@ -223,12 +223,18 @@ impl Trace {
                     }
                     return Ok(());
                 }
-                Some(Answer::Error(error)) => return Err(Failure::Refused(error)),
+                Some(Answer::Error(error)) => {
+                    output.end_at_fault().map_err(failed)?;
+                    return Err(Failure::Refused(escaped(&error).to_string()));
+                }
                 Some(_) => {}
                 None => {
                     output.end(0).map_err(failed)?;
                     if !stopping.load(Ordering::Relaxed) {
-                        log::warn!("{} has ended the connection: the node has stopped", path.display());
+                        log::warn!(
+                            "{} has ended the connection without a word: the node was killed, or this was read too slowly",
+                            path.display()
+                        );
                     }
                     return Ok(());
                 }
@@ -246,7 +252,7 @@ impl Trace {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
                 Err(failure) => {
-                    output.end(0).map_err(failed)?;
+                    output.end_at_fault().map_err(failed)?;
                     return Err(failure);
                 }
             };

@@ -1,7 +1,8 @@
 //! The text of a cluster file → a [`Cluster`] or every fault in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{self, Display};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::str::FromStr;
@@ -11,9 +12,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use toml::{Spanned, Value};
 
-use super::service::{Ambiguous, ambiguous};
+use super::distinct::{Ambiguous, Ranges, ambiguous};
+use super::report::{brief, quoted, said};
+use super::special::{overlapping, special};
 use super::{Cluster, Guests, Node, NodeId, OnConflict, Problem, Service, TagBy};
-use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, Mark, OfFamily, Ports, Proto};
+use crate::net::{ByFamily, Dscp, Family, IfName, Mac, MacPrefix, Mark, OfFamily, Ports, Proto};
 
 // The file as it is typed. Texts keep their place, so that what is found wrong later can be pointed at; they are
 // parsed by us and not by serde, because serde stops at the first fault.
@@ -137,7 +140,7 @@ struct RawMarks {
 pub(super) fn parse(text: &str) -> Result<Cluster, Vec<Problem>> {
     let file: File = toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
-        vec![Problem { span, message: error.message().to_owned(), help: None }]
+        vec![Problem { span, message: said(error.message()), help: None }]
     })?;
     let mut check = Check::default();
     match check.cluster(&file) {
@@ -161,21 +164,22 @@ impl Check {
         match text.get_ref().parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.say(text.span(), format_args!("{:?} is no {what}", text.get_ref()), error);
+                self.say(text.span(), format_args!("{} is no {what}", quoted(text.get_ref())), error);
                 None
             }
         }
     }
 
     /// Says so where two entries have the same key.
-    fn unique<K: PartialEq + Display>(&mut self, what: &str, keys: &[(Range<usize>, K, &str)]) {
-        for (place, (span, key, _)) in keys.iter().enumerate() {
-            if let Some((_, _, owner)) = keys[..place].iter().find(|(_, earlier, _)| earlier == key) {
-                self.say(
-                    span.clone(),
-                    format_args!("{what} {key} is taken by {owner:?}"),
-                    "give each its own",
-                );
+    fn unique<K: Eq + Hash + Display>(&mut self, what: &str, keys: &[(Range<usize>, K, &str)]) {
+        let mut owners = HashMap::new();
+        for (span, key, name) in keys {
+            match owners.get(key) {
+                None => _ = owners.insert(key, *name),
+                Some(owner) => {
+                    let message = format_args!("{what} {} is taken by {}", brief(key), quoted(owner));
+                    self.say(span.clone(), message, "give each its own");
+                }
             }
         }
     }
@@ -192,7 +196,7 @@ impl Check {
         let tag_by = self.tag_by(&file.marks);
         let guests = self.guests(&file.guests, tag_by);
         let network = guests.as_ref().map(|guests| &guests.network);
-        let public: Option<IfName> = self.read("interface name", &file.public.interface);
+        let public = self.interface(&file.public.interface);
         if let (Some(public), Some(guests)) = (&public, &guests)
             && (*public == guests.bridge || guests.pipes.contains(public))
         {
@@ -216,6 +220,7 @@ impl Check {
         }
         if let Some(guests) = &guests {
             self.pipes_are_enough(file, guests, tag_by);
+            self.own_pipes_are_ports(file, &nodes, &guests.bridge, public.as_ref());
         }
 
         Some(Cluster {
@@ -237,7 +242,7 @@ impl Check {
             let names = TagBy::ALL.map(|(_, name)| format!("{name:?}"));
             self.say(
                 text.span(),
-                format_args!("tags do not go by {:?}", text.get_ref()),
+                format_args!("tags do not go by {}", quoted(text.get_ref())),
                 format_args!("give one of {}", names.join(", ")),
             );
         }
@@ -254,7 +259,7 @@ impl Check {
             let missing = "the guests answer by way of a gateway that every node holds";
             self.complete("a gateway", gateway, network, &raw.gateway.span, missing);
         }
-        let bridge: Option<IfName> = self.read("interface name", &raw.bridge);
+        let bridge = self.interface(&raw.bridge);
         let pipes = match &raw.pipes {
             Some(pipes) => self.pipes(pipes),
             None if tag_by == Some(TagBy::Pipe) => Some(Vec::new()),
@@ -287,10 +292,45 @@ impl Check {
         })
     }
 
+    /// An interface of packets from elsewhere. `all` and `default` are what the kernel calls the settings of all of them, in
+    /// /proc/sys/net/ipv4/conf.
+    fn interface(&mut self, text: &Text) -> Option<IfName> {
+        let name: IfName = self.read("interface name", text)?;
+        let what = match name.as_str() {
+            "lo" => "the loopback: nothing comes in by it from elsewhere",
+            "all" | "default" => "what the kernel calls the settings of all interfaces, and not one of them",
+            _ => return Some(name),
+        };
+        let message = format_args!("{name} is {what}");
+        self.say(text.span(), message, "give the name of an interface, as ip link shows it");
+        None
+    }
+
     fn pipes(&mut self, raw: &[Text]) -> Option<Vec<IfName>> {
-        let pipes: Vec<Option<IfName>> = raw.iter().map(|pipe| self.read("interface name", pipe)).collect();
+        let pipes: Vec<Option<IfName>> = raw.iter().map(|pipe| self.interface(pipe)).collect();
         self.unique("the pipe", &named(raw.iter()));
         pipes.into_iter().collect()
+    }
+
+    /// The same for the pipes that nodes name themselves as for those of all.
+    fn own_pipes_are_ports(
+        &mut self,
+        file: &File,
+        nodes: &[Option<Node>],
+        bridge: &IfName,
+        public: Option<&IfName>,
+    ) {
+        for (raw, node) in file.node.iter().zip(nodes) {
+            let own = node.iter().flat_map(|node| node.pipes.iter().flatten());
+            for pipe in own.filter(|pipe| *pipe == bridge || Some(*pipe) == public) {
+                let what = if pipe == bridge { "the guests' bridge" } else { "the public interface" };
+                let named = raw.pipes.iter().flatten().chain(raw.pipe_to.iter().flat_map(BTreeMap::values));
+                let place = named.into_iter().find(|text| text.get_ref() == pipe.as_str());
+                let span = place.map_or(raw.name.span(), Spanned::span);
+                let message = format_args!("{pipe} is {what}, and a pipe too");
+                self.say(span, message, "pipes are ports of the bridge that lead to other nodes");
+            }
+        }
     }
 
     /// Frames of other nodes come in through pipes; a member without any cannot take part.
@@ -303,7 +343,7 @@ impl Check {
             if own == 0 {
                 self.say(
                     raw.name.span(),
-                    format_args!("node {:?} has no pipe to the other nodes", raw.name.get_ref()),
+                    format_args!("node {} has no pipe to the other nodes", quoted(raw.name.get_ref())),
                     "name the bridge ports that lead to other nodes in `pipes` of [guests] or of the node",
                 );
             }
@@ -358,7 +398,7 @@ impl Check {
             Err(_) => {
                 self.say(
                     text.span(),
-                    format_args!("{:?} is no network", text.get_ref()),
+                    format_args!("{} is no network", quoted(text.get_ref())),
                     "a network is an address and a prefix length, as in 10.5.5.0/24",
                 );
                 return None;
@@ -372,11 +412,13 @@ impl Check {
             );
             return None;
         }
-        if let IpNet::V6(six) = network
-            && (six.addr().is_unicast_link_local() || six.addr().is_multicast())
-        {
-            let message = format_args!("{network} is not routed, so it cannot be the network of guests");
-            self.say(text.span(), message, "give a network as fd00:5::/64");
+        if let Some((block, what)) = overlapping(network) {
+            let message = if block.contains(&network) {
+                format!("{network} is not routed: it is {what}")
+            } else {
+                format!("{network} is not all routed: {block} is in it, which is {what}")
+            };
+            self.say(text.span(), message, "give a network as 10.5.5.0/24 or fd00:5::/64");
             return None;
         }
         Some(network)
@@ -385,9 +427,10 @@ impl Check {
     fn inside(&mut self, what: &str, address: IpAddr, networks: &ByFamily<IpNet>, span: Range<usize>) {
         let Some(network) = networks.get(address.family()).filter(|network| network.contains(&address))
         else {
+            let why = special(address).map(|what| format!(": it is {what}")).unwrap_or_default();
             self.say(
                 span,
-                format_args!("{what} {address} is not in the guests' network {networks}"),
+                format_args!("{what} {address} is not in the guests' network {networks}{why}"),
                 format_args!("give an address of {networks}"),
             );
             return;
@@ -417,7 +460,7 @@ impl Check {
                 Err(_) => {
                     self.say(
                         raw.proto.span(),
-                        format_args!("{text:?} is no protocol"),
+                        format_args!("{} is no protocol", quoted(text)),
                         "give \"tcp\", \"udp\", \"udplite\", \"dccp\", \"sctp\", \"icmp\", the number of another as in \"47\", \
                          or \"any\"",
                     );
@@ -444,7 +487,7 @@ impl Check {
             }
         }
         if let (Some(Some(proto)), Some(guest)) = (proto, &guest) {
-            self.proto_of_family(proto, guest);
+            self.proto_of_family(proto, guest, raw.proto.span());
         }
         Some(Service {
             name: name?,
@@ -456,7 +499,15 @@ impl Check {
     }
 
     /// Either family has an ICMP of its own.
-    fn proto_of_family(&mut self, proto: Proto, guest: &ByFamily<Placed<IpAddr>>) {
+    fn proto_of_family(&mut self, proto: Proto, guest: &ByFamily<Placed<IpAddr>>, place: Range<usize>) {
+        let six = guest.get(Family::V6);
+        if let (Some(what), Some((guest, _))) = (extension_header(proto), six) {
+            let message =
+                format_args!("protocol {} is {what} of IPv6, and guest {guest} is of IPv6", proto.0);
+            let help = "what is behind that header is the protocol of a packet: give that one, or \"any\"";
+            self.say(place, message, help);
+            return;
+        }
         let (other, help) = match proto {
             Proto::ICMP => (Family::V6, "its ICMP is \"ipv6-icmp\", for a service of its own"),
             Proto::ICMP6 => (Family::V4, "its ICMP is \"icmp\", for a service of its own"),
@@ -473,7 +524,7 @@ impl Check {
         let what = proto.map_or("any protocol".to_owned(), |proto| proto.to_string());
         let Some(value) = &raw.port else {
             if has_ports {
-                let message = format_args!("service {:?} has no port", raw.name.get_ref());
+                let message = format_args!("service {} has no port", quoted(raw.name.get_ref()));
                 self.say(raw.proto.span(), message, "add port = 80, a range as in \"8000-8099\", or \"any\"");
                 return None;
             }
@@ -487,7 +538,7 @@ impl Check {
         };
         if ports.is_none() {
             let help = "a port is a number from 1 to 65535; a range is written \"8000-8099\", and all of them \"any\"";
-            self.say(value.span(), format_args!("{} is no port", value.get_ref()), help);
+            self.say(value.span(), format_args!("{} is no port", brief(value.get_ref())), help);
             return None;
         }
         if !has_ports {
@@ -539,16 +590,19 @@ impl Check {
         let keys: Vec<_> =
             known.iter().map(|(raw, service)| (place(raw), service.wants(), &*service.name)).collect();
         self.unique("the service", &keys);
-        let range = |service: &Service| service.ports.filter(|ports| !ports.is_one());
+        let (mut ranges, mut seen) = (Ranges::default(), HashSet::new());
         for (number, (raw, service)) in known.iter().enumerate() {
-            let Some(ports) = range(service) else { continue };
-            for (_, other) in known[..number].iter().filter(|(_, other)| other.proto == service.proto) {
-                if let Some(others) = range(other).filter(|others| *others != ports && others.overlaps(ports))
-                {
-                    let message =
-                        format_args!("the ports {ports} and those of {:?}, {others}, overlap", other.name);
-                    self.say(place(raw), message, "a port must lead to one guest only");
-                }
+            let (Some(proto), Some(ports)) = (service.proto, service.ports) else { continue };
+            // The same ones are told of above.
+            if ports.is_one() || !seen.insert((proto, ports)) {
+                continue;
+            }
+            if let Some((_, other)) = ranges.take(proto, ports, number).and_then(|earlier| known.get(earlier))
+            {
+                let others = other.ports.map_or(String::new(), |ports| ports.to_string());
+                let message =
+                    format_args!("the ports {ports} and those of {:?}, {others}, overlap", other.name);
+                self.say(place(raw), message, "a port must lead to one guest only");
             }
         }
         if !self.problems.is_empty() {
@@ -601,12 +655,27 @@ impl Check {
         if raw.mac.is_none() && tag_by == Some(TagBy::Mac) {
             self.say(
                 raw.name.span(),
-                format_args!("node {:?} has no `mac`", raw.name.get_ref()),
+                format_args!("node {} has no `mac`", quoted(raw.name.get_ref())),
                 "give the MAC addresses that its frames come from, as in 0e:00:00:00:00:00/24",
             );
             return None;
         }
-        raw.mac.as_ref().map_or(Some(None), |mac| self.read("MAC prefix", mac).map(Some))
+        let Some(text) = &raw.mac else { return Some(None) };
+        let mac: MacPrefix = self.read("MAC prefix", text)?;
+        let what = if mac.is_multicast() {
+            "multicast (IEEE 802, the lowest bit of the first byte)"
+        } else if mac == MacPrefix::of(Mac([0; 6]), 48) {
+            "the address of nobody"
+        } else {
+            return Some(Some(mac));
+        };
+        let message = format_args!("{mac} is {what}, and no frame comes from there");
+        self.say(
+            text.span(),
+            message,
+            "give the MAC addresses of the node's guests and bridge, as ip link shows them",
+        );
+        None
     }
 
     fn dscp(&mut self, raw: &RawNode, tag_by: Option<TagBy>) -> Option<Option<Dscp>> {
@@ -615,7 +684,7 @@ impl Check {
             if wanted {
                 self.say(
                     raw.name.span(),
-                    format_args!("node {:?} has no `dscp`", raw.name.get_ref()),
+                    format_args!("node {} has no `dscp`", quoted(raw.name.get_ref())),
                     "tags go by code points: give it one of its own, as in \"cs1\"",
                 );
             }
@@ -627,7 +696,9 @@ impl Check {
             other => other.to_string().parse::<Dscp>(),
         };
         match dscp {
-            Err(error) => self.say(value.span(), format_args!("{} is no code point", value.get_ref()), error),
+            Err(error) => {
+                self.say(value.span(), format_args!("{} is no code point", brief(value.get_ref())), error);
+            }
             Ok(_) if tag_by.is_some() && !wanted => self.say(
                 value.span(),
                 "a code point, where tags do not go by them",
@@ -661,7 +732,7 @@ impl Check {
             if by_pipe && file.node.len() > 1 {
                 self.say(
                     raw.name.span(),
-                    format_args!("node {:?} has no `pipe_to`", raw.name.get_ref()),
+                    format_args!("node {} has no `pipe_to`", quoted(raw.name.get_ref())),
                     "name its pipe to each other node, as in pipe_to = { node2 = \"eth1.100\" }",
                 );
                 return None;
@@ -687,7 +758,7 @@ impl Check {
                 Some(_) => self.say(to.span(), "a pipe to itself", "pipes lead to other nodes"),
                 None => self.say(
                     to.span(),
-                    format_args!("there is no node {:?}", to.get_ref()),
+                    format_args!("there is no node {}", quoted(to.get_ref())),
                     "pipes lead to nodes of this file",
                 ),
             }
@@ -697,7 +768,11 @@ impl Check {
             if !is_there && other.name.get_ref() != raw.name.get_ref() {
                 self.say(
                     raw.name.span(),
-                    format_args!("node {:?} has no pipe to {:?}", raw.name.get_ref(), other.name.get_ref()),
+                    format_args!(
+                        "node {} has no pipe to {}",
+                        quoted(raw.name.get_ref()),
+                        quoted(other.name.get_ref())
+                    ),
                     "tags go by pipes: what has none of its own would get another node's tag",
                 );
             }
@@ -717,12 +792,11 @@ impl Check {
     }
 
     fn public(&mut self, public: IpAddr, guests: &ByFamily<IpNet>, span: Range<usize>) {
-        let link_local = matches!(public, IpAddr::V6(six) if six.is_unicast_link_local());
         if guests.get(public.family()).is_none() {
             let message = format_args!("{public} and the guests' network {guests} are not of one family");
             self.say(span, message, "NAT keeps the family: give an address of the guests' one");
-        } else if public.is_unspecified() || public.is_multicast() || public.is_loopback() || link_local {
-            let message = format_args!("{public} is not an address that clients can call");
+        } else if let Some(what) = special(public) {
+            let message = format_args!("{public} is not an address that clients can call: it is {what}");
             self.say(span, message, "give the node's address on the public LAN");
         } else if guests.contains(&public) {
             let message = format_args!("the public address {public} lies in the guests' network {guests}");
@@ -751,16 +825,22 @@ impl Check {
         self.unique("the code point", &dscps);
         let macs: Vec<_> =
             known.iter().filter_map(|(raw, node)| Some((raw.mac.as_ref()?, node.mac?, *node))).collect();
+        // Of two prefixes that overlap one is in the other.
+        let (mut prefixes, mut firsts) = (HashMap::new(), BTreeMap::new());
         for (place, (raw, mac, _)) in macs.iter().enumerate() {
-            for (_, others, other) in &macs[..place] {
-                if mac.overlaps(*others) {
-                    self.say(
-                        raw.span(),
-                        format_args!("the MAC prefix {mac} and that of {:?}, {others}, overlap", other.name),
-                        "a frame's source address must belong to one node only",
-                    );
-                }
+            let around =
+                (1..=mac.bits_fixed()).find_map(|len| prefixes.get(&MacPrefix::of(mac.first(), len)));
+            let within = || firsts.range(mac.first()..=mac.last()).next().map(|(_, earlier)| earlier);
+            let earlier: Option<&usize> = around.or_else(within);
+            if let Some((_, others, other)) = earlier.and_then(|earlier| macs.get(*earlier)) {
+                self.say(
+                    raw.span(),
+                    format_args!("the MAC prefix {mac} and that of {:?}, {others}, overlap", other.name),
+                    "a frame's source address must belong to one node only",
+                );
             }
+            prefixes.entry(*mac).or_insert(place);
+            firsts.entry(mac.first()).or_insert(place);
         }
     }
 
@@ -775,7 +855,7 @@ impl Check {
         }
         self.say(
             text.span(),
-            format_args!("{name:?} is no name that rules can carry"),
+            format_args!("{} is no name that rules can carry", quoted(name)),
             "a name has 1 to 32 letters, digits and . _ -, and starts with a letter or digit",
         );
         None
@@ -795,7 +875,7 @@ impl Check {
                 self.say(value.span(), message, "give a number from 1 to 0xffffffff");
             }
             None => {
-                let message = format!("{} is no {what}", value.get_ref());
+                let message = format!("{} is no {what}", brief(value.get_ref()));
                 self.say(
                     value.span(),
                     message,
@@ -805,6 +885,23 @@ impl Check {
         }
         None
     }
+}
+
+/// What a protocol number stands for in an IPv6 header where it is none of a protocol (IANA's registry of IPv6 extension
+/// header types). ESP, 50, is left out: what is behind it nobody can read, so it is the packet's protocol.
+fn extension_header(proto: Proto) -> Option<&'static str> {
+    Some(match proto.0 {
+        0 => "the hop-by-hop options header",
+        43 => "the routing header",
+        44 => "the fragment header",
+        51 => "the authentication header",
+        59 => "\"no next header\"",
+        60 => "the destination options header",
+        135 => "the mobility header",
+        139 => "the header of the host identity protocol",
+        140 => "the header of shim6",
+        _ => return None,
+    })
 }
 
 /// Less the places.

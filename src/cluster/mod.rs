@@ -4,9 +4,12 @@
 //! would be right; what later code gets is checked, so it has nothing to refuse. The file's form is shown in
 //! the README and in `rules/example.toml`. Reading a file is the only I/O.
 
+mod distinct;
 mod file;
+mod read;
 mod report;
 mod service;
+mod special;
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -144,21 +147,19 @@ pub struct ServiceId(pub u32);
 
 /// The cluster has no node by that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the cluster has no node {name:?}; it has {known}")]
+#[error("the cluster has no node {name}; it has {known}")]
 pub struct UnknownNode {
     name: String,
     known: String,
 }
 
 impl Cluster {
-    /// Reads and checks a cluster file.
+    /// Reads and checks a cluster file: a regular file of 16 MiB at the most.
     ///
     /// # Errors
     /// The file cannot be read, is not TOML, or says something that cannot be: see [`Error`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse(&read::read(path)?, path)
     }
 
     /// Checks the text of a cluster file; `path` is what messages call it.
@@ -178,8 +179,9 @@ impl Cluster {
     /// There is none; the message lists those there are.
     pub fn find(&self, name: &str) -> Result<NodeId, UnknownNode> {
         self.node_ids().find(|id| self.node(*id).name == name).ok_or_else(|| {
-            let known: Vec<&str> = self.nodes.iter().map(|node| &*node.name).collect();
-            UnknownNode { name: name.to_owned(), known: known.join(", ") }
+            let mut known: Vec<&str> = self.nodes.iter().map(|node| &*node.name).take(20).collect();
+            known.extend((self.nodes.len() > known.len()).then_some("..."));
+            UnknownNode { name: report::quoted(name), known: known.join(", ") }
         })
     }
 

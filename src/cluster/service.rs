@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::net::{ByFamily, Family, OfFamily, Ports, Proto};
+use crate::net::{ByFamily, Family, Ports, Proto};
 
 /// Packets to the public addresses that lead to a guest.
 ///
@@ -123,57 +123,12 @@ pub(super) fn numbered(services: &[Service], family: Family, proto: Proto) -> Ve
             continue;
         }
         let mut first = Some(ports.first());
-        for hole in single.iter().copied().filter(|port| ports.contains(*port)) {
+        let inside = single.partition_point(|port| *port < ports.first());
+        for hole in single[inside..].iter().copied().take_while(|port| ports.contains(*port)) {
             all.extend(first.and_then(|first| Ports::new(first, hole - 1)).map(|part| (part, service)));
             first = hole.checked_add(1);
         }
         all.extend(first.and_then(|first| Ports::new(first, ports.last())).map(|part| (part, service)));
     }
     all
-}
-
-/// Two services that lead to one port of one guest by different public ports: an answer from there could not be told
-/// to be of the one or the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ambiguous {
-    /// The place of the service with a port of its own at the guest.
-    pub(super) service: usize,
-    /// The place of the other one.
-    pub(super) other: usize,
-    /// The guest, in the first family in which it is so.
-    pub(super) guest: IpAddr,
-    /// The guest's port.
-    pub(super) port: u16,
-}
-
-pub(super) fn ambiguous(services: &[Service]) -> Vec<Ambiguous> {
-    let mut found: Vec<Ambiguous> = Vec::new();
-    for (place, service) in services.iter().enumerate() {
-        let here = service.guest.iter().find_map(|guest| ambiguous_at(services, place, service, *guest));
-        found.extend(here);
-    }
-    // Where both have a port of their own at the guest, each has found the other: once is enough.
-    let all = found.clone();
-    found.retain(|one| {
-        let is_same = |it: &Ambiguous| (it.service, it.other) == (one.other, one.service);
-        !(one.service < one.other && all.iter().any(is_same))
-    });
-    found
-}
-
-fn ambiguous_at(services: &[Service], place: usize, service: &Service, guest: IpAddr) -> Option<Ambiguous> {
-    let (proto, ports) = (service.proto?, service.ports?);
-    service.guest_port?;
-    let asked = |port| asked_for(services, guest.family(), proto, Some(port));
-    let others = || services.iter().enumerate().filter(|(_, other)| other.guest.has(&guest));
-    ports.iter().filter(|port| asked(*port) == Some(place)).find_map(|port| {
-        let at_guest = service.at_guest(port);
-        let (other, _) = others().find(|(other, candidate)| {
-            candidate.proto.is_none_or(|own| own == proto)
-                && candidate
-                    .called_as(at_guest)
-                    .is_some_and(|called| called != port && asked(called) == Some(*other))
-        })?;
-        Some(Ambiguous { service: place, other, guest, port: at_guest })
-    })
 }

@@ -194,7 +194,7 @@ fn what_cannot_be_is_refused() {
             "\"fd00::/64\"",
             "the gateway 10.5.5.254 is not in the guests' network fd00::/64",
         ),
-        ("\"10.5.5.0/24\"", "\"fe80::/64\"", "fe80::/64 is not routed"),
+        ("\"10.5.5.0/24\"", "\"fe80::/64\"", "fe80::/64 is not routed: it is link-local"),
         ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"10.6.6.0/24\"]", "10.6.6.0/24 is a second one of IPv4"),
         ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::/64\"]", "a gateway of IPv6 is missing"),
         ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::/64\"]", "a public address of IPv6 is missing"),
@@ -258,6 +258,269 @@ fn what_cannot_be_is_refused() {
     assert!(faults(&format!("{EXAMPLE}\n{service}")).contains("the service tcp port 80 is taken by \"web\""));
     let nodeless = &EXAMPLE[..EXAMPLE.find("[[node]]").unwrap()];
     assert!(faults(nodeless).contains("the cluster has no node"));
+}
+
+#[test]
+fn addresses_that_no_host_has_are_refused_in_every_field() {
+    let dual = include_str!("../../rules/dual.toml");
+    let with = |old: &str, new: &str| {
+        assert!(dual.contains(old), "{old}");
+        let error = Cluster::parse(&dual.replacen(old, new, 1), Path::new("cluster.toml")).unwrap_err();
+        error.to_string()
+    };
+    // Each with what it is.
+    let four = [
+        ("255.255.255.255", "it is the broadcast address"),
+        ("240.0.0.1", "it is reserved"),
+        ("0.0.0.0", "it is \"this network\""),
+        ("0.1.2.3", "it is \"this network\""),
+        ("127.0.0.1", "it is loopback"),
+        ("169.254.1.1", "it is link-local"),
+        ("224.0.0.1", "it is multicast"),
+    ];
+    let six = [
+        ("::", "it is the unspecified address"),
+        ("::1", "it is loopback"),
+        ("::ffff:192.168.122.12", "it is IPv4-mapped"),
+        ("fe80::12", "it is link-local"),
+        ("ff02::1", "it is multicast"),
+    ];
+    for (address, what) in four {
+        let faults = with("192.168.122.12", address);
+        assert!(
+            faults.contains("is not an address that clients can call: ") && faults.contains(what),
+            "{faults}"
+        );
+        assert!(faults.contains("= give the node's address on the public LAN"), "{faults}");
+        for (field, old) in [("guest", "10.5.5.201"), ("the gateway", "10.5.5.254")] {
+            let faults = with(old, address);
+            assert!(
+                faults.contains(&format!("{field} {address} is not in")) && faults.contains(what),
+                "{faults}"
+            );
+        }
+    }
+    for (address, what) in six {
+        let faults = with("fd00:122::12", address);
+        assert!(
+            faults.contains("is not an address that clients can call: ") && faults.contains(what),
+            "{faults}"
+        );
+        for old in ["fd00:5::201", "fd00:5::fe"].into_iter().filter(|old| dual.contains(*old)) {
+            assert!(with(old, address).contains(what), "{address}");
+        }
+    }
+    for (network, what) in [
+        ("0.0.0.0/0", "0.0.0.0/0 is not all routed: 0.0.0.0/8 is in it, which is \"this network\""),
+        ("240.0.0.0/8", "is not routed: it is reserved"),
+        ("127.0.0.0/24", "is not routed: it is loopback"),
+        ("224.0.0.0/24", "is not routed: it is multicast"),
+        ("255.255.255.0/24", "255.255.255.255/32 is in it, which is the broadcast address"),
+        ("::/0", "is not all routed: ::/128 is in it"),
+        ("::ffff:0:0/96", "is not routed: it is IPv4-mapped"),
+        ("ff00::/16", "is not routed: it is multicast"),
+        ("fe80::/64", "is not routed: it is link-local"),
+    ] {
+        let guests = with(
+            if network.contains('.') && !network.contains("::") { "10.5.5.0/24" } else { "fd00:5::/64" },
+            network,
+        );
+        let inside = with("[guests]\n", &format!("[guests]\ninside = [\"10.9.0.0/16\", \"{network}\"]\n"));
+        for faults in [guests, inside] {
+            assert!(faults.contains(what), "{network}: {faults}");
+            assert!(faults.contains("= give a network as 10.5.5.0/24"), "{faults}");
+        }
+    }
+}
+
+#[test]
+fn protocols_that_are_extension_headers_are_refused_where_a_guest_is_of_ipv6() {
+    let dual = include_str!("../../rules/dual.toml");
+    let with = |proto: u8, guest: &str| {
+        let service = format!("[[service]]\nname = \"x\"\nproto = \"{proto}\"\nguest = {guest}\n");
+        Cluster::parse(&format!("{dual}\n{service}"), Path::new("c")).map_err(|error| error.to_string())
+    };
+    let (four, both) = ("\"10.5.5.202\"", "[\"10.5.5.202\", \"fd00:5::202\"]");
+    for proto in [0, 43, 44, 51, 59, 60, 135, 139, 140] {
+        let faults = with(proto, both).unwrap_err();
+        assert!(faults.contains(&format!("protocol {proto} is ")), "{faults}");
+        assert!(
+            faults.contains(" of IPv6, and guest fd00:5::202 is of IPv6")
+                && faults.contains("= what is behind")
+        );
+        assert!(with(proto, four).is_ok(), "in IPv4 it is a protocol like any other");
+    }
+    for proto in [4, 41, 47, 50, 89, 115, 253] {
+        assert!(with(proto, both).is_ok(), "{proto}");
+    }
+}
+
+#[test]
+fn names_that_are_no_interface_of_packets_are_refused_in_every_field() {
+    let by_pipe = |pipe: &str| {
+        let node = |number: u8, to: u8, pipe: &str| {
+            format!(
+                "[[node]]\nname = \"node{number}\"\ntag = {number}\npublic = \"192.168.122.1{number}\"\n\
+                     pipe_to = {{ node{to} = {pipe:?} }}\n"
+            )
+        };
+        let head = EXAMPLE[..EXAMPLE.find("[[node]]").unwrap()]
+            .replace("pipes   = [\"eth1.100\", \"eth2.100\"]", "");
+        head + "[marks]\ntag_by = \"pipe\"\n" + &node(1, 2, "eth1.100") + &node(2, 1, pipe)
+    };
+    assert!(Cluster::parse(&by_pipe("eth9"), Path::new("c")).is_ok());
+    for (name, what) in [
+        ("lo", "lo is the loopback"),
+        ("all", "all is what the kernel calls the settings of all interfaces"),
+        ("default", "default is what the kernel calls the settings"),
+        (".", "is not . or .."),
+        ("..", "is not . or .."),
+        ("", "has 1 to 15 characters"),
+        ("a234567890123456", "has 1 to 15 characters"),
+        ("eth/0", "letters, digits and . _ @ - only"),
+        ("eth0:1", "letters, digits and . _ @ - only"),
+        ("eth 0", "letters, digits and . _ @ - only"),
+        ("eth\u{7}", "letters, digits and . _ @ - only"),
+        ("eth\u{202e}", "letters, digits and . _ @ - only"),
+    ] {
+        let typed: String = name
+            .chars()
+            .map(|c| {
+                if c.is_ascii_graphic() || c == ' ' {
+                    c.to_string()
+                } else {
+                    format!("\\u{:04x}", u32::from(c))
+                }
+            })
+            .collect();
+        for text in [
+            example_with("\"xenbr0\"", &format!("\"{typed}\"")),
+            example_with("\"guestbr0\"", &format!("\"{typed}\"")),
+            example_with("\"eth1.100\", ", &format!("\"{typed}\", ")),
+            example_with("name   = \"node2\"", &format!("name   = \"node2\"\npipes = [\"{typed}\"]")),
+            by_pipe("PIPE").replace("PIPE", &typed),
+        ] {
+            let faults = faults(&text);
+            assert!(faults.contains(what), "{name:?}: {faults}");
+            assert!(!faults.chars().any(|c| c != '\n' && c.is_control() || c == '\u{202e}'), "{faults:?}");
+        }
+    }
+    for name in ["guestbr0", "xenbr0"] {
+        for text in [
+            example_with("name   = \"node2\"", &format!("name   = \"node2\"\npipes = [\"{name}\"]")),
+            by_pipe(name),
+        ] {
+            let faults = faults(&text);
+            assert!(
+                faults.contains(&format!("{name} is the ")) && faults.contains(", and a pipe too"),
+                "{faults}"
+            );
+        }
+    }
+}
+
+#[test]
+fn mac_prefixes_that_overlap_are_found_whichever_is_first_and_wider() {
+    let with = |one: &str, two: &str| {
+        let text = EXAMPLE.replace("0a:00:00:00:00:00/24", one).replace("0e:00:00:00:00:00/24", two);
+        Cluster::parse(&text, Path::new("c")).map_err(|error| error.to_string())
+    };
+    let (wide, narrow, beside) = ("0a:00:00:00:00:00/24", "0a:00:00:10:00:00/32", "0a:00:01:00:00:00/24");
+    for (one, two) in [(wide, wide), (wide, narrow), (narrow, wide), (narrow, "0a:00:00:00:00:00/8")] {
+        let faults = with(one, two).unwrap_err();
+        let said = format!("the MAC prefix {two} and that of \"node1\", {one}, overlap");
+        assert!(faults.contains(&said), "{faults}");
+    }
+    for (one, two) in [(wide, beside), (beside, narrow), (narrow, "0a:00:00:11:00:00/32")] {
+        assert!(with(one, two).is_ok(), "{one} {two}");
+    }
+}
+
+#[test]
+fn mac_prefixes_that_no_frame_comes_from_are_refused() {
+    for (prefix, what) in [
+        ("01:00:00:00:00:00/8", "is multicast"),
+        ("01:00:5e:00:00:00/25", "is multicast"),
+        ("33:33:00:00:00:00/16", "is multicast"),
+        ("0f:00:00:00:00:00/24", "is multicast"),
+        ("ff:ff:ff:ff:ff:ff/48", "is multicast"),
+        ("00:00:00:00:00:00/48", "is the address of nobody"),
+    ] {
+        let faults = faults(&example_with("\"0e:00:00:00:00:00/24\"", &format!("\"{prefix}\"")));
+        assert!(
+            faults.contains(&format!("{prefix} {what}")) && faults.contains("= give the MAC addresses"),
+            "{faults}"
+        );
+    }
+    for prefix in ["0e:00:00:00:00:00/7", "00:00:00:00:00:00/24", "fe:ff:ff:ff:ff:ff/48"] {
+        let text = example_with("\"0e:00:00:00:00:00/24\"", &format!("\"{prefix}\""));
+        // The one of node1 lies in the first.
+        let text = text.replace("0a:00:00:00:00:00/24", "10:00:00:00:00:00/24");
+        assert!(Cluster::parse(&text, Path::new("c")).is_ok(), "{prefix}");
+    }
+}
+
+/// Whatever is too long, and wherever: a message is one that a person can read.
+#[test]
+fn messages_are_short_and_fit_for_a_terminal() {
+    let long = "x".repeat(10_000);
+    for (old, new) in [
+        ("name   = \"node2\"", format!("name   = \"{long}\"")),
+        ("name   = \"node2\"", format!("name   = \"{long}\"\nmac    = \"{long}\"")),
+        ("\"web\"", format!("\"{long}\"")),
+        ("\"tcp\"", format!("\"{long}\"")),
+        ("port  = 80", format!("port  = \"{long}\"")),
+        ("port  = 80", format!("port  = [\"{long}\"]")),
+        ("port  = 80", String::new()),
+        ("\"10.5.5.201\"", format!("\"{long}\"")),
+        ("\"10.5.5.0/24\"", format!("\"{long}\"")),
+        ("\"guestbr0\"", format!("\"{long}\"")),
+        ("tag    = 2", format!("tag    = \"{long}\"")),
+        ("tag    = 2", format!("tag    = {long}")),
+        ("\"192.168.122.12\"", format!("\"{long}\"")),
+        ("mask = \"0xffffffff\"", format!("tag_by = \"{long}\"")),
+        ("mask = \"0xffffffff\"", format!("on_conflict = \"{long}\"")),
+        ("[public]", format!("[{long}]")),
+        ("[public]", format!("{long} = 1\n[public]")),
+        ("\"0e:00:00:00:00:00/24\"", format!("\"{long}\"")),
+        ("tag    = 2", format!("tag    = 2 # {long}\ndscp = \"{long}\"")),
+        ("tag    = 2", format!("tag = 0 # {long}")),
+        ("tag    = 2", format!("pipe_to = {{ {long} = \"eth9\", b = \"{long}\" }}\ntag = 2")),
+        ("name   = \"node2\"", "name   = \"a\\u001b]0;x\\u0007\\u202e\\nb\"".to_owned()),
+        ("tag    = 2", "tag    = 0 # \u{9b}31m\u{202e}\u{200b}".to_owned()),
+    ] {
+        // The name is there twice, so that it is told of by the other one, too.
+        let text = example_with(old, &new);
+        let faults = Cluster::parse(&text, Path::new("cluster.toml"))
+            .map_or_else(|error| error.to_string(), |_| String::new());
+        let count = faults.matches("cluster.toml:").count();
+        assert!(count > 0 || new.is_empty() || new.starts_with("tag    = 2 #"), "{new:.60}: no fault");
+        assert!(
+            faults.len() < 700 * count.max(1),
+            "{new:.60}: {} bytes of {count} faults\n{faults}",
+            faults.len()
+        );
+        let is_odd = |c: char| c != '\n' && c.is_control() || "\u{202e}\u{200b}".contains(c);
+        assert!(!faults.chars().any(is_odd), "{faults:?}");
+    }
+    let twice = EXAMPLE.replace("\"node1\"", &format!("{long:?}")).replace("\"node2\"", &format!("{long:?}"));
+    let faults = faults(&twice);
+    assert!(faults.contains("the name xxxxxxxx") && faults.len() < 3000, "{faults}");
+    let unknown = Cluster::parse(EXAMPLE, Path::new("c")).unwrap().find(&long).unwrap_err().to_string();
+    assert!(unknown.len() < 200, "{unknown}");
+}
+
+#[test]
+fn of_a_long_line_what_is_around_the_fault_is_shown() {
+    let before = "y".repeat(300);
+    let text = example_with("tag    = 2", &format!("tag = {{ {before} = 1 }} # {}", "z".repeat(300)));
+    let shown = faults(&text);
+    assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");
+    assert!(shown.contains("tag = { yyy"), "{shown}");
+    // A tab before the fault stays one.
+    let tabs = example_with("tag    = 2", &format!("\ttag =\t0 #\t{}", "z".repeat(300)));
+    let shown: Vec<String> = faults(&tabs).lines().skip(2).take(2).map(str::to_owned).collect();
+    assert_eq!(shown, [format!("30 | \ttag =\t0 #\t{}…", "z".repeat(96)), "   | \t     \t^".to_owned()]);
 }
 
 /// The example with more services: protocol, port, guest (the last byte) and the guest's port.

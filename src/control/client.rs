@@ -1,18 +1,29 @@
 //! The side that asks.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::collections::HashMap;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::{Answer, DIRECTORY, Request};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::{Answer, DIRECTORY, Hello, Request, VERSION};
+use crate::net::escaped;
+use crate::netlink::sys;
 use crate::trace::Event;
+
+/// How long an answer may be, in bytes; an event has some 2000.
+const LONGEST: u64 = 1 << 20;
 
 /// A connection to a node.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
-    line: String,
+    line: Vec<u8>,
 }
 
 /// Ends what a client asked for, from another thread.
@@ -31,9 +42,23 @@ pub enum ConnectError {
     /// A socket that nobody listens on.
     #[error("nobody listens on {0}: the dunnat that made it is gone; start it again with dunnat run")]
     Stale(PathBuf),
+    /// Something else.
+    #[error("{0} is no socket: say where the node listens with --socket, or which node with --node")]
+    NoSocket(PathBuf),
     /// Not root.
     #[error("{0} is for root only; try sudo")]
     Rights(PathBuf),
+    /// Somebody who could tell anything.
+    #[error(
+        "{path} is answered by user {user}, not by root, so what it says is not believed; look who that is with: \
+         ss -xlp src {path}; say where the node listens with --socket"
+    )]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+        /// Who answers, by number.
+        user: u32,
+    },
     /// Anything else.
     #[error("cannot talk to {path}: {source}")]
     Failed {
@@ -80,7 +105,7 @@ pub fn only_node() -> Result<PathBuf, ConnectError> {
         [one] => Ok(one.clone()),
         [] => Err(ConnectError::Which("no socket, so no dunnat runs here".to_owned())),
         several => {
-            let names = several.iter().filter_map(|path| Some(path.file_stem()?.to_string_lossy()));
+            let names = several.iter().filter_map(|path| Some(shown(&path.file_stem()?.to_string_lossy())));
             Err(ConnectError::Which(names.collect::<Vec<_>>().join(", ")))
         }
     }
@@ -90,27 +115,45 @@ impl Client {
     /// Connects to a node and asks for something.
     ///
     /// # Errors
-    /// No node listens there, or it may not be asked.
+    /// No node listens there, it may not be asked, or it is neither root's nor our own user's.
     pub fn ask(path: &Path, request: &Request) -> Result<Self, ConnectError> {
         let failed = |source| ConnectError::of(path, source);
+        // To connect to a file fails as if nobody listened.
+        if !std::fs::metadata(path).map_err(failed)?.file_type().is_socket() {
+            return Err(ConnectError::NoSocket(path.to_owned()));
+        }
         let mut stream = UnixStream::connect(path).map_err(failed)?;
+        let user = sys::peer_user(stream.as_raw_fd()).map_err(failed)?;
+        if !is_trusted(user, sys::user()) {
+            return Err(ConnectError::Stranger { path: path.to_owned(), user });
+        }
         let mut line = serde_json::to_string(request).map_err(|error| failed(error.into()))?;
         line.push('\n');
-        stream.write_all(line.as_bytes()).map_err(failed)?;
-        Ok(Self { stream: BufReader::with_capacity(64 << 10, stream), line: String::new() })
+        match stream.write_all(line.as_bytes()) {
+            // It does not want to hear more, and has said why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            outcome => outcome.map_err(failed)?,
+        }
+        Ok(Self { stream: BufReader::with_capacity(64 << 10, stream), line: Vec::new() })
     }
 
     /// The next answer, or none if the node is gone.
     ///
     /// # Errors
-    /// The connection failed, or what came is no answer.
+    /// The connection failed, or what came is no answer, or one of another version.
     pub fn answer(&mut self) -> io::Result<Option<Answer<Event>>> {
-        self.line.clear();
-        // A line without its end was cut off with the connection.
-        if self.stream.read_line(&mut self.line)? == 0 || !self.line.ends_with('\n') {
-            return Ok(None);
+        loop {
+            self.line.clear();
+            let read = (&mut self.stream).take(LONGEST).read_until(b'\n', &mut self.line)? as u64;
+            if !self.line.ends_with(b"\n") {
+                // Else it was cut off with the connection.
+                return if read == LONGEST { Err(wrong("a line has no end")) } else { Ok(None) };
+            }
+            let answer = read_answer(&self.line)?;
+            if answer.is_some() {
+                return Ok(answer);
+            }
         }
-        Ok(Some(serde_json::from_str(&self.line)?))
     }
 
     /// What ends the request.
@@ -122,6 +165,65 @@ impl Client {
     }
 }
 
+/// Whether who answers may be believed: root, or the user that asks.
+fn is_trusted(user: u32, own: u32) -> bool {
+    user == 0 || user == own
+}
+
+/// Reads a line that a node has sent; none if it is an answer of a kind that this program does not know.
+///
+/// # Errors
+/// It is no answer, or the node speaks another [`VERSION`].
+pub fn read_answer(line: &[u8]) -> io::Result<Option<Answer<Event>>> {
+    /// What a hello of any version has.
+    #[derive(Deserialize)]
+    struct AnyHello {
+        v: u32,
+        dunnat: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Greeting {
+        hello: AnyHello,
+    }
+    let other_version = |v: u32, dunnat: Option<&str>| {
+        let (own, theirs) = (env!("CARGO_PKG_VERSION"), dunnat.map_or("another".to_owned(), shown));
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "the node speaks version {v} of the control protocol, dunnat {theirs}, and this program version {VERSION}, \
+                 dunnat {own}: ask it with the program that it runs"
+            ),
+        )
+    };
+    let error = match serde_json::from_slice(line) {
+        Ok(Answer::Hello(Hello { v, dunnat, .. })) if v != VERSION => {
+            return Err(other_version(v, Some(&dunnat)));
+        }
+        Ok(answer) => return Ok(Some(answer)),
+        Err(error) => error,
+    };
+    if let Ok(Greeting { hello: AnyHello { v, dunnat } }) = serde_json::from_slice(line)
+        && v != VERSION
+    {
+        return Err(other_version(v, dunnat.as_deref()));
+    }
+    let known = ["hello", "event", "end", "error"];
+    match serde_json::from_slice::<HashMap<String, IgnoredAny>>(line) {
+        Ok(kinds) if kinds.len() == 1 && !kinds.keys().any(|kind| known.contains(&&**kind)) => Ok(None),
+        _ => Err(wrong(&error.to_string())),
+    }
+}
+
+fn wrong(what: &str) -> io::Error {
+    let message = format!("what came is no answer of dunnat: {}", escaped(what));
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// A word of the other side, in a message.
+fn shown(word: &str) -> String {
+    escaped(&word.chars().take(40).collect::<String>()).to_string()
+}
+
 impl Stopper {
     /// Says that enough was seen: what is on its way still comes, and the end.
     pub fn stop(&self) {
@@ -131,5 +233,91 @@ impl Stopper {
     /// Ends the connection.
     pub fn cut(&self) {
         let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::control::{End, Trace};
+    use crate::trace::samples;
+
+    #[test]
+    fn what_a_newer_node_says_more_is_passed_over_and_another_version_is_refused() {
+        let read = |line: &str| read_answer(line.as_bytes()).map_err(|error| error.to_string());
+        let hello = Hello { v: 1, node: "node1".to_owned(), dunnat: "0.9.0".to_owned() };
+        for line in [
+            "{\"hello\":{\"v\":1,\"node\":\"node1\",\"dunnat\":\"0.9.0\"}}\n",
+            "{\"hello\":{\"v\":1,\"node\":\"node1\",\"dunnat\":\"0.9.0\",\"run\":[7]}}",
+        ] {
+            assert_eq!(read(line), Ok(Some(Answer::Hello(hello.clone()))));
+        }
+        let end = "{\"end\":{\"events\":2,\"lost\":3,\"why\":\"count\"}}";
+        assert_eq!(read(end), Ok(Some(Answer::End(End { events: 2, lost: 3 }))));
+        assert_eq!(read("{\"progress\":{\"of\":7}}"), Ok(None), "an answer of a kind that is not known");
+        for (line, said) in [
+            (
+                "{\"hello\":{\"v\":2,\"node\":\"node1\",\"dunnat\":\"0.9.0\"}}",
+                "version 2 of the control protocol, dunnat 0.9.0,",
+            ),
+            ("{\"hello\":{\"v\":7,\"name\":[]}}", "version 7 of the control protocol, dunnat another,"),
+            (
+                "{\"hello\":{\"v\":2,\"dunnat\":\"\\u001b[31m\"}}",
+                "dunnat \\u{1b}[31m, and this program version 1",
+            ),
+            ("{\"hello\":{\"node\":\"node1\"}}", "no answer of dunnat: missing field `v`"),
+            ("{\"error\":7}", "no answer of dunnat: invalid type"),
+            ("HTTP/1.1 400 Bad Request", "no answer of dunnat: expected value"),
+            ("{}", "no answer of dunnat: "),
+            ("[1]", "no answer of dunnat: "),
+        ] {
+            let error = read(line).unwrap_err();
+            assert!(error.contains(said), "{line}: {error}");
+        }
+        assert!(read_answer(b"\xff\n").is_err());
+        for event in samples::events() {
+            let line = serde_json::to_vec(&Answer::Event(&event)).unwrap();
+            assert_eq!(read_answer(&line).unwrap(), Some(Answer::Event(event)));
+        }
+    }
+
+    #[test]
+    fn root_and_our_own_user_are_believed() {
+        assert!(is_trusted(0, 1000) && is_trusted(1000, 1000) && is_trusted(0, 0));
+        assert!(!is_trusted(1000, 0) && !is_trusted(1001, 1000));
+        let error = ConnectError::Stranger { path: PathBuf::from("/run/dunnat/node1.sock"), user: 1000 };
+        assert!(error.to_string().contains("is answered by user 1000, not by root"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_socket_is_said_to_be_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let request = Request::Trace(Trace::default());
+        let asked = |path: &Path| Client::ask(path, &request).unwrap_err().to_string();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [&*file, directory.path(), Path::new("/dev/null")] {
+            assert!(asked(path).contains(" is no socket: "), "{path:?}");
+        }
+        assert!(asked(&file.join("below")).contains("cannot talk to "));
+        assert!(asked(&directory.path().join("nothing")).contains("no dunnat runs as that node here"));
+    }
+
+    /// Whoever answers: a line that has no end is not kept in memory.
+    #[test]
+    fn a_line_without_an_end_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let endless = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        let mut client = Client::ask(&path, &Request::Trace(Trace::default())).unwrap();
+        assert!(client.answer().unwrap_err().to_string().contains("a line has no end"));
+        drop(client);
+        endless.join().unwrap();
     }
 }

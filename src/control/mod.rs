@@ -14,8 +14,14 @@
 //! An event is as the [schema](crate::trace::SCHEMA) describes it. A client that has seen enough closes its sending
 //! side (`shutdown(2)`, `SHUT_WR`) and still gets what is on its way, and the end; or it just goes. To look at it by
 //! hand: `socat - UNIX-CONNECT:/run/dunnat/node2.sock`.
+//!
+//! Nobody holds a place for nothing: who has not asked after two seconds, or reads nothing for half a minute while something
+//! waits, is told so and let go. All clients share the memory for what waits. A client talks to a node of root, or of
+//! its own user, and to no other.
 
 mod client;
+mod desk;
+mod listener;
 mod server;
 
 use std::num::NonZeroU64;
@@ -23,13 +29,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{Client, ConnectError, Stopper, only_node};
-pub use server::{Listener, Server, TakeError};
+pub use client::{Client, ConnectError, Stopper, only_node, read_answer};
+pub use listener::{Listener, TakeError};
+pub use server::Server;
 
 /// Where the sockets of all nodes are.
 pub const DIRECTORY: &str = "/run/dunnat";
 
-/// The version of this protocol. It changes when something means something else.
+/// The version of this protocol. It changes when something means something else; not when something is added.
 pub const VERSION: u32 = 1;
 
 /// Where the node of that name listens if it was not told otherwise.
@@ -66,9 +73,10 @@ pub struct Trace {
     pub bytes: bool,
 }
 
-/// What a node says; `E` is an [`Event`](crate::trace::Event) or a reference to one.
+/// What a node says; `E` is an [`Event`](crate::trace::Event) or a reference to one. A newer node of the same version may say
+/// more: [`read_answer`] passes over what it does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Answer<E> {
     /// The request is understood, and this is who answers it.

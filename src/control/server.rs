@@ -1,66 +1,30 @@
 //! The side that answers: a thread that accepts, and one or two for each client.
 
-use std::fs::DirBuilder;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::collections::VecDeque;
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-use super::{Answer, DIRECTORY, End, Hello, Request, Trace, VERSION};
+use super::desk::{Desk, STALLED, say};
+use super::{Answer, Listener};
 use crate::cluster::{Cluster, NodeId};
 use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
-use crate::trace::{Event, Filter, Flows, Follower, Namer, Sample, Selection, Taps, follow};
+use crate::trace::Taps;
 
-/// How many records may wait for a client; some 6 MB.
-const WAITING: usize = 16_384;
-/// How many bytes are sent at once.
-const PIECE: usize = 64 << 10;
-/// How long a request may be, in bytes.
-const LONGEST: u64 = 64 << 10;
 /// How many clients there may be at once.
 const CLIENTS: usize = 64;
-/// How long a client may take to ask, and at the end to read what is on its way.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a client may read nothing at all when the node ends: nobody waits for one that is stuck.
-const STUCK: Duration = Duration::from_millis(40);
-
-/// Why a node cannot listen. Each message is a sentence with what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TakeError {
-    /// Another process does.
-    #[error("a dunnat answers on {0} already: stop that one, or choose another socket with --socket")]
-    Taken(PathBuf),
-    /// There is something else.
-    #[error("{0} is there and is no socket: remove it, or choose another place with --socket")]
-    NoSocket(PathBuf),
-    /// Anything else.
-    #[error("cannot listen on {path}: {source}; choose another place with --socket")]
-    Failed {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// A socket that is taken. Removed when it goes.
-#[derive(Debug)]
-pub struct Listener {
-    listener: UnixListener,
-    path: PathBuf,
-    /// The file that is ours: device and inode.
-    file: (u64, u64),
-}
+/// How long those who read may go on when the node ends. Who is slow has been let go long before.
+const ENDING: Duration = Duration::from_secs(1);
+/// How many who were refused are kept, so that what they still write breaks nothing before they have read why.
+const REFUSED: usize = 8;
+/// For a client's thread; nothing in it goes deep: JSON and filters have a limit.
+const STACK: usize = 512 << 10;
 
 /// The threads that answer. They end when this goes.
 #[derive(Debug)]
@@ -75,7 +39,7 @@ pub struct Server {
 
 /// Calls that fail for a reason that passes are made again, until the node ends.
 #[derive(Debug, Default)]
-struct Errors {
+pub(super) struct Errors {
     ending: AtomicBool,
     passed: AtomicU64,
 }
@@ -86,46 +50,6 @@ struct Connection {
     /// None any more once the thread has ended.
     stream: Weak<UnixStream>,
     thread: JoinHandle<()>,
-}
-
-impl Listener {
-    /// Takes a socket. One that a dead process has left is replaced.
-    ///
-    /// # Errors
-    /// Somebody listens there, or it cannot be made.
-    pub fn take(path: &Path) -> Result<Self, TakeError> {
-        let failed = |source| TakeError::Failed { path: path.to_owned(), source };
-        if path.parent() == Some(Path::new(DIRECTORY)) {
-            DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY).map_err(failed)?;
-        }
-        match std::fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => return Err(TakeError::NoSocket(path.to_owned())),
-            Ok(_) => match UnixStream::connect(path) {
-                Ok(_) => return Err(TakeError::Taken(path.to_owned())),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    log::info!("{} was left by a dunnat that is gone; replacing it", path.display());
-                    std::fs::remove_file(path).map_err(failed)?;
-                }
-                Err(error) => return Err(failed(error)),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        // Who slipped in before this is turned away by its user id.
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
-        let made = std::fs::symlink_metadata(path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), file: (made.dev(), made.ino()) })
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let is_ours = |found: std::fs::Metadata| (found.dev(), found.ino()) == self.file;
-        if std::fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
 }
 
 impl Server {
@@ -140,10 +64,21 @@ impl Server {
         node: NodeId,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
+        Self::start_for(STALLED, listener, taps, (cluster, node), failed)
+    }
+
+    /// The same for clients that may read nothing for so long.
+    fn start_for(
+        stalled: Duration,
+        listener: Listener,
+        taps: Taps,
+        (cluster, node): (Arc<Cluster>, NodeId),
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
         let accepting = listener.listener.try_clone()?;
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let desk = Desk { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors) };
+        let desk = Desk { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
         let accept = move || {
             let mut connections = Vec::new();
             if let Err(error) = accept(&accepting, &desk, &mut connections) {
@@ -174,10 +109,14 @@ impl Server {
         let Some(thread) = self.accepting.take() else { return };
         self.close();
         let connections = thread.join().unwrap_or_default();
-        let deadline = Instant::now() + PATIENCE;
+        for stream in connections.iter().filter_map(|connection| connection.stream.upgrade()) {
+            // Nobody is waited for who has not asked yet.
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        let deadline = Instant::now() + ENDING;
         for connection in connections {
             while !connection.thread.is_finished() && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(2));
             }
             if let Some(stream) = connection.stream.upgrade() {
                 let _ = stream.shutdown(Shutdown::Both);
@@ -194,13 +133,13 @@ impl Drop for Server {
 }
 
 impl Errors {
-    fn are_over(&self) -> bool {
+    pub(super) fn are_over(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }
 
     /// Makes a call, and makes it again while it fails for a reason that passes and the node goes on. Once it ends, no call
     /// is made again: who ends it needs the descriptors.
-    fn retry<T>(&self, what: &str, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn retry<T>(&self, what: &str, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let mut pauses = Pauses::short();
         loop {
             match call() {
@@ -218,16 +157,8 @@ impl Errors {
     }
 }
 
-/// What is needed to answer.
-#[derive(Clone)]
-struct Desk {
-    taps: Taps,
-    cluster: Arc<Cluster>,
-    node: NodeId,
-    errors: Arc<Errors>,
-}
-
 fn accept(listener: &UnixListener, desk: &Desk, connections: &mut Vec<Connection>) -> io::Result<()> {
+    let mut refused = VecDeque::new();
     loop {
         let mut stream = match desk.errors.retry("accept who wants to ask", || listener.accept()) {
             // It was shut down; those who wait there would still be accepted.
@@ -239,18 +170,26 @@ fn accept(listener: &UnixListener, desk: &Desk, connections: &mut Vec<Connection
         let refusal = match sys::peer_user(stream.as_raw_fd()) {
             Ok(user) if user != 0 && user != sys::user() => Some("only root may ask".to_owned()),
             Err(error) => Some(format!("cannot tell who asks: {error}")),
-            Ok(_) if connections.len() >= CLIENTS => Some(format!("{CLIENTS} clients are attached already")),
+            Ok(_) if connections.len() >= CLIENTS => {
+                Some(format!("{CLIENTS} clients are attached already: end one of them first"))
+            }
             Ok(_) => None,
         };
         if let Some(refusal) = refusal {
-            let _ = stream.set_write_timeout(Some(PATIENCE));
+            // There is room for it: nothing was sent before. Whatever goes wrong, nobody waits.
+            let _ = stream.set_nonblocking(true);
             let _ = say(&mut stream, &Answer::<()>::Error(refusal));
+            let _ = stream.shutdown(Shutdown::Write);
+            refused.push_back(stream);
+            if refused.len() > REFUSED {
+                refused.pop_front();
+            }
             continue;
         }
         let stream = Arc::new(stream);
         let started = desk.errors.retry("start a thread", || {
             let (stream, desk) = (Arc::clone(&stream), desk.clone());
-            thread::Builder::new().name("client".to_owned()).spawn(move || {
+            thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
                 if let Err(error) = desk.answer(&stream) {
                     log::debug!("control socket: a client is gone: {error}");
                 }
@@ -264,156 +203,16 @@ fn accept(listener: &UnixListener, desk: &Desk, connections: &mut Vec<Connection
     }
 }
 
-/// A client's stream, whose calls are made again as [`Errors`] says.
-struct Patient<'a> {
-    stream: &'a UnixStream,
-    errors: &'a Errors,
-}
-
-impl io::Read for Patient<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.errors.retry("read what is asked", || (&mut &*self.stream).read(bytes))
-    }
-}
-
-impl io::Write for Patient<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.errors.retry("write to who has asked", || {
-            loop {
-                match (&mut &*self.stream).write(bytes) {
-                    // It has read nothing for as long as one waits at the end. Until then it may be stuck.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.errors.are_over() => {}
-                    outcome => break outcome,
-                }
-            }
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Desk {
-    fn answer(&self, stream: &UnixStream) -> io::Result<()> {
-        let line = self.request(stream)?;
-        match serde_json::from_str(&line) {
-            Ok(Request::Trace(trace)) => self.trace(stream, trace),
-            Err(error) => {
-                let error = format!("this is no request that I know: {error}");
-                say(&mut self.patient(stream), &Answer::<()>::Error(error))
-            }
-        }
-    }
-
-    fn patient<'a>(&'a self, stream: &'a UnixStream) -> Patient<'a> {
-        Patient { stream, errors: &self.errors }
-    }
-
-    /// The line that asks. Who takes too long is gone: under a time limit EAGAIN says that it is over, and is no reason to
-    /// read again.
-    fn request(&self, stream: &UnixStream) -> io::Result<String> {
-        struct Limited<'a>(Patient<'a>);
-        impl io::Read for Limited<'_> {
-            fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-                let mut over = None;
-                let read =
-                    self.0.errors.retry("read what is asked", || match (&mut &*self.0.stream).read(bytes) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            over = Some(error);
-                            Ok(0)
-                        }
-                        outcome => outcome,
-                    });
-                over.map_or(read, Err)
-            }
-        }
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut line = String::new();
-        BufReader::new(Limited(self.patient(stream)).take(LONGEST)).read_line(&mut line)?;
-        stream.set_read_timeout(None)?;
-        Ok(line)
-    }
-
-    fn trace(&self, stream: &UnixStream, trace: Trace) -> io::Result<()> {
-        let mut to_client = self.patient(stream);
-        let filter = trace.filter.map(|text| Filter::parse_for(&text, &self.cluster)).transpose();
-        let filter = match filter {
-            Ok(filter) => filter,
-            Err(error) => return say(&mut to_client, &Answer::<()>::Error(error.to_string())),
-        };
-        let mut selection = Selection {
-            filter,
-            sample: trace.sample.map(Sample),
-            flows: trace.flows.map(|flows| Flows::new(flows as usize)),
-            left: trace.count,
-        };
-        let hello = Hello {
-            v: VERSION,
-            node: self.cluster.node(self.node).name.clone(),
-            dunnat: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let (mut tap, tap_end) = self.taps.attach(WAITING);
-        // Attached first: what happens after the hello is seen.
-        say(&mut to_client, &Answer::<()>::Hello(hello))?;
-        let watched = self.errors.retry("share a descriptor", || stream.try_clone())?;
-        let shared = Arc::new((watched, Mutex::new(Some(tap_end))));
-        let watcher = self.errors.retry("start a thread", || {
-            let (shared, errors) = (Arc::clone(&shared), Arc::clone(&self.errors));
-            thread::Builder::new().name("client".to_owned()).spawn(move || {
-                let (watched, tap_end) = &*shared;
-                // Whatever else it says, nobody listens; what counts is when it stops.
-                let _ = io::copy(&mut Patient { stream: watched, errors: &errors }, &mut io::sink());
-                drop(tap_end.lock().unwrap_or_else(PoisonError::into_inner).take());
-            })
-        })?;
-        stream.set_write_timeout(Some(STUCK))?;
-        let mut namer = Namer::new(Arc::clone(&self.cluster), self.node, trace.bytes);
-        let mut sender = Sender { stream: self.patient(stream), buffer: Vec::with_capacity(2 * PIECE) };
-        let outcome = follow(&mut tap, &mut namer, &mut selection, &mut sender);
-        drop(tap);
-        let end = End { events: outcome.written, lost: outcome.lost };
-        let sent = match outcome.error {
-            Some(error) => Err(error),
-            None => sender.idle().and_then(|()| say(&mut to_client, &Answer::<()>::End(end))),
-        };
-        let _ = stream.shutdown(Shutdown::Both);
-        let _ = watcher.join();
-        sent
-    }
-}
-
-/// Sends events in large pieces.
-struct Sender<'a> {
-    stream: Patient<'a>,
-    buffer: Vec<u8>,
-}
-
-impl Follower for Sender<'_> {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
-        serde_json::to_writer(&mut self.buffer, &Answer::Event(event))?;
-        self.buffer.push(b'\n');
-        if self.buffer.len() > PIECE { self.idle() } else { Ok(()) }
-    }
-
-    fn idle(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.buffer)?;
-        self.buffer.clear();
-        Ok(())
-    }
-}
-
-fn say<E: Serialize>(out: &mut impl io::Write, answer: &Answer<E>) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    out.write_all(&line)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::PathBuf;
+
     use super::*;
-    use crate::control::{Client, ConnectError};
-    use crate::trace::{Tracer, samples};
+    use crate::control::desk::PATIENCE;
+    use crate::control::{Client, ConnectError, End, Request, TakeError, Trace, VERSION};
+    use crate::trace::{Event, Tracer, samples};
 
     struct Node {
         taps: Taps,
@@ -423,12 +222,17 @@ mod tests {
     }
 
     fn node() -> Node {
+        node_for(STALLED)
+    }
+
+    fn node_for(stalled: Duration) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node1.sock");
         let taps = Taps::default();
         let listener = Listener::take(&path).unwrap();
         let failed = |error| panic!("{error}");
-        let server = Server::start(listener, taps.clone(), samples::cluster(), NodeId(0), failed).unwrap();
+        let whose = (samples::cluster(), NodeId(0));
+        let server = Server::start_for(stalled, listener, taps.clone(), whose, failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
 
@@ -552,6 +356,36 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_nothing_for_long_is_told_and_let_go() {
+        let node = node_for(Duration::from_millis(300));
+        let mut tracer = node.taps.tracer();
+        let (mut stuck, idle) =
+            (node.attach(Trace::default()), node.attach(Trace { flows: Some(0), ..Trace::default() }));
+        let began = Instant::now();
+        let mut sent = 0;
+        // One is left: it has not been sent anything, so there is nothing that it does not read.
+        while node.taps.count() > 1 {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is not let go");
+            trace(&mut tracer, 1000);
+            sent += 1000;
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        let mut events = 0;
+        let error = loop {
+            match stuck.answer().unwrap() {
+                Some(Answer::Event(_)) => events += 1,
+                Some(Answer::Error(error)) => break error,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(error.contains(&format!("so the node has let go; {events} events were sent, ")), "{error}");
+        let lost: usize = error.rsplit(' ').nth(1).unwrap().parse().unwrap();
+        assert!((1..=sent - events).contains(&lost), "{lost} of {sent}, {events} were sent");
+        idle.stopper().unwrap().stop();
+    }
+
+    #[test]
     fn what_passes_is_tried_again_and_counted_until_the_node_ends() {
         let errors = Errors::default();
         for errno in [libc::ENOMEM, libc::EAGAIN, libc::ENOBUFS, libc::EINTR, libc::EMFILE, libc::ENFILE] {
@@ -590,20 +424,116 @@ mod tests {
         assert_eq!(server.finish(), 0);
     }
 
+    /// What an end of the connection has been told, to the last byte.
+    fn told(mut stream: &UnixStream) -> String {
+        let mut told = String::new();
+        stream.read_to_string(&mut told).unwrap();
+        told
+    }
+
     #[test]
-    fn who_does_not_ask_is_let_go_and_no_error_has_passed() {
+    fn who_does_not_ask_is_told_and_let_go_and_no_error_has_passed() {
         let mut node = node();
-        let mut silent = UnixStream::connect(&node.path).unwrap();
         let began = Instant::now();
-        assert_eq!(silent.read(&mut [0]).unwrap(), 0, "closed");
+        let [silent, half, slow] = [(); 3].map(|()| UnixStream::connect(&node.path).unwrap());
+        (&half).write_all(b"{\"trace\":{\"fil").unwrap();
+        let dripping = slow.try_clone().unwrap();
+        // All of it takes too long, and each byte comes in time.
+        let drip = thread::spawn(move || {
+            while (&dripping).write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        for stream in [&silent, &half, &slow] {
+            let told = told(stream);
+            assert!(told.contains("no request came within 2 seconds: a request is one line"), "{told:?}");
+        }
         assert!(began.elapsed() >= PATIENCE);
+        assert!(began.elapsed() < PATIENCE + Duration::from_secs(2), "{:?}", began.elapsed());
+        drip.join().unwrap();
         assert_eq!(node.server.take().unwrap().finish(), 0);
+    }
+
+    #[test]
+    fn who_finds_no_place_is_told_and_gets_one_later() {
+        let node = node();
+        let silent: Vec<_> = (0..CLIENTS).map(|_| UnixStream::connect(&node.path).unwrap()).collect();
+        // Whether something was asked already, or will be, or not.
+        let refusal = "64 clients are attached already";
+        let unasked = UnixStream::connect(&node.path).unwrap();
+        assert!(told(&unasked).contains(refusal));
+        (&unasked).write_all(b"{\"trace\":{}}\n").unwrap();
+        assert!(node.error("{\"trace\":{}}\n").contains(refusal));
+        for _ in 0..2 * REFUSED {
+            let mut client = Client::ask(&node.path, &Request::Trace(Trace::default())).unwrap();
+            let Some(Answer::Error(error)) = client.answer().unwrap() else { panic!("no refusal") };
+            assert!(error.contains(refusal), "{error}");
+        }
+        drop(silent);
+        wait_until("a place", || {
+            let mut client = Client::ask(&node.path, &Request::Trace(Trace::default())).unwrap();
+            matches!(client.answer().unwrap(), Some(Answer::Hello(_)))
+        });
+    }
+
+    /// As many as there may be: who says nothing, who says half, who reads nothing, who reads a byte now and then.
+    #[test]
+    fn no_client_delays_the_end_and_all_that_were_attached_are_told() {
+        let mut node = node();
+        let mut tracer = node.taps.tracer();
+        let connect = || UnixStream::connect(&node.path).unwrap();
+        let mut silent: Vec<_> = (0..8).map(|_| connect()).collect();
+        silent.extend((0..8).map(|_| connect()).inspect(|mut half| half.write_all(b"{\"tra").unwrap()));
+        let stuck: Vec<_> = (0..40).map(|_| node.attach(Trace::default())).collect();
+        let slow: Vec<_> = (0..8)
+            .map(|_| {
+                let mut stream = connect();
+                stream.write_all(b"{\"trace\":{}}\n").unwrap();
+                stream.read_exact(&mut [0; 9]).unwrap();
+                stream
+            })
+            .collect();
+        let reading = Arc::new(AtomicBool::new(true));
+        let drip = {
+            let (slow, reading): (Vec<_>, _) =
+                (slow.iter().map(|stream| stream.try_clone().unwrap()).collect(), Arc::clone(&reading));
+            thread::spawn(move || {
+                while reading.load(Ordering::Relaxed) {
+                    slow.iter().for_each(|mut stream| stream.read_exact(&mut [0]).unwrap());
+                    thread::sleep(Duration::from_millis(10));
+                }
+            })
+        };
+        // More than the sockets have room for.
+        let sent = 20_000;
+        trace(&mut tracer, sent);
+        thread::sleep(Duration::from_millis(300));
+        drop(tracer);
+        let began = Instant::now();
+        assert_eq!(node.server.take().unwrap().finish(), 0);
+        // A fifth of a second on a machine that does nothing else; by their patience it would be two.
+        assert!(began.elapsed() < ENDING / 2, "{:?}", began.elapsed());
+        reading.store(false, Ordering::Relaxed);
+        drip.join().unwrap();
+        for mut client in stuck {
+            let (events, end) = rest(&mut client);
+            let end = end.unwrap();
+            assert_eq!((events.len() as u64, end.events + end.lost), (end.events, sent as u64));
+        }
+        for stream in slow {
+            assert!(told(&stream).trim_end().lines().last().unwrap().starts_with("{\"end\":{\"events\":"));
+        }
+        assert!(silent.iter().all(|stream| told(stream).contains("the node ends")));
     }
 
     #[test]
     fn what_is_asked_wrong_is_said() {
         let node = node();
         assert!(node.error("hello\n").contains("no request that I know"));
+        assert!(node.error(&"x".repeat(65_536)).contains("a request has 65536 bytes at the most"));
+        let mut stream = UnixStream::connect(&node.path).unwrap();
+        stream.write_all(b"{\"trace\":{\"filter\":\"\xff\"}}\n").unwrap();
+        assert!(told(&stream).contains("no request that I know"), "not UTF-8");
         assert!(node.error("{\"trace\":{\"color\":1}}\n").contains("unknown field `color`"));
         assert!(node.error("{\"trace\":{\"filter\":\"about node9\"}}\n").contains("the nodes node1, node2"));
     }

@@ -363,6 +363,7 @@ fn run_as(setup: Setup<'_>) -> Result<(), Error> {
 
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
+    sys::give_back_large_memory();
     let (stop, stopped) = unbounded();
     let on_signal = stop.clone();
     let signals = Signals::catch(move |signal| drop(on_signal.send(Stop::Signal(signal))))
@@ -447,10 +448,13 @@ fn serve(
             log::info!("{serving}");
             let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
             let mut torn = None;
+            let taps_changed = taps.changes();
             let stop = loop {
                 select! {
                     recv(stopped) -> stop => break stop,
                     recv(asked_to_stop) -> _ => break Ok(Stop::Onlooker),
+                    // One that waits for packets would keep the memory of a tap whose reader has gone.
+                    recv(taps_changed) -> _ => workers.iter().for_each(sys::wake),
                     recv(changed) -> by => {
                         if let (Ok(by), Some(installed)) = (by, &mut installed) {
                             torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));

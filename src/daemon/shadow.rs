@@ -137,6 +137,8 @@ impl ShadowWorker {
 
 impl Serve for ShadowWorker {
     fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
+        // Also without a packet, as the other workers do.
+        self.tracer.is_on();
         let turn = queue.turn(&mut |packet| {
             self.look(packet);
             Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None }

@@ -72,6 +72,10 @@ impl Worker {
     /// # Errors
     /// The queue is not usable any more.
     pub fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
+        if let Some(tracer) = &mut self.tracer {
+            // Also without a packet: who is gone is let go of, and with him memory.
+            tracer.is_on();
+        }
         let turn = queue.turn(&mut |packet| self.answer(packet))?;
         self.counters.turned(turn);
         Ok(())

@@ -17,6 +17,9 @@ pub enum IfNameError {
     /// No characters at all, or more than the kernel stores.
     #[error("an interface name has 1 to 15 characters")]
     Length,
+    /// What stands for a directory and the one above.
+    #[error("an interface name is not . or ..")]
+    Dots,
     /// A character that has no place in an interface name.
     #[error("an interface name has letters, digits and . _ @ - only, not {0:?}")]
     Character(char),
@@ -33,8 +36,11 @@ impl FromStr for IfName {
     type Err = IfNameError;
 
     fn from_str(text: &str) -> Result<Self, IfNameError> {
-        if text.is_empty() || text.len() > MAX_LEN || text == "." || text == ".." {
+        if text.is_empty() || text.len() > MAX_LEN {
             return Err(IfNameError::Length);
+        }
+        if text == "." || text == ".." {
+            return Err(IfNameError::Dots);
         }
         match text.chars().find(|c| !c.is_ascii_alphanumeric() && !"._@-".contains(*c)) {
             Some(c) => Err(IfNameError::Character(c)),
@@ -70,7 +76,8 @@ mod tests {
     fn names_that_could_leave_a_rule_are_refused() {
         assert_eq!("".parse::<IfName>(), Err(IfNameError::Length));
         assert_eq!("a234567890123456".parse::<IfName>(), Err(IfNameError::Length));
-        assert_eq!("..".parse::<IfName>(), Err(IfNameError::Length));
+        assert_eq!(".".parse::<IfName>(), Err(IfNameError::Dots));
+        assert_eq!("..".parse::<IfName>(), Err(IfNameError::Dots));
         for (name, c) in
             [("a b", ' '), ("a\"b", '"'), ("a;b", ';'), ("a/b", '/'), ("a\nb", '\n'), ("eth*", '*')]
         {

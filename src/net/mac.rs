@@ -56,9 +56,19 @@ impl MacPrefix {
         Mac::from_bits(self.bits)
     }
 
+    /// The highest address of the range.
+    pub fn last(self) -> Mac {
+        Mac::from_bits(self.bits | (mask(48) & !mask(self.len)))
+    }
+
     /// The mask that nft writes: ones where the prefix is fixed.
     pub fn mask(self) -> Mac {
         Mac::from_bits(mask(self.len))
+    }
+
+    /// Whether all of the range are group addresses (IEEE 802-2014 section 8.2, the I/G bit), which are no frame's source.
+    pub fn is_multicast(self) -> bool {
+        self.len >= 8 && self.first().0[0] & 1 == 1
     }
 
     /// Whether `mac` lies in the range.
@@ -133,6 +143,17 @@ impl fmt::Debug for MacPrefix {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_prefix_goes_from_its_first_address_to_its_last() {
+        for (text, last) in [
+            ("0e:00:00:00:00:00/24", "0e:00:00:ff:ff:ff"),
+            ("0e:00:00:00:00:01/48", "0e:00:00:00:00:01"),
+            ("80:00:00:00:00:00/1", "ff:ff:ff:ff:ff:ff"),
+        ] {
+            assert_eq!(text.parse::<MacPrefix>().unwrap().last().to_string(), last);
+        }
+    }
 
     #[test]
     fn a_prefix_contains_what_shares_its_bits() {

@@ -185,6 +185,16 @@ pub(crate) fn nap(time: Duration) {
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
 }
 
+/// Has memory that is taken in one piece of 128 KiB or more go back to the system when it is freed. By itself the C library
+/// keeps pieces as large as those that were freed before (mallopt(3), `M_MMAP_THRESHOLD`: the threshold is dynamic).
+pub(crate) fn give_back_large_memory() {
+    // SAFETY: takes numbers by value; where it has no effect, memory is kept as before.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// How many descriptors this process may have (`RLIMIT_NOFILE`).
 pub(crate) fn descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -6,7 +6,7 @@
 //! is all that tracing costs.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,11 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
 use super::event::Name;
 use super::record::Record;
+
+/// How many records may wait in the taps of all clients together, beside [`LEAST`] for each; some 16 MB.
+const SHARED: usize = 32_768;
+/// How many may wait for each client, however many there are.
+const LEAST: usize = 256;
 
 /// Where taps are attached.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +32,49 @@ struct Shared {
     inlets: Mutex<Vec<Inlet>>,
     /// The last number that a record got.
     seq: AtomicU64,
+    /// What of [`SHARED`] clients have.
+    given: Arc<AtomicUsize>,
+    /// Something was attached or detached.
+    change: (Sender<()>, Receiver<()>),
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        // All that is asked of it is to be another at each start; the standard library's hasher is seeded so.
+        let run = format!("{:016x}", RandomState::new().build_hasher().finish()).into();
+        Self {
+            run,
+            generation: AtomicU64::default(),
+            inlets: Mutex::default(),
+            seq: AtomicU64::default(),
+            given: Arc::default(),
+            change: bounded(1),
+        }
+    }
+}
+
+/// What a client's tap has of [`SHARED`]. Given back when nobody has the tap's memory any more.
+#[derive(Debug)]
+struct Share {
+    given: Arc<AtomicUsize>,
+    records: usize,
+}
+
+impl Share {
+    /// Half of what is left: who comes first has much, and there is something left for who comes last.
+    fn take(given: &Arc<AtomicUsize>) -> Self {
+        let of = |given: usize| SHARED.saturating_sub(given) / 2;
+        let take = |given: usize| Some(given + of(given));
+        let before = given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let (Ok(before) | Err(before)) = before;
+        Self { given: Arc::clone(given), records: of(before) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.given.fetch_sub(self.records, Ordering::Relaxed);
+    }
 }
 
 /// A worker's end of a tap.
@@ -34,6 +82,8 @@ struct Shared {
 struct Inlet {
     records: Sender<Record>,
     lost: Arc<AtomicU64>,
+    /// Behind the records: what goes first is their memory.
+    _share: Option<Arc<Share>>,
 }
 
 /// A worker's handle: knows the taps.
@@ -50,6 +100,7 @@ pub struct Tap {
     shared: Arc<Shared>,
     records: Receiver<Record>,
     ended: Receiver<()>,
+    _share: Option<Arc<Share>>,
     lost: Arc<AtomicU64>,
     lost_told: u64,
     /// It has been said that nothing is there.
@@ -86,28 +137,43 @@ impl Taps {
 
     /// Attaches a tap in which that many records may wait. It ends when all tracers are gone, or `TapEnd` goes.
     pub fn attach(&self, room: usize) -> (Tap, TapEnd) {
+        self.attach_with(room, None)
+    }
+
+    /// The same for a client. All of them share the memory for what waits, so that they cannot have more the more there are.
+    pub fn attach_client(&self) -> (Tap, TapEnd) {
+        let share = Share::take(&self.0.given);
+        self.attach_with(LEAST + share.records, Some(Arc::new(share)))
+    }
+
+    fn attach_with(&self, room: usize, share: Option<Arc<Share>>) -> (Tap, TapEnd) {
         let (sender, records) = bounded(room);
         let (end, ended) = bounded(0);
         let lost = Arc::new(AtomicU64::new(0));
-        self.0.change(|inlets| inlets.push(Inlet { records: sender, lost: Arc::clone(&lost) }));
+        let inlet = Inlet { records: sender, lost: Arc::clone(&lost), _share: share.clone() };
+        self.0.change(|inlets| inlets.push(inlet));
         let shared = Arc::clone(&self.0);
         (
-            Tap { shared, records, ended, lost, lost_told: 0, idle: false, ending: false },
+            Tap { shared, records, ended, _share: share, lost, lost_told: 0, idle: false, ending: false },
             TapEnd { _ended: end },
         )
+    }
+
+    /// How many taps are attached.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.inlets().len()
+    }
+
+    /// Tells when something was attached or detached: a worker that waits for packets has the memory of a tap until it
+    /// looks again, see [`Tracer::is_on`].
+    pub fn changes(&self) -> Receiver<()> {
+        self.0.change.1.clone()
     }
 
     /// Detaches all; each ends when the tracers that know it are gone, or have met another packet.
     pub fn close(&self) {
         self.0.change(Vec::clear);
-    }
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        // All that is asked of it is to be another at each start; the standard library's hasher is seeded so.
-        let run = format!("{:016x}", RandomState::new().build_hasher().finish()).into();
-        Self { run, generation: AtomicU64::default(), inlets: Mutex::default(), seq: AtomicU64::default() }
     }
 }
 
@@ -120,6 +186,9 @@ impl Shared {
         let mut inlets = self.inlets();
         change(&mut inlets);
         self.generation.fetch_add(1, Ordering::Relaxed);
+        drop(inlets);
+        // If it is full, it is told already.
+        let _ = self.change.0.try_send(());
     }
 }
 
@@ -198,6 +267,12 @@ impl Tap {
         Next::Record(record, self.lost())
     }
 
+    /// Detaches it, and counts what is in it, and what was lost since that was last asked.
+    pub fn abandon(mut self) -> u64 {
+        self.detach();
+        self.records.try_iter().count() as u64 + self.lost()
+    }
+
     fn detach(&mut self) {
         self.ending = true;
         self.shared.change(|inlets| inlets.retain(|inlet| !Arc::ptr_eq(&inlet.lost, &self.lost)));
@@ -266,6 +341,39 @@ mod tests {
         drop(second_end);
         assert_eq!(drain(&mut second), ((2..=10).collect(), 0));
         drop(second);
+        assert!(!tracer.is_on());
+    }
+
+    #[test]
+    fn clients_share_what_may_wait_and_give_it_back() {
+        let taps = Taps::default();
+        let mut tracer = taps.tracer();
+        let clients: Vec<_> = (0..64).map(|_| taps.attach_client()).collect();
+        assert!(tracer.is_on());
+        let rooms: Vec<usize> = clients.iter().map(|(tap, _)| tap.room()).collect();
+        assert!(rooms[0] > 16_000 && rooms.iter().all(|room| *room >= LEAST), "{rooms:?}");
+        let all: usize = rooms.iter().sum();
+        assert!(all <= SHARED + 64 * LEAST, "{all}");
+        assert!(all * size_of::<Record>() < 32 << 20, "{all} of {} bytes", size_of::<Record>());
+        drop(clients);
+        assert!(taps.0.given.load(Ordering::Relaxed) > 0, "the tracer has not looked: it has their memory");
+        taps.changes().try_recv().unwrap();
+        assert!(!tracer.is_on());
+        assert_eq!(taps.0.given.load(Ordering::Relaxed), 0);
+        assert_eq!(taps.attach_client().0.room(), rooms[0]);
+    }
+
+    #[test]
+    fn what_is_in_a_tap_that_is_left_is_lost() {
+        let taps = Taps::default();
+        let mut tracer = taps.tracer();
+        let (mut tap, _end) = taps.attach(4);
+        assert!(tracer.is_on());
+        for _ in 0..9 {
+            tracer.trace(samples::record());
+        }
+        assert!(matches!(tap.pull(), Next::Record(record, 5) if record.seq == 1));
+        assert_eq!(tap.abandon(), 3);
         assert!(!tracer.is_on());
     }
 

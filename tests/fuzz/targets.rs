@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dunnat::cluster::{Cluster, NodeId, OnConflict};
-use dunnat::control::Request;
+use dunnat::control::{Request, read_answer};
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
 use dunnat::net::{Checksum, Mac, Mark, Stage, Tuple, Verdict};
@@ -265,6 +265,16 @@ fn requests() {
         let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return };
         let written = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&written).unwrap(), request);
+    });
+}
+
+/// What a node answers is read, passed over or refused; what is read is written so that it is read as the same.
+#[test]
+fn answers() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Ok(Some(answer)) = read_answer(bytes) else { return };
+        let written = serde_json::to_vec(&answer).unwrap();
+        assert_eq!(read_answer(&written).unwrap(), Some(answer));
     });
 }
 

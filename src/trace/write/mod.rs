@@ -290,6 +290,7 @@ pub struct Output {
     reopen: Option<Reopen>,
     /// It is not in its place yet.
     replacement: Option<Replacement>,
+    has_events: bool,
 }
 
 /// How much is buffered.
@@ -324,6 +325,7 @@ impl Output {
             persistence: None,
             reopen: None,
             replacement: None,
+            has_events: false,
         })
     }
 
@@ -359,6 +361,14 @@ impl Output {
         }
         self.idle()?;
         self.commit()
+    }
+
+    /// The same where what was to be read has a fault: what came before it is kept, and nothing takes no file's place.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn end_at_fault(&mut self) -> io::Result<()> {
+        if self.has_events { self.end(0) } else { self.idle() }
     }
 
     /// Goes on in another file where that was asked for; what is buffered comes into the old one.
@@ -463,6 +473,7 @@ impl Follower for Output {
             self.rendering.event(event, &mut self.buffer)?;
         }
         self.ends.push(self.buffer.len());
+        self.has_events = true;
         if self.buffer.len() > PIECE { self.write() } else { Ok(()) }
     }
 

@@ -64,3 +64,51 @@ fn settings_that_stop_packets_are_refused_or_warned_of() {
     let log = host.serve(&[]).end("TERM");
     assert!(log.contains("fix it with: sysctl -w net/ipv4/conf/xenbr0/rp_filter=2\n"), "{log}");
 }
+
+/// The directory of the sockets, as somebody else may have left it.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_directory_of_sockets_that_others_may_write_to_is_refused() {
+    let host = Host::new();
+    let before = host.ruleset();
+    for (made, said) in [
+        (
+            "chown 1000 /run/dunnat",
+            "it belongs to user 1000; remove it, and run makes it anew: rm -r /run/dunnat",
+        ),
+        ("chmod 1777 /run/dunnat", "others may write to it (its mode is 1777)"),
+        ("chmod 770 /run/dunnat", "others may write to it (its mode is 0770)"),
+        ("rmdir /run/dunnat && ln -s /tmp /run/dunnat", "it is a symbolic link"),
+        ("rmdir /run/dunnat && touch /run/dunnat", "it is no directory"),
+    ] {
+        // `ip netns exec` has made a mount namespace, and the mount is in that alone.
+        let script = format!("mount -t tmpfs none /run && mkdir -m 700 /run/dunnat && {made} && exec \"$@\"");
+        let run = [DUNNAT, "run", "--config", EXAMPLE, "--node", "node1"];
+        let output = host.command_in(&[&["sh", "-c", &script, "sh"], &run[..]].concat()).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let said = format!("the control socket cannot be in /run/dunnat: {said}");
+        assert!(message.contains(&said), "{message}");
+        assert_eq!(host.only_guard(), before);
+    }
+}
+
+/// Whoever else answers at the place of a socket is not asked, and not believed.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_socket_that_somebody_else_answers_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("node1.sock");
+    must("chown", &["1000", place.path().to_str().unwrap()]);
+    let answer = "perl -MIO::Socket::UNIX -e '$SIG{PIPE} = q(IGNORE); my $s = IO::Socket::UNIX->new(Local => shift, Listen => 1) or die $!; \
+                  my $c = $s->accept; print $c qq({\"hello\":{\"v\":1,\"node\":\"node1\",\"dunnat\":\"0.1.0\"}}\\n); sysread $c, my $b, 9; exit($b ne \"\")' \"$1\"";
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=1000", "--clear-groups", "sh", "-c", answer, "sh"]).arg(&path);
+    let mut other = command.stdin(Stdio::null()).spawn().unwrap();
+    wait_for("its socket", || path.exists().then_some(()));
+    let output = Command::new(DUNNAT).args(["trace", "--socket"]).arg(&path).output().unwrap();
+    let message = text(&output.stderr);
+    assert!(message.contains("is answered by user 1000, not by root"), "{message}");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    assert!(other.wait().unwrap().success(), "it was asked something");
+}

@@ -434,3 +434,67 @@ fn printed_rules_load_and_serve() {
     host.serve(&["--no-rules", "--workers", "1"]).end("TERM");
     assert!(host.ruleset().contains("queue num 100"), "they were not ours to remove");
 }
+
+/// Of a process, in KiB (`VmRSS`).
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// As many as there may be, each with all that may wait for it: they cost little, give it back, and delay nothing.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn clients_that_are_stuck_cost_little_give_it_back_and_do_not_delay_the_end() {
+    use std::os::unix::net::UnixStream;
+    let host = Host::new();
+    let caller = host.neighbour();
+    // One that has gone holds its place for a moment.
+    let one = || {
+        let mut stream = UnixStream::connect(host.socket()).unwrap();
+        let _ = stream.write_all(b"{\"trace\":{}}\n");
+        let mut hello = String::new();
+        BufReader::with_capacity(1, &stream).read_line(&mut hello).unwrap();
+        hello.starts_with("{\"hello\":").then_some(stream)
+    };
+    let attach = || -> Vec<UnixStream> { (0..64).map(|_| wait_for("a place", one)).collect() };
+    let ended = |node: Node| {
+        let began = Instant::now();
+        node.end("TERM");
+        began.elapsed()
+    };
+    // In parts, and the queues have room for each: sixty copies of each packet take their time.
+    let send = || {
+        for _ in 0..5 {
+            caller.send(4000);
+            wait_for("all packets to be answered", || {
+                host.queues().iter().all(|queue| queue[2] == 0).then_some(())
+            });
+        }
+    };
+    let alone = ended(host.serve(&["--full", "--workers", "2"]));
+
+    let node = host.serve(&["--full", "--workers", "2"]);
+    let process = node.child.as_ref().unwrap().id();
+    let before = resident(process);
+    for _ in 0..2 {
+        let stuck = attach();
+        send();
+        let during = resident(process);
+        println!("resident: {before} KiB before, {during} with 64 that are stuck");
+        assert!(during < 64 << 10, "{before} KiB before, {during} KiB with 64 that are stuck");
+        assert!(during > before + 8192, "nothing waits: {before} KiB before, {during} KiB now");
+        drop(stuck);
+        // Nobody sends anything now: it is not a packet that makes room.
+        wait_for("the memory to be given back", || (resident(process) < before + (8 << 10)).then_some(()));
+    }
+    let mut stuck = attach();
+    send();
+    // Some that say nothing in place of some that are stuck.
+    stuck.truncate(48);
+    let silent: Vec<UnixStream> = (0..16).map(|_| UnixStream::connect(host.socket()).unwrap()).collect();
+    let with_clients = ended(node);
+    drop((stuck, silent));
+    println!("the end: {alone:?} alone, {with_clients:?} with 64 that are stuck or silent");
+    assert!(with_clients < alone + Duration::from_millis(500), "{alone:?} alone, {with_clients:?} with 64");
+}
