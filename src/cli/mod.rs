@@ -28,7 +28,7 @@ use dunnat::daemon;
 use dunnat::explain::NoEntry;
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::net::WrongWord;
-use dunnat::replay::CaptureError;
+use dunnat::replay::{CaptureError, Foreign};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
@@ -214,6 +214,16 @@ enum Failure {
     Event { from: String, line: u64, source: serde_json::Error },
     #[error("cannot read {from} as a capture: {source}")]
     Capture { from: String, source: CaptureError },
+    #[error("cannot read {from}: {}", foreign.told(from))]
+    Foreign { from: String, foreign: Foreign },
+    #[error(
+        "{from} is a capture, and a trace in JSON is asked for; dunnat replay makes one of it, with --format json"
+    )]
+    NotTrace { from: String },
+    #[error(
+        "{from}:{line}: this is no event of a trace: its line has more than {most} bytes, and ends nowhere before"
+    )]
+    Line { from: String, line: u64, most: usize },
     #[error("{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON)")]
     Neither { from: String },
     #[error("there is no conversation {number} in these traces: the last is {all}")]
@@ -254,6 +264,9 @@ impl Failure {
             | Self::Input { .. }
             | Self::Event { .. }
             | Self::Capture { .. }
+            | Self::Foreign { .. }
+            | Self::NotTrace { .. }
+            | Self::Line { .. }
             | Self::Neither { .. }
             | Self::Output { .. } => ExitCode::FAILURE,
         }
