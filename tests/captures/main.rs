@@ -9,6 +9,7 @@
 
 mod build;
 mod cases;
+mod verbs;
 
 use std::io::Cursor;
 use std::process::{Command, Output};

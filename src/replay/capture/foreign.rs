@@ -50,8 +50,9 @@ impl Foreign {
         BEGINNINGS.iter().find(|(magic, _)| beginning.starts_with(magic)).map(|(_, foreign)| *foreign)
     }
 
-    /// What it is, and what to do, in words, if the file is called `name`.
+    /// What it is, and what to do, in words, about a file of that name; `-` is standard input.
     pub fn told<'a>(&'a self, name: &'a str) -> impl fmt::Display + 'a {
+        let name = if name == "-" { "FILE" } else { name };
         fmt::from_fn(move |f| match self {
             Self::Compressed(by, unpack) => write!(
                 f,
@@ -64,5 +65,28 @@ impl Foreign {
                  {name}.pcapng"
             ),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_known_by_how_it_begins_and_told_with_what_helps() {
+        for (magic, foreign) in BEGINNINGS {
+            assert!(magic.len() <= Foreign::BEGINNING);
+            assert_eq!(Foreign::of(&[magic, &[1, 2, 3][..]].concat()), Some(*foreign));
+            assert_eq!(Foreign::of(&magic[..magic.len() - 1]), None, "{magic:x?}");
+            assert!(!super::super::Capture::is_one(magic));
+        }
+        assert!(Foreign::of(&[0x5a, 0x2a, 0x4d, 0x18, 0]).is_some());
+        assert_eq!((Foreign::of(b""), Foreign::of(b"{\"v\":1}"), Foreign::of(b"\n")), (None, None, None));
+        let told = |foreign: Foreign, name| foreign.told(name).to_string();
+        assert!(
+            told(BEGINNINGS[0].1, "x.gz").contains("put zcat x.gz | before the command, and - for the file")
+        );
+        assert!(told(BEGINNINGS[0].1, "-").contains("zcat FILE |"));
+        assert!(told(Foreign::Format("snoop's"), "x").ends_with("editcap -F pcapng x x.pcapng"));
     }
 }
