@@ -224,7 +224,9 @@ enum Failure {
         "{from}:{line}: this is no event of a trace: its line has more than {most} bytes, and ends nowhere before"
     )]
     Line { from: String, line: u64, most: usize },
-    #[error("{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON)")]
+    #[error(
+        "{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON); of other captures editcap -F pcapng makes one"
+    )]
     Neither { from: String },
     #[error("there is no conversation {number} in these traces: the last is {all}")]
     NoConversation { number: usize, all: usize },

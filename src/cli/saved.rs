@@ -98,6 +98,12 @@ impl Packets {
         for (links, count) in counts.links_not_read().iter().zip(counts.not_read.values()) {
             log::warn!("{from}: left out {}, which are not read: {links}", packets(*count));
         }
+        for name in &replay.unknown {
+            log::info!(
+                "{from}: interface {name} is not in the cluster file, so it does not tell where packets came; say it, as in: \
+                 in INTERFACE"
+            );
+        }
         if let Some(cut) = &self.cut {
             let whole = match cut.place.piece {
                 Piece::FileHeader => "no packet is in it".to_owned(),

@@ -72,21 +72,34 @@ fn shown(output: &Output) -> u64 {
     String::from_utf8_lossy(&output.stdout).lines().filter(shows).count() as u64
 }
 
-/// What the two programs read of each file, beside what is read here. Where both read a packet, it is read, or it is told
-/// why not.
+/// What the two programs read of each file, beside what is read here, as a table. Where both read a packet, it is read, or it
+/// is told why not.
 #[test]
 #[ignore = "tshark takes half a second to start, and starts for each file; run by scripts/test"]
 fn what_tshark_and_tcpdump_both_read_is_read() {
     let dir = tempfile::tempdir().unwrap();
-    let mut table = "| capture | tshark | tcpdump | dunnat | and says |\n|---|---|---|---|---|\n".to_owned();
-    let mut less = Vec::new();
-    for case in cases::all() {
-        let path = dir.path().join("x");
+    let judged = |(number, case): (usize, &Case)| {
+        let path = dir.path().join(number.to_string());
         std::fs::write(&path, &case.file).unwrap();
         let path = path.to_str().unwrap();
         let fields = ["-n", "-r", path, "-T", "fields", "-e", "ip.dst", "-e", "ipv6.dst"];
-        let tshark = shown(&run("tshark", &fields));
-        let tcpdump = shown(&run("tcpdump", &["-n", "-t", "-r", path]));
+        (shown(&run("tshark", &fields)), shown(&run("tcpdump", &["-n", "-t", "-r", path])))
+    };
+    let cases: Vec<(usize, Case)> = cases::all().into_iter().enumerate().collect();
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let by_others: Vec<(u64, u64)> = std::thread::scope(|scope| {
+        let part =
+            |part: &'_ [(usize, Case)]| part.iter().map(|(number, case)| judged((*number, case))).collect();
+        let parts: Vec<_> = cases
+            .chunks(cases.len().div_ceil(cores))
+            .map(|chunk| scope.spawn(move || -> Vec<(u64, u64)> { part(chunk) }))
+            .collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    let mut table = "| capture | tshark | tcpdump | dunnat | and says |\n|---|---|---|---|---|\n".to_owned();
+    let mut less = Vec::new();
+    let mut both = 0;
+    for ((_, case), (tshark, tcpdump)) in cases.iter().zip(by_others) {
         let said = match case.end {
             End::Whole => String::new(),
             End::Cut(words) | End::Damaged(words) | End::Refused(words) => format!("…{words}…"),
@@ -96,7 +109,9 @@ fn what_tshark_and_tcpdump_both_read_is_read() {
         if case.packets < tshark.min(tcpdump) && !told {
             less.push(case.name);
         }
+        both += tshark.min(tcpdump);
     }
     println!("{table}");
     assert_eq!(less, Vec::<&str>::new(), "both read more of these");
+    assert!(both > 100, "a program that reads nothing judges nothing: {both}");
 }

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use super::build::{Pcap, Pcapng, call, ethernet};
+use super::build::Order::Little;
+use super::build::{Pcap, Pcapng, call, ethernet, option};
 use super::cases::{self, Case, End};
 use super::read;
 
@@ -80,6 +81,25 @@ fn every_packet_is_decided_about_or_told_of_and_the_exit_status_says_what_was_da
     }
 }
 
+/// A name from outside reaches a terminal escaped, whatever is in it.
+#[test]
+fn an_interface_that_nobody_knows_is_told_and_never_raw() {
+    let frame = ethernet(&[8, 0], &call());
+    for (name, shown) in
+        [(&b"caf\xe9"[..], "caf\\xe9"), (b"\x1b]0;x\x07", "\\u{1b}]0;x\\u{7}"), (b"eth7", "eth7")]
+    {
+        let options = option(Little, 2, name);
+        let (status, decisions, said) = replay(&Pcapng::new(Little).interface(1, 0, &options).three(&frame));
+        assert_eq!((status, decisions.lines().count()), (Some(0), 6));
+        assert!(said.contains(&format!("-: interface {shown} is not in the cluster file")), "{said}");
+        let (_, _, said) = replay(&Pcapng::new(Little).interface(105, 0, &options).three(&frame));
+        assert!(said.contains(&format!("link type 105 (802.11), of interface {shown};")), "{said}");
+    }
+    let xenbr0 = option(Little, 2, b"xenbr0");
+    let known = Pcapng::new(Little).interface(1, 0, &xenbr0).three(&frame);
+    assert_eq!(replay(&known).2, "");
+}
+
 #[test]
 fn a_capture_is_known_however_its_bytes_come() {
     let file = Pcap::usual(1).three(&ethernet(&[8, 0], &call()));
@@ -111,10 +131,7 @@ fn an_empty_replay_says_why() {
         (Pcap::usual(1).packet(&other).bytes, "-: nothing was decided: of 1 packet none passed a node"),
         (Pcap::usual(1).three(&other), "-: left out 3 packets, not IP"),
         (Pcap::usual(1).bytes[..23].to_vec(), "23 of its 24 bytes are there; no packet is in it"),
-        (
-            Pcapng::new(super::build::Order::Little).interface(1, 0, &[]).bytes,
-            "-: nothing was decided: it has no packets",
-        ),
+        (Pcapng::new(Little).interface(1, 0, &[]).bytes, "-: nothing was decided: it has no packets"),
     ] {
         let (status, _, said) = replay(&file);
         assert!(status == Some(0) && said.contains(why), "{why}: {said}");

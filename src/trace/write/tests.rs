@@ -10,7 +10,7 @@ use super::*;
 use crate::cluster::NodeId;
 use crate::engine::Reason;
 use crate::net::{CtState, Dscp, Hook, Mac, Mark, Proto, Stage, Tuple, Verdict};
-use crate::packet::{Fragment, Icmp, Malformed, Tcp, TcpFlags};
+use crate::packet::{Fragment, Icmp, LONGEST, Malformed, Tcp, TcpFlags};
 use crate::trace::judge::Judge;
 use crate::trace::{Bytes, Hex, Marks, Name, SCHEMA, Source, Taps, Version, samples};
 
@@ -134,7 +134,7 @@ fn events() -> impl Strategy<Value = Event> {
                 before,
                 after,
                 malformed,
-                len,
+                len: len % (LONGEST as u32 + 1),
                 gso,
                 fragment,
                 dscp: fragment.map(|_| Dscp::of_traffic_class(8)),
