@@ -95,8 +95,8 @@ impl Packets {
                 log::warn!("{from}: left out {}, {why}", packets(count));
             }
         }
-        for (links, count) in counts.links_not_read().iter().zip(counts.not_read.values()) {
-            log::warn!("{from}: left out {}, which are not read: {links}", packets(*count));
+        for (links, count) in counts.not_read_in_words() {
+            log::warn!("{from}: left out {}, not read: {links}", packets(count));
         }
         for name in &replay.unknown {
             log::info!(

@@ -117,7 +117,8 @@ impl Capture {
             let Some(frame) = self.frame()? else {
                 let not_read: u64 = self.counts.not_read.values().sum();
                 if not_read > 0 && not_read == self.counts.frames {
-                    return Err(CaptureError::Links(self.counts.links_not_read().join(", ")));
+                    let words = self.counts.not_read_in_words().into_iter().map(|(words, _)| words);
+                    return Err(CaptureError::Links(words.collect::<Vec<_>>().join("; ")));
                 }
                 return Ok(None);
             };
@@ -129,9 +130,7 @@ impl Capture {
                 }
                 Err(NoPacket::NotIp) => self.counts.not_ip += 1,
                 Err(NoPacket::TooShort) => self.counts.too_short += 1,
-                Err(NoPacket::NotRead(link, interface)) => {
-                    *self.counts.not_read.entry((link, interface)).or_default() += 1;
-                }
+                Err(NoPacket::NotRead(link, interface)) => self.counts.not_read(link, interface),
             }
         }
     }
@@ -148,14 +147,29 @@ impl Capture {
     }
 }
 
+/// How many kinds of frames that are not read are told one by one. A file may have any number.
+const TOLD: usize = 8;
+
 impl Counts {
-    /// The links that are not read, in words: `105 (802.11), of interface wlan0`.
-    pub fn links_not_read(&self) -> Vec<String> {
+    fn not_read(&mut self, link: LinkType, interface: Option<String>) {
+        // Further interfaces are not told, so their names are not kept.
+        let interface = interface.filter(|_| self.not_read.len() < TOLD);
+        *self.not_read.entry((link, interface)).or_default() += 1;
+    }
+
+    /// The frames that are not read, in words such as `link type 105 (802.11), of interface wlan0`, and how many they are.
+    pub fn not_read_in_words(&self) -> Vec<(String, u64)> {
         let words = |(link, interface): &(LinkType, Option<String>)| match interface {
             Some(name) => format!("link type {link}, of interface {name}"),
             None => format!("link type {link}"),
         };
-        self.not_read.keys().map(words).collect()
+        let mut told: Vec<_> =
+            self.not_read.iter().take(TOLD).map(|(kind, count)| (words(kind), *count)).collect();
+        let rest: u64 = self.not_read.values().skip(TOLD).sum();
+        if rest > 0 {
+            told.push(("further link types".to_owned(), rest));
+        }
+        told
     }
 }
 

@@ -356,16 +356,22 @@ impl Interface {
     }
 }
 
+/// How much of an interface's name is kept, in bytes: Linux's have 15 at the most, Windows' some 50.
+const NAME: usize = 128;
+
 /// A name as text, with all that is not for a screen escaped. Some writers end it with a NUL, which is no part of it.
 fn shown(name: &[u8]) -> String {
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     let mut text = String::new();
-    for chunk in name.utf8_chunks() {
+    for chunk in name[..name.len().min(NAME)].utf8_chunks() {
         chunk.valid().chars().for_each(|char| match char {
             '"' | '\'' => text.push(char),
             _ => text.extend(char.escape_debug()),
         });
         chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02x}"));
+    }
+    if name.len() > NAME {
+        text.push('…');
     }
     text
 }

@@ -131,6 +131,7 @@ fn names_are_shown_and_never_raw() {
         (b"it's \"eth0\"", "it's \"eth0\""),
         (b"caf\\xe9", "caf\\\\xe9"),
         (b"", ""),
+        (&[b'x'; 1000], &format!("{}…", "x".repeat(128))),
     ] {
         let len = (name.len() as u16).to_le_bytes();
         let mut options = [&[2, 0], &len[..], name].concat();
@@ -219,10 +220,27 @@ fn what_is_no_ip_is_counted_as_what_it_is() {
         pcapng(105, &[2, 0, 5, 0, b'w', b'l', b'a', b'n', b'0', 0, 0, 0], &[enhanced(0, &[0; 40], &[])]);
     let mut both = pcap_and(&wlan, pcapng(1, &[], &[enhanced(0, &[0; 40], &[])]));
     assert_eq!(both.packet().unwrap(), None);
-    assert_eq!(both.counts().links_not_read(), ["link type 105 (802.11), of interface wlan0"]);
+    let words = ("link type 105 (802.11), of interface wlan0".to_owned(), 1);
+    assert_eq!(both.counts().not_read_in_words(), [words]);
     let mut capture = Capture::new(Box::new(Cursor::new(wlan))).unwrap();
     let refused = capture.packet().unwrap_err().to_string();
     assert!(refused.contains("link type 105 (802.11), of interface wlan0; Ethernet"), "{refused}");
+}
+
+/// However many there are, a few are told, and all are counted.
+#[test]
+fn what_is_not_read_is_told_briefly() {
+    let all: Vec<u8> = (0..1000_u16)
+        .flat_map(|number| {
+            let name = [&[2, 0, 4, 0][..], format!("{number:04}").as_bytes()].concat();
+            pcapng(1000 + number % 20, &name, &[enhanced(0, &[0; 40], &[])])
+        })
+        .collect();
+    let mut capture = Capture::new(Box::new(Cursor::new(all))).unwrap();
+    let refused = capture.packet().unwrap_err().to_string();
+    assert!(refused.len() < 700 && refused.contains("; further link types; "), "{refused}");
+    let told = capture.counts().not_read_in_words();
+    assert_eq!((told.len(), told.iter().map(|(_, count)| count).sum::<u64>()), (TOLD + 1, 1000));
 }
 
 fn pcap_and(one: &[u8], two: Vec<u8>) -> Capture {
