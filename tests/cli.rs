@@ -611,7 +611,7 @@ fn a_capture_is_explained_and_replayed() {
     let output = dunnat(&["replay", capture, "-c", EXAMPLE, "--format", "json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
-        text(&output.stderr).contains("left out 1 packets, to none of the public addresses"),
+        text(&output.stderr).contains("left out 1 packet, to none of the public addresses"),
         "{}",
         text(&output.stderr)
     );

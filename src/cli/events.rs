@@ -1,20 +1,28 @@
 //! Saved traces, event by event.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
-use dunnat::trace::Event;
+use dunnat::packet::LONGEST;
+use dunnat::replay::{Capture, Foreign};
+use dunnat::trace::{Event, NoEvent};
 
 use super::Failure;
+use super::saved::begun;
+
+/// The longest line of a trace, in bytes: the longest packet before and after a decision, each byte as two digits, and all
+/// that is said of it beside. More is not collected.
+const LONGEST_LINE: usize = 2 * 2 * LONGEST + (64 << 10);
 
 /// A trace in JSON that was saved, or comes by standard input.
 pub(super) struct Events {
     from: String,
     input: Box<dyn BufRead>,
-    line: String,
+    line: Vec<u8>,
     number: u64,
     bytes: u64,
+    events: u64,
 }
 
 /// Opens a file to be read; `-` is standard input. Beside it, what messages call it.
@@ -33,12 +41,21 @@ impl Events {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let (from, input) = open(path)?;
-        Ok(Self::of(from, input))
+        let (beginning, len, input) =
+            begun(input).map_err(|source| Failure::Input { from: from.clone(), source })?;
+        let beginning = &beginning[..len];
+        if Capture::is_one(beginning) {
+            return Err(Failure::NotTrace { from });
+        }
+        match Foreign::of(beginning) {
+            Some(foreign) => Err(Failure::Foreign { from, foreign }),
+            None => Ok(Self::of(from, input)),
+        }
     }
 
     /// Reads from `input`, which messages call `from`.
     pub(super) fn of(from: String, input: Box<dyn BufRead>) -> Self {
-        Self { from, input, line: String::new(), number: 0, bytes: 0 }
+        Self { from, input, line: Vec::new(), number: 0, bytes: 0, events: 0 }
     }
 
     /// The next event; none at the end.
@@ -46,18 +63,29 @@ impl Events {
         loop {
             self.line.clear();
             let unreadable = |source| Failure::Input { from: self.from.clone(), source };
-            let read = self.input.read_line(&mut self.line).map_err(unreadable)?;
+            let mut input = self.input.by_ref().take(LONGEST_LINE as u64 + 1);
+            let read = input.read_until(b'\n', &mut self.line).map_err(unreadable)?;
             if read == 0 {
+                if self.events == 0 {
+                    log::warn!("{}: there is no event in it", self.from);
+                }
                 return Ok(None);
             }
             self.number += 1;
             self.bytes += read as u64;
-            if self.line.trim_ascii().is_empty() {
+            if read > LONGEST_LINE {
+                return Err(Failure::Line { from: self.from.clone(), line: self.number, most: LONGEST_LINE });
+            }
+            let line = self.line.trim_ascii();
+            if line.is_empty() {
                 continue;
             }
-            return match Event::read(&self.line) {
-                Ok(event) => Ok(Some(event)),
-                Err(_) if !self.line.ends_with('\n') => {
+            return match Event::read(line) {
+                Ok(event) => {
+                    self.events += 1;
+                    Ok(Some(event))
+                }
+                Err(NoEvent::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {
                     log::warn!("{}:{}: the last line is not whole; left out", self.from, self.number);
                     Ok(None)
                 }

@@ -64,15 +64,16 @@ impl Explain {
 
 impl Explain {
     fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
-        let mut left = self.count.unwrap_or(u64::MAX);
+        let wanted = self.count.unwrap_or(u64::MAX);
         match Saved::open(path)? {
             Saved::Trace(mut events) => {
                 let filter = (!words.is_empty()).then(|| words.parse::<Filter>()).transpose()?;
+                let mut left = wanted;
                 while left > 0 {
                     let Some(event) = events.next()? else { break };
-                    let wanted = node.is_none_or(|id| cluster.node(id).name == *event.node)
+                    let is_wanted = node.is_none_or(|id| cluster.node(id).name == *event.node)
                         && filter.as_ref().is_none_or(|filter| filter.matches(&event));
-                    if !wanted {
+                    if !is_wanted {
                         continue;
                     }
                     left -= 1;
@@ -85,14 +86,23 @@ impl Explain {
             Saved::Capture(mut packets) => {
                 let around: Around = words.parse()?;
                 let mut replay = Replay::new(cluster, node, around);
-                while left > 0 {
-                    let Some(captured) = packets.next()? else { break };
-                    if let Some((host, arrival)) = replay.admit(&captured) {
-                        self.tell(&explain::at_node(host, arrival))?;
-                        left -= 1;
+                let mut told = 0;
+                let read = loop {
+                    if told == wanted {
+                        break Ok(());
                     }
-                }
-                packets.warn_of_left_out(&replay);
+                    match packets.next() {
+                        Ok(Some(captured)) => {
+                            if let Some((host, arrival)) = replay.admit(&captured) {
+                                self.tell(&explain::at_node(host, arrival))?;
+                                told += 1;
+                            }
+                        }
+                        end => break end.map(|_| ()),
+                    }
+                };
+                packets.account(&replay, told);
+                read?;
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ use dunnat::daemon;
 use dunnat::explain::NoEntry;
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::net::{WrongWord, escaped};
-use dunnat::replay::CaptureError;
+use dunnat::replay::{CaptureError, Foreign};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
 use dunnat::trace::NoEvent;
 
@@ -218,7 +218,19 @@ enum Failure {
     Event { from: String, line: u64, source: NoEvent },
     #[error("cannot read {from} as a capture: {source}")]
     Capture { from: String, source: CaptureError },
-    #[error("{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON)")]
+    #[error("cannot read {from}: {}", foreign.told(from))]
+    Foreign { from: String, foreign: Foreign },
+    #[error(
+        "{from} is a capture, and a trace in JSON is asked for; dunnat replay makes one of it, with --format json"
+    )]
+    NotTrace { from: String },
+    #[error(
+        "{from}:{line}: this is no event of a trace: its line has more than {most} bytes, and ends nowhere before"
+    )]
+    Line { from: String, line: u64, most: usize },
+    #[error(
+        "{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON); of other captures editcap -F pcapng makes one"
+    )]
     Neither { from: String },
     #[error("there is no conversation {number} in these traces: the last is {all}")]
     NoConversation { number: usize, all: usize },
@@ -244,6 +256,9 @@ impl Failure {
             | Self::Input { .. }
             | Self::Capture { .. }
             | Self::Neither { .. }
+            | Self::Foreign { .. }
+            | Self::NotTrace { .. }
+            | Self::Line { .. }
             | Self::Connect(_)
             | Self::Connection { .. }
             | Self::Refused(_)
@@ -280,6 +295,9 @@ impl Failure {
             | Self::Input { .. }
             | Self::Event { .. }
             | Self::Capture { .. }
+            | Self::Foreign { .. }
+            | Self::NotTrace { .. }
+            | Self::Line { .. }
             | Self::Neither { .. }
             | Self::Output { .. } => ExitCode::FAILURE,
         }

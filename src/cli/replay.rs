@@ -56,12 +56,14 @@ impl Replay {
         let around: Around = self.known.join(" ").parse()?;
         let mut replay = dunnat::replay::Replay::new(cluster, node, around);
         let (mut output, to) = self.output()?;
+        let mut decisions = 0;
         let mut write = || -> Result<Result<(), Failure>, io::Error> {
             loop {
                 match packets.next() {
                     Ok(Some(captured)) => {
                         for event in replay.pass(&captured) {
                             output.event(&event)?;
+                            decisions += 1;
                         }
                     }
                     Ok(None) => return output.end(0).map(Ok),
@@ -70,7 +72,7 @@ impl Replay {
             }
         };
         let read = write().or_else(|source| ended(source, to))?;
-        packets.warn_of_left_out(&replay);
+        packets.account(&replay, decisions);
         read
     }
 

@@ -1,9 +1,9 @@
 //! Files that were saved: traces, and captures.
 
-use std::io::BufRead as _;
+use std::io::{BufRead, Cursor, Read as _};
 use std::path::Path;
 
-use dunnat::replay::{Capture, Captured, LeftOut, Replay};
+use dunnat::replay::{Capture, CaptureError, Captured, Cut, Foreign, LeftOut, Piece, Replay};
 
 use super::Failure;
 use super::events::{Events, open};
@@ -17,18 +17,35 @@ pub(super) enum Saved {
 /// A capture, packet by packet.
 pub(super) struct Packets {
     from: String,
-    capture: Box<Capture>,
+    /// None where the file ends within its header.
+    capture: Option<Box<Capture>>,
+    cut: Option<Cut>,
+    at_end: bool,
+}
+
+/// A file and how it begins, which is still to be read: the source may be a pipe, which brings its bytes in any pieces.
+pub(super) fn begun(
+    mut input: Box<dyn BufRead>,
+) -> std::io::Result<([u8; Foreign::BEGINNING], usize, Box<dyn BufRead>)> {
+    let mut beginning = Vec::new();
+    input.by_ref().take(Foreign::BEGINNING as u64).read_to_end(&mut beginning)?;
+    let mut bytes = [0; Foreign::BEGINNING];
+    bytes[..beginning.len()].copy_from_slice(&beginning);
+    Ok((bytes, beginning.len(), Box::new(Cursor::new(beginning).chain(input))))
 }
 
 impl Saved {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let (from, mut input) = open(path)?;
-        let beginning = input.fill_buf().map_err(|source| Failure::Input { from: from.clone(), source })?;
+        let (from, input) = open(path)?;
+        let (beginning, len, input) =
+            begun(input).map_err(|source| Failure::Input { from: from.clone(), source })?;
+        let beginning = &beginning[..len];
         if Capture::is_one(beginning) {
-            let capture = Capture::new(input);
-            let capture = capture.map_err(|source| Failure::Capture { from: from.clone(), source })?;
-            return Ok(Self::Capture(Packets { from, capture: Box::new(capture) }));
+            return Packets::of(from, input).map(Self::Capture);
+        }
+        if let Some(foreign) = Foreign::of(beginning) {
+            return Err(Failure::Foreign { from, foreign });
         }
         match beginning.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') | None => Ok(Self::Trace(Events::of(from, input))),
@@ -38,22 +55,83 @@ impl Saved {
 }
 
 impl Packets {
-    /// The next IP packet; none at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Captured>, Failure> {
-        self.capture.packet().map_err(|source| Failure::Capture { from: self.from.clone(), source })
+    fn of(from: String, input: Box<dyn BufRead>) -> Result<Self, Failure> {
+        match Capture::new(input) {
+            Ok(capture) => Ok(Self { from, capture: Some(Box::new(capture)), cut: None, at_end: false }),
+            Err(CaptureError::Cut(cut)) => Ok(Self { from, capture: None, cut: Some(cut), at_end: true }),
+            Err(source) => Err(Failure::Capture { from, source }),
+        }
     }
 
-    /// Says which packets passed no node.
-    pub(super) fn warn_of_left_out(&self, replay: &Replay<'_>) {
+    /// The next IP packet; none at the end. A file that was cut has an end, too: what is whole in it is read.
+    pub(super) fn next(&mut self) -> Result<Option<Captured>, Failure> {
+        let Some(capture) = &mut self.capture else { return Ok(None) };
+        match capture.packet() {
+            Ok(Some(packet)) => return Ok(Some(packet)),
+            Ok(None) => {}
+            Err(CaptureError::Cut(cut)) => self.cut = Some(cut),
+            Err(source) => return Err(Failure::Capture { from: self.from.clone(), source }),
+        }
+        self.at_end = true;
+        Ok(None)
+    }
+
+    /// Says which packets passed no node, and why: with those that did they are all that were read. `decisions` is how
+    /// many were made.
+    pub(super) fn account(&self, replay: &Replay<'_>, decisions: u64) {
+        let from = &self.from;
+        let counts = self.capture.as_ref().map(|capture| capture.counts().clone()).unwrap_or_default();
         let LeftOut { to_nobody, own } = replay.left_out;
         for (count, why) in [
             (to_nobody, "to none of the public addresses; --node names the node that they come to"),
             (own, "sent by the node itself, by the address of their frames"),
-            (self.capture.not_ip, "not IP"),
+            (counts.not_ip, "not IP"),
+            (
+                counts.too_short,
+                "captured so short that their headers are not all there; tcpdump -s 0 captures all",
+            ),
         ] {
             if count > 0 {
-                log::warn!("{}: left out {count} packets, {why}", self.from);
+                log::warn!("{from}: left out {}, {why}", packets(count));
             }
         }
+        for (links, count) in counts.not_read_in_words() {
+            log::warn!("{from}: left out {}, not read: {links}", packets(count));
+        }
+        for name in &replay.unknown {
+            log::info!(
+                "{from}: interface {name} is not in the cluster file, so it does not tell where packets came; say it, as in: \
+                 in INTERFACE"
+            );
+        }
+        if let Some(cut) = &self.cut {
+            let whole = match cut.place.piece {
+                Piece::FileHeader => "no packet is in it".to_owned(),
+                _ => format!("{} before that were read", packets(counts.frames)),
+            };
+            log::warn!("{from}: {cut}; {whole}");
+        }
+        let (all, passed) = (counts.frames, counts.packets.saturating_sub(to_nobody + own));
+        if !self.at_end || decisions > 0 || self.cut.is_some() && all == 0 {
+            if passed < all {
+                log::info!("{from}: {passed} of {} passed a node", packets(all));
+            }
+            return;
+        }
+        let why = match (all, passed) {
+            (0, _) => "it has no packets".to_owned(),
+            (all, 0) => format!("of {} none passed a node", packets(all)),
+            (all, passed) => format!(
+                "{passed} of {} passed a node, and by their interfaces no stage is asked about them; say by which they \
+                 come, as in: in INTERFACE",
+                packets(all)
+            ),
+        };
+        log::warn!("{from}: nothing was decided: {why}");
     }
+}
+
+/// How many, in words.
+fn packets(count: u64) -> String {
+    if count == 1 { "1 packet".to_owned() } else { format!("{count} packets") }
 }

@@ -22,6 +22,8 @@ pub use headers::{Headers, Icmp, Tcp};
 pub use patch::{Layers, Patch, Refused, Rewrite, Side, set_dscp};
 pub use view::{Fragment, Malformed, Query, TcpFlags, View};
 
-/// The longest packet that the kernel makes, in bytes: it is cut into segments later (`GSO_MAX_SIZE`,
-/// include/linux/netdevice.h). One that calls itself longer does not exist.
+/// The length in bytes of the longest packet that there can be, from its IP header on: `GSO_MAX_SIZE` in the kernel's
+/// include/linux/netdevice.h, eight times `GSO_MAX_SEGS` (65,535). The largest IP packet of all has 65,575 bytes without
+/// that (RFC 8200 §3); the kernel joins segments to longer ones (BIG TCP). Who tells of more tells of no packet, and no
+/// memory is set aside for it.
 pub const LONGEST: usize = 8 * 65_535;

@@ -9,7 +9,10 @@ mod changes;
 mod recorded;
 mod run;
 
-pub use capture::{Capture, CaptureError, Captured, Frame};
+pub use capture::{
+    Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, MAXIMUM_SNAPLEN, Order, Piece,
+    Place,
+};
 pub use changes::{Change, Changes};
 pub use recorded::{NotRecorded, Recorded};
 pub use run::{LeftOut, Replay};

@@ -20,7 +20,13 @@ pub struct Replay<'a> {
     seq: u64,
     /// Packets that passed no node.
     pub left_out: LeftOut,
+    /// Interfaces of captures that the cluster file does not know, the first few: where their packets came is not known by
+    /// them.
+    pub unknown: Vec<String>,
 }
+
+/// How many unknown interfaces are told.
+const UNKNOWN: usize = 8;
 
 /// Packets that passed no node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +51,7 @@ impl<'a> Replay<'a> {
             packets: 0,
             seq: 0,
             left_out: LeftOut::default(),
+            unknown: Vec::new(),
         }
     }
 
@@ -57,6 +64,13 @@ impl<'a> Replay<'a> {
         if captured.src_mac.zip(self.cluster.node(node).mac).is_some_and(|(mac, own)| own.contains(mac)) {
             self.left_out.own += 1;
             return None;
+        }
+        if let Some(name) = &captured.interface
+            && self.unknown.len() < UNKNOWN
+            && !self.unknown.contains(name)
+            && matches!(captured.came(self.cluster, node), None | Some(Came::Other(_)))
+        {
+            self.unknown.push(name.clone());
         }
         let arrival = self.around.apply(captured.arrival(self.cluster, node), self.cluster, node);
         self.hosts.get_mut(node.0 as usize).map(|host| (host, arrival))
@@ -88,13 +102,19 @@ fn called(captured: &Captured, cluster: &Cluster) -> Option<NodeId> {
 impl Captured {
     /// The packet as it comes to a node: by the interface that it was captured on, if the cluster file knows that.
     pub fn arrival(&self, cluster: &Cluster, node: NodeId) -> Arrival {
-        let interface = self.interface.as_ref().and_then(|name| name.parse::<IfName>().ok());
-        let came = interface.map(|name| Came::by(&name, cluster, node));
         Arrival {
             original_len: self.original_len,
-            came: came.filter(|came| !matches!(came, Came::Other(_) | Came::Bridge(None))),
+            came: self
+                .came(cluster, node)
+                .filter(|came| !matches!(came, Came::Other(_) | Came::Bridge(None))),
             src_mac: self.src_mac,
             ..Arrival::of(self.bytes.clone())
         }
+    }
+
+    /// What its interface is to a node; none if the file names none that can be.
+    fn came(&self, cluster: &Cluster, node: NodeId) -> Option<Came> {
+        let name = self.interface.as_ref()?.parse::<IfName>().ok()?;
+        Some(Came::by(&name, cluster, node))
     }
 }

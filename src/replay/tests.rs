@@ -63,7 +63,7 @@ fn all(mut capture: Capture) -> (Vec<Captured>, u64) {
     while let Some(packet) = capture.packet().unwrap() {
         packets.push(packet);
     }
-    (packets, capture.not_ip)
+    (packets, capture.counts().not_ip + capture.counts().too_short)
 }
 
 #[test]
@@ -100,9 +100,9 @@ fn what_is_no_packet_is_counted_and_what_is_no_capture_refused() {
 
     let mut ended = capture(file[..file.len() - 3].to_vec());
     assert!(ended.packet().is_ok());
-    assert!(matches!(ended.packet(), Err(CaptureError::Damaged(_))), "it ends within a packet");
+    assert!(matches!(ended.packet(), Err(CaptureError::Cut(_))), "it ends within a packet");
     let mut other = capture(pcap(DataLink::USB_LINUX, &[vec![0; 60]]));
-    assert!(other.packet().unwrap_err().to_string().contains("Ethernet, raw IP and Linux cooked"));
+    assert!(other.packet().unwrap_err().to_string().contains("link type 189 (USB)"));
     assert!(!Capture::is_one(b"{\"v\":1}") && !Capture::is_one(b""));
 }
 
@@ -285,14 +285,6 @@ proptest! {
                 prop_assert_eq!(&now, &was);
                 prop_assert_eq!(changes.compare(&was, &now), None);
             }
-        }
-    }
-
-    #[test]
-    fn any_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 4..300), new: bool) {
-        bytes[..4].copy_from_slice(if new { &[0x0a, 0x0d, 0x0d, 0x0a] } else { &[0xd4, 0xc3, 0xb2, 0xa1] });
-        if let Ok(mut capture) = Capture::new(Box::new(Cursor::new(bytes))) {
-            while let Ok(Some(_)) = capture.packet() {}
         }
     }
 }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::shared;
 use crate::engine::Reason;
 use crate::net::{CtState, Dscp, Hook, Mac, Mark, Stage, Tuple, Verdict};
-use crate::packet::{Fragment, Icmp, Malformed, Tcp};
+use crate::packet::{Fragment, Icmp, LONGEST, Malformed, Tcp};
 
 /// A name that many events share.
 pub type Name = Arc<str>;
@@ -105,7 +106,8 @@ pub struct Event {
     /// Why it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub malformed: Option<Malformed>,
-    /// Its length in bytes, from the IP header on.
+    /// Its length in bytes, from the IP header on; [`LONGEST`] at the most.
+    #[serde(deserialize_with = "length")]
     pub len: u32,
     /// It is several segments in one (GSO, GRO), and `len` is the length of all of them together. This is all that the
     /// kernel tells: to a queue it hands a flag (`NFQA_SKB_GSO` in `NFQA_SKB_INFO`, nfnetlink_queue.h), and keeps their
@@ -201,12 +203,12 @@ impl Event {
     ///
     /// # Errors
     /// It is no event, or one of another version.
-    pub fn read(line: &str) -> Result<Self, NoEvent> {
+    pub fn read(line: &[u8]) -> Result<Self, NoEvent> {
         #[derive(Deserialize)]
         struct Only {
             v: u64,
         }
-        serde_json::from_str(line).map_err(|error| match serde_json::from_str(line) {
+        serde_json::from_slice(line).map_err(|error| match serde_json::from_slice(line) {
             // What else would be wrong with it is not to be known here.
             Ok(Only { v }) if v != u64::from(VERSION) => NoEvent::Version(v),
             _ => NoEvent::Json(error),
@@ -227,6 +229,16 @@ impl Marks {
     pub fn now(&self) -> Option<Mark> {
         self.after.or(self.before)
     }
+}
+
+/// Whoever decides again makes a packet of that length, so more than there can be is not believed.
+fn length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let len = u32::deserialize(deserializer)?;
+    if len as usize > LONGEST {
+        let what = format!("len is {len}, and the longest packet that there can be has {LONGEST} bytes");
+        return Err(D::Error::custom(what));
+    }
+    Ok(len)
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a target that panics has found something")]
 
 use std::cell::Cell;
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use dunnat::control::{Request, read_answer};
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
 use dunnat::net::{Checksum, Mac, Mark, Stage, Tuple, Verdict};
-use dunnat::packet::{Layers, Patch, Rewrite, Side, View, full};
+use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
 use dunnat::queue::{PacketQueue as _, Recorded};
+use dunnat::replay::{Capture, Counts};
 use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
 use dunnat::trace::Filter;
 use dunnat::walk::Asked;
@@ -234,6 +236,22 @@ fn decisions() {
                 );
             }
         }
+    });
+}
+
+/// Any file that is read as a capture has an end; each of its frames is counted once, no memory is taken for bytes that are
+/// not there, and no packet is longer than there can be.
+#[test]
+fn captures() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Ok(mut capture) = Capture::new(Box::new(Cursor::new(bytes.to_vec()))) else { return };
+        while let Ok(Some(packet)) = capture.packet() {
+            assert!(packet.bytes.capacity() <= 2 * bytes.len() + 64);
+            assert!(packet.bytes.len() <= packet.original_len && packet.original_len <= LONGEST);
+            assert!(!packet.interface.is_some_and(|name| name.contains(char::is_control)));
+        }
+        let Counts { frames, packets, not_ip, too_short, not_read } = capture.counts();
+        assert_eq!(*frames, packets + not_ip + too_short + not_read.values().sum::<u64>());
     });
 }
 

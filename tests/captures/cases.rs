@@ -1,0 +1,439 @@
+//! Captures as programs write them, and as they are after something went wrong; each is one of a kind.
+
+use super::build::Order::{Big, Little};
+use super::build::{Pcap, Pcapng, call, call_6, ethernet, option};
+
+/// A file, and what has to become of it.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) file: Vec<u8>,
+    /// How many IP packets are read of it.
+    pub(crate) packets: u64,
+    pub(crate) end: End,
+}
+
+/// How reading it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    /// The file ends within something; what is said of it.
+    Cut(&'static str),
+    /// What is written there cannot be; what is said of it.
+    Damaged(&'static str),
+    /// It is told that it is not read, and why.
+    Refused(&'static str),
+}
+
+use End::{Cut, Damaged, Refused, Whole};
+
+fn pcap() -> Vec<Case> {
+    let frame = ethernet(&[8, 0], &call());
+    let len = frame.len() as u32;
+    let case = |name, file, packets, end| Case { name, file, packets, end };
+    let of = |order, magic| Pcap::new(order, magic, (2, 4), 262_144, 1).three(&frame);
+    let [us, ns, kuznetzov] = [0xa1b2_c3d4, 0xa1b2_3c4d, 0xa1b2_cd34];
+    let version = |version| Pcap::new(Little, us, version, 262_144, 1);
+    let snaplen = |snaplen| Pcap::new(Little, us, (2, 4), snaplen, 1).three(&frame);
+    let three = Pcap::usual(1).three(&frame);
+    let fcs = |link| {
+        let frame = [&frame[..], &[0x11, 0x22, 0x33, 0x44]].concat();
+        Pcap::usual(link).three(&frame)
+    };
+    let two = || Pcap::usual(1).packet(&frame).packet(&frame);
+    vec![
+        case("pcap, little-endian, µs", of(Little, us), 3, Whole),
+        case("pcap, big-endian, µs", of(Big, us), 3, Whole),
+        case("pcap, little-endian, ns", of(Little, ns), 3, Whole),
+        case("pcap, big-endian, ns", of(Big, ns), 3, Whole),
+        case("pcap, Kuznetzov's, little-endian", of(Little, kuznetzov), 3, Whole),
+        case("pcap, Kuznetzov's, big-endian", of(Big, kuznetzov), 3, Whole),
+        case("pcap, snaplen 0", snaplen(0), 3, Whole),
+        case("pcap, snaplen less than the packets have", snaplen(58), 3, Whole),
+        case("pcap, snaplen 4294967295", snaplen(u32::MAX), 3, Whole),
+        case(
+            "pcap, link type with bits about the FCS that is not there",
+            Pcap::usual(0x3000_0001).three(&frame),
+            3,
+            Whole,
+        ),
+        case("pcap, link type with an FCS of 4 bytes", fcs(0x2400_0001), 3, Whole),
+        case(
+            "pcap 2.2, the original length first",
+            version((2, 2)).with((len + 40, len), &frame).bytes,
+            1,
+            Whole,
+        ),
+        case(
+            "pcap 2.3, either length first",
+            version((2, 3)).with((len + 40, len), &frame).with((len, len + 40), &frame).bytes,
+            2,
+            Whole,
+        ),
+        case("pcap 543.0 of DG/UX", version((543, 0)).with((len + 40, len), &frame).bytes, 1, Whole),
+        case(
+            "pcap 2.5, which nobody has described",
+            version((2, 5)).three(&frame),
+            0,
+            Damaged("version 2.5"),
+        ),
+        case("pcap 3.0", version((3, 0)).three(&frame), 0, Damaged("version 3.0")),
+        case("pcap without packets", Pcap::usual(1).bytes, 0, Whole),
+        case(
+            "pcap, cut within a packet",
+            three[..three.len() - 20].to_vec(),
+            2,
+            Cut("packet 3, which begins at byte 176: 56 of its 76 bytes"),
+        ),
+        case(
+            "pcap, cut within a packet's header",
+            three[..24 + 76 + 7].to_vec(),
+            1,
+            Cut("packet 2, which begins at byte 100: 7 of its 16 bytes"),
+        ),
+        case(
+            "pcap, cut within the file header",
+            three[..20].to_vec(),
+            0,
+            Cut("the file header, which begins at byte 0: 20 of its 24 bytes"),
+        ),
+        case(
+            "pcap, cut within the magic",
+            three[..2].to_vec(),
+            0,
+            Cut("the file header, which begins at byte 0: 2 of its 24 bytes"),
+        ),
+        case(
+            "pcap, captured length 4294967295",
+            two().with((u32::MAX, u32::MAX), &frame).bytes,
+            2,
+            Damaged("packet 3, which begins at byte 176: its captured length is 4294967295"),
+        ),
+        case(
+            "pcap, captured length 262145, and all is there",
+            two().with((262_145, 262_145), &vec![0; 262_145]).bytes,
+            2,
+            Damaged("captured length is 262145"),
+        ),
+        case("pcap, original length 4294967295", two().with((len, u32::MAX), &frame).bytes, 3, Whole),
+        case("pcap, original length less than captured", two().with((len, 4), &frame).bytes, 3, Whole),
+        case("pcap, a packet of no bytes", two().packet(&[]).bytes, 2, Whole),
+        case("pcap, packets cut within their headers", two().with((30, len), &frame[..30]).bytes, 2, Whole),
+    ]
+}
+
+fn links() -> Vec<Case> {
+    let (call, call_6) = (call(), call_6());
+    let case = |name, file, packets, end| Case { name, file, packets, end };
+    let with = |link, header: &[u8], packet: &[u8]| Pcap::usual(link).three(&[header, packet].concat());
+    let vlan = |kinds: &[u8]| Pcap::usual(1).three(&ethernet(kinds, &call));
+    let sll = [0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 9, 0, 0];
+    let sll2 = [0, 0, 0, 0, 0, 7, 0, 1, 4, 6, 2, 0, 0, 0, 0, 9, 0, 0];
+    let nflog = [&[2, 0, 0, 5, 8, 0, 5, 0, 0, 0, 0, 7][..], &[48, 0, 9, 0]].concat();
+    let arp = ethernet(&[8, 6], &[0, 1, 8, 0, 6, 4, 0, 1]);
+    vec![
+        case("IPv6 in Ethernet", Pcap::usual(1).three(&ethernet(&[0x86, 0xdd], &call_6)), 3, Whole),
+        case("802.1Q", vlan(&[0x81, 0, 0, 100, 8, 0]), 3, Whole),
+        case("802.1ad and 802.1Q", vlan(&[0x88, 0xa8, 0, 1, 0x81, 0, 0, 100, 8, 0]), 3, Whole),
+        case("0x9100 and 802.1Q", vlan(&[0x91, 0, 0, 1, 0x81, 0, 0, 100, 8, 0]), 3, Whole),
+        case("PPPoE", vlan(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 46, 0, 0x21]), 3, Whole),
+        case("MPLS, two labels", vlan(&[0x88, 0x47, 0, 1, 0x00, 64, 0, 2, 0x01, 64]), 3, Whole),
+        case("802.3 with SNAP", vlan(&[0, 52, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]), 3, Whole),
+        case(
+            "Ethernet with ARP, and a call",
+            Pcap::usual(1).packet(&arp).packet(&ethernet(&[8, 0], &call)).bytes,
+            1,
+            Whole,
+        ),
+        case("loopback (0), little-endian", with(0, &[2, 0, 0, 0], &call), 3, Whole),
+        case(
+            "loopback (0), big-endian",
+            Pcap::new(Big, 0xa1b2_c3d4, (2, 4), 65_535, 0).three(&[&[0, 0, 0, 30], &call_6[..]].concat()),
+            3,
+            Whole,
+        ),
+        case("loopback (108)", with(108, &[0, 0, 0, 24], &call_6), 3, Whole),
+        case("raw IP (101)", Pcap::usual(101).packet(&call).packet(&call_6).packet(&call).bytes, 3, Whole),
+        case("raw IP (12)", with(12, &[], &call), 3, Whole),
+        case("raw IP (14)", with(14, &[], &call), 3, Whole),
+        case("IPv4 (228)", with(228, &[], &call), 3, Whole),
+        case("IPv6 (229)", with(229, &[], &call_6), 3, Whole),
+        case("Linux cooked (113)", with(113, &[&sll[..], &[8, 0]].concat(), &call), 3, Whole),
+        case(
+            "Linux cooked (113), 802.1Q",
+            with(113, &[&sll[..], &[0x81, 0, 0, 100, 8, 0]].concat(), &call),
+            3,
+            Whole,
+        ),
+        case("Linux cooked 2 (276)", with(276, &[&[8, 0], &sll2[..]].concat(), &call), 3, Whole),
+        case("PPP (9)", with(9, &[0, 0x21], &call), 3, Whole),
+        case("PPP (9), with address and control", with(9, &[0xff, 3, 0, 0x57], &call_6), 3, Whole),
+        case("PPP (9), short protocol", with(9, &[0xff, 3, 0x21], &call), 3, Whole),
+        case("PPP in HDLC (50)", with(50, &[0xff, 3, 0, 0x21], &call), 3, Whole),
+        case("Cisco HDLC by that number (50)", with(50, &[0x0f, 0, 8, 0], &call), 3, Whole),
+        case("PPPoE (51)", with(51, &[0x11, 0, 0, 1, 0, 46, 0, 0x21], &call), 3, Whole),
+        case("Cisco HDLC (104)", with(104, &[0x0f, 0, 8, 0], &call), 3, Whole),
+        case("NFLOG (239)", with(239, &nflog, &call), 3, Whole),
+        case(
+            "802.11 (105)",
+            with(
+                105,
+                &[
+                    8, 0, 0, 0, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0, 0, 0xaa, 0xaa, 3, 0,
+                    0, 0, 8, 0,
+                ],
+                &call,
+            ),
+            0,
+            Refused("link type 105 (802.11)"),
+        ),
+        case("USB (220)", with(220, &[0; 64], &call), 0, Refused("link type 220 (USB)")),
+        case("a link type that nobody has (65000)", with(65_000, &[], &call), 0, Refused("link type 65000")),
+    ]
+}
+
+fn pcapng() -> Vec<Case> {
+    let frame = ethernet(&[8, 0], &call());
+    let len = frame.len() as u32;
+    let case = |name, file, packets, end| Case { name, file, packets, end };
+    let interface = |options: &[u8]| Pcapng::new(Little).interface(1, 262_144, options);
+    let option = |code, value: &[u8]| option(Little, code, value);
+    let usual = || Pcapng::usual(Little);
+    let two = || usual().packet(&frame).packet(&frame);
+    let three = usual().three(&frame);
+    let obsolete = |order| Pcapng::usual(order).obsolete(&frame).obsolete(&frame).obsolete(&frame).bytes;
+    let simple = |snaplen, frame: &[u8]| {
+        Pcapng::new(Little).interface(1, snaplen, &[]).simple(len, frame).simple(len, frame).bytes
+    };
+    let sections = |order| two().section(order, u64::MAX).interface(1, 262_144, &[]).packet(&frame).bytes;
+    vec![
+        case("pcapng, little-endian", three.clone(), 3, Whole),
+        case("pcapng, big-endian", Pcapng::usual(Big).three(&frame), 3, Whole),
+        case("pcapng, two sections", sections(Little), 3, Whole),
+        case("pcapng, two sections of two orders", sections(Big), 3, Whole),
+        case(
+            "pcapng, a section that says its length",
+            Pcapng { order: Little, bytes: Vec::new() }
+                .section(Little, 20 + 3 * (32 + 60))
+                .interface(1, 262_144, &[])
+                .three(&frame),
+            3,
+            Whole,
+        ),
+        case(
+            "pcapng, a section of 1.2",
+            {
+                let mut file = three.clone();
+                file[14] = 2;
+                file
+            },
+            3,
+            Whole,
+        ),
+        case(
+            "pcapng, a section of 2.0",
+            {
+                let mut file = three.clone();
+                file[12] = 2;
+                file
+            },
+            0,
+            Damaged("version 2.0"),
+        ),
+        case("pcapng, Packet Blocks", obsolete(Little), 3, Whole),
+        case("pcapng, Packet Blocks, big-endian", obsolete(Big), 3, Whole),
+        case("pcapng, Simple Packet Blocks", simple(0, &frame), 2, Whole),
+        case("pcapng, Simple Packet Blocks, cut by the snaplen", simple(58, &frame[..58]), 2, Whole),
+        case(
+            "pcapng, packets of all three kinds",
+            usual().packet(&frame).obsolete(&frame).simple(len, &frame).bytes,
+            3,
+            Whole,
+        ),
+        case(
+            "pcapng, snaplen less than the packets have",
+            Pcapng::new(Little).interface(1, 58, &[]).three(&frame),
+            3,
+            Whole,
+        ),
+        case("pcapng, times in ns", interface(&option(9, &[9])).three(&frame), 3, Whole),
+        case("pcapng, times in 2^-20 s", interface(&option(9, &[0x80 | 20])).three(&frame), 3, Whole),
+        case(
+            "pcapng, times with an offset",
+            interface(&option(14, &(-3600_i64).to_le_bytes())).three(&frame),
+            3,
+            Whole,
+        ),
+        case("pcapng, a name in Latin-1", interface(&option(2, b"caf\xe9")).three(&frame), 3, Whole),
+        case(
+            "pcapng, a comment that is not UTF-8",
+            usual().enhanced(0, (len, len), &frame, &option(1, b"\xff\xfe")).bytes,
+            1,
+            Whole,
+        ),
+        case(
+            "pcapng, options without an end",
+            interface(&option(2, b"eth0")).enhanced(0, (len, len), &frame, &option(1, b"hi")).bytes,
+            1,
+            Whole,
+        ),
+        case(
+            "pcapng, an option of a packet that is longer than the block",
+            usual().enhanced(0, (len, len), &frame, &[1, 0, 0xff, 0xff]).bytes,
+            1,
+            Whole,
+        ),
+        case(
+            "pcapng, an option of an interface that is longer than the block",
+            interface(&[2, 0, 0xff, 0xff]).three(&frame),
+            3,
+            Whole,
+        ),
+        case(
+            "pcapng, blocks of types that nobody knows",
+            usual().packet(&frame).block(0x8000_0001, &[1; 40]).block(0x0bad, &[0; 8]).packet(&frame).bytes,
+            2,
+            Whole,
+        ),
+        case(
+            "pcapng, names and statistics",
+            usual().block(4, &[0; 4]).packet(&frame).block(5, &[0; 12]).bytes,
+            1,
+            Whole,
+        ),
+        case(
+            "pcapng, interfaces of two link types",
+            usual().interface(101, 262_144, &[]).packet(&frame).enhanced(1, (44, 44), &call(), &[]).bytes,
+            2,
+            Whole,
+        ),
+        case(
+            "pcapng, one interface that is not read",
+            usual()
+                .interface(105, 262_144, &option(2, b"wlan0"))
+                .packet(&frame)
+                .enhanced(1, (len, len), &frame, &[])
+                .bytes,
+            1,
+            Whole,
+        ),
+        case(
+            "pcapng, original length 4294967295",
+            two().enhanced(0, (len, u32::MAX), &frame, &[]).bytes,
+            3,
+            Whole,
+        ),
+        case("pcapng without packets", usual().bytes, 0, Whole),
+        case(
+            "pcapng, no interface for a packet",
+            two().enhanced(7, (len, len), &frame, &[]).bytes,
+            2,
+            Damaged("packet 3, which begins at byte 232: it is of interface 7, and 1 are described"),
+        ),
+        case(
+            "pcapng, no interface for a simple packet",
+            Pcapng::new(Little).simple(len, &frame).bytes,
+            0,
+            Damaged("interface 0, and 0 are"),
+        ),
+        case(
+            "pcapng, cut within a packet",
+            three[..three.len() - 20].to_vec(),
+            2,
+            Cut("packet 3, which begins at byte 232: 72 of its 92 bytes"),
+        ),
+        case(
+            "pcapng, cut within a block's header",
+            three[..three.len() - 92 + 5].to_vec(),
+            2,
+            Cut("the header of a block, which begins at byte 232: 5 of its 12 bytes"),
+        ),
+        case(
+            "pcapng, cut within a block that nobody knows",
+            two().raw(0x8000_0001, (0xffff_fff0, 0), &[1; 40]).bytes,
+            2,
+            Cut("a block of type 0x80000001, which begins at byte 232: 52 of its 4294967280 bytes"),
+        ),
+        case(
+            "pcapng, cut within the section header",
+            three[..20].to_vec(),
+            0,
+            Cut("the file header, which begins at byte 0: 20 of its 28 bytes"),
+        ),
+        case(
+            "pcapng, cut within the byte-order magic",
+            three[..10].to_vec(),
+            0,
+            Cut("the file header, which begins at byte 0: 10 of its 28 bytes"),
+        ),
+        case(
+            "pcapng, no byte-order magic",
+            [&[0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0], &[0; 20][..]].concat(),
+            0,
+            Damaged("is no byte-order magic"),
+        ),
+        case(
+            "pcapng, a block length that is no multiple of 4",
+            two().raw(6, (93, 93), &[0; 80]).bytes,
+            2,
+            Damaged("packet 3, which begins at byte 232: its block length is 93"),
+        ),
+        case(
+            "pcapng, a block length of 8",
+            two().raw(5, (8, 8), &[]).bytes,
+            2,
+            Damaged("its block length is 8"),
+        ),
+        case(
+            "pcapng, two lengths of one block",
+            two().raw(5, (16, 20), &[0; 4]).bytes,
+            2,
+            Damaged("16 at its beginning, and 20 at its end"),
+        ),
+        case(
+            "pcapng, captured length more than its block has",
+            two().enhanced(0, (len + 8, len + 8), &frame, &[]).bytes,
+            2,
+            Damaged("its captured length is 68, and its block has 60 bytes"),
+        ),
+        case(
+            "pcapng, captured length 4294967295",
+            two().enhanced(0, (u32::MAX, u32::MAX), &frame, &[]).bytes,
+            2,
+            Damaged("its captured length is 4294967295"),
+        ),
+    ]
+}
+
+fn others() -> Vec<Case> {
+    let case = |name, file: &[u8], end| Case { name, file: file.to_vec(), packets: 0, end };
+    vec![
+        case(
+            "gzip",
+            &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0],
+            Refused("compressed with gzip, and read unpacked only: put zcat"),
+        ),
+        case(
+            "zstd",
+            &[0x28, 0xb5, 0x2f, 0xfd, 0, 0],
+            Refused("compressed with zstd, and read unpacked only: put zstdcat"),
+        ),
+        case("xz", b"\xfd7zXZ\0\0\x04", Refused("compressed with xz, and read unpacked only: put xzcat")),
+        case("bzip2", b"BZh91AY&SY", Refused("compressed with bzip2, and read unpacked only: put bzcat")),
+        case(
+            "lz4",
+            &[0x04, 0x22, 0x4d, 0x18, 0x64],
+            Refused("compressed with lz4, and read unpacked only: put lz4cat"),
+        ),
+        case(
+            "snoop",
+            b"snoop\0\0\0\0\0\0\x02\0\0\0\x04",
+            Refused("snoop's (RFC 1761); Wireshark's editcap makes"),
+        ),
+        case("Network Monitor", b"GMBU\0\x02\x01\0", Refused("Network Monitor's, version 2")),
+        case("another thing", b"hello", Refused("neither a capture (pcap, pcapng) nor a trace")),
+    ]
+}
+
+pub(crate) fn all() -> Vec<Case> {
+    [pcap(), links(), pcapng(), others()].into_iter().flatten().collect()
+}
