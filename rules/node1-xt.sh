@@ -128,6 +128,7 @@ table ip dunnat {
 	# knows the flow by the guest's address, as on the guest's node.
 	chain ask-dnat {
 		type filter hook prerouting priority -300; policy accept;
+		meta length > 65531 iifname "xenbr0" ip daddr 192.168.122.11 tcp dport { 80 } counter symhash mod 2 offset 102 vmap { 102 : jump queue-102, 103 : jump queue-103 }
 		iifname "xenbr0" ip daddr 192.168.122.11 tcp dport { 80 } counter symhash mod 2 offset 100 vmap { 100 : jump queue-100, 101 : jump queue-101 }
 		iifname "xenbr0" ip daddr 192.168.122.11 icmp type { destination-unreachable, source-quench, time-exceeded, parameter-problem } counter symhash mod 2 offset 102 vmap { 102 : jump queue-102, 103 : jump queue-103 }
 	}
@@ -175,6 +176,7 @@ table ip dunnat {
 	# conntrack need not know. Asked before SNAT (100).
 	chain ask-spoof {
 		type filter hook postrouting priority 90; policy accept;
+		meta length > 65531 oifname "xenbr0" ip saddr 10.5.5.0/24 meta l4proto tcp ct mark { 0x1, 0x2 } counter symhash mod 2 offset 110 vmap { 110 : jump queue-110, 111 : jump queue-111 }
 		oifname "xenbr0" ip saddr 10.5.5.0/24 meta l4proto tcp ct mark { 0x1, 0x2 } counter symhash mod 2 offset 108 vmap { 108 : jump queue-108, 109 : jump queue-109 }
 		oifname "xenbr0" ip protocol icmp ct state { related, invalid } counter symhash mod 2 offset 110 vmap { 110 : jump queue-110, 111 : jump queue-111 }
 		oifname "xenbr0" ip saddr 10.5.5.0/24 meta l4proto != tcp ct mark { 0x1, 0x2 } counter symhash mod 2 offset 110 vmap { 110 : jump queue-110, 111 : jump queue-111 }

@@ -60,6 +60,9 @@ pub struct Interface {
     pub up: bool,
     /// In bytes.
     pub mtu: u32,
+    /// The longest packet that the kernel makes of segments here, in bytes, coming or going (`gro_max_size`, `gso_max_size`
+    /// of ip-link(8), and those of IPv4 where ip knows them).
+    pub longest: u32,
     /// Its link-layer address, if it has one of Ethernet.
     pub mac: Option<Mac>,
     /// The bridge that it is a port of.
@@ -321,6 +324,10 @@ struct IpInterface {
     ifname: String,
     flags: Vec<String>,
     mtu: u32,
+    gso_max_size: u32,
+    gro_max_size: u32,
+    gso_ipv4_max_size: u32,
+    gro_ipv4_max_size: u32,
     address: Option<String>,
     master: Option<String>,
     link: Option<String>,
@@ -376,6 +383,7 @@ fn interfaces() -> Reading<Vec<Interface>> {
         name: it.ifname,
         up: it.flags.iter().any(|flag| flag == "UP"),
         mtu: it.mtu,
+        longest: it.gso_max_size.max(it.gro_max_size).max(it.gso_ipv4_max_size).max(it.gro_ipv4_max_size),
         mac: it.address.and_then(|mac| mac.parse().ok()),
         master: it.master,
         // A veth pair's other end is not below it.

@@ -45,7 +45,29 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         let severity = if none_there && place == 0 { Severity::Broken } else { Severity::Matters };
         facts.extend(pipe(host, role, name, severity));
     }
+    let bridges = [public.as_str(), bridge.as_str()];
+    let is_ours = |it: &&Interface| {
+        bridges.contains(&it.name.as_str()) || it.master.as_deref().is_some_and(|it| bridges.contains(&it))
+    };
+    let all = host.interfaces.iter().flatten();
+    facts.extend(all.filter(is_ours).filter(|it| it.longest > WHOLE).map(big_tcp));
     facts
+}
+
+/// What the kernel makes of segments unless it is told otherwise, in bytes (`GSO_LEGACY_MAX_SIZE`, include/linux/netdevice.h).
+const WHOLE: u32 = 65_536;
+
+/// Packets of TCP that are longer than a queue hands over are cut into segments for it.
+fn big_tcp(interface: &Interface) -> Fact {
+    let name = &interface.name;
+    Fact::new(Section::Cluster, "big-tcp", format!("{name}: no packet is longer than a queue hands over"))
+        .about(name)
+        .otherwise(
+            Severity::Matters,
+            "BIG TCP: what is longer than 65,531 bytes is cut into segments before it is queued. It arrives, and slowly",
+        )
+        .fix(format!("ip link set dev {name} gso_max_size {WHOLE} gro_max_size {WHOLE}"))
+        .no(format!("up to {} bytes", interface.longest))
 }
 
 fn present(host: &Host, name: &IfName) -> Option<Interface> {

@@ -38,6 +38,7 @@ fn host() -> Host {
         name: name.to_owned(),
         up: true,
         mtu: 1500,
+        longest: 65_536,
         mac: "52:54:00:00:00:01".parse().ok(),
         ..Interface::default()
     };
@@ -289,6 +290,12 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
             "pipe-mtu",
             Matters,
             Some("ip link set guestbr0 mtu 1400"),
+        ),
+        (
+            |host| change(host, "eth1.100", |it| it.longest = 65_537),
+            "big-tcp",
+            Matters,
+            Some("ip link set dev eth1.100 gso_max_size 65536 gro_max_size 65536"),
         ),
         (
             |host| {

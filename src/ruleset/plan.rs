@@ -122,6 +122,10 @@ pub enum CtMark {
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
 pub(super) const HEADERS: u32 = 128;
 
+/// The longest packet that a queue hands over whole, in bytes: what a netlink attribute holds beside its header (`nfqnl_build_packet_message`,
+/// net/netfilter/nfnetlink_queue.c). The kernel makes longer ones of TCP, if an interface is told so (BIG TCP).
+pub(super) const LONGEST_WHOLE: usize = 65_531;
+
 /// All of a packet; the kernel has a limit of its own.
 const WHOLE: u32 = u32::MAX;
 
@@ -279,6 +283,19 @@ impl Plan {
     /// Whether packets may come as GSO packets, with checksums that are not finished.
     pub(super) fn gso(&self, lane: Lane) -> bool {
         self.backend == Backend::Netlink && (lane.traffic == Traffic::Tcp || !self.rewrites(lane))
+    }
+
+    /// Of the lanes of a stage the one for packets of `lane` that are too long to be handed over whole: there the kernel cuts
+    /// them into segments first. None where they need not be whole, or are cut anyway.
+    pub(super) fn lane_of_long<T>(
+        &self,
+        mut lanes: impl Iterator<Item = (Lane, T)>,
+        lane: Lane,
+    ) -> Option<T> {
+        if !self.rewrites(lane) || !self.gso(lane) {
+            return None;
+        }
+        lanes.find(|(other, _)| self.rewrites(*other) && !self.gso(*other)).map(|(_, queues)| queues)
     }
 
     /// How many bytes of a packet are needed.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::family::InFamily;
 use super::guard::Guard;
+use super::plan::LONGEST_WHOLE;
 use super::queue_chain;
 use super::table::{Chain, Chains, Table};
 use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
@@ -299,9 +300,20 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
     let mut rules = Vec::new();
     let not_asked = here.is_neighbours().filter(|_| stage == Stage::Dnat);
     rules.extend(not_asked.map(|it| format!("iifname \"{nic}\" {ip} daddr {public} {it} return")));
-    for (lane, queues) in plan.queues_of(stage) {
-        let queue = queue(plan.queue_by, &queues);
-        let mut rule = |condition: String| rules.push(format!("{} {queue}", condition.trim_end()));
+    let lanes = plan.queues_of(stage);
+    for (lane, queues) in &lanes {
+        let queue_of = |queues| queue(plan.queue_by, queues);
+        let queue = queue_of(queues);
+        let whole =
+            plan.lane_of_long(lanes.iter().map(|(lane, queues)| (*lane, queues)), *lane).map(queue_of);
+        let mut rule = |condition: String| {
+            let condition = condition.trim_end();
+            // First what the kernel has to cut into segments.
+            rules.extend(
+                whole.iter().map(|queue| format!("meta length > {LONGEST_WHOLE} {condition} {queue}")),
+            );
+            rules.push(format!("{condition} {queue}"));
+        };
         let protocol = match lane.traffic {
             Traffic::Any => Some(""),
             Traffic::Tcp => Some("meta l4proto tcp "),
@@ -323,7 +335,7 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
                 let all = protocol.filter(|_| here.has_all());
                 if let Some(protocol) = all {
                     rule(format!("{to_us} {protocol}"));
-                } else if plan.has_errors(lane) && here.has_services() {
+                } else if plan.has_errors(*lane) && here.has_services() {
                     rule(format!("{to_us} {}", here.is_error()));
                 }
             }
@@ -346,7 +358,7 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
                 rule(format!("oifname \"{bridge}\" {ip} daddr {network} {which}"));
             }
             Stage::Spoof => {
-                if plan.has_errors(lane) {
+                if plan.has_errors(*lane) {
                     let icmp = here.is_icmp();
                     rule(format!("oifname \"{nic}\" {icmp} ct state {{ related, invalid }}"));
                 }

@@ -13,6 +13,7 @@
 
 mod acceptance;
 mod backends;
+mod big_tcp;
 mod capture;
 mod cluster;
 mod differential;

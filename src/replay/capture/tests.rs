@@ -127,9 +127,9 @@ fn names_are_shown_and_never_raw() {
         (b"caf\xe9", "caf\\xe9"),
         ("caf\u{e9}".as_bytes(), "caf\u{e9}"),
         (b"a\x1b[31m", "a\\u{1b}[31m"),
-        ("a\u{202e}b\u{9b}\n".as_bytes(), "a\\u{202e}b\\u{9b}\\n"),
+        ("a\u{202e}b\u{9b}\n".as_bytes(), "a\\u{202e}b\\u{9b}\\u{a}"),
         (b"it's \"eth0\"", "it's \"eth0\""),
-        (b"caf\\xe9", "caf\\\\xe9"),
+        (b"caf\\xe9", "caf\\xe9"),
         (b"", ""),
         (&[b'x'; 1000], &format!("{}…", "x".repeat(128))),
     ] {

@@ -22,6 +22,8 @@ fn what_doctor_finds_its_fix_mends() {
             "matters",
             "ip link set guestbr0 mtu 1450; ip link set guestbr0 mtu 1500; ip link set eth1.100 mtu 1400",
         ),
+        ("big-tcp", "matters", "ip link set eth1.100 gso_max_size 185000"),
+        ("big-tcp", "matters", "ip link set eth1.100 gro_max_size 70000"),
         ("rp-filter", "matters", "sysctl -qw net.ipv4.conf.all.rp_filter=1"),
         ("rp-filter", "matters", "sysctl -qw net/ipv4/conf/guestbr0/rp_filter=1"),
         ("src-valid-mark", "matters", "sysctl -qw net.ipv4.conf.all.src_valid_mark=1"),
