@@ -661,6 +661,41 @@ fn what_is_neither_capture_nor_trace_is_refused() {
     assert_eq!(status, 2, "{message}");
 }
 
+/// A file may claim any number.
+#[test]
+fn numbers_that_are_too_large_are_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trace.jsonl");
+    let good = include_str!("saved/one_connection.jsonl");
+    for number in [u64::MAX, 1 << 63] {
+        for field in ["\"lost\"", "\"waited_ns\"", "\"deciding_ns\"", "\"seq\""] {
+            let lines = good.lines().map(|line| {
+                let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+                event[field.trim_matches('"')] = number.into();
+                format!("{event}\n")
+            });
+            std::fs::write(&path, lines.collect::<String>().repeat(2)).unwrap();
+            let path = path.to_str().unwrap();
+            for words in [
+                &["trace", "--read", path, "-v"][..],
+                &["trace", "--read", path, "stage spoof"],
+                &["trace", "--read", path, "--format", "pcapng"],
+                &["path", path],
+                &["replay", path, "--config", EXAMPLE],
+                &["explain", "--read", path, "--config", EXAMPLE],
+            ] {
+                let output = dunnat(words);
+                assert_eq!(
+                    output.status.code(),
+                    Some(0),
+                    "{field} {number} {words:?}: {}",
+                    text(&output.stderr)
+                );
+            }
+        }
+    }
+}
+
 /// A file is never emptied before what replaces it is certain.
 #[test]
 fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {

@@ -256,7 +256,8 @@ impl Trace {
                     return Err(failure);
                 }
             };
-            lost += std::mem::take(&mut event.lost);
+            // The file may claim anything.
+            lost = u64::saturating_add(lost, std::mem::take(&mut event.lost));
             if selection.takes(&event) {
                 event.lost = std::mem::take(&mut lost);
                 output.event(&event).map_err(failed)?;

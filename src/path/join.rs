@@ -89,7 +89,7 @@ impl Joiner {
         }
         if let Some(node) = self.nodes.get_mut(&event.node) {
             node.events += 1;
-            node.lost += event.lost;
+            node.lost = node.lost.saturating_add(event.lost);
             node.answers += u64::from(event.reason == Reason::CalledNode);
         }
         let Some(flow) = flow_of(&event) else {

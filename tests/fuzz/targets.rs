@@ -14,12 +14,14 @@ use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::{Request, read_answer};
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
+use dunnat::explain::{self, Prose};
 use dunnat::net::{Checksum, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
+use dunnat::path::{self, Joiner, mermaid, svg};
 use dunnat::queue::{PacketQueue as _, Recorded};
-use dunnat::replay::{Capture, Counts};
+use dunnat::replay::{Capture, Changes, Counts};
 use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
-use dunnat::trace::Filter;
+use dunnat::trace::{Event, Filter, Format, Rendering, Text};
 use dunnat::walk::Asked;
 
 /// In both families.
@@ -320,5 +322,48 @@ fn filters() {
             }
             Err(error) => assert!(error.to_string().contains('^'), "{error}"),
         }
+    });
+}
+
+thread_local! {
+    static CLUSTER: Arc<Cluster> = Arc::new(cluster());
+}
+
+/// A line of a trace that somebody else has written: what is read is written again as it is, shown in every format, decided
+/// again, explained, and joined; and nothing of it is obeyed by a terminal.
+#[test]
+fn events() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Ok(event) = Event::read(bytes) else { return };
+        assert!(event.len as usize <= LONGEST);
+        let mut line = Vec::new();
+        let text = Text::new(jiff::tz::TimeZone::UTC, false, true);
+        Rendering::new(Format::Json, &text).unwrap().event(&event, &mut line).unwrap();
+        assert_eq!(Event::read(&line).unwrap(), event);
+        let mut shown = Vec::new();
+        Rendering::new(Format::Text, &text).unwrap().event(&event, &mut shown).unwrap();
+        let mut packets = Vec::new();
+        let as_packets = Rendering::new(Format::Pcapng, &text).unwrap().event(&event, &mut packets);
+        assert_eq!(as_packets.is_ok(), event.bytes.is_some());
+        CLUSTER.with(|cluster| {
+            if let Some(again) = Changes::new(cluster).again(&event) {
+                assert_eq!((&again.node, again.stage), (&event.node, event.stage));
+            }
+            if let Ok(story) = explain::of_event(cluster, &event) {
+                shown.extend(Prose::new(false, true).story(&story).as_bytes());
+            }
+        });
+        let mut joiner = Joiner::default();
+        joiner.add(event.clone(), true);
+        joiner.add(event, true);
+        let paths = joiner.finish();
+        for conversation in &paths.conversations {
+            shown.extend(mermaid(conversation).as_bytes());
+            shown.extend(path::Text { colour: false }.ladder(conversation).as_bytes());
+            svg(conversation);
+            path::json(conversation).unwrap();
+        }
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
     });
 }
