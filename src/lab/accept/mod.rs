@@ -10,6 +10,7 @@ mod calls;
 mod claim;
 mod ended;
 mod errors;
+mod held;
 mod part;
 mod transfers;
 mod tshark;
@@ -25,6 +26,7 @@ use serde::Serialize;
 
 use self::ask::Ports;
 pub use self::claim::{Claim, Evidence, FrameNumber, Outcome};
+use self::held::Held;
 pub use self::part::Part;
 pub use self::ways::Expected;
 use super::capture::{Capture, Running};
@@ -241,6 +243,7 @@ fn proven(
 ) -> Result<Vec<Claim>, Error> {
     let layout = &lab.layout;
     let before = whole::Checksums::count(lab)?;
+    let held = (by == By::Dunnat).then(|| Held::count(lab)).transpose()?;
     let mut ports = Ports::of(lab);
     let mut acts: Vec<Act<'_>> = Vec::new();
     for family in layout.families() {
@@ -252,6 +255,9 @@ fn proven(
     }
     let after = whole::Checksums::count(lab)?;
     acts.push(Act::Judged(after.judge(&before, layout)));
+    if let Some(before) = held {
+        acts.push(Act::Judged(Held::count(lab)?.judge(&before)));
+    }
     for way in &asked.expected {
         acts.push(Act::Judged(ways::judge(lab, *way)?));
     }
