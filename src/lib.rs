@@ -99,6 +99,14 @@
 //! [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its file, and [`control::Server`] one for
 //! each client; a client gets JSON, and `dunnat trace` turns it into what it was asked for.
 //!
+//! A file of a node's is gone on with from start to start, and never emptied ([`trace::Destination`]); what a verb writes
+//! has another name until it is whole ([`trace::Replacement`]). Neither follows a symbolic link, or writes to what is
+//! somebody else's.
+//!
+//! What is read was written by anybody: a capture, a trace, a cluster file, what a socket answers. Lengths in it are
+//! believed as far as the bytes are there, every reader has a limit and a fuzz target, and names pass through
+//! [`net::escaped`] before they are shown.
+//!
 //! # A packet held
 //!
 //! Before it counts, traces and answers, a worker may show what it has decided to a [`daemon::Onlooker`], and waits until

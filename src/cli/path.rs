@@ -1,10 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::iter::{once, once_with};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use dunnat::path::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
-use dunnat::trace::{Event, Filter, Format, Replacement};
+use dunnat::trace::{Event, Filter, Format, Name, Replacement};
 
 use super::events::Events;
 use super::progress::Progress;
@@ -143,9 +144,11 @@ impl Path {
         let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
         let mut progress = Progress::new(self.files.iter().map(size).sum());
         let mut joiner = Joiner::default();
+        let mut files = ClusterFiles::default();
         let (mut count, mut bytes) = (0, 0);
         for (mut next, mut events) in traces {
             while let Some(event) = next {
+                files.note(&event);
                 let wanted = filter.is_none_or(|filter| filter.matches(&event));
                 joiner.add(event, wanted);
                 count += 1;
@@ -156,6 +159,37 @@ impl Path {
             }
             bytes += events.bytes();
         }
+        files.warn();
         Ok(joiner.finish())
+    }
+}
+
+/// The cluster files that the nodes have decided by.
+#[derive(Default)]
+struct ClusterFiles(BTreeMap<Name, BTreeSet<Name>>);
+
+impl ClusterFiles {
+    fn note(&mut self, event: &Event) {
+        let Some(config) = &event.config else { return };
+        if !self.0.get(&event.node).is_some_and(|known| known.contains(config)) {
+            self.0.entry(Name::clone(&event.node)).or_default().insert(Name::clone(config));
+        }
+    }
+
+    /// Nodes that do not agree about what is whose cannot work together.
+    fn warn(&self) {
+        let all: BTreeSet<&Name> = self.0.values().flatten().collect();
+        if all.len() < 2 {
+            return;
+        }
+        let node = |(node, configs): (&Name, &BTreeSet<Name>)| {
+            let configs: Vec<&str> = configs.iter().map(|config| &**config).collect();
+            format!("{node} by {}", configs.join(" and "))
+        };
+        let nodes: Vec<String> = self.0.iter().map(node).collect();
+        log::warn!(
+            "the nodes did not all decide by the same cluster file: {}; `sha256sum FILE | cut -c-16` tells which is which",
+            nodes.join(", ")
+        );
     }
 }

@@ -90,7 +90,7 @@ impl Run {
         Some(Destination {
             path: is_file.then(|| path.to_owned()),
             format,
-            text: text(!is_file && io::stdout().is_terminal(), false),
+            text: text(!is_file && io::stdout().is_terminal(), true, false),
             size: self.trace_rotate,
             keep: self.trace_keep,
         })

@@ -86,9 +86,10 @@ impl FormatArg {
     }
 }
 
-/// How text is written.
-pub(super) fn text(terminal: bool, verbose: bool) -> Text {
-    Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose)
+/// How text is written. Who looks on as it happens, at a terminal, knows which day it is.
+pub(super) fn text(terminal: bool, live: bool, verbose: bool) -> Text {
+    let text = Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose);
+    if terminal && live { text } else { text.dated() }
 }
 
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -119,7 +120,7 @@ pub(super) fn output(
     if terminal && format == Format::Pcapng {
         return Err(Failure::Terminal);
     }
-    let text = text(terminal, verbose);
+    let text = text(terminal, read.is_empty(), verbose);
     let output = match write {
         Some(path) => Replacement::begin(path, read)
             .and_then(|replacement| Output::replacing(format, text, replacement, rotation)),

@@ -4,7 +4,7 @@
 //! 09:14:22.104233 node2 dnat  xenbr0>           tcp 192.168.122.1:40000 > 192.168.122.12:80 S
 //!     daddr -> 10.5.5.201, mark 0x0 -> 0x2            accept service web node2
 //! ```
-//! (one line, broken here): the time of day, the node, the stage, the way in and out (for `tag` the pipe that the
+//! (one line, broken here): the time of day (where it is kept, or comes from a file, also day and zone), the node, the stage, the way in and out (for `tag` the pipe that the
 //! frame came in by), the packet as it came with its TCP flags as tcpdump has them, then the address that
 //! changes, packet mark and ct mark, the verdict, and the reason with the names behind it. An arrow stands only
 //! where something changes; there is no ct mark where conntrack has not seen the packet yet.
@@ -14,7 +14,6 @@
 use std::fmt::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::event::{Event, Marks};
@@ -26,6 +25,7 @@ pub struct Text {
     zone: TimeZone,
     colour: bool,
     verbose: bool,
+    dated: bool,
     /// How wide the columns are: node, way, packet, change.
     widths: [usize; 4],
 }
@@ -41,7 +41,13 @@ const DIM: Style = Style::new().dimmed();
 impl Text {
     /// With times in `zone`, in colours or not, with one line for an event or, if `verbose`, two.
     pub fn new(zone: TimeZone, colour: bool, verbose: bool) -> Self {
-        Self { zone, colour, verbose, widths: WIDTHS }
+        Self { zone, colour, verbose, dated: false, widths: WIDTHS }
+    }
+
+    /// With the day and the zone, too (RFC 3339), for who reads it another day or elsewhere.
+    #[must_use]
+    pub fn dated(self) -> Self {
+        Self { dated: true, ..self }
     }
 
     /// Appends an event to `out`, with its newline.
@@ -50,7 +56,8 @@ impl Text {
             self.lost(event.lost, out);
         }
         let time = event.time.to_zoned(self.zone.clone());
-        let _ = write!(out, "{}", time.strftime("%H:%M:%S.%6f"));
+        let form = if self.dated { "%Y-%m-%dT%H:%M:%S.%6f%:z" } else { "%H:%M:%S.%6f" };
+        let _ = write!(out, "{}", time.strftime(form));
         let cells = [
             self.cell(|node| node.plain(&event.node)),
             self.way(event),
@@ -73,19 +80,6 @@ impl Text {
             let rest = self.cell(|rest| rest.styled(Rest(event), DIM));
             let _ = writeln!(out, "    {}", rest.text);
         }
-    }
-
-    /// The day that an event is of, where the reader is.
-    pub(super) fn day(&self, event: &Event) -> Date {
-        event.time.to_zoned(self.zone.clone()).date()
-    }
-
-    /// Appends a line that says which day it is, and where.
-    pub(super) fn date(&self, event: &Event, out: &mut String) {
-        let time = event.time.to_zoned(self.zone.clone());
-        let zone = self.zone.iana_name().map_or(String::new(), |name| format!(" {name}"));
-        let line = self.cell(|line| line.styled(format_args!("# {}{zone}", time.strftime("%F %a %:z")), DIM));
-        let _ = writeln!(out, "{}", line.text);
     }
 
     /// Appends a line that says how many decisions were lost here.

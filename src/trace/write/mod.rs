@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
-use jiff::civil::Date;
 
 use super::event::{Event, Name};
 use super::names::Namer;
@@ -53,11 +52,15 @@ impl Format {
 
     /// Whether a trace of this format begins so.
     fn begins(self, bytes: &[u8]) -> bool {
-        bytes.starts_with(match self {
-            Self::Text => b"# ",
-            Self::Json => b"{",
-            Self::Pcapng => &[0x0a, 0x0d, 0x0d, 0x0a],
-        })
+        match self {
+            // A day, or that events were lost.
+            Self::Text => {
+                bytes.starts_with(b"# ")
+                    || bytes.get(..11).is_some_and(|day| (day[4], day[7], day[10]) == (b'-', b'-', b'T'))
+            }
+            Self::Json => bytes.starts_with(b"{"),
+            Self::Pcapng => bytes.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]),
+        }
     }
 
     /// Whether events must have the bytes of their packets.
@@ -88,8 +91,7 @@ pub struct NoBytes;
 pub struct Rendering(Kind);
 
 enum Kind {
-    /// With the day that the last line is of.
-    Text(Text, String, Option<Date>),
+    Text(Text, String),
     Json,
     Pcapng(Pcapng),
 }
@@ -101,7 +103,7 @@ impl Rendering {
     /// A header could not be made.
     pub fn new(format: Format, text: &Text) -> io::Result<Self> {
         Ok(Self(match format {
-            Format::Text => Kind::Text(text.clone(), String::new(), None),
+            Format::Text => Kind::Text(text.clone(), String::new()),
             Format::Json => Kind::Json,
             Format::Pcapng => Kind::Pcapng(Pcapng::new()?),
         }))
@@ -120,11 +122,8 @@ impl Rendering {
     /// It cannot be written in this format.
     pub fn event(&mut self, event: &Event, out: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.0 {
-            Kind::Text(text, line, day) => {
+            Kind::Text(text, line) => {
                 line.clear();
-                if day.replace(text.day(event)) != Some(text.day(event)) {
-                    text.date(event, line);
-                }
                 text.event(event, line);
                 out.extend_from_slice(line.as_bytes());
             }
@@ -143,7 +142,7 @@ impl Rendering {
 
     /// Appends, where the format has words for it, that decisions were lost after the last event.
     fn lost(&self, lost: u64, out: &mut Vec<u8>) {
-        if let Kind::Text(text, ..) = &self.0 {
+        if let Kind::Text(text, _) = &self.0 {
             let mut line = String::new();
             text.lost(lost, &mut line);
             out.extend_from_slice(line.as_bytes());
