@@ -74,7 +74,7 @@ fn who_attaches_sees_the_decisions_and_leaves_no_trace() {
     let (lines, said) = spoof.end(true);
     assert_eq!(lines.lines().count(), 1, "the SYN/ACK alone:\n{lines}");
     assert!(lines.contains("spoof guestbr0>xenbr0") && lines.contains("saddr -> 192.168.122.12"), "{lines}");
-    assert!(said.contains("1 events, none lost"), "{said}");
+    assert!(said.contains("1 event, none lost"), "{said}");
 
     packets.end(true);
     let comments = must(
