@@ -307,6 +307,9 @@ fn bits_outside_of_the_mask_are_somebody_elses() {
     let inside = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
     let save = Meta { mark: Mark(0xabcd_0234), ct_mark: Some(Mark(0xff)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Save, Ok(&inside), &save).ct_mark, Some(Mark(0x200)));
+    let from_node1 = "0a:00:00:00:01:00".parse().ok();
+    let tag = Meta { from_pipe: true, src_mac: from_node1, ct_mark: Some(Mark(0xff)), ..foreign };
+    assert_eq!(decide(&tables, Stage::Tag, Ok(&inside), &tag).mark, Some(Mark(0xabcd_0134)));
     let reply = view("tcp 10.5.5.201:80 > 192.168.122.1:40000");
     let spoof = Meta { ct_mark: Some(Mark(0xffff_01ff)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Spoof, Ok(&reply), &spoof).node, Some(NODE1));
