@@ -122,8 +122,8 @@ pub enum CtMark {
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
 pub(super) const HEADERS: u32 = 128;
 
-/// The longest packet that a queue hands over whole, in bytes: what a netlink attribute holds beside its header (`nfqnl_build_packet_message`,
-/// net/netfilter/nfnetlink_queue.c). The kernel makes longer ones of TCP, if an interface is told so (BIG TCP).
+/// The longest packet that a queue hands over whole, in bytes: what a netlink attribute holds beside its header
+/// (`nfqnl_build_packet_message`, net/netfilter/nfnetlink_queue.c). The kernel makes longer ones of TCP, if an interface is told so (BIG TCP).
 pub(super) const LONGEST_WHOLE: usize = 65_531;
 
 /// All of a packet; the kernel has a limit of its own.
@@ -285,16 +285,13 @@ impl Plan {
         self.backend == Backend::Netlink && (lane.traffic == Traffic::Tcp || !self.rewrites(lane))
     }
 
-    /// Of the lanes of a stage the one for packets of `lane` that are too long to be handed over whole: there the kernel cuts
-    /// them into segments first. None where they need not be whole, or are cut anyway.
-    pub(super) fn lane_of_long<T>(
-        &self,
-        mut lanes: impl Iterator<Item = (Lane, T)>,
-        lane: Lane,
-    ) -> Option<T> {
+    /// The queues for packets of a lane that are too long to be handed over whole: there the kernel cuts them into segments
+    /// first. None where they need not be whole, or are cut anyway.
+    pub(super) fn queues_of_long(&self, lane: Lane) -> Option<RangeInclusive<u16>> {
         if !self.rewrites(lane) || !self.gso(lane) {
             return None;
         }
+        let mut lanes = self.queues_of(lane.stage).into_iter();
         lanes.find(|(other, _)| self.rewrites(*other) && !self.gso(*other)).map(|(_, queues)| queues)
     }
 

@@ -300,17 +300,14 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
     let mut rules = Vec::new();
     let not_asked = here.is_neighbours().filter(|_| stage == Stage::Dnat);
     rules.extend(not_asked.map(|it| format!("iifname \"{nic}\" {ip} daddr {public} {it} return")));
-    let lanes = plan.queues_of(stage);
-    for (lane, queues) in &lanes {
-        let queue_of = |queues| queue(plan.queue_by, queues);
-        let queue = queue_of(queues);
-        let whole =
-            plan.lane_of_long(lanes.iter().map(|(lane, queues)| (*lane, queues)), *lane).map(queue_of);
+    for (lane, queues) in plan.queues_of(stage) {
+        let queue_of = |queues| queue(plan.queue_by, &queues);
+        let (queue, of_long) = (queue_of(queues), plan.queues_of_long(lane).map(queue_of));
         let mut rule = |condition: String| {
             let condition = condition.trim_end();
             // First what the kernel has to cut into segments.
             rules.extend(
-                whole.iter().map(|queue| format!("meta length > {LONGEST_WHOLE} {condition} {queue}")),
+                of_long.iter().map(|queue| format!("meta length > {LONGEST_WHOLE} {condition} {queue}")),
             );
             rules.push(format!("{condition} {queue}"));
         };
@@ -335,7 +332,7 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
                 let all = protocol.filter(|_| here.has_all());
                 if let Some(protocol) = all {
                     rule(format!("{to_us} {protocol}"));
-                } else if plan.has_errors(*lane) && here.has_services() {
+                } else if plan.has_errors(lane) && here.has_services() {
                     rule(format!("{to_us} {}", here.is_error()));
                 }
             }
@@ -358,7 +355,7 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
                 rule(format!("oifname \"{bridge}\" {ip} daddr {network} {which}"));
             }
             Stage::Spoof => {
-                if plan.has_errors(*lane) {
+                if plan.has_errors(lane) {
                     let icmp = here.is_icmp();
                     rule(format!("oifname \"{nic}\" {icmp} ct state {{ related, invalid }}"));
                 }
