@@ -5,11 +5,11 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use dunnat::packet::LONGEST;
-use dunnat::replay::{Capture, Foreign};
+use dunnat::replay::Capture;
 use dunnat::trace::{Event, NoEvent};
 
 use super::Failure;
-use super::saved::begun;
+use super::saved::Begun;
 
 /// The longest line of a trace, in bytes: the longest packet before and after a decision, each byte as two digits, and all
 /// that is said of it beside. More is not collected.
@@ -40,17 +40,8 @@ pub(super) fn open(path: &Path) -> Result<(String, Box<dyn BufRead>), Failure> {
 impl Events {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let (from, input) = open(path)?;
-        let (beginning, len, input) =
-            begun(input).map_err(|source| Failure::Input { from: from.clone(), source })?;
-        let beginning = &beginning[..len];
-        if Capture::is_one(beginning) {
-            return Err(Failure::NotTrace { from });
-        }
-        match Foreign::of(beginning) {
-            Some(foreign) => Err(Failure::Foreign { from, foreign }),
-            None => Ok(Self::of(from, input)),
-        }
+        let Begun { from, beginning, input } = Begun::open(path)?;
+        if Capture::is_one(&beginning) { Err(Failure::NotTrace { from }) } else { Ok(Self::of(from, input)) }
     }
 
     /// Reads from `input`, which messages call `from`.

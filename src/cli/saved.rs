@@ -3,6 +3,7 @@
 use std::io::{BufRead, Cursor, Read as _};
 use std::path::Path;
 
+use dunnat::net::counted;
 use dunnat::replay::{Capture, CaptureError, Captured, Cut, Foreign, LeftOut, Piece, Replay};
 
 use super::Failure;
@@ -23,29 +24,39 @@ pub(super) struct Packets {
     at_end: bool,
 }
 
-/// A file and how it begins, which is still to be read: the source may be a pipe, which brings its bytes in any pieces.
-pub(super) fn begun(
-    mut input: Box<dyn BufRead>,
-) -> std::io::Result<([u8; Foreign::BEGINNING], usize, Box<dyn BufRead>)> {
-    let mut beginning = Vec::new();
-    input.by_ref().take(Foreign::BEGINNING as u64).read_to_end(&mut beginning)?;
-    let mut bytes = [0; Foreign::BEGINNING];
-    bytes[..beginning.len()].copy_from_slice(&beginning);
-    Ok((bytes, beginning.len(), Box::new(Cursor::new(beginning).chain(input))))
+/// A file that is opened, and how it begins.
+pub(super) struct Begun {
+    /// What messages call it.
+    pub(super) from: String,
+    /// Its first bytes, which are still to be read: the source may be a pipe, which brings its bytes in any pieces.
+    pub(super) beginning: Vec<u8>,
+    pub(super) input: Box<dyn BufRead>,
+}
+
+impl Begun {
+    /// Opens a file; `-` is standard input. One of another format that is known is refused.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let (from, mut input) = open(path)?;
+        let mut beginning = Vec::new();
+        if let Err(source) = input.by_ref().take(Foreign::BEGINNING as u64).read_to_end(&mut beginning) {
+            return Err(Failure::Input { from, source });
+        }
+        match Foreign::of(&beginning).filter(|_| !Capture::is_one(&beginning)) {
+            Some(foreign) => Err(Failure::Foreign { from, foreign }),
+            None => {
+                let input = Box::new(Cursor::new(beginning.clone()).chain(input));
+                Ok(Self { from, beginning, input })
+            }
+        }
+    }
 }
 
 impl Saved {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let (from, input) = open(path)?;
-        let (beginning, len, input) =
-            begun(input).map_err(|source| Failure::Input { from: from.clone(), source })?;
-        let beginning = &beginning[..len];
-        if Capture::is_one(beginning) {
+        let Begun { from, beginning, input } = Begun::open(path)?;
+        if Capture::is_one(&beginning) {
             return Packets::of(from, input).map(Self::Capture);
-        }
-        if let Some(foreign) = Foreign::of(beginning) {
-            return Err(Failure::Foreign { from, foreign });
         }
         match beginning.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') | None => Ok(Self::Trace(Events::of(from, input))),
@@ -92,11 +103,11 @@ impl Packets {
             ),
         ] {
             if count > 0 {
-                log::warn!("{from}: left out {}, {why}", packets(count));
+                log::warn!("{from}: left out {}, {why}", counted(count, "packet"));
             }
         }
         for (links, count) in counts.not_read_in_words() {
-            log::warn!("{from}: left out {}, not read: {links}", packets(count));
+            log::warn!("{from}: left out {}, not read: {links}", counted(count, "packet"));
         }
         for name in &replay.unknown {
             log::info!(
@@ -107,31 +118,26 @@ impl Packets {
         if let Some(cut) = &self.cut {
             let whole = match cut.place.piece {
                 Piece::FileHeader => "no packet is in it".to_owned(),
-                _ => format!("{} before that were read", packets(counts.frames)),
+                _ => format!("{} before that were read", counted(counts.frames, "packet")),
             };
             log::warn!("{from}: {cut}; {whole}");
         }
         let (all, passed) = (counts.frames, counts.packets.saturating_sub(to_nobody + own));
         if !self.at_end || decisions > 0 || self.cut.is_some() && all == 0 {
             if passed < all {
-                log::info!("{from}: {passed} of {} passed a node", packets(all));
+                log::info!("{from}: {passed} of {} passed a node", counted(all, "packet"));
             }
             return;
         }
         let why = match (all, passed) {
             (0, _) => "it has no packets".to_owned(),
-            (all, 0) => format!("of {} none passed a node", packets(all)),
+            (all, 0) => format!("of {} none passed a node", counted(all, "packet")),
             (all, passed) => format!(
                 "{passed} of {} passed a node, and by their interfaces no stage is asked about them; say by which they \
                  come, as in: in INTERFACE",
-                packets(all)
+                counted(all, "packet")
             ),
         };
         log::warn!("{from}: nothing was decided: {why}");
     }
-}
-
-/// How many, in words.
-fn packets(count: u64) -> String {
-    if count == 1 { "1 packet".to_owned() } else { format!("{count} packets") }
 }

@@ -62,7 +62,7 @@ impl Counters {
 /// One line: `14 packets: dnat service 6, save saved 1, …`, with what should be zero only where it is not.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", counted(self.turns.packets, "packet"))?;
+        f.write_str(&counted(self.turns.packets, "packet"))?;
         let mut separator = ": ";
         for stage in Stage::ALL {
             let mut name = Some(stage);
