@@ -5,6 +5,7 @@ mod doctor;
 mod down;
 mod events;
 mod explain;
+mod failure;
 mod fill_queues;
 #[cfg(feature = "lab")]
 mod lab;
@@ -23,16 +24,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dunnat::cluster::{self, Cluster, NodeId, UnknownNode};
-use dunnat::control::ConnectError;
-use dunnat::daemon;
-use dunnat::explain::NoEntry;
+use dunnat::cluster::{Cluster, NodeId};
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::net::{WrongWord, escaped};
-use dunnat::replay::{CaptureError, Foreign};
+use dunnat::net::escaped;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
-use dunnat::trace::NoEvent;
 
+use failure::Failure;
 use say::{say, start_log};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
@@ -174,133 +171,6 @@ impl Manner {
         };
         // Wrong numbers are wrong on any kernel: they are told of before it is asked.
         Plan::new(wishes, &Capabilities::all()).map(|_| wishes)
-    }
-}
-
-/// What ends a verb early. Which kind it is decides the exit status.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    ClusterFile(#[from] cluster::Error),
-    #[error(transparent)]
-    Node(#[from] UnknownNode),
-    #[error(transparent)]
-    Plan(#[from] NoPlan),
-    #[error(transparent)]
-    Run(#[from] daemon::Error),
-    #[error("`run` would not work here")]
-    Unfit,
-    #[error(transparent)]
-    Rights(#[from] dunnat::doctor::Unfit),
-    #[error(transparent)]
-    Rules(#[from] dunnat::ruleset::InstallError),
-    #[error(
-        "cannot write the rules of the queues: {0}; does the kernel have the target NFQUEUE? Try: modprobe xt_NFQUEUE"
-    )]
-    FillQueues(io::Error),
-    #[error(transparent)]
-    Word(#[from] WrongWord),
-    #[error(transparent)]
-    NoEntry(#[from] NoEntry),
-    #[error("{0}")]
-    Usage(String),
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("the connection to {path} failed: {source}")]
-    Connection { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Refused(String),
-    #[error("a terminal shows no packets: write them to a file with --write FILE, or to a pipe")]
-    Terminal,
-    #[error("cannot read {from}: {source}")]
-    Input { from: String, source: io::Error },
-    #[error("{from}:{line}: {source}")]
-    Event { from: String, line: u64, source: NoEvent },
-    #[error("cannot read {from} as a capture: {source}")]
-    Capture { from: String, source: CaptureError },
-    #[error("cannot read {from}: {}", foreign.told(from))]
-    Foreign { from: String, foreign: Foreign },
-    #[error(
-        "{from} is a capture, and a trace in JSON is asked for; dunnat replay makes one of it, with --format json"
-    )]
-    NotTrace { from: String },
-    #[error(
-        "{from}:{line}: this is no event of a trace: its line has more than {most} bytes, and ends nowhere before"
-    )]
-    Line { from: String, line: u64, most: usize },
-    #[error(
-        "{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON); of other captures editcap -F pcapng makes one"
-    )]
-    Neither { from: String },
-    #[error("there is no conversation {number} in these traces: the last is {all}")]
-    NoConversation { number: usize, all: usize },
-    #[error(
-        "a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter"
-    )]
-    NotOne(usize),
-    #[cfg(feature = "lab")]
-    #[error("lab: {0}")]
-    Lab(#[from] dunnat::lab::Error),
-    #[error("cannot write to {to}: {source}")]
-    Output { to: String, source: io::Error },
-}
-
-impl Failure {
-    /// What is said of it.
-    fn message(&self) -> String {
-        match self {
-            // A fault in the cluster file begins with its place, as compilers write it.
-            Self::ClusterFile(cluster::Error::Invalid(report)) => report.clone(),
-            // What somebody else has written may be in these, and they have one line.
-            Self::Event { .. }
-            | Self::Input { .. }
-            | Self::Capture { .. }
-            | Self::Neither { .. }
-            | Self::Foreign { .. }
-            | Self::NotTrace { .. }
-            | Self::Line { .. }
-            | Self::Connect(_)
-            | Self::Connection { .. }
-            | Self::Refused(_)
-            | Self::Output { .. }
-            | Self::NoEntry(_)
-            | Self::Node(_) => format!("dunnat: {}", escaped(&self.to_string())),
-            _ => format!("dunnat: {self}"),
-        }
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::ClusterFile(_)
-            | Self::Node(_)
-            | Self::Plan(_)
-            | Self::Word(_)
-            | Self::NoEntry(_)
-            | Self::Usage(_)
-            | Self::NoConversation { .. }
-            | Self::NotOne(_)
-            | Self::Terminal => ExitCode::from(2),
-            #[cfg(feature = "lab")]
-            Self::Lab(dunnat::lab::Error::Typed(_)) => ExitCode::from(2),
-            #[cfg(feature = "lab")]
-            Self::Lab(_) => ExitCode::FAILURE,
-            Self::Run(_)
-            | Self::Unfit
-            | Self::Rights(_)
-            | Self::Rules(_)
-            | Self::FillQueues(_)
-            | Self::Connect(_)
-            | Self::Connection { .. }
-            | Self::Refused(_)
-            | Self::Input { .. }
-            | Self::Event { .. }
-            | Self::Capture { .. }
-            | Self::Foreign { .. }
-            | Self::NotTrace { .. }
-            | Self::Line { .. }
-            | Self::Neither { .. }
-            | Self::Output { .. } => ExitCode::FAILURE,
-        }
     }
 }
 

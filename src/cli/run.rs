@@ -7,7 +7,7 @@ use dunnat::control;
 use dunnat::daemon::{self, Options, OwnRules, ShadowOptions};
 use dunnat::trace::{Destination, Format};
 
-use super::trace::{FormatArg, size, text};
+use super::trace::{FormatArg, size, text_of_trace};
 use super::{Failure, How, Who};
 
 /// Be a node of the cluster: install its rules, serve its queues; on SIGTERM or SIGINT the rules go, and a guard stays
@@ -90,7 +90,7 @@ impl Run {
         Some(Destination {
             path: is_file.then(|| path.to_owned()),
             format,
-            text: text(!is_file && io::stdout().is_terminal(), true, false),
+            text: text_of_trace(!is_file && io::stdout().is_terminal(), true, false),
             size: self.trace_rotate,
             keep: self.trace_keep,
         })

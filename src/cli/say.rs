@@ -25,14 +25,13 @@ pub(super) fn start_log() {
         .format(|out, record| {
             let (time, level) = (out.timestamp(), record.level());
             let style = out.default_level_style(level);
-            let mut lines = record.args().to_string();
+            let said = record.args().to_string();
             // Of ours there are several lines only in what is asked for with RUST_LOG=debug.
-            lines = if level >= log::Level::Debug {
-                by_lines(&lines).trim_end().replace('\n', "\n    ")
-            } else {
-                escaped(&lines).to_string()
+            let said = match level {
+                log::Level::Debug | log::Level::Trace => by_lines(&said).trim_end().replace('\n', "\n    "),
+                _ => escaped(&said).to_string(),
             };
-            writeln!(out, "[{time} {style}{level:<5}{style:#}] {lines}")
+            writeln!(out, "[{time} {style}{level:<5}{style:#}] {said}")
         })
         .init();
 }

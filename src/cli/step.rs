@@ -6,8 +6,9 @@ use clap::Args;
 use dunnat::control;
 use dunnat::daemon::{self, Options, OwnRules};
 use dunnat::step::{self, Console};
-use dunnat::trace::{Filter, Flows, Selection, Text};
+use dunnat::trace::{Filter, Flows, Selection};
 
+use super::trace::text;
 use super::{Failure, Manner, Who, coloured};
 
 /// Be a node as with `run`, and hold each packet that is decided about until you say so, with its bytes before and after
@@ -59,7 +60,7 @@ impl Step {
             Box::new(io::BufReader::new(io::stdin())),
             io::stdin().is_terminal(),
             Box::new(io::stdout()),
-            Text::new(jiff::tz::TimeZone::system(), coloured(terminal), false),
+            text(terminal, false),
             coloured(terminal),
         );
         let failed = |source| daemon::Error::System { what: "start a thread", source };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
-use dunnat::net::{counted, escaped};
+use dunnat::net::counted;
 use dunnat::trace::{
     Filter, Flows, Follower as _, Format, Output, Replacement, Rotation, SCHEMA, Sample, Selection, Text,
 };
@@ -86,9 +86,14 @@ impl FormatArg {
     }
 }
 
-/// How text is written. Who looks on as it happens, at a terminal, knows which day it is.
-pub(super) fn text(terminal: bool, live: bool, verbose: bool) -> Text {
-    let text = Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose);
+/// How text is written.
+pub(super) fn text(terminal: bool, verbose: bool) -> Text {
+    Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose)
+}
+
+/// How a trace is written as text. Who looks on as it happens, at a terminal, knows which day it is.
+pub(super) fn text_of_trace(terminal: bool, live: bool, verbose: bool) -> Text {
+    let text = text(terminal, verbose);
     if terminal && live { text } else { text.dated() }
 }
 
@@ -120,7 +125,7 @@ pub(super) fn output(
     if terminal && format == Format::Pcapng {
         return Err(Failure::Terminal);
     }
-    let text = text(terminal, read.is_empty(), verbose);
+    let text = text_of_trace(terminal, read.is_empty(), verbose);
     let output = match write {
         Some(path) => Replacement::begin(path, read)
             .and_then(|replacement| Output::replacing(format, text, replacement, rotation)),
@@ -211,7 +216,7 @@ impl Trace {
             match answer.map_err(connection)? {
                 Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
                 Some(Answer::Hello(hello)) => {
-                    log::debug!("attached to {}, dunnat {}", escaped(&hello.node), escaped(&hello.dunnat));
+                    log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
                     output.commit().map_err(failed)?;
                 }
                 Some(Answer::End(End { events, lost })) => {
@@ -226,7 +231,7 @@ impl Trace {
                 }
                 Some(Answer::Error(error)) => {
                     output.end_at_fault().map_err(failed)?;
-                    return Err(Failure::Refused(escaped(&error).to_string()));
+                    return Err(Failure::Refused(error));
                 }
                 Some(_) => {}
                 None => {
