@@ -147,7 +147,7 @@ pub(super) fn append(path: &Path, format: Format) -> io::Result<Appended> {
     Ok(Appended { file, len })
 }
 
-/// How much of a file is looked at for the end of its last whole line, in bytes; no line of a trace is longer.
+/// How much of a file is looked at for the end of its last whole line, in bytes; no node writes a longer line.
 const TAIL: u64 = 1 << 20;
 
 fn without_half_a_line(file: &mut File, len: u64) -> io::Result<u64> {
@@ -157,7 +157,9 @@ fn without_half_a_line(file: &mut File, len: u64) -> io::Result<u64> {
     file.take(TAIL).read_to_end(&mut tail)?;
     let end = match tail.iter().rposition(|byte| *byte == b'\n') {
         Some(at) => from + at as u64 + 1,
-        None => from,
+        None if from == 0 => 0,
+        // A line so long is none of ours.
+        None => return Err(Unwritable::NoTrace.into()),
     };
     if end < len {
         log::warn!("the trace ended with half an event; it is cut off");
@@ -166,10 +168,16 @@ fn without_half_a_line(file: &mut File, len: u64) -> io::Result<u64> {
     Ok(end)
 }
 
+/// What tells a file from all others: device and inode.
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
 /// Whether a path leads to this very file now.
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
-    let id = |found: Metadata| (found.dev(), found.ino());
-    file.metadata().ok().map(id) == fs::symlink_metadata(path).ok().map(id)
+    let [now, there] =
+        [file.metadata(), fs::symlink_metadata(path)].map(|found| found.ok().as_ref().map(identity));
+    now == there
 }
 
 /// What will be in the place of a file, once that is certain: until then it has another name, and what was there stays.
@@ -188,8 +196,8 @@ impl Replacement {
     pub fn begin(path: &Path, read: &[PathBuf]) -> io::Result<Self> {
         let there = look(path, For::Once)?;
         if let Some(there) = &there {
-            let id = |found: &Metadata| (found.dev(), found.ino());
-            let is_it = |input: &PathBuf| fs::metadata(input).is_ok_and(|input| id(&input) == id(there));
+            let is_it =
+                |input: &PathBuf| fs::metadata(input).is_ok_and(|input| identity(&input) == identity(there));
             if !there.is_file() {
                 return Ok(Self { file: options().write(true).open(path)?, names: None });
             }
@@ -329,6 +337,17 @@ mod tests {
         for format in [Format::Json, Format::Text, Format::Pcapng] {
             assert!(why(&append(&path, format).unwrap_err()).contains("something else"));
         }
+    }
+
+    /// Of what has no lines nothing is cut off.
+    #[test]
+    fn a_file_that_only_begins_as_a_trace_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let text = format!("{{{}", "x".repeat(TAIL as usize));
+        fs::write(&path, &text).unwrap();
+        assert!(why(&append(&path, Format::Json).unwrap_err()).contains("something else"));
+        assert!(fs::read_to_string(&path).unwrap() == text);
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Writing a trace: the formats, where it goes, and the thread behind a tap.
 
+mod destination;
 mod file;
 mod persistence;
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
@@ -20,6 +19,8 @@ use super::pcapng::Pcapng;
 use super::selection::Selection;
 use super::tap::{Next, Tap};
 use super::text::Text;
+use destination::Reopen;
+pub use destination::{Destination, Rotation};
 use file::Appended;
 pub use file::{Replacement, Unwritable};
 use persistence::Persistence;
@@ -150,109 +151,6 @@ impl Rendering {
     }
 }
 
-/// Files of a limited size: the full one gets the number 1 behind its name, and the ones before it move up by one.
-#[derive(Clone, Debug)]
-pub struct Rotation {
-    /// The file that is written.
-    pub path: PathBuf,
-    /// How large it may become, in bytes.
-    pub size: u64,
-    /// How many full ones are kept.
-    pub keep: u32,
-}
-
-impl Rotation {
-    fn rotate(&self) -> io::Result<File> {
-        move_on(&self.path, self.keep)?;
-        file::create(&self.path)
-    }
-}
-
-/// Gives a file the number 1, and those that are kept a higher one each.
-fn move_on(path: &Path, keep: u32) -> io::Result<()> {
-    let numbered = |number: u32| {
-        let mut path = path.as_os_str().to_owned();
-        path.push(format!(".{number}"));
-        PathBuf::from(path)
-    };
-    for number in (1..keep).rev() {
-        match std::fs::rename(numbered(number), numbered(number + 1)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    if keep > 0 { std::fs::rename(path, numbered(1)) } else { std::fs::remove_file(path) }
-}
-
-/// Where a node writes its trace, as long as it runs and from start to start.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// The file; none for standard output.
-    pub path: Option<PathBuf>,
-    /// What it is written as.
-    pub format: Format,
-    /// How text is written.
-    pub text: Text,
-    /// How large it may become, in bytes, if there is a limit.
-    pub size: Option<u64>,
-    /// How many full ones are kept.
-    pub keep: u32,
-}
-
-impl Destination {
-    /// Opens it: what is in it stays, and is gone on with. Packets are not gone on with, as few programs read files of
-    /// several sections: what was there gets a number, as in a [`Rotation`]. When `reopen` is set the file is opened anew, for
-    /// whoever has moved it away.
-    ///
-    /// # Errors
-    /// It cannot be written, or is not to be: see [`Unwritable`].
-    pub fn open(self, reopen: Arc<AtomicBool>) -> io::Result<Output> {
-        let Self { path, format, text, size, keep } = self;
-        let Some(path) = path else { return Output::new(format, text, Box::new(io::stdout()), None) };
-        let mut appended = file::append(&path, format)?;
-        if format == Format::Pcapng && appended.len > 0 {
-            move_on(&path, keep)?;
-            appended = file::append(&path, format)?;
-        }
-        let Appended { file, len } = appended;
-        let rotation = size.map(|size| Rotation { path: path.clone(), size, keep });
-        let to_cut = if file.metadata()?.is_file() { Some(file.try_clone()?) } else { None };
-        let mut output = Output::new(format, text, Box::new(file), rotation)?;
-        (output.file, output.size) = (to_cut, len);
-        output.reopen = Some(Reopen { path, format, asked: reopen });
-        Ok(output)
-    }
-}
-
-/// A file that is opened anew when that is asked for.
-struct Reopen {
-    path: PathBuf,
-    format: Format,
-    asked: Arc<AtomicBool>,
-}
-
-impl Reopen {
-    /// The file anew, if that was asked for and there is another in its place, or none.
-    fn file(&self, now: Option<&File>) -> Option<Appended> {
-        if !self.asked.swap(false, Ordering::Relaxed) || now.is_some_and(|now| file::is_at(now, &self.path)) {
-            return None;
-        }
-        match file::append(&self.path, self.format) {
-            Ok(appended) => {
-                log::info!("the trace goes on in a new {}", self.path.display());
-                Some(appended)
-            }
-            Err(error) => {
-                log::warn!(
-                    "the trace goes on in the file that was moved away: {}: {error}",
-                    self.path.display()
-                );
-                None
-            }
-        }
-    }
-}
-
 /// Takes the events of a trace.
 pub trait Follower {
     /// Takes one.
@@ -372,8 +270,7 @@ impl Output {
 
     /// Goes on in another file where that was asked for; what is buffered comes into the old one.
     fn look_for_another(&mut self) -> io::Result<()> {
-        let is_asked = |reopen: &Reopen| reopen.asked.load(Ordering::Relaxed);
-        if !self.reopen.as_ref().is_some_and(is_asked) {
+        if !self.reopen.as_ref().is_some_and(Reopen::is_asked) {
             return Ok(());
         }
         self.write()?;

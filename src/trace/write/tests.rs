@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
