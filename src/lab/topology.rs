@@ -154,8 +154,12 @@ fn peer(name: &str, index: usize, namespace: &str) -> String {
     format!("peer name {name} index {index} netns {namespace}")
 }
 
+/// A kernel sends only a few ICMP errors a second to one address (net/ipv4/icmp.c, `icmpv4_xrlim_allow()`). A hop that is missing in a
+/// traceroute for that reason would look like a fault.
+const ALL_ERRORS: [&str; 2] = ["net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"];
+
 fn machine(layout: &Layout, name: &str) -> Built {
-    let settings: &[&str] = if layout.choice.families.has(Family::V6) {
+    let by_family: &[&str] = if layout.choice.families.has(Family::V6) {
         // Addresses are there at once, and nobody asks for routers, of which there are none that answer.
         &["net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.router_solicitations=0"]
     } else {
@@ -164,7 +168,7 @@ fn machine(layout: &Layout, name: &str) -> Built {
     };
     Built {
         name: name.to_owned(),
-        settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+        settings: ALL_ERRORS.iter().chain(by_family).map(|setting| (*setting).to_owned()).collect(),
         makes: Vec::new(),
         joins: vec!["link set lo up".to_owned()],
     }

@@ -183,3 +183,20 @@ fn a_node_that_saw_nothing_is_told() {
     assert!(text(&path.stderr).contains("node3: no events"), "{}", text(&path.stderr));
     assert!(text(&path.stdout).contains("foreign and right"), "{}", text(&path.stdout));
 }
+
+/// A kernel sends only so many ICMP errors to each address, a few a second; then a hop of a traceroute is missing for no fault of
+/// anybody's.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn no_machine_counts_its_icmp_errors() {
+    let lab = Lab::up(&["--family", "both"]);
+    lab.must(&["start"]);
+    for node in ["192.168.122.12", "fd00:122::12"] {
+        for asked in 0..20 {
+            let words = ["shell", "ws", "--", "traceroute", "-T", "-p", "80", "-n", "-q", "1", "-N", "1", node];
+            let way = lab.must(&words);
+            let hop = way.lines().nth(1).and_then(|line| line.split_whitespace().nth(1));
+            assert_eq!(hop, Some(node), "traceroute {asked}\n{way}");
+        }
+    }
+}

@@ -14,9 +14,6 @@ pub(super) fn quotes_inside(layout: &Layout, family: Family, frame: &Frame) -> b
     frame.error().is_some_and(|error| guests.contains(&error.about.src) || guests.contains(&error.about.dst))
 }
 
-/// How often a way is asked for of which a part did not answer.
-const TRIES: u32 = 3;
-
 /// A traceroute by TCP to the service of the first guest.
 pub(super) struct Traceroute<'a> {
     family: Family,
@@ -41,19 +38,11 @@ impl<'a> Traceroute<'a> {
         let wait = lab.pace.seconds(2).as_secs().to_string();
         let words =
             ["traceroute", "-T", "-p", &port, "-n", "-q", "1", "-N", "1", "-w", &wait, "-m", "6", &public];
-        let expected_words: Vec<String> = expected.iter().map(ToString::to_string).collect();
-        let mut seen = Vec::new();
-        // The kernel says only so many errors a second (net.ipv4.icmp_ratelimit, net.ipv6.icmp.ratelimit), and an error may be lost.
-        for _ in 0..TRIES {
-            let output = lab.on(who).output(&words)?;
-            let said = String::from_utf8_lossy(&output.stdout);
-            // A line of heading, then of each hop its number and address.
-            let hops = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1));
-            seen = hops.map(str::to_owned).collect();
-            if seen == expected_words || !seen.iter().any(|hop| hop == "*") {
-                break;
-            }
-        }
+        let output = lab.on(who).output(&words)?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        // A line of heading, then of each hop its number and address.
+        let hops = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1));
+        let seen = hops.map(str::to_owned).collect();
         Ok(Self { family, who, via, seen, expected })
     }
 }
