@@ -13,7 +13,7 @@ use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
 use dunnat::net::Envelope;
-use dunnat::queue::{Recorded, Waiting};
+use dunnat::queue::{Playback, Waiting};
 use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
 use dunnat::trace::Taps;
 
@@ -54,7 +54,7 @@ fn main() {
             bytes: call(port),
         })
         .collect();
-    let mut queue = Recorded::new(&packets);
+    let mut queue = Playback::new(&packets);
     // Nobody is attached, as in a node that nobody looks at; `untraced` as second argument leaves even that out.
     let tracer = (std::env::args().nth(2).as_deref() != Some("untraced")).then(|| Taps::default().tracer());
     let mut worker = Worker::new(Arc::new(Tables::new(&cluster, plan.node)), &plan, Vec::new(), tracer);

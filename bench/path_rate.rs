@@ -16,7 +16,7 @@ use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use dunnat::path::{Finding, Joiner};
+use dunnat::conversations::{Finding, Joiner};
 use dunnat::trace::Event;
 
 /// The trace of one node, as it grows.

@@ -17,7 +17,7 @@ use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
 use dunnat::net::Envelope;
-use dunnat::queue::{Recorded, Waiting};
+use dunnat::queue::{Playback, Waiting};
 use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
 use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
 
@@ -69,7 +69,7 @@ fn main() {
     let began = Instant::now();
     let writer = Writer::start(tap, namer, Output::new(Format::Json, plain, out, None).unwrap()).unwrap();
     let packets: Vec<Waiting> = (0..64).map(call).collect();
-    let mut queue = Recorded::new(&packets);
+    let mut queue = Playback::new(&packets);
     let tables = Arc::new(Tables::new(&cluster, plan.node));
     let mut worker = Worker::new(tables, &plan, Vec::new(), Some(taps.tracer()));
     for _ in 0..events / 64 {

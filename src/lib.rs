@@ -65,10 +65,10 @@
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
 //! | [`shadow`] | whether dunnat and the pure ruleset are of one mind: decisions before a stage, held against deeds after it | change a packet |
-//! | [`walk`] | the way of a packet through a node without a kernel: made from words, led by the stages, with flows remembered | decide |
+//! | [`simulate`] | the way of a packet through a node without a kernel: made from words, led by the stages, with flows remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | why a decision was made and no other, derived beside the engine and held to it by a property test | decide |
-//! | [`path`] | the traces of several nodes, joined: the way of each conversation, and what came of it | trust clocks or cluster files |
+//! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and what came of it | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`doctor`] | whether a node would work here: facts read, then judged, each with what mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -109,7 +109,7 @@
 //!
 //! # A packet held
 //!
-//! Before it counts, traces and answers, a worker may show what it has decided to a [`daemon::Onlooker`], and waits until
+//! Before it counts, traces and answers, a worker may show what it has decided to a [`daemon::Observer`], and waits until
 //! that returns. `dunnat step` has one: the packet stays in its queue, and [`step::Screen`] has the event, [`explain`]'s
 //! reasons and checksums, and the bytes, whose [`packet::fields`] have names. Then the batch is one packet, so that its verdict leaves before
 //! the next is looked at. The one thing that may be said against a decision is drop, and it has a reason of its own,
@@ -117,17 +117,17 @@
 //!
 //! # Traces joined
 //!
-//! [`path::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
+//! [`conversations::Joiner`] takes the saved events of all nodes. Its flows are what NAT leaves alone, its conversations the single
 //! connections in them; of events that are alike it keeps two and counts the rest, so that memory grows with
-//! conversations and not with packets; what is kept is a [`path::Seen`], which is small. Each conversation is judged by
+//! conversations and not with packets; what is kept is a [`conversations::Seen`], which is small. Each conversation is judged by
 //! addresses, as a client would: a wrong cluster file is right by its own names.
 //!
 //! # Without a kernel
 //!
-//! `explain` and `replay` ask the same engine. A [`walk::Host`] leads a packet by the stages as a node's rules would, and
-//! gives each [`engine::decide`] what it would have been given there; what comes of it is a [`walk::Visit`], which has
-//! an [`Event`](trace::Event) like any decision. A packet is typed ([`walk::Asked`]), captured ([`replay::Capture`]), or was
-//! traced ([`replay::Recorded`]); the last needs no leading, as its event has all that its decision was made of.
+//! `explain` and `replay` ask the same engine. A [`simulate::SimulatedNode`] leads a packet by the stages as a node's rules would, and
+//! gives each [`engine::decide`] what it would have been given there; what comes of it is a [`simulate::Visit`], which has
+//! an [`Event`](trace::Event) like any decision. A packet is typed ([`simulate::PacketSpec`]), captured ([`simulate::Capture`]), or was
+//! traced ([`replay::RecordedDecision`]); the last needs no leading, as its event has all that its decision was made of.
 //! [`explain::why`] goes through every rule of the cluster file beside it, and says what does not hold.
 //!
 //! # A shadow
@@ -194,6 +194,7 @@
 
 pub mod cluster;
 pub mod control;
+pub mod conversations;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;
@@ -204,12 +205,11 @@ pub mod lab;
 pub mod net;
 mod netlink;
 pub mod packet;
-pub mod path;
 pub mod queue;
 pub mod replay;
 pub mod rfc;
 pub mod ruleset;
 pub mod shadow;
+pub mod simulate;
 pub mod step;
 pub mod trace;
-pub mod walk;

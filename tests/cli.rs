@@ -478,7 +478,7 @@ fn the_schemas_are_printed() {
     let output = dunnat(&["trace", "--schema"]);
     assert_eq!(text(&output.stdout), dunnat::trace::SCHEMA);
     let output = dunnat(&["path", "--schema"]);
-    assert_eq!(text(&output.stdout), dunnat::path::SCHEMA);
+    assert_eq!(text(&output.stdout), dunnat::conversations::SCHEMA);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use dunnat::doctor::{self, Features, Host, Role};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::Plan;
 
-use super::{Failure, How, print};
+use super::{Failure, WorkArgs, print};
 
 /// Say whether a node would work on this kernel and this host, and what mends it
 ///
@@ -28,7 +28,7 @@ pub(super) struct Doctor {
     #[arg(long, hide = true)]
     in_scratch_namespace: bool,
     #[command(flatten)]
-    how: How,
+    how: WorkArgs,
 }
 
 impl Doctor {
@@ -42,7 +42,7 @@ impl Doctor {
         let role = match (&cluster, &self.node) {
             (Some(cluster), Some(node)) => {
                 let node = cluster.find(node)?;
-                // How packets get into the queues does not change how many there are; how ct marks are known does.
+                // WorkArgs packets get into the queues does not change how many there are; how ct marks are known does.
                 let wishes = self.how.wishes(cluster, node)?;
                 let unwanted = self.how.unwanted().contains(&Feature::CtMark);
                 let ct_mark_by_verdict =

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use dunnat::packet::LONGEST;
-use dunnat::replay::Capture;
+use dunnat::simulate::Capture;
 use dunnat::trace::{Event, NoEvent};
 
 use super::Failure;
@@ -85,7 +85,7 @@ impl Events {
         }
     }
 
-    /// How many bytes of it have been read.
+    /// WorkArgs many bytes of it have been read.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

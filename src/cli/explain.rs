@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::explain::{self, Prose, Story};
+use dunnat::explain::{self, Story, StoryText};
 use dunnat::replay::Replay;
+use dunnat::simulate::{Context, PacketSpec, SimulatedNode};
 use dunnat::trace::Filter;
-use dunnat::walk::{Around, Asked, Host};
 
 use super::saved::Saved;
 use super::{Failure, coloured, print};
@@ -33,7 +33,7 @@ pub(super) struct Explain {
     /// End after N packets or decisions
     #[arg(long, value_name = "N", requires = "read")]
     count: Option<u64>,
-    /// How the checksums change, too
+    /// WorkArgs the checksums change, too
     #[arg(long, short)]
     verbose: bool,
     /// As JSON, a line for each packet
@@ -53,9 +53,11 @@ impl Explain {
         if let Some(path) = &self.read {
             return self.read(path, &cluster, node, &words);
         }
-        let asked: Asked = words.parse()?;
+        let asked: PacketSpec = words.parse()?;
         let story = match node {
-            Some(node) => explain::at_node(&mut Host::new(&cluster, node), asked.arrival(&cluster, node)),
+            Some(node) => {
+                explain::at_node(&mut SimulatedNode::new(&cluster, node), asked.arrival(&cluster, node))
+            }
             None => explain::through_cluster(&cluster, &asked, home)?,
         };
         self.tell(&story)
@@ -84,8 +86,8 @@ impl Explain {
                 }
             }
             Saved::Capture(mut packets) => {
-                let around: Around = words.parse()?;
-                let mut replay = Replay::new(cluster, node, around);
+                let context: Context = words.parse()?;
+                let mut replay = Replay::new(cluster, node, context);
                 let mut told = 0;
                 let read = loop {
                     if told == wanted {
@@ -114,7 +116,7 @@ impl Explain {
             let failed = |source| Failure::Output { to: "standard output".to_owned(), source };
             return print(&(json.map_err(failed)? + "\n"));
         }
-        let text = Prose::new(coloured(io::stdout().is_terminal()), self.verbose).story(story);
+        let text = StoryText::new(coloured(io::stdout().is_terminal()), self.verbose).story(story);
         // Between the stories of many packets stands an empty line more.
         print(&if self.read.is_some() { text + "\n" } else { text })
     }

@@ -9,8 +9,8 @@ use dunnat::control::ConnectError;
 use dunnat::daemon;
 use dunnat::explain::NoEntry;
 use dunnat::net::{WrongWord, escaped};
-use dunnat::replay::{CaptureError, Foreign};
 use dunnat::ruleset::NoPlan;
+use dunnat::simulate::{CaptureError, Foreign};
 use dunnat::trace::NoEvent;
 
 /// What ends a verb early. Which kind it is decides the exit status.

@@ -27,7 +27,7 @@ pub(super) struct Lab {
     /// The lab's name, to have several at once: letters, digits and '_'
     #[arg(long = "lab", value_name = "NAME", default_value = "lab", env = "DUNNAT_LAB", global = true)]
     name: String,
-    /// How many times slower than usual this machine may be, as an emulated one is: wait longer, and send less
+    /// WorkArgs many times slower than usual this machine may be, as an emulated one is: wait longer, and send less
     #[arg(long, value_name = "TIMES", default_value = "1", env = "DUNNAT_LAB_SLOW", global = true)]
     slow: Pace,
     #[command(subcommand)]
@@ -72,7 +72,7 @@ enum Verb {
 
 #[derive(Args)]
 struct Up {
-    /// How many nodes, from 1 to 9
+    /// WorkArgs many nodes, from 1 to 9
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: u8,
     /// Which names and addresses, plain or other: `other` builds the same cluster with all of them changed
@@ -81,7 +81,7 @@ struct Up {
     /// What the cluster speaks: 4, 6 or both
     #[arg(long, value_name = "WHICH", default_value = "both")]
     family: Families,
-    /// How nodes know each other, the cluster file's tag_by: mac, pipe or dscp
+    /// WorkArgs nodes know each other, the cluster file's tag_by: mac, pipe or dscp
     #[arg(long, value_name = "WHAT", default_value = "mac", value_parser = tag_by)]
     tag_by: TagBy,
     /// Pipes are 802.1Q devices, or there is no lab [default: where the kernel has them]
@@ -97,8 +97,8 @@ fn tag_by(text: &str) -> Result<TagBy, String> {
 }
 
 #[derive(Args)]
-struct How {
-    /// Who translates: dunnat; kernel, the pure ruleset; or shadow, that ruleset while dunnat looks on
+struct WorkArgs {
+    /// NodeArgs translates: dunnat; kernel, the pure ruleset; or shadow, that ruleset while dunnat looks on
     #[arg(long, value_name = "WHO", default_value = "dunnat")]
     by: By,
     /// Write what each node decides as text
@@ -121,7 +121,7 @@ struct How {
 #[derive(Args)]
 struct Starting {
     #[command(flatten)]
-    how: How,
+    how: WorkArgs,
     /// Make one thing wrong, on the node that the first guest lives on, or on that guest: a name that `--fault help` lists, or
     /// `random`, which does not say what it is
     #[arg(long, value_name = "FAULT")]
@@ -131,7 +131,7 @@ struct Starting {
 #[derive(Args)]
 struct Accept {
     #[command(flatten)]
-    how: How,
+    how: WorkArgs,
     /// Fail if it is done in another way: nft-queue, xt-queue, no-queue, ct-mark-by-verdict, ct-mark-by-rule; may be
     /// repeated
     #[arg(long, value_name = "WAY")]
@@ -318,7 +318,7 @@ fn url(address: std::net::IpAddr, port: u16) -> String {
     if port == 80 { format!("http://{host}/") } else { format!("http://{host}:{port}/") }
 }
 
-/// How this lab is called from a command line.
+/// WorkArgs this lab is called from a command line.
 fn invocation(lab: &lab::Lab) -> String {
     match lab.place.name() {
         "lab" => "dunnat lab".to_owned(),
@@ -336,7 +336,7 @@ fn become_it(command: &mut Command) -> Failure {
     Failure::Refused(format!("{}: {error}", command.get_program().to_string_lossy()))
 }
 
-impl How {
+impl WorkArgs {
     fn start(&self, fault: Option<Fault>) -> Start {
         let tracing = match (self.trace, self.trace_json, self.trace_pcapng) {
             (true, ..) => Some(Tracing::Text),
@@ -359,7 +359,7 @@ impl Accept {
         let shown = io::stderr().is_terminal();
         let progress = |what: &str| {
             if shown {
-                // Who cannot write here has nobody who waits.
+                // NodeArgs cannot write here has nobody who waits.
                 let _ = super::say::say(format_args!("... {what}"));
             }
         };

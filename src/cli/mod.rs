@@ -61,7 +61,7 @@ enum Verb {
 
 /// Which cluster, and which of its nodes.
 #[derive(Args)]
-struct Who {
+struct NodeArgs {
     /// The cluster file, the same on every node
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -70,7 +70,7 @@ struct Who {
     node: String,
 }
 
-impl Who {
+impl NodeArgs {
     fn load(&self) -> Result<(Cluster, NodeId), Failure> {
         let cluster = Cluster::load(&self.config)?;
         let node = cluster.find(&self.node)?;
@@ -78,24 +78,24 @@ impl Who {
     }
 }
 
-/// How the work is done; the same for printing rules and for running.
+/// WorkArgs the work is done; the same for printing rules and for running.
 #[derive(Args)]
-struct How {
+struct WorkArgs {
     /// Worker threads, each with a queue of its own for everything [default: the cores it may use]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     #[command(flatten)]
-    manner: Manner,
+    manner: ModeArgs,
 }
 
-/// How the work is done, whoever does it.
+/// WorkArgs the work is done, whoever does it.
 #[derive(Args)]
-struct Manner {
+struct ModeArgs {
     /// Show every packet to every stage, for tracing and teaching, and not only those that something is to be
     /// decided about
     #[arg(long)]
     full: bool,
-    /// Who changes addresses: the worker, or the kernel by the mark that the worker sets (faster for bulk)
+    /// NodeArgs changes addresses: the worker, or the kernel by the mark that the worker sets (faster for bulk)
     #[arg(long, value_name = "BY", default_value = "userspace")]
     rewrite: RewriteArg,
     /// What talks to NFQUEUE: batches over netlink, or the nfq crate, one packet at a time
@@ -128,7 +128,7 @@ enum FeatureArg {
     Ctmark,
 }
 
-impl How {
+impl WorkArgs {
     fn workers(&self) -> u16 {
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
         self.workers.unwrap_or_else(cores)
@@ -143,7 +143,7 @@ impl How {
     }
 }
 
-impl Manner {
+impl ModeArgs {
     fn unwanted(&self) -> Vec<Feature> {
         let feature = |feature: &FeatureArg| match feature {
             FeatureArg::Queue => Feature::Queue,

@@ -4,7 +4,7 @@ use std::iter::{once, once_with};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dunnat::path::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
+use dunnat::conversations::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
 use dunnat::trace::{Event, Filter, Format, Name, Replacement};
 
 use super::events::Events;

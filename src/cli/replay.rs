@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::replay::Changes;
+use dunnat::simulate::Context;
 use dunnat::trace::{Follower as _, Format, Output};
-use dunnat::walk::Around;
 
 use super::events::Events;
 use super::saved::{Packets, Saved};
@@ -53,8 +53,8 @@ impl Replay {
     }
 
     fn capture(&self, cluster: &Cluster, node: Option<NodeId>, mut packets: Packets) -> Result<(), Failure> {
-        let around: Around = self.known.join(" ").parse()?;
-        let mut replay = dunnat::replay::Replay::new(cluster, node, around);
+        let context: Context = self.known.join(" ").parse()?;
+        let mut replay = dunnat::replay::Replay::new(cluster, node, context);
         let (mut output, to) = self.output()?;
         let mut decisions = 0;
         let mut write = || -> Result<Result<(), Failure>, io::Error> {

@@ -1,13 +1,13 @@
 use clap::Args;
 use dunnat::ruleset::{self, Plan, ShadowPlan};
 
-use super::{Failure, How, Who, capabilities_for_printing, print};
+use super::{Failure, NodeArgs, WorkArgs, capabilities_for_printing, print};
 
 /// Print the rules that `run` would install, ready for nft -f or sh
 #[derive(Args)]
 pub(super) struct Rules {
     #[command(flatten)]
-    who: Who,
+    who: NodeArgs,
     /// Print instead the pure nftables ruleset that does the same without dunnat
     #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback", "explain"])]
     kernel: bool,
@@ -18,7 +18,7 @@ pub(super) struct Rules {
     #[arg(long, conflicts_with_all = ["kernel", "full", "rewrite", "backend"])]
     shadow: bool,
     #[command(flatten)]
-    how: How,
+    how: WorkArgs,
 }
 
 impl Rules {

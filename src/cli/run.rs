@@ -8,13 +8,13 @@ use dunnat::daemon::{self, Options, OwnRules, ShadowOptions};
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, How, Who};
+use super::{Failure, NodeArgs, WorkArgs};
 
 /// Be a node of the cluster: install its rules, serve its queues; on SIGTERM or SIGINT the rules go, and a guard stays
 #[derive(Args)]
 pub(super) struct Run {
     #[command(flatten)]
-    who: Who,
+    who: NodeArgs,
     /// Write every decision to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct Run {
     /// Begin a new file when it would be larger than this, in bytes or with K, M, G; the full ones are FILE.1 (the newest), ...
     #[arg(long, value_name = "SIZE", requires = "trace", value_parser = size)]
     trace_rotate: Option<u64>,
-    /// How many full files are kept
+    /// WorkArgs many full files are kept
     #[arg(long, value_name = "N", requires = "trace", default_value_t = 4)]
     trace_keep: u32,
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
@@ -43,7 +43,7 @@ pub(super) struct Run {
     #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
     shadow: bool,
     #[command(flatten)]
-    how: How,
+    how: WorkArgs,
 }
 
 impl Run {

@@ -4,7 +4,8 @@ use std::io::{BufRead, Cursor, Read as _};
 use std::path::Path;
 
 use dunnat::net::counted;
-use dunnat::replay::{Capture, CaptureError, Captured, Cut, Foreign, LeftOut, Piece, Replay};
+use dunnat::replay::{LeftOut, Replay};
+use dunnat::simulate::{Capture, CaptureError, Captured, Cut, Foreign, Piece};
 
 use super::Failure;
 use super::events::{Events, open};

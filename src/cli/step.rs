@@ -9,7 +9,7 @@ use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
 
 use super::trace::text;
-use super::{Failure, Manner, Who, coloured};
+use super::{Failure, ModeArgs, NodeArgs, coloured};
 
 /// Be a node as with `run`, and hold each packet that is decided about until you say so, with its bytes before and after
 ///
@@ -23,7 +23,7 @@ use super::{Failure, Manner, Who, coloured};
 #[derive(Args)]
 pub(super) struct Step {
     #[command(flatten)]
-    who: Who,
+    who: NodeArgs,
     /// Which packets to hold
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
@@ -40,7 +40,7 @@ pub(super) struct Step {
     #[arg(long)]
     no_rules: bool,
     #[command(flatten)]
-    manner: Manner,
+    manner: ModeArgs,
 }
 
 impl Step {

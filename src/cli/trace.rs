@@ -61,7 +61,7 @@ pub(super) struct Trace {
     /// newest), FILE.2, ...
     #[arg(long, value_name = "SIZE", requires = "write", value_parser = size)]
     rotate: Option<u64>,
-    /// How many full files are kept
+    /// WorkArgs many full files are kept
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
     keep: u32,
     /// Print the JSON Schema of a line of JSON, which explains the fields
@@ -86,12 +86,12 @@ impl FormatArg {
     }
 }
 
-/// How text is written.
+/// WorkArgs text is written.
 pub(super) fn text(terminal: bool, verbose: bool) -> Text {
     Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose)
 }
 
-/// How a trace is written as text. Who looks on as it happens, at a terminal, knows which day it is.
+/// WorkArgs a trace is written as text. NodeArgs looks on as it happens, at a terminal, knows which day it is.
 pub(super) fn text_of_trace(terminal: bool, live: bool, verbose: bool) -> Text {
     let text = text(terminal, verbose);
     if terminal && live { text } else { text.dated() }

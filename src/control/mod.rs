@@ -20,7 +20,7 @@
 //! its own user, and to no other.
 
 mod client;
-mod desk;
+mod handler;
 mod listener;
 mod server;
 

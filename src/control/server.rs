@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::desk::{Desk, STALLED, say};
+use super::handler::{Handler, STALLED, say};
 use super::{Answer, Listener};
 use crate::cluster::{Cluster, NodeId};
 use crate::netlink::passing::{self, Pauses};
@@ -78,10 +78,10 @@ impl Server {
         let accepting = listener.listener.try_clone()?;
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let desk = Desk { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
+        let handler = Handler { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
         let accept = move || {
             let mut connections = Vec::new();
-            if let Err(error) = accept(&accepting, &desk, &mut connections) {
+            if let Err(error) = accept(&accepting, &handler, &mut connections) {
                 failed(error);
             }
             connections
@@ -157,12 +157,12 @@ impl Errors {
     }
 }
 
-fn accept(listener: &UnixListener, desk: &Desk, connections: &mut Vec<Connection>) -> io::Result<()> {
+fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Connection>) -> io::Result<()> {
     let mut refused = VecDeque::new();
     loop {
-        let mut stream = match desk.errors.retry("accept who wants to ask", || listener.accept()) {
+        let mut stream = match handler.errors.retry("accept who wants to ask", || listener.accept()) {
             // It was shut down; those who wait there would still be accepted.
-            _ if desk.errors.are_over() => return Ok(()),
+            _ if handler.errors.are_over() => return Ok(()),
             Ok((stream, _)) => stream,
             Err(error) => return Err(error),
         };
@@ -187,10 +187,10 @@ fn accept(listener: &UnixListener, desk: &Desk, connections: &mut Vec<Connection
             continue;
         }
         let stream = Arc::new(stream);
-        let started = desk.errors.retry("start a thread", || {
-            let (stream, desk) = (Arc::clone(&stream), desk.clone());
+        let started = handler.errors.retry("start a thread", || {
+            let (stream, handler) = (Arc::clone(&stream), handler.clone());
             thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
-                if let Err(error) = desk.answer(&stream) {
+                if let Err(error) = handler.answer(&stream) {
                     log::debug!("control socket: a client is gone: {error}");
                 }
                 let _ = stream.shutdown(Shutdown::Both);
@@ -210,7 +210,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::control::desk::PATIENCE;
+    use crate::control::handler::PATIENCE;
     use crate::control::{Client, ConnectError, End, Request, TakeError, Trace, VERSION};
     use crate::trace::{Event, Tracer, samples};
 

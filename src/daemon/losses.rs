@@ -18,12 +18,12 @@ const OFTEN: Duration = Duration::from_millis(500);
 const SELDOM: Duration = Duration::from_secs(10);
 
 /// The thread that looks.
-pub(super) struct Lookout {
+pub(super) struct LossMonitor {
     thread: JoinHandle<Losses>,
     going_on: Sender<Infallible>,
 }
 
-impl Lookout {
+impl LossMonitor {
     /// Looks at these queues, which have names to be told by; they have just been taken.
     pub(super) fn start(queues: Vec<(u16, String)>) -> io::Result<Self> {
         let (going_on, ending) = bounded(0);

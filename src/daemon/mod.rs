@@ -10,8 +10,8 @@
 
 mod counters;
 mod descriptors;
-mod held;
 mod losses;
+mod observer;
 mod shadow;
 mod signals;
 mod watch;
@@ -35,7 +35,7 @@ use crate::engine::Tables;
 use crate::kernel::{self, Capabilities, Feature};
 use crate::net::counted;
 use crate::netlink::sys;
-use crate::queue::{Lane, Netlink, Nfq, OpenError, PacketQueue};
+use crate::queue::{Netlink, Nfq, OpenError, PacketQueue, QueueConfig};
 use crate::ruleset::{
     Backend, Choice, CtMarkBy, InstallError, Installed, Moment, NoPlan, Plan, QueueBy, Ready, ShadowPlan,
     Traffic, Wishes,
@@ -44,11 +44,11 @@ use crate::shadow::Judge;
 use crate::trace::{Destination, Namer, Taps, Tracer, Unwritten, Writer};
 pub use counters::Counters;
 use descriptors::Spare;
-use held::Watch;
-pub use held::{Held, Look, Onlooker, Said};
-use losses::Lookout;
+use losses::LossMonitor;
+use observer::Observing;
+pub use observer::{Held, Observe, Observer, Response};
+use shadow::Reporter;
 pub use shadow::ShadowWorker;
-use shadow::Teller;
 use signals::Signals;
 use worker::Serve;
 pub use worker::Worker;
@@ -68,7 +68,7 @@ pub struct Options {
     /// Where to trace to. It is opened when all else is ready.
     pub trace: Option<Destination>,
     /// Who is shown each decision before it is carried out.
-    pub onlooker: Option<Onlooker>,
+    pub onlooker: Option<Observer>,
 }
 
 /// What a node does about rules.
@@ -186,7 +186,7 @@ pub enum Error {
 /// What makes a node stop.
 enum Stop {
     Signal(i32),
-    Onlooker,
+    Observer,
     Worker(String),
     Control(io::Error),
 }
@@ -281,7 +281,8 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
     let tables = Arc::new(Tables::new(&cluster, node));
     let names = Namer::new(Arc::clone(&cluster), node, false);
     let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::system(), cluster.mask)));
-    let teller = Teller::start(report).map_err(|source| Error::System { what: "start a thread", source })?;
+    let teller =
+        Reporter::start(report).map_err(|source| Error::System { what: "start a thread", source })?;
     let outcome = run_as(Setup {
         cluster: &cluster,
         node,
@@ -330,7 +331,7 @@ struct Setup<'a> {
     node: NodeId,
     queues: RangeInclusive<u16>,
     /// Those of each worker, each with its name.
-    lanes: Vec<Vec<(String, Lane)>>,
+    lanes: Vec<Vec<(String, QueueConfig)>>,
     backend: Backend,
     pin: bool,
     socket: &'a Path,
@@ -339,18 +340,18 @@ struct Setup<'a> {
     ready: Option<&'a dyn Fn() -> Result<Ready, InstallError>>,
     /// Whether they are put back when others change them.
     keep: bool,
-    worker: &'a dyn Fn(Tracer, Option<Watch>) -> Box<dyn Serve>,
+    worker: &'a dyn Fn(Tracer, Option<Observing>) -> Box<dyn Serve>,
     /// Who is shown each decision.
-    watched: Option<Onlooker>,
+    watched: Option<Observer>,
     /// What is said when all is in place.
     serving: String,
 }
 
 fn lanes<L>(
     workers: u16,
-    of_worker: impl Fn(u16) -> Vec<(L, Lane)>,
+    of_worker: impl Fn(u16) -> Vec<(L, QueueConfig)>,
     name: impl Fn(L) -> String,
-) -> Vec<Vec<(String, Lane)>> {
+) -> Vec<Vec<(String, QueueConfig)>> {
     let named = |worker| of_worker(worker).into_iter().map(|(kind, lane)| (name(kind), lane)).collect();
     (0..workers).map(named).collect()
 }
@@ -401,7 +402,7 @@ fn serve(
     // Gone when the node ends: nobody is to wait for the onlooker any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
-        Some(Onlooker { look, stop }) => (Some(Watch { look, ending }), stop),
+        Some(Observer { observe, stop }) => (Some(Observing { observe, ending }), stop),
         None => (None, never()),
     };
     let one_by_one = watch.is_some();
@@ -412,12 +413,12 @@ fn serve(
     }
     let mut open = Vec::new();
     for lanes in &lanes {
-        let lanes: Vec<Lane> = lanes.iter().map(|(_, lane)| *lane).collect();
+        let lanes: Vec<QueueConfig> = lanes.iter().map(|(_, lane)| *lane).collect();
         open.push(open_queues(backend, &lanes, one_by_one)?);
     }
     let system = |what| move |source| Error::System { what, source };
     let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
-    let lookout = Lookout::start(named.collect()).map_err(system("start a thread"))?;
+    let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
     let taps = Taps::default();
     let listener = Listener::take(socket)?;
     let on_failure = stop.clone();
@@ -452,7 +453,7 @@ fn serve(
             let stop = loop {
                 select! {
                     recv(stopped) -> stop => break stop,
-                    recv(asked_to_stop) -> _ => break Ok(Stop::Onlooker),
+                    recv(asked_to_stop) -> _ => break Ok(Stop::Observer),
                     // One that waits for packets would keep the memory of a tap whose reader has gone.
                     recv(taps_changed) -> _ => workers.iter().for_each(sys::wake),
                     recv(changed) -> by => {
@@ -474,7 +475,7 @@ fn serve(
                     log::info!("stopping on {}", signal_name(signal));
                     (workers, None)
                 }
-                Ok(Stop::Onlooker) => {
+                Ok(Stop::Observer) => {
                     log::info!("stopping, as asked for");
                     (workers, None)
                 }
@@ -557,7 +558,11 @@ fn remove(installed: Installed, queues: &RangeInclusive<u16>) -> Result<(), Erro
 }
 
 /// With `one_by_one` a verdict leaves before the next packet is looked at.
-fn open_queues(backend: Backend, lanes: &[Lane], one_by_one: bool) -> Result<Box<dyn PacketQueue>, Error> {
+fn open_queues(
+    backend: Backend,
+    lanes: &[QueueConfig],
+    one_by_one: bool,
+) -> Result<Box<dyn PacketQueue>, Error> {
     match backend {
         Backend::Netlink => Netlink::open(lanes).map(|queue| {
             let queue = if one_by_one { queue.one_by_one() } else { queue };

@@ -156,12 +156,12 @@ impl Serve for ShadowWorker {
 const WAITING: usize = 1024;
 
 /// Writes what is to be told, on a thread of its own: a reader that is slow makes no packet wait.
-pub(super) struct Teller {
+pub(super) struct Reporter {
     lines: Sender<String>,
     thread: JoinHandle<io::Result<()>>,
 }
 
-impl Teller {
+impl Reporter {
     pub(super) fn start(mut out: Box<dyn Write + Send>) -> io::Result<Self> {
         let (lines, waiting): (_, Receiver<String>) = bounded(WAITING);
         let tell = move || {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Counters;
-use super::held::Watch;
+use super::observer::Observing;
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Mark, Stage, Verdict};
 use crate::netlink::{passing, sys};
@@ -42,7 +42,7 @@ pub struct Worker {
     ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
-    watch: Option<Watch>,
+    watch: Option<Observing>,
     counters: Counters,
 }
 
@@ -63,7 +63,7 @@ impl Worker {
     }
 
     /// The same, with somebody who is shown each decision before it is carried out.
-    pub(super) fn watched(self, watch: Option<Watch>) -> Self {
+    pub(super) fn watched(self, watch: Option<Observing>) -> Self {
         Self { watch, ..self }
     }
 
@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::{Cluster, NodeId, OnConflict};
-    use crate::daemon::{Held, Said};
+    use crate::daemon::{Held, Response};
     use crate::engine::Reason;
     use crate::net::{Envelope, Mac};
     use crate::queue::{Memory, Waiting};
@@ -302,12 +302,12 @@ mod tests {
     #[test]
     fn whoever_is_shown_a_packet_may_drop_it_and_no_more() {
         let (going_on, ending) = crossbeam_channel::bounded(0);
-        let look = |held: &Held<'_>| {
+        let observe = |held: &Held<'_>| {
             assert!(held.patch.is_some(), "it is shown what will change");
             assert_eq!(held.packet.bytes.len(), held.packet.original_len());
-            if held.packet.bytes.ends_with(b"drop") { Said::Drop } else { Said::AsDecided }
+            if held.packet.bytes.ends_with(b"drop") { Response::Drop } else { Response::AsDecided }
         };
-        let mut worker = worker(1).watched(Some(Watch { look: Box::new(look), ending }));
+        let mut worker = worker(1).watched(Some(Observing { observe: Box::new(observe), ending }));
         let call = |payload: &[u8]| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, payload));
         let served = serve(&mut worker, vec![call(b"drop"), call(b"go")]);
         assert_eq!(served[0], None);

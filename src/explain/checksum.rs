@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::net::Checksum;
 use crate::packet::{Fragment, View};
-use crate::walk::Visit;
+use crate::simulate::Visit;
 
 /// How a checksum field became another: HC' = ~(~HC + ~m + m' + ...).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 //! What would happen to a packet, and why not something else.
 //!
-//! A packet is typed ([`Asked`](crate::walk::Asked)), or comes from a capture or a trace. [`at_node`] lets it pass one node,
+//! A packet is typed ([`PacketSpec`](crate::simulate::PacketSpec)), or comes from a capture or a trace. [`at_node`] lets it pass one node,
 //! [`through_cluster`] the whole cluster: the node that is called, the guest's node, and the answer's way back. The
 //! decisions are the engine's own, made by [`crate::walk`]; beside each stands what was looked at for it
 //! ([`Why`]), the nft rule that does the same, and the arithmetic of the checksums.
@@ -11,8 +11,8 @@ mod text;
 mod why;
 
 pub use checksum::{Arithmetic, arithmetic};
-pub use story::{Leg, Nft, NoEntry, Step, Story, at_node, of_event, through_cluster};
-pub use text::Prose;
+pub use story::{AtNode, Nft, NoEntry, Step, Story, at_node, of_event, through_cluster};
+pub use text::StoryText;
 pub use why::{Check, Rule, Why, why};
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
 use crate::engine::{Reason, Tables};
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
-use crate::replay::{NotRecorded, Recorded};
+use crate::replay::{NotRecorded, RecordedDecision};
 use crate::ruleset::{KernelRule, rules_in_kernel};
+use crate::simulate::{
+    Arrival, Context, Egress, Ingress, Numbering, PacketSpec, Passage, SimulatedNode, Visit,
+};
 use crate::trace::{Event, Namer};
-use crate::walk::{Around, Arrival, Asked, Came, Host, Leaves, Moment, Passage, Visit};
 
 /// What happens to a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,7 +24,7 @@ pub struct Story {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<String>,
     /// The nodes on its way, and on its answer's.
-    pub legs: Vec<Leg>,
+    pub nodes: Vec<AtNode>,
     /// What came of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
@@ -30,7 +32,7 @@ pub struct Story {
 
 /// A packet at one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Leg {
+pub struct AtNode {
     /// The node.
     pub node: String,
     /// Which part of the way it is.
@@ -82,16 +84,16 @@ pub struct Nft {
 pub struct NoEntry(String, String);
 
 /// Tells the way through nodes, with the names of events.
-struct Teller<'a> {
+struct Explainer<'a> {
     cluster: &'a Cluster,
     shared: Arc<Cluster>,
     seq: u64,
 }
 
 /// What happens to a packet at one node.
-pub fn at_node(host: &mut Host<'_>, arrival: Arrival) -> Story {
-    let leg = Teller::new(host.cluster()).leg(host, None, arrival).0;
-    Story { before: Vec::new(), legs: vec![leg], after: Vec::new() }
+pub fn at_node(host: &mut SimulatedNode<'_>, arrival: Arrival) -> Story {
+    let at_node = Explainer::new(host.cluster()).at_node(host, None, arrival).0;
+    Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() }
 }
 
 /// The decision that an event tells of, made again.
@@ -99,29 +101,29 @@ pub fn at_node(host: &mut Host<'_>, arrival: Arrival) -> Story {
 /// # Errors
 /// The cluster has no such node, or there is no such packet.
 pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> {
-    let recorded = Recorded::of(event, cluster)?;
+    let recorded = RecordedDecision::of(event, cluster)?;
     let tables = Tables::new(cluster, recorded.node);
-    let mut teller = Teller::new(cluster);
-    let step = teller.step(recorded.node, &recorded.visit(&tables), Some(event));
+    let mut explainer = Explainer::new(cluster);
+    let step = explainer.step(recorded.node, &recorded.visit(&tables), Some(event));
     let packet = asked_about(cluster, event).map(|asked| asked.to_string());
-    let leg = Leg { node: event.node.to_string(), part: None, packet, stages: vec![step] };
-    Ok(Story { before: Vec::new(), legs: vec![leg], after: Vec::new() })
+    let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
+    Ok(Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() })
 }
 
 /// The packet of an event, as somebody would ask about it.
-fn asked_about(cluster: &Cluster, event: &Event) -> Option<Asked> {
+fn asked_about(cluster: &Cluster, event: &Event) -> Option<PacketSpec> {
     let name = |name: &Option<crate::trace::Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
     // Of the guests' bridge the port says more; where the public interface is a bridge, its ports mean nothing.
     let by_public = name(&event.in_if).filter(|name| *name == cluster.public);
-    let around = Around {
-        came: by_public.or_else(|| name(&event.phys_in)).or_else(|| name(&event.in_if)),
-        leaves: name(&event.out_if),
+    let context = Context {
+        ingress: by_public.or_else(|| name(&event.phys_in)).or_else(|| name(&event.in_if)),
+        egress: name(&event.out_if),
         mac: event.mac.as_ref().map(|mac| mac.address),
         mark: event.mark.before.filter(|mark| !mark.is_zero()),
         ct_mark: event.ct_mark.as_ref().and_then(|marks| marks.before),
     };
     let dscp = event.dscp.unwrap_or_default();
-    Some(Asked { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), dscp, around })
+    Some(PacketSpec { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), dscp, context })
 }
 
 /// What happens in the cluster to the packet that was asked about, and to its answer. The cluster file does not say
@@ -129,12 +131,16 @@ fn asked_about(cluster: &Cluster, event: &Event) -> Option<Asked> {
 ///
 /// # Errors
 /// No node would see it.
-pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -> Result<Story, NoEntry> {
-    let mut teller = Teller::new(cluster);
+pub fn through_cluster(
+    cluster: &Cluster,
+    asked: &PacketSpec,
+    home: Option<NodeId>,
+) -> Result<Story, NoEntry> {
+    let mut explainer = Explainer::new(cluster);
     let (tuple, guests) = (asked.tuple, &cluster.guests.network);
     let entry = cluster.node_ids().find(|id| cluster.node(*id).public.has(&tuple.dst));
     let sends = |mac, id: &NodeId| cluster.node(*id).mac.is_some_and(|own| own.contains(mac));
-    let sender = asked.around.mac.and_then(|mac| cluster.node_ids().find(|id| sends(mac, id)));
+    let sender = asked.context.mac.and_then(|mac| cluster.node_ids().find(|id| sends(mac, id)));
     let nobody = || {
         let publics: Vec<String> = cluster.nodes.iter().map(|node| node.public.to_string()).collect();
         NoEntry(tuple.to_string(), publics.join(", "))
@@ -144,63 +150,66 @@ pub fn through_cluster(cluster: &Cluster, asked: &Asked, home: Option<NodeId>) -
     }
     let other = || cluster.node_ids().find(|id| Some(*id) != entry.or(sender));
     let taken = home.or_else(other).or(entry).or(sender).ok_or_else(nobody)?;
-    let mut story = Story { before: Vec::new(), legs: Vec::new(), after: Vec::new() };
+    let mut story = Story { before: Vec::new(), nodes: Vec::new(), after: Vec::new() };
     let name = |id: NodeId| &cluster.node(id).name;
     if home.is_none() && cluster.nodes.len() > 1 {
         let guest = "The cluster file does not say which node a guest lives on";
         story.before.push(format!("{guest}; it shall be {} (--guest-on names another).", name(taken)));
     }
-    let mut home = Host::new(cluster, taken);
+    let mut home = SimulatedNode::new(cluster, taken);
     let arrival = asked.arrival(cluster, entry.unwrap_or(taken));
 
     // The call as the guest's node sees it go by, which is where the answer comes by again.
     let to_guest = if let Some(entry) = entry.filter(|entry| *entry != taken) {
-        let (leg, passage) =
-            teller.leg(&mut Host::new(cluster, entry), Some("where the packet enters"), arrival);
-        story.legs.push(leg);
-        if let Some(end) = teller.end(entry, &passage) {
+        let (at_node, passage) = explainer.at_node(
+            &mut SimulatedNode::new(cluster, entry),
+            Some("where the packet enters"),
+            arrival,
+        );
+        story.nodes.push(at_node);
+        if let Some(end) = explainer.end(entry, &passage) {
             story.after.push(end);
             return Ok(story);
         }
-        let Some(mut bytes) = passage.left else { return Ok(story) };
+        let Some(mut bytes) = passage.after else { return Ok(story) };
         // A rule of the node of entry writes it, on the way into the pipe.
         if let Some(dscp) = cluster.node(entry).dscp {
             set_dscp(&mut bytes, dscp);
         }
         let src_mac = cluster.node(entry).mac.map(MacPrefix::first);
         let pipe = cluster.pipe_to(taken, entry).cloned();
-        let frame = Arrival { came: Some(Came::Bridge(pipe)), src_mac, ..Arrival::of(bytes) };
-        teller.leg(&mut home, Some("where the guest lives"), frame)
+        let frame = Arrival { ingress: Some(Ingress::Bridge(pipe)), src_mac, ..Arrival::of(bytes) };
+        explainer.at_node(&mut home, Some("where the guest lives"), frame)
     } else {
         let part = match entry {
             Some(_) => "where the packet enters, and the guest lives",
             None if guests.contains(&tuple.src) => "where the guest lives that sends it",
             None => "where the guest lives",
         };
-        teller.leg(&mut home, Some(part), arrival)
+        explainer.at_node(&mut home, Some(part), arrival)
     };
-    let (leg, passage) = to_guest;
-    story.legs.push(leg);
-    if let Some(end) = teller.end(taken, &passage) {
+    let (at_node, passage) = to_guest;
+    story.nodes.push(at_node);
+    if let Some(end) = explainer.end(taken, &passage) {
         story.after.push(end);
         return Ok(story);
     }
-    let Some(inside) = passage.left.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()) else {
+    let Some(inside) = passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()) else {
         return Ok(story);
     };
 
     let back = inside.tuple.reversed();
-    let answer = Asked {
+    let answer = PacketSpec {
         tuple: back,
         flags: inside.tcp.map(|flags| TcpFlags(flags.0 | 0x10)),
         dscp: Dscp::CS0,
-        around: Around { came: Some(cluster.guests.bridge.clone()), ..Around::default() },
+        context: Context { ingress: Some(cluster.guests.bridge.clone()), ..Context::default() },
     };
     let arrival = answer.arrival(cluster, taken);
-    let (leg, passage) = teller.leg(&mut home, Some("the answer's way back"), arrival);
-    story.legs.push(leg);
+    let (at_node, passage) = explainer.at_node(&mut home, Some("the answer's way back"), arrival);
+    story.nodes.push(at_node);
     let answered =
-        passage.left.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
+        passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
     story.after.push(judged(tuple, entry.is_some(), answered, guests));
     Ok(story)
 }
@@ -261,12 +270,17 @@ impl Step {
     }
 }
 
-impl<'a> Teller<'a> {
+impl<'a> Explainer<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         Self { cluster, shared: Arc::new(cluster.clone()), seq: 0 }
     }
 
-    fn leg(&mut self, host: &mut Host<'_>, part: Option<&'static str>, arrival: Arrival) -> (Leg, Passage) {
+    fn at_node(
+        &mut self,
+        host: &mut SimulatedNode<'_>,
+        part: Option<&'static str>,
+        arrival: Arrival,
+    ) -> (AtNode, Passage) {
         let node = host.id();
         let packet = self.packet(&arrival, node);
         let passage = host.pass(arrival);
@@ -285,13 +299,13 @@ impl<'a> Teller<'a> {
                 },
             })
             .collect();
-        (Leg { node: self.cluster.node(node).name.clone(), part, packet, stages }, passage)
+        (AtNode { node: self.cluster.node(node).name.clone(), part, packet, stages }, passage)
     }
 
     fn step(&mut self, node: NodeId, visit: &Visit, recorded: Option<&Event>) -> Step {
         self.seq += 1;
         let mut namer = Namer::new(Arc::clone(&self.shared), node, true);
-        let made = visit.event(self.cluster, &mut namer, Moment { seq: self.seq, ..Moment::default() });
+        let made = visit.event(self.cluster, &mut namer, Numbering { seq: self.seq, ..Numbering::default() });
         let event = match recorded {
             None => made,
             // All that is not decided stays as it was recorded.
@@ -312,21 +326,22 @@ impl<'a> Teller<'a> {
     /// What is known of a packet, as somebody would ask about it.
     fn packet(&self, arrival: &Arrival, node: NodeId) -> Option<String> {
         let view = View::parse(&arrival.bytes, arrival.original_len).ok()?;
-        let came = arrival.came.clone().unwrap_or_else(|| Came::guess(self.cluster, node, Some(view.tuple)));
-        let around = Around {
-            came: Some(came.port().cloned().unwrap_or_else(|| came.name(self.cluster))),
-            leaves: arrival.leaves.as_ref().map(|leaves| leaves.name(self.cluster)),
+        let ingress =
+            arrival.ingress.clone().unwrap_or_else(|| Ingress::guess(self.cluster, node, Some(view.tuple)));
+        let context = Context {
+            ingress: Some(ingress.port().cloned().unwrap_or_else(|| ingress.name(self.cluster))),
+            egress: arrival.egress.as_ref().map(|egress| egress.name(self.cluster)),
             mac: arrival.src_mac,
             mark: Some(arrival.mark).filter(|mark| !mark.is_zero()),
             ct_mark: arrival.ct_mark,
         };
-        Some(Asked { tuple: view.tuple, flags: view.tcp, dscp: view.dscp, around }.to_string())
+        Some(PacketSpec { tuple: view.tuple, flags: view.tcp, dscp: view.dscp, context }.to_string())
     }
 
     /// The public address of a node, of the family of a packet.
     fn public_like(&self, node: NodeId, passage: &Passage) -> String {
         let publics = &self.cluster.node(node).public;
-        let left = passage.left.as_deref().and_then(|bytes| View::parse(bytes, bytes.len()).ok());
+        let left = passage.after.as_deref().and_then(|bytes| View::parse(bytes, bytes.len()).ok());
         let public = left.and_then(|view| publics.get(view.tuple.src.family()));
         public.map_or_else(|| publics.to_string(), ToString::to_string)
     }
@@ -344,25 +359,25 @@ impl<'a> Teller<'a> {
         let spoofed = passage.steps.iter().find_map(|(stage, outcome)| {
             outcome.as_ref().ok().filter(|_| *stage == Stage::Spoof).map(|visit| visit.decision.reason)
         });
-        match (dropped, &passage.leaves) {
+        match (dropped, &passage.egress) {
             (Some((stage, reason)), _) => Some(format!("{stage} on {name} drops the packet: {reason}.")),
-            (None, Leaves::Bridge) => None,
-            (None, Leaves::Here) => Some(format!(
+            (None, Egress::Bridge) => None,
+            (None, Egress::Here) => Some(format!(
                 "The packet stays on {name}, unchanged: it is the node's own to answer, or belongs to a flow that its SNAT knows."
             )),
-            (None, leaves) => Some(match spoofed {
+            (None, egress) => Some(match spoofed {
                 Some(Reason::CalledNode) => format!(
                     "The packet leaves {name} by {}, as the answer of the node that was called.",
-                    leaves.name(self.cluster)
+                    egress.name(self.cluster)
                 ),
                 Some(Reason::OneToOne) => format!(
                     "The packet leaves {name} by {} with {}, without a state: all of that address is the guest's.",
-                    leaves.name(self.cluster),
+                    egress.name(self.cluster),
                     self.public_like(node, passage)
                 ),
                 _ => format!(
                     "The packet leaves {name} by {}; dunnat has not touched it, and a guest's gets the address {} by the kernel's SNAT.",
-                    leaves.name(self.cluster),
+                    egress.name(self.cluster),
                     self.public_like(node, passage)
                 ),
             }),

@@ -9,8 +9,8 @@ use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
 use crate::engine::{Meta, Reason, Tables, decide};
 use crate::net::{Dscp, Mac, Mark, Proto, Stage, Tuple};
 use crate::packet::{Fragment, Headers, Icmp, View};
+use crate::simulate::{Ingress, PacketSpec, SimulatedNode, Visit, made};
 use crate::trace::samples;
-use crate::walk::{Asked, Came, Host, Visit, made};
 
 /// The example with two more services, and a third node.
 fn cluster() -> Cluster {
@@ -32,12 +32,12 @@ fn masked() -> Cluster {
 }
 
 fn told(cluster: &Cluster, node: Option<u32>, packet: &str, verbose: bool) -> String {
-    let asked: Asked = packet.parse().unwrap();
+    let asked: PacketSpec = packet.parse().unwrap();
     let story = match node {
-        Some(id) => at_node(&mut Host::new(cluster, NodeId(id)), asked.arrival(cluster, NodeId(id))),
+        Some(id) => at_node(&mut SimulatedNode::new(cluster, NodeId(id)), asked.arrival(cluster, NodeId(id))),
         None => through_cluster(cluster, &asked, None).unwrap(),
     };
-    format!("$ {packet}\n{}", Prose::new(false, verbose).story(&story))
+    format!("$ {packet}\n{}", StoryText::new(false, verbose).story(&story))
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_guest_on_the_called_node_is_answered_from_there() {
     for home in cluster.node_ids() {
         let story = through_cluster(&cluster, &asked, Some(home)).unwrap();
         let local = cluster.node(home).name == "node3";
-        assert_eq!(story.legs.len(), if local { 2 } else { 3 });
+        assert_eq!(story.nodes.len(), if local { 2 } else { 3 });
         assert!(
             story.after[0]
                 .contains("192.168.122.13:80 > 192.168.122.1:40000: the client is answered by whom")
@@ -108,8 +108,8 @@ fn checksums_are_worked_out_step_by_step() {
 #[test]
 fn json_has_the_same() {
     let cluster = cluster();
-    let asked: Asked = "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().unwrap();
-    let story = at_node(&mut Host::new(&cluster, NodeId(1)), asked.arrival(&cluster, NodeId(1)));
+    let asked: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().unwrap();
+    let story = at_node(&mut SimulatedNode::new(&cluster, NodeId(1)), asked.arrival(&cluster, NodeId(1)));
     insta::assert_snapshot!(serde_json::to_string_pretty(&story).unwrap());
 }
 
@@ -118,13 +118,13 @@ fn colours_change_nothing_but_colours() {
     let cluster = cluster();
     let asked = "tcp 192.168.122.1:40000 > 192.168.122.12:443".parse().unwrap();
     let story = through_cluster(&cluster, &asked, None).unwrap();
-    let colours = Prose::new(true, true).story(&story);
+    let colours = StoryText::new(true, true).story(&story);
     let mut plain = String::new();
     for (place, part) in colours.split("\x1b[").enumerate() {
         plain.push_str(if place == 0 { part } else { part.split_once('m').unwrap().1 });
     }
     assert_ne!(colours, plain);
-    assert_eq!(plain, Prose::new(false, true).story(&story));
+    assert_eq!(plain, StoryText::new(false, true).story(&story));
 }
 
 /// What a trace has recorded is explained as it was decided, with the bytes of the packets and without.
@@ -134,8 +134,8 @@ fn recorded_events_get_the_same_decisions() {
     for event in samples::events() {
         for event in [event.clone(), crate::trace::Event { bytes: None, ..event }] {
             let story = of_event(&cluster, &event).unwrap();
-            assert_eq!(story.legs[0].stages[0].event.as_ref(), Some(&event));
-            let why = story.legs[0].stages[0].why.as_ref().unwrap();
+            assert_eq!(story.nodes[0].stages[0].event.as_ref(), Some(&event));
+            let why = story.nodes[0].stages[0].why.as_ref().unwrap();
             assert_eq!(why.reason, Some(event.reason), "{why:?}");
         }
     }
@@ -316,7 +316,7 @@ proptest! {
         let view = View::parse(&bytes, original_len);
         let mut visit = Visit::new(&tables, stage, (bytes, original_len), meta);
         let pipe = cluster.pipes(node)[0].clone();
-        visit.came = Came::Bridge(meta.from_pipe.then_some(pipe));
+        visit.ingress = Ingress::Bridge(meta.from_pipe.then_some(pipe));
 
         // It is the engine that has decided.
         let decided = decide(&tables, stage, view.as_ref().map_err(|e| *e), &meta);
@@ -348,8 +348,8 @@ proptest! {
             let changed = sum.note.is_none_or(|note| note.contains("fragments"));
             prop_assert!(!changed || sum.new == !sum.folded, "{:?}", sum);
         }
-        let story = at_node(&mut Host::new(&cluster, node), crate::walk::Arrival::of(visit.bytes));
-        prop_assert_eq!(story.legs[0].stages.len(), 4);
+        let story = at_node(&mut SimulatedNode::new(&cluster, node), crate::simulate::Arrival::of(visit.bytes));
+        prop_assert_eq!(story.nodes[0].stages.len(), 4);
     }
 
     #[test]
@@ -362,9 +362,9 @@ proptest! {
         let cluster = cluster();
         let (src, dst) = (IpAddr::from(src), IpAddr::from(dst));
         let ct = ct.map_or(String::new(), |ct| format!(" ct mark {ct}"));
-        let asked: Asked = format!("tcp {src}:40000 > {dst}:{port}{ct}").parse().unwrap();
+        let asked: PacketSpec = format!("tcp {src}:40000 > {dst}:{port}{ct}").parse().unwrap();
         if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId)) {
-            prop_assert!(!story.legs.is_empty() && story.after.len() == 1, "{:?}", story);
+            prop_assert!(!story.nodes.is_empty() && story.after.len() == 1, "{:?}", story);
             let called = cluster.nodes.iter().any(|node| node.public.has(&dst));
             let offered = cluster.services.iter().any(|service| service.takes(Proto::TCP, Some(port)));
             let from_client = !cluster.guests.network.contains(&src);
@@ -386,9 +386,9 @@ fn events_of_nodes_that_are_not_there_are_refused() {
 #[test]
 fn ipv6_is_explained_in_its_own_words() {
     let cluster = dual();
-    let asked: Asked = "tcp [fd00:122::1]:40000 > [fd00:122::12]:80".parse().unwrap();
+    let asked: PacketSpec = "tcp [fd00:122::1]:40000 > [fd00:122::12]:80".parse().unwrap();
     let story = through_cluster(&cluster, &asked, Some(NodeId(0))).unwrap();
-    let steps: Vec<_> = story.legs.iter().flat_map(|leg| &leg.stages).collect();
+    let steps: Vec<_> = story.nodes.iter().flat_map(|at_node| &at_node.stages).collect();
     let rules: Vec<&str> = steps.iter().flat_map(|step| &step.nft).map(|nft| &*nft.rule).collect();
     assert!(
         rules[0].contains("ip6 daddr fd00:122::12 ip6 daddr set tcp dport map { 80 : fd00:5::201 }"),
@@ -402,10 +402,10 @@ fn ipv6_is_explained_in_its_own_words() {
         ]
     );
     let say = |packet: &str, node| {
-        let asked: Asked = packet.parse().unwrap();
+        let asked: PacketSpec = packet.parse().unwrap();
         let arrival = asked.arrival(&cluster, NodeId(node));
-        let story = at_node(&mut Host::new(&cluster, NodeId(node)), arrival);
-        let why = story.legs[0].stages.iter().filter_map(|step| step.why.as_ref());
+        let story = at_node(&mut SimulatedNode::new(&cluster, NodeId(node)), arrival);
+        let why = story.nodes[0].stages.iter().filter_map(|step| step.why.as_ref());
         why.flat_map(|why| why.first.iter().chain(&why.then).map(|check| check.says.clone()))
             .collect::<Vec<_>>()
     };
@@ -474,7 +474,7 @@ proptest! {
         let tables = Tables::new(&cluster, node);
         let len = bytes.len();
         let mut visit = Visit::new(&tables, stage, (bytes, len), Meta { pipe_of: None, ..meta });
-        visit.came = Came::Bridge(meta.from_pipe.then(|| cluster.pipes(node)[0].clone()));
+        visit.ingress = Ingress::Bridge(meta.from_pipe.then(|| cluster.pipes(node)[0].clone()));
         let why = why(&cluster, node, &visit);
         prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
         prop_assert_eq!(why.fits, (visit.decision.node, visit.decision.service));

@@ -17,13 +17,13 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Arithmetic, Leg, Nft, Step, Story, Why};
+use super::{Arithmetic, AtNode, Nft, Step, Story, Why};
 use crate::net::{Stage, Verdict};
 use crate::trace::decision;
 
 /// Writes stories as text.
 #[derive(Clone, Copy, Debug)]
-pub struct Prose {
+pub struct StoryText {
     colour: bool,
     verbose: bool,
 }
@@ -34,7 +34,7 @@ const YES: Style = AnsiColor::Green.on_default();
 const NO: Style = AnsiColor::Yellow.on_default();
 const DROPPED: Style = AnsiColor::Red.on_default().bold();
 
-impl Prose {
+impl StoryText {
     /// In colours or not; `verbose` with the arithmetic of checksums.
     pub fn new(colour: bool, verbose: bool) -> Self {
         Self { colour, verbose }
@@ -46,11 +46,11 @@ impl Prose {
         for line in &story.before {
             let _ = writeln!(out, "{line}\n");
         }
-        for (place, leg) in story.legs.iter().enumerate() {
+        for (place, at_node) in story.nodes.iter().enumerate() {
             if place > 0 {
                 out.push('\n');
             }
-            self.leg(leg, &mut out);
+            self.at_node(at_node, &mut out);
         }
         for line in &story.after {
             let _ = writeln!(out, "\n{}", self.styled(line, HEAD));
@@ -58,7 +58,7 @@ impl Prose {
         out
     }
 
-    fn leg(self, Leg { node, part, packet, stages }: &Leg, out: &mut String) {
+    fn at_node(self, AtNode { node, part, packet, stages }: &AtNode, out: &mut String) {
         let part = part.map_or(String::new(), |part| format!(", {part}"));
         let packet = packet.as_deref().unwrap_or("a packet that cannot be read");
         let _ = writeln!(out, "{}: {packet}", self.styled(&format!("{node}{part}"), HEAD));

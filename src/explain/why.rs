@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId, TagB
 use crate::engine::Reason;
 use crate::net::{ByFamily, Dscp, Family, Mark, OfFamily, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, IcmpError, View};
-use crate::walk::Visit;
+use crate::simulate::Visit;
 
 /// What was looked at for a decision, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -150,7 +150,7 @@ impl Why {
     fn tag(&mut self, cluster: &Cluster, node: NodeId, visit: &Visit) -> Derived {
         let pipes: Vec<&str> = cluster.pipes(node).iter().map(|pipe| pipe.as_str()).collect();
         let pipes = if pipes.is_empty() { "it has none".to_owned() } else { pipes.join(", ") };
-        let port = visit.came.port().map(|port| port.as_str());
+        let port = visit.ingress.port().map(|port| port.as_str());
         self.first(visit.meta.from_pipe, Reason::NotFromPipe, || match port {
             Some(port) if visit.meta.from_pipe => format!("it came in by the pipe {port}"),
             Some(port) => format!("it came in by {port}, which is not a pipe of this node ({pipes})"),

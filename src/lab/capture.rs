@@ -12,7 +12,7 @@ use super::machine::{failed, signal};
 use super::{Error, Machine, Pace};
 use crate::net::{Mac, Tuple};
 use crate::packet::{IcmpError, TcpFlags, View};
-use crate::replay::Capture as Reader;
+use crate::simulate::Capture as Reader;
 
 /// A frame, as it was on the wire; the capture has its beginning.
 #[derive(Clone, Debug)]

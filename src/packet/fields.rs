@@ -15,11 +15,11 @@ pub struct Field {
     pub name: &'static str,
     /// Where it is.
     pub at: Range<usize>,
-    kind: Kind,
+    kind: FieldKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FieldKind {
     Version4,
     FragOff,
     Number,
@@ -31,43 +31,43 @@ enum Kind {
     Bytes,
 }
 
-use Kind::{Address, Bytes, FragOff, Number, TcpLength, Version4};
+use FieldKind::{Address, Bytes, FragOff, Number, TcpLength, Version4};
 
 /// RFC 791 §3.1, RFC 8200 §3, RFC 9293 §3.1, RFC 768, RFC 792; in bytes.
-const IPV4: [(&str, usize, Kind); 10] = [
+const IPV4: [(&str, usize, FieldKind); 10] = [
     ("version, hdrlength", 1, Version4),
     ("dscp, ecn", 1, Bytes),
     ("length", 2, Number),
     ("id", 2, Number),
     ("frag-off", 2, FragOff),
     ("ttl", 1, Number),
-    ("protocol", 1, Kind::Proto),
+    ("protocol", 1, FieldKind::Proto),
     ("checksum", 2, Bytes),
     ("saddr", 4, Address),
     ("daddr", 4, Address),
 ];
-const IPV6: [(&str, usize, Kind); 6] = [
+const IPV6: [(&str, usize, FieldKind); 6] = [
     ("version, dscp, flowlabel", 4, Bytes),
     ("length", 2, Number),
-    ("nexthdr", 1, Kind::Proto),
+    ("nexthdr", 1, FieldKind::Proto),
     ("hoplimit", 1, Number),
     ("saddr", 16, Address),
     ("daddr", 16, Address),
 ];
-const TCP: [(&str, usize, Kind); 9] = [
+const TCP: [(&str, usize, FieldKind); 9] = [
     ("sport", 2, Number),
     ("dport", 2, Number),
     ("sequence", 4, Number),
     ("ackseq", 4, Number),
     ("doff", 1, TcpLength),
-    ("flags", 1, Kind::TcpFlags),
+    ("flags", 1, FieldKind::TcpFlags),
     ("window", 2, Number),
     ("checksum", 2, Bytes),
     ("urgptr", 2, Number),
 ];
-const UDP: [(&str, usize, Kind); 4] =
+const UDP: [(&str, usize, FieldKind); 4] =
     [("sport", 2, Number), ("dport", 2, Number), ("length", 2, Number), ("checksum", 2, Bytes)];
-const ICMP: [(&str, usize, Kind); 4] =
+const ICMP: [(&str, usize, FieldKind); 4] =
     [("type", 1, Number), ("code", 1, Number), ("checksum", 2, Bytes), ("rest of header", 4, Bytes)];
 
 /// The fields of a packet that `view` was read from, in the order of their bytes; all bytes belong to one. A packet that
@@ -129,7 +129,7 @@ impl Fields {
         }
     }
 
-    fn header(&mut self, header: &str, fields: &[(&'static str, usize, Kind)]) {
+    fn header(&mut self, header: &str, fields: &[(&'static str, usize, FieldKind)]) {
         for (name, len, kind) in fields {
             self.push(header, name, *len, *kind);
         }
@@ -140,7 +140,7 @@ impl Fields {
     }
 
     /// As much of a field as is there.
-    fn push(&mut self, header: &str, name: &'static str, len: usize, kind: Kind) {
+    fn push(&mut self, header: &str, name: &'static str, len: usize, kind: FieldKind) {
         let to = (self.at + len).min(self.end);
         if to > self.at {
             let kind = if to - self.at == len { kind } else { Bytes };
@@ -169,14 +169,14 @@ impl Field {
                 }
                 words.join(", ")
             }
-            (Kind::Proto, [byte]) => Proto(*byte).to_string(),
+            (FieldKind::Proto, [byte]) => Proto(*byte).to_string(),
             (Address, _) => match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
                 (Ok(four), _) => IpAddr::from(four).to_string(),
                 (_, Ok(six)) => IpAddr::from(six).to_string(),
                 _ => String::new(),
             },
             (TcpLength, [byte]) => format!("{} bytes", 4 * (byte >> 4)),
-            (Kind::TcpFlags, [byte]) => TcpFlags(*byte).names().collect::<Vec<_>>().join(","),
+            (FieldKind::TcpFlags, [byte]) => TcpFlags(*byte).names().collect::<Vec<_>>().join(","),
             _ => String::new(),
         }
     }

@@ -742,7 +742,7 @@ mod tests {
             let (src, dst) = (CLIENT.into(), PUBLIC.into());
             let tuple = crate::net::Tuple { proto, src, dst, ports: Some(ports) };
             let before =
-                crate::walk::made(tuple, &crate::packet::Headers::default(), crate::packet::Fragment::None, len).unwrap();
+                crate::simulate::made(tuple, &crate::packet::Headers::default(), crate::packet::Fragment::None, len).unwrap();
             let (side, was, was_port) = match source {
                 true => (Side::Source, CLIENT, ports.0),
                 false => (Side::Destination, PUBLIC, ports.1),

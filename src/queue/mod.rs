@@ -16,12 +16,12 @@ use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::packet::Patch;
 pub use memory::{Memory, Waiting};
-pub use netlink::{Netlink, Recorded};
+pub use netlink::{Netlink, Playback};
 pub use nfq::Nfq;
 
 /// A queue to take, and how its packets are to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lane {
+pub struct QueueConfig {
     /// The queue's number.
     pub queue: u16,
     /// Packets come as they are, GSO packets whole and checksums unfinished (`NFQA_CFG_F_GSO`). Otherwise the kernel
@@ -111,7 +111,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn new(lanes: &[Lane]) -> Self {
+    fn new(lanes: &[QueueConfig]) -> Self {
         Self { last: lanes.iter().map(|lane| (lane.queue, 0)).collect() }
     }
 

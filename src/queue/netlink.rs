@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, Waiting, passed};
+use super::{Answer, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, QueueConfig, Turn, Waiting, passed};
 use crate::net::{Envelope, Verdict};
 use crate::netlink::nfqueue::{
     self, Changes, Config, FLAG_CONNTRACK, FLAG_FAIL_OPEN, FLAG_GSO, Head, Message, VERDICT_MAX,
@@ -32,7 +32,7 @@ pub struct Netlink(Batches<Socket>);
 /// The batched backend without a kernel: the same packets again and again, and what is sent goes nowhere.
 ///
 /// All that userspace does for a packet is done for each of them; so this measures it, and fuzzes it.
-pub struct Recorded(Batches<Recording>);
+pub struct Playback(Batches<Recording>);
 
 /// What is the same for both.
 struct Batches<T> {
@@ -59,7 +59,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Rights are missing, somebody else has one of the queues, or the kernel has no NFQUEUE.
-    pub fn open(lanes: &[Lane]) -> Result<Self, OpenError> {
+    pub fn open(lanes: &[QueueConfig]) -> Result<Self, OpenError> {
         let socket = Socket::open().map_err(OpenError::Socket)?;
         for lane in lanes {
             let config = Config {
@@ -83,7 +83,7 @@ impl Netlink {
     }
 }
 
-impl Recorded {
+impl Playback {
     /// A queue in which these packets wait in every turn; 64 of them at the most.
     pub fn new(packets: &[Waiting]) -> Self {
         let datagram = |(id, packet): (u32, &Waiting)| {
@@ -118,14 +118,14 @@ impl PacketQueue for Netlink {
     }
 }
 
-impl PacketQueue for Recorded {
+impl PacketQueue for Playback {
     fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
         self.0.turn(answer)
     }
 }
 
 impl<T: Transport> Batches<T> {
-    fn new(transport: T, lanes: &[Lane]) -> Self {
+    fn new(transport: T, lanes: &[QueueConfig]) -> Self {
         Self {
             transport,
             batch: Batch::new(SLOTS),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     fn kept(packets: &[Waiting], refuse_over: usize) -> Batches<Kept> {
-        let recording = Recorded::new(packets).0.transport;
+        let recording = Playback::new(packets).0.transport;
         Batches::new(Kept { recording, sent: Vec::new(), refuse_over }, &[])
     }
 
@@ -423,7 +423,7 @@ mod tests {
         packets: &[Waiting],
         fault: impl FnMut(usize, Option<&[u8]>) -> Option<i32> + Send + 'static,
     ) -> Batches<Faulty> {
-        let recording = Recorded::new(packets).0.transport;
+        let recording = Playback::new(packets).0.transport;
         let faulty = Faulty { recording, sent: Vec::new(), calls: [0; 2], fault: Box::new(fault) };
         Batches::new(faulty, &[])
     }
@@ -572,7 +572,7 @@ mod tests {
         refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
         refused.resize(36, 0);
         let datagrams = vec![packet(1), packet(5), vec![1, 2, 3], refused, packet(6)];
-        let lane = Lane { queue: 100, gso: false, ct_mark: false, copy: 128, fail_open: false };
+        let lane = QueueConfig { queue: 100, gso: false, ct_mark: false, copy: 128, fail_open: false };
         let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[lane]);
         let turn = queue.turn(&mut rewrite).unwrap();
         assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3, again: 0 });
@@ -583,7 +583,7 @@ mod tests {
         let mut datagram = Vec::new();
         let described = Envelope { id: 1, cut_from: Some(9000), ..Envelope::default() };
         nfqueue::put_packet(&mut datagram, &described, &waiting(100).bytes);
-        let mut queue = Recorded::of_datagrams(vec![datagram]);
+        let mut queue = Playback::of_datagrams(vec![datagram]);
         let mut insists = |packet: &Packet<'_>| {
             let whole = Envelope { cut_from: None, ..*packet.envelope };
             rewrite(&Packet { envelope: &whole, ..*packet })
@@ -607,7 +607,7 @@ mod tests {
                 }
                 datagram
             });
-            let mut queue = Recorded::of_datagrams(datagrams.collect());
+            let mut queue = Playback::of_datagrams(datagrams.collect());
             let mut accept = |_: &Packet<'_>| Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
             let turn = queue.turn(&mut accept).unwrap();
             prop_assert!(turn.packets + turn.malformed <= count);

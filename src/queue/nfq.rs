@@ -7,7 +7,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Answer, Lane, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, Turn, passed};
+use super::{Answer, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, QueueConfig, Turn, passed};
 use crate::net::{Checksum, Envelope, Mac, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 
@@ -27,7 +27,7 @@ impl Nfq {
     ///
     /// # Errors
     /// Rights are missing, somebody else has one of the queues, or the kernel has no NFQUEUE.
-    pub fn open(lanes: &[Lane]) -> Result<Self, OpenError> {
+    pub fn open(lanes: &[QueueConfig]) -> Result<Self, OpenError> {
         let mut queue = nfq::Queue::open().map_err(OpenError::Socket)?;
         for lane in lanes {
             let number = lane.queue;

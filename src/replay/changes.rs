@@ -6,12 +6,12 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use rustc_hash::FxHashMap;
 
-use super::{NotRecorded, Recorded};
+use super::{NotRecorded, RecordedDecision};
 use crate::cluster::Cluster;
 use crate::engine::{Reason, Tables};
 use crate::net::{Mark, Stage, Tuple, counted};
+use crate::simulate::Numbering;
 use crate::trace::{Event, Marks, Name, Namer, packet_text};
-use crate::walk::Moment;
 
 /// Makes the decisions of a trace again, and counts those that are others.
 pub struct Changes<'a> {
@@ -20,7 +20,7 @@ pub struct Changes<'a> {
     namers: Vec<Namer>,
     events: u64,
     changed: u64,
-    kinds: Vec<(Kind, u64)>,
+    kinds: Vec<(ChangeKind, u64)>,
     left_out: FxHashMap<(Name, NotRecorded), u64>,
 }
 
@@ -35,7 +35,7 @@ pub struct Change<'a> {
 
 /// Changes that one summing up has together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Kind {
+struct ChangeKind {
     stage: Stage,
     reasons: (Reason, Reason),
     fields: Vec<&'static str>,
@@ -59,7 +59,7 @@ impl<'a> Changes<'a> {
     /// Makes a decision again: the event as it would be. None if it cannot be made.
     pub fn again(&mut self, was: &Event) -> Option<Event> {
         self.events += 1;
-        let recorded = match Recorded::of(was, self.cluster) {
+        let recorded = match RecordedDecision::of(was, self.cluster) {
             Ok(recorded) => recorded,
             Err(why) => {
                 *self.left_out.entry((Name::clone(&was.node), why)).or_default() += 1;
@@ -68,7 +68,7 @@ impl<'a> Changes<'a> {
         };
         let place = recorded.node.0 as usize;
         let visit = recorded.visit(&self.tables[place]);
-        let moment = Moment { time: was.time, seq: was.seq, packet: was.packet_id };
+        let moment = Numbering { time: was.time, seq: was.seq, packet: was.packet_id };
         let now = visit.event(self.cluster, &mut self.namers[place], moment);
         Some(Event {
             config: now.config,
@@ -94,7 +94,7 @@ impl<'a> Changes<'a> {
             return None;
         }
         self.changed += 1;
-        let kind = Kind {
+        let kind = ChangeKind {
             stage: was.stage,
             reasons: (was.reason, now.reason),
             fields: differences
@@ -169,7 +169,7 @@ impl fmt::Display for Changes<'_> {
             1 => writeln!(f, "{again} made again, 1 would be another:")?,
             changed => writeln!(f, "{again} made again, {changed} would be others:")?,
         }
-        for (Kind { stage, reasons: (was, now), fields }, count) in &self.kinds {
+        for (ChangeKind { stage, reasons: (was, now), fields }, count) in &self.kinds {
             write!(f, "{count:8}  {stage:5} ")?;
             match (was == now, fields.is_empty()) {
                 (false, true) => writeln!(f, "{was} => {now}")?,

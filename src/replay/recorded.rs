@@ -4,12 +4,12 @@ use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Meta, Reason, Tables};
 use crate::net::{IfName, Mark, Stage};
 use crate::packet::{Fragment, Headers, Malformed, View};
+use crate::simulate::{Egress, Ingress, Visit, made};
 use crate::trace::{Event, Marks, SNAP};
-use crate::walk::{Came, Leaves, Visit, made};
 
 /// What a recorded decision was made of, as a cluster sees it.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct RecordedDecision {
     /// The node that decided.
     pub node: NodeId,
     stage: Stage,
@@ -17,8 +17,8 @@ pub struct Recorded {
     original_len: usize,
     view: Result<View, Malformed>,
     meta: Meta,
-    came: Came,
-    leaves: Option<Leaves>,
+    ingress: Ingress,
+    egress: Option<Egress>,
 }
 
 /// Why a decision cannot be made again.
@@ -32,7 +32,7 @@ pub enum NotRecorded {
     Packet,
 }
 
-impl Recorded {
+impl RecordedDecision {
     /// What the event was made of. A packet of which no bytes were recorded is made from what is told of it; nothing
     /// that decides is missing there.
     ///
@@ -48,9 +48,9 @@ impl Recorded {
             Some(malformed) => Err(malformed),
             None => View::parse(&bytes, original_len),
         };
-        let came = Came::of_event(event, cluster, node);
+        let ingress = Ingress::of_event(event, cluster, node);
         let mark = tag_of_now(&event.mark, event.mask, cluster).unwrap_or(Mark::ZERO);
-        let pipe = came.pipe(cluster, node).filter(|_| event.stage == Stage::Tag);
+        let pipe = ingress.pipe(cluster, node).filter(|_| event.stage == Stage::Tag);
         let meta = Meta {
             from_pipe: pipe.is_some(),
             pipe_of: pipe.and_then(|place| cluster.node(node).leads_to.get(place).copied()),
@@ -62,16 +62,16 @@ impl Recorded {
             },
         };
         let out = event.out_if.as_ref().and_then(|name| name.parse::<IfName>().ok());
-        let leaves = out.map(|interface| Leaves::by(&interface, cluster));
-        Ok(Self { node, stage: event.stage, bytes, original_len, view, meta, came, leaves })
+        let egress = out.map(|interface| Egress::by(&interface, cluster));
+        Ok(Self { node, stage: event.stage, bytes, original_len, view, meta, ingress, egress })
     }
 
     /// The decision, made again by the tables of its node.
     pub fn visit(&self, tables: &Tables) -> Visit {
         let packet = (self.bytes.clone(), self.original_len);
         let mut visit = Visit::with_view(tables, self.stage, packet, self.view, self.meta);
-        visit.came.clone_from(&self.came);
-        visit.leaves.clone_from(&self.leaves);
+        visit.ingress.clone_from(&self.ingress);
+        visit.egress.clone_from(&self.egress);
         visit
     }
 }

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use super::Captured;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::IfName;
 use crate::packet::View;
+use crate::simulate::{Arrival, Captured, Context, Ingress, Numbering, SimulatedNode};
 use crate::trace::{Event, Namer};
-use crate::walk::{Around, Arrival, Came, Host, Moment};
 
 /// The nodes that captured packets pass. They remember flows, so that an answer is known by its call.
 pub struct Replay<'a> {
     cluster: &'a Cluster,
     node: Option<NodeId>,
-    around: Around,
-    hosts: Vec<Host<'a>>,
+    context: Context,
+    hosts: Vec<SimulatedNode<'a>>,
     namers: Vec<Namer>,
     packets: u32,
     seq: u64,
@@ -40,13 +39,13 @@ pub struct LeftOut {
 impl<'a> Replay<'a> {
     /// Packets pass `node`; if none is named, each the node whose public address it is for. `around` is known of all
     /// of them.
-    pub fn new(cluster: &'a Cluster, node: Option<NodeId>, around: Around) -> Self {
+    pub fn new(cluster: &'a Cluster, node: Option<NodeId>, context: Context) -> Self {
         let shared = Arc::new(cluster.clone());
         Self {
             cluster,
             node,
-            around,
-            hosts: cluster.node_ids().map(|id| Host::new(cluster, id)).collect(),
+            context,
+            hosts: cluster.node_ids().map(|id| SimulatedNode::new(cluster, id)).collect(),
             namers: cluster.node_ids().map(|id| Namer::new(Arc::clone(&shared), id, true)).collect(),
             packets: 0,
             seq: 0,
@@ -56,7 +55,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The node that a packet comes to, and the packet as it comes there; none if it is left out.
-    pub fn admit(&mut self, captured: &Captured) -> Option<(&mut Host<'a>, Arrival)> {
+    pub fn admit(&mut self, captured: &Captured) -> Option<(&mut SimulatedNode<'a>, Arrival)> {
         let Some(node) = self.node.or_else(|| called(captured, self.cluster)) else {
             self.left_out.to_nobody += 1;
             return None;
@@ -68,11 +67,11 @@ impl<'a> Replay<'a> {
         if let Some(name) = &captured.interface
             && self.unknown.len() < UNKNOWN
             && !self.unknown.contains(name)
-            && matches!(captured.came(self.cluster, node), None | Some(Came::Other(_)))
+            && matches!(captured.ingress(self.cluster, node), None | Some(Ingress::Other(_)))
         {
             self.unknown.push(name.clone());
         }
-        let arrival = self.around.apply(captured.arrival(self.cluster, node), self.cluster, node);
+        let arrival = self.context.apply(captured.arrival(self.cluster, node), self.cluster, node);
         self.hosts.get_mut(node.0 as usize).map(|host| (host, arrival))
     }
 
@@ -86,7 +85,7 @@ impl<'a> Replay<'a> {
         let mut events = Vec::new();
         for visit in visits {
             self.seq += 1;
-            let moment = Moment { time: captured.time, seq: self.seq, packet: self.packets };
+            let moment = Numbering { time: captured.time, seq: self.seq, packet: self.packets };
             events.push(visit.event(self.cluster, &mut self.namers[place], moment));
         }
         events
@@ -104,17 +103,17 @@ impl Captured {
     pub fn arrival(&self, cluster: &Cluster, node: NodeId) -> Arrival {
         Arrival {
             original_len: self.original_len,
-            came: self
-                .came(cluster, node)
-                .filter(|came| !matches!(came, Came::Other(_) | Came::Bridge(None))),
+            ingress: self
+                .ingress(cluster, node)
+                .filter(|ingress| !matches!(ingress, Ingress::Other(_) | Ingress::Bridge(None))),
             src_mac: self.src_mac,
             ..Arrival::of(self.bytes.clone())
         }
     }
 
     /// What its interface is to a node; none if the file names none that can be.
-    fn came(&self, cluster: &Cluster, node: NodeId) -> Option<Came> {
+    fn ingress(&self, cluster: &Cluster, node: NodeId) -> Option<Ingress> {
         let name = self.interface.as_ref()?.parse::<IfName>().ok()?;
-        Some(Came::by(&name, cluster, node))
+        Some(Ingress::by(&name, cluster, node))
     }
 }

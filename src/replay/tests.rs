@@ -19,15 +19,15 @@ use super::*;
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::Reason;
 use crate::net::{Mac, Mark, Stage};
+use crate::simulate::{Capture, CaptureError, Captured, Context, PacketSpec};
 use crate::trace::{Event, Text, samples};
-use crate::walk::{Around, Asked};
 
 fn cluster() -> Cluster {
     Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
 }
 
 fn packet(text: &str) -> Vec<u8> {
-    let asked: Asked = text.parse().unwrap();
+    let asked: PacketSpec = text.parse().unwrap();
     asked.arrival(&cluster(), NodeId(0)).bytes
 }
 
@@ -125,8 +125,8 @@ fn pcapng(frames: &[(&str, Vec<u8>, u32)]) -> Vec<u8> {
     writer.into_inner()
 }
 
-fn replayed(cluster: &Cluster, file: Vec<u8>, node: Option<u32>, around: &str) -> (Vec<Event>, LeftOut) {
-    let mut replay = Replay::new(cluster, node.map(NodeId), around.parse().unwrap());
+fn replayed(cluster: &Cluster, file: Vec<u8>, node: Option<u32>, context: &str) -> (Vec<Event>, LeftOut) {
+    let mut replay = Replay::new(cluster, node.map(NodeId), context.parse().unwrap());
     let events = all(capture(file)).0.iter().flat_map(|captured| replay.pass(captured)).collect();
     (events, replay.left_out)
 }
@@ -276,8 +276,8 @@ proptest! {
         let captured = Captured {
             time: jiff::Timestamp::UNIX_EPOCH, interface: None, src_mac: Some(mac.parse().unwrap()), original_len: bytes.len(), bytes,
         };
-        let around = Around { mark: Some(Mark(mark)), ct_mark: ct_mark.map(Mark), ..Around::default() };
-        let mut replay = Replay::new(&cluster, Some(NodeId(node)), around);
+        let context = Context { mark: Some(Mark(mark)), ct_mark: ct_mark.map(Mark), ..Context::default() };
+        let mut replay = Replay::new(&cluster, Some(NodeId(node)), context);
         let mut changes = Changes::new(&cluster);
         for was in replay.pass(&captured) {
             for was in [was.clone(), Event { bytes: None, ..was }] {

@@ -249,12 +249,12 @@ impl Plan {
     }
 
     /// The queues of a worker, in the order of the lanes.
-    pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, crate::queue::Lane)> {
+    pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, crate::queue::QueueConfig)> {
         let queue = |(place, lane): (u16, Lane)| {
             let queue = self.queue_base + place * self.workers + worker;
             (
                 lane,
-                crate::queue::Lane {
+                crate::queue::QueueConfig {
                     queue,
                     gso: self.gso(lane),
                     ct_mark: lane.ct_mark == CtMark::Shown,

@@ -140,11 +140,11 @@ impl ShadowPlan {
 
     /// The queues of a worker, in the order of the lanes. All come as they are, GSO packets whole, so that a packet is
     /// the same before and after; what a decision rewrites has to come whole for that.
-    pub fn queues_of_worker(&self, worker: u16) -> Vec<(ShadowLane, crate::queue::Lane)> {
+    pub fn queues_of_worker(&self, worker: u16) -> Vec<(ShadowLane, crate::queue::QueueConfig)> {
         let queue = |(place, lane): (u16, &ShadowLane)| {
             let decides_about_bytes =
                 lane.side == Moment::Before && matches!(lane.stage, Stage::Dnat | Stage::Spoof);
-            let queue = crate::queue::Lane {
+            let queue = crate::queue::QueueConfig {
                 queue: self.queue_base + place * self.workers + worker,
                 gso: true,
                 ct_mark: lane.ct_mark == LaneCtMark::Shown,

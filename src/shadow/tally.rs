@@ -31,12 +31,12 @@ pub struct Count {
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     stages: [Count; Stage::ALL.len()],
-    kinds: FxHashMap<Kind, Told>,
+    kinds: FxHashMap<TallyKind, Told>,
 }
 
 /// Disagreements that are alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Kind {
+struct TallyKind {
     stage: Stage,
     reason: Reason,
     kernel: String,
@@ -77,7 +77,7 @@ impl Tally {
         kernel: &str,
     ) -> Option<u64> {
         self.of_mut(stage).disagreed += 1;
-        let mut kind = Kind { stage, reason, kernel: kernel.to_owned() };
+        let mut kind = TallyKind { stage, reason, kernel: kernel.to_owned() };
         if self.kinds.len() >= KINDS && !self.kinds.contains_key(&kind) {
             kind.kernel = "has something else each time".to_owned();
         }
@@ -115,7 +115,7 @@ impl fmt::Display for Tally {
         kinds.sort_by(|(one, first), (other, second)| {
             second.count.cmp(&first.count).then_with(|| one.cmp(other))
         });
-        for (Kind { stage, reason, kernel }, told) in kinds {
+        for (TallyKind { stage, reason, kernel }, told) in kinds {
             writeln!(f, "{:>8}  {stage} {reason}: the kernel {kernel}", told.count)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{Asked, Screen};
-use crate::daemon::Said;
+use crate::daemon::Response;
 use crate::net::Verdict;
 use crate::trace::Text;
 
@@ -120,7 +120,7 @@ struct Asker {
 
 impl Asker {
     /// Shows a packet and asks about it, unless nobody is asked any more. None if it is to stop.
-    fn show(&mut self, shown: &super::Shown) -> io::Result<Option<Said>> {
+    fn show(&mut self, shown: &super::Shown) -> io::Result<Option<Response>> {
         let screen = self.screen.show(shown);
         self.say(&screen)?;
         if self.typed {
@@ -129,7 +129,7 @@ impl Asker {
             }
         }
         if !self.asking {
-            return Ok(Some(Said::AsDecided));
+            return Ok(Some(Response::AsDecided));
         }
         let outcome = match shown.event.verdict {
             Verdict::Accept => "sent on",
@@ -140,23 +140,23 @@ impl Asker {
             match self.keys.recv() {
                 Ok(Key::Go) => {
                     self.say(&format!("{outcome}\n"))?;
-                    return Ok(Some(Said::AsDecided));
+                    return Ok(Some(Response::AsDecided));
                 }
                 Ok(Key::Drop) => {
                     self.say("dropped by hand\n")?;
-                    return Ok(Some(Said::Drop));
+                    return Ok(Some(Response::Drop));
                 }
                 Ok(Key::Continue) => {
                     self.asking = false;
                     self.say(&format!("{outcome}; nothing is held any more\n"))?;
-                    return Ok(Some(Said::AsDecided));
+                    return Ok(Some(Response::AsDecided));
                 }
                 Err(_) => {
                     self.asking = false;
                     self.say(&format!(
                         "{outcome}; there are no more keys to read: nothing is held any more\n"
                     ))?;
-                    return Ok(Some(Said::AsDecided));
+                    return Ok(Some(Response::AsDecided));
                 }
                 Ok(Key::Stop) => {
                     self.say(&format!("{outcome}; stopping\n"))?;

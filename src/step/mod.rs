@@ -29,10 +29,10 @@ use std::sync::Arc;
 use crossbeam_channel::{Sender, TryRecvError, bounded, select};
 
 use crate::cluster::{Cluster, NodeId};
-use crate::daemon::{Held, Onlooker, Said};
+use crate::daemon::{Held, Observer, Response};
 use crate::net::Checksum;
+use crate::simulate::{Ingress, Visit};
 use crate::trace::{Event, Namer, Record, Selection};
-use crate::walk::{Came, Visit};
 pub use console::Console;
 pub use screen::Screen;
 
@@ -48,7 +48,7 @@ pub struct Shown {
 /// A packet that is shown, and where the answer is waited for.
 struct Asked {
     shown: Shown,
-    answer: Sender<Said>,
+    answer: Sender<Response>,
 }
 
 /// Shows the decisions of the node `id` that are selected at a console, and asks there.
@@ -60,30 +60,30 @@ pub fn onlooker(
     id: NodeId,
     mut selection: Selection,
     console: Console,
-) -> io::Result<Onlooker> {
+) -> io::Result<Observer> {
     let (asked, to_ask) = bounded::<Asked>(0);
     let screen = Screen::new(Arc::clone(&cluster), id, console.text(), console.colour());
     let stop = console.start(screen, to_ask)?;
     let mut namer = Namer::new(Arc::clone(&cluster), id, false);
-    let look = move |held: &Held<'_>| {
+    let observe = move |held: &Held<'_>| {
         if held.ending.try_recv() == Err(TryRecvError::Disconnected) {
-            return Said::AsDecided;
+            return Response::AsDecided;
         }
         let shown = Shown::new(held, &mut namer, &cluster, id);
         if !selection.takes(&shown.event) {
-            return Said::AsDecided;
+            return Response::AsDecided;
         }
         let (answer, answered) = bounded(1);
         select! {
-            send(asked, Asked { shown, answer }) -> sent => if sent.is_err() { return Said::AsDecided },
-            recv(held.ending) -> _ => return Said::AsDecided,
+            send(asked, Asked { shown, answer }) -> sent => if sent.is_err() { return Response::AsDecided },
+            recv(held.ending) -> _ => return Response::AsDecided,
         }
         select! {
-            recv(answered) -> said => said.unwrap_or(Said::AsDecided),
-            recv(held.ending) -> _ => Said::AsDecided,
+            recv(answered) -> said => said.unwrap_or(Response::AsDecided),
+            recv(held.ending) -> _ => Response::AsDecided,
         }
     };
-    Ok(Onlooker { look: Box::new(look), stop })
+    Ok(Observer { observe: Box::new(observe), stop })
 }
 
 impl Shown {
@@ -92,7 +92,7 @@ impl Shown {
         let record =
             Record::new(packet, stage, view, meta.ct_mark, (decision, patch), std::time::Instant::now());
         let event = namer.event(&record);
-        let came = Came::of_event(&event, cluster, id);
+        let ingress = Ingress::of_event(&event, cluster, id);
         let visit = Visit {
             stage,
             bytes: packet.bytes.to_vec(),
@@ -102,8 +102,8 @@ impl Shown {
             meta,
             decision,
             patch,
-            came,
-            leaves: None,
+            ingress,
+            egress: None,
         };
         Self { event, visit }
     }

@@ -7,9 +7,9 @@ use anstyle::Style;
 
 use super::{Shown, dump};
 use crate::cluster::{Cluster, NodeId};
-use crate::explain::{Prose, Step};
+use crate::conversations::wrapped;
+use crate::explain::{Step, StoryText};
 use crate::net::Verdict;
-use crate::path::wrapped;
 use crate::trace::Text;
 
 /// Writes decisions as screens of text.
@@ -32,7 +32,7 @@ impl Screen {
         Self { cluster, node, text, colour }
     }
 
-    /// A decision: its line in a trace; what was looked at for it, as [`Prose`] tells it; the bytes; how checksums change.
+    /// A decision: its line in a trace; what was looked at for it, as [`StoryText`] tells it; the bytes; how checksums change.
     pub fn show(&mut self, shown: &Shown) -> String {
         let Shown { event, visit } = shown;
         let mut out = String::from("\n");
@@ -42,7 +42,7 @@ impl Screen {
         let _ = writeln!(out, "{}", if self.colour { format!("{HEAD}{head}{HEAD:#}") } else { head });
         self.text.event(event, &mut out);
         out.push('\n');
-        let prose = Prose::new(self.colour, false);
+        let prose = StoryText::new(self.colour, false);
         let step = Step::of(&self.cluster, self.node, visit, event.clone());
         prose.step(&step, &mut out);
         out.push('\n');

@@ -70,7 +70,7 @@ impl Waiting {
     }
 
     /// Has it held by a worker.
-    fn held<T>(&self, ending: &Receiver<Infallible>, look: impl FnOnce(&Held<'_>) -> T) -> T {
+    fn held<T>(&self, ending: &Receiver<Infallible>, observe: impl FnOnce(&Held<'_>) -> T) -> T {
         let envelope = Envelope { mark: self.meta.mark, src_mac: self.meta.src_mac, ..self.envelope };
         let packet = Packet { envelope: &envelope, bytes: &self.bytes };
         let view = View::parse(packet.bytes, packet.original_len());
@@ -80,7 +80,7 @@ impl Waiting {
             RewriteBy::Userspace => decision.work_out(packet.bytes, read, envelope.checksum),
             RewriteBy::Kernel => (decision, None),
         };
-        look(&Held { packet: &packet, stage: self.stage, view, meta: self.meta, decision, patch, ending })
+        observe(&Held { packet: &packet, stage: self.stage, view, meta: self.meta, decision, patch, ending })
     }
 
     fn screen(&self, colour: bool) -> String {
@@ -206,7 +206,7 @@ fn node2(
     typed: bool,
     out: impl Write + Send + 'static,
     selection: Selection,
-) -> (Onlooker, Sender<Infallible>, Receiver<Infallible>) {
+) -> (Observer, Sender<Infallible>, Receiver<Infallible>) {
     let text = Text::new(TimeZone::UTC, false, false);
     let console = Console::new(Box::new(keys), typed, Box::new(out), text, false);
     let onlooker = onlooker(samples::cluster(), NodeId(1), selection, console).unwrap();
@@ -219,10 +219,10 @@ fn keys_that_are_read_in_turn_say_what_becomes_of_packets() {
     let paper = Paper::default();
     let keys = Cursor::new("\n?\nx y\nd\nc\n");
     let (mut onlooker, _going_on, ending) = node2(keys, false, paper.clone(), Selection::default());
-    let mut said = || call().held(&ending, |held| (onlooker.look)(held));
+    let mut said = || call().held(&ending, |held| (onlooker.observe)(held));
     assert_eq!(
         [said(), said(), said(), said()],
-        [Said::AsDecided, Said::Drop, Said::AsDecided, Said::AsDecided]
+        [Response::AsDecided, Response::Drop, Response::AsDecided, Response::AsDecided]
     );
     let text = paper.text();
     let talk: Vec<&str> = text.lines().filter(|line| line.starts_with("held: ")).collect();
@@ -241,7 +241,7 @@ fn when_the_keys_end_packets_go_on() {
     let paper = Paper::default();
     let (mut onlooker, _going_on, ending) = node2(io::empty(), false, paper.clone(), Selection::default());
     for _ in 0..3 {
-        assert_eq!(call().held(&ending, |held| (onlooker.look)(held)), Said::AsDecided);
+        assert_eq!(call().held(&ending, |held| (onlooker.observe)(held)), Response::AsDecided);
     }
     assert_eq!(paper.text().matches("there are no more keys to read").count(), 1);
     assert!(onlooker.stop.try_recv().is_err(), "the node goes on");
@@ -274,7 +274,7 @@ fn what_was_typed_before_a_packet_is_shown_is_not_about_it() {
     let fingers = BufReader::new(Fingers(taken, paper.clone(), 0, b""));
     let (mut onlooker, _going_on, ending) = node2(fingers, true, paper, Selection::default());
     was_taken.recv().unwrap();
-    assert_eq!(call().held(&ending, |held| (onlooker.look)(held)), Said::Drop);
+    assert_eq!(call().held(&ending, |held| (onlooker.observe)(held)), Response::Drop);
 }
 
 #[test]
@@ -285,14 +285,14 @@ fn the_nodes_end_is_not_kept_waiting_by_a_key() {
     let (mut onlooker, going_on, ending) =
         node2(BufReader::new(keys), true, paper.clone(), Selection::default());
     let worker = thread::spawn(move || {
-        let mut said = || call().held(&ending, |held| (onlooker.look)(held));
+        let mut said = || call().held(&ending, |held| (onlooker.observe)(held));
         [said(), said()]
     });
     paper.wait_for("held: ");
     thread::sleep(Duration::from_millis(20));
     assert!(!worker.is_finished(), "it is held");
     drop(going_on);
-    assert_eq!(worker.join().unwrap(), [Said::AsDecided; 2]);
+    assert_eq!(worker.join().unwrap(), [Response::AsDecided; 2]);
     assert_eq!(paper.text().matches("dnat on node2").count(), 1, "nothing is shown any more");
 }
 
@@ -303,7 +303,7 @@ fn q_and_a_screen_that_is_gone_stop_the_node() {
     onlooker.stop.recv_timeout(Duration::from_secs(10)).expect("also while nothing is held");
     let (mut onlooker, _going_on, ending) = node2(Cursor::new("\nq\n"), false, Broken, Selection::default());
     for _ in 0..2 {
-        assert_eq!(call().held(&ending, |held| (onlooker.look)(held)), Said::AsDecided);
+        assert_eq!(call().held(&ending, |held| (onlooker.observe)(held)), Response::AsDecided);
     }
     onlooker.stop.recv_timeout(Duration::from_secs(10)).unwrap();
 }
@@ -315,8 +315,8 @@ fn what_is_not_selected_passes_unseen() {
         Selection { filter: Some("port 81".parse().unwrap()), left: Some(1), ..Selection::default() };
     let (mut onlooker, _going_on, ending) = node2(Cursor::new("d\nd\n"), false, paper.clone(), selection);
     let other = Waiting { bytes: tcp(CLIENT, 40000, PUBLIC2, 81, b""), ..call() };
-    let mut said = |waiting: &Waiting| waiting.held(&ending, |held| (onlooker.look)(held));
+    let mut said = |waiting: &Waiting| waiting.held(&ending, |held| (onlooker.observe)(held));
     let all = [said(&call()), said(&other), said(&other), said(&call())];
-    assert_eq!(all, [Said::AsDecided, Said::Drop, Said::AsDecided, Said::AsDecided]);
+    assert_eq!(all, [Response::AsDecided, Response::Drop, Response::AsDecided, Response::AsDecided]);
     assert_eq!(paper.text().matches("dnat on node2").count(), 1);
 }

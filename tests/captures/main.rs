@@ -15,7 +15,7 @@ use std::io::Cursor;
 use std::process::{Command, Output};
 
 use cases::{Case, End};
-use dunnat::replay::{Capture, CaptureError};
+use dunnat::simulate::{Capture, CaptureError};
 
 /// How many packets are read of a file, and how it ends.
 fn read(file: &[u8]) -> (u64, Result<(), CaptureError>) {

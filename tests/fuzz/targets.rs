@@ -12,17 +12,18 @@ use std::sync::Arc;
 
 use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::{Request, read_answer};
+use dunnat::conversations::{self, Joiner, mermaid, svg};
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
-use dunnat::explain::{self, Prose};
+use dunnat::explain::{self, StoryText};
 use dunnat::net::{Checksum, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
-use dunnat::path::{self, Joiner, mermaid, svg};
-use dunnat::queue::{PacketQueue as _, Recorded};
-use dunnat::replay::{Capture, Changes, Counts};
+use dunnat::queue::{PacketQueue as _, Playback};
+use dunnat::replay::Changes;
 use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
+use dunnat::simulate::PacketSpec;
+use dunnat::simulate::{Capture, Counts};
 use dunnat::trace::{Event, Filter, Format, Rendering, Text};
-use dunnat::walk::Asked;
 
 /// In both families.
 fn cluster() -> Cluster {
@@ -42,7 +43,7 @@ fn datagrams(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 
 thread_local! {
     /// To make one for each input would take most of the time.
-    static QUEUE: Cell<Recorded> = Cell::new(Recorded::of_datagrams(Vec::new()));
+    static QUEUE: Cell<Playback> = Cell::new(Playback::of_datagrams(Vec::new()));
 }
 
 /// Messages of nfnetlink_queue through a worker: each is answered or counted.
@@ -64,7 +65,7 @@ fn messages() {
         let datagrams = datagrams(bytes);
         // As many as one turn takes.
         let count = datagrams.len().min(64) as u64;
-        let mut queue = QUEUE.replace(Recorded::new(&[])).refilled(datagrams.clone());
+        let mut queue = QUEUE.replace(Playback::new(&[])).refilled(datagrams.clone());
         let mut worker = Worker::new(Arc::clone(&tables), &plan, Vec::new(), None);
         worker.turn(&mut queue).unwrap();
         let mut again = queue.refilled(datagrams);
@@ -264,9 +265,9 @@ fn typed_packets() {
     let cluster = cluster();
     bolero::check!().for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
-        match text.parse::<Asked>() {
+        match text.parse::<PacketSpec>() {
             Ok(asked) => {
-                let again: Asked = asked.to_string().parse().unwrap();
+                let again: PacketSpec = asked.to_string().parse().unwrap();
                 assert_eq!(again.to_string(), asked.to_string());
                 let arrival = asked.arrival(&cluster, NodeId(0));
                 if let Ok(view) = View::parse(&arrival.bytes, arrival.bytes.len()) {
@@ -350,7 +351,7 @@ fn events() {
                 assert_eq!((&again.node, again.stage), (&event.node, event.stage));
             }
             if let Ok(story) = explain::of_event(cluster, &event) {
-                shown.extend(Prose::new(false, true).story(&story).as_bytes());
+                shown.extend(StoryText::new(false, true).story(&story).as_bytes());
             }
         });
         let mut joiner = Joiner::default();
@@ -359,9 +360,9 @@ fn events() {
         let paths = joiner.finish();
         for conversation in &paths.conversations {
             shown.extend(mermaid(conversation).as_bytes());
-            shown.extend(path::Text { colour: false }.ladder(conversation).as_bytes());
+            shown.extend(conversations::Text { colour: false }.ladder(conversation).as_bytes());
             svg(conversation);
-            path::json(conversation).unwrap();
+            conversations::json(conversation).unwrap();
         }
         let shown = String::from_utf8(shown).unwrap();
         assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::net::{ByFamily, Family, OfFamily, Proto, Tuple};
 use crate::packet::{Headers, Icmp};
-use crate::walk::made;
+use crate::simulate::made;
 
 fn dual() -> Cluster {
     Cluster::parse(include_str!("../../../rules/dual.toml"), Path::new("dual.toml")).unwrap()

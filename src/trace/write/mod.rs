@@ -89,9 +89,9 @@ impl FromStr for Format {
 pub struct NoBytes;
 
 /// Events as bytes.
-pub struct Rendering(Kind);
+pub struct Rendering(RenderingKind);
 
-enum Kind {
+enum RenderingKind {
     Text(Text, String),
     Json,
     Pcapng(Pcapng),
@@ -104,15 +104,15 @@ impl Rendering {
     /// A header could not be made.
     pub fn new(format: Format, text: &Text) -> io::Result<Self> {
         Ok(Self(match format {
-            Format::Text => Kind::Text(text.clone(), String::new()),
-            Format::Json => Kind::Json,
-            Format::Pcapng => Kind::Pcapng(Pcapng::new()?),
+            Format::Text => RenderingKind::Text(text.clone(), String::new()),
+            Format::Json => RenderingKind::Json,
+            Format::Pcapng => RenderingKind::Pcapng(Pcapng::new()?),
         }))
     }
 
     /// Appends what stands before all events.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
-        if let Kind::Pcapng(pcapng) = &mut self.0 {
+        if let RenderingKind::Pcapng(pcapng) = &mut self.0 {
             pcapng.take(out);
         }
     }
@@ -123,16 +123,16 @@ impl Rendering {
     /// It cannot be written in this format.
     pub fn event(&mut self, event: &Event, out: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.0 {
-            Kind::Text(text, line) => {
+            RenderingKind::Text(text, line) => {
                 line.clear();
                 text.event(event, line);
                 out.extend_from_slice(line.as_bytes());
             }
-            Kind::Json => {
+            RenderingKind::Json => {
                 serde_json::to_writer(&mut *out, event)?;
                 out.push(b'\n');
             }
-            Kind::Pcapng(pcapng) => {
+            RenderingKind::Pcapng(pcapng) => {
                 let Some(bytes) = &event.bytes else { return Err(io::Error::other(NoBytes)) };
                 pcapng.event(event, &bytes.before.0, bytes.after.as_ref().map(|hex| &*hex.0))?;
                 pcapng.take(out);
@@ -143,7 +143,7 @@ impl Rendering {
 
     /// Appends, where the format has words for it, that decisions were lost after the last event.
     fn lost(&self, lost: u64, out: &mut Vec<u8>) {
-        if let Kind::Text(text, _) = &self.0 {
+        if let RenderingKind::Text(text, _) = &self.0 {
             let mut line = String::new();
             text.lost(lost, &mut line);
             out.extend_from_slice(line.as_bytes());

@@ -6,10 +6,11 @@
 //! behind the public interface) and conntrack (both directions of a flow have one ct mark). As with full rules, a
 //! packet comes by every stage that its interfaces lead it by.
 
-mod asked;
+mod capture;
 mod event;
+mod interfaces;
 mod made;
-mod way;
+mod spec;
 
 use rustc_hash::FxHashMap;
 
@@ -17,10 +18,14 @@ use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Decision, Meta, Tables, decide};
 use crate::net::{Checksum, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
-pub use asked::{Around, Asked};
-pub use event::Moment;
+pub use capture::{
+    Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, MAXIMUM_SNAPLEN, Order, Piece,
+    Place,
+};
+pub use event::Numbering;
+pub use interfaces::{Egress, Ingress, NotQueued};
 pub use made::made;
-pub use way::{Came, Leaves, NotAsked};
+pub use spec::{Context, PacketSpec};
 
 /// A packet that comes to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +35,9 @@ pub struct Arrival {
     /// Its length; more than `bytes` has if a capture cut it.
     pub original_len: usize,
     /// By what it comes; none if its addresses are to tell.
-    pub came: Option<Came>,
+    pub ingress: Option<Ingress>,
     /// By what it leaves; none if it is to be routed.
-    pub leaves: Option<Leaves>,
+    pub egress: Option<Egress>,
     /// The source address of its frame.
     pub src_mac: Option<Mac>,
     /// The packet mark that it has already.
@@ -45,12 +50,20 @@ impl Arrival {
     /// A whole packet of which nothing else is known.
     pub fn of(bytes: Vec<u8>) -> Self {
         let original_len = bytes.len();
-        Self { bytes, original_len, came: None, leaves: None, src_mac: None, mark: Mark::ZERO, ct_mark: None }
+        Self {
+            bytes,
+            original_len,
+            ingress: None,
+            egress: None,
+            src_mac: None,
+            mark: Mark::ZERO,
+            ct_mark: None,
+        }
     }
 }
 
 /// A node that packets pass.
-pub struct Host<'a> {
+pub struct SimulatedNode<'a> {
     cluster: &'a Cluster,
     id: NodeId,
     tables: Tables,
@@ -62,13 +75,13 @@ pub struct Host<'a> {
 #[derive(Clone, Debug)]
 pub struct Passage {
     /// By what it came.
-    pub came: Came,
+    pub ingress: Ingress,
     /// By what it leaves, if it does.
-    pub leaves: Leaves,
+    pub egress: Egress,
     /// Every stage, in the order in which the packet comes by.
-    pub steps: Vec<(Stage, Result<Visit, NotAsked>)>,
+    pub steps: Vec<(Stage, Result<Visit, NotQueued>)>,
     /// The packet as it leaves; none if it was dropped.
-    pub left: Option<Vec<u8>>,
+    pub after: Option<Vec<u8>>,
 }
 
 /// A decision about a packet, and what it was made of.
@@ -91,9 +104,9 @@ pub struct Visit {
     /// What changes in the bytes.
     pub patch: Option<Patch>,
     /// By what the packet came.
-    pub came: Came,
+    pub ingress: Ingress,
     /// By what it leaves, where that is known.
-    pub leaves: Option<Leaves>,
+    pub egress: Option<Egress>,
 }
 
 impl Visit {
@@ -114,8 +127,8 @@ impl Visit {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let checksum = Checksum::Ready;
         let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, checksum);
-        let came = Came::Public;
-        Self { stage, bytes, original_len, view, checksum, meta, decision, patch, came, leaves: None }
+        let ingress = Ingress::Public;
+        Self { stage, bytes, original_len, view, checksum, meta, decision, patch, ingress, egress: None }
     }
 
     /// The packet as it goes on; none if it is dropped.
@@ -130,7 +143,7 @@ impl Visit {
     }
 }
 
-impl<'a> Host<'a> {
+impl<'a> SimulatedNode<'a> {
     /// The node `id`, which knows no flows yet.
     pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
         Self { cluster, id, tables: Tables::new(cluster, id), flows: FxHashMap::default() }
@@ -148,10 +161,10 @@ impl<'a> Host<'a> {
 
     /// Lets a packet pass.
     pub fn pass(&mut self, arrival: Arrival) -> Passage {
-        let Arrival { mut bytes, original_len, came, mut leaves, src_mac, mut mark, ct_mark } = arrival;
+        let Arrival { mut bytes, original_len, ingress, mut egress, src_mac, mut mark, ct_mark } = arrival;
         let tuple = |bytes: &[u8]| View::parse(bytes, original_len).ok().map(|view| view.tuple);
-        let came = came.unwrap_or_else(|| Came::guess(self.cluster, self.id, tuple(&bytes)));
-        let mut steps: Vec<(Stage, Result<Visit, NotAsked>)> = Vec::new();
+        let ingress = ingress.unwrap_or_else(|| Ingress::guess(self.cluster, self.id, tuple(&bytes)));
+        let mut steps: Vec<(Stage, Result<Visit, NotQueued>)> = Vec::new();
         let mut flow = None;
         let mut held = Mark::ZERO;
         let mut dropped = None;
@@ -161,14 +174,14 @@ impl<'a> Host<'a> {
                 flow = View::parse(&bytes, original_len).ok().map(|view| Flow::of(&view, &bytes));
                 held = ct_mark.or_else(|| self.flows.get(&flow?).copied()).unwrap_or(Mark::ZERO);
             }
-            if stage == Stage::Save && leaves.is_none() {
-                leaves = Some(Leaves::route(self.cluster, self.id, &came, tuple(&bytes)));
+            if stage == Stage::Save && egress.is_none() {
+                egress = Some(Egress::route(self.cluster, self.id, &ingress, tuple(&bytes)));
             }
-            if let Err(why) = self.is_asked(stage, &came, leaves.as_ref(), dropped) {
+            if let Err(why) = self.is_queued(stage, &ingress, egress.as_ref(), dropped) {
                 steps.push((stage, Err(why)));
                 continue;
             }
-            let pipe = came.pipe(self.cluster, self.id).filter(|_| stage == Stage::Tag);
+            let pipe = ingress.pipe(self.cluster, self.id).filter(|_| stage == Stage::Tag);
             let meta = Meta {
                 from_pipe: pipe.is_some(),
                 pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
@@ -177,8 +190,8 @@ impl<'a> Host<'a> {
                 ct_mark: Some(if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask }),
             };
             let mut visit = Visit::new(&self.tables, stage, (std::mem::take(&mut bytes), original_len), meta);
-            visit.came = came.clone();
-            visit.leaves = leaves.clone().filter(|_| stage.hook() == Hook::Postrouting);
+            visit.ingress = ingress.clone();
+            visit.egress = egress.clone().filter(|_| stage.hook() == Hook::Postrouting);
             mark = visit.decision.mark.unwrap_or(mark);
             if let Some(ct_mark) = visit.decision.ct_mark {
                 held = held.merge(ct_mark, self.cluster.mask);
@@ -195,35 +208,35 @@ impl<'a> Host<'a> {
         if let (Some(flow), None) = (flow, dropped) {
             self.flows.insert(flow, held);
         }
-        let leaves = leaves.unwrap_or(Leaves::Here);
-        Passage { came, leaves, steps, left: dropped.is_none().then_some(bytes) }
+        let egress = egress.unwrap_or(Egress::Here);
+        Passage { ingress, egress, steps, after: dropped.is_none().then_some(bytes) }
     }
 
     /// Whether a stage's rules would queue a packet on this way.
-    fn is_asked(
+    fn is_queued(
         &self,
         stage: Stage,
-        came: &Came,
-        leaves: Option<&Leaves>,
+        ingress: &Ingress,
+        egress: Option<&Egress>,
         dropped: Option<Stage>,
-    ) -> Result<(), NotAsked> {
+    ) -> Result<(), NotQueued> {
         if let Some(at) = dropped {
-            return Err(NotAsked::Dropped(at));
+            return Err(NotQueued::Dropped(at));
         }
         let (nic, bridge) = (&self.cluster.public, &self.cluster.guests.bridge);
         let by_in = |is_it: bool, wanted: &IfName| {
-            if is_it { Ok(()) } else { Err(NotAsked::In(came.name(self.cluster), wanted.clone())) }
+            if is_it { Ok(()) } else { Err(NotQueued::In(ingress.name(self.cluster), wanted.clone())) }
         };
-        let by_out = |right: Leaves, wanted: &IfName| match leaves {
-            Some(leaves) if *leaves == right => Ok(()),
-            Some(Leaves::Here) | None => Err(NotAsked::Here),
-            Some(other) => Err(NotAsked::Out(other.name(self.cluster), wanted.clone())),
+        let by_out = |right: Egress, wanted: &IfName| match egress {
+            Some(egress) if *egress == right => Ok(()),
+            Some(Egress::Here) | None => Err(NotQueued::Here),
+            Some(other) => Err(NotQueued::Out(other.name(self.cluster), wanted.clone())),
         };
         match stage {
-            Stage::Dnat => by_in(*came == Came::Public, nic),
-            Stage::Tag => by_in(matches!(came, Came::Bridge(_)), bridge),
-            Stage::Save => by_out(Leaves::Bridge, bridge),
-            Stage::Spoof => by_out(Leaves::Public, nic),
+            Stage::Dnat => by_in(*ingress == Ingress::Public, nic),
+            Stage::Tag => by_in(matches!(ingress, Ingress::Bridge(_)), bridge),
+            Stage::Save => by_out(Egress::Bridge, bridge),
+            Stage::Spoof => by_out(Egress::Public, nic),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::net::{CtState, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Icmp, Tcp};
 use crate::trace::{Event, Marks, Name, Source};
 
-/// An event, without what no finding rests on. The fields are those of an [`Event`], and so are those of its [`Kind`],
+/// An event, without what no finding rests on. The fields are those of an [`Event`], and so are those of its [`SeenKind`],
 /// which it stands for.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -32,12 +32,12 @@ pub struct Seen {
     /// What the ICMP header says; few have one.
     pub icmp: Option<Box<Icmp>>,
     /// What it has in common with others.
-    pub kind: Arc<Kind>,
+    pub kind: Arc<SeenKind>,
 }
 
 /// What many events have in common: all but the packet. A trace has few kinds, however many events it has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Kind {
+pub struct SeenKind {
     /// The node that decided.
     pub node: Name,
     /// The run of the program that decided.
@@ -72,9 +72,9 @@ pub struct Kind {
 
 /// The kinds there are: two events of one kind share it.
 #[derive(Debug, Default)]
-pub(super) struct Kinds(FxHashSet<Arc<Kind>>);
+pub(super) struct SeenKinds(FxHashSet<Arc<SeenKind>>);
 
-impl Kinds {
+impl SeenKinds {
     pub(super) fn seen(&mut self, event: Event) -> Seen {
         Seen {
             seq: event.seq,
@@ -85,7 +85,7 @@ impl Kinds {
             ip_id: event.ip_id,
             tcp: event.tcp,
             icmp: event.icmp.map(Box::new),
-            kind: self.shared(Kind {
+            kind: self.shared(SeenKind {
                 node: event.node,
                 run: event.run,
                 stage: event.stage,
@@ -105,7 +105,7 @@ impl Kinds {
         }
     }
 
-    fn shared(&mut self, kind: Kind) -> Arc<Kind> {
+    fn shared(&mut self, kind: SeenKind) -> Arc<SeenKind> {
         if let Some(known) = self.0.get(&kind) {
             return Arc::clone(known);
         }
@@ -116,9 +116,9 @@ impl Kinds {
 }
 
 impl Deref for Seen {
-    type Target = Kind;
+    type Target = SeenKind;
 
-    fn deref(&self) -> &Kind {
+    fn deref(&self) -> &SeenKind {
         &self.kind
     }
 }

@@ -31,7 +31,7 @@ pub struct Held<'a> {
 
 /// What becomes of a packet that was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Response {
     /// What was decided.
     AsDecided,
     /// It is dropped, for [`Reason::ByHand`].
@@ -39,24 +39,24 @@ pub enum Said {
 }
 
 /// Is shown a packet. It waits until this returns, and all that come after it wait, too.
-pub type Look = Box<dyn FnMut(&Held<'_>) -> Said + Send>;
+pub type Observe = Box<dyn FnMut(&Held<'_>) -> Response + Send>;
 
 /// Somebody who is shown each decision before it is carried out. The packets of one worker are shown: a plan that is to
 /// be looked at has one.
-pub struct Onlooker {
+pub struct Observer {
     /// Is shown a packet, by the worker.
-    pub look: Look,
+    pub observe: Observe,
     /// Ends the node when anything comes.
     pub stop: Receiver<()>,
 }
 
 /// The onlooker, as a worker has it.
-pub(super) struct Watch {
-    pub(super) look: Look,
+pub(super) struct Observing {
+    pub(super) observe: Observe,
     pub(super) ending: Receiver<Infallible>,
 }
 
-impl Watch {
+impl Observing {
     /// Shows a decision; it comes back as it is to be carried out. The time that this takes is not the worker's: `began` is
     /// put off by it.
     #[cold]
@@ -69,13 +69,13 @@ impl Watch {
         began: &mut Option<Instant>,
     ) -> (Decision, Option<Patch>) {
         let shown = Instant::now();
-        let said = (self.look)(&Held { packet, stage, view, meta, decision, patch, ending: &self.ending });
+        let said = (self.observe)(&Held { packet, stage, view, meta, decision, patch, ending: &self.ending });
         if let Some(began) = began {
             *began += shown.elapsed();
         }
         match said {
-            Said::AsDecided => (decision, patch),
-            Said::Drop => {
+            Response::AsDecided => (decision, patch),
+            Response::Drop => {
                 let by_hand = Decision {
                     verdict: Verdict::Drop,
                     rewrite: None,

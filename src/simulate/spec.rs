@@ -21,14 +21,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::{Arrival, Came, Leaves, made};
+use super::{Arrival, Egress, Ingress, made};
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Dscp, IfName, Mac, Mark, Proto, Tuple, Words, WrongWord};
 use crate::packet::{Fragment, Headers, Icmp, Tcp, TcpFlags};
 
 /// A packet, as far as it was said what it is like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct PacketSpec {
     /// Protocol, addresses of one family, and ports.
     pub tuple: Tuple,
     /// The TCP flags; SYN if not said.
@@ -36,16 +36,16 @@ pub struct Asked {
     /// The code point of its IP header; cs0 if not said.
     pub dscp: Dscp,
     /// What is said of it beside.
-    pub around: Around,
+    pub context: Context,
 }
 
 /// What is known of a packet beside its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Around {
+pub struct Context {
     /// The interface or bridge port that it comes in by.
-    pub came: Option<IfName>,
+    pub ingress: Option<IfName>,
     /// The interface that it leaves by.
-    pub leaves: Option<IfName>,
+    pub egress: Option<IfName>,
     /// The source address of its frame.
     pub mac: Option<Mac>,
     /// Its mark.
@@ -56,26 +56,26 @@ pub struct Around {
 
 const WORDS: &str = "expected one of: in, out, mac, mark, ct mark, dscp, flags";
 
-impl FromStr for Asked {
+impl FromStr for PacketSpec {
     type Err = WrongWord;
 
     fn from_str(text: &str) -> Result<Self, WrongWord> {
         let mut words = Words::new("packet", text);
         let tuple = tuple(&mut words)?;
-        let (around, Own { flags, dscp }) = rest(&mut words, Some(tuple.proto))?;
-        Ok(Self { tuple, flags, dscp: dscp.unwrap_or_default(), around })
+        let (context, Own { flags, dscp }) = rest(&mut words, Some(tuple.proto))?;
+        Ok(Self { tuple, flags, dscp: dscp.unwrap_or_default(), context })
     }
 }
 
-impl FromStr for Around {
+impl FromStr for Context {
     type Err = WrongWord;
 
     fn from_str(text: &str) -> Result<Self, WrongWord> {
-        rest(&mut Words::new("description of the packets", text), None).map(|(around, _)| around)
+        rest(&mut Words::new("description of the packets", text), None).map(|(context, _)| context)
     }
 }
 
-impl Asked {
+impl PacketSpec {
     /// The packet as it comes to a node.
     pub fn arrival(&self, cluster: &Cluster, node: NodeId) -> Arrival {
         let tcp = self.flags.map(|flags| Tcp { flags, seq: 0, ack: 0 });
@@ -88,18 +88,18 @@ impl Asked {
         let icmp = kind.map(|kind| Icmp { kind, code: 0, inner: None, inner_after: None });
         let headers = Headers { dscp: self.dscp, tcp, icmp, ..Headers::default() };
         let bytes = made(self.tuple, &headers, Fragment::None, 0).unwrap_or_default();
-        self.around.apply(Arrival::of(bytes), cluster, node)
+        self.context.apply(Arrival::of(bytes), cluster, node)
     }
 }
 
-impl Around {
+impl Context {
     /// What is said here goes before what is known otherwise.
     pub fn apply(&self, arrival: Arrival, cluster: &Cluster, node: NodeId) -> Arrival {
-        let came = self.came.as_ref().map(|name| Came::by(name, cluster, node));
-        let leaves = self.leaves.as_ref().map(|name| Leaves::by(name, cluster));
+        let ingress = self.ingress.as_ref().map(|name| Ingress::by(name, cluster, node));
+        let egress = self.egress.as_ref().map(|name| Egress::by(name, cluster));
         Arrival {
-            came: came.or(arrival.came),
-            leaves: leaves.or(arrival.leaves),
+            ingress: ingress.or(arrival.ingress),
+            egress: egress.or(arrival.egress),
             src_mac: self.mac.or(arrival.src_mac),
             mark: self.mark.unwrap_or(arrival.mark),
             ct_mark: self.ct_mark.or(arrival.ct_mark),
@@ -146,20 +146,20 @@ struct Own {
 }
 
 /// What is said beside the addresses. `proto` is none if it is said of many packets, which have their own headers.
-fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Around, Own), WrongWord> {
-    let (mut around, mut own) = (Around::default(), Own::default());
+fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Context, Own), WrongWord> {
+    let (mut context, mut own) = (Context::default(), Own::default());
     while let Some(word) = words.peek() {
         words.skip();
         let twice = match word {
-            "in" => around.came.replace(words.value()?).is_some(),
-            "out" => around.leaves.replace(words.value()?).is_some(),
-            "mac" => around.mac.replace(words.value()?).is_some(),
-            "mark" => around.mark.replace(words.value()?).is_some(),
+            "in" => context.ingress.replace(words.value()?).is_some(),
+            "out" => context.egress.replace(words.value()?).is_some(),
+            "mac" => context.mac.replace(words.value()?).is_some(),
+            "mark" => context.mark.replace(words.value()?).is_some(),
             "ct" => {
                 if !words.take(&["mark"]) {
                     return Err(words.wrong("ct is not all", "expected mark, as in: ct mark 0x2"));
                 }
-                around.ct_mark.replace(words.value()?).is_some()
+                context.ct_mark.replace(words.value()?).is_some()
             }
             "dscp" if proto.is_some() => own.dscp.replace(words.value()?).is_some(),
             "flags" if proto == Some(Proto::TCP) => {
@@ -181,7 +181,7 @@ fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Around, Own), Wr
             return Err(words.wrong("said twice", &format!("{word} was said before")));
         }
     }
-    Ok((around, own))
+    Ok((context, own))
 }
 
 fn tcp_flags(word: &str) -> Option<TcpFlags> {
@@ -199,7 +199,7 @@ fn tcp_flags(word: &str) -> Option<TcpFlags> {
 }
 
 /// In the words in which it is asked.
-impl fmt::Display for Asked {
+impl fmt::Display for PacketSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.tuple)?;
         if let Some(flags) = self.flags {
@@ -208,8 +208,8 @@ impl fmt::Display for Asked {
         if self.dscp != Dscp::CS0 {
             write!(f, " dscp {}", self.dscp)?;
         }
-        let Around { came, leaves, mac, mark, ct_mark } = &self.around;
-        for (word, name) in [("in", came), ("out", leaves)] {
+        let Context { ingress, egress, mac, mark, ct_mark } = &self.context;
+        for (word, name) in [("in", ingress), ("out", egress)] {
             if let Some(name) = name {
                 write!(f, " {word} {name}")?;
             }
@@ -240,12 +240,12 @@ mod tests {
             "ipv6-icmp fd00::1 > fd00::2 in xenbr0",
             "47 1.2.3.4 > 5.6.7.8",
         ] {
-            let asked: Asked = text.parse().unwrap();
+            let asked: PacketSpec = text.parse().unwrap();
             assert_eq!(asked.to_string(), text);
         }
-        let names: Asked = "tcp 1.2.3.4:1 > 5.6.7.8:2 flags syn,ack".parse().unwrap();
+        let names: PacketSpec = "tcp 1.2.3.4:1 > 5.6.7.8:2 flags syn,ack".parse().unwrap();
         assert_eq!(names.flags.unwrap().to_string(), "S.");
-        assert_eq!("mark 2 in eth0".parse::<Around>().unwrap().mark, Some(Mark(2)));
+        assert_eq!("mark 2 in eth0".parse::<Context>().unwrap().mark, Some(Mark(2)));
     }
 
     #[test]
@@ -268,7 +268,7 @@ mod tests {
             "tcp 192.168.122.1:40000 > 192.168.122.12:80 flags SYN",
             "udp 192.168.122.1:40000 > 192.168.122.12:80 flags S",
         ];
-        let errors = texts.map(|text| text.parse::<Asked>().unwrap_err().to_string());
+        let errors = texts.map(|text| text.parse::<PacketSpec>().unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n\n"));
     }
 }

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use super::conversation::Conversation;
 use super::finding::{Finding, Proof};
 use super::join::Paths;
-use super::ladder::{Lane, Rung};
+use super::ladder::{Lifeline, Rung};
 
 const WIDTH: usize = 100;
 
@@ -254,7 +254,7 @@ impl Lanes {
     /// No name may be so long that nothing is left for the words.
     const LONGEST: usize = 10;
 
-    fn new(lanes: &[Lane]) -> Self {
+    fn new(lanes: &[Lifeline]) -> Self {
         let mut at = Vec::new();
         let mut end = 0;
         for lane in lanes {
@@ -268,7 +268,7 @@ impl Lanes {
         self.end
     }
 
-    fn head(&self, lanes: &[Lane]) -> String {
+    fn head(&self, lanes: &[Lifeline]) -> String {
         let mut head = String::new();
         for (lane, at) in lanes.iter().zip(&self.at) {
             let pad = at - head.chars().count();

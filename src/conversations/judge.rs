@@ -28,13 +28,13 @@ pub(super) struct Case<'a> {
     /// Some reply of this guest was given a public address, be it to others.
     pub(super) answers: bool,
     /// Other calls of the same flow.
-    pub(super) elsewhere: &'a [&'a Elsewhere],
+    pub(super) elsewhere: &'a [&'a OtherConversation],
     pub(super) nodes: &'a BTreeMap<Name, Traced>,
 }
 
 /// Another call of the same flow.
 #[derive(Debug)]
-pub(super) struct Elsewhere {
+pub(super) struct OtherConversation {
     pub(super) called: IpAddr,
     /// The flow took its tag, though it had another's.
     pub(super) took: bool,
@@ -286,7 +286,7 @@ impl<'a> Case<'a> {
         Some((follows, "the client acknowledges it"))
     }
 
-    fn others(&self, called: IpAddr) -> impl Iterator<Item = &'a Elsewhere> {
+    fn others(&self, called: IpAddr) -> impl Iterator<Item = &'a OtherConversation> {
         self.elsewhere.iter().copied().filter(move |other| other.called != called)
     }
 
@@ -294,7 +294,7 @@ impl<'a> Case<'a> {
         &self,
         call: &'a Seen,
         called: IpAddr,
-        other: &Elsewhere,
+        other: &OtherConversation,
         event: Option<&'a Seen>,
     ) -> Judgement {
         let conflict = event.filter(|event| event.reason == Reason::MarkConflict);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::conversation::{Conversation, Homes, assemble};
-use super::seen::{Kinds, Seen};
+use super::conversation::{Conversation, HomeNodes, assemble};
+use super::seen::{Seen, SeenKinds};
 use crate::engine::Reason;
 use crate::net::{Proto, Stage, Tuple, Verdict};
 use crate::packet::TcpFlags;
@@ -27,7 +27,7 @@ const ACK: u8 = 0x10;
 #[derive(Debug, Default)]
 pub struct Joiner {
     flows: FxHashMap<Tuple, Flow>,
-    kinds: Kinds,
+    kinds: SeenKinds,
     nodes: FxHashMap<Name, Traced>,
     others: BTreeMap<(Stage, Reason), u64>,
     calls: usize,
@@ -109,16 +109,16 @@ impl Joiner {
         let mut flows: Vec<(Tuple, Vec<Call>)> =
             self.flows.into_iter().map(|(tuple, flow)| (tuple, split(merge(flow.calls)))).collect();
         flows.sort_unstable_by_key(|(_, calls)| calls.iter().map(|call| call.order).min());
-        let mut homes = Homes::default();
+        let mut home_nodes = HomeNodes::default();
         for (flow, calls) in &flows {
             for call in calls {
-                homes.learn(flow, call);
+                home_nodes.learn(flow, call);
             }
         }
         let nodes: BTreeMap<Name, Traced> = self.nodes.into_iter().collect();
         let mut conversations = Vec::with_capacity(flows.iter().map(|(_, calls)| calls.len()).sum());
         for (flow, calls) in flows {
-            conversations.extend(assemble(flow, calls, &homes, &nodes));
+            conversations.extend(assemble(flow, calls, &home_nodes, &nodes));
         }
         conversations.sort_by_key(|conversation| conversation.number);
         for (conversation, number) in conversations.iter_mut().zip(1..) {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::cluster::{FILE, Sim};
-use crate::path::{Conversation, Finding, Paths, SCHEMA, Text, json, mermaid, svg};
+use crate::conversations::{Conversation, Finding, Paths, SCHEMA, Text, json, mermaid, svg};
 
 /// A local one, a foreign one, one by way of another node, and one that is not right.
 fn some() -> &'static Paths {
@@ -90,5 +90,5 @@ fn json_is_stable_and_as_its_schema_says() {
     }
     let names = |field: &str| schema["properties"][field]["enum"].as_array().unwrap().clone();
     assert_eq!(names("finding"), Finding::ALL.map(Finding::name));
-    assert_eq!(names("cause"), crate::path::Cause::ALL.map(crate::path::Cause::name));
+    assert_eq!(names("cause"), crate::conversations::Cause::ALL.map(crate::conversations::Cause::name));
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{Leaves, Visit};
+use super::{Egress, Visit};
 use crate::cluster::Cluster;
 use crate::net::Envelope;
 use crate::queue::Packet;
@@ -12,7 +12,7 @@ use crate::trace::{Bytes, Event, Hex, Namer, Record};
 
 /// When a packet was seen, and which of a row it is.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Moment {
+pub struct Numbering {
     /// When.
     pub time: Timestamp,
     /// The number of the event, from 1 on.
@@ -24,7 +24,7 @@ pub struct Moment {
 impl Visit {
     /// The event of this decision, with the whole packet as its bytes. There was no queue and nothing to wait for:
     /// these numbers are zero.
-    pub fn event(&self, cluster: &Cluster, namer: &mut Namer, moment: Moment) -> Event {
+    pub fn event(&self, cluster: &Cluster, namer: &mut Namer, moment: Numbering) -> Event {
         let cut_from = (self.original_len > self.bytes.len()).then_some(self.original_len as u32);
         let envelope = Envelope {
             id: moment.packet,
@@ -37,14 +37,14 @@ impl Visit {
         let outcome = (self.decision, self.patch);
         let record = Record::new(&packet, self.stage, self.view, self.meta.ct_mark, outcome, Instant::now());
         let after = self.patch.and_then(|_| self.after());
-        let out = self.leaves.as_ref().filter(|leaves| **leaves != Leaves::Here);
+        let out = self.egress.as_ref().filter(|egress| **egress != Egress::Here);
         Event {
             seq: moment.seq,
             time: moment.time,
             deciding_ns: 0,
-            in_if: Some(self.came.name(cluster).as_str().into()),
-            out_if: out.map(|leaves| leaves.name(cluster).as_str().into()),
-            phys_in: self.came.port().map(|port| port.as_str().into()),
+            in_if: Some(self.ingress.name(cluster).as_str().into()),
+            out_if: out.map(|egress| egress.name(cluster).as_str().into()),
+            phys_in: self.ingress.port().map(|port| port.as_str().into()),
             bytes: Some(Bytes { before: Hex(self.bytes.clone()), after: after.map(Hex) }),
             ..namer.event(&record)
         }

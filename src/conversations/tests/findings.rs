@@ -1,7 +1,7 @@
 //! Each fault is found, by its name, with the events that prove it, whether all packets are seen or few.
 
 use super::cluster::{ACK, FILE, RST, SYN, Sim};
-use crate::path::{Cause, Conversation, Finding, Paths};
+use crate::conversations::{Cause, Conversation, Finding, Paths};
 
 /// Client port, finding, cause, and the nodes and stages of the proof.
 fn found(paths: &Paths) -> Vec<(u16, Finding, Option<Cause>, String)> {

@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId};
+use crate::conversations::{Joiner, Paths};
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{Envelope, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Rewrite, Side, View};
-use crate::path::{Joiner, Paths};
 use crate::queue::Packet;
 use crate::trace::{Event, Namer, Record};
 

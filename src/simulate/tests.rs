@@ -13,20 +13,21 @@ fn cluster() -> Cluster {
     Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
 }
 
-fn pass(host: &mut Host<'_>, packet: &str) -> Passage {
-    let asked: Asked = packet.parse().unwrap();
+fn pass(host: &mut SimulatedNode<'_>, packet: &str) -> Passage {
+    let asked: PacketSpec = packet.parse().unwrap();
     host.pass(asked.arrival(host.cluster(), host.id()))
 }
 
 fn reasons(passage: &Passage) -> Vec<(Stage, Option<Reason>)> {
-    let reason = |outcome: &Result<Visit, NotAsked>| outcome.as_ref().ok().map(|visit| visit.decision.reason);
+    let reason =
+        |outcome: &Result<Visit, NotQueued>| outcome.as_ref().ok().map(|visit| visit.decision.reason);
     passage.steps.iter().map(|(stage, outcome)| (*stage, reason(outcome))).collect()
 }
 
 #[test]
 fn a_flow_is_remembered_for_its_answer() {
     let cluster = cluster();
-    let mut host = Host::new(&cluster, NodeId(0));
+    let mut host = SimulatedNode::new(&cluster, NodeId(0));
     let answer = "tcp 10.5.5.201:80 > 192.168.122.1:40000";
     let unknown = pass(&mut host, answer);
     assert_eq!(reasons(&unknown)[3], (Stage::Spoof, Some(Reason::Unmarked)));
@@ -43,7 +44,7 @@ fn a_flow_is_remembered_for_its_answer() {
     );
     let known = pass(&mut host, answer);
     assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::CalledNode)));
-    let left = known.left.unwrap();
+    let left = known.after.unwrap();
     let left = View::parse(&left, left.len()).unwrap();
     assert_eq!(left.tuple.to_string(), "tcp 192.168.122.12:80 > 192.168.122.1:40000");
     // Another port is another flow.
@@ -52,7 +53,7 @@ fn a_flow_is_remembered_for_its_answer() {
 }
 
 /// A ping of the guest's, or its answer, as it comes to a node by a pipe or from the guest.
-fn ping(host: &mut Host<'_>, reply: bool, id: u16, from: Option<&str>) -> Option<Reason> {
+fn ping(host: &mut SimulatedNode<'_>, reply: bool, id: u16, from: Option<&str>) -> Option<Reason> {
     let (client, guest) = ([192, 168, 122, 1], [10, 5, 5, 201]);
     let mut bytes = Vec::new();
     let written = if reply {
@@ -63,7 +64,7 @@ fn ping(host: &mut Host<'_>, reply: bool, id: u16, from: Option<&str>) -> Option
     written.unwrap();
     let mut arrival = Arrival::of(bytes);
     if let Some(mac) = from {
-        arrival.came = Some(Came::by(&"eth1.100".parse().unwrap(), host.cluster(), host.id()));
+        arrival.ingress = Some(Ingress::by(&"eth1.100".parse().unwrap(), host.cluster(), host.id()));
         arrival.src_mac = Some(mac.parse().unwrap());
     }
     reasons(&host.pass(arrival))[3].1
@@ -72,7 +73,7 @@ fn ping(host: &mut Host<'_>, reply: bool, id: u16, from: Option<&str>) -> Option
 #[test]
 fn pings_are_told_apart_by_their_identifier() {
     let cluster = cluster();
-    let mut host = Host::new(&cluster, NodeId(0));
+    let mut host = SimulatedNode::new(&cluster, NodeId(0));
     assert_eq!(ping(&mut host, false, 7, Some("0e:00:00:00:01:00")), None);
     assert_eq!(ping(&mut host, true, 7, None), Some(Reason::CalledNode));
     assert_eq!(ping(&mut host, true, 8, None), Some(Reason::Unmarked), "nobody has asked for it");
@@ -86,22 +87,22 @@ fn pings_are_told_apart_by_their_identifier() {
 #[test]
 fn what_is_dropped_comes_by_no_other_stage_and_does_not_leave() {
     let cluster = cluster();
-    let mut host = Host::new(&cluster, NodeId(1));
-    let asked: Asked = "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().unwrap();
+    let mut host = SimulatedNode::new(&cluster, NodeId(1));
+    let asked: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().unwrap();
     let mut cut = asked.arrival(&cluster, NodeId(1));
     cut.original_len += 100;
     cut.bytes[2..4].copy_from_slice(&140u16.to_be_bytes());
     let passage = host.pass(cut);
     assert_eq!(reasons(&passage)[0], (Stage::Dnat, Some(Reason::Cut)));
-    assert_eq!(passage.left, None);
-    assert_eq!(passage.steps[2].1, Err(NotAsked::Dropped(Stage::Dnat)));
+    assert_eq!(passage.after, None);
+    assert_eq!(passage.steps[2].1, Err(NotQueued::Dropped(Stage::Dnat)));
 }
 
 #[test]
 fn interfaces_lead_by_the_stages_whose_rules_name_them() {
     let cluster = cluster();
     let asked = |packet: &str| {
-        let passage = pass(&mut Host::new(&cluster, NodeId(0)), packet);
+        let passage = pass(&mut SimulatedNode::new(&cluster, NodeId(0)), packet);
         reasons(&passage).into_iter().filter_map(|(stage, reason)| reason.map(|_| stage)).collect::<Vec<_>>()
     };
     use Stage::{Dnat, Save, Spoof, Tag};
@@ -120,17 +121,17 @@ fn interfaces_lead_by_the_stages_whose_rules_name_them() {
 fn ipv6_packets_are_made_and_led_as_others_are() {
     let text = include_str!("../../rules/dual.toml");
     let cluster = Cluster::parse(text, Path::new("dual.toml")).unwrap();
-    let mut host = Host::new(&cluster, NodeId(1));
+    let mut host = SimulatedNode::new(&cluster, NodeId(1));
     let call = pass(&mut host, "tcp [fd00:122::1]:40000 > [fd00:122::12]:80");
-    assert_eq!((&call.came, &call.leaves), (&Came::Public, &Leaves::Bridge));
-    let left = call.left.unwrap();
+    assert_eq!((&call.ingress, &call.egress), (&Ingress::Public, &Egress::Bridge));
+    let left = call.after.unwrap();
     let left = View::parse(&left, left.len()).unwrap();
     assert_eq!(left.tuple.to_string(), "tcp [fd00:122::1]:40000 > [fd00:5::201]:80");
     let known = pass(&mut host, "tcp [fd00:5::201]:80 > [fd00:122::1]:40000");
     assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::CalledNode)));
-    assert_eq!(pass(&mut host, "icmpv6 fd00:122::1 > fd00:5::fe in xenbr0").leaves, Leaves::Here);
+    assert_eq!(pass(&mut host, "icmpv6 fd00:122::1 > fd00:5::fe in xenbr0").egress, Egress::Here);
 
-    let echo: Asked = "icmpv6 fd00:122::1 > fd00:122::12".parse().unwrap();
+    let echo: PacketSpec = "icmpv6 fd00:122::1 > fd00:122::12".parse().unwrap();
     let bytes = echo.arrival(&cluster, NodeId(1)).bytes;
     assert_eq!((bytes.len(), bytes[40], bytes[41]), (48, 128, 0));
     let pseudo = [&bytes[8..40], &[0, 0, 0, 8, 0, 0, 0, 58][..]].concat();

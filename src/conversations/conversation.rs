@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::finding::Judgement;
 use super::join::{Call, Kept, Traced, begins, called, is_error, is_reply, same_packet};
-use super::judge::{Case, Elsewhere, judge};
+use super::judge::{Case, OtherConversation, judge};
 use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Stage, Tuple};
@@ -48,14 +48,14 @@ pub struct Conversation {
 /// A reply leaves the node that the guest lives on. Where there is none, what is sent to the guest passes its node
 /// on every way there, but other nodes only on some.
 #[derive(Debug, Default)]
-pub(super) struct Homes {
-    votes: FxHashMap<IpAddr, Vec<Votes>>,
+pub(super) struct HomeNodes {
+    votes: FxHashMap<IpAddr, Vec<HomeEvidence>>,
     /// From a node to a guest: how many calls each node has seen on their way.
     passed: FxHashMap<(Name, IpAddr), FxHashMap<Name, u64>>,
 }
 
 #[derive(Debug)]
-struct Votes {
+struct HomeEvidence {
     node: Name,
     replies: u64,
     /// Of these, the ones that were given a public address.
@@ -63,7 +63,7 @@ struct Votes {
     passed: u64,
 }
 
-impl Homes {
+impl HomeNodes {
     pub(super) fn learn(&mut self, flow: &Tuple, call: &Call) {
         let tagged = tagged(call.events());
         let entry = call.called().filter(|entry| entry.after.is_some());
@@ -91,10 +91,10 @@ impl Homes {
         }
     }
 
-    fn votes(&mut self, guest: IpAddr, node: &Name) -> &mut Votes {
+    fn votes(&mut self, guest: IpAddr, node: &Name) -> &mut HomeEvidence {
         let votes = self.votes.entry(guest).or_default();
         let place = votes.iter().position(|votes| votes.node == *node).unwrap_or_else(|| {
-            votes.push(Votes { node: Name::clone(node), replies: 0, answers: 0, passed: 0 });
+            votes.push(HomeEvidence { node: Name::clone(node), replies: 0, answers: 0, passed: 0 });
             votes.len() - 1
         });
         &mut votes[place]
@@ -120,7 +120,7 @@ impl Homes {
     }
 }
 
-impl Homes {
+impl HomeNodes {
     /// Whether a node lies between the one that was called and the guest's. One that does not sees a frame, too, when
     /// a bridge sends it to all its ports; but not every one, or, if there is but one, later than the guest's node.
     fn is_between(&self, guest: IpAddr, entry: &Seen, home: Option<&Seen>, event: &Seen) -> bool {
@@ -148,30 +148,30 @@ fn tagged<'a>(events: impl Iterator<Item = &'a Seen>) -> Vec<&'a Seen> {
 pub(super) fn assemble(
     flow: Tuple,
     calls: Vec<Call>,
-    homes: &Homes,
+    home_nodes: &HomeNodes,
     nodes: &BTreeMap<Name, Traced>,
 ) -> Vec<Conversation> {
-    let addresses: Vec<Option<Elsewhere>> = calls.iter().map(elsewhere).collect();
+    let addresses: Vec<Option<OtherConversation>> = calls.iter().map(elsewhere).collect();
     let conversation = |(place, call): (usize, Call)| {
-        let others: Vec<&Elsewhere> = addresses
+        let others: Vec<&OtherConversation> = addresses
             .iter()
             .enumerate()
             .filter(|(other, _)| *other != place)
             .filter_map(|(_, address)| address.as_ref())
             .collect();
-        one(flow, call, &others, homes, nodes)
+        one(flow, call, &others, home_nodes, nodes)
     };
     calls.into_iter().enumerate().map(conversation).collect()
 }
 
 /// What the call is for the others of its flow.
-fn elsewhere(call: &Call) -> Option<Elsewhere> {
+fn elsewhere(call: &Call) -> Option<OtherConversation> {
     let event = call.called()?;
     let took = call.events().any(|event| {
         event.reason == Reason::MarkConflict
             && event.ct_mark.as_ref().is_some_and(|marks| marks.after.is_some())
     });
-    Some(Elsewhere { called: called(event)?, took, proof: event.into() })
+    Some(OtherConversation { called: called(event)?, took, proof: event.into() })
 }
 
 /// When each run of each node began, as far as these events tell: in each, decisions are numbered anew.
@@ -187,8 +187,8 @@ fn runs(kept: &[Kept]) -> FxHashMap<(Name, Option<Name>), Timestamp> {
 fn one(
     flow: Tuple,
     call: Call,
-    others: &[&Elsewhere],
-    homes: &Homes,
+    others: &[&OtherConversation],
+    home_nodes: &HomeNodes,
     nodes: &BTreeMap<Name, Traced>,
 ) -> Conversation {
     let mut kept = call.kept;
@@ -201,7 +201,7 @@ fn one(
     let call = Call { kept, ..call };
     let entry = call.called();
     let has_guest = entry.is_none_or(|entry| entry.after.is_some());
-    let (home, answers) = match homes.of(flow.dst, &call).filter(|_| has_guest) {
+    let (home, answers) = match home_nodes.of(flow.dst, &call).filter(|_| has_guest) {
         // All that is known is that it came in here, and there is no other trace to tell whether it went on.
         Some((home, false)) if nodes.len() == 1 && entry.is_some_and(|entry| entry.node == home) => {
             (None, false)
@@ -233,7 +233,7 @@ fn one(
                 between.retain(|event| same_packet(entry, event));
             }
             let at_home = between.iter().find(|event| Some(&event.node) == home.as_ref()).copied();
-            between.retain(|event| homes.is_between(flow.dst, entry, at_home, event));
+            between.retain(|event| home_nodes.is_between(flow.dst, entry, at_home, event));
         }
         // The first who saw the frame knows whose it is.
         None => {

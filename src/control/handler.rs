@@ -33,7 +33,7 @@ const STACK: usize = 128 << 10;
 
 /// What is needed to answer.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct Handler {
     pub(super) taps: Taps,
     pub(super) cluster: Arc<Cluster>,
     pub(super) node: NodeId,
@@ -42,7 +42,7 @@ pub(super) struct Desk {
     pub(super) stalled: Duration,
 }
 
-impl Desk {
+impl Handler {
     pub(super) fn answer(&self, stream: &UnixStream) -> io::Result<()> {
         stream.set_write_timeout(Some(STUCK))?;
         let asked = self.request(stream)?.and_then(|line| {
@@ -54,16 +54,16 @@ impl Desk {
         }
     }
 
-    fn patient<'a>(&'a self, stream: &'a UnixStream) -> Patient<'a> {
-        Patient { stream, errors: &self.errors, stalled: self.stalled, is_slow: false }
+    fn patient<'a>(&'a self, stream: &'a UnixStream) -> PatientWriter<'a> {
+        PatientWriter { stream, errors: &self.errors, stalled: self.stalled, is_slow: false }
     }
 
     /// The line that asks, or why there is none. All of it has to come in time: else a byte now and then would hold a place.
     fn request(&self, stream: &UnixStream) -> io::Result<Result<Vec<u8>, String>> {
-        struct Limited<'a>(Patient<'a>, Instant);
+        struct Limited<'a>(PatientWriter<'a>, Instant);
         impl io::Read for Limited<'_> {
             fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-                let &mut Self(Patient { mut stream, errors, .. }, until) = self;
+                let &mut Self(PatientWriter { mut stream, errors, .. }, until) = self;
                 errors.retry("read what is asked", || {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
@@ -125,11 +125,11 @@ impl Desk {
         let watched = self.errors.retry("share a descriptor", || stream.try_clone())?;
         let shared = Arc::new((watched, Mutex::new(Some(tap_end))));
         let watcher = self.errors.retry("start a thread", || {
-            let (shared, desk) = (Arc::clone(&shared), self.clone());
+            let (shared, handler) = (Arc::clone(&shared), self.clone());
             thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
                 let (watched, tap_end) = &*shared;
                 // Whatever else it says, nobody listens; what counts is when it stops.
-                let _ = io::copy(&mut desk.patient(watched), &mut io::sink());
+                let _ = io::copy(&mut handler.patient(watched), &mut io::sink());
                 drop(tap_end.lock().unwrap_or_else(PoisonError::into_inner).take());
             })
         })?;
@@ -170,7 +170,7 @@ impl Desk {
 }
 
 /// A client's stream, whose calls are made again as [`Errors`] says.
-struct Patient<'a> {
+struct PatientWriter<'a> {
     stream: &'a UnixStream,
     errors: &'a Errors,
     stalled: Duration,
@@ -178,13 +178,13 @@ struct Patient<'a> {
     is_slow: bool,
 }
 
-impl io::Read for Patient<'_> {
+impl io::Read for PatientWriter<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.errors.retry("read what is asked", || (&mut &*self.stream).read(bytes))
     }
 }
 
-impl io::Write for Patient<'_> {
+impl io::Write for PatientWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (began, is_over) = (Instant::now(), self.errors.are_over());
         if is_over && self.is_slow {
@@ -215,7 +215,7 @@ impl io::Write for Patient<'_> {
 
 /// Sends events in large pieces.
 struct Sender<'a> {
-    stream: Patient<'a>,
+    stream: PatientWriter<'a>,
     buffer: Vec<u8>,
     /// How many bytes of the buffer have been sent.
     sent: usize,

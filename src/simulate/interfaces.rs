@@ -6,7 +6,7 @@ use crate::trace::{Event, Name};
 
 /// By what a packet comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Came {
+pub enum Ingress {
     /// The public interface.
     Public,
     /// The guests' bridge; its port, where known.
@@ -17,7 +17,7 @@ pub enum Came {
 
 /// By what a packet leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Leaves {
+pub enum Egress {
     /// The public interface.
     Public,
     /// The guests' bridge.
@@ -30,7 +30,7 @@ pub enum Leaves {
 
 /// Why a packet does not come by a stage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAsked {
+pub enum NotQueued {
     /// It came by another interface than the stage's rules name.
     #[error("it came in by {0}, and only what comes in by {1} is asked about")]
     In(IfName, IfName),
@@ -45,7 +45,7 @@ pub enum NotAsked {
     Dropped(Stage),
 }
 
-impl Came {
+impl Ingress {
     /// As an event has it.
     pub fn of_event(event: &Event, cluster: &Cluster, node: NodeId) -> Self {
         let name = |name: &Option<Name>| name.as_ref().and_then(|name| name.parse::<IfName>().ok());
@@ -107,7 +107,7 @@ impl Came {
     }
 }
 
-impl Leaves {
+impl Egress {
     /// By the interface of that name.
     pub fn by(name: &IfName, cluster: &Cluster) -> Self {
         if *name == cluster.public {
@@ -120,14 +120,14 @@ impl Leaves {
     }
 
     /// Where a packet is routed to.
-    pub fn route(cluster: &Cluster, node: NodeId, came: &Came, tuple: Option<Tuple>) -> Self {
+    pub fn route(cluster: &Cluster, node: NodeId, ingress: &Ingress, tuple: Option<Tuple>) -> Self {
         let Some(tuple) = tuple else { return Self::Here };
         let own = cluster.node(node).public.has(&tuple.dst) || cluster.guests.gateway.has(&tuple.dst);
-        match came {
+        match ingress {
             _ if own => Self::Here,
             _ if cluster.guests.network.contains(&tuple.dst) => Self::Bridge,
-            Came::Public => Self::Here,
-            Came::Bridge(_) | Came::Other(_) => Self::Public,
+            Ingress::Public => Self::Here,
+            Ingress::Bridge(_) | Ingress::Other(_) => Self::Public,
         }
     }
 

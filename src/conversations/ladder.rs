@@ -15,14 +15,14 @@ use crate::trace::{Name, Source, mark};
 #[derive(Clone, Debug)]
 pub struct Ladder<'a> {
     /// The client, the nodes in the order of the way, the guest.
-    pub lanes: Vec<Lane>,
+    pub lanes: Vec<Lifeline>,
     /// What happens.
     pub rungs: Vec<Rung<'a>>,
 }
 
 /// Who has a part in it.
 #[derive(Clone, Debug)]
-pub struct Lane {
+pub struct Lifeline {
     /// The name of a node, or `client` and `guest`.
     pub name: String,
     /// Its address, where the conversation tells.
@@ -131,7 +131,7 @@ impl Decision<'_> {
 impl Conversation {
     /// The ladder of it.
     pub fn ladder(&self) -> Ladder<'_> {
-        let lane = |name: &str, address: String| Lane { name: name.to_owned(), address };
+        let lane = |name: &str, address: String| Lifeline { name: name.to_owned(), address };
         let mut lanes = vec![lane("client", self.client())];
         for node in &self.way {
             let address = self.callee().filter(|_| self.entry.as_ref() == Some(node));
