@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Service;
 use super::service::in_family;
+use super::{Service, ServiceIndex};
 use crate::net::{Family, OfFamily as _, Ports, Proto};
 
 /// The ports of each protocol that ranges have, and whose range had each first.
@@ -50,19 +50,19 @@ pub(super) struct Ambiguous {
 
 /// All such services, of services of which no two take the same packets.
 pub(super) fn ambiguous(services: &[Service]) -> Vec<Ambiguous> {
-    let families: Vec<(Family, OfPorts, AtGuests)> = Family::ALL
+    let families: Vec<(Family, ServiceIndex, AtGuests)> = Family::ALL
         .into_iter()
         .map(|family| {
-            let asked = OfPorts::new(services, family);
-            let at_guests = AtGuests::new(services, family, &asked);
-            (family, asked, at_guests)
+            let index = ServiceIndex::new(services, family);
+            let at_guests = AtGuests::new(services, family, &index);
+            (family, index, at_guests)
         })
         .collect();
     let mut found: Vec<Ambiguous> = Vec::new();
     for (place, service) in services.iter().enumerate() {
         let here = service.guest.iter().find_map(|guest| {
-            let (_, asked, at_guests) = families.iter().find(|(family, ..)| *family == guest.family())?;
-            ambiguous_at(services, place, *guest, asked, at_guests)
+            let (_, index, at_guests) = families.iter().find(|(family, ..)| *family == guest.family())?;
+            ambiguous_at(services, place, *guest, index, at_guests)
         });
         found.extend(here);
     }
@@ -76,16 +76,16 @@ fn ambiguous_at(
     services: &[Service],
     place: usize,
     guest: IpAddr,
-    asked: &OfPorts,
+    index: &ServiceIndex,
     at_guests: &AtGuests,
 ) -> Option<Ambiguous> {
     let service = services.get(place)?;
     let (proto, ports) = (service.proto?, service.ports?);
     service.guest_port?;
-    ports.iter().filter(|port| asked.service(proto, *port) == Some(place)).find_map(|port| {
+    ports.iter().filter(|port| is_of(index, proto, *port, place)).find_map(|port| {
         let at_guest = service.at_guest(port);
         // Who leads there by the same number, and who does by another one.
-        let same = asked.service(proto, at_guest).filter(|other| {
+        let same = place_of(index, proto, at_guest).filter(|other| {
             at_guest != port
                 && services.get(*other).is_some_and(|other| {
                     other.guest.has(&guest) && other.called_as(at_guest) == Some(at_guest)
@@ -97,59 +97,27 @@ fn ambiguous_at(
     })
 }
 
-/// Which service of a family a port asks for: as [`asked_for`](super::service::asked_for) says, for many questions.
-struct OfPorts {
-    by_port: FxHashMap<(Proto, u16), usize>,
-    /// In the order of their first ports; no two of one protocol overlap.
-    ranges: FxHashMap<Proto, Vec<(Ports, usize)>>,
-    by_proto: FxHashMap<Proto, usize>,
-    any: Option<usize>,
+/// The place of the service that a request to a port is for.
+fn place_of(index: &ServiceIndex, proto: Proto, port: u16) -> Option<usize> {
+    index.by_request(proto, Some(port)).map(|to| to.service.0 as usize)
 }
 
-impl OfPorts {
-    fn new(services: &[Service], family: Family) -> Self {
-        let (by_port, ranges, by_proto) = <_>::default();
-        let mut all = Self { by_port, ranges, by_proto, any: None };
-        for (place, service, _) in in_family(services, family) {
-            match (service.proto, service.ports) {
-                (Some(proto), Some(ports)) if ports.is_one() => {
-                    all.by_port.insert((proto, ports.first()), place);
-                }
-                (Some(proto), Some(ports)) => all.ranges.entry(proto).or_default().push((ports, place)),
-                (Some(proto), None) => _ = all.by_proto.insert(proto, place),
-                (None, _) => all.any = Some(place),
-            }
-        }
-        for ranges in all.ranges.values_mut() {
-            ranges.sort_unstable_by_key(|(ports, _)| ports.first());
-        }
-        all
-    }
-
-    fn service(&self, proto: Proto, port: u16) -> Option<usize> {
-        let in_range = || {
-            let ranges = self.ranges.get(&proto)?;
-            let after = ranges.partition_point(|(ports, _)| ports.first() <= port);
-            let (ports, place) = ranges.get(after.checked_sub(1)?)?;
-            ports.contains(port).then_some(*place)
-        };
-        let less = || self.by_proto.get(&proto).copied().or(self.any);
-        self.by_port.get(&(proto, port)).copied().or_else(in_range).or_else(less)
-    }
+fn is_of(index: &ServiceIndex, proto: Proto, port: u16, place: usize) -> bool {
+    place_of(index, proto, port) == Some(place)
 }
 
 /// The ports of guests that are called by other numbers: each with the number, and the service that it then asks for.
 struct AtGuests(Vec<(Proto, IpAddr, u16, usize, u16)>);
 
 impl AtGuests {
-    fn new(services: &[Service], family: Family, asked: &OfPorts) -> Self {
+    fn new(services: &[Service], family: Family, index: &ServiceIndex) -> Self {
         let mut all = Vec::new();
         for (place, service, guest) in in_family(services, family) {
             let (Some(proto), Some(ports), Some(_)) = (service.proto, service.ports, service.guest_port)
             else {
                 continue;
             };
-            let own = ports.iter().filter(|port| asked.service(proto, *port) == Some(place));
+            let own = ports.iter().filter(|port| is_of(index, proto, *port, place));
             all.extend(own.map(|port| (proto, guest, service.at_guest(port), place, port)));
         }
         all.sort_unstable();
@@ -176,7 +144,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::service::asked_for;
     use crate::net::ByFamily;
 
     #[test]
@@ -189,6 +156,17 @@ mod tests {
         assert_eq!(ranges.take(Proto::TCP, ports(15, 40), 3), Some(0));
         assert_eq!(ranges.take(Proto::TCP, ports(35, 50), 4), Some(3), "also by one that is wrong itself");
         assert_eq!(ranges.take(Proto::TCP, ports(1, u16::MAX), 5), Some(0));
+    }
+
+    /// As plainly as can be: of all services that take a packet the most specific.
+    fn asked_for(services: &[Service], family: Family, proto: Proto, port: Option<u16>) -> Option<usize> {
+        let here = || in_family(services, family);
+        let by_port = |service: &Service| service.proto == Some(proto) && service.ports.is_some();
+        if port.is_none() && here().any(|(_, service, _)| by_port(service)) {
+            return None;
+        }
+        let takes = here().filter(|(_, service, _)| service.takes(proto, port));
+        takes.max_by_key(|(_, service, _)| service.specificity()).map(|(place, ..)| place)
     }
 
     /// As plainly as can be: for each port every other service is asked.
@@ -254,6 +232,15 @@ mod tests {
                 }
             }
             prop_assert_eq!(ambiguous(&services), plainly(&services));
+            for family in Family::ALL {
+                let index = ServiceIndex::new(&services, family);
+                for proto in [Proto::TCP, Proto::UDP, Proto::ICMP] {
+                    for port in (0..30).map(Some).chain([None]) {
+                        let found = index.by_request(proto, port).map(|to| to.service.0 as usize);
+                        prop_assert_eq!(found, asked_for(&services, family, proto, port), "{} {:?}", proto, port);
+                    }
+                }
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use toml::{Spanned, Value};
 use super::distinct::{Ambiguous, Ranges, ambiguous};
 use super::report::{brief, quoted, said};
 use super::special::{overlapping, special};
-use super::{Cluster, Guests, Node, NodeId, OnConflict, Problem, Service, TagBy};
+use super::{Cluster, Guests, Node, NodeId, OnConflict, Problem, Service, ServiceIndex, TagBy};
 use crate::net::{ByFamily, Dscp, Family, IfName, Mac, MacPrefix, Mark, OfFamily, Ports, Proto};
 
 // The file as it is typed. Texts keep their place, so that what is found wrong later can be pointed at; they are
@@ -223,11 +223,15 @@ impl Check {
             self.own_pipes_are_ports(file, &nodes, &guests.bridge, public.as_ref());
         }
 
+        let guests = guests?;
+        let services: Vec<Service> = services.into_iter().collect::<Option<_>>()?;
+        let index = |family| guests.network.get(family).map(|_| ServiceIndex::new(&services, family));
         Some(Cluster {
             digest: String::new(),
-            guests: guests?,
+            index: ByFamily::new(index),
+            guests,
             public: public?,
-            services: services.into_iter().collect::<Option<_>>()?,
+            services,
             nodes: nodes.into_iter().collect::<Option<_>>()?,
             mask: mask?,
             on_conflict: on_conflict?,

@@ -6,6 +6,7 @@
 
 mod distinct;
 mod file;
+mod index;
 mod read;
 mod report;
 mod service;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, Mark, Ports, Proto};
+pub use index::{FromGuest, ServiceIndex, ToGuest};
 pub use report::{Error, Problem};
 pub use service::Service;
 
@@ -43,6 +45,7 @@ pub struct Cluster {
     /// Which file it is from: the first 16 hexadecimal digits of the SHA-256 of its text, as in
     /// `sha256sum FILE | cut -c-16`.
     pub digest: String,
+    index: ByFamily<ServiceIndex>,
 }
 
 /// What becomes of a packet that came through one node while its flow has the tag of another: one client has called one
@@ -212,10 +215,9 @@ impl Cluster {
         here.map(|(place, service, guest)| (ServiceId(place as u32), service, guest))
     }
 
-    /// The service that a packet of that protocol and destination port asks for at a public address of a family. A packet
-    /// without a port, as a later fragment, asks for none if its protocol has services by port.
-    pub fn service_for(&self, family: Family, proto: Proto, port: Option<u16>) -> Option<ServiceId> {
-        service::asked_for(&self.services, family, proto, port).map(|place| ServiceId(place as u32))
+    /// Which service a packet is for, in each family that the cluster speaks.
+    pub fn index(&self) -> &ByFamily<ServiceIndex> {
+        &self.index
     }
 
     /// The protocols that have services of their own in a family, in the order in which rules have them.

@@ -88,22 +88,6 @@ pub(super) fn in_family(
     places.filter_map(move |(place, service)| Some((place, service, *service.guest.get(family)?)))
 }
 
-/// The place of the service that a packet of a family asks for. Without a port, as a later fragment is, a packet of a protocol of
-/// which some ports have services cannot be told to be of another.
-pub(super) fn asked_for(
-    services: &[Service],
-    family: Family,
-    proto: Proto,
-    port: Option<u16>,
-) -> Option<usize> {
-    let by_port = |service: &Service| service.proto == Some(proto) && service.ports.is_some();
-    if port.is_none() && in_family(services, family).any(|(_, service, _)| by_port(service)) {
-        return None;
-    }
-    let takes = in_family(services, family).filter(|(_, service, _)| service.takes(proto, port));
-    takes.max_by_key(|(_, service, _)| service.specificity()).map(|(place, ..)| place)
-}
-
 /// The ports of a protocol that lead to a service of a family by number, none of them twice: a range has holes where one
 /// of its ports leads elsewhere.
 pub(super) fn numbered(services: &[Service], family: Family, proto: Proto) -> Vec<(Ports, &Service)> {

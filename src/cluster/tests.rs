@@ -571,8 +571,8 @@ fn services_may_be_of_many_kinds() {
     service s6 takes everything but ICMP errors about others to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
     ");
     // The more specific wins.
-    let name =
-        |proto, port| cluster.service_for(Family::V4, proto, port).map(|id| &*cluster.service(id).name);
+    let index = cluster.index().get(Family::V4).unwrap();
+    let name = |proto, port| index.by_request(proto, port).map(|to| &*cluster.service(to.service).name);
     assert_eq!(name(Proto::TCP, Some(8080)), Some("s0"));
     assert_eq!(name(Proto::TCP, Some(8079)), Some("s1"));
     assert_eq!(name(Proto::TCP, Some(9999)), Some("s6"));
@@ -670,8 +670,8 @@ fn services_are_told_apart_in_each_family() {
     };
     assert_eq!(parts(Family::V4), ["80 web", "8000-8009 many"]);
     assert_eq!(parts(Family::V6), ["80 web", "8000-8004 many", "8006-8009 many", "8005 one6"]);
-    let name =
-        |family| cluster.service_for(family, Proto::TCP, Some(8005)).map(|id| &*cluster.service(id).name);
+    let to = |family| cluster.index().get(family).unwrap().by_request(Proto::TCP, Some(8005));
+    let name = |family| to(family).map(|to| &*cluster.service(to.service).name);
     assert_eq!((name(Family::V4), name(Family::V6)), (Some("many"), Some("one6")));
     assert_eq!((cluster.protos(Family::V4).len(), cluster.protos(Family::V6).len()), (1, 2));
 

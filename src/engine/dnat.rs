@@ -20,15 +20,15 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     }
     let Tuple { proto, dst, ports, .. } = view.tuple;
     // A node without a link is no node: its neighbours are its own, whatever a guest has of its address.
-    let asked = tables.asked(dst, proto, ports.map(|(_, port)| port)).filter(|_| !view.neighbours);
-    let Some(asked) = asked else {
+    let to = tables.by_request(dst, proto, ports.map(|(_, port)| port)).filter(|_| !view.neighbours);
+    let Some(to) = to else {
         let later = view.fragment == Fragment::Later;
         return Decision::leave(if later { Reason::Fragment } else { Reason::NoService });
     };
     Decision {
-        rewrite: Some(Rewrite::outer(Side::Destination, asked.guest).with_port(asked.port)),
+        rewrite: Some(Rewrite::outer(Side::Destination, to.guest).with_port(to.port)),
         mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
-        service: Some(asked.service),
+        service: Some(to.service),
         ..Decision::leave(Reason::Service).about(tables.own)
     }
 }
@@ -42,16 +42,16 @@ fn about_reply(tables: &Tables, error: &IcmpError, meta: &Meta) -> Decision {
         return Decision::leave(Reason::Redirect);
     }
     let about = Some(error.about).filter(|about| tables.own_public.has(&about.src));
-    let asked = |about: Tuple| tables.asked(about.src, about.proto, about.ports.map(|(port, _)| port));
-    let Some(asked) = about.and_then(asked) else {
+    let by_source =
+        |about: Tuple| tables.by_request(about.src, about.proto, about.ports.map(|(port, _)| port));
+    let Some(to) = about.and_then(by_source) else {
         return Decision::leave(Reason::NoService);
     };
-    let rewrite =
-        Rewrite { side: Side::Destination, to: asked.guest, port: asked.port, layers: Layers::Both };
+    let rewrite = Rewrite { side: Side::Destination, to: to.guest, port: to.port, layers: Layers::Both };
     Decision {
         rewrite: Some(rewrite),
         mark: Some(meta.mark.merge(tables.own_tag, tables.mask)),
-        service: Some(asked.service),
+        service: Some(to.service),
         ..Decision::leave(Reason::ErrorAboutReply).about(tables.own)
     }
 }

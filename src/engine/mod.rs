@@ -11,7 +11,6 @@
 mod dnat;
 mod reason;
 mod save;
-mod services;
 mod spoof;
 mod tables;
 mod tag;

@@ -1,8 +1,7 @@
 //! spoof: a packet on its way to the public LAN, from a guest or because of one; before the kernel's SNAT.
 
-use super::services::Offered;
 use super::{Decision, Meta, Reason, Tables};
-use crate::cluster::NodeId;
+use crate::cluster::{FromGuest, NodeId};
 use crate::net::{OfFamily, Tuple};
 use crate::packet::{IcmpError, Layers, Malformed, Rewrite, Side, View};
 
@@ -15,7 +14,7 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     let error = packet.ok().and_then(|view| view.error.as_ref());
     if meta.ct_mark.is_some_and(|ct_mark| (ct_mark & tables.mask).is_zero()) {
         return match (packet, error) {
-            (Ok(view), Some(error)) if offered(tables, error.about.reversed()).is_some() => {
+            (Ok(view), Some(error)) if by_reply(tables, error.about.reversed()).is_some() => {
                 about_call(tables, view, error, tables.own)
             }
             (Ok(view), None) => begun(tables, view),
@@ -31,7 +30,7 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
         (Ok(view), None) if !tables.guests.contains(&view.tuple.src) => Decision::leave(Reason::NotFromGuest),
         (Ok(view), None) => match tables.public_of(node, view.tuple.src.family()) {
             Some(public) => Decision {
-                rewrite: Some(Rewrite::outer(Side::Source, public).with_port(port_called(tables, view))),
+                rewrite: Some(Rewrite::outer(Side::Source, public).with_port(original_port(tables, view))),
                 ..Decision::leave(Reason::CalledNode)
             },
             None => Decision::drop(Reason::Family),
@@ -40,22 +39,22 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     outcome.about(node)
 }
 
-/// The port that was called, if the guest that answers has another.
+/// The port of the original destination, if the guest has another.
 #[inline]
-fn port_called(tables: &Tables, view: &View) -> Option<u16> {
+fn original_port(tables: &Tables, view: &View) -> Option<u16> {
     let services = tables.services(view.tuple.src.family())?;
-    if services.has_moved() { offered(tables, view.tuple)?.port } else { None }
+    if services.moves_ports() { by_reply(tables, view.tuple)?.port } else { None }
 }
 
 /// A packet of a flow that did not enter through a node.
 #[inline]
 fn begun(tables: &Tables, view: &View) -> Decision {
     let family = view.tuple.src.family();
-    if tables.services(family).is_none_or(|services| services.all_numbered) {
+    if tables.services(family).is_none_or(|services| !services.has_whole()) {
         return Decision::leave(Reason::Unmarked);
     }
-    match (offered(tables, view.tuple), tables.own_public.get(family)) {
-        (Some(Offered { service, whole: true, .. }), Some(public)) => Decision {
+    match (by_reply(tables, view.tuple), tables.own_public.get(family)) {
+        (Some(FromGuest { service, whole: true, .. }), Some(public)) => Decision {
             rewrite: Some(Rewrite::outer(Side::Source, *public)),
             service: Some(service),
             ..Decision::leave(Reason::OneToOne).about(tables.own)
@@ -79,8 +78,8 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
         (false, true) => Layers::Inner,
         (false, false) => return Decision::leave(Reason::NotFromGuest).about(node),
     };
-    let called = offered(tables, error.about.reversed());
-    let service = called.map(|called| called.service);
+    let from = by_reply(tables, error.about.reversed());
+    let service = from.map(|from| from.service);
     if error.is_redirect() {
         return Decision { service, ..Decision::drop(Reason::Redirect).about(node) };
     }
@@ -91,7 +90,7 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
         rewrite: Some(Rewrite {
             side: Side::Source,
             to: public,
-            port: called.filter(|_| layers != Layers::Outer).and_then(|called| called.port),
+            port: from.filter(|_| layers != Layers::Outer).and_then(|from| from.port),
             layers,
         }),
         service,
@@ -100,6 +99,6 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
 }
 
 /// The service that a packet of a guest is of.
-fn offered(tables: &Tables, Tuple { proto, src, ports, .. }: Tuple) -> Option<Offered> {
-    tables.services(src.family())?.offered(proto, src, ports.map(|(port, _)| port))
+fn by_reply(tables: &Tables, Tuple { proto, src, ports, .. }: Tuple) -> Option<FromGuest> {
+    tables.services(src.family())?.by_reply(proto, src, ports.map(|(port, _)| port))
 }

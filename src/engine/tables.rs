@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use super::services::{Asked, Services};
-use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
+use crate::cluster::{Cluster, NodeId, OnConflict, ServiceIndex, TagBy, ToGuest};
 use crate::net::{ByFamily, Dscp, Family, Mac, MacPrefix, Mark, OfFamily, Proto};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
@@ -20,7 +19,7 @@ pub struct Tables {
     /// The bits that are ours.
     pub(super) mask: Mark,
     pub(super) on_conflict: OnConflict,
-    services: ByFamily<Services>,
+    services: ByFamily<ServiceIndex>,
     pub(super) tag_by: TagBy,
     /// The nodes that our own pipes lead to, in turn.
     leads_to: Vec<NodeId>,
@@ -52,9 +51,7 @@ impl Tables {
             guests: cluster.guests.network,
             mask: cluster.mask,
             on_conflict: cluster.on_conflict,
-            services: ByFamily::new(|family| {
-                cluster.guests.network.get(family).map(|_| Services::new(cluster, family))
-            }),
+            services: cluster.index().clone(),
             tag_by: cluster.tag_by,
             leads_to: cluster.node(own).leads_to.clone(),
             dscps: ids().filter_map(|id| Some((cluster.node(id).dscp?, id))).collect(),
@@ -72,14 +69,14 @@ impl Tables {
 
     /// The services of a family.
     #[inline]
-    pub(super) fn services(&self, family: Family) -> Option<&Services> {
+    pub(super) fn services(&self, family: Family) -> Option<&ServiceIndex> {
         self.services.get(family)
     }
 
-    /// The service that is asked for at a public address, by protocol and port.
+    /// Where a request to a public address goes, by protocol and port.
     #[inline]
-    pub(super) fn asked(&self, public: IpAddr, proto: Proto, port: Option<u16>) -> Option<Asked> {
-        self.services(public.family())?.asked(proto, port)
+    pub(super) fn by_request(&self, public: IpAddr, proto: Proto, port: Option<u16>) -> Option<ToGuest> {
+        self.services(public.family())?.by_request(proto, port)
     }
 
     /// The node that sends from `mac`.

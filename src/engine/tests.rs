@@ -20,7 +20,10 @@ fn cluster() -> Cluster {
 
 /// The example with the mask 0xff00 and tags 0x100, 0x200.
 fn masked() -> Cluster {
-    let mut cluster = cluster();
+    with_mask(cluster())
+}
+
+fn with_mask(mut cluster: Cluster) -> Cluster {
     cluster.mask = Mark(0xff00);
     for (node, tag) in cluster.nodes.iter_mut().zip([0x100, 0x200]) {
         node.tag = Mark(tag);
@@ -430,7 +433,8 @@ proptest! {
         bytes[6..8].copy_from_slice(&[0, 0]);
         bytes[9] = protocol;
         bytes[12..20].copy_from_slice(&ends);
-        let cluster = Cluster { services: offering().services, on_conflict, ..masked() };
+        let mut cluster = with_mask(offering());
+        cluster.on_conflict = on_conflict;
         let tables = Tables::new(&cluster, NODE2);
         let parsed = View::parse(&bytes, bytes.len());
         let packet = parsed.as_ref().map_err(|malformed| *malformed);
@@ -552,7 +556,9 @@ fn a_conflict_ends_as_the_cluster_file_says() {
         (OnConflict::Drop, Verdict::Drop, None, None),
         (OnConflict::Take, Verdict::Accept, Some(Mark(2)), Some(Mark(2))),
     ] {
-        let tables = Tables::new(&Cluster { on_conflict, ..cluster() }, NODE1);
+        let mut cluster = cluster();
+        cluster.on_conflict = on_conflict;
+        let tables = Tables::new(&cluster, NODE1);
         for held in [Some(Mark(1)), None] {
             let tag = Meta { ct_mark: held, ..from_pipe("0e:00:00:00:01:00") };
             let tag = decide(&tables, Stage::Tag, Ok(&inside), &tag);

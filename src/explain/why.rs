@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId, TagBy};
+use crate::cluster::{Cluster, FromGuest, Node, NodeId, OnConflict, Service, ServiceId, ServiceIndex, TagBy};
 use crate::engine::Reason;
 use crate::net::{ByFamily, Dscp, Family, Mark, OfFamily, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, IcmpError, View};
@@ -281,13 +281,13 @@ impl Why {
         let src = view.tuple.src;
         let inside = cluster.guests.network.contains(&src);
         self.then(inside, Reason::NotFromGuest, || is_in_network(cluster, "saddr", src))?;
-        let offered = Wanted::of_guest(view).find(cluster);
-        if let (Some((id, Some(called))), Some((port, _))) = (offered, view.tuple.ports)
-            && called != port
+        let from = Wanted::of_guest(view).by_reply(cluster);
+        if let (Some(FromGuest { service, port: Some(public), .. }), Some((port, _))) =
+            (from, view.tuple.ports)
         {
-            self.answers = Some(id);
+            self.answers = Some(service);
             self.then(true, Reason::CalledNode, || {
-                format!("sport {port} is called as {called}, by service {}", cluster.service(id).name)
+                format!("sport {port} is called as {public}, by service {}", cluster.service(service).name)
             })?;
         }
         self.whole(view)?;
@@ -304,8 +304,7 @@ impl Why {
             let network = of_family(network, src);
             format!("an ICMP error from {src} about {} {is} {network}", error.about)
         })?;
-        let called = Wanted::of_call(error).find(cluster);
-        self.fits.1 = called.map(|(id, _)| id);
+        self.fits.1 = Wanted::of_call(error).by_reply(cluster).map(|from| from.service);
         self.then(!error.is_redirect(), Reason::Redirect, || {
             if error.is_redirect() {
                 "an ICMP redirect is for neighbours, and would show them an inside address".to_owned()
@@ -475,16 +474,13 @@ impl Wanted<'_> {
         Self { whose: "", family: src.family(), proto, what: "sport", port, guest: Some(src) }
     }
 
-    /// The services that the family has.
-    fn services<'b>(&self, cluster: &'b Cluster) -> impl Iterator<Item = &'b Service> {
-        cluster.services_in(self.family).map(|(_, service, _)| service)
+    fn index<'b>(&self, cluster: &'b Cluster) -> Option<&'b ServiceIndex> {
+        cluster.index().get(self.family)
     }
 
     /// Whether it may be of a service that has no ports by number, if it has none itself.
     fn may_be_whole(&self, cluster: &Cluster) -> bool {
-        let of_proto = |service: &&Service| service.proto == Some(self.proto);
-        self.services(cluster).any(|service| service.ports.is_none() && service.takes(self.proto, None))
-            && self.services(cluster).filter(of_proto).all(|service| service.ports.is_none())
+        self.index(cluster).is_some_and(|index| index.by_request(self.proto, None).is_some())
     }
 
     /// The ports of a service, on that side of dnat.
@@ -523,19 +519,18 @@ impl Wanted<'_> {
             let side = if what == "sport" { "saddr" } else { "daddr" };
             return Some(format!("{whose}{side} {guest} is not {}", of_family(&service.guest, guest)));
         }
-        let called = if guest.is_some() { port.and_then(|port| service.called_as(port)) } else { port };
-        let before =
-            |other: &&Service| other.takes(proto, called) && other.specificity() > service.specificity();
-        let other = self.services(cluster).filter(before).max_by_key(|other| other.specificity())?;
-        let called = called.map_or(String::new(), |called| format!(" {called}"));
-        Some(format!("{proto}{called} goes to service {}, which is more specific", other.name))
+        let public = if guest.is_some() { port.and_then(|port| service.called_as(port)) } else { port };
+        let other = cluster.service(self.index(cluster)?.by_request(proto, public)?.service);
+        if other == service {
+            return None;
+        }
+        let public = public.map_or(String::new(), |public| format!(" {public}"));
+        Some(format!("{proto}{public} goes to service {}, which is more specific", other.name))
     }
 
-    /// The service that fits, and the port that is called for the guest's.
-    fn find(&self, cluster: &Cluster) -> Option<(ServiceId, Option<u16>)> {
-        let mut services = cluster.services.iter().zip(0..);
-        let (service, id) = services.find(|(service, _)| self.misses(cluster, service).is_none())?;
-        Some((ServiceId(id), self.port.and_then(|port| service.called_as(port))))
+    /// The service of a guest's packet, and the port of the original destination if it is another.
+    fn by_reply(&self, cluster: &Cluster) -> Option<FromGuest> {
+        self.index(cluster)?.by_reply(self.proto, self.guest?, self.port)
     }
 }
 

@@ -1,15 +1,16 @@
-//! Which service a packet asks for, and which an answer is of.
+//! Which service a request is for, and which service a reply is of: the one place that knows.
 
 use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cluster::{Cluster, Service, ServiceId};
+use super::service::in_family;
+use super::{Service, ServiceId};
 use crate::net::{Family, Ports, Proto};
 
 /// The services of a family, as they are looked up for each packet: most are single ports, and found at once.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Services {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceIndex {
     by_port: FxHashMap<(Proto, u16), Lead>,
     /// In the order of protocol and first port; of one protocol no two overlap.
     ranges: Vec<(Proto, Ports, Lead)>,
@@ -19,8 +20,8 @@ pub(super) struct Services {
     numbered: FxHashSet<Proto>,
     /// Those with another port at the guest, by protocol and guest, with the ports that the guest has.
     moved: FxHashMap<(Proto, IpAddr), Vec<(Ports, Lead)>>,
-    /// All have their ports by number: nobody has an address of ours for himself.
-    pub(super) all_numbered: bool,
+    /// One has all ports of a protocol, or all protocols.
+    has_whole: bool,
 }
 
 /// Where a service leads.
@@ -34,33 +35,38 @@ struct Lead {
 
 impl Lead {
     fn at_guest(&self, port: u16) -> Option<u16> {
-        self.moved.map(|(called, first)| port - called + first)
+        self.moved.map(|(public, at_guest)| port - public + at_guest)
     }
 }
 
-/// A service that a packet asks for.
+/// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) service: ServiceId,
-    pub(super) guest: IpAddr,
-    /// The guest's port, if it is another.
-    pub(super) port: Option<u16>,
+pub struct ToGuest {
+    /// The service that it is for.
+    pub service: ServiceId,
+    /// The guest, the new destination.
+    pub guest: IpAddr,
+    /// The guest's port, if it is another than the request has.
+    pub port: Option<u16>,
 }
 
-/// A service that a guest's port is of.
+/// What a reply is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offered {
-    pub(super) service: ServiceId,
-    /// The port that is called, if it is another.
-    pub(super) port: Option<u16>,
-    /// It has all ports, or all of the address.
-    pub(super) whole: bool,
+pub struct FromGuest {
+    /// The service that it is of.
+    pub service: ServiceId,
+    /// The port of the original destination, if it is another than the reply has.
+    pub port: Option<u16>,
+    /// The service has all ports of a protocol, or all of the address.
+    pub whole: bool,
 }
 
-impl Services {
-    pub(super) fn new(cluster: &Cluster, family: Family) -> Self {
-        let mut all = Self { all_numbered: true, ..Self::default() };
-        for (id, service, guest) in cluster.services_in(family) {
+impl ServiceIndex {
+    /// The index of the services that have a guest of a family. No two of them take the same packets.
+    pub(super) fn new(services: &[Service], family: Family) -> Self {
+        let mut all = Self::default();
+        for (place, service, guest) in in_family(services, family) {
+            let id = ServiceId(place as u32);
             let &Service { proto, ports, guest_port, .. } = service;
             let moved = ports.zip(guest_port).map(|(ports, first)| (ports.first(), first));
             let lead = Lead { service: id, guest, moved };
@@ -79,52 +85,58 @@ impl Services {
                 (Some(proto), None) => _ = all.by_proto.insert(proto, lead),
                 (None, _) => all.any = Some(lead),
             }
-            all.all_numbered &= ports.is_some();
+            all.has_whole |= ports.is_none();
         }
         all.ranges.sort_unstable_by_key(|(proto, ports, _)| (*proto, ports.first()));
         all
     }
 
-    /// The service that a packet to a public address asks for. What has no port, as a later fragment, asks for none if
-    /// its protocol has services by port.
+    /// Where a request to a public address goes, by its protocol and destination port. Of several services the most specific
+    /// gets it. A packet without a port, for example a later fragment, is for none if its protocol has services by port.
     #[inline]
-    pub(super) fn asked(&self, proto: Proto, port: Option<u16>) -> Option<Asked> {
+    pub fn by_request(&self, proto: Proto, port: Option<u16>) -> Option<ToGuest> {
         let lead = match port {
             Some(port) => self.by_port.get(&(proto, port)).or_else(|| self.less_specific(proto, port))?,
             None if self.numbered.contains(&proto) => return None,
             None => self.whole(proto)?,
         };
         let Lead { service, guest, .. } = *lead;
-        Some(Asked { service, guest, port: port.and_then(|port| lead.at_guest(port)) })
+        Some(ToGuest { service, guest, port: port.and_then(|port| lead.at_guest(port)) })
     }
 
-    /// Whether a guest has another port than is called.
+    /// Whether any service has another port at its guest.
     #[inline]
-    pub(super) fn has_moved(&self) -> bool {
+    pub fn moves_ports(&self) -> bool {
         !self.moved.is_empty()
     }
 
-    /// The service by which a guest's port is called.
-    pub(super) fn offered(&self, proto: Proto, guest: IpAddr, port: Option<u16>) -> Option<Offered> {
-        if let (true, Some(port)) = (self.has_moved(), port) {
+    /// Whether a guest has all ports of a protocol, or all of a public address, 1:1.
+    #[inline]
+    pub fn has_whole(&self) -> bool {
+        self.has_whole
+    }
+
+    /// The service that a reply is of, by its protocol and source.
+    pub fn by_reply(&self, proto: Proto, guest: IpAddr, port: Option<u16>) -> Option<FromGuest> {
+        if let (true, Some(port)) = (self.moves_ports(), port) {
             let moved = self.moved.get(&(proto, guest)).into_iter().flatten();
-            let called = moved.filter(|(ports, _)| ports.contains(port)).find_map(|(_, lead)| {
-                let (called, first) = lead.moved?;
-                let called = port - first + called;
+            let public = moved.filter(|(ports, _)| ports.contains(port)).find_map(|(_, lead)| {
+                let (public, at_guest) = lead.moved?;
+                let public = port - at_guest + public;
                 // Unless a more specific one has that port.
-                let asked = self.asked(proto, Some(called))?;
-                (asked.service == lead.service).then_some((lead.service, called))
+                let to_guest = self.by_request(proto, Some(public))?;
+                (to_guest.service == lead.service).then_some((lead.service, public))
             });
-            if let Some((service, called)) = called {
-                return Some(Offered { service, port: Some(called), whole: false });
+            if let Some((service, public)) = public {
+                return Some(FromGuest { service, port: Some(public), whole: false });
             }
         }
-        let asked = self.asked(proto, port)?;
-        if asked.guest != guest || asked.port.is_some() {
+        let ToGuest { service, guest: its_guest, port: moved } = self.by_request(proto, port)?;
+        if its_guest != guest || moved.is_some() {
             return None;
         }
-        let whole = self.whole(proto).is_some_and(|lead| lead.service == asked.service);
-        Some(Offered { service: asked.service, port: None, whole })
+        let whole = self.whole(proto).is_some_and(|lead| lead.service == service);
+        Some(FromGuest { service, port: None, whole })
     }
 
     fn less_specific(&self, proto: Proto, port: u16) -> Option<&Lead> {
