@@ -14,7 +14,7 @@ use std::path::Path;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::engine::{Meta, Tables, decide};
-use dunnat::net::{Checksum, Mac, Mark, Stage};
+use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage};
 use dunnat::packet::{Patch, View, full};
 
 /// Nodes and services.
@@ -99,7 +99,7 @@ fn decisions(c: &mut Criterion) {
                     }
                     2 => (Stage::Save, view(tcp(CLIENT, inside, b"")), Meta { mark: tag, ..Meta::default() }),
                     _ => {
-                        let meta = Meta { mark: tag, ct_mark: Some(tag), ..Meta::default() };
+                        let meta = Meta { mark: tag, ct_mark: CtMark::Is(tag), ..Meta::default() };
                         (Stage::Spoof, view(tcp(inside, CLIENT, b"")), meta)
                     }
                 }

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 
 use dunnat::cluster::Cluster;
 use dunnat::engine::{Meta, Tables, decide};
-use dunnat::net::{Checksum, Mark, Stage};
+use dunnat::net::{Checksum, CtMark, Mark, Stage};
 use dunnat::packet::{Patch, View};
 
 /// How many cases there are at least, in each family: a script that prints less has lost some.
@@ -50,7 +50,7 @@ fn scapy_builds_the_same_icmp_errors() {
         let tables = Tables::new(&cluster, cluster.find(text("node")).unwrap());
         let stage: Stage = text("stage").parse().unwrap();
         let ct_mark = Mark(case["ct_mark"].as_u64().unwrap() as u32);
-        let meta = Meta { mark: ct_mark, ct_mark: Some(ct_mark), ..Meta::default() };
+        let meta = Meta { mark: ct_mark, ct_mark: CtMark::Is(ct_mark), ..Meta::default() };
 
         let view = View::parse(&before, before.len()).unwrap();
         let decision = decide(&tables, stage, Ok(&view), &meta);

@@ -286,9 +286,9 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
     let outcome = run_as(Setup {
         cluster: &cluster,
         node,
-        queues: plan.queues(),
+        queues: plan.layout.all(),
         lanes: lanes(
-            plan.workers,
+            plan.layout.workers(),
             |worker| plan.queues_of_worker(worker),
             |lane| {
                 let side = if lane.side == Moment::Before { "before" } else { "after" };

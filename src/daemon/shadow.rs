@@ -11,11 +11,11 @@ use super::Counters;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
 use crate::engine::{Decision, Meta, Tables, decide};
-use crate::net::{Envelope, Mark, Stage, Verdict};
+use crate::net::{CtMark, Envelope, Stage, Verdict};
 use crate::packet::{Malformed, Patch, View};
 use crate::queue::{Answer, Packet, PacketQueue};
-use crate::ruleset::{LaneCtMark, Moment, ShadowLane, ShadowPlan};
-use crate::shadow::{CtMark, Judge, Key, Seen, Tally};
+use crate::ruleset::{ByQueue, Moment, ShadowLane, ShadowPlan};
+use crate::shadow::{Judge, Key, Seen, Tally};
 use crate::trace::{Record, Tracer};
 
 /// One for each worker thread; the judge is of them all.
@@ -23,8 +23,7 @@ pub struct ShadowWorker {
     tables: Arc<Tables>,
     judge: Arc<Mutex<Judge>>,
     lines: Sender<String>,
-    first: u16,
-    by_queue: Vec<ShadowLane>,
+    lanes: ByQueue<ShadowLane>,
     pipes: Pipes,
     tracer: Tracer,
     counters: Counters,
@@ -40,13 +39,11 @@ impl ShadowWorker {
         lines: Sender<String>,
         tracer: Tracer,
     ) -> Self {
-        let workers = usize::from(plan.workers);
         Self {
             tables,
             judge,
             lines,
-            first: plan.queue_base,
-            by_queue: plan.lanes().iter().flat_map(|lane| std::iter::repeat_n(*lane, workers)).collect(),
+            lanes: ByQueue::new(plan.layout, plan.lanes().iter().copied()),
             pipes: Pipes::new(cluster.pipes(plan.node).to_vec()),
             tracer,
             counters: Counters::default(),
@@ -55,8 +52,7 @@ impl ShadowWorker {
 
     /// Looks at a packet. Whatever comes of that, it goes on as it is.
     fn look(&mut self, packet: &Packet<'_>) {
-        let lane = packet.envelope.queue.checked_sub(self.first).map(usize::from);
-        let Some(&ShadowLane { stage, side, ct_mark }) = lane.and_then(|lane| self.by_queue.get(lane)) else {
+        let Some(ShadowLane { stage, side, ct_mark }) = self.lanes.get(packet.envelope.queue) else {
             self.counters.stray += 1;
             return;
         };
@@ -67,13 +63,8 @@ impl ShadowWorker {
         if view.is_ok_and(|view| view.error.is_some()) {
             return;
         }
-        let ct_mark = match ct_mark {
-            LaneCtMark::Any => None,
-            // A packet without a flow has none, and nothing can become of it.
-            LaneCtMark::Shown => packet.envelope.ct_mark.map(CtMark::Is),
-            LaneCtMark::Is(mark) => Some(CtMark::Is(mark)),
-            LaneCtMark::Another => Some(CtMark::Another),
-        };
+        // A packet without a flow has none, and nothing can become of it.
+        let ct_mark = ct_mark.of(packet.envelope);
         let seen = Seen::new(view.ok(), packet.envelope.mark, ct_mark);
         let line = match (stage, side) {
             (Stage::Tag, _) => {
@@ -109,17 +100,8 @@ impl ShadowWorker {
     ) -> (Decision, Record) {
         let Packet { envelope, bytes } = *packet;
         let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
-        let meta = Meta {
-            from_pipe: pipe.is_some(),
-            pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
-            src_mac: envelope.src_mac,
-            mark: envelope.mark,
-            ct_mark: match ct_mark {
-                None => Some(Mark::ZERO),
-                Some(CtMark::Is(mark)) => Some(mark),
-                Some(CtMark::Another) => None,
-            },
-        };
+        let ct_mark = ct_mark.unwrap_or_default();
+        let meta = Meta::new(&self.tables, pipe, envelope.src_mac, envelope.mark, ct_mark);
         let decided: (Decision, Option<Patch>) =
             decide(&self.tables, stage, view, &meta).work_out(bytes, view, envelope.checksum);
         self.counters.decisions[stage.index()][decided.0.reason.index()] += 1;
@@ -205,7 +187,7 @@ mod tests {
     use super::*;
     use crate::cluster::{NodeId, OnConflict};
     use crate::kernel::{Capabilities, Support};
-    use crate::net::{Checksum, Mac};
+    use crate::net::{Checksum, Mac, Mark};
     use crate::packet::{Rewrite, Side};
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::{Backend, RewriteBy, Wishes};

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Counters;
 use super::observer::Observing;
 use crate::engine::{Meta, Tables, decide};
-use crate::net::{IfName, Mark, Stage, Verdict};
+use crate::net::{IfName, Stage, Verdict};
 use crate::netlink::{passing, sys};
 use crate::packet::View;
 use crate::queue::{Answer, Packet, PacketQueue};
-use crate::ruleset::{CtMark, CtMarkBy, Lane, Plan};
+use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
 
 /// Serves the packets of a queue.
@@ -38,7 +38,7 @@ pub(super) trait Serve: Send {
 /// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
 pub struct Worker {
     tables: Arc<Tables>,
-    lanes: Lanes,
+    lanes: ByQueue<(Lane, bool)>,
     ct_mark_by: CtMarkBy,
     pipes: Pipes,
     tracer: Option<Tracer>,
@@ -49,7 +49,7 @@ pub struct Worker {
 impl Worker {
     /// A worker for the queues of a plan. `pipes` are the names of the interfaces that lead to other nodes.
     pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
-        let lanes = Lanes::of(plan);
+        let lanes = lanes(plan);
         let pipes = Pipes::new(pipes);
         Self {
             tables,
@@ -83,7 +83,7 @@ impl Worker {
 
     fn answer(&mut self, packet: &Packet<'_>) -> Answer {
         let &Packet { envelope, bytes } = packet;
-        let Some((lane, rewrites)) = self.lanes.of_queue(envelope.queue) else {
+        let Some((lane, rewrites)) = self.lanes.get(envelope.queue) else {
             self.counters.stray += 1;
             return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
@@ -91,19 +91,8 @@ impl Worker {
         let mut began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
         let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
-        let meta = Meta {
-            from_pipe: pipe.is_some(),
-            pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
-            src_mac: envelope.src_mac,
-            mark: envelope.mark,
-            ct_mark: match lane.ct_mark {
-                CtMark::Zero => Some(Mark::ZERO),
-                CtMark::IsPacketMark => Some(envelope.mark),
-                CtMark::Another => None,
-                // A packet without a flow has none.
-                CtMark::Shown => Some(envelope.ct_mark.unwrap_or(Mark::ZERO)),
-            },
-        };
+        let ct_mark = lane.ct_mark.of(envelope).unwrap_or_default();
+        let meta = Meta::new(&self.tables, pipe, envelope.src_mac, envelope.mark, ct_mark);
         let read = view.as_ref().map_err(|malformed| *malformed);
         let decision = decide(&self.tables, stage, read, &meta);
         let (decision, patch) =
@@ -137,22 +126,8 @@ impl Serve for Worker {
 }
 
 /// Which lane a queue belongs to, and whether its packets are rewritten here.
-struct Lanes {
-    first: u16,
-    by_queue: Vec<(Lane, bool)>,
-}
-
-impl Lanes {
-    fn of(plan: &Plan) -> Self {
-        let workers = usize::from(plan.workers);
-        let lanes = plan.lanes().into_iter().map(|lane| (lane, plan.rewrites(lane)));
-        let by_queue = lanes.flat_map(|lane| std::iter::repeat_n(lane, workers));
-        Self { first: plan.queue_base, by_queue: by_queue.collect() }
-    }
-
-    fn of_queue(&self, queue: u16) -> Option<(Lane, bool)> {
-        self.by_queue.get(usize::from(queue.checked_sub(self.first)?)).copied()
-    }
+fn lanes(plan: &Plan) -> ByQueue<(Lane, bool)> {
+    ByQueue::new(plan.layout(), plan.lanes().into_iter().map(|lane| (lane, plan.rewrites(lane))))
 }
 
 /// Which interface indexes are pipes. An index is looked up once; a pipe that is made anew gets a new index.
@@ -210,7 +185,7 @@ mod tests {
     use crate::cluster::{Cluster, NodeId, OnConflict};
     use crate::daemon::{Held, Response};
     use crate::engine::Reason;
-    use crate::net::{Envelope, Mac};
+    use crate::net::{Envelope, Mac, Mark};
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::{Backend, QueueBy, RewriteBy};
 

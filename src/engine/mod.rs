@@ -16,7 +16,7 @@ mod tables;
 mod tag;
 
 use crate::cluster::{NodeId, OnConflict, ServiceId};
-use crate::net::{Checksum, Mac, Mark, Stage, Verdict};
+use crate::net::{Checksum, CtMark, Mac, Mark, Stage, Verdict};
 use crate::packet::{Malformed, Patch, Refused, Rewrite, View};
 pub use reason::{Reason, ReasonError};
 pub use tables::Tables;
@@ -32,17 +32,30 @@ pub struct Meta {
     pub src_mac: Option<Mac>,
     /// The packet mark, all bits.
     pub mark: Mark,
-    /// The ct mark of its flow, our bits; zero where there is no flow (yet). None if all that is known is that it is
-    /// neither zero nor the packet mark.
-    pub ct_mark: Option<Mark>,
+    /// What is known of the ct mark of its flow.
+    pub ct_mark: CtMark,
 }
 
 impl Meta {
+    /// What is known of a packet that came in by one of the node's pipes (by its place), or by none. Only
+    /// [`Stage::Tag`] asks for the pipe.
+    #[inline]
+    pub fn new(
+        tables: &Tables,
+        pipe: Option<usize>,
+        src_mac: Option<Mac>,
+        mark: Mark,
+        ct_mark: CtMark,
+    ) -> Self {
+        let pipe_of = pipe.and_then(|place| tables.pipe_of(place));
+        Self { from_pipe: pipe.is_some(), pipe_of, src_mac, mark, ct_mark }
+    }
+
     /// What becomes of a packet with a tag, by what its flow holds; `free` is the reason if that is nothing yet.
     fn flow(&self, tables: &Tables, tag: Mark, free: Reason) -> Decision {
-        match self.ct_mark.map(|ct_mark| ct_mark & tables.mask) {
-            Some(Mark::ZERO) => Decision { ct_mark: Some(tag), ..Decision::leave(free) },
-            Some(held) if held == tag => Decision::leave(Reason::AlreadySaved),
+        match self.ct_mark.masked(tables.mask) {
+            CtMark::ZERO => Decision { ct_mark: Some(tag), ..Decision::leave(free) },
+            CtMark::Is(held) if held == tag => Decision::leave(Reason::AlreadySaved),
             _ => match tables.on_conflict {
                 OnConflict::Keep => Decision::leave(Reason::MarkConflict),
                 OnConflict::Drop => Decision::drop(Reason::MarkConflict),
@@ -55,7 +68,7 @@ impl Meta {
 /// Nothing is known that would not be so of any packet.
 impl Default for Meta {
     fn default() -> Self {
-        Self { from_pipe: false, pipe_of: None, src_mac: None, mark: Mark::ZERO, ct_mark: Some(Mark::ZERO) }
+        Self { from_pipe: false, pipe_of: None, src_mac: None, mark: Mark::ZERO, ct_mark: CtMark::ZERO }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Decision, Meta, Reason, Tables};
 use crate::cluster::{FromGuest, NodeId};
-use crate::net::{OfFamily, Tuple};
+use crate::net::{CtMark, OfFamily, Tuple};
 use crate::packet::{IcmpError, Layers, Malformed, Rewrite, Side, View};
 
 /// A flow with a node's tag was called at that node's public address, and port, and has to be answered from there. A
@@ -12,7 +12,7 @@ use crate::packet::{IcmpError, Layers, Malformed, Rewrite, Side, View};
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     let error = packet.ok().and_then(|view| view.error.as_ref());
-    if meta.ct_mark.is_some_and(|ct_mark| (ct_mark & tables.mask).is_zero()) {
+    if meta.ct_mark.masked(tables.mask) == CtMark::ZERO {
         return match (packet, error) {
             (Ok(view), Some(error)) if by_reply(tables, error.about.reversed()).is_some() => {
                 about_call(tables, view, error, tables.own)
@@ -21,7 +21,7 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
             _ => Decision::leave(Reason::Unmarked),
         };
     }
-    let Some(node) = meta.ct_mark.and_then(|ct_mark| tables.node_by_tag(ct_mark)) else {
+    let Some(node) = meta.ct_mark.known().and_then(|ct_mark| tables.node_by_tag(ct_mark)) else {
         return Decision::leave(Reason::UnknownTag);
     };
     let outcome = match (packet, error) {

@@ -90,7 +90,7 @@ impl Tables {
     }
 
     /// The node that our pipe at this place leads to, where each leads to one.
-    pub fn pipe_of(&self, place: usize) -> Option<NodeId> {
+    pub(super) fn pipe_of(&self, place: usize) -> Option<NodeId> {
         self.leads_to.get(place).copied()
     }
 

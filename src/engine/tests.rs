@@ -82,7 +82,7 @@ fn a_foreign_connection_goes_through_all_four_stages() {
     assert_eq!((tag.reason, tag.node), (Reason::FromNode, Some(NODE2)));
     assert_eq!((tag.mark, tag.ct_mark, tag.rewrite), (Some(Mark(2)), Some(Mark(2)), None));
 
-    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     let spoof = at(Stage::Spoof, NODE1, "tcp 10.5.5.201:80 > 192.168.122.1:40000", reply);
     assert_eq!((spoof.reason, spoof.node), (Reason::CalledNode, Some(NODE2)));
     assert_eq!(spoof.rewrite, Some(Rewrite::outer(Side::Source, [192, 168, 122, 12].into())));
@@ -148,7 +148,7 @@ fn errors_about_answers_go_to_the_guest_that_gave_them() {
 fn errors_about_calls_show_no_inside_address() {
     let tables = Tables::new(&cluster(), NODE1);
     let call = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
-    let tagged = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    let tagged = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     let unknown = Meta::default();
     let (by2, by1) = ((NODE2, PUBLIC2), (NODE1, PUBLIC1));
     for (from, meta, (node, public), layers) in [
@@ -224,13 +224,13 @@ fn what_is_not_asked_for_is_left_alone() {
         (
             Stage::Spoof,
             "tcp 10.5.5.201:40000 > 192.168.122.1:80",
-            Meta { ct_mark: Some(Mark(9)), ..Meta::default() },
+            Meta { ct_mark: CtMark::Is(Mark(9)), ..Meta::default() },
             Reason::UnknownTag,
         ),
         (
             Stage::Spoof,
             "tcp 192.168.122.11:1 > 192.168.122.1:80",
-            Meta { ct_mark: Some(Mark(2)), ..Meta::default() },
+            Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() },
             Reason::NotFromGuest,
         ),
     ];
@@ -245,15 +245,15 @@ fn what_is_not_asked_for_is_left_alone() {
 #[test]
 fn a_flow_keeps_the_tag_it_has() {
     let inside = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
-    let held = |ct_mark| Meta { ct_mark: Some(Mark(ct_mark)), ..from_pipe("0e:00:00:00:01:00") };
+    let held = |ct_mark| Meta { ct_mark: CtMark::Is(Mark(ct_mark)), ..from_pipe("0e:00:00:00:01:00") };
     let again = at(Stage::Tag, NODE1, inside, held(2));
     assert_eq!((again.reason, again.mark, again.ct_mark), (Reason::AlreadySaved, Some(Mark(2)), None));
     let other = at(Stage::Tag, NODE1, inside, held(1));
     assert_eq!((other.reason, other.node, other.ct_mark), (Reason::MarkConflict, Some(NODE2), None));
 
-    let marked = |ct_mark| Meta { mark: Mark(2), ct_mark: Some(Mark(ct_mark)), ..Meta::default() };
+    let marked = |ct_mark| Meta { mark: Mark(2), ct_mark: CtMark::Is(Mark(ct_mark)), ..Meta::default() };
     assert_eq!(at(Stage::Save, NODE1, inside, marked(2)).reason, Reason::AlreadySaved);
-    let unknown = Meta { mark: Mark(2), ct_mark: None, ..Meta::default() };
+    let unknown = Meta { mark: Mark(2), ct_mark: CtMark::Another, ..Meta::default() };
     assert_eq!(at(Stage::Save, NODE1, inside, unknown).reason, Reason::MarkConflict);
     let other = at(Stage::Save, NODE1, inside, marked(1));
     assert_eq!((other.reason, other.ct_mark), (Reason::MarkConflict, None));
@@ -262,7 +262,7 @@ fn a_flow_keeps_the_tag_it_has() {
 #[test]
 fn what_is_ours_and_cannot_be_translated_is_dropped() {
     let tables = Tables::new(&cluster(), NODE1);
-    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     for malformed in [Malformed::IpLength, Malformed::TransportHeader] {
         let decision = decide(&tables, Stage::Spoof, Err(malformed), &reply);
         assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, malformed.into()));
@@ -295,7 +295,7 @@ fn a_later_fragment_is_spoofed_by_address_alone_and_has_no_service() {
     (later.fragment, later.tuple.ports) = (Fragment::Later, None);
     assert_eq!(decide(&tables, Stage::Dnat, Ok(&later), &Meta::default()).reason, Reason::Fragment);
     (later.tuple.src, later.tuple.dst) = ([10, 5, 5, 201].into(), [192, 168, 122, 1].into());
-    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Spoof, Ok(&later), &reply).reason, Reason::CalledNode);
 }
 
@@ -308,13 +308,13 @@ fn bits_outside_of_the_mask_are_somebody_elses() {
     let dnat = decide(&tables, Stage::Dnat, Ok(&call), &foreign);
     assert_eq!(dnat.mark, Some(Mark(0xabcd_0234)));
     let inside = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
-    let save = Meta { mark: Mark(0xabcd_0234), ct_mark: Some(Mark(0xff)), ..Meta::default() };
+    let save = Meta { mark: Mark(0xabcd_0234), ct_mark: CtMark::Is(Mark(0xff)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Save, Ok(&inside), &save).ct_mark, Some(Mark(0x200)));
     let from_node1 = "0a:00:00:00:01:00".parse().ok();
-    let tag = Meta { from_pipe: true, src_mac: from_node1, ct_mark: Some(Mark(0xff)), ..foreign };
+    let tag = Meta { from_pipe: true, src_mac: from_node1, ct_mark: CtMark::Is(Mark(0xff)), ..foreign };
     assert_eq!(decide(&tables, Stage::Tag, Ok(&inside), &tag).mark, Some(Mark(0xabcd_0134)));
     let reply = view("tcp 10.5.5.201:80 > 192.168.122.1:40000");
-    let spoof = Meta { ct_mark: Some(Mark(0xffff_01ff)), ..Meta::default() };
+    let spoof = Meta { ct_mark: CtMark::Is(Mark(0xffff_01ff)), ..Meta::default() };
     assert_eq!(decide(&tables, Stage::Spoof, Ok(&reply), &spoof).node, Some(NODE1));
 }
 
@@ -359,7 +359,7 @@ fn no_tcp_flags_make_a_difference() {
         (Stage::Spoof, "tcp 10.5.5.201:80 > 192.168.122.1:40000", Mark(2), Reason::CalledNode),
     ];
     for (stage, tuple, ct_mark, reason) in ways {
-        let meta = Meta { ct_mark: Some(ct_mark), ..Meta::default() };
+        let meta = Meta { ct_mark: CtMark::Is(ct_mark), ..Meta::default() };
         let first = at(stage, NODE1, tuple, meta);
         assert_eq!(first.reason, reason);
         for flags in 0..=u8::MAX {
@@ -410,7 +410,8 @@ fn reasons_have_distinct_names_and_their_index() {
 fn any_meta() -> impl Strategy<Value = Meta> {
     let mac = prop_oneof![any::<[u8; 6]>(), Just([0x0e, 0, 0, 0, 1, 0]), Just([0x0a, 0, 0, 0, 1, 0])];
     (any::<bool>(), prop::option::of(mac), 0u32..0x500, 0u32..0x500).prop_map(|(from_pipe, mac, mark, ct)| {
-        let (src_mac, ct_mark) = (mac.map(Mac), (ct % 7 > 0).then_some(Mark(ct)));
+        let src_mac = mac.map(Mac);
+        let ct_mark = if ct % 7 > 0 { CtMark::Is(Mark(ct)) } else { CtMark::Another };
         Meta { from_pipe, pipe_of: None, src_mac, mark: Mark(mark), ct_mark }
     })
 }
@@ -468,7 +469,7 @@ fn offering() -> Cluster {
 
 fn offered(stage: Stage, packet: &View, ct_mark: u32) -> (Reason, Option<String>, Option<u16>) {
     let cluster = offering();
-    let meta = Meta { ct_mark: Some(Mark(ct_mark)), ..Meta::default() };
+    let meta = Meta { ct_mark: CtMark::Is(Mark(ct_mark)), ..Meta::default() };
     let decision = decide(&Tables::new(&cluster, NODE2), stage, Ok(packet), &meta);
     (
         decision.reason,
@@ -559,7 +560,7 @@ fn a_conflict_ends_as_the_cluster_file_says() {
         let mut cluster = cluster();
         cluster.on_conflict = on_conflict;
         let tables = Tables::new(&cluster, NODE1);
-        for held in [Some(Mark(1)), None] {
+        for held in [CtMark::Is(Mark(1)), CtMark::Another] {
             let tag = Meta { ct_mark: held, ..from_pipe("0e:00:00:00:01:00") };
             let tag = decide(&tables, Stage::Tag, Ok(&inside), &tag);
             let save = Meta { mark: Mark(2), ct_mark: held, ..Meta::default() };

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
 use crate::engine::{Meta, Reason, Tables, decide};
-use crate::net::{Dscp, Mac, Mark, Proto, Stage, Tuple};
+use crate::net::{CtMark, Dscp, Mac, Mark, Proto, Stage, Tuple};
 use crate::packet::{Fragment, Headers, Icmp, View};
 use crate::simulate::{Ingress, PacketSpec, SimulatedNode, Visit, made};
 use crate::trace::samples;
@@ -213,7 +213,7 @@ prop_compose! {
         mark in mark(),
         ct_mark in prop::option::weighted(0.9, mark()),
     ) -> Meta {
-        Meta { from_pipe, pipe_of: None, src_mac: src_mac.map(Mac), mark, ct_mark }
+        Meta { from_pipe, pipe_of: None, src_mac: src_mac.map(Mac), mark, ct_mark: ct_mark.map_or(CtMark::Another, CtMark::Is) }
     }
 }
 
@@ -312,7 +312,8 @@ proptest! {
     ) {
         let node = NodeId(own);
         let tables = Tables::new(&cluster, node);
-        let meta = Meta { pipe_of: tables.pipe_of(0).filter(|_| meta.from_pipe), ..meta };
+        let pipe = meta.from_pipe.then_some(0);
+        let meta = Meta::new(&tables, pipe, meta.src_mac, meta.mark, meta.ct_mark);
         let view = View::parse(&bytes, original_len);
         let mut visit = Visit::new(&tables, stage, (bytes, original_len), meta);
         let pipe = cluster.pipes(node)[0].clone();

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cluster::{Cluster, FromGuest, Node, NodeId, OnConflict, Service, ServiceId, ServiceIndex, TagBy};
 use crate::engine::Reason;
-use crate::net::{ByFamily, Dscp, Family, Mark, OfFamily, Ports, Proto, Stage, Tuple};
+use crate::net::{ByFamily, CtMark, Dscp, Family, Mark, OfFamily, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, IcmpError, View};
 use crate::simulate::Visit;
 
@@ -239,7 +239,7 @@ impl Why {
         let bits = Bits { what: "ct mark", mask: cluster.mask };
         let held = visit.meta.ct_mark;
         let error = visit.view.as_ref().ok().and_then(|view| Some((view, view.error.as_ref()?)));
-        let none = held.is_some_and(|held| (held & cluster.mask).is_zero());
+        let none = held.masked(cluster.mask) == CtMark::ZERO;
         if let (true, Some((view, error))) = (none, error) {
             self.note(format!("{}; it is an ICMP error about {}", bits.of(Mark::ZERO), error.about));
             self.service(cluster, &Wanted::of_call(error));
@@ -256,16 +256,16 @@ impl Why {
             return self.begun(cluster, node, view);
         }
         self.first(!none, Reason::Unmarked, || match held {
-            Some(_) if none => {
+            CtMark::Is(_) if none => {
                 format!(
                     "{}: the flow did not enter through a node; the kernel's SNAT sees to it",
                     bits.of(Mark::ZERO)
                 )
             }
-            Some(held) => bits.of(held),
-            None => "the ct mark is not zero; more is not known of it".to_owned(),
+            CtMark::Is(held) => bits.of(held),
+            CtMark::Another => "the ct mark is not zero; more is not known of it".to_owned(),
         })?;
-        self.by_tag(cluster, bits, held.map(|held| held & cluster.mask)).ok_or(Reason::UnknownTag)?;
+        self.by_tag(cluster, bits, held.masked(cluster.mask).known()).ok_or(Reason::UnknownTag)?;
         if let Some((view, error)) = error {
             return self.about_call(cluster, view, error);
         }
@@ -388,15 +388,15 @@ impl Why {
 
     /// What the flow holds already.
     fn flow(&mut self, tag: Mark, visit: &Visit, cluster: &Cluster, free: Reason) -> Derived {
-        let held = visit.meta.ct_mark.map(|held| held & cluster.mask);
+        let held = visit.meta.ct_mark.masked(cluster.mask);
         let words = Bits { what: "ct mark", mask: cluster.mask }.words();
         let whose = |held: Mark| cluster.nodes.iter().find(|node| node.tag == held);
         match held {
-            Some(Mark::ZERO) => {
+            CtMark::ZERO => {
                 self.then(true, free, || format!("{words} 0x0: the flow has no tag yet, and gets {tag}"))?;
                 Ok(free)
             }
-            Some(held) if held == tag => {
+            CtMark::Is(held) if held == tag => {
                 let says = || format!("{words} {held}: the flow has that tag already");
                 self.then(false, Reason::AlreadySaved, says)?;
                 Err(Reason::AlreadySaved)
@@ -407,15 +407,17 @@ impl Why {
                     OnConflict::Drop => "the packet is dropped; the flow keeps",
                     OnConflict::Take => "the flow gets this tag instead of",
                 };
-                self.then(false, Reason::MarkConflict, || match other.map(|held| (held, whose(held))) {
-                    Some((held, Some(node))) => {
-                        format!(
-                            "{words} {held}: {what} the tag of {}; one client, two nodes, one port",
-                            node.name
-                        )
+                self.then(false, Reason::MarkConflict, || {
+                    match other.known().map(|held| (held, whose(held))) {
+                        Some((held, Some(node))) => {
+                            format!(
+                                "{words} {held}: {what} the tag of {}; one client, two nodes, one port",
+                                node.name
+                            )
+                        }
+                        Some((held, None)) => format!("{words} {held}: {what} what is not this tag"),
+                        None => format!("{words} is neither zero nor {tag}: {what} it"),
                     }
-                    Some((held, None)) => format!("{words} {held}: {what} what is not this tag"),
-                    None => format!("{words} is neither zero nor {tag}: {what} it"),
                 })?;
                 Err(Reason::MarkConflict)
             }

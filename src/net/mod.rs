@@ -4,6 +4,7 @@
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
 mod counted;
+mod ct_mark;
 mod ct_state;
 mod dscp;
 mod envelope;
@@ -20,6 +21,7 @@ mod typed;
 mod verdict;
 
 pub use counted::counted;
+pub use ct_mark::CtMark;
 pub use ct_state::CtState;
 pub use dscp::{Dscp, DscpError};
 pub use envelope::{Checksum, Envelope};

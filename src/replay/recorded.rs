@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Meta, Reason, Tables};
-use crate::net::{IfName, Mark, Stage};
+use crate::net::{CtMark, IfName, Mac, Mark, Stage};
 use crate::packet::{Fragment, Headers, Malformed, View};
 use crate::simulate::{Egress, Ingress, Visit, made};
 use crate::trace::{Event, Marks, SNAP};
@@ -16,7 +16,10 @@ pub struct RecordedDecision {
     bytes: Vec<u8>,
     original_len: usize,
     view: Result<View, Malformed>,
-    meta: Meta,
+    pipe: Option<usize>,
+    src_mac: Option<Mac>,
+    mark: Mark,
+    ct_mark: CtMark,
     ingress: Ingress,
     egress: Option<Egress>,
 }
@@ -51,25 +54,33 @@ impl RecordedDecision {
         let ingress = Ingress::of_event(event, cluster, node);
         let mark = tag_of_now(&event.mark, event.mask, cluster).unwrap_or(Mark::ZERO);
         let pipe = ingress.pipe(cluster, node).filter(|_| event.stage == Stage::Tag);
-        let meta = Meta {
-            from_pipe: pipe.is_some(),
-            pipe_of: pipe.and_then(|place| cluster.node(node).leads_to.get(place).copied()),
-            src_mac: event.mac.as_ref().map(|mac| mac.address),
-            mark,
-            ct_mark: match &event.ct_mark {
-                None => Some(Mark::ZERO),
-                Some(marks) => tag_of_now(marks, event.mask, cluster),
-            },
+        let ct_mark = match &event.ct_mark {
+            None => CtMark::ZERO,
+            Some(marks) => tag_of_now(marks, event.mask, cluster).map_or(CtMark::Another, CtMark::Is),
         };
+        let src_mac = event.mac.as_ref().map(|mac| mac.address);
         let out = event.out_if.as_ref().and_then(|name| name.parse::<IfName>().ok());
         let egress = out.map(|interface| Egress::by(&interface, cluster));
-        Ok(Self { node, stage: event.stage, bytes, original_len, view, meta, ingress, egress })
+        Ok(Self {
+            node,
+            stage: event.stage,
+            bytes,
+            original_len,
+            view,
+            pipe,
+            src_mac,
+            mark,
+            ct_mark,
+            ingress,
+            egress,
+        })
     }
 
     /// The decision, made again by the tables of its node.
     pub fn visit(&self, tables: &Tables) -> Visit {
         let packet = (self.bytes.clone(), self.original_len);
-        let mut visit = Visit::with_view(tables, self.stage, packet, self.view, self.meta);
+        let meta = Meta::new(tables, self.pipe, self.src_mac, self.mark, self.ct_mark);
+        let mut visit = Visit::with_view(tables, self.stage, packet, self.view, meta);
         visit.ingress.clone_from(&self.ingress);
         visit.egress.clone_from(&self.egress);
         visit

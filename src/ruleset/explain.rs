@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Backend, CtMark, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic};
+use super::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic};
 use crate::cluster::Cluster;
 use crate::kernel::{Capabilities, Support};
 use crate::net::Stage;
@@ -102,12 +102,7 @@ impl Plan {
                     Traffic::NotTcp => "all but tcp",
                     Traffic::Errors => "icmp errors",
                 };
-                let ct_mark = match lane.ct_mark {
-                    CtMark::Zero => "none yet",
-                    CtMark::IsPacketMark => "is the packet mark",
-                    CtMark::Another => "another",
-                    CtMark::Shown => "shown",
-                };
+                let ct_mark = lane.ct_mark;
                 let range = format!("{}-{}", queues.start(), queues.end());
                 let _ = writeln!(
                     out,

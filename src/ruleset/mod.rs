@@ -14,6 +14,7 @@ mod in_kernel;
 mod install;
 mod plan;
 mod queue_chain;
+mod queues;
 mod render;
 mod shadow;
 mod table;
@@ -22,10 +23,11 @@ pub use explain::Choice;
 pub use in_kernel::{KernelRule, in_kernel, rules_in_kernel};
 pub(crate) use install::is_our_name;
 pub use install::{InstallError, Installed, Ready, take_down};
-pub use plan::{Backend, CtMark, CtMarkBy, Lane, NoPlan, Plan, QueueBy, RewriteBy, Traffic, Wishes};
+pub use plan::{Backend, CtMarkBy, Lane, LaneCtMark, NoPlan, Plan, QueueBy, RewriteBy, Traffic, Wishes};
 pub use queue_chain::fill_all;
+pub use queues::{ByQueue, QueueLayout};
 pub use render::Rules;
-pub use shadow::{LaneCtMark, Moment, ShadowLane, ShadowPlan};
+pub use shadow::{Moment, ShadowLane, ShadowPlan};
 
 #[cfg(test)]
 mod tests;

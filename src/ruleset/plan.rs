@@ -1,10 +1,13 @@
 //! What a node on this kernel needs, decided once; the rules and the queues follow from it.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::QueueLayout;
 use crate::cluster::{NodeId, OnConflict};
 use crate::kernel::{Capabilities, Support};
-use crate::net::{Proto, Stage};
+use crate::net::{CtMark, Envelope, Mark, Proto, Stage};
+use crate::queue::QueueConfig;
 
 /// How packets get into the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +79,7 @@ pub struct Lane {
     /// Which of the stage's packets they are.
     pub traffic: Traffic,
     /// What the rules make sure of about their ct mark.
-    pub ct_mark: CtMark,
+    pub ct_mark: LaneCtMark,
 }
 
 /// A selection of packets by protocol.
@@ -104,19 +107,48 @@ impl Traffic {
     }
 }
 
-/// What is known of a packet's ct mark, our bits, by the queue that it waits in.
+/// How it is known what a packet's ct mark is (the cluster's bits), by the queue that it waits in.
 ///
 /// Where the queue does not show it, the rules sort packets by it, or copy it to where it can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CtMark {
-    /// It is zero, or conntrack does not know the packet.
-    Zero,
+pub enum LaneCtMark {
+    /// It is of no interest here.
+    Any,
+    /// It is this; zero, also, if conntrack does not know the packet.
+    Is(Mark),
     /// It is the packet mark: the two are equal, or a rule has just copied it there.
     IsPacketMark,
     /// It is neither zero nor the packet mark.
     Another,
     /// The packet comes with it.
     Shown,
+}
+
+impl fmt::Display for LaneCtMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.pad("any"),
+            Self::Is(Mark::ZERO) => f.pad("none yet"),
+            Self::Is(mark) => f.pad(&mark.to_string()),
+            Self::IsPacketMark => f.pad("is the packet mark"),
+            Self::Another => f.pad("another"),
+            Self::Shown => f.pad("shown"),
+        }
+    }
+}
+
+impl LaneCtMark {
+    /// What is known of the ct mark of a packet; nothing where it is of no interest, or where the packet has no flow.
+    #[inline]
+    pub fn of(self, envelope: &Envelope) -> Option<CtMark> {
+        match self {
+            Self::Any => None,
+            Self::Is(mark) => Some(CtMark::Is(mark)),
+            Self::IsPacketMark => Some(CtMark::Is(envelope.mark)),
+            Self::Another => Some(CtMark::Another),
+            Self::Shown => envelope.ct_mark.map(CtMark::Is),
+        }
+    }
 }
 
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
@@ -188,10 +220,7 @@ impl Plan {
         };
         let plan =
             Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, on_conflict, queue_base, workers };
-        let lanes = plan.lanes().len() as u16;
-        if workers == 0 || u32::from(queue_base) + u32::from(workers) * u32::from(lanes) > 1 << 16 {
-            return Err(NoPlan::TooManyQueues { base: queue_base, workers, lanes });
-        }
+        QueueLayout::new(queue_base, workers, plan.lanes().len())?;
         Ok(plan)
     }
 
@@ -210,23 +239,24 @@ impl Plan {
             // The first is rewritten here, the other is not.
             (_, RewriteBy::Kernel) => &[Traffic::Errors, Traffic::Any],
         };
-        let lanes = |stage, traffic: &[Traffic], ct_mark: &[CtMark]| {
+        let lanes = |stage, traffic: &[Traffic], ct_mark: &[LaneCtMark]| {
             let lane =
                 |traffic| ct_mark.iter().map(move |ct_mark| Lane { stage, traffic, ct_mark: *ct_mark });
             traffic.iter().copied().flat_map(lane).collect::<Vec<_>>()
         };
         let shown = self.ct_mark_by == CtMarkBy::Verdict;
-        let (tag, save): (&[CtMark], &[CtMark]) = match (self.sees_all(Stage::Tag), shown) {
+        let (tag, save): (&[LaneCtMark], &[LaneCtMark]) = match (self.sees_all(Stage::Tag), shown) {
             // The rules queue no others.
-            (false, _) => (&[CtMark::Zero], &[CtMark::Zero]),
-            (true, true) => (&[CtMark::Shown], &[CtMark::Shown]),
-            (true, false) => {
-                (&[CtMark::IsPacketMark], &[CtMark::IsPacketMark, CtMark::Another, CtMark::Zero])
-            }
+            (false, _) => (&[LaneCtMark::Is(Mark::ZERO)], &[LaneCtMark::Is(Mark::ZERO)]),
+            (true, true) => (&[LaneCtMark::Shown], &[LaneCtMark::Shown]),
+            (true, false) => (
+                &[LaneCtMark::IsPacketMark],
+                &[LaneCtMark::IsPacketMark, LaneCtMark::Another, LaneCtMark::Is(Mark::ZERO)],
+            ),
         };
-        let spoof = if shown { CtMark::Shown } else { CtMark::IsPacketMark };
+        let spoof = if shown { LaneCtMark::Shown } else { LaneCtMark::IsPacketMark };
         [
-            lanes(Stage::Dnat, by_protocol, &[CtMark::Zero]),
+            lanes(Stage::Dnat, by_protocol, &[LaneCtMark::Is(Mark::ZERO)]),
             lanes(Stage::Tag, &[Traffic::Any], tag),
             lanes(Stage::Save, &[Traffic::Any], save),
             lanes(Stage::Spoof, by_protocol, &[spoof]),
@@ -236,34 +266,33 @@ impl Plan {
 
     /// The lanes of a stage, each with its queues, one for each worker.
     pub fn queues_of(&self, stage: Stage) -> Vec<(Lane, RangeInclusive<u16>)> {
-        let queues = (0..).map(|place: u16| {
-            let first = self.queue_base + place * self.workers;
-            first..=first + (self.workers - 1)
-        });
+        let layout = self.layout();
+        let queues = (0..).map(|place| layout.of_lane(place));
         self.lanes().into_iter().zip(queues).filter(|(lane, _)| lane.stage == stage).collect()
+    }
+
+    /// How the queues are numbered.
+    pub fn layout(&self) -> QueueLayout {
+        // That there are not too many was checked when the plan was made.
+        QueueLayout::unchecked(self.queue_base, self.workers, self.lanes().len())
     }
 
     /// All queues.
     pub fn queues(&self) -> RangeInclusive<u16> {
-        self.queue_base..=self.queue_base + (self.workers * self.lanes().len() as u16 - 1)
+        self.layout().all()
     }
 
     /// The queues of a worker, in the order of the lanes.
-    pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, crate::queue::QueueConfig)> {
-        let queue = |(place, lane): (u16, Lane)| {
-            let queue = self.queue_base + place * self.workers + worker;
-            (
-                lane,
-                crate::queue::QueueConfig {
-                    queue,
-                    gso: self.gso(lane),
-                    ct_mark: lane.ct_mark == CtMark::Shown,
-                    copy: self.copy(lane),
-                    fail_open: false,
-                },
-            )
+    pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, QueueConfig)> {
+        let layout = self.layout();
+        let queue = |(place, lane): (u16, Lane)| QueueConfig {
+            queue: layout.queue(place, worker),
+            gso: self.gso(lane),
+            ct_mark: lane.ct_mark == LaneCtMark::Shown,
+            copy: self.copy(lane),
+            fail_open: false,
         };
-        (0..).zip(self.lanes()).map(queue).collect()
+        (0..).zip(self.lanes()).map(|lane| (lane.1, queue(lane))).collect()
     }
 
     /// Whether userspace changes packets of this lane.

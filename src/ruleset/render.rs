@@ -11,7 +11,7 @@ use super::queue_chain;
 use super::table::{Chain, Chains, Table};
 use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
 use crate::net::{Family, IfName, Mark, Ports, Stage};
-use crate::ruleset::{CtMark, CtMarkBy, KernelRule, Plan, QueueBy, RewriteBy, Traffic};
+use crate::ruleset::{CtMarkBy, KernelRule, LaneCtMark, Plan, QueueBy, RewriteBy, Traffic};
 
 /// The name of the tables that hold our rules, in the families ip, ip6 and bridge.
 pub(super) const TABLE: &str = "dunnat";
@@ -342,11 +342,12 @@ fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
             }
             Stage::Save => {
                 let which = match lane.ct_mark {
-                    CtMark::Shown => String::new(),
-                    CtMark::Zero if plan.sees_all(stage) => String::new(),
-                    CtMark::Zero => format!("{} {}", mark.set(), ct_mark.unset()),
-                    CtMark::Another => ct_mark.set(),
-                    CtMark::IsPacketMark => {
+                    LaneCtMark::Is(Mark::ZERO) if plan.sees_all(stage) => String::new(),
+                    LaneCtMark::Is(Mark::ZERO) => format!("{} {}", mark.set(), ct_mark.unset()),
+                    LaneCtMark::Another => ct_mark.set(),
+                    // The packet comes with it.
+                    LaneCtMark::Shown | LaneCtMark::Any | LaneCtMark::Is(_) => String::new(),
+                    LaneCtMark::IsPacketMark => {
                         let pairs: Vec<String> =
                             cluster.nodes.iter().map(|node| format!("{0} . {0}", node.tag)).collect();
                         format!("{} . {} {{ {} }}", mark.ours(), ct_mark.ours(), pairs.join(", "))

@@ -15,10 +15,11 @@ use super::plan::HEADERS;
 use super::queue_chain;
 use super::render::{Bits, TABLE, comment, queue_chains};
 use super::table::{Chain, Chains, Table};
-use super::{CtMarkBy, NoPlan, Plan, QueueBy, Rules, Wishes};
+use super::{CtMarkBy, LaneCtMark, NoPlan, Plan, QueueBy, QueueLayout, Rules, Wishes};
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::Capabilities;
 use crate::net::{Mark, Stage};
+use crate::queue::QueueConfig;
 
 /// A shadow's rules and queues, decided once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +28,8 @@ pub struct ShadowPlan {
     pub node: NodeId,
     /// How packets get into the queues.
     pub queue_by: QueueBy,
-    /// The first queue number.
-    pub queue_base: u16,
-    /// How many workers there are, each with a queue for every lane.
-    pub workers: u16,
+    /// How the queues are numbered.
+    pub layout: QueueLayout,
     lanes: Vec<ShadowLane>,
 }
 
@@ -52,19 +51,6 @@ pub enum Moment {
     Before,
     /// Afterwards.
     After,
-}
-
-/// The ct mark of a lane's packets, our bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LaneCtMark {
-    /// It is of no interest here.
-    Any,
-    /// It comes with the packet.
-    Shown,
-    /// The rules have seen that it is this.
-    Is(Mark),
-    /// The rules have seen that it is neither zero nor a node's tag.
-    Another,
 }
 
 /// Where the rules show packets. `tag` is done before the ip family sees a frame, so there is no before.
@@ -112,11 +98,8 @@ impl ShadowPlan {
                 marks.iter().map(move |ct_mark| ShadowLane { stage, side, ct_mark: *ct_mark })
             })
             .collect();
-        if usize::from(queue_base) + usize::from(workers) * lanes.len() > 1 << 16 {
-            let lanes = lanes.len().try_into().unwrap_or(u16::MAX);
-            return Err(NoPlan::TooManyQueues { base: queue_base, workers, lanes });
-        }
-        Ok(Self { node, queue_by, queue_base, workers, lanes })
+        let layout = QueueLayout::new(queue_base, workers, lanes.len())?;
+        Ok(Self { node, queue_by, layout, lanes })
     }
 
     /// The lanes, in the order of their queues.
@@ -126,26 +109,18 @@ impl ShadowPlan {
 
     /// The lanes of one place, each with its queues, one for each worker.
     fn queues_of(&self, place: (Stage, Moment)) -> Vec<(ShadowLane, RangeInclusive<u16>)> {
-        let queues = (0..).map(|lane: u16| {
-            let first = self.queue_base + lane * self.workers;
-            first..=first + (self.workers - 1)
-        });
+        let queues = (0..).map(|lane| self.layout.of_lane(lane));
         self.lanes.iter().copied().zip(queues).filter(|(lane, _)| (lane.stage, lane.side) == place).collect()
-    }
-
-    /// All queues.
-    pub fn queues(&self) -> RangeInclusive<u16> {
-        self.queue_base..=self.queue_base + (self.workers * self.lanes.len() as u16 - 1)
     }
 
     /// The queues of a worker, in the order of the lanes. All come as they are, GSO packets whole, so that a packet is
     /// the same before and after; what a decision rewrites has to come whole for that.
-    pub fn queues_of_worker(&self, worker: u16) -> Vec<(ShadowLane, crate::queue::QueueConfig)> {
+    pub fn queues_of_worker(&self, worker: u16) -> Vec<(ShadowLane, QueueConfig)> {
         let queue = |(place, lane): (u16, &ShadowLane)| {
             let decides_about_bytes =
                 lane.side == Moment::Before && matches!(lane.stage, Stage::Dnat | Stage::Spoof);
-            let queue = crate::queue::QueueConfig {
-                queue: self.queue_base + place * self.workers + worker,
+            let queue = QueueConfig {
+                queue: self.layout.queue(place, worker),
                 gso: true,
                 ct_mark: lane.ct_mark == LaneCtMark::Shown,
                 copy: if decides_about_bytes { u32::MAX } else { HEADERS },
@@ -174,7 +149,7 @@ impl ShadowPlan {
 
     /// In a few words: whose it is, and its workers and queues.
     pub(crate) fn summary(&self, cluster: &Cluster) -> String {
-        let (workers, queues) = (self.workers, self.queues());
+        let (workers, queues) = (self.layout.workers(), self.layout.all());
         format!(
             "{}: {workers} {}, queues {}-{}",
             cluster.node(self.node).name,
@@ -190,15 +165,9 @@ impl ShadowPlan {
             format!("{}\n\n{:<15} {:<6} {:<7} ct mark\n", self.summary(cluster), "queues", "stage", "shown");
         for place in SHOWN {
             for (lane, queues) in self.queues_of(place) {
-                let ct_mark = match lane.ct_mark {
-                    LaneCtMark::Any => "any".to_owned(),
-                    LaneCtMark::Shown => "shown".to_owned(),
-                    LaneCtMark::Is(mark) => mark.to_string(),
-                    LaneCtMark::Another => "another".to_owned(),
-                };
                 let range = format!("{}-{}", queues.start(), queues.end());
                 let (stage, side) = (lane.stage.name(), lane.side.name());
-                let _ = writeln!(out, "{range:<15} {stage:<6} {side:<7} {ct_mark}");
+                let _ = writeln!(out, "{range:<15} {stage:<6} {side:<7} {}", lane.ct_mark);
             }
         }
         out
@@ -206,7 +175,7 @@ impl ShadowPlan {
 
     fn chains(&self, here: InFamily<'_>) -> Vec<Chain> {
         let ct_mark = Bits::of_flow(here.cluster);
-        let mut chains = Chains(queue_chains(self.queue_by, self.queues(), true));
+        let mut chains = Chains(queue_chains(self.queue_by, self.layout.all(), true));
         for (stage, side) in SHOWN {
             let about = match side {
                 Moment::Before => format!("{stage}: what the ruleset is about to see."),
@@ -226,7 +195,7 @@ impl ShadowPlan {
             let which = which(here, stage);
             let rule = |(lane, queues): (ShadowLane, RangeInclusive<u16>)| {
                 let sorted = match lane.ct_mark {
-                    LaneCtMark::Any | LaneCtMark::Shown => String::new(),
+                    LaneCtMark::Any | LaneCtMark::Shown | LaneCtMark::IsPacketMark => String::new(),
                     LaneCtMark::Is(Mark::ZERO) => ct_mark.unset() + " ",
                     LaneCtMark::Is(tag) => ct_mark.is(tag) + " ",
                     LaneCtMark::Another => ct_mark.set() + " ",
@@ -370,7 +339,7 @@ mod tests {
                 })
                 .collect();
             seen.sort_unstable();
-            assert_eq!(seen, plan.queues().collect::<Vec<_>>());
+            assert_eq!(seen, plan.layout.all().collect::<Vec<_>>());
         }
         assert!(plan(&cluster, 4000, &nothing()).is_err());
     }

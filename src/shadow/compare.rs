@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::engine::Decision;
-use crate::net::{Mark, Tuple, Verdict};
+use crate::net::{CtMark, Mark, Tuple, Verdict};
 use crate::packet::{Side, View};
 
 /// What a stage can change of a packet, as it is at one moment.
@@ -19,15 +19,6 @@ pub struct Seen {
 }
 
 type End = (IpAddr, Option<u16>);
-
-/// A ct mark, our bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CtMark {
-    /// It is this.
-    Is(Mark),
-    /// All that is known is that it is neither zero nor a node's tag.
-    Another,
-}
 
 impl Seen {
     /// Of a packet with these marks; `view` is what was read of it.
@@ -76,24 +67,6 @@ impl Seen {
             compare("ct mark", ours.masked(mask).to_string(), theirs.masked(mask).to_string());
         }
         differences
-    }
-}
-
-impl CtMark {
-    fn masked(self, mask: Mark) -> Self {
-        match self {
-            Self::Is(mark) => Self::Is(mark & mask),
-            Self::Another => Self::Another,
-        }
-    }
-}
-
-impl fmt::Display for CtMark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Is(mark) => mark.fmt(f),
-            Self::Another => f.write_str("another"),
-        }
     }
 }
 

@@ -15,7 +15,7 @@ mod key;
 mod tally;
 mod waiting;
 
-pub use compare::{CtMark, Seen};
+pub use compare::Seen;
 pub use judge::Judge;
 pub use key::Key;
 pub use tally::{Count, Tally};

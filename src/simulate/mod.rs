@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Decision, Meta, Tables, decide};
-use crate::net::{Checksum, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
+use crate::net::{Checksum, CtMark, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
 pub use capture::{
     Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, MAXIMUM_SNAPLEN, Order, Piece,
@@ -182,13 +182,8 @@ impl<'a> SimulatedNode<'a> {
                 continue;
             }
             let pipe = ingress.pipe(self.cluster, self.id).filter(|_| stage == Stage::Tag);
-            let meta = Meta {
-                from_pipe: pipe.is_some(),
-                pipe_of: pipe.and_then(|place| self.tables.pipe_of(place)),
-                src_mac,
-                mark,
-                ct_mark: Some(if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask }),
-            };
+            let held_now = if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask };
+            let meta = Meta::new(&self.tables, pipe, src_mac, mark, CtMark::Is(held_now));
             let mut visit = Visit::new(&self.tables, stage, (std::mem::take(&mut bytes), original_len), meta);
             visit.ingress = ingress.clone();
             visit.egress = egress.clone().filter(|_| stage.hook() == Hook::Postrouting);

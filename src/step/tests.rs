@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::engine::{Meta, Tables, decide};
-use crate::net::{Envelope, Mac, Mark, Stage};
+use crate::net::{CtMark, Envelope, Mac, Mark, Stage};
 use crate::packet::View;
 use crate::queue::Packet;
 use crate::ruleset::RewriteBy;
@@ -60,7 +60,7 @@ fn call() -> Waiting {
 }
 
 fn answer() -> Waiting {
-    let marked = Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..Meta::default() };
+    let marked = Meta { mark: Mark(2), ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     Waiting { stage: Stage::Spoof, bytes: tcp(GUEST, 80, CLIENT, 40000, b""), meta: marked, ..call() }
 }
 

@@ -106,7 +106,8 @@ impl Namer {
             tcp: headers.tcp,
             icmp: headers.icmp,
             mark: self.marks(Some(record.mark), decision.mark),
-            ct_mark: (record.stage != Stage::Dnat).then(|| self.marks(record.ct_mark, decision.ct_mark)),
+            ct_mark: (record.stage != Stage::Dnat)
+                .then(|| self.marks(record.ct_mark.known(), decision.ct_mark)),
             mask: self.cluster.mask,
             ct_state: record.ct_state,
             service: decision.service.map(|id| Name::clone(&self.services[id.0 as usize])),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::{Decision, Reason};
-use crate::net::{CtState, Mac, Mark, Stage};
+use crate::net::{CtMark, CtState, Mac, Mark, Stage};
 use crate::packet::{Malformed, Patch, View};
 use crate::queue::Packet;
 
@@ -27,7 +27,7 @@ pub struct Record {
     pub(super) len: u32,
     pub(super) gso: bool,
     pub(super) mark: Mark,
-    pub(super) ct_mark: Option<Mark>,
+    pub(super) ct_mark: CtMark,
     pub(super) ct_state: Option<CtState>,
     pub(super) decision: Decision,
     pub(super) patch: Option<Patch>,
@@ -36,13 +36,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// Notes what was decided about a packet, and `patch`, what changes in its bytes. `ct_mark` is as in
-    /// [`Meta`](crate::engine::Meta); the time since `began` is the time it took to decide.
+    /// Notes what was decided about a packet, and `patch`, what changes in its bytes. The time since `began` is the time it took to decide.
     pub fn new(
         packet: &Packet<'_>,
         stage: Stage,
         view: Result<View, Malformed>,
-        ct_mark: Option<Mark>,
+        ct_mark: CtMark,
         (decision, patch): (Decision, Option<Patch>),
         began: Instant,
     ) -> Self {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Event, Namer, Record};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Meta, Tables, decide};
-use crate::net::{Checksum, CtState, Envelope, Mac, Mark, Stage};
+use crate::net::{Checksum, CtMark, CtState, Envelope, Mac, Mark, Stage};
 use crate::packet::{Patch, View};
 use crate::queue::Packet;
 
@@ -75,16 +75,22 @@ pub(crate) fn all() -> Vec<Sample> {
             0,
             Stage::Spoof,
             &reply,
-            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..Meta::default() },
+            Meta { mark: Mark(2), ct_mark: CtMark::Is(Mark(2)), ..Meta::default() },
             [2, 1, 4, 0],
         ),
         sample(0, Stage::Tag, &inside, plain, [2, 0, 9, 0]),
-        sample(0, Stage::Save, &inside, Meta { mark: Mark(1), ct_mark: None, ..plain }, [1, 2, 0, 0]),
+        sample(
+            0,
+            Stage::Save,
+            &inside,
+            Meta { mark: Mark(1), ct_mark: CtMark::Another, ..plain },
+            [1, 2, 0, 0],
+        ),
         sample(
             0,
             Stage::Spoof,
             &broken,
-            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..plain },
+            Meta { mark: Mark(2), ct_mark: CtMark::Is(Mark(2)), ..plain },
             [2, 1, 0, 0],
         ),
         sample(1, Stage::Dnat, &unreachable, plain, [1, 0, 0, 0]),
@@ -92,7 +98,7 @@ pub(crate) fn all() -> Vec<Sample> {
             1,
             Stage::Spoof,
             &too_big,
-            Meta { mark: Mark(2), ct_mark: Some(Mark(2)), ..Meta::default() },
+            Meta { mark: Mark(2), ct_mark: CtMark::Is(Mark(2)), ..Meta::default() },
             [0, 1, 0, 0],
         ),
     ]

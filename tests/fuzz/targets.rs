@@ -16,7 +16,7 @@ use dunnat::conversations::{self, Joiner, mermaid, svg};
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
 use dunnat::explain::{self, StoryText};
-use dunnat::net::{Checksum, Mac, Mark, Stage, Tuple, Verdict};
+use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::replay::Changes;
@@ -207,7 +207,7 @@ fn decisions() {
             pipe_of: (how & 0x20 != 0).then_some(NodeId(1)),
             src_mac: (how & 0x40 != 0).then_some(Mac([mac, 0, 0, 0, 1, 0])),
             mark: Mark(0x7700 | u32::from(mark)),
-            ct_mark: (ct != 0xff).then_some(Mark(u32::from(ct))),
+            ct_mark: if ct == 0xff { CtMark::Another } else { CtMark::Is(Mark(u32::from(ct))) },
         };
         let stage = [Stage::Dnat, Stage::Tag, Stage::Save, Stage::Spoof][usize::from(how & 3)];
         let decision = decide(&tables, stage, view.as_ref().map_err(|malformed| *malformed), &meta);
@@ -225,7 +225,8 @@ fn decisions() {
         {
             patch.apply(&mut after);
         }
-        let tagged = meta.ct_mark.is_some_and(|mark| cluster.nodes.iter().any(|node| node.tag == mark));
+        let tagged =
+            meta.ct_mark.known().is_some_and(|mark| cluster.nodes.iter().any(|node| node.tag == mark));
         if stage == Stage::Spoof && decision.verdict == Verdict::Accept && tagged {
             let seen = View::parse(&after, after.len()).unwrap();
             let inside = |address| cluster.guests.network.contains(&address);

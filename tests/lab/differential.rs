@@ -18,7 +18,7 @@ use std::path::Path;
 
 use dunnat::cluster::Cluster;
 use dunnat::engine::{Meta, Tables, decide};
-use dunnat::net::{Checksum, Family, Mark, Proto, Stage};
+use dunnat::net::{Checksum, CtMark, Family, Mark, Proto, Stage};
 use dunnat::packet::{Difference, Patch, View, full};
 
 use super::capture::Capture;
@@ -245,7 +245,7 @@ fn forwarded(bytes: &mut [u8]) {
 fn translated(tables: &Tables, stage: Stage, bytes: &mut [u8]) {
     let ct_mark = if stage == Stage::Spoof { Mark(2) } else { Mark::ZERO };
     let view = View::parse(bytes, bytes.len()).unwrap();
-    let decision = decide(tables, stage, Ok(&view), &Meta { ct_mark: Some(ct_mark), ..Meta::default() });
+    let decision = decide(tables, stage, Ok(&view), &Meta { ct_mark: CtMark::Is(ct_mark), ..Meta::default() });
     let rewrite = decision.rewrite.unwrap_or_else(|| panic!("{}: {}", view.tuple, decision.reason));
     Patch::new(bytes, &view, rewrite, Checksum::Ready).unwrap().apply(bytes);
 }

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::cluster::{Cluster, NodeId};
 use crate::conversations::{Joiner, Paths};
 use crate::engine::{Meta, Tables, decide};
-use crate::net::{Envelope, Mac, Mark, Stage, Tuple, Verdict};
+use crate::net::{CtMark, Envelope, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Rewrite, Side, View};
 use crate::queue::Packet;
 use crate::trace::{Event, Namer, Record};
@@ -183,8 +183,12 @@ impl Sim {
         if !self.full && !ct_mark.is_zero() {
             return Mark::ZERO;
         }
-        let meta =
-            Meta { from_pipe: true, src_mac: Some(mac(sender)), ct_mark: Some(ct_mark), ..Meta::default() };
+        let meta = Meta {
+            from_pipe: true,
+            src_mac: Some(mac(sender)),
+            ct_mark: CtMark::Is(ct_mark),
+            ..Meta::default()
+        };
         let (_, mark) = self.decide(node, Stage::Tag, segment, meta, [2, 0, 3, 0]);
         self.keep(node, &segment, self.decided());
         mark
@@ -195,7 +199,7 @@ impl Sim {
         if !self.full && (mark.is_zero() || !ct_mark.is_zero()) {
             return;
         }
-        let meta = Meta { mark, ct_mark: Some(ct_mark), ..Meta::default() };
+        let meta = Meta { mark, ct_mark: CtMark::Is(ct_mark), ..Meta::default() };
         self.decide(node, Stage::Save, segment, meta, [1, 2, 0, 0]);
         self.keep(node, &segment, self.decided());
     }
@@ -204,7 +208,7 @@ impl Sim {
     pub(super) fn asks(&mut self, node: usize, port: u16, flags: u8, seq: u32, ack: u32, lost: bool) {
         let segment = self.segment((CLIENT, port), (public(node), 80), flags, seq, ack);
         let client = Some(Mac([0x52, 0x54, 0, 0, 0, 1]));
-        let meta = Meta { src_mac: client, ct_mark: Some(Mark::ZERO), ..Meta::default() };
+        let meta = Meta { src_mac: client, ..Meta::default() };
         let (inside, mark) = self.decide(node, Stage::Dnat, segment, meta, [1, 0, 0, 0]);
         self.save(node, inside, mark);
         if node == 1 || lost {
@@ -226,7 +230,7 @@ impl Sim {
         if self.no_spoof || (!self.full && ct_mark.is_zero()) {
             return;
         }
-        let meta = Meta { mark: ct_mark, ct_mark: Some(ct_mark), ..Meta::default() };
+        let meta = Meta { mark: ct_mark, ct_mark: CtMark::Is(ct_mark), ..Meta::default() };
         self.decide(1, Stage::Spoof, segment, meta, [2, 1, 4, 0]);
     }
 

@@ -53,7 +53,7 @@ fn an_ipv6_connection_goes_through_all_four_stages() {
     assert_eq!((tag.reason, tag.ct_mark), (Reason::FromNode, Some(Mark(2))));
     let save = decision(NODE2, Stage::Save, &inside, Meta { mark: Mark(2), ..Meta::default() });
     assert_eq!((save.reason, save.ct_mark), (Reason::Saved, Some(Mark(2))));
-    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     let answer = bytes("tcp [fd00:5::201]:80 > [fd00:122::1]:40000");
     let spoof = decision(NODE1, Stage::Spoof, &answer, reply);
     assert_eq!((spoof.reason, spoof.node), (Reason::CalledNode, Some(NODE2)));
@@ -88,7 +88,7 @@ fn services_of_every_kind_are_looked_up_by_family() {
     assert_eq!(at("udp [fd00:122::1]:4000 > [fd00:122::11]:4000"), None);
 
     let spoof = |tuple: &str, ct_mark| {
-        let meta = Meta { ct_mark: Some(ct_mark), ..Meta::default() };
+        let meta = Meta { ct_mark: CtMark::Is(ct_mark), ..Meta::default() };
         let decision = decision_in(&cluster, NODE1, Stage::Spoof, &bytes(tuple), meta);
         (decision.reason, decision.rewrite.map(|rewrite| (rewrite.to.to_string(), rewrite.port)))
     };
@@ -144,7 +144,7 @@ fn what_is_for_neighbours_is_never_rewritten() {
             let bytes = made(tuple, &icmp(kind), Fragment::None, 0).unwrap();
             for stage in Stage::ALL {
                 for ct_mark in [Mark::ZERO, Mark(2)] {
-                    let meta = Meta { ct_mark: Some(ct_mark), ..from_pipe("0e:00:00:00:01:00") };
+                    let meta = Meta { ct_mark: CtMark::Is(ct_mark), ..from_pipe("0e:00:00:00:01:00") };
                     let decision = decision(NODE1, stage, &bytes, meta);
                     assert_eq!(
                         (decision.verdict, decision.rewrite),
@@ -166,7 +166,7 @@ fn icmpv6_errors_are_translated_both_ways() {
         let icmp = Icmp { kind, code: 0, inner: Some(inner), inner_after: None };
         made(tuple, &Headers { icmp: Some(icmp), ..Headers::default() }, Fragment::None, 0).unwrap()
     };
-    let reply = Meta { ct_mark: Some(Mark(2)), ..Meta::default() };
+    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     for kind in 1..=4 {
         let about = "tcp [fd00:122::12]:80 > [fd00:122::1]:40000";
         let inbound = error(kind, "fd00:f::1", "fd00:122::12", about);
@@ -206,7 +206,7 @@ fn a_cluster_may_have_ipv6_alone() {
         decide(&tables, stage, Ok(&View::parse(&bytes, bytes.len()).unwrap()), &meta)
     };
     let meta = Meta::default();
-    let reply = Meta { ct_mark: Some(Mark(2)), ..meta };
+    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..meta };
     assert_eq!(at(Stage::Dnat, "tcp [fd00:9::1]:4000 > [fd00:122::11]:80", meta).reason, Reason::Service);
     assert_eq!(at(Stage::Dnat, "tcp 192.168.122.1:1 > 192.168.122.11:80", meta).reason, Reason::NotPublic);
     let four = at(Stage::Spoof, "tcp 10.5.5.201:80 > 192.168.122.1:4000", reply);
@@ -289,7 +289,7 @@ proptest! {
         let transport = at - if tuple.proto == Proto::TCP { 16 } else { 6 };
         let (a, b) = answer[transport..transport + 4].split_at_mut(2);
         a.swap_with_slice(b);
-        let reply = Meta { ct_mark: dnat.mark, ..Meta::default() };
+        let reply = Meta { ct_mark: dnat.mark.map_or(CtMark::ZERO, CtMark::Is), ..Meta::default() };
         let (spoof, answered) = apply(NODE1, Stage::Spoof, &answer, reply);
         prop_assert_eq!(spoof.node, Some(node));
         let mut expected = called.clone();

@@ -1,0 +1,108 @@
+//! How queues are numbered: the lanes in their order, and of each lane a queue for every worker.
+
+use std::ops::RangeInclusive;
+
+use super::NoPlan;
+
+/// The numbers of all queues of a plan: at least one, none above 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLayout {
+    base: u16,
+    workers: u16,
+    lanes: u16,
+}
+
+impl QueueLayout {
+    /// The queues from `base` on.
+    ///
+    /// # Errors
+    /// There is no queue, or there are more than there are numbers.
+    pub(super) fn new(base: u16, workers: u16, lanes: usize) -> Result<Self, NoPlan> {
+        let lanes = lanes.try_into().unwrap_or(u16::MAX);
+        let queues = u32::from(workers) * u32::from(lanes);
+        if queues == 0 || u32::from(base) + queues > 1 << 16 {
+            return Err(NoPlan::TooManyQueues { base, workers, lanes });
+        }
+        Ok(Self { base, workers, lanes })
+    }
+
+    /// The same where it is known that they fit.
+    pub(super) fn unchecked(base: u16, workers: u16, lanes: usize) -> Self {
+        Self { base, workers, lanes: lanes as u16 }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> u16 {
+        self.workers
+    }
+
+    /// All queues.
+    pub fn all(&self) -> RangeInclusive<u16> {
+        self.base..=self.base + (self.workers * self.lanes - 1)
+    }
+
+    /// The queues of the lane at a place, one for each worker.
+    pub fn of_lane(&self, place: u16) -> RangeInclusive<u16> {
+        let first = self.base + place * self.workers;
+        first..=first + (self.workers - 1)
+    }
+
+    /// The queue of one worker in the lane at a place.
+    pub fn queue(&self, place: u16, worker: u16) -> u16 {
+        self.base + place * self.workers + worker
+    }
+}
+
+/// What there is for each queue, found by its number.
+#[derive(Clone, Debug)]
+pub struct ByQueue<T> {
+    first: u16,
+    all: Vec<T>,
+}
+
+impl<T: Copy> ByQueue<T> {
+    /// What there is for each lane, in their order.
+    pub fn new(layout: QueueLayout, lanes: impl IntoIterator<Item = T>) -> Self {
+        let workers = usize::from(layout.workers);
+        Self {
+            first: layout.base,
+            all: lanes.into_iter().flat_map(|lane| std::iter::repeat_n(lane, workers)).collect(),
+        }
+    }
+
+    /// What there is for a queue.
+    #[inline]
+    pub fn get(&self, queue: u16) -> Option<T> {
+        self.all.get(usize::from(queue.checked_sub(self.first)?)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_queue_is_of_one_lane_and_one_worker(base: u16, workers in 0u16..40, lanes in 0usize..12) {
+            let fits = workers > 0 && lanes > 0 && usize::from(base) + usize::from(workers) * lanes <= 1 << 16;
+            let Ok(layout) = QueueLayout::new(base, workers, lanes) else {
+                prop_assert!(!fits);
+                return Ok(());
+            };
+            prop_assert!(fits);
+            let by_queue = ByQueue::new(layout, 0..lanes);
+            let of_lanes: Vec<u16> = (0..lanes as u16).flat_map(|lane| layout.of_lane(lane)).collect();
+            prop_assert_eq!(&of_lanes, &layout.all().collect::<Vec<_>>());
+            for lane in 0..lanes as u16 {
+                for (worker, queue) in layout.of_lane(lane).enumerate() {
+                    prop_assert_eq!(layout.queue(lane, worker as u16), queue);
+                    prop_assert_eq!(by_queue.get(queue), Some(usize::from(lane)));
+                }
+            }
+            prop_assert_eq!(layout.all().start().checked_sub(1).and_then(|queue| by_queue.get(queue)), None);
+            prop_assert_eq!(layout.all().end().checked_add(1).and_then(|queue| by_queue.get(queue)), None);
+        }
+    }
+}
