@@ -105,7 +105,7 @@
 //!
 //! What is read was written by anybody: a capture, a trace, a cluster file, what a socket answers. Lengths in it are
 //! believed as far as the bytes are there, every reader has a limit and a fuzz target, and names pass through
-//! [`net::escaped`] before they are shown.
+//! [`text::escaped`] before they are shown.
 //!
 //! # A packet held
 //!
@@ -212,4 +212,5 @@ pub mod ruleset;
 pub mod shadow;
 pub mod simulate;
 pub mod step;
+pub mod text;
 pub mod trace;

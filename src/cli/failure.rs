@@ -8,9 +8,10 @@ use dunnat::cluster::{self, UnknownNode};
 use dunnat::control::ConnectError;
 use dunnat::daemon;
 use dunnat::explain::NoEntry;
-use dunnat::net::{WrongWord, escaped};
+use dunnat::net::WrongWord;
 use dunnat::ruleset::NoPlan;
 use dunnat::simulate::{CaptureError, Foreign};
+use dunnat::text::escaped;
 use dunnat::trace::NoEvent;
 
 /// What ends a verb early. Which kind it is decides the exit status.

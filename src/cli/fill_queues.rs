@@ -1,5 +1,5 @@
 use clap::Args;
-use dunnat::net::counted;
+use dunnat::text::counted;
 use dunnat::{doctor, ruleset};
 
 use super::Failure;

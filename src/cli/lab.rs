@@ -4,7 +4,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand};
 use dunnat::cluster::TagBy;
 use dunnat::lab::accept::{Asked, Expected, Outcome, Part, Report, accept};
@@ -14,7 +13,7 @@ use dunnat::lab::tools::Missing;
 use dunnat::lab::{
     self, Anchor, Choice, Error, Families, Interrupt, NameSet, Pace, Pipes, Place, tools, topology, words,
 };
-use dunnat::net::counted;
+use dunnat::text::{BAD, GOOD, Paint, UNSURE, counted};
 
 use super::{Failure, coloured, print};
 
@@ -381,21 +380,18 @@ impl Accept {
 }
 
 fn in_words(report: &Report) -> String {
-    let paint = coloured(io::stdout().is_terminal());
+    let paint = Paint::new(coloured(io::stdout().is_terminal()));
     let nodes = counted(report.nodes as u64, "node");
     let mut text = format!("acceptance of '{}': {nodes}, by {}\n\n", report.lab, report.by);
     for claim in &report.claims {
-        let colour = match claim.outcome {
-            Outcome::Passed => AnsiColor::Green,
-            Outcome::Failed => AnsiColor::Red,
-            Outcome::NotApplicable(_) => AnsiColor::Yellow,
+        let style = match claim.outcome {
+            Outcome::Passed => GOOD,
+            Outcome::Failed => BAD,
+            Outcome::NotApplicable(_) => UNSURE,
         };
         let said = claim.to_string();
         let (word, rest) = said.split_at(said.len().min(4));
-        text += &match paint {
-            true => format!("{0}{word}{0:#}{rest}\n", Style::new().fg_color(Some(colour.into()))),
-            false => format!("{said}\n"),
-        };
+        text += &format!("{}{rest}\n", paint.styled(word, style));
     }
     text + &format!("\n{}\n", report.summary())
 }

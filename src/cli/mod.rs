@@ -26,8 +26,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::net::escaped;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
+use dunnat::text::escaped;
 
 use failure::Failure;
 use say::{say, start_log};

@@ -3,9 +3,9 @@
 use std::io::{BufRead, Cursor, Read as _};
 use std::path::Path;
 
-use dunnat::net::counted;
 use dunnat::replay::{LeftOut, Replay};
 use dunnat::simulate::{Capture, CaptureError, Captured, Cut, Foreign, Piece};
+use dunnat::text::counted;
 
 use super::Failure;
 use super::events::{Events, open};

@@ -1,9 +1,8 @@
 //! What is said on standard error: messages, and the log. Whatever is in them, a terminal shows it and obeys none of it.
 
+use dunnat::text::escaped;
 use std::fmt::Display;
 use std::io::{self, Write as _};
-
-use dunnat::net::escaped;
 
 /// Says something that may have several lines; it ends with a line feed.
 ///

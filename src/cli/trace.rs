@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
-use dunnat::net::counted;
+use dunnat::text::counted;
 use dunnat::trace::{
     Filter, Flows, Follower as _, Format, Output, Replacement, Rotation, SCHEMA, Sample, Selection, Text,
 };

@@ -1,10 +1,9 @@
 //! How a faulty cluster file is reported: every fault with its place, the line itself, and what would be right.
 
+use crate::text::escaped;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-use crate::net::escaped;
 
 /// One fault in a cluster file.
 #[derive(Clone, Debug, PartialEq, Eq)]

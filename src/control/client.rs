@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{Answer, DIRECTORY, Hello, Request, VERSION};
-use crate::net::escaped;
 use crate::netlink::sys;
+use crate::text::escaped;
 use crate::trace::Event;
 
 /// How long an answer may be, in bytes; an event has some 2000.

@@ -13,7 +13,8 @@ use super::join::{
 };
 use super::seen::Seen;
 use crate::engine::Reason;
-use crate::net::{CtState, Stage, Tuple, Verdict, counted};
+use crate::net::{CtState, Stage, Tuple, Verdict};
+use crate::text::counted;
 use crate::trace::Name;
 
 /// All that a judgement rests on.

@@ -34,4 +34,3 @@ pub use mermaid::mermaid;
 pub use seen::{Seen, SeenKind};
 pub use svg::svg;
 pub use text::Text;
-pub(crate) use text::wrapped;

@@ -5,7 +5,8 @@ use std::fmt::{self, Write as _};
 use super::conversation::Conversation;
 use super::finding::Finding;
 use super::ladder::{Ladder, Rung};
-use super::text::{because, title, wrapped};
+use super::text::{because, title};
+use crate::text::wrapped;
 
 /// All in pixels.
 const LANE: usize = 340;

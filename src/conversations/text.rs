@@ -2,19 +2,15 @@
 
 use std::fmt::Write as _;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
 use super::conversation::Conversation;
 use super::finding::{Finding, Proof};
 use super::join::Paths;
 use super::ladder::{Lifeline, Rung};
+use crate::text::{BAD, DIM, GOOD, Paint, UNSURE, packed, wrapped};
 
 const WIDTH: usize = 100;
-
-const RIGHT: Style = AnsiColor::Green.on_default().bold();
-const WRONG: Style = AnsiColor::Red.on_default().bold();
-const UNKNOWN: Style = AnsiColor::Yellow.on_default().bold();
-const DIM: Style = Style::new().dimmed();
 
 /// Writes conversations as text.
 #[derive(Clone, Copy, Debug)]
@@ -154,15 +150,15 @@ impl Text {
     }
 
     fn styled(self, text: &str, style: Style) -> String {
-        if self.colour && style != Style::new() { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        Paint::new(self.colour).styled(text, style).to_string()
     }
 }
 
 fn style(finding: Finding) -> Style {
     match finding {
-        Finding::NoCall => UNKNOWN,
-        finding if finding.is_right() => RIGHT,
-        _ => WRONG,
+        Finding::NoCall => UNSURE,
+        finding if finding.is_right() => GOOD,
+        _ => BAD,
     }
 }
 
@@ -213,35 +209,6 @@ fn why(conversation: &Conversation) -> String {
         Some(cause) => format!("{}: {}", cause.words(), because(conversation)),
         None => because(conversation),
     }
-}
-
-/// Words, in lines of at most `width`.
-pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
-    joined(text.split(' '), " ", width)
-}
-
-/// Parts, as many in a line as fit.
-fn packed(parts: &[String], width: usize) -> Vec<String> {
-    joined(parts.iter().map(String::as_str).filter(|part| !part.is_empty()), "  ", width)
-}
-
-fn joined<'a>(mut parts: impl Iterator<Item = &'a str>, between: &str, width: usize) -> Vec<String> {
-    let mut line = parts.next().unwrap_or_default().to_owned();
-    let mut long = line.chars().count();
-    let mut lines = Vec::new();
-    for part in parts {
-        let more = part.chars().count();
-        if long + between.len() + more <= width {
-            line.push_str(between);
-            line.push_str(part);
-            long += between.len() + more;
-        } else {
-            lines.push(std::mem::replace(&mut line, part.to_owned()));
-            long = more;
-        }
-    }
-    lines.push(line);
-    lines
 }
 
 /// The columns of the lifelines.

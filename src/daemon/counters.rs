@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::engine::{Decision, Reason};
 use crate::kernel::Losses;
-use crate::net::{Stage, Verdict, counted};
+use crate::net::{Stage, Verdict};
 use crate::queue::Turn;
+use crate::text::counted;
 
 /// Counts of one worker, or of all of them added up. A worker owns its own; nothing is shared while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

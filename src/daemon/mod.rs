@@ -33,7 +33,6 @@ use crate::control::{Listener, Server, TakeError};
 use crate::doctor::{self, Host, Role, Severity, Unfit};
 use crate::engine::Tables;
 use crate::kernel::{self, Capabilities, Feature};
-use crate::net::counted;
 use crate::netlink::sys;
 use crate::queue::{Netlink, Nfq, OpenError, PacketQueue, QueueConfig};
 use crate::ruleset::{
@@ -41,6 +40,7 @@ use crate::ruleset::{
     Traffic, Wishes,
 };
 use crate::shadow::Judge;
+use crate::text::counted;
 use crate::trace::{Destination, Namer, Taps, Tracer, Unwritten, Writer};
 pub use counters::Counters;
 use descriptors::Spare;

@@ -29,7 +29,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use crate::cluster::{Cluster, NodeId};
-use crate::net::escaped;
+use crate::text::escaped;
 pub use features::Features;
 pub use host::{Host, Interface, QueueInUse, Reading};
 pub use listing::Listing;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Fact, Severity, State};
+use crate::text::wrapped;
 
 /// Lines are no longer than this, but for commands and what a tool said: those are for copying.
 const WIDTH: usize = 100;
@@ -24,7 +25,7 @@ pub(super) fn render(facts: &[Fact]) -> String {
         };
         let line = format!("  {:margin$}{:claims$}  ", fact.state, fact.claim);
         let below = STATE + claims + 2;
-        let mut found = wrap(found, WIDTH.saturating_sub(below).max(24)).into_iter();
+        let mut found = wrapped(found, WIDTH.saturating_sub(below).max(24)).into_iter();
         let _ = writeln!(out, "{}", format!("{line}{}", found.next().unwrap_or_default()).trim_end());
         for more in found {
             let _ = writeln!(out, "{:below$}{more}", "");
@@ -36,7 +37,7 @@ pub(super) fn render(facts: &[Fact]) -> String {
             let unknown = matches!(fact.state, State::Unknown(_));
             let about =
                 format!("{}: {}{}", fact.severity, if unknown { "if not, " } else { "" }, fact.meaning);
-            for line in wrap(&about, WIDTH - STATE) {
+            for line in wrapped(&about, WIDTH - STATE) {
                 let _ = writeln!(out, "{:STATE$}{line}", "");
             }
         }
@@ -49,19 +50,4 @@ pub(super) fn render(facts: &[Fact]) -> String {
     let verdict = if broken == 0 { "a node would work here" } else { "a node would not work here" };
     let _ = writeln!(out, "\n{verdict}: {} facts, {broken} broken, {matters} that matter", facts.len());
     out
-}
-
-/// Lines of up to `width` characters; a longer word has a line of its own.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }

@@ -15,10 +15,11 @@
 
 use std::fmt::Write as _;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
 use super::{Arithmetic, AtNode, Nft, Step, Story, Why};
 use crate::net::{Stage, Verdict};
+use crate::text::{BAD, DIM, GOOD, HEAD, Paint, UNSURE};
 use crate::trace::decision;
 
 /// Writes stories as text.
@@ -27,12 +28,6 @@ pub struct StoryText {
     colour: bool,
     verbose: bool,
 }
-
-const HEAD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const YES: Style = AnsiColor::Green.on_default();
-const NO: Style = AnsiColor::Yellow.on_default();
-const DROPPED: Style = AnsiColor::Red.on_default().bold();
 
 impl StoryText {
     /// In colours or not; `verbose` with the arithmetic of checksums.
@@ -85,7 +80,7 @@ impl StoryText {
             self.why(why, out);
         }
         if let Some(event) = &step.event {
-            let style = if event.verdict == Verdict::Drop { DROPPED } else { HEAD };
+            let style = if event.verdict == Verdict::Drop { BAD } else { HEAD };
             self.line(("=>", style), &decision(event), out);
         }
         for Nft { rule, matches } in &step.nft {
@@ -98,7 +93,7 @@ impl StoryText {
     }
 
     fn why(self, why: &Why, out: &mut String) {
-        let check = |holds| if holds { ("yes", YES) } else { ("no", NO) };
+        let check = |holds| if holds { ("yes", GOOD) } else { ("no", UNSURE) };
         for first in &why.first {
             self.line(check(first.holds), &first.says, out);
         }
@@ -150,6 +145,6 @@ impl StoryText {
     }
 
     fn styled(self, text: &str, style: Style) -> String {
-        if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        Paint::new(self.colour).styled(text, style).to_string()
     }
 }

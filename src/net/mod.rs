@@ -3,12 +3,10 @@
 //! Every type here can be copied, compared, printed and, where a person types it, parsed; what is printed is
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
-mod counted;
 mod ct_mark;
 mod ct_state;
 mod dscp;
 mod envelope;
-mod escape;
 mod family;
 mod ifname;
 mod mac;
@@ -20,12 +18,10 @@ mod tuple;
 mod typed;
 mod verdict;
 
-pub use counted::counted;
 pub use ct_mark::CtMark;
 pub use ct_state::CtState;
 pub use dscp::{Dscp, DscpError};
 pub use envelope::{Checksum, Envelope};
-pub use escape::escaped;
 pub use family::{ByFamily, Family, OfFamily};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};

@@ -1,10 +1,9 @@
 //! A line that a person has typed: read word by word, and a wrong word is shown where it stands.
 
+use crate::text::escaped;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
-
-use super::escaped;
 
 /// Why a line is not what it should be. Printed, it shows the line with carets under the word that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,11 +6,47 @@
 //! checksum field that is right holds 0x0000 of the two (all words would have to be zero for 0xffff), except in
 //! UDP, which keeps 0x0000 for "no checksum" (RFC 768).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::net::Proto;
 
 /// The checksum over `parts`, each of which starts a new 16-bit word: the complement of the folded sum.
 pub fn full(parts: &[&[u8]]) -> u16 {
     !fold(parts.iter().map(|part| sum(part)).sum())
+}
+
+/// What a transport checksum covers besides the packet's own bytes. The pseudo-headers of IPv4 (RFC 9293 §3.1) and IPv6
+/// (RFC 8200 §8.1) hold the same words: addresses, length, protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PseudoHeader {
+    bytes: [u8; 40],
+    len: usize,
+}
+
+impl PseudoHeader {
+    /// For a transport header with its data of `len` bytes.
+    pub(crate) fn new(src: IpAddr, dst: IpAddr, proto: Proto, len: u32) -> Self {
+        let mut header = Self { bytes: [0; 40], len: 0 };
+        for address in [src, dst] {
+            match address {
+                IpAddr::V4(four) => header.push(&four.octets()),
+                IpAddr::V6(six) => header.push(&six.octets()),
+            }
+        }
+        header.push(&len.to_be_bytes());
+        header.push(&[0, 0, 0, proto.0]);
+        header
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Its bytes, a whole number of 16-bit words.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// The difference that a new address makes to every checksum that covers it.

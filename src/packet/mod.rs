@@ -15,6 +15,7 @@ mod headers;
 mod patch;
 mod view;
 
+pub(crate) use checksum::PseudoHeader;
 pub use checksum::{Difference, full};
 pub use error::IcmpError;
 pub use fields::{Field, fields};

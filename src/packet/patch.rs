@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
 use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 
-use super::checksum::{Difference, full};
+use super::checksum::{Difference, PseudoHeader, full};
 use super::error::IcmpError;
 use super::view::View;
 use crate::net::{Checksum, Dscp, Proto};
@@ -347,38 +347,11 @@ fn finished(packet: &[u8], view: &View, at: usize, rewrite: Rewrite) -> Option<u
         Side::Source => (rewrite.to, view.tuple.dst),
         Side::Destination => (view.tuple.src, rewrite.to),
     };
-    let len = u32::try_from(view.len - view.transport).ok()?.to_be_bytes();
-    // The pseudo-headers of IPv4 (RFC 9293 §3.1) and IPv6 (RFC 8200 §8.1) hold the same words: addresses,
-    // length, protocol.
-    let (src, dst) = (octets(src), octets(dst));
-    let pseudo: [&[u8]; 4] = [src.as_slice(), dst.as_slice(), &len, &[0, view.tuple.proto.0]];
+    let len = u32::try_from(view.len - view.transport).ok()?;
+    let pseudo = PseudoHeader::new(src, dst, view.tuple.proto, len);
     let before = packet.get(view.transport..at)?;
     let after = packet.get(at + 2..view.len)?;
-    let [a, b, c, d] = pseudo;
-    Some(full(&[a, b, c, d, before, after]))
-}
-
-/// An address as bytes on the stack.
-struct Octets {
-    bytes: [u8; 16],
-    len: usize,
-}
-
-impl Octets {
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-fn octets(address: IpAddr) -> Octets {
-    match address {
-        IpAddr::V4(four) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&four.octets());
-            Octets { bytes, len: 4 }
-        }
-        IpAddr::V6(six) => Octets { bytes: six.octets(), len: 16 },
-    }
+    Some(full(&[pseudo.as_bytes(), before, after]))
 }
 
 #[cfg(test)]

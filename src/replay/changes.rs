@@ -9,8 +9,9 @@ use rustc_hash::FxHashMap;
 use super::{NotRecorded, RecordedDecision};
 use crate::cluster::Cluster;
 use crate::engine::{Reason, Tables};
-use crate::net::{Mark, Stage, Tuple, counted};
+use crate::net::{Mark, Stage, Tuple};
 use crate::simulate::Numbering;
+use crate::text::counted;
 use crate::trace::{Event, Marks, Name, Namer, packet_text};
 
 /// Makes the decisions of a trace again, and counts those that are others.

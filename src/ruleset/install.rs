@@ -12,15 +12,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::guard;
+use super::owner::{Owner, TABLE};
 use super::queue_chain;
-use super::render::{self, TABLE};
 use super::table::Chain;
 use super::{Plan, Rules, ShadowPlan, in_kernel};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
-use crate::net::counted;
 use crate::netlink::nftables::{self, Batch, Nftables, OWNED, PERSISTS};
+use crate::text::counted;
 
 /// Why rules could not be installed, or not removed.
 #[derive(Debug, thiserror::Error)]
@@ -104,9 +104,13 @@ struct There {
 /// Tables by these names are ours, if their comment says so.
 const NAMES: [&str; 4] = [TABLE, in_kernel::TABLE, guard::STAYS, guard::OWNED];
 
+fn owner(table: &nftables::Table) -> Option<Owner> {
+    table.comment.as_deref()?.parse().ok()
+}
+
 /// Whether a table that has a name of ours is ours.
 fn is_ours(table: &nftables::Table) -> bool {
-    table.comment.as_deref().is_some_and(|comment| render::owner(comment).is_some())
+    owner(table).is_some()
 }
 
 /// Whether a table goes when the node ends.
@@ -155,14 +159,14 @@ impl There {
     /// Whose rules there are, but for the guard, which is meant to stay.
     fn left_by(&self) -> Option<String> {
         let of_run = self.tables.iter().filter(|table| is_of_run(table));
-        let mut owners = of_run.filter_map(|table| render::owner(table.comment.as_deref()?));
-        owners.next().map(str::to_owned)
+        let mut owners = of_run.filter_map(owner);
+        owners.next().map(|owner| owner.node)
     }
 
     /// The process that serves, if one does.
     fn serving(&self) -> Option<String> {
         let table = self.tables.iter().find(|table| table.name == guard::OWNED && table.owner.is_some())?;
-        let node = table.comment.as_deref().and_then(render::owner).unwrap_or_default();
+        let node = owner(table).map_or_else(String::new, |owner| owner.node);
         let process = table.owner.filter(|id| is_dunnat(*id));
         Some(match process {
             Some(id) => format!("dunnat {node} (process {id})"),
@@ -188,7 +192,7 @@ impl Hold {
             return Err(InstallError::Serving(who));
         }
         there.check()?;
-        let comment = render::comment(&rules.node, "");
+        let comment = Owner::of(&rules.node).to_string();
         // The first that the kernel knows.
         for flags in [OWNED | PERSISTS, OWNED] {
             let mut batch = Batch::new();

@@ -12,6 +12,7 @@ mod family;
 mod guard;
 mod in_kernel;
 mod install;
+mod owner;
 mod plan;
 mod queue_chain;
 mod queues;

@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::RangeInclusive;
 
+use super::owner::TABLE;
 use crate::netlink::expression::Expressions;
 use crate::netlink::nftables::{Batch, Chain, Nftables};
 
@@ -55,7 +56,7 @@ pub(super) fn fill(batch: &mut Batch, family: u8, table: &str, chain: &str) {
 /// The kernel refused: it has no target NFQUEUE (kernel module xt_NFQUEUE), or no nft_compat.
 pub fn fill_all() -> io::Result<usize> {
     let nft = Nftables::open()?;
-    let chains: Vec<Chain> = nft.chains(|_, table| table == super::render::TABLE)?;
+    let chains: Vec<Chain> = nft.chains(|_, table| table == TABLE)?;
     let mut batch = Batch::new();
     let ours = chains.iter().filter(|chain| read(&chain.name).is_some());
     let count = ours.map(|chain| fill(&mut batch, chain.family, &chain.table, &chain.name)).count();

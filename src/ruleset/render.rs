@@ -6,15 +6,13 @@ use std::ops::RangeInclusive;
 
 use super::family::InFamily;
 use super::guard::Guard;
+use super::owner::{Owner, TABLE};
 use super::plan::LONGEST_WHOLE;
 use super::queue_chain;
 use super::table::{Chain, Chains, Table};
 use crate::cluster::{Cluster, Node, NodeId, OnConflict, Service, ServiceId};
 use crate::net::{Family, IfName, Mark, Ports, Stage};
 use crate::ruleset::{CtMarkBy, KernelRule, LaneCtMark, Plan, QueueBy, RewriteBy, Traffic};
-
-/// The name of the tables that hold our rules, in the families ip, ip6 and bridge.
-pub(super) const TABLE: &str = "dunnat";
 
 /// Priorities of our chains, at their hooks. Conntrack is at -200, the kernel's SNAT at 100.
 ///
@@ -67,7 +65,7 @@ impl Rules {
         let head = format!(
             "# dunnat on {node}: what the kernel does itself, and which packets it asks dunnat about.\n"
         );
-        let comment = comment(node, "");
+        let comment = Owner::of(node).to_string();
         let mut tables: Vec<Table> = InFamily::all(cluster, plan.node)
             .map(|here| Table::new(here.family.nft(), TABLE, &comment, chains(here, plan)))
             .collect();
@@ -107,18 +105,6 @@ impl Rules {
             self.head
         )
     }
-}
-
-/// The comment by which tables are known for ours: whose they are.
-pub(super) fn comment(node: &str, more: &str) -> String {
-    format!("{OURS}{node}{more}")
-}
-
-const OURS: &str = "dunnat ";
-
-/// Whose a table is, by such a comment.
-pub(crate) fn owner(comment: &str) -> Option<&str> {
-    comment.strip_prefix(OURS)
 }
 
 /// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own

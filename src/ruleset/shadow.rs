@@ -11,9 +11,10 @@ use std::ops::RangeInclusive;
 use super::family::InFamily;
 use super::guard::Guard;
 use super::in_kernel;
+use super::owner::{Owner, TABLE};
 use super::plan::HEADERS;
 use super::queue_chain;
-use super::render::{Bits, TABLE, comment, queue_chains};
+use super::render::{Bits, queue_chains};
 use super::table::{Chain, Chains, Table};
 use super::{CtMarkBy, LaneCtMark, NoPlan, Plan, QueueBy, QueueLayout, Rules, Wishes};
 use crate::cluster::{Cluster, NodeId};
@@ -134,7 +135,7 @@ impl ShadowPlan {
     /// Writes the rules.
     pub fn render(&self, cluster: &Cluster) -> Rules {
         let node = &cluster.node(self.node).name;
-        let comment = comment(node, SHADOW);
+        let comment = Owner::shadow_of(node).to_string();
         let shown = InFamily::all(cluster, self.node)
             .map(|here| Table::new(here.family.nft(), TABLE, &comment, self.chains(here)));
         Rules {
@@ -220,7 +221,6 @@ impl ShadowPlan {
 }
 
 /// The word by which the comment of a shadow's table differs.
-const SHADOW: &str = " shadow";
 
 fn chain_name(stage: Stage, side: Moment) -> String {
     format!("{}-{stage}", side.name())

@@ -1,13 +1,14 @@
 //! A packet made of what is known of one.
 
+use std::net::IpAddr;
+
 use etherparse::{
     IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader,
     Ipv6Header, PacketBuilder, TcpHeader,
 };
-use std::net::IpAddr;
 
 use crate::net::{Proto, Tuple};
-use crate::packet::{Fragment, Headers, LONGEST, Tcp, TcpFlags, full};
+use crate::packet::{Fragment, Headers, LONGEST, PseudoHeader, Tcp, TcpFlags, full};
 
 /// A packet of `len` bytes, or as short as it can be, that says this; what is not known is zero. Its checksums are
 /// right, unless it is TCP that is longer than its header can say, which the kernel has still to cut into segments. None if
@@ -153,10 +154,6 @@ fn icmp_checksum(tuple: Tuple, message: &[u8]) -> u16 {
 
 /// The checksum of a message and of who sends it to whom.
 fn with_pseudo_header(tuple: Tuple, message: &[u8]) -> u16 {
-    let octets = |address| match address {
-        IpAddr::V4(four) => four.octets().to_vec(),
-        IpAddr::V6(six) => six.octets().to_vec(),
-    };
-    let len = (message.len() as u32).to_be_bytes();
-    full(&[&octets(tuple.src), &octets(tuple.dst), &len, &[0, tuple.proto.0], message])
+    let pseudo = PseudoHeader::new(tuple.src, tuple.dst, tuple.proto, message.len() as u32);
+    full(&[pseudo.as_bytes(), message])
 }

@@ -13,13 +13,11 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
 use super::Shown;
 use crate::packet::{Field, View, fields};
-
-const DIM: Style = Style::new().dimmed();
-const CHANGED: Style = AnsiColor::Yellow.on_default().bold();
+use crate::text::{DIM, Paint, UNSURE};
 
 /// How many bytes stand in a row.
 const ROW: usize = 8;
@@ -101,16 +99,16 @@ impl Dump<'_> {
             if self.before[at] == self.after[at] {
                 let _ = write!(out, " {byte}");
             } else if mark {
-                let _ = write!(out, "{}", self.styled(&format!("*{byte}"), CHANGED));
+                let _ = write!(out, "{}", self.styled(&format!("*{byte}"), UNSURE));
             } else {
-                let _ = write!(out, " {}", self.styled(&byte, CHANGED));
+                let _ = write!(out, " {}", self.styled(&byte, UNSURE));
             }
         }
         let _ = write!(out, "{:pad$}", "");
     }
 
     fn styled(&self, text: &str, style: Style) -> String {
-        if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        Paint::new(self.colour).styled(text, style).to_string()
     }
 }
 

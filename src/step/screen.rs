@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use anstyle::Style;
-
 use super::{Shown, dump};
 use crate::cluster::{Cluster, NodeId};
-use crate::conversations::wrapped;
 use crate::explain::{Step, StoryText};
 use crate::net::Verdict;
+use crate::text::{HEAD, Paint, wrapped};
 use crate::trace::Text;
 
 /// Writes decisions as screens of text.
@@ -24,8 +22,6 @@ pub struct Screen {
 /// How wide a screen is at least.
 const WIDTH: usize = 100;
 
-const HEAD: Style = Style::new().bold();
-
 impl Screen {
     /// For the decisions of a node, with their first line as `text` writes it, in colours or not.
     pub fn new(cluster: Arc<Cluster>, node: NodeId, text: Text, colour: bool) -> Self {
@@ -39,7 +35,7 @@ impl Screen {
         let head =
             format!("{} on {}, packet {} of queue {}", event.stage, event.node, event.packet_id, event.queue);
         let head = format!("{:-<WIDTH$}", format!("{head} "));
-        let _ = writeln!(out, "{}", if self.colour { format!("{HEAD}{head}{HEAD:#}") } else { head });
+        let _ = writeln!(out, "{}", Paint::new(self.colour).styled(head, HEAD));
         self.text.event(event, &mut out);
         out.push('\n');
         let prose = StoryText::new(self.colour, false);

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use super::event::Name;
-use crate::net::escaped;
+use crate::text::escaped;
 
 /// How many names are remembered: nodes, interfaces and services are few. What comes after is allocated each time.
 const MOST: usize = 4096;

@@ -17,7 +17,9 @@ use anstyle::{AnsiColor, Style};
 use jiff::tz::TimeZone;
 
 use super::event::{Event, Marks};
-use crate::net::{Stage, Tuple, Verdict, counted};
+use crate::net::{Stage, Tuple, Verdict};
+use crate::text::counted;
+use crate::text::{BAD, DIM, HEAD};
 
 /// Writes events as text.
 #[derive(Clone, Debug)]
@@ -33,10 +35,6 @@ pub struct Text {
 /// How wide columns are at first, and at most: a single long packet shall not push all that follow aside.
 const WIDTHS: [usize; 4] = [5, 17, 50, 46];
 const WIDEST: [usize; 4] = [16, 31, 72, 64];
-
-const CHANGED: Style = Style::new().bold();
-const DROPPED: Style = AnsiColor::Red.on_default().bold();
-const DIM: Style = Style::new().dimmed();
 
 impl Text {
     /// With times in `zone`, in colours or not, with one line for an event or, if `verbose`, two.
@@ -87,7 +85,7 @@ impl Text {
         let line = self.cell(|line| {
             line.styled(
                 format_args!("# {} lost here: the trace is read too slowly", counted(lost, "event")),
-                DROPPED,
+                BAD,
             );
         });
         let _ = writeln!(out, "{}", line.text);
@@ -148,7 +146,7 @@ fn change(event: &Event, cell: &mut Cell) {
 /// The address that changes, and its port.
 fn address(cell: &mut Cell, layer: &str, before: Option<Tuple>, after: Option<Tuple>) {
     for (field, to) in before.zip(after).into_iter().flat_map(|(before, after)| before.changes(after)) {
-        cell.styled(format_args!("{layer}{field} -> {to}"), CHANGED);
+        cell.styled(format_args!("{layer}{field} -> {to}"), HEAD);
         cell.plain(", ");
     }
 }
@@ -157,7 +155,7 @@ fn address(cell: &mut Cell, layer: &str, before: Option<Tuple>, after: Option<Tu
 fn outcome(event: &Event, cell: &mut Cell) {
     match event.verdict {
         Verdict::Accept => cell.plain(event.verdict),
-        Verdict::Drop => cell.styled(event.verdict, DROPPED),
+        Verdict::Drop => cell.styled(event.verdict, BAD),
     }
     cell.plain(format_args!(" {}", event.reason));
     for name in [&event.service, &event.about].into_iter().flatten() {
@@ -191,7 +189,7 @@ fn marks(cell: &mut Cell, what: &str, marks: &Marks) {
     match (marks.before, marks.after) {
         (Some(before), Some(after)) => {
             cell.plain(format_args!("{what} {before} "));
-            cell.styled(format_args!("-> {after}"), CHANGED);
+            cell.styled(format_args!("-> {after}"), HEAD);
         }
         (Some(before), None) => cell.plain(format_args!("{what} {before}")),
         (None, _) => cell.plain(format_args!("{what} another")),

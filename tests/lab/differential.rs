@@ -245,7 +245,8 @@ fn forwarded(bytes: &mut [u8]) {
 fn translated(tables: &Tables, stage: Stage, bytes: &mut [u8]) {
     let ct_mark = if stage == Stage::Spoof { Mark(2) } else { Mark::ZERO };
     let view = View::parse(bytes, bytes.len()).unwrap();
-    let decision = decide(tables, stage, Ok(&view), &Meta { ct_mark: CtMark::Is(ct_mark), ..Meta::default() });
+    let decision =
+        decide(tables, stage, Ok(&view), &Meta { ct_mark: CtMark::Is(ct_mark), ..Meta::default() });
     let rewrite = decision.rewrite.unwrap_or_else(|| panic!("{}: {}", view.tuple, decision.reason));
     Patch::new(bytes, &view, rewrite, Checksum::Ready).unwrap().apply(bytes);
 }

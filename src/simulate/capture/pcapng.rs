@@ -4,7 +4,7 @@ use super::fault::{CaptureError, Cut, Piece, Place};
 use super::input::{Input, Order};
 use super::link::LinkType;
 use super::{Frame, MAXIMUM_SNAPLEN, is_of_trace, time};
-use crate::net::escaped;
+use crate::text::escaped;
 
 /// Block types (§10.1).
 mod block {
