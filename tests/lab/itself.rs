@@ -193,7 +193,8 @@ fn no_machine_counts_its_icmp_errors() {
     lab.must(&["start"]);
     for node in ["192.168.122.12", "fd00:122::12"] {
         for asked in 0..20 {
-            let words = ["shell", "ws", "--", "traceroute", "-T", "-p", "80", "-n", "-q", "1", "-N", "1", node];
+            let words =
+                ["shell", "ws", "--", "traceroute", "-T", "-p", "80", "-n", "-q", "1", "-N", "1", node];
             let way = lab.must(&words);
             let hop = way.lines().nth(1).and_then(|line| line.split_whitespace().nth(1));
             assert_eq!(hop, Some(node), "traceroute {asked}\n{way}");
