@@ -52,7 +52,7 @@
 //!
 //! # Layers
 //!
-//! Each may use what is above it, and nothing below.
+//! Each may use what is above it, and nothing below. The test `layers` holds this table to the code.
 //!
 //! | module | is | refuses to |
 //! |---|---|---|
@@ -60,6 +60,7 @@
 //! | [`cluster`] | the cluster file, checked: what is in a [`Cluster`](cluster::Cluster) cannot contradict itself | guess |
 //! | [`packet`] | the bytes of a packet: read into a [`View`](packet::View), changed by a [`Patch`](packet::Patch) | panic on any bytes |
 //! | [`engine`] | [`decide`](engine::decide): facts in, decision out; a file for each stage | know a socket, a clock, a thread |
+//! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, in memory | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
@@ -74,11 +75,8 @@
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`lab`] | clusters in network namespaces to try all this on, and the acceptance that proves it (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
-//!
-//! [`rfc`] has no code: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it.
-//!
-//! `netlink/` has the messages of nfnetlink_queue, nf_tables and rtnetlink, and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
-//! verbs are in `src/cli/`, one file each, and use what is public here.
+//! | [`rfc`] | documentation: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it | have code |
+//! | `cli` | the program's verbs, one file each, by what is public here (`src/main.rs`) | know what another program could not |
 //!
 //! # One packet in the code
 //!

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! → {"trace":{"filter":"service web","count":2}}
-//! ← {"hello":{"v":1,"node":"node2","dunnat":"0.1.0"}}
+//! ← {"hello":{"v":1,"node":"node2","dunnat":"0.2.0"}}
 //! ← {"event":{"v":1,"seq":1,...}}
 //! ← {"event":{"v":1,"seq":4,...}}
 //! ← {"end":{"events":2,"lost":0}}
