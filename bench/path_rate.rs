@@ -73,17 +73,17 @@ fn connection(number: u32, flood: bool, traces: &mut [Trace]) {
             format!(r#""len":60,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{seq},"ack":0}}"#, ip_id % 65536);
         traces[entry].event(
             "dnat",
-            &format!(r#""in":"xenbr0","phys_in":"eth0","mac":{{"address":"52:54:00:00:00:01"}},"before":{call},"after":{inside},{tcp},"mark":{{"before":"0x0","after":"0x{tag}",{node}}},"service":"web","about":"node{tag}","reason":"service""#),
+            &format!(r#""in":"xenbr0","phys_in":"eth0","mac":{{"address":"52:54:00:00:00:01"}},"before":{call},"after":{inside},{tcp},"mark":{{"before":"0x0","after":"0x{tag}",{node}}},"service":"web","entry":"node{tag}","reason":"service""#),
         );
         if packet == 0 {
             traces[entry].event(
                 "save",
-                &format!(r#""in":"xenbr0","out":"guestbr0","before":{inside},{tcp},"mark":{{"before":"0x{tag}",{node}}},"ct_mark":{{"before":"0x0","after":"0x{tag}",{node}}},"about":"node{tag}","reason":"saved""#),
+                &format!(r#""in":"xenbr0","out":"guestbr0","before":{inside},{tcp},"mark":{{"before":"0x{tag}",{node}}},"ct_mark":{{"before":"0x0","after":"0x{tag}",{node}}},"entry":"node{tag}","reason":"saved""#),
             );
             if entry > 0 {
                 traces[0].event(
                     "tag",
-                    &format!(r#""in":"guestbr0","phys_in":"eth1.100","mac":{{"address":"{mac}",{node}}},"before":{inside},{tcp},"mark":{{"before":"0x0","after":"0x{tag}",{node}}},"ct_mark":{{"before":"0x0","after":"0x{tag}",{node}}},"about":"node{tag}","reason":"from-node""#),
+                    &format!(r#""in":"guestbr0","phys_in":"eth1.100","mac":{{"address":"{mac}",{node}}},"before":{inside},{tcp},"mark":{{"before":"0x0","after":"0x{tag}",{node}}},"ct_mark":{{"before":"0x0","after":"0x{tag}",{node}}},"entry":"node{tag}","reason":"from-node""#),
                 );
             }
         }
@@ -101,7 +101,7 @@ fn connection(number: u32, flood: bool, traces: &mut [Trace]) {
         traces[0].event(
             "spoof",
             &format!(
-                r#""in":"guestbr0","out":"xenbr0","phys_in":"vif1","before":{reply},"after":{answer},"len":1500,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{},"ack":{}}},"mark":{{"before":"0x{tag}",{node}}},"ct_mark":{{"before":"0x{tag}",{node}}},"about":"node{tag}","reason":"called-node""#,
+                r#""in":"guestbr0","out":"xenbr0","phys_in":"vif1","before":{reply},"after":{answer},"len":1500,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{},"ack":{}}},"mark":{{"before":"0x{tag}",{node}}},"ct_mark":{{"before":"0x{tag}",{node}}},"entry":"node{tag}","reason":"entry-node""#,
                 ip_id % 65536,
                 packet * 1448,
                 number as usize * 1000 + 1,

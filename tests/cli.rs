@@ -89,7 +89,7 @@ fn nothing_from_outside_reaches_a_terminal_raw() {
     let bad_word = good.replacen("\"prerouting\"", &format!("\"{evil}\""), 1);
     let odd_file = directory.path().join("x\u{1b}[31m\nfile\u{202e}.toml");
     for trace_text in
-        [named("node"), named("about"), good.replace("\"xenbr0\"", &format!("\"x{evil}\"")), bad_word]
+        [named("node"), named("entry"), good.replace("\"xenbr0\"", &format!("\"x{evil}\"")), bad_word]
     {
         assert_ne!(trace_text, good);
         std::fs::write(&trace, trace_text).unwrap();
@@ -222,7 +222,7 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         ),
         (
             vec!["explain", "--config", EXAMPLE, "tcp 1.2.3.4:1 > 5.6.7.8:80"],
-            "--node says which node is meant",
+            "no node would see tcp 1.2.3.4:1",
         ),
         (
             vec![
@@ -443,7 +443,9 @@ fn traces_are_joined_and_shown_in_every_format() {
     };
     let ladder = join(&[&path(&two), &path(&one)]);
     assert!(
-        ladder.contains("\nforeign and right: node2 was called as 192.168.122.12, and node1 answered so"),
+        ladder.contains(
+            "\nforeign and right: node2 is the entry node; node1 sent the reply from 192.168.122.12"
+        ),
         "{ladder}"
     );
     assert_eq!(join(&[&path(&one), &path(&two)]), ladder);
@@ -544,11 +546,11 @@ fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
     let way = printed(&["explain", "-c", EXAMPLE, call]);
     insta::assert_snapshot!("explain through the cluster", way);
     let local = printed(&["explain", "-c", EXAMPLE, "--guest-on", "node2", call]);
-    assert!(local.starts_with("node2, where the packet enters, and the guest lives: "), "{local}");
+    assert!(local.starts_with("node2, the entry node and the home node: "), "{local}");
 
     let json = printed(&["explain", "-c", EXAMPLE, "--json", call]);
     let story: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let stages = story["legs"][0]["stages"].as_array().unwrap();
+    let stages = story["nodes"][0]["stages"].as_array().unwrap();
     assert_eq!(stages[0]["event"]["reason"], "service");
     assert_eq!(stages[0]["why"]["rules"][0]["name"], "service web");
     assert!(stages[1]["not_asked"].is_string());
@@ -565,7 +567,7 @@ fn a_saved_trace_is_explained_and_replayed() {
     for (told, recorded) in all.lines().zip(recorded.lines()) {
         let told: serde_json::Value = serde_json::from_str(told).unwrap();
         let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
-        assert_eq!(told["legs"][0]["stages"][0]["event"], recorded);
+        assert_eq!(told["nodes"][0]["stages"][0]["event"], recorded);
     }
     let one = printed(&["explain", "-c", EXAMPLE, "--read", path, "reason mark-conflict"]);
     assert!(one.contains("the flow keeps it"), "{one}");

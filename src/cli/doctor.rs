@@ -42,7 +42,7 @@ impl Doctor {
         let role = match (&cluster, &self.node) {
             (Some(cluster), Some(node)) => {
                 let node = cluster.find(node)?;
-                // WorkArgs packets get into the queues does not change how many there are; how ct marks are known does.
+                // How packets get into the queues does not change how many there are; how ct marks are known does.
                 let wishes = self.how.wishes(cluster, node)?;
                 let unwanted = self.how.unwanted().contains(&Feature::CtMark);
                 let ct_mark_by_verdict =

@@ -85,7 +85,7 @@ impl Events {
         }
     }
 
-    /// WorkArgs many bytes of it have been read.
+    /// How many bytes of it have been read.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

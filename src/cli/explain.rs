@@ -33,7 +33,7 @@ pub(super) struct Explain {
     /// End after N packets or decisions
     #[arg(long, value_name = "N", requires = "read")]
     count: Option<u64>,
-    /// WorkArgs the checksums change, too
+    /// How the checksums change, too
     #[arg(long, short)]
     verbose: bool,
     /// As JSON, a line for each packet

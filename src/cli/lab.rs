@@ -26,7 +26,7 @@ pub(super) struct Lab {
     /// The lab's name, to have several at once: letters, digits and '_'
     #[arg(long = "lab", value_name = "NAME", default_value = "lab", env = "DUNNAT_LAB", global = true)]
     name: String,
-    /// WorkArgs many times slower than usual this machine may be, as an emulated one is: wait longer, and send less
+    /// How many times slower than usual this machine may be, as an emulated one is: wait longer, and send less
     #[arg(long, value_name = "TIMES", default_value = "1", env = "DUNNAT_LAB_SLOW", global = true)]
     slow: Pace,
     #[command(subcommand)]
@@ -71,7 +71,7 @@ enum Verb {
 
 #[derive(Args)]
 struct Up {
-    /// WorkArgs many nodes, from 1 to 9
+    /// How many nodes, from 1 to 9
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: u8,
     /// Which names and addresses, plain or other: `other` builds the same cluster with all of them changed
@@ -80,7 +80,7 @@ struct Up {
     /// What the cluster speaks: 4, 6 or both
     #[arg(long, value_name = "WHICH", default_value = "both")]
     family: Families,
-    /// WorkArgs nodes know each other, the cluster file's tag_by: mac, pipe or dscp
+    /// How nodes know each other, the cluster file's tag_by: mac, pipe or dscp
     #[arg(long, value_name = "WHAT", default_value = "mac", value_parser = tag_by)]
     tag_by: TagBy,
     /// Pipes are 802.1Q devices, or there is no lab [default: where the kernel has them]
@@ -97,7 +97,7 @@ fn tag_by(text: &str) -> Result<TagBy, String> {
 
 #[derive(Args)]
 struct WorkArgs {
-    /// NodeArgs translates: dunnat; kernel, the pure ruleset; or shadow, that ruleset while dunnat looks on
+    /// Who translates: dunnat; kernel, the pure ruleset; or shadow, that ruleset while dunnat looks on
     #[arg(long, value_name = "WHO", default_value = "dunnat")]
     by: By,
     /// Write what each node decides as text
@@ -317,7 +317,7 @@ fn url(address: std::net::IpAddr, port: u16) -> String {
     if port == 80 { format!("http://{host}/") } else { format!("http://{host}:{port}/") }
 }
 
-/// WorkArgs this lab is called from a command line.
+/// How this lab is called from a command line.
 fn invocation(lab: &lab::Lab) -> String {
     match lab.place.name() {
         "lab" => "dunnat lab".to_owned(),
@@ -358,7 +358,7 @@ impl Accept {
         let shown = io::stderr().is_terminal();
         let progress = |what: &str| {
             if shown {
-                // NodeArgs cannot write here has nobody who waits.
+                // Who cannot write here has nobody who waits.
                 let _ = super::say::say(format_args!("... {what}"));
             }
         };

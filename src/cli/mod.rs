@@ -78,7 +78,7 @@ impl NodeArgs {
     }
 }
 
-/// WorkArgs the work is done; the same for printing rules and for running.
+/// How the work is done; the same for printing rules and for running.
 #[derive(Args)]
 struct WorkArgs {
     /// Worker threads, each with a queue of its own for everything [default: the cores it may use]
@@ -88,14 +88,14 @@ struct WorkArgs {
     manner: ModeArgs,
 }
 
-/// WorkArgs the work is done, whoever does it.
+/// How the work is done, whoever does it.
 #[derive(Args)]
 struct ModeArgs {
     /// Show every packet to every stage, for tracing and teaching, and not only those that something is to be
     /// decided about
     #[arg(long)]
     full: bool,
-    /// NodeArgs changes addresses: the worker, or the kernel by the mark that the worker sets (faster for bulk)
+    /// Who changes addresses: the worker, or the kernel by the mark that the worker sets (faster for bulk)
     #[arg(long, value_name = "BY", default_value = "userspace")]
     rewrite: RewriteArg,
     /// What talks to NFQUEUE: batches over netlink, or the nfq crate, one packet at a time

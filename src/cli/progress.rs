@@ -1,4 +1,4 @@
-//! WorkArgs far a long reading has come, for who waits at a terminal.
+//! How far a long reading has come, for who waits at a terminal.
 
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Progress {
         let share = done.min(self.total);
         let full = (share * WIDTH as u64 / self.total) as usize;
         let percent = share * 100 / self.total;
-        // NodeArgs cannot write here has nobody who waits.
+        // Who cannot write here has nobody who waits.
         let _ = write!(
             stderr(),
             "\r[{:=<full$}{:WIDTH$}] {percent:3} %, {events} events ",

@@ -24,7 +24,7 @@ pub(super) struct Run {
     /// Begin a new file when it would be larger than this, in bytes or with K, M, G; the full ones are FILE.1 (the newest), ...
     #[arg(long, value_name = "SIZE", requires = "trace", value_parser = size)]
     trace_rotate: Option<u64>,
-    /// WorkArgs many full files are kept
+    /// How many full files are kept
     #[arg(long, value_name = "N", requires = "trace", default_value_t = 4)]
     trace_keep: u32,
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]

@@ -19,7 +19,7 @@ use super::{Failure, coloured, print};
 /// Show the decisions of a running node as they are made, or those of a saved trace
 ///
 /// A FILTER says which ones, as in: stage spoof and host 192.168.122.1 and not reason unmarked. Its words: stage, node,
-/// about, service, reason, verdict, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp,
+/// entry, service, reason, verdict, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp,
 /// icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, dscp, queue, rewritten, malformed; and, or, not,
 /// parentheses.
 #[derive(Args)]
@@ -61,7 +61,7 @@ pub(super) struct Trace {
     /// newest), FILE.2, ...
     #[arg(long, value_name = "SIZE", requires = "write", value_parser = size)]
     rotate: Option<u64>,
-    /// WorkArgs many full files are kept
+    /// How many full files are kept
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
     keep: u32,
     /// Print the JSON Schema of a line of JSON, which explains the fields
@@ -86,12 +86,12 @@ impl FormatArg {
     }
 }
 
-/// WorkArgs text is written.
+/// How text is written.
 pub(super) fn text(terminal: bool, verbose: bool) -> Text {
     Text::new(jiff::tz::TimeZone::system(), coloured(terminal), verbose)
 }
 
-/// WorkArgs a trace is written as text. NodeArgs looks on as it happens, at a terminal, knows which day it is.
+/// How a trace is written as text. Who looks on as it happens, at a terminal, knows which day it is.
 pub(super) fn text_of_trace(terminal: bool, live: bool, verbose: bool) -> Text {
     let text = text(terminal, verbose);
     if terminal && live { text } else { text.dated() }

@@ -67,7 +67,7 @@ named! {
         /// No trace has a reply.
         NoReply = "no-reply", "no reply seen";
         /// No trace has the packet as the client sent it, so there is nothing to judge the replies by.
-        NoCall = "no-call", "the call was not seen";
+        NoRequest = "no-request", "the call was not seen";
         /// The guest began it: it has no tag, and plain SNAT does the rest.
         Outbound = "outbound", "begun by the guest";
     }

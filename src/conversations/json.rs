@@ -13,7 +13,7 @@ use crate::packet::TcpFlags;
 use crate::trace::{Marks, Name};
 
 /// The version of a line. It changes when a field goes or means something else; a new field does not change it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The JSON Schema (draft 2020-12) of a line; it explains each field.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -27,11 +27,11 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     client_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    called: Option<IpAddr>,
+    original_dst: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     guest: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
+    original_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     guest_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +94,7 @@ struct Decision<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ct_mark: Option<&'a Marks>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    about: Option<&'a Name>,
+    entry: Option<&'a Name>,
     proves: bool,
 }
 
@@ -124,7 +124,7 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
             after: decision.event.after,
             mark: &decision.event.mark,
             ct_mark: decision.event.ct_mark.as_ref(),
-            about: decision.event.about.as_ref(),
+            entry: decision.event.entry.as_ref(),
             proves: decision.proves,
         }),
         Rung::Gap { from, to, says } => Step::Gap { from: name(*from), to: name(*to), says },
@@ -138,10 +138,11 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
         proto,
         client: src,
         client_port: ports.map(|(client, _)| client),
-        called: conversation.called,
+        original_dst: conversation.original_dst,
         guest: conversation.has_guest.then_some(dst),
-        port: conversation.called_port.or(at_guest),
-        guest_port: at_guest.filter(|port| conversation.called_port.is_some_and(|called| called != *port)),
+        original_port: conversation.original_port.or(at_guest),
+        guest_port: at_guest
+            .filter(|port| conversation.original_port.is_some_and(|original| original != *port)),
         service: conversation.service.as_ref(),
         entry: conversation.entry.as_ref(),
         home: conversation.home.as_ref(),

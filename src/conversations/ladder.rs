@@ -3,9 +3,9 @@
 //! Drawn is the first packet, from node to node as far as it was seen, and one reply: the one that proves the
 //! finding, or the first. Text, Mermaid and SVG draw the same ladder.
 
+use super::connection::Kept;
 use super::conversation::{Conversation, end};
 use super::finding::{Finding, Proof};
-use super::join::{Kept, is_reply, same_packet};
 use super::seen::Seen;
 use crate::net::{Stage, Tuple, Verdict};
 use crate::packet::TcpFlags;
@@ -119,7 +119,7 @@ impl Decision<'_> {
             Verdict::Drop => format!("DROP {}", event.reason),
         };
         // That a node names itself says nothing new.
-        let about = event.about.as_ref().filter(|about| **about != event.node);
+        let about = event.entry.as_ref().filter(|about| **about != event.node);
         for name in event.service.iter().chain(about) {
             why += &format!(" {name}");
         }
@@ -134,7 +134,7 @@ impl Conversation {
         let lane = |name: &str, address: String| Lifeline { name: name.to_owned(), address };
         let mut lanes = vec![lane("client", self.client())];
         for node in &self.way {
-            let address = self.callee().filter(|_| self.entry.as_ref() == Some(node));
+            let address = self.original().filter(|_| self.entry.as_ref() == Some(node));
             lanes.push(lane(node, address.unwrap_or_default()));
         }
         lanes.push(lane("guest", self.guest().unwrap_or_default()));
@@ -178,19 +178,21 @@ impl<'a> Drawing<'a> {
     fn event(&self, node: &Name, stage: Stage, packet: Option<&Seen>) -> Option<&'a Seen> {
         let of: &'a Conversation = self.of;
         let here = || of.events().filter(move |event| event.node == *node && event.stage == stage);
-        here().find(|event| packet.is_some_and(|packet| same_packet(packet, event))).or_else(|| here().next())
+        here()
+            .find(|event| packet.is_some_and(|packet| packet.is_same_packet(event)))
+            .or_else(|| here().next())
     }
 
     /// The way to the guest; whether it came there as far as anybody knows.
     fn request(&mut self) -> bool {
         let of = self.of;
-        let call = of.call();
+        let request = of.request();
         let mut at = Self::CLIENT;
         for node in &of.way {
             let is_entry = of.entry.as_ref() == Some(node);
             let to = self.lane(node).unwrap_or(at);
-            let first = if is_entry { call } else { self.event(node, Stage::Tag, call) };
-            let save = self.event(node, Stage::Save, call);
+            let first = if is_entry { request } else { self.event(node, Stage::Tag, request) };
+            let save = self.event(node, Stage::Save, request);
             let Some(event) = first.or(save) else {
                 // The sender of the first frame, of which there is no trace, is no gap.
                 if at == Self::CLIENT {
@@ -247,7 +249,7 @@ impl<'a> Drawing<'a> {
         let proves = |event: &&Seen| of.judgement.proof.contains(&Proof::from(*event));
         let reply = replies()
             .find(proves)
-            .or_else(|| replies().find(|event| is_reply(event, of.flow.dst)))
+            .or_else(|| replies().find(|event| event.is_reply(of.flow.dst)))
             .or_else(|| replies().next());
         let Some((event, home)) = reply.and_then(|reply| Some((reply, self.lane(&reply.node)?))) else {
             if reached {

@@ -1,19 +1,21 @@
 //! The traces of several nodes, joined into conversations, and what came of each.
 //!
-//! No node sees all of a foreign connection: one sees the call, another the reply. [`Joiner`] takes the events of all,
+//! No node sees all of a foreign connection: one sees the request, another the reply. [`Joiner`] takes the events of all,
 //! and [`Joiner::finish`] has for each [`Conversation`] the way that it took and a [`Judgement`] on it, with the events
 //! that prove it. Clocks need not agree: events are joined by what NAT leaves alone, which is the client's address and
 //! port, the guest and the protocol; single packets by IP id, TCP sequence numbers and length. Within a node the events'
 //! numbers tell what came first; between nodes the way of a packet does.
 //!
 //! The cluster file is not asked. Where the nodes' files differ each of them would find itself right, and what shows it
-//! is that a reply leaves with another address than the client has called.
+//! is that the source of a reply is not the original destination.
 //!
 //! One conversation is drawn as a [`Ladder`], which text ([`Text`]), [`mermaid()`], [`svg()`] and
 //! [`json()`] have in common.
 
+mod connection;
 mod conversation;
 mod finding;
+mod home;
 mod join;
 mod json;
 mod judge;
@@ -25,9 +27,10 @@ mod svg;
 mod tests;
 mod text;
 
+pub use connection::{Kept, Traced};
 pub use conversation::Conversation;
 pub use finding::{Cause, Finding, Judgement, Proof};
-pub use join::{Joiner, Kept, Paths, Traced};
+pub use join::{Joiner, Paths};
 pub use json::{SCHEMA, VERSION, json};
 pub use ladder::{Arrow, Decision, Ladder, Lifeline, Rung};
 pub use mermaid::mermaid;

@@ -1,5 +1,6 @@
 //! An event as a conversation keeps it: what judging and drawing need of it, in little room.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -8,8 +9,13 @@ use rustc_hash::FxHashSet;
 
 use crate::engine::Reason;
 use crate::net::{CtState, Mark, Stage, Tuple, Verdict};
-use crate::packet::{Icmp, Tcp};
+use crate::packet::{Icmp, Tcp, TcpFlags};
 use crate::trace::{Event, Marks, Name, Source};
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
 
 /// An event, without what no finding rests on. The fields are those of an [`Event`], and so are those of its [`SeenKind`],
 /// which it stands for.
@@ -63,7 +69,7 @@ pub struct SeenKind {
     /// The service that was asked for.
     pub service: Option<Name>,
     /// The node that the decision names.
-    pub about: Option<Name>,
+    pub entry: Option<Name>,
     /// Why.
     pub reason: Reason,
     /// What becomes of the packet.
@@ -98,7 +104,7 @@ impl SeenKinds {
                 mask: event.mask,
                 ct_state: event.ct_state,
                 service: event.service,
-                about: event.about,
+                entry: event.entry,
                 reason: event.reason,
                 verdict: event.verdict,
             }),
@@ -130,5 +136,87 @@ impl Seen {
             Verdict::Accept => self.after.or(self.before),
             Verdict::Drop => None,
         }
+    }
+
+    fn flags(&self) -> TcpFlags {
+        self.tcp.map_or(TcpFlags(0), |tcp| tcp.flags)
+    }
+
+    fn has(&self, all: u8) -> bool {
+        self.flags().0 & all == all
+    }
+
+    /// Whether it is a connection's first packet: SYN without ACK.
+    pub(super) fn begins(&self) -> bool {
+        self.has(SYN) && !self.has(ACK)
+    }
+
+    /// Whether it accepts a connection: SYN and ACK.
+    pub(super) fn accepts(&self) -> bool {
+        self.has(SYN | ACK)
+    }
+
+    /// Whether it is a packet of an open connection, by its ACK alone.
+    pub(super) fn acknowledges(&self) -> bool {
+        self.has(ACK) && !self.has(SYN) && !self.has(RST)
+    }
+
+    /// Whether it resets a connection.
+    pub(super) fn is_reset(&self) -> bool {
+        self.has(RST)
+    }
+
+    /// Whether it is an ICMP error about a packet of the conversation.
+    pub(super) fn is_error(&self) -> bool {
+        self.icmp.as_ref().is_some_and(|icmp| icmp.inner.is_some())
+    }
+
+    /// Whether it is a request before dnat.
+    pub(super) fn is_request(&self) -> bool {
+        self.stage == Stage::Dnat && !self.is_error()
+    }
+
+    /// Whether a reply of the guest itself goes on.
+    pub(super) fn is_reply(&self, guest: IpAddr) -> bool {
+        self.stage == Stage::Spoof
+            && !self.is_error()
+            && self.verdict == Verdict::Accept
+            && self.before.is_some_and(|before| before.src == guest)
+    }
+
+    /// The address of the original destination, if this is the entry node's event.
+    pub(super) fn original_dst(&self) -> Option<IpAddr> {
+        (self.stage == Stage::Dnat).then_some(self.before?.dst)
+    }
+
+    /// The sequence number that the client's side of a connection begins with, if the packet tells.
+    pub(super) fn first_seq(&self) -> Option<u32> {
+        let tcp = self.tcp.filter(|_| self.has(SYN))?;
+        match (self.stage, self.has(ACK)) {
+            (Stage::Spoof, true) => Some(tcp.ack.wrapping_sub(1)),
+            (Stage::Dnat | Stage::Tag | Stage::Save, false) => Some(tcp.seq),
+            _ => None,
+        }
+    }
+
+    /// The sequence number that a connection began with which this resets without an ACK: the number of the reset is the
+    /// one that the SYN/ACK acknowledges (RFC 9293, 3.10.7.3).
+    pub(super) fn resets(&self) -> Option<u32> {
+        let reset = self.tcp.filter(|_| self.has(RST) && !self.has(ACK))?;
+        Some(reset.seq.wrapping_sub(1))
+    }
+
+    /// Whether two events are about one packet: NAT changes none of this.
+    pub(super) fn is_same_packet(&self, other: &Self) -> bool {
+        self.ip_id == other.ip_id && self.tcp == other.tcp && self.len == other.len
+    }
+
+    /// Whether two events say the same about two packets.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let packet = |event: &Self| {
+            let icmp = event.icmp.as_ref().map(|icmp| (icmp.kind, icmp.code));
+            (event.tcp.map(|_| event.flags().0 & (FIN | SYN | RST | ACK)), icmp, event.before, event.after)
+        };
+        Arc::ptr_eq(&self.kind, &other.kind) && packet(self) == packet(other)
     }
 }

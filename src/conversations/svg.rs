@@ -51,7 +51,7 @@ pub fn svg(conversation: &Conversation) -> String {
     let width = 2 * MARGIN + LANE * (ladder.lanes.len() - 1);
     let finding = conversation.judgement.finding;
     let class = match finding {
-        Finding::NoCall => "unknown",
+        Finding::NoRequest => "unknown",
         finding if finding.is_right() => "right",
         _ => "wrong",
     };

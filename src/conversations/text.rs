@@ -22,7 +22,7 @@ pub struct Text {
 impl Text {
     /// A line for each conversation, and what is wrong with it below: piece by piece, as a table may be very long.
     pub fn table(self, conversations: &[&Conversation]) -> impl Iterator<Item = String> {
-        let head = ["#", "finding", "proto", "client", "called", "way", "guest"].map(str::to_owned);
+        let head = ["#", "finding", "proto", "client", "original dst", "way", "guest"].map(str::to_owned);
         let mut widths = [0; 7];
         // Each row is made twice, rather than to hold them all.
         for cells in conversations.iter().map(|one| row(one)).chain([head.clone()]) {
@@ -156,7 +156,7 @@ impl Text {
 
 fn style(finding: Finding) -> Style {
     match finding {
-        Finding::NoCall => UNSURE,
+        Finding::NoRequest => UNSURE,
         finding if finding.is_right() => GOOD,
         _ => BAD,
     }
@@ -168,13 +168,13 @@ fn row(conversation: &Conversation) -> [String; 7] {
         conversation.judgement.finding.to_string(),
         conversation.flow.proto.to_string(),
         conversation.client(),
-        conversation.callee().unwrap_or_else(|| "?".to_owned()),
+        conversation.original().unwrap_or_else(|| "?".to_owned()),
         conversation.way.join(" > "),
         conversation.guest().unwrap_or_else(|| "?".to_owned()),
     ]
 }
 
-/// What a conversation is called.
+/// The title of a conversation.
 pub(super) fn title(conversation: &Conversation) -> String {
     let mut title = format!(
         "conversation {}: {} {}",
@@ -182,8 +182,8 @@ pub(super) fn title(conversation: &Conversation) -> String {
         conversation.flow.proto,
         conversation.client()
     );
-    if let Some(called) = conversation.callee() {
-        title += &format!(" > {called}");
+    if let Some(original) = conversation.original() {
+        title += &format!(" > {original}");
     }
     if let Some(service) = &conversation.service {
         title += &format!(", service {service}");

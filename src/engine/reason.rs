@@ -65,13 +65,13 @@ reasons! {
     /// save, spoof: our bits of the mark hold what is no node's tag.
     UnknownTag = "unknown-tag",
     /// spoof: the flow holds a node's tag; the source becomes that node's public address.
-    CalledNode = "called-node",
+    EntryNode = "entry-node",
     /// spoof: the guest has all of this node's public address, or all its ports, and began the flow; the source becomes
     /// that address.
     OneToOne = "one-to-one",
     /// spoof: an ICMP error about a client's packet; what is inside of it and of the packet that it quotes becomes the
-    /// public address of the node that was called.
-    ErrorAboutCall = "error-about-call",
+    /// entry node's public address.
+    ErrorAboutRequest = "error-about-request",
     /// An ICMP redirect speaks to neighbours about neighbours. dnat leaves it to this node; spoof drops one that would
     /// show an inside address.
     Redirect = "redirect",
@@ -117,6 +117,10 @@ impl From<Malformed> for Reason {
     }
 }
 
+/// Names that events of version 1 have, with what they are now.
+const FORMER: [(&str, &str); 2] =
+    [("called-node", "entry-node"), ("error-about-call", "error-about-request")];
+
 /// Why a text is not a reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a reason is one of {}", Reason::ALL.map(Reason::name).join(", "))]
@@ -126,7 +130,8 @@ impl FromStr for Reason {
     type Err = ReasonError;
 
     fn from_str(text: &str) -> Result<Self, ReasonError> {
-        Self::ALL.into_iter().find(|reason| reason.name() == text).ok_or(ReasonError)
+        let name = FORMER.into_iter().find(|(former, _)| *former == text).map_or(text, |(_, name)| name);
+        Self::ALL.into_iter().find(|reason| reason.name() == name).ok_or(ReasonError)
     }
 }
 

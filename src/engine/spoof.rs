@@ -15,7 +15,7 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     if meta.ct_mark.masked(tables.mask) == CtMark::ZERO {
         return match (packet, error) {
             (Ok(view), Some(error)) if by_reply(tables, error.about.reversed()).is_some() => {
-                about_call(tables, view, error, tables.own)
+                about_request(tables, view, error, tables.own)
             }
             (Ok(view), None) => begun(tables, view),
             _ => Decision::leave(Reason::Unmarked),
@@ -26,12 +26,12 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     };
     let outcome = match (packet, error) {
         (Err(malformed), _) => Decision::drop(malformed.into()),
-        (Ok(view), Some(error)) => return about_call(tables, view, error, node),
+        (Ok(view), Some(error)) => return about_request(tables, view, error, node),
         (Ok(view), None) if !tables.guests.contains(&view.tuple.src) => Decision::leave(Reason::NotFromGuest),
         (Ok(view), None) => match tables.public_of(node, view.tuple.src.family()) {
             Some(public) => Decision {
                 rewrite: Some(Rewrite::outer(Side::Source, public).with_port(original_port(tables, view))),
-                ..Decision::leave(Reason::CalledNode)
+                ..Decision::leave(Reason::EntryNode)
             },
             None => Decision::drop(Reason::Family),
         },
@@ -70,7 +70,7 @@ fn begun(tables: &Tables, view: &View) -> Decision {
 /// Conntrack does not know a packet that goes no further than this node, as one of `traceroute`: then the client has
 /// called this node itself.
 #[cold]
-fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> Decision {
+fn about_request(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> Decision {
     let is_inside = |address| tables.guests.contains(address);
     let layers = match (is_inside(&view.tuple.src), is_inside(&error.about.dst)) {
         (true, true) => Layers::Both,
@@ -94,7 +94,7 @@ fn about_call(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> 
             layers,
         }),
         service,
-        ..Decision::leave(Reason::ErrorAboutCall).about(node)
+        ..Decision::leave(Reason::ErrorAboutRequest).about(node)
     }
 }
 

@@ -84,7 +84,7 @@ fn a_foreign_connection_goes_through_all_four_stages() {
 
     let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     let spoof = at(Stage::Spoof, NODE1, "tcp 10.5.5.201:80 > 192.168.122.1:40000", reply);
-    assert_eq!((spoof.reason, spoof.node), (Reason::CalledNode, Some(NODE2)));
+    assert_eq!((spoof.reason, spoof.node), (Reason::EntryNode, Some(NODE2)));
     assert_eq!(spoof.rewrite, Some(Rewrite::outer(Side::Source, [192, 168, 122, 12].into())));
     assert_eq!((spoof.mark, spoof.ct_mark), (None, None));
 }
@@ -161,7 +161,7 @@ fn errors_about_calls_show_no_inside_address() {
         ([10, 5, 5, 77], unknown, by1, Layers::Both),
     ] {
         let decision = decide(&tables, Stage::Spoof, Ok(&error(11, from, CLIENT, call)), &meta);
-        assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ErrorAboutCall));
+        assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ErrorAboutRequest));
         assert_eq!(
             decision.rewrite,
             Some(Rewrite { side: Side::Source, to: public.into(), port: None, layers }),
@@ -296,7 +296,7 @@ fn a_later_fragment_is_spoofed_by_address_alone_and_has_no_service() {
     assert_eq!(decide(&tables, Stage::Dnat, Ok(&later), &Meta::default()).reason, Reason::Fragment);
     (later.tuple.src, later.tuple.dst) = ([10, 5, 5, 201].into(), [192, 168, 122, 1].into());
     let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
-    assert_eq!(decide(&tables, Stage::Spoof, Ok(&later), &reply).reason, Reason::CalledNode);
+    assert_eq!(decide(&tables, Stage::Spoof, Ok(&later), &reply).reason, Reason::EntryNode);
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn a_tag_may_go_by_the_pipe_or_by_the_code_point() {
 fn no_tcp_flags_make_a_difference() {
     let ways = [
         (Stage::Dnat, "tcp 192.168.122.1:40000 > 192.168.122.11:80", Mark::ZERO, Reason::Service),
-        (Stage::Spoof, "tcp 10.5.5.201:80 > 192.168.122.1:40000", Mark(2), Reason::CalledNode),
+        (Stage::Spoof, "tcp 10.5.5.201:80 > 192.168.122.1:40000", Mark(2), Reason::EntryNode),
     ];
     for (stage, tuple, ct_mark, reason) in ways {
         let meta = Meta { ct_mark: CtMark::Is(ct_mark), ..Meta::default() };
@@ -490,7 +490,7 @@ fn a_guest_may_have_another_port() {
     assert_eq!(dnat("udp 192.168.122.1:4 > 192.168.122.12:8100"), to("10.5.5.204", None), "the rest");
 
     let spoof = |tuple: &str| offered(Stage::Spoof, &view(tuple), 1);
-    let from = |port| (Reason::CalledNode, Some("192.168.122.11".to_owned()), port);
+    let from = |port| (Reason::EntryNode, Some("192.168.122.11".to_owned()), port);
     assert_eq!(spoof("tcp 10.5.5.202:80 > 192.168.122.1:4"), from(Some(8080)));
     assert_eq!(spoof("udp 10.5.5.202:9099 > 192.168.122.1:4"), from(Some(8099)));
     assert_eq!(spoof("udp 10.5.5.202:9005 > 192.168.122.1:4"), from(None), "that port is another's");
@@ -504,7 +504,7 @@ fn what_errors_quote_gets_its_port_back() {
     assert_eq!(offered(Stage::Dnat, &about_reply, 0), expected);
     let about_call = error(3, [10, 5, 5, 202], CLIENT, "tcp 192.168.122.1:40000 > 10.5.5.202:80");
     for ct_mark in [0, 2] {
-        let expected = (Reason::ErrorAboutCall, Some("192.168.122.12".to_owned()), Some(8080));
+        let expected = (Reason::ErrorAboutRequest, Some("192.168.122.12".to_owned()), Some(8080));
         assert_eq!(offered(Stage::Spoof, &about_call, ct_mark), expected);
     }
 }

@@ -105,9 +105,9 @@ impl Change<'_> {
         let folded = fold(sum);
         let (is_udp, is_lite) = (of.ends_with("udp"), of.ends_with("udplite"));
         let note = match (old, !folded) {
-            (0, _) if is_udp => Some("0x0000 says that there is none, and stays (RFC 768)"),
-            (_, 0) if is_udp => Some("0x0000 would say that there is none: written 0xffff (RFC 768)"),
-            (_, 0) if is_lite => Some("0x0000 would say that there is none: written 0xffff (RFC 3828)"),
+            (0, _) if is_udp => Some("0x0000 means no checksum and stays (RFC 768)"),
+            (_, 0) if is_udp => Some("0x0000 would mean no checksum: written as 0xffff (RFC 768)"),
+            (_, 0) if is_lite => Some("0x0000 would mean no checksum: written as 0xffff (RFC 3828)"),
             _ => None,
         };
         Some(Arithmetic { of: of.to_owned(), at, old, words, sum, folded, new, anew: false, note })
@@ -123,7 +123,7 @@ impl Change<'_> {
         let sum = total(addresses) + total(&len) + u32::from(view.tuple.proto.0) + total(transport)
             - u32::from(new);
         let folded = fold(sum);
-        let zero = || "0x0000 would say that there is none: written 0xffff (RFC 768)";
+        let zero = || "0x0000 would mean no checksum: written as 0xffff (RFC 768)";
         let note = (of == "udp" && folded == 0xffff).then(zero);
         Some(Arithmetic { of: of.to_owned(), at, old, words: Vec::new(), sum, folded, new, anew: true, note })
     }

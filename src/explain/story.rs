@@ -79,7 +79,7 @@ pub struct Nft {
 /// No node would see the packet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0} would see no node of the cluster: its destination is none of {1}, and no guest's, nor is it from a guest; --node says which node is meant"
+    "no node would see {0}: its destination is neither a public address ({1}) nor a guest, and its source is no guest; choose a node with --node"
 )]
 pub struct NoEntry(String, String);
 
@@ -154,18 +154,15 @@ pub fn through_cluster(
     let name = |id: NodeId| &cluster.node(id).name;
     if home.is_none() && cluster.nodes.len() > 1 {
         let guest = "The cluster file does not say which node a guest lives on";
-        story.before.push(format!("{guest}; it shall be {} (--guest-on names another).", name(taken)));
+        story.before.push(format!("{guest}; taken here: {} (--guest-on names another).", name(taken)));
     }
     let mut home = SimulatedNode::new(cluster, taken);
     let arrival = asked.arrival(cluster, entry.unwrap_or(taken));
 
     // The call as the guest's node sees it go by, which is where the answer comes by again.
     let to_guest = if let Some(entry) = entry.filter(|entry| *entry != taken) {
-        let (at_node, passage) = explainer.at_node(
-            &mut SimulatedNode::new(cluster, entry),
-            Some("where the packet enters"),
-            arrival,
-        );
+        let (at_node, passage) =
+            explainer.at_node(&mut SimulatedNode::new(cluster, entry), Some("the entry node"), arrival);
         story.nodes.push(at_node);
         if let Some(end) = explainer.end(entry, &passage) {
             story.after.push(end);
@@ -179,12 +176,12 @@ pub fn through_cluster(
         let src_mac = cluster.node(entry).mac.map(MacPrefix::first);
         let pipe = cluster.pipe_to(taken, entry).cloned();
         let frame = Arrival { ingress: Some(Ingress::Bridge(pipe)), src_mac, ..Arrival::of(bytes) };
-        explainer.at_node(&mut home, Some("where the guest lives"), frame)
+        explainer.at_node(&mut home, Some("the home node"), frame)
     } else {
         let part = match entry {
-            Some(_) => "where the packet enters, and the guest lives",
-            None if guests.contains(&tuple.src) => "where the guest lives that sends it",
-            None => "where the guest lives",
+            Some(_) => "the entry node and the home node",
+            None if guests.contains(&tuple.src) => "the home node of the guest that sends it",
+            None => "the home node",
         };
         explainer.at_node(&mut home, Some(part), arrival)
     };
@@ -206,7 +203,7 @@ pub fn through_cluster(
         context: Context { ingress: Some(cluster.guests.bridge.clone()), ..Context::default() },
     };
     let arrival = answer.arrival(cluster, taken);
-    let (at_node, passage) = explainer.at_node(&mut home, Some("the answer's way back"), arrival);
+    let (at_node, passage) = explainer.at_node(&mut home, Some("the reply"), arrival);
     story.nodes.push(at_node);
     let answered =
         passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
@@ -217,19 +214,19 @@ pub fn through_cluster(
 /// Whether the client is answered by whom it had called.
 fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>, guests: &ByFamily<IpNet>) -> String {
     match answer {
-        None => "The answer is dropped: the client hears nothing.".to_owned(),
+        None => "The reply is dropped: the client gets nothing.".to_owned(),
         Some(answer) if guests.contains(&answer.src) && !guests.contains(&answer.dst) => format!(
             "The answer does not leave: {} is an inside address, and what would show one to the public is dropped (the chain \
              nothing-inside, and the guard). The client hears nothing.",
             answer.src
         ),
-        Some(answer) if !was_called => format!("The answer leaves as {answer}."),
+        Some(answer) if !was_called => format!("The reply goes out as {answer}."),
         Some(answer) if answer == call.reversed() => {
-            format!("The answer leaves as {answer}: the client is answered by whom it had called.")
+            format!("The reply goes out as {answer}: its source is the original destination, as it must be.")
         }
         Some(answer) => {
             format!(
-                "The answer leaves as {answer}: that is NOT whom the client had called, and it will not be taken."
+                "The reply goes out as {answer}: its source is NOT the original destination. The client will refuse it."
             )
         }
     }
@@ -314,7 +311,7 @@ impl<'a> Explainer<'a> {
                 mark: made.mark,
                 ct_mark: made.ct_mark,
                 service: made.service,
-                about: made.about,
+                entry: made.entry,
                 reason: made.reason,
                 verdict: made.verdict,
                 ..was.clone()
@@ -363,20 +360,20 @@ impl<'a> Explainer<'a> {
             (Some((stage, reason)), _) => Some(format!("{stage} on {name} drops the packet: {reason}.")),
             (None, Egress::Bridge) => None,
             (None, Egress::Here) => Some(format!(
-                "The packet stays on {name}, unchanged: it is the node's own to answer, or belongs to a flow that its SNAT knows."
+                "The packet stays on {name}, unchanged: it is for the node itself, or for a flow that its SNAT knows."
             )),
             (None, egress) => Some(match spoofed {
-                Some(Reason::CalledNode) => format!(
-                    "The packet leaves {name} by {}, as the answer of the node that was called.",
+                Some(Reason::EntryNode) => format!(
+                    "The packet leaves {name} by {}, with the public address of the entry node.",
                     egress.name(self.cluster)
                 ),
                 Some(Reason::OneToOne) => format!(
-                    "The packet leaves {name} by {} with {}, without a state: all of that address is the guest's.",
+                    "The packet leaves {name} by {} with {}, without state: the guest has all of that address.",
                     egress.name(self.cluster),
                     self.public_like(node, passage)
                 ),
                 _ => format!(
-                    "The packet leaves {name} by {}; dunnat has not touched it, and a guest's gets the address {} by the kernel's SNAT.",
+                    "The packet leaves {name} by {}. dunnat has not changed it; if a guest sent it, the kernel's SNAT gives it the address {}.",
                     egress.name(self.cluster),
                     self.public_like(node, passage)
                 ),

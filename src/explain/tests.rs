@@ -53,12 +53,12 @@ fn every_way_through_the_cluster_has_an_end() {
         let told = told(&cluster, None, packet, false);
         told.lines().last().unwrap().to_owned()
     };
-    insta::assert_snapshot!(last("tcp 192.168.122.1:40000 > 192.168.122.12:81"), @"The packet stays on node2, unchanged: it is the node's own to answer, or belongs to a flow that its SNAT knows.");
-    insta::assert_snapshot!(last("tcp 10.5.5.201:40000 > 192.168.122.1:80"), @"The packet leaves node1 by xenbr0; dunnat has not touched it, and a guest's gets the address 192.168.122.11 by the kernel's SNAT.");
-    insta::assert_snapshot!(last("tcp 10.5.5.201:80 > 192.168.122.1:40000 ct mark 3"), @"The packet leaves node1 by xenbr0, as the answer of the node that was called.");
-    insta::assert_snapshot!(last("udp 192.168.122.1:40000 > 192.168.122.13:53"), @"The answer leaves as udp 192.168.122.13:53 > 192.168.122.1:40000: the client is answered by whom it had called.");
+    insta::assert_snapshot!(last("tcp 192.168.122.1:40000 > 192.168.122.12:81"), @"The packet stays on node2, unchanged: it is for the node itself, or for a flow that its SNAT knows.");
+    insta::assert_snapshot!(last("tcp 10.5.5.201:40000 > 192.168.122.1:80"), @"The packet leaves node1 by xenbr0. dunnat has not changed it; if a guest sent it, the kernel's SNAT gives it the address 192.168.122.11.");
+    insta::assert_snapshot!(last("tcp 10.5.5.201:80 > 192.168.122.1:40000 ct mark 3"), @"The packet leaves node1 by xenbr0, with the public address of the entry node.");
+    insta::assert_snapshot!(last("udp 192.168.122.1:40000 > 192.168.122.13:53"), @"The reply goes out as udp 192.168.122.13:53 > 192.168.122.1:40000: its source is the original destination, as it must be.");
     // The flow holds another node's tag already: the answer goes out under the wrong address, and it is said.
-    insta::assert_snapshot!(last("tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:00:01 ct mark 3"), @"The answer leaves as tcp 192.168.122.13:80 > 192.168.122.1:40000.");
+    insta::assert_snapshot!(last("tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:00:01 ct mark 3"), @"The reply goes out as tcp 192.168.122.13:80 > 192.168.122.1:40000.");
     let nobody = through_cluster(&cluster, &"tcp 1.1.1.1:1 > 192.168.122.9:80".parse().unwrap(), None);
     assert!(nobody.unwrap_err().to_string().contains("--node"));
 }
@@ -73,7 +73,7 @@ fn a_guest_on_the_called_node_is_answered_from_there() {
         assert_eq!(story.nodes.len(), if local { 2 } else { 3 });
         assert!(
             story.after[0]
-                .contains("192.168.122.13:80 > 192.168.122.1:40000: the client is answered by whom")
+                .contains("192.168.122.13:80 > 192.168.122.1:40000: its source is the original destination")
         );
     }
 }
@@ -148,7 +148,7 @@ fn other_ways_of_tagging_are_told() {
         tagged_by(&mut cluster, tag_by);
         let told = told(&cluster, None, "tcp 192.168.122.1:40000 > 192.168.122.12:80", false);
         // The frame on the guest's node, and what tag makes of it.
-        let from = told.find("node1, where the guest lives").unwrap();
+        let from = told.find("node1, the home node").unwrap();
         let to = from + told[from..].find("\n\n  save").unwrap();
         told[from..to].to_owned()
     });
@@ -330,7 +330,7 @@ proptest! {
         prop_assert_eq!(why.fits.1, visit.decision.service);
         prop_assert_eq!(why.fits.0, visit.decision.node);
         // A port is written at spoof where it is said that it is called by another.
-        if let (Stage::Spoof, Some(rewrite), Reason::CalledNode) = (stage, visit.decision.rewrite, why.reason.unwrap()) {
+        if let (Stage::Spoof, Some(rewrite), Reason::EntryNode) = (stage, visit.decision.rewrite, why.reason.unwrap()) {
             prop_assert_eq!(why.answers.is_some(), rewrite.port.is_some());
         }
         // At most one rule fits, and the last of the conditions before and behind the rules is the only one not to hold.
@@ -370,7 +370,7 @@ proptest! {
             let offered = cluster.services.iter().any(|service| service.takes(Proto::TCP, Some(port)));
             let from_client = !cluster.guests.network.contains(&src);
             if called && offered && from_client && ct.is_empty() && !cluster.nodes.iter().any(|node| node.public.has(&src)) {
-                prop_assert!(story.after[0].contains("by whom it had called"), "{:?}", story.after);
+                prop_assert!(story.after[0].contains("its source is the original destination"), "{:?}", story.after);
             }
         }
     }
@@ -399,7 +399,7 @@ fn ipv6_is_explained_in_its_own_words() {
     assert_eq!(
         story.after,
         [
-            "The answer leaves as tcp [fd00:122::12]:80 > [fd00:122::1]:40000: the client is answered by whom it had called."
+            "The reply goes out as tcp [fd00:122::12]:80 > [fd00:122::1]:40000: its source is the original destination, as it must be."
         ]
     );
     let say = |packet: &str, node| {

@@ -1,7 +1,7 @@
 //! A story as text.
 //!
 //! ```text
-//! node2, where the packet enters: tcp 192.168.122.1:40000 > 192.168.122.12:80 flags S in xenbr0
+//! node2, the entry node: tcp 192.168.122.1:40000 > 192.168.122.12:80 flags S in xenbr0
 //!
 //!   dnat   prerouting, before conntrack
 //!     yes  ip daddr 192.168.122.12 is the public address of node2
@@ -66,7 +66,7 @@ impl StoryText {
     pub(crate) fn step(self, step: &Step, out: &mut String) {
         let name = self.styled(&format!("{:5}", step.stage), HEAD);
         if let Some(why) = &step.not_asked {
-            let _ = writeln!(out, "  {name}  {}", self.styled(&format!("not asked: {why}"), DIM));
+            let _ = writeln!(out, "  {name}  {}", self.styled(&format!("not queued: {why}"), DIM));
             return;
         }
         let place = match step.stage {
@@ -117,7 +117,7 @@ impl StoryText {
 
     fn checksum(self, sum: &Arithmetic, out: &mut String) {
         let Arithmetic { of, at, old, words, sum, folded, new, anew, note } = sum;
-        let how = if *anew { ", worked out anew: it came unfinished" } else { " = ~(~HC + ~m + m')" };
+        let how = if *anew { ", computed anew: it came unfinished" } else { " = ~(~HC + ~m + m')" };
         let head = format!("{of} checksum, byte {at}: 0x{old:04x} -> 0x{new:04x}{how}");
         self.line(("sum", DIM), &head, out);
         let mut row = |what: &str, terms: String| {

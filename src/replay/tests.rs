@@ -179,7 +179,7 @@ fn without_a_node_packets_come_to_whom_they_call() {
     let (events, _) = replayed(&cluster, file, Some(0), "in guestbr0 out xenbr0 ct mark 2");
     let spoofs: Vec<_> =
         events.iter().filter(|event| event.stage == Stage::Spoof).map(|event| event.reason).collect();
-    assert_eq!(spoofs, [Reason::NotFromGuest, Reason::NotFromGuest, Reason::CalledNode]);
+    assert_eq!(spoofs, [Reason::NotFromGuest, Reason::NotFromGuest, Reason::EntryNode]);
 }
 
 #[test]

@@ -148,13 +148,11 @@ mod tests {
         let now = Instant::now();
         let mut tally = Tally::default();
         for number in 0..1000 {
-            tally.disagree(now, (Stage::Spoof, Reason::CalledNode), &format!("has saddr 10.0.{number}"));
+            tally.disagree(now, (Stage::Spoof, Reason::EntryNode), &format!("has saddr 10.0.{number}"));
         }
         assert_eq!(tally.kinds.len(), KINDS + 1);
         assert!(
-            tally
-                .to_string()
-                .contains("     744  spoof called-node: the kernel has something else each time")
+            tally.to_string().contains("     744  spoof entry-node: the kernel has something else each time")
         );
     }
 }

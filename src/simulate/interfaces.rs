@@ -32,13 +32,13 @@ pub enum Egress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotQueued {
     /// It came by another interface than the stage's rules name.
-    #[error("it came in by {0}, and only what comes in by {1} is asked about")]
+    #[error("it came in by {0}; the rules queue only packets from {1}")]
     In(IfName, IfName),
     /// It leaves by another interface than the stage's rules name.
-    #[error("it leaves by {0}, and only what leaves by {1} is asked about")]
+    #[error("it leaves by {0}; the rules queue only packets to {1}")]
     Out(IfName, IfName),
     /// It does not leave.
-    #[error("it is not forwarded: the address is no guest's")]
+    #[error("it is not forwarded: the destination is no guest")]
     Here,
     /// It was dropped before.
     #[error("{0} has dropped it")]

@@ -43,7 +43,7 @@ fn a_flow_is_remembered_for_its_answer() {
         ]
     );
     let known = pass(&mut host, answer);
-    assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::CalledNode)));
+    assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::EntryNode)));
     let left = known.after.unwrap();
     let left = View::parse(&left, left.len()).unwrap();
     assert_eq!(left.tuple.to_string(), "tcp 192.168.122.12:80 > 192.168.122.1:40000");
@@ -75,13 +75,13 @@ fn pings_are_told_apart_by_their_identifier() {
     let cluster = cluster();
     let mut host = SimulatedNode::new(&cluster, NodeId(0));
     assert_eq!(ping(&mut host, false, 7, Some("0e:00:00:00:01:00")), None);
-    assert_eq!(ping(&mut host, true, 7, None), Some(Reason::CalledNode));
+    assert_eq!(ping(&mut host, true, 7, None), Some(Reason::EntryNode));
     assert_eq!(ping(&mut host, true, 8, None), Some(Reason::Unmarked), "nobody has asked for it");
     // The guest's own ping has the identifier of the client's.
     let mut own = Vec::new();
     let guest = PacketBuilder::ipv4([10, 5, 5, 201], [192, 168, 122, 1], 64);
     guest.icmpv4_echo_request(7, 1).write(&mut own, b"ping").unwrap();
-    assert_ne!(reasons(&host.pass(Arrival::of(own)))[3].1, Some(Reason::CalledNode));
+    assert_ne!(reasons(&host.pass(Arrival::of(own)))[3].1, Some(Reason::EntryNode));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn ipv6_packets_are_made_and_led_as_others_are() {
     let left = View::parse(&left, left.len()).unwrap();
     assert_eq!(left.tuple.to_string(), "tcp [fd00:122::1]:40000 > [fd00:5::201]:80");
     let known = pass(&mut host, "tcp [fd00:5::201]:80 > [fd00:122::1]:40000");
-    assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::CalledNode)));
+    assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::EntryNode)));
     assert_eq!(pass(&mut host, "icmpv6 fd00:122::1 > fd00:5::fe in xenbr0").egress, Egress::Here);
 
     let echo: PacketSpec = "icmpv6 fd00:122::1 > fd00:122::12".parse().unwrap();

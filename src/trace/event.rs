@@ -17,7 +17,11 @@ pub type Name = Arc<str>;
 
 /// The version of an event's JSON. It changes when a field goes or means something else; a new field does not
 /// change it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// The oldest version that is read. What it named otherwise is read by its old name: `about` is `entry`, and two
+/// [reasons](Reason).
+const OLDEST: u32 = 1;
 
 /// The JSON Schema (draft 2020-12) of one line of JSON; it explains each field.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -28,7 +32,7 @@ pub const SCHEMA: &str = include_str!("schema.json");
 pub enum NoEvent {
     /// It is of another version.
     #[error(
-        "it is an event of version {0}, and this dunnat reads version {VERSION}: read it with the dunnat that wrote it"
+        "it is an event of version {0}; this dunnat reads versions {OLDEST} to {VERSION}. Read it with the dunnat that wrote it"
     )]
     Version(u64),
     /// It is not what a trace has.
@@ -143,9 +147,14 @@ pub struct Event {
     /// The service that was asked for.
     #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub service: Option<Name>,
-    /// The node that the decision names: whose tag or MAC address it rests on.
-    #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
-    pub about: Option<Name>,
+    /// The entry node of the packet's flow, as the decision takes it: by the tag, the MAC address, the pipe or the code point.
+    #[serde(
+        default,
+        alias = "about",
+        deserialize_with = "shared::maybe",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub entry: Option<Name>,
     /// Why.
     pub reason: Reason,
     /// What becomes of the packet.
@@ -155,7 +164,7 @@ pub struct Event {
     pub bytes: Option<Bytes>,
 }
 
-/// The number [`VERSION`]; no other is read.
+/// The number [`VERSION`]; earlier ones are read, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Version;
@@ -210,7 +219,7 @@ impl Event {
         }
         serde_json::from_slice(line).map_err(|error| match serde_json::from_slice(line) {
             // What else would be wrong with it is not to be known here.
-            Ok(Only { v }) if v != u64::from(VERSION) => NoEvent::Version(v),
+            Ok(Only { v }) if !(u64::from(OLDEST)..=u64::from(VERSION)).contains(&v) => NoEvent::Version(v),
             _ => NoEvent::Json(error),
         })
     }
@@ -260,8 +269,8 @@ impl TryFrom<u32> for Version {
 
     fn try_from(number: u32) -> Result<Self, String> {
         match number {
-            VERSION => Ok(Self),
-            _ => Err(format!("events of version {number}; this dunnat reads version {VERSION}")),
+            OLDEST..=VERSION => Ok(Self),
+            _ => Err(format!("events of version {number}; this dunnat reads versions {OLDEST} to {VERSION}")),
         }
     }
 }

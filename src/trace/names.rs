@@ -111,7 +111,7 @@ impl Namer {
             mask: self.cluster.mask,
             ct_state: record.ct_state,
             service: decision.service.map(|id| Name::clone(&self.services[id.0 as usize])),
-            about: decision.node.map(|id| Name::clone(&self.nodes[id.0 as usize])),
+            entry: decision.node.map(|id| Name::clone(&self.nodes[id.0 as usize])),
             reason: decision.reason,
             verdict: decision.verdict,
             bytes: self.bytes.then(|| bytes(record)),

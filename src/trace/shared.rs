@@ -73,6 +73,6 @@ mod tests {
         assert_eq!(one, two);
         assert!(Arc::ptr_eq(&one.node, &two.node));
         assert!(Arc::ptr_eq(one.in_if.as_ref().unwrap(), two.in_if.as_ref().unwrap()));
-        assert!(Arc::ptr_eq(one.mark.node.as_ref().unwrap(), two.about.as_ref().unwrap()));
+        assert!(Arc::ptr_eq(one.mark.node.as_ref().unwrap(), two.entry.as_ref().unwrap()));
     }
 }

@@ -158,7 +158,7 @@ fn outcome(event: &Event, cell: &mut Cell) {
         Verdict::Drop => cell.styled(event.verdict, BAD),
     }
     cell.plain(format_args!(" {}", event.reason));
-    for name in [&event.service, &event.about].into_iter().flatten() {
+    for name in [&event.service, &event.entry].into_iter().flatten() {
         cell.plain(format_args!(" {name}"));
     }
     if let (Stage::Tag, Some(mac)) = (event.stage, &event.mac) {

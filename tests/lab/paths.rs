@@ -23,7 +23,7 @@ fn every_connection_of_the_acceptance_is_judged_right() {
         for one in all.iter().filter(|one| ["local", "foreign"].map(Some).contains(&one["finding"].as_str()))
         {
             let ladder = one["ladder"].as_array().unwrap();
-            assert_eq!(ladder.last().unwrap()["packet"]["tuple"]["src"], one["called"], "{one}");
+            assert_eq!(ladder.last().unwrap()["packet"]["tuple"]["src"], one["original_dst"], "{one}");
             let is_guest1 = ["10.5.5.201", "fd00:5::201"].map(Some).contains(&one["guest"].as_str());
             assert_eq!(one["home"], if is_guest1 { "node1" } else { "node2" }, "{one}");
         }
@@ -40,7 +40,7 @@ fn every_connection_of_the_acceptance_is_judged_right() {
 
 /// Whether it is the end of a connection of an earlier run, of which these traces have no beginning.
 fn is_late(one: &serde_json::Value) -> bool {
-    one["finding"] == "no-call" && !one["ladder"].to_string().contains("\"syn\"")
+    one["finding"] == "no-request" && !one["ladder"].to_string().contains("\"syn\"")
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn faults_are_found_and_named() {
             for (node, (finding, cause)) in (1..=3).zip(expected) {
                 let called = format!("192.168.122.{}", 10 + node);
                 let is_it = |one: &&serde_json::Value| {
-                    one["called"] == *called
-                        && one["port"] == 80
+                    one["original_dst"] == *called
+                        && one["original_port"] == 80
                         && one["ladder"][0]["packet"]["flags"][0] == "syn"
                 };
                 let one: Vec<_> = all.iter().filter(is_it).collect();
@@ -123,7 +123,7 @@ fn faults_are_found_and_named() {
                     assert!(event.contains(&format!("\"stage\":{}", proof["stage"])), "{event}");
                 }
             }
-            let well = all.iter().find(|one| one["port"] == 8080).unwrap();
+            let well = all.iter().find(|one| one["original_port"] == 8080).unwrap();
             assert_eq!(well["finding"], "foreign", "{well:#}");
         }
     }

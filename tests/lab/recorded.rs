@@ -29,9 +29,9 @@ fn events(lines: &str) -> Vec<Event> {
 
 /// What the stage decided, as far as it is not a matter of the moment.
 fn decision(event: &Event) -> impl PartialEq + std::fmt::Debug + use<> {
-    let Event { stage, before, after, reason, verdict, mark, service, about, .. } = event.clone();
+    let Event { stage, before, after, reason, verdict, mark, service, entry, .. } = event.clone();
     let ct_mark = event.ct_mark.as_ref().and_then(|marks| marks.after);
-    ((stage, before, after), (reason, verdict), (mark, ct_mark), (service, about))
+    ((stage, before, after), (reason, verdict), (mark, ct_mark), (service, entry))
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
             assert_eq!(stories.len(), recorded.len());
             let mut asked = Vec::new();
             for (was, story) in recorded.iter().zip(&stories) {
-                let leg = &story["legs"][0];
+                let leg = &story["nodes"][0];
                 let explained: Event = serde_json::from_value(leg["stages"][0]["event"].clone()).unwrap();
                 assert_eq!(decision(was), decision(&explained), "{options}: {story}");
                 // The first of each stage is also asked about in words, as somebody would who has no trace.
@@ -74,7 +74,7 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
                     let told =
                         must(DUNNAT, &["explain", "--config", cluster, "--node", node, "--json", words]);
                     let told: Value = serde_json::from_str(&told).unwrap();
-                    let steps = told["legs"][0]["stages"].as_array().unwrap();
+                    let steps = told["nodes"][0]["stages"].as_array().unwrap();
                     let step = steps.iter().find(|step| step["stage"] == was.stage.name()).unwrap();
                     let answer: Event = serde_json::from_value(step["event"].clone())
                         .unwrap_or_else(|error| panic!("{words}: {error}: {step}"));

@@ -195,7 +195,7 @@ fn every_kind_of_service_is_answered_from_where_it_was_called() {
             continue;
         }
         let all = joined(&lab);
-        let of = |port: u64| all.iter().filter(move |one| one["port"] == port);
+        let of = |port: u64| all.iter().filter(move |one| one["original_port"] == port);
         if options != "--rewrite kernel" {
             assert_eq!(of(7000).count(), 4, "{all:#?}");
         }

@@ -88,7 +88,7 @@ fn a_fault_in_the_kernels_rules_is_named() {
         (
             "node1",
             "nft flush chain ip dunnat-kernel dunnat-spoof",
-            "spoof called-node",
+            "spoof entry-node",
             "has saddr 10.5.5.201 and not 192.168.122.12",
         ),
     ] {

@@ -132,10 +132,12 @@ fn nodes_that_are_swapped_are_named() {
         );
         let judgement = &paths.conversations[0].judgement;
         assert!(
-            judgement.says.contains("answered as 192.168.122.13, and the client had called 192.168.122.12")
+            judgement
+                .says
+                .contains("sent the reply from 192.168.122.13; the original destination is 192.168.122.12")
         );
         assert!(
-            judgement.also[0].contains("had not called 192.168.122.13, reset it"),
+            judgement.also[0].contains("a reset to 192.168.122.13, which is not the original destination"),
             "{:?}",
             judgement.also
         );
@@ -269,8 +271,8 @@ fn traces_that_are_missing_are_said_to_be() {
     let entry = sim.joined(&["node2"]);
     assert_eq!(found(&entry), [one(40002, Finding::NoReply, Some(Cause::NotTraced), "node2 save")]);
     let home = sim.joined(&["node1"]);
-    assert_eq!(found(&home), [one(40002, Finding::NoCall, Some(Cause::NotTraced), "node1 tag")]);
-    assert!(home.conversations[0].judgement.says.contains("through node2"));
+    assert_eq!(found(&home), [one(40002, Finding::NoRequest, Some(Cause::NotTraced), "node1 tag")]);
+    assert!(home.conversations[0].judgement.says.contains("node2 is the entry node"));
 }
 
 #[test]
@@ -281,7 +283,7 @@ fn what_a_trace_has_lost_is_said_where_something_is_not_seen() {
     sim.events[1].lost = 17;
     let paths = sim.paths();
     let also = &paths.conversations[0].judgement.also;
-    assert_eq!(also[..], ["the trace of node1 has lost 17 events: what is not seen may have been"]);
+    assert_eq!(also[..], ["the trace of node1 has lost 17 events; a missing packet may be among them"]);
     assert_eq!(paths.nodes["node1"].lost, 17);
 }
 

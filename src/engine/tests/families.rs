@@ -56,7 +56,7 @@ fn an_ipv6_connection_goes_through_all_four_stages() {
     let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     let answer = bytes("tcp [fd00:5::201]:80 > [fd00:122::1]:40000");
     let spoof = decision(NODE1, Stage::Spoof, &answer, reply);
-    assert_eq!((spoof.reason, spoof.node), (Reason::CalledNode, Some(NODE2)));
+    assert_eq!((spoof.reason, spoof.node), (Reason::EntryNode, Some(NODE2)));
     assert_eq!(spoof.rewrite, Some(Rewrite::outer(Side::Source, address("fd00:122::12"))));
 }
 
@@ -93,7 +93,7 @@ fn services_of_every_kind_are_looked_up_by_family() {
         (decision.reason, decision.rewrite.map(|rewrite| (rewrite.to.to_string(), rewrite.port)))
     };
     let answer = spoof("tcp [fd00:5::203]:1022 > [fd00:122::1]:4000", Mark(2));
-    assert_eq!(answer, (Reason::CalledNode, to("fd00:122::12", Some(22))));
+    assert_eq!(answer, (Reason::EntryNode, to("fd00:122::12", Some(22))));
     let begun = spoof("icmpv6 fd00:5::204 > fd00:122::1", Mark::ZERO);
     assert_eq!(begun, (Reason::OneToOne, to("fd00:122::11", None)));
     // All ports of a guest there, and none here.
@@ -183,7 +183,7 @@ fn icmpv6_errors_are_translated_both_ways() {
         ] {
             let outbound = decision(NODE1, Stage::Spoof, &error(kind, from, "fd00:122::1", call), reply);
             let to = Rewrite { layers, ..Rewrite::outer(Side::Source, address("fd00:122::12")) };
-            assert_eq!((outbound.reason, outbound.rewrite), (Reason::ErrorAboutCall, Some(to)), "{from}");
+            assert_eq!((outbound.reason, outbound.rewrite), (Reason::ErrorAboutRequest, Some(to)), "{from}");
         }
     }
 }

@@ -27,7 +27,7 @@ impl Test {
         match self {
             Self::Stage(stage) => event.stage == *stage,
             Self::Node(name) => *event.node == **name,
-            Self::About(name) => is(event.about.as_ref(), name),
+            Self::Entry(name) => is(event.entry.as_ref(), name),
             Self::Service(name) => is(event.service.as_ref(), name),
             Self::Reason(reason) => event.reason == *reason,
             Self::Verdict(verdict) => event.verdict == *verdict,

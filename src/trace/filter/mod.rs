@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `stage dnat` | that was decided about: dnat, tag, save, spoof |
 //! | `node node2` | that node decided |
-//! | `about node2` | the decision names that node, by its tag or MAC address |
+//! | `entry node2` | that is the entry node of the flow, by the tag, the MAC address, the pipe or the code point |
 //! | `service web` | that service was asked for |
 //! | `reason mark-conflict` | that is why |
 //! | `verdict drop` | that is what became of the packet: accept, drop |
@@ -63,7 +63,7 @@ enum Expression {
 enum Test {
     Stage(Stage),
     Node(String),
-    About(String),
+    Entry(String),
     Service(String),
     Reason(Reason),
     Verdict(Verdict),

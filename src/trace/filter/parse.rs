@@ -13,7 +13,7 @@ use crate::packet::TcpFlags;
 /// How deep parentheses and `not` may be nested.
 const DEPTH: usize = 64;
 
-const WORDS: &str = "expected one of: stage, node, about, service, reason, verdict, host, net, port, src, dst, proto, \
+const WORDS: &str = "expected one of: stage, node, entry, service, reason, verdict, host, net, port, src, dst, proto, \
                      tcp, udp, icmp, icmpv6, in, out, mac, mark, ct mark, dscp, queue, rewritten, malformed, not, (";
 
 impl FromStr for Filter {
@@ -100,7 +100,8 @@ impl<'a> Parser<'a> {
         Ok(match word {
             "stage" => Test::Stage(self.words.value()?),
             "node" => Test::Node(self.node()?),
-            "about" => Test::About(self.node()?),
+            // As it was called in version 1.
+            "entry" | "about" => Test::Entry(self.node()?),
             "service" => Test::Service(self.service()?),
             "reason" => Test::Reason(self.words.value()?),
             "verdict" => Test::Verdict(self.words.value()?),

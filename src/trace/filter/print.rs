@@ -50,7 +50,7 @@ impl fmt::Display for Test {
         match self {
             Self::Stage(stage) => write!(f, "stage {stage}"),
             Self::Node(name) => write!(f, "node {name}"),
-            Self::About(name) => write!(f, "about {name}"),
+            Self::Entry(name) => write!(f, "entry {name}"),
             Self::Service(name) => write!(f, "service {name}"),
             Self::Reason(reason) => write!(f, "reason {reason}"),
             Self::Verdict(verdict) => write!(f, "verdict {verdict}"),

@@ -14,6 +14,8 @@ fn each_word_means_what_its_documentation_says() {
     for (filter, expected) in [
         ("stage tag", &[3, 5][..]),
         ("node node2", &[1, 2, 8, 9]),
+        ("entry node1", &[6]),
+        // As it was called in version 1.
         ("about node1", &[6]),
         ("service web", &[1, 8, 9]),
         ("reason from-node", &[3]),
@@ -123,7 +125,7 @@ fn test() -> impl Strategy<Value = Test> {
     prop_oneof![
         prop::sample::select(&Stage::ALL[..]).prop_map(Test::Stage),
         name().prop_map(Test::Node),
-        name().prop_map(Test::About),
+        name().prop_map(Test::Entry),
         name().prop_map(Test::Service),
         prop::sample::select(&Reason::ALL[..]).prop_map(Test::Reason),
         prop_oneof![Just(Verdict::Accept), Just(Verdict::Drop)].prop_map(Test::Verdict),

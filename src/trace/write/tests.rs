@@ -50,6 +50,25 @@ fn the_schema_knows_every_name_and_every_field() {
     assert_eq!(schema["properties"]["v"]["const"], crate::trace::VERSION);
 }
 
+/// Traces that were written before names changed.
+#[test]
+fn version_1_is_read_and_written_as_version_2() {
+    let [old, new] = [
+        include_str!("../../../tests/saved/version-1.jsonl"),
+        include_str!("../../../tests/saved/one_connection.jsonl"),
+    ];
+    let mut judge = Judge::new(SCHEMA);
+    assert_eq!(old.lines().count(), new.lines().count());
+    for (old, new) in old.lines().zip(new.lines()) {
+        assert!(old.starts_with("{\"v\":1,") && new.starts_with("{\"v\":2,"), "{old}");
+        let [event, same] = [old, new].map(|line| Event::read(line.as_bytes()).unwrap());
+        assert_eq!(event, same);
+        assert_eq!(serde_json::to_string(&event).unwrap(), new);
+        assert_eq!(judge.fault(&serde_json::to_value(&event).unwrap()), None);
+    }
+    assert!(old.contains("\"about\"") && old.contains("called-node") && old.contains("error-about-call"));
+}
+
 #[test]
 fn other_fields_are_passed_over_and_other_versions_refused_in_words() {
     let mut judge = Judge::new(SCHEMA);
@@ -62,8 +81,10 @@ fn other_fields_are_passed_over_and_other_versions_refused_in_words() {
         event[key] = value;
         read(&event)
     };
-    let (error, valid) = with("v", 2.into());
-    assert!(error.unwrap_err().contains("an event of version 2, and this dunnat reads version 1") && !valid);
+    let (error, valid) = with("v", 3.into());
+    assert!(
+        error.unwrap_err().contains("an event of version 3; this dunnat reads versions 1 to 2") && !valid
+    );
     let (error, valid) = with("reason", "because".into());
     assert!(error.unwrap_err().contains("a reason is one of service") && !valid);
     let (same, valid) = with("lost", 7.into());
@@ -80,8 +101,8 @@ fn other_fields_are_passed_over_and_other_versions_refused_in_words() {
         extended(&mut json);
         assert_eq!(read(&json), (Ok(event), true));
     }
-    let later = r#"{"v":2,"decision":{"node":"node1"}}"#;
-    assert!(Event::read(later.as_bytes()).unwrap_err().to_string().contains("version 2"));
+    let later = r#"{"v":3,"decision":{"node":"node1"}}"#;
+    assert!(Event::read(later.as_bytes()).unwrap_err().to_string().contains("version 3"));
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -125,7 +146,7 @@ fn events() -> impl Strategy<Value = Event> {
     (numbers, names, mac, tuples, headers, all_marks, decision).prop_map(
         |(numbers, names, mac, (before, after), (tcp, icmp, fragment, malformed), marks, decision)| {
             let (seq, waited, deciding, lost, queue, packet_id, len, gso, ip_id) = numbers;
-            let (node, in_if, out_if, phys_in, phys_out, service, about) = names;
+            let (node, in_if, out_if, phys_in, phys_out, service, entry) = names;
             let (stage, reason, accept, ct_state, bytes) = decision;
             Event {
                 v: Version,
@@ -166,7 +187,7 @@ fn events() -> impl Strategy<Value = Event> {
                 mask: Mark(marks.2),
                 ct_state,
                 service,
-                about,
+                entry,
                 reason,
                 verdict: if accept { Verdict::Accept } else { Verdict::Drop },
                 bytes: bytes.map(|(before, after)| Bytes { before, after }),

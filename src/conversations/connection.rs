@@ -1,0 +1,131 @@
+//! One connection while events are joined: what is kept of it, and which events belong to it.
+
+use std::net::IpAddr;
+
+use super::seen::Seen;
+use crate::net::Stage;
+
+/// What is known of a node by its trace as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// How many events it has.
+    pub events: u64,
+    /// How many it has lost, because it was written or read too slowly.
+    pub lost: u64,
+    /// How many replies it has given a public address (spoof).
+    pub answers: u64,
+}
+
+/// An event, and how many followed on that node that were just like it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The event.
+    pub event: Seen,
+    /// How many more.
+    pub more: u64,
+}
+
+/// One connection, as far as it can be told from others of its flow.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    pub(super) first_seq: Option<u32>,
+    pub(super) kept: Vec<Kept>,
+    /// Its place among all, by when it was first seen.
+    pub(super) order: usize,
+    pub(super) wanted: bool,
+}
+
+impl Connection {
+    /// The first two of a kind are kept, which is enough to show that something was decided again.
+    pub(super) fn keep(&mut self, event: Seen) {
+        let mut alike = self.kept.iter_mut().filter(|kept| kept.event.is_like(&event));
+        if alike.next().is_some()
+            && let Some(second) = alike.next()
+        {
+            second.more += 1;
+            return;
+        }
+        // Most connections have few: room for what comes next would be most of the memory.
+        self.kept.reserve_exact(1);
+        self.kept.push(Kept { event, more: 0 });
+    }
+
+    pub(super) fn events(&self) -> impl Iterator<Item = &Seen> {
+        self.kept.iter().map(|kept| &kept.event)
+    }
+
+    /// The first request as the client sent it, or what there is of it: an event of the entry node.
+    pub(super) fn request(&self) -> Option<&Seen> {
+        let requests = || self.events().filter(|event| event.is_request());
+        requests().find(|event| event.begins()).or_else(|| requests().next())
+    }
+}
+
+/// Nodes whose trace began later have packets of which the SYN is only in the traces of others.
+pub(super) fn merge(mut connections: Vec<Connection>) -> Vec<Connection> {
+    let Some(late) = connections.iter().position(|call| call.first_seq.is_none()) else { return connections };
+    if connections.len() != 2 {
+        return connections;
+    }
+    let late = connections.remove(late);
+    let whole = &mut connections[0];
+    whole.order = whole.order.min(late.order);
+    whole.wanted |= late.wanted;
+    whole.kept.extend(late.kept);
+    connections
+}
+
+/// Parts connections without a number of their own by their original destination.
+pub(super) fn split(connections: Vec<Connection>) -> Vec<Connection> {
+    connections.into_iter().flat_map(by_address).collect()
+}
+
+fn by_address(connection: Connection) -> Vec<Connection> {
+    if connection.first_seq.is_some() {
+        return vec![connection];
+    }
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in connection.events().filter_map(Seen::original_dst) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.len() < 2 {
+        return vec![connection];
+    }
+    let Connection { first_seq, kept, order, wanted } = connection;
+    let mut parts: Vec<Connection> =
+        addresses.iter().map(|_| Connection { first_seq, kept: Vec::new(), order, wanted }).collect();
+    let (requests, rest): (Vec<Kept>, Vec<Kept>) =
+        kept.into_iter().partition(|kept| kept.event.stage == Stage::Dnat);
+    for kept in requests {
+        let place = addresses.iter().position(|address| kept.event.original_dst() == Some(*address));
+        parts[place.unwrap_or(0)].kept.push(kept);
+    }
+    for kept in rest {
+        let place = belongs(&kept.event, &addresses, &parts);
+        parts[place].kept.push(kept);
+    }
+    parts
+}
+
+/// Which of the connections an event behind the first node belongs to.
+fn belongs(event: &Seen, addresses: &[IpAddr], parts: &[Connection]) -> usize {
+    if event.stage == Stage::Spoof {
+        let left = event.leaves_as().map(|tuple| tuple.src);
+        return addresses.iter().position(|address| left == Some(*address)).unwrap_or(0);
+    }
+    let is_request = |part: &Connection| {
+        part.events().any(|request| request.stage == Stage::Dnat && request.is_same_packet(event))
+    };
+    let is_named = |part: &Connection| {
+        part.events().any(|request| request.stage == Stage::Dnat && request.entry == event.entry)
+    };
+    // Two datagrams of one length and without an IP id, as in IPv6, look the same; then what the decision says of the sender
+    // tells. Alone it does not come first: a node may take the sender for another.
+    let position = |is_it: &dyn Fn(&Connection) -> bool| parts.iter().position(is_it);
+    position(&|part| is_request(part) && is_named(part))
+        .or_else(|| position(&is_request))
+        .or_else(|| position(&is_named))
+        .unwrap_or(0)
+}
