@@ -76,6 +76,7 @@
 //! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //!
 //! [`rfc`] has no code: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it.
+//! [`manual`] has the pages of the manual, which `dunnat help PAGE` prints.
 //!
 //! `netlink/` has the messages of nfnetlink_queue, nf_tables and rtnetlink, and the socket (libmnl); its `sys.rs` has the few calls of the C library that need `unsafe`; no other file has any. The program's
 //! verbs are in `src/cli/`, one file each, and use what is public here.
@@ -201,6 +202,7 @@ pub mod explain;
 pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod manual;
 pub mod net;
 mod netlink;
 pub mod packet;
