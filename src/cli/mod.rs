@@ -10,6 +10,8 @@ mod fill_queues;
 mod help;
 #[cfg(feature = "lab")]
 mod lab;
+#[cfg(all(test, feature = "lab"))]
+mod manual;
 mod path;
 mod progress;
 mod replay;
