@@ -77,6 +77,7 @@
 //! | [`lab`] | clusters in network namespaces to try all this on, and the acceptance that proves it (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: each decision shown and explained, its packet held until somebody lets it go | let a key or a screen keep the node from ending |
 //! | [`rfc`] | documentation: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what answers it | have code |
+//! | [`manual`] | documentation: the pages of the manual, which `dunnat help PAGE` prints | decide |
 //! | `cli` | the program's verbs, one file each, by what is public here (`src/main.rs`) | know what another program could not |
 //!
 //! # One packet in the code
@@ -201,6 +202,7 @@ pub mod explain;
 pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod manual;
 pub mod net;
 mod netlink;
 pub mod packet;

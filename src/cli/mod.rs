@@ -7,8 +7,11 @@ mod events;
 mod explain;
 mod failure;
 mod fill_queues;
+mod help;
 #[cfg(feature = "lab")]
 mod lab;
+#[cfg(all(test, feature = "lab"))]
+mod manual;
 mod path;
 mod progress;
 mod replay;
@@ -36,7 +39,7 @@ use say::{say, start_log};
 ///
 /// Exit status: 0 done; 1 it went wrong; 2 what was typed, or the cluster file, is wrong.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_long_help = help::pages())]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -176,6 +179,10 @@ impl ModeArgs {
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(page) = help::page_asked_for(&words) {
+        return help::show(page);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return help_or_usage(&error),
@@ -196,6 +203,11 @@ pub(crate) fn main() -> ExitCode {
         #[cfg(feature = "lab")]
         Verb::Lab(lab) => lab.run(),
     };
+    ended(outcome)
+}
+
+/// Says what went wrong, if something did.
+fn ended(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => match say(failure.message()) {

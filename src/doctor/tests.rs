@@ -129,6 +129,18 @@ fn a_guest_may_answer_late_where_flows_of_udp_are_remembered() {
     assert_eq!(short.fix.as_deref(), Some("sysctl -w net.netfilter.nf_conntrack_udp_timeout=120"));
 }
 
+/// On a host and for a cluster that have something of every kind.
+#[test]
+fn every_fact_is_in_the_manual() {
+    let dual = Cluster::parse(include_str!("../../rules/dual.toml"), Path::new("dual.toml")).unwrap();
+    let mut host = host();
+    change(&mut host, "guestbr0", |bridge| bridge.longest = 200_000);
+    let facts = examine(&host, Some(&role(&dual)));
+    let judged: std::collections::BTreeSet<&str> = facts.iter().map(|fact| fact.name).collect();
+    let written = crate::manual::rows(crate::manual::Page::named("facts").unwrap().text, "fact");
+    assert_eq!(written.iter().map(|row| row[0].as_str()).collect::<std::collections::BTreeSet<_>>(), judged);
+}
+
 fn change(host: &mut Host, name: &str, change: impl FnOnce(&mut Interface)) {
     change(host.interfaces.as_mut().unwrap().iter_mut().find(|interface| interface.name == name).unwrap());
 }

@@ -2,7 +2,7 @@
 //!
 //! A packet is typed ([`PacketSpec`](crate::simulate::PacketSpec)), or comes from a capture or a trace. [`at_node`] lets it pass one node,
 //! [`through_cluster`] the whole cluster: the node that is called, the guest's node, and the answer's way back. The
-//! decisions are the engine's own, made by [`crate::walk`]; beside each stands what was looked at for it
+//! decisions are the engine's own, made by [`crate::simulate`]; beside each stands what was looked at for it
 //! ([`Why`]), the nft rule that does the same, and the arithmetic of the checksums.
 
 mod checksum;

@@ -76,3 +76,23 @@ pub fn missing_tools() -> Result<Vec<Missing>, Error> {
 pub(crate) fn for_accept() -> Result<(), Error> {
     need("accept", For::Accept)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::manual::{Page, rows};
+
+    #[test]
+    fn what_a_lab_needs_is_in_the_manual_and_the_readme() {
+        let page = Page::named("labs").unwrap();
+        let written: BTreeSet<(String, String)> =
+            rows(page.text, "program").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        let needed = ALL.map(|(_, program, package, _)| (program.to_owned(), package.to_owned()));
+        assert_eq!(written, BTreeSet::from(needed));
+        let readme = include_str!("../../README.md");
+        let named: BTreeSet<&str> = readme.split(['`', ' ', '\n']).collect();
+        assert!(ALL.iter().all(|(_, _, package, _)| named.contains(package)));
+    }
+}

@@ -27,7 +27,7 @@ impl Why {
                 self.first(false, (*malformed).into(), says)?;
             }
             Err(malformed) => {
-                self.note(format!("it cannot be read ({malformed}); the frame's address is enough"))
+                self.note(format!("it cannot be read ({malformed}); the frame's address is enough"));
             }
         }
         let tag = match cluster.tag_by {
