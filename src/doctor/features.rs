@@ -1,7 +1,6 @@
 //! What the kernel can do, found out by doing it where it harms nobody.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +33,8 @@ pub struct Features {
 impl Features {
     /// Tries each in a network namespace of its own.
     ///
-    /// Without the right to make one, a user namespace gives it, where the system allows that: by unshare(1), as only a process
-    /// with one thread can enter one. `dunnat doctor --in-scratch-namespace`, of the executable `program`, finds itself there.
-    /// Without any namespace nothing is known.
+    /// Without the right to make one, `dunnat doctor --in-scratch-namespace`, of the executable `program`, is run in a user
+    /// namespace. Without any namespace nothing is known.
     pub fn in_scratch_namespace(program: &Path) -> Self {
         Self::tried(program).unwrap_or_else(|why| Self::unknown(&why))
     }
@@ -46,18 +44,7 @@ impl Features {
             Ok(features) => return Ok(features),
             Err(error) => error.to_string(),
         };
-        let output = Command::new("unshare")
-            .args(["--map-root-user", "--net"])
-            .arg(program)
-            .args(["doctor", "--in-scratch-namespace"])
-            // A user's PATH often lacks the administrator's tools.
-            .env(
-                "PATH",
-                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", std::env::var("PATH").unwrap_or_default()),
-            )
-            .env("LC_ALL", "C")
-            .output();
-        let more = match output {
+        let more = match kernel::in_scratch_user_namespace(program, &["doctor", "--in-scratch-namespace"]) {
             Err(error) => format!("unshare: {error}"),
             Ok(output) => match serde_json::from_slice(&output.stdout) {
                 Ok(features) => return Ok(features),
