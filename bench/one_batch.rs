@@ -9,12 +9,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dunnat::cluster::{Cluster, NodeId, OnConflict};
+use dunnat::cluster::{Cluster, OnConflict};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
+use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
 use dunnat::queue::{Playback, Waiting};
-use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
+use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::trace::Taps;
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
@@ -32,10 +33,9 @@ fn main() {
     let text =
         include_str!("../rules/example.toml").replace("tcp", "udp").replace("port  = 80", "port = 5353");
     let cluster = Cluster::parse(&text, Path::new("example.toml")).unwrap();
-    let plan = Plan {
-        node: NodeId(0),
-        queue_by: QueueBy::Nft,
-        ct_mark_by: CtMarkBy::Rules,
+    let node = cluster.node_ids().next().unwrap();
+    let wishes = Wishes {
+        node,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
@@ -43,6 +43,8 @@ fn main() {
         queue_base: 0,
         workers: 1,
     };
+    let kernel = Capabilities { ct_mark_by_verdict: Support::unwanted(), ..Capabilities::all() };
+    let plan = Plan::new(wishes, &kernel).unwrap();
     let packets: Vec<Waiting> = (0..64)
         .map(|port| Waiting {
             envelope: Envelope {
@@ -57,7 +59,7 @@ fn main() {
     let mut queue = Playback::new(&packets);
     // Nobody is attached, as in a node that nobody looks at; `untraced` as second argument leaves even that out.
     let tracer = (std::env::args().nth(2).as_deref() != Some("untraced")).then(|| Taps::default().tracer());
-    let mut worker = Worker::new(Arc::new(Tables::new(&cluster, plan.node)), &plan, Vec::new(), tracer);
+    let mut worker = Worker::new(Arc::new(Tables::new(&cluster, node)), &plan, Vec::new(), tracer);
     for _ in 0..batches {
         worker.turn(&mut queue).unwrap();
     }

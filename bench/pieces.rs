@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dunnat::cluster::{Cluster, NodeId};
+use dunnat::cluster::Cluster;
 use dunnat::engine::{Meta, Tables, decide};
 use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage};
 use dunnat::packet::{Patch, View, full};
@@ -84,7 +84,8 @@ const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 40_000);
 fn decisions(c: &mut Criterion) {
     let mut group = c.benchmark_group("decision");
     for (nodes, services) in SIZES {
-        let tables = Tables::new(&cluster(nodes, services), NodeId(0));
+        let cluster = cluster(nodes, services);
+        let tables = Tables::new(&cluster, cluster.node_ids().next().unwrap());
         let facts: Vec<(Stage, View, Meta)> = (0..PACKETS)
             .map(|number| {
                 let (node, service) = (shuffled(number, nodes), shuffled(number / 4, services));
@@ -125,7 +126,8 @@ fn decisions(c: &mut Criterion) {
 }
 
 fn packets(c: &mut Criterion) {
-    let tables = Tables::new(&cluster(2, 1), NodeId(0));
+    let cluster = cluster(2, 1);
+    let tables = Tables::new(&cluster, cluster.node_ids().next().unwrap());
     let mut group = c.benchmark_group("packet");
     for (name, len) in [("empty", 0), ("1460 bytes", 1460), ("65000 bytes", 65_000)] {
         let mut bytes = tcp(CLIENT, (public(0), port(0)), &vec![0xa5; len]);

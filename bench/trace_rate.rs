@@ -13,12 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dunnat::cluster::{Cluster, NodeId, OnConflict};
+use dunnat::cluster::{Cluster, OnConflict};
 use dunnat::daemon::Worker;
 use dunnat::engine::Tables;
+use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
 use dunnat::queue::{Playback, Waiting};
-use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
+use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
 
 fn call(port: u16) -> Waiting {
@@ -49,10 +50,9 @@ fn main() {
     let events: u64 = std::env::args().nth(2).and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
     let text = include_str!("../rules/example.toml");
     let cluster = Arc::new(Cluster::parse(text, Path::new("example.toml")).unwrap());
-    let plan = Plan {
-        node: NodeId(0),
-        queue_by: QueueBy::Nft,
-        ct_mark_by: CtMarkBy::Rules,
+    let node = cluster.node_ids().next().unwrap();
+    let wishes = Wishes {
+        node,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
@@ -60,17 +60,19 @@ fn main() {
         queue_base: 0,
         workers: 1,
     };
+    let kernel = Capabilities { ct_mark_by_verdict: Support::unwanted(), ..Capabilities::all() };
+    let plan = Plan::new(wishes, &kernel).unwrap();
     let taps = Taps::default();
     // As many as there will be: a queue would hold packets back where this runs ahead.
     let (tap, _end) = taps.attach(events as usize);
-    let namer = Namer::new(Arc::clone(&cluster), plan.node, false);
+    let namer = Namer::new(Arc::clone(&cluster), node, false);
     let out = Box::new(File::create(&file).unwrap());
     let plain = Text::new(jiff::tz::TimeZone::UTC, false, false);
     let began = Instant::now();
     let writer = Writer::start(tap, namer, Output::new(Format::Json, plain, out, None).unwrap()).unwrap();
     let packets: Vec<Waiting> = (0..64).map(call).collect();
     let mut queue = Playback::new(&packets);
-    let tables = Arc::new(Tables::new(&cluster, plan.node));
+    let tables = Arc::new(Tables::new(&cluster, node));
     let mut worker = Worker::new(tables, &plan, Vec::new(), Some(taps.tracer()));
     for _ in 0..events / 64 {
         worker.turn(&mut queue).unwrap();

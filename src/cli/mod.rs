@@ -168,7 +168,7 @@ impl ModeArgs {
                 RewriteArg::Kernel => RewriteBy::Kernel,
             },
             full: self.full,
-            on_conflict: cluster.on_conflict,
+            on_conflict: cluster.on_conflict(),
             queue_base: self.queue_base,
             workers,
         };

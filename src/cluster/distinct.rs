@@ -166,7 +166,13 @@ mod tests {
             return None;
         }
         let takes = here().filter(|(_, service, _)| service.takes(proto, port));
-        takes.max_by_key(|(_, service, _)| service.specificity()).map(|(place, ..)| place)
+        let specificity = |service: &Service| match (service.ports, service.proto) {
+            (Some(ports), _) if ports.is_one() => 3,
+            (Some(_), _) => 2,
+            (None, Some(_)) => 1,
+            (None, None) => 0,
+        };
+        takes.max_by_key(|(_, service, _)| specificity(service)).map(|(place, ..)| place)
     }
 
     /// As plainly as can be: for each port every other service is asked.

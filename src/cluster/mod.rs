@@ -29,28 +29,29 @@ pub use service::Service;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// The network of the guests, the same on all nodes.
-    pub guests: Guests,
+    pub(crate) guests: Guests,
     /// The interface towards the public LAN, by the same name on all nodes.
-    pub public: IfName,
+    pub(crate) public: IfName,
     /// What the guests offer to the public; nothing is offered twice, and by every answer it can be told what was called.
-    pub services: Vec<Service>,
+    pub(crate) services: Vec<Service>,
     /// The members; no tag, MAC address or public address belongs to two of them.
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// The bits of packet mark and ct mark that are ours; every tag lies within.
-    pub mask: Mark,
+    pub(crate) mask: Mark,
     /// What becomes of a packet whose flow has another node's tag.
-    pub on_conflict: OnConflict,
+    pub(crate) on_conflict: OnConflict,
     /// How the guest's node knows by which node a packet entered the cluster.
-    pub tag_by: TagBy,
+    pub(crate) tag_by: TagBy,
     /// Which file it is from: the first 16 hexadecimal digits of the SHA-256 of its text, as in
     /// `sha256sum FILE | cut -c-16`.
-    pub digest: String,
+    pub(crate) digest: String,
     index: ByFamily<ServiceIndex>,
 }
 
 /// What becomes of a packet that came through one node while its flow has the tag of another: one client has called one
 /// guest through two nodes, from one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OnConflict {
     /// It goes on, and the flow keeps its tag: the answers bear the address that was called first.
     #[default]
@@ -84,6 +85,7 @@ impl fmt::Display for OnConflict {
 
 /// By what a node knows which other node has sent it a packet for a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TagBy {
     /// The source address of the frame. It is right whatever way the frame took.
     #[default]
@@ -108,6 +110,7 @@ impl fmt::Display for TagBy {
 
 /// The guests' network.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Guests {
     /// The addresses that guests have, in each family that the cluster speaks.
     pub network: ByFamily<IpNet>,
@@ -123,6 +126,7 @@ pub struct Guests {
 
 /// A member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Node {
     /// Its name, unique, fit for the name of an nft chain.
     pub name: String,
@@ -140,13 +144,13 @@ pub struct Node {
     pub leads_to: Vec<NodeId>,
 }
 
-/// A node's place in [`Cluster::nodes`].
+/// A node's place in [`Cluster::nodes`]. Only a cluster makes one, and it is of use with that cluster alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub u32);
+pub struct NodeId(pub(crate) u32);
 
-/// A service's place in [`Cluster::services`].
+/// A service's place in [`Cluster::services`]. Only a cluster makes one, and it is of use with that cluster alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceId(pub u32);
+pub struct ServiceId(pub(crate) u32);
 
 /// The cluster has no node by that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -186,6 +190,46 @@ impl Cluster {
             known.extend((self.nodes.len() > known.len()).then_some("..."));
             UnknownNode { name: report::quoted(name), known: known.join(", ") }
         })
+    }
+
+    /// The guests' network.
+    pub fn guests(&self) -> &Guests {
+        &self.guests
+    }
+
+    /// The interface towards the public LAN.
+    pub fn public(&self) -> &IfName {
+        &self.public
+    }
+
+    /// The services, in the file's order: a [`ServiceId`] is a place here.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The nodes, in the file's order: a [`NodeId`] is a place here.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The bits of packet mark and ct mark that are the cluster's.
+    pub fn mask(&self) -> Mark {
+        self.mask
+    }
+
+    /// What becomes of a packet whose flow has another node's tag.
+    pub fn on_conflict(&self) -> OnConflict {
+        self.on_conflict
+    }
+
+    /// How the home node knows by which node a packet entered the cluster.
+    pub fn tag_by(&self) -> TagBy {
+        self.tag_by
+    }
+
+    /// Which file it is from: the first 16 hexadecimal digits of the SHA-256 of its text.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// All nodes, in the file's order.

@@ -10,6 +10,7 @@ use crate::net::{ByFamily, Family, Ports, Proto};
 /// Of the services that a packet may ask for the most specific one gets it: one port goes before a range of ports,
 /// that before any port of a protocol, and that before any protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Service {
     /// What traces call it.
     pub name: String,
@@ -28,16 +29,6 @@ impl Service {
     pub fn takes(&self, proto: Proto, port: Option<u16>) -> bool {
         self.proto.is_none_or(|own| own == proto)
             && self.ports.is_none_or(|ports| port.is_some_and(|port| ports.contains(port)))
-    }
-
-    /// The higher, the earlier it is asked.
-    pub fn specificity(&self) -> u8 {
-        match (self.ports, self.proto) {
-            (Some(ports), _) if ports.is_one() => 3,
-            (Some(_), _) => 2,
-            (None, Some(_)) => 1,
-            (None, None) => 0,
-        }
     }
 
     /// The guest's port for one that was called.

@@ -12,6 +12,7 @@ macro_rules! named {
     ($(#[doc = $about:literal])* $type:ident { $($(#[doc = $doc:literal])* $variant:ident = $name:literal, $words:literal;)* }) => {
         $(#[doc = $about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
         pub enum $type {
             $($(#[doc = $doc])* $variant,)*
         }

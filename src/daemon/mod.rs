@@ -73,6 +73,7 @@ pub struct Options {
 
 /// What a node does about rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OwnRules {
     /// Nothing: somebody else hands packets to the queues.
     None,

@@ -31,6 +31,7 @@ pub struct Held<'a> {
 
 /// What becomes of a packet that was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Response {
     /// What was decided.
     AsDecided,

@@ -87,6 +87,7 @@ pub enum State {
 /// What a fact does that is not so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Severity {
     /// There is another way, or it is about something else.
     GoodToKnow,
@@ -99,6 +100,7 @@ pub enum Severity {
 /// A group of facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Section {
     /// Rights and tools.
     Privileges,

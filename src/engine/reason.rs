@@ -10,6 +10,7 @@ macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
         /// Why a decision was what it was: a closed set, with names that stay.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
         pub enum Reason {
             $($(#[doc = $doc])* $variant,)*
         }

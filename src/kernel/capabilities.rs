@@ -21,6 +21,7 @@ impl fmt::Display for Capabilities {
 
 /// A feature that there is another way without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Feature {
     /// See [`Capabilities::nft_queue`].
     Queue,

@@ -39,6 +39,7 @@ pub use pace::Pace;
 
 /// Why something cannot be done in a lab.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// What was typed is wrong.
     #[error("{0}")]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What conntrack takes a packet for, named as in nft's `ct state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum CtState {
     /// The first of its flow.
     New,

@@ -13,6 +13,7 @@ const MAX_LEN: usize = 15;
 
 /// Why a text is not an interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IfNameError {
     /// No characters at all, or more than the kernel stores.
     #[error("an interface name has 1 to 15 characters")]

@@ -16,6 +16,7 @@ pub struct MacPrefix {
 
 /// Why a text is not a MAC address or prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MacError {
     /// Not six bytes in hex.
     #[error("a MAC address is six bytes in hex, as in 0e:00:00:00:01:00")]

@@ -111,6 +111,7 @@ type Word = (u16, u16);
 
 /// Why a packet cannot be rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// Not all of the packet is here; what is sent back would be the whole packet.
     #[error("the packet was cut")]

@@ -131,6 +131,7 @@ pub struct Query {
 /// Why bytes are not a packet that can be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Malformed {
     /// Neither 4 nor 6 in the first four bits, or no byte at all.
     #[error("not-ip")]

@@ -26,6 +26,7 @@ pub struct RecordedDecision {
 
 /// Why a decision cannot be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotRecorded {
     /// The cluster has no node of that name.
     #[error("the cluster has no such node")]

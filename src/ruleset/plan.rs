@@ -11,6 +11,7 @@ use crate::queue::QueueConfig;
 
 /// How packets get into the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum QueueBy {
     /// Rules of nft, with its `queue` statement.
     Nft,
@@ -20,6 +21,7 @@ pub enum QueueBy {
 
 /// Who takes packets out of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Backend {
     /// Batches of packets and verdicts.
     Netlink,
@@ -29,6 +31,7 @@ pub enum Backend {
 
 /// Who changes the bytes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RewriteBy {
     /// The worker, before it sends the packet back.
     Userspace,
@@ -39,6 +42,7 @@ pub enum RewriteBy {
 
 /// How decisions get to know ct marks, and change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CtMarkBy {
     /// The queue shows it, and the verdict sets it.
     Verdict,
@@ -51,24 +55,24 @@ pub enum CtMarkBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The node whose rules these are.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// How packets get into the queues.
-    pub queue_by: QueueBy,
+    pub(crate) queue_by: QueueBy,
     /// How decisions know and change ct marks.
-    pub ct_mark_by: CtMarkBy,
+    pub(crate) ct_mark_by: CtMarkBy,
     /// Who takes them out.
-    pub backend: Backend,
+    pub(crate) backend: Backend,
     /// Who changes them.
-    pub rewrite_by: RewriteBy,
+    pub(crate) rewrite_by: RewriteBy,
     /// Every packet visits every stage, and not only those that something is to be decided about.
-    pub full: bool,
+    pub(crate) full: bool,
     /// What becomes of a packet whose flow has another node's tag. Unless the flow just keeps it, packets of flows that
     /// have a tag have to be seen by tag and save.
-    pub on_conflict: OnConflict,
+    pub(crate) on_conflict: OnConflict,
     /// The first queue number.
-    pub queue_base: u16,
+    pub(crate) queue_base: u16,
     /// How many workers there are, each with a queue for every lane.
-    pub workers: u16,
+    pub(crate) workers: u16,
 }
 
 /// A kind of packets that has queues of its own.
@@ -84,6 +88,7 @@ pub struct Lane {
 
 /// A selection of packets by protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Traffic {
     /// All protocols.
     Any,
@@ -111,6 +116,7 @@ impl Traffic {
 ///
 /// Where the queue does not show it, the rules sort packets by it, or copy it to where it can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LaneCtMark {
     /// It is of no interest here.
     Any,
@@ -182,6 +188,7 @@ pub struct Wishes {
 
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NoPlan {
     /// Queues are numbered by 16 bits.
     #[error(

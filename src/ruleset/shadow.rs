@@ -26,11 +26,11 @@ use crate::queue::QueueConfig;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShadowPlan {
     /// The node whose rules these are.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// How packets get into the queues.
-    pub queue_by: QueueBy,
+    pub(crate) queue_by: QueueBy,
     /// How the queues are numbered.
-    pub layout: QueueLayout,
+    pub(crate) layout: QueueLayout,
     lanes: Vec<ShadowLane>,
 }
 

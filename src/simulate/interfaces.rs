@@ -6,6 +6,7 @@ use crate::trace::{Event, Name};
 
 /// By what a packet comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ingress {
     /// The public interface.
     Public,
@@ -17,6 +18,7 @@ pub enum Ingress {
 
 /// By what a packet leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Egress {
     /// The public interface.
     Public,
@@ -30,6 +32,7 @@ pub enum Egress {
 
 /// Why a packet does not come by a stage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotQueued {
     /// It came by another interface than the stage's rules name.
     #[error("it came in by {0}; the rules queue only packets from {1}")]

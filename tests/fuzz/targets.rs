@@ -16,18 +16,32 @@ use dunnat::conversations::{self, Joiner, mermaid, svg};
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
 use dunnat::explain::{self, StoryText};
+use dunnat::kernel::Capabilities;
 use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::replay::Changes;
-use dunnat::ruleset::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy};
+use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::simulate::PacketSpec;
 use dunnat::simulate::{Capture, Counts};
 use dunnat::trace::{Event, Filter, Format, Rendering, Text};
 
 /// In both families.
+const DUAL: &str = include_str!("../../rules/dual.toml");
+
 fn cluster() -> Cluster {
-    Cluster::parse(include_str!("../../rules/dual.toml"), Path::new("dual.toml")).unwrap()
+    Cluster::parse(DUAL, Path::new("dual.toml")).unwrap()
+}
+
+fn nodes(cluster: &Cluster) -> [NodeId; 2] {
+    let ids: Vec<NodeId> = cluster.node_ids().collect();
+    ids.try_into().unwrap()
+}
+
+fn cluster_and_nodes() -> (Cluster, [NodeId; 2]) {
+    let cluster = cluster();
+    let nodes = nodes(&cluster);
+    (cluster, nodes)
 }
 
 /// Datagrams as the kernel might send them, from bytes: a length, so many bytes, and again.
@@ -49,11 +63,10 @@ thread_local! {
 /// Messages of nfnetlink_queue through a worker: each is answered or counted.
 #[test]
 fn messages() {
-    let tables = Arc::new(Tables::new(&cluster(), NodeId(0)));
-    let plan = Plan {
-        node: NodeId(0),
-        queue_by: QueueBy::Nft,
-        ct_mark_by: CtMarkBy::Verdict,
+    let (cluster, [node, _]) = cluster_and_nodes();
+    let tables = Arc::new(Tables::new(&cluster, node));
+    let wishes = Wishes {
+        node,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: true,
@@ -61,6 +74,8 @@ fn messages() {
         queue_base: 0,
         workers: 1,
     };
+    let kernel = Capabilities::all();
+    let plan = Plan::new(wishes, &kernel).unwrap();
     bolero::check!().for_each(|bytes: &[u8]| {
         let datagrams = datagrams(bytes);
         // As many as one turn takes.
@@ -193,9 +208,9 @@ fn icmp_errors() {
 /// LAN in a tagged flow shows no inside address, neither outside nor in what it quotes.
 #[test]
 fn decisions() {
-    let mut cluster = cluster();
-    cluster.mask = Mark(0xff);
-    let tables = Tables::new(&cluster, NodeId(0));
+    let cluster = Cluster::parse(&format!("[marks]\nmask = 0xff\n{DUAL}"), Path::new("dual.toml")).unwrap();
+    let [node1, node2] = nodes(&cluster);
+    let tables = Tables::new(&cluster, node1);
     bolero::check!().for_each(|bytes: &[u8]| {
         let Some((&[how, mark, ct, mac], rest)) = bytes.split_first_chunk() else { return };
         // As it comes, or an error that is well-formed but for what it quotes.
@@ -204,7 +219,7 @@ fn decisions() {
         let view = View::parse(&packet, packet.len());
         let meta = Meta {
             from_pipe: how & 0x10 != 0,
-            pipe_of: (how & 0x20 != 0).then_some(NodeId(1)),
+            pipe_of: (how & 0x20 != 0).then_some(node2),
             src_mac: (how & 0x40 != 0).then_some(Mac([mac, 0, 0, 0, 1, 0])),
             mark: Mark(0x7700 | u32::from(mark)),
             ct_mark: if ct == 0xff { CtMark::Another } else { CtMark::Is(Mark(u32::from(ct))) },
@@ -226,10 +241,10 @@ fn decisions() {
             patch.apply(&mut after);
         }
         let tagged =
-            meta.ct_mark.known().is_some_and(|mark| cluster.nodes.iter().any(|node| node.tag == mark));
+            meta.ct_mark.known().is_some_and(|mark| cluster.nodes().iter().any(|node| node.tag == mark));
         if stage == Stage::Spoof && decision.verdict == Verdict::Accept && tagged {
             let seen = View::parse(&after, after.len()).unwrap();
-            let inside = |address| cluster.guests.network.contains(&address);
+            let inside = |address| cluster.guests().network.contains(&address);
             assert!(!inside(seen.tuple.src), "{} leaves: {}", seen.tuple, decision.reason);
             if let Some(error) = seen.error {
                 assert!(
@@ -263,14 +278,14 @@ fn captures() {
 /// the word that is wrong.
 #[test]
 fn typed_packets() {
-    let cluster = cluster();
+    let (cluster, [node1, _]) = cluster_and_nodes();
     bolero::check!().for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         match text.parse::<PacketSpec>() {
             Ok(asked) => {
                 let again: PacketSpec = asked.to_string().parse().unwrap();
                 assert_eq!(again.to_string(), asked.to_string());
-                let arrival = asked.arrival(&cluster, NodeId(0));
+                let arrival = asked.arrival(&cluster, node1);
                 if let Ok(view) = View::parse(&arrival.bytes, arrival.bytes.len()) {
                     assert_eq!((view.tuple.src, view.tuple.dst), (asked.tuple.src, asked.tuple.dst));
                 }

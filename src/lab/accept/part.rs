@@ -4,6 +4,7 @@ use crate::lab::words;
 
 /// A part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Part {
     /// A connection to each service and to each node's own port, through every node.
     Calls,

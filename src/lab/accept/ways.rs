@@ -7,6 +7,7 @@ use crate::lab::{Error, Lab, Machine, words};
 
 /// A way of working that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Expected {
     /// Packets are queued by nft rules.
     NftQueue,

@@ -19,6 +19,7 @@ use crate::cluster::TagBy;
 
 /// A thing that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// Its cluster file has a wrong MAC prefix for the last node.
     Mac,

@@ -14,6 +14,7 @@ pub struct Place {
 
 /// What a capture file consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Piece {
     /// What it begins with.
     FileHeader,
@@ -27,6 +28,7 @@ pub enum Piece {
 
 /// Why a file cannot be read as a capture, or no further.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CaptureError {
     /// The system says no.
     #[error("{source}, behind byte {at}")]

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A kind of file that is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Foreign {
     /// Compressed; by what, and the program that writes it out unpacked.
     Compressed(&'static str, &'static str),

@@ -27,6 +27,7 @@ use persistence::Persistence;
 
 /// What a trace is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// A line for a person.
     Text,
