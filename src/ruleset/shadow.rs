@@ -220,8 +220,6 @@ impl ShadowPlan {
     }
 }
 
-/// The word by which the comment of a shadow's table differs.
-
 fn chain_name(stage: Stage, side: Moment) -> String {
     format!("{}-{stage}", side.name())
 }
