@@ -6,7 +6,7 @@ use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
 use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 
 use super::checksum::{Difference, PseudoHeader, full};
-use super::error::IcmpError;
+use super::icmp_error::IcmpError;
 use super::view::View;
 use crate::net::{Checksum, Dscp, Proto};
 
