@@ -2,7 +2,7 @@
 
 use etherparse::IpNumber;
 
-use super::view::Fragment;
+use super::transport::Fragment;
 
 /// What is behind the extension headers of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

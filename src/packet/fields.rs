@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::view::{Fragment, TcpFlags, View};
+use super::tcp_flags::TcpFlags;
+use super::transport::Fragment;
+use super::view::View;
 use crate::net::Proto;
 
 /// Some bytes of a packet, and what they are.

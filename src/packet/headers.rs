@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::view::{Fragment, TcpFlags, View};
+use super::tcp_flags::TcpFlags;
+use super::transport::Fragment;
+use super::view::View;
 use crate::net::{Dscp, Proto, Tuple};
 
 /// The fields of the headers that tell packets of one flow apart.

@@ -8,20 +8,26 @@
 //! No I/O, no clock.
 
 mod checksum;
-mod error;
 mod extensions;
 mod fields;
 mod headers;
+mod icmp_error;
 mod patch;
+mod rewrite;
+mod tcp_flags;
+mod transport;
 mod view;
 
 pub(crate) use checksum::PseudoHeader;
 pub use checksum::{Difference, full};
-pub use error::IcmpError;
 pub use fields::{Field, fields};
 pub use headers::{Headers, Icmp, Tcp};
-pub use patch::{Layers, Patch, Refused, Rewrite, Side, set_dscp};
-pub use view::{Fragment, Malformed, Query, TcpFlags, View};
+pub use icmp_error::IcmpError;
+pub use patch::{Patch, Refused, set_dscp};
+pub use rewrite::{Layers, Rewrite, Side};
+pub use tcp_flags::TcpFlags;
+pub use transport::{Fragment, Malformed};
+pub use view::{Query, View};
 
 /// The length in bytes of the longest packet that there can be, from its IP header on: `GSO_MAX_SIZE` in the kernel's
 /// include/linux/netdevice.h, eight times `GSO_MAX_SEGS` (65,535). The largest IP packet of all has 65,575 bytes without

@@ -1,13 +1,14 @@
 //! What a packet says.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use etherparse::err::ipv4;
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice};
 
-use super::error::IcmpError;
 use super::extensions::{self, Above};
+use super::icmp_error::IcmpError;
+use super::tcp_flags::TcpFlags;
+use super::transport::{Fragment, Malformed, checksum_at, ports_of};
 use crate::net::{Dscp, Proto, Tuple};
 
 /// The facts of one packet that a decision or a trace needs.
@@ -35,88 +36,6 @@ pub struct View {
     pub(super) checksum: Option<usize>,
 }
 
-/// A packet's place in a fragmented datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fragment {
-    /// It is whole.
-    None,
-    /// The first piece: it has the transport header, whose checksum covers all pieces.
-    First,
-    /// A later piece: no ports, no checksum.
-    Later,
-}
-
-/// The flags of a TCP header, as in its 14th byte; written as tcpdump writes them, `S.` for SYN and ACK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpFlags(pub u8);
-
-impl TcpFlags {
-    /// The flags' names as nft has them, from the lowest bit on.
-    pub const NAMES: [&'static str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"];
-
-    /// The flag of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().zip(0..).find(|(known, _)| **known == name).map(|(_, bit)| Self(1 << bit))
-    }
-
-    /// The names of the flags that are set, from the lowest bit on.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES.into_iter().zip(0..).filter(move |(_, bit)| self.0 & 1 << bit != 0).map(|(name, _)| name)
-    }
-}
-
-/// The names of those that are set.
-impl serde::Serialize for TcpFlags {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.names())
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for TcpFlags {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
-        impl<'de> serde::de::Visitor<'de> for Names {
-            type Value = TcpFlags;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of TCP flags")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut names: A) -> Result<TcpFlags, A::Error> {
-                let mut flags = TcpFlags(0);
-                while let Some(Flag(bits)) = names.next_element()? {
-                    flags.0 |= bits;
-                }
-                Ok(flags)
-            }
-        }
-        deserializer.deserialize_seq(Names)
-    }
-}
-
-/// One flag, by its name.
-struct Flag(u8);
-
-impl<'de> serde::Deserialize<'de> for Flag {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl serde::de::Visitor<'_> for Text {
-            type Value = Flag;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a TCP flag")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Flag, E> {
-                let flag = TcpFlags::named(name).ok_or_else(|| E::unknown_variant(name, &TcpFlags::NAMES))?;
-                Ok(Flag(flag.0))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
 /// An ICMP message that is answered, or an answer: echo, timestamp, information and address mask (RFC 792, RFC 950),
 /// ICMPv6's echo and node information (RFC 4443, RFC 4620). Conntrack knows no others
 /// (net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
@@ -126,50 +45,6 @@ pub struct Query {
     pub id: u16,
     /// It is an answer.
     pub is_reply: bool,
-}
-
-/// Why bytes are not a packet that can be translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Malformed {
-    /// Neither 4 nor 6 in the first four bits, or no byte at all.
-    #[error("not-ip")]
-    NotIp,
-    /// The bytes end within the IP header, or the header calls itself shorter than it can be.
-    #[error("ip-header")]
-    IpHeader,
-    /// The IP header's total length is shorter than the header or longer than what arrived.
-    #[error("ip-length")]
-    IpLength,
-    /// The bytes end within an IPv6 extension header.
-    #[error("ipv6-extension")]
-    #[serde(rename = "ipv6-extension")]
-    Extension,
-    /// The bytes end within the transport header, or the TCP header calls itself shorter than it can be.
-    #[error("transport-header")]
-    TransportHeader,
-    /// The bytes end within the IP header that an ICMP error quotes, or there is another thing in its place.
-    #[error("icmp-quote")]
-    #[serde(rename = "icmp-quote")]
-    Quote,
-}
-
-/// Where the checksum is in the transport headers whose checksum covers the IP addresses: TCP (RFC 9293 §3.1),
-/// UDP (RFC 768), UDP-Lite (RFC 3828), DCCP (RFC 4340 §5.1), ICMPv6 (RFC 4443 §2.3).
-pub(super) fn checksum_at(protocol: IpNumber) -> Option<usize> {
-    match protocol {
-        IpNumber::TCP => Some(16),
-        IpNumber::UDP | IpNumber::UDP_LITE | IpNumber::DCCP => Some(6),
-        IpNumber::IPV6_ICMP => Some(2),
-        _ => None,
-    }
-}
-
-/// The ports that a transport header begins with.
-pub(super) fn ports_of(header: &[u8]) -> Option<(u16, u16)> {
-    let [a, b, c, d] = *header.first_chunk()?;
-    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
 impl View {
@@ -326,34 +201,6 @@ impl View {
     }
 }
 
-impl fmt::Display for Fragment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::None => "no",
-            Self::First => "first",
-            Self::Later => "later",
-        })
-    }
-}
-
-impl fmt::Display for TcpFlags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LETTERS: [(u8, char); 8] = [
-            (0x02, 'S'),
-            (0x01, 'F'),
-            (0x04, 'R'),
-            (0x08, 'P'),
-            (0x20, 'U'),
-            (0x40, 'E'),
-            (0x80, 'W'),
-            (0x10, '.'),
-        ];
-        let text: String =
-            LETTERS.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, letter)| letter).collect();
-        f.pad(if text.is_empty() { "none" } else { &text })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,35 +228,6 @@ mod tests {
         assert_eq!(view.tcp.unwrap().to_string(), "S");
         assert_eq!((view.len, view.cut, view.fragment), (40, false, Fragment::None));
         assert_eq!((view.transport, view.checksum), (20, Some(36)));
-    }
-
-    #[test]
-    fn tcp_flags_read_as_in_tcpdump() {
-        for (byte, text) in
-            [(0x12, "S."), (0x10, "."), (0x19, "FP."), (0x04, "R"), (0xc2, "SEW"), (0, "none")]
-        {
-            assert_eq!(TcpFlags(byte).to_string(), text);
-        }
-    }
-
-    #[test]
-    fn flags_are_written_and_read_by_name() {
-        for byte in 0..=u8::MAX {
-            let text = serde_json::to_string(&TcpFlags(byte)).unwrap();
-            assert_eq!(serde_json::from_str::<TcpFlags>(&text).unwrap(), TcpFlags(byte), "{text}");
-        }
-        assert_eq!(serde_json::to_string(&TcpFlags(0x12)).unwrap(), r#"["syn","ack"]"#);
-        assert_eq!(serde_json::from_str::<TcpFlags>(r#"["syn","syn"]"#).unwrap(), TcpFlags(2), "also twice");
-        let refused = |text| serde_json::from_str::<TcpFlags>(text).unwrap_err().to_string();
-        assert!(refused("2").contains("expected a list of TCP flags"), "{}", refused("2"));
-        assert!(refused("[2]").contains("expected a TCP flag"), "{}", refused("[2]"));
-        assert!(refused(r#"["sin"]"#).contains("expected one of `fin`, `syn`"), "{}", refused(r#"["sin"]"#));
-    }
-
-    #[test]
-    fn fragments_are_named() {
-        let names = [Fragment::None, Fragment::First, Fragment::Later].map(|it| format!("{it:>6}"));
-        assert_eq!(names, ["    no", " first", " later"]);
     }
 
     /// UDP in IPv6, whose payload begins with `extension`, a header of that number.

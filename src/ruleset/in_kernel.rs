@@ -4,29 +4,18 @@
 //! what was fixed there made general: each node marks with its own tag, marks have a mask, a service is matched
 //! at the node's public address, and a flow keeps the first tag it was given.
 
+use super::bridge::code_points_alone;
+use super::chains::{NO_REDIRECTS, NOTHING_INSIDE};
 use super::family::InFamily;
-use super::render::{
-    Bits, NO_REDIRECTS, NOTHING_INSIDE, code_points_alone, copy_chains, rewrite_dnat, rewrite_spoof, save,
-};
+use super::kernel_rule::KernelRule;
+use super::marks::{Bits, copy_chains, save};
+use super::rewrite::{rewrite_dnat, rewrite_spoof};
 use super::table::{Chain, Table};
-use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId, TagBy};
-use crate::net::{Family, Proto, Stage};
+use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
+use crate::net::{Family, Stage};
 
 /// The name of the tables, in the families ip, ip6, netdev and bridge.
 pub(super) const TABLE: &str = "dunnat-kernel";
-
-/// A rule of the pure ruleset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelRule {
-    /// The rule, without the chain that it stands in.
-    pub text: String,
-    /// The protocol that it is for, if for one.
-    pub proto: Option<Proto>,
-    /// The node that it is about, if about one.
-    pub node: Option<NodeId>,
-    /// The services that it is about, if about some.
-    pub services: Vec<ServiceId>,
-}
 
 /// The rules of a node that do in the kernel what a stage does, for packets of a family; none if the guests do not
 /// have it.

@@ -5,29 +5,39 @@
 //! nft has no `queue`, by chains with the target NFQUEUE of x_tables, the one thing that is not written in nft's language.
 //! Another set does the whole job in the kernel and needs no dunnat ([`in_kernel()`]); a shadow has that and shows dunnat its
 //! packets ([`ShadowPlan`]). Beside all of them is the guard, which outlives the process. Everything that is a matter of
-//! order (hooks, priorities, names) is in one table of constants in `render.rs`.
+//! order (hooks, priorities) is in one table of constants in `chains.rs`.
 
+mod bridge;
+mod chains;
 mod explain;
 mod family;
 mod guard;
 mod in_kernel;
 mod install;
+mod kernel_rule;
+mod marks;
+mod no_plan;
 mod owner;
 mod plan;
 mod queue_chain;
+mod queue_statement;
+mod queued;
 mod queues;
-mod render;
+mod rewrite;
+mod rules;
 mod shadow;
 mod table;
 
 pub use explain::Choice;
-pub use in_kernel::{KernelRule, in_kernel, rules_in_kernel};
+pub use in_kernel::{in_kernel, rules_in_kernel};
 pub(crate) use install::is_our_name;
 pub use install::{InstallError, Installed, Ready, take_down};
-pub use plan::{Backend, CtMarkBy, Lane, LaneCtMark, NoPlan, Plan, QueueBy, RewriteBy, Traffic, Wishes};
+pub use kernel_rule::KernelRule;
+pub use no_plan::NoPlan;
+pub use plan::{Backend, CtMarkBy, Lane, LaneCtMark, Plan, QueueBy, RewriteBy, Traffic, Wishes};
 pub use queue_chain::fill_all;
 pub use queues::{ByQueue, QueueLayout};
-pub use render::Rules;
+pub use rules::Rules;
 pub use shadow::{Moment, ShadowLane, ShadowPlan};
 
 #[cfg(test)]

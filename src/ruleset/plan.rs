@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::QueueLayout;
+use super::no_plan::NoPlan;
+use super::queues::QueueLayout;
 use crate::cluster::{NodeId, OnConflict};
 use crate::kernel::{Capabilities, Support};
 use crate::net::{CtMark, Envelope, Mark, Proto, Stage};
@@ -184,28 +185,6 @@ pub struct Wishes {
     pub queue_base: u16,
     /// See [`Plan::workers`].
     pub workers: u16,
-}
-
-/// Why there is no plan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NoPlan {
-    /// Queues are numbered by 16 bits.
-    #[error(
-        "{workers} workers with {lanes} queues each from number {base} on would end beyond 65535, the last queue \
-         there can be"
-    )]
-    TooManyQueues {
-        /// The first queue.
-        base: u16,
-        /// How many workers.
-        workers: u16,
-        /// How many queues for each.
-        lanes: u16,
-    },
-    /// The kernel could not be asked, and a wrong guess would not work.
-    #[error("cannot find out whether the kernel has nft queue: {0}")]
-    CannotTell(String),
 }
 
 impl Plan {

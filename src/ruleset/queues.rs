@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::NoPlan;
+use super::no_plan::NoPlan;
 
 /// The numbers of all queues of a plan: at least one, none above 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

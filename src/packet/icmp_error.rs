@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::extensions::{self, Ends};
-use super::view::{Fragment, Malformed, checksum_at, ports_of};
+use super::transport::{Fragment, Malformed, checksum_at, ports_of};
 use crate::net::{Proto, Tuple};
 
 /// An ICMP error (RFC 792, RFC 4443), which quotes the beginning of the packet that it is about.

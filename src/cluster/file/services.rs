@@ -1,0 +1,205 @@
+//! `[[service]]`: what a packet is told by, which guest it leads to, and that no two can be taken for each other.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use toml::{Spanned, Value};
+
+use super::check::Check;
+use super::families::{Placed, bare};
+use super::raw::{File, RawService};
+use crate::cluster::distinct::{Ambiguous, Ranges, ambiguous};
+use crate::cluster::report::{brief, quoted};
+use crate::cluster::{Guests, Service};
+use crate::net::{ByFamily, Family, Ports, Proto};
+
+impl Check {
+    pub(super) fn service(&mut self, raw: &RawService, guests: Option<&Guests>) -> Option<Service> {
+        let name = self.name(&raw.name);
+        let proto: Option<Option<Proto>> = match raw.proto.get_ref().as_str() {
+            "any" => Some(None),
+            text => match text.parse() {
+                Ok(proto) => Some(Some(proto)),
+                Err(_) => {
+                    self.say(
+                        raw.proto.span(),
+                        format_args!("{} is no protocol", quoted(text)),
+                        "give \"tcp\", \"udp\", \"udplite\", \"dccp\", \"sctp\", \"icmp\", the number of another as in \"47\", \
+                         or \"any\"",
+                    );
+                    None
+                }
+            },
+        };
+        let ports = proto.and_then(|proto| self.ports(raw, proto));
+        let guest_port = match (proto, ports) {
+            (Some(proto), Some(ports)) => self.guest_port(raw, proto, ports),
+            _ => None,
+        };
+        let guest = self.by_family(&raw.guest, Self::address);
+        if let (Some(guest), Some(guests)) = (&guest, guests) {
+            for (guest, span) in guest.iter() {
+                self.inside("guest", *guest, &guests.network, span.clone());
+                if guests.gateway.has(guest) {
+                    self.say(
+                        span.clone(),
+                        format_args!("{guest} is the gateway, which every node holds itself"),
+                        "give the address of a guest",
+                    );
+                }
+            }
+        }
+        if let (Some(Some(proto)), Some(guest)) = (proto, &guest) {
+            self.proto_of_family(proto, guest, raw.proto.span());
+        }
+        Some(Service {
+            name: name?,
+            proto: proto?,
+            ports: ports?,
+            guest: bare(&guest?),
+            guest_port: guest_port?,
+        })
+    }
+
+    /// Either family has an ICMP of its own.
+    fn proto_of_family(&mut self, proto: Proto, guest: &ByFamily<Placed<IpAddr>>, place: Range<usize>) {
+        let six = guest.get(Family::V6);
+        if let (Some(what), Some((guest, _))) = (extension_header(proto), six) {
+            let message =
+                format_args!("protocol {} is {what} of IPv6, and guest {guest} is of IPv6", proto.0);
+            let help = "what is behind that header is the protocol of a packet: give that one, or \"any\"";
+            self.say(place, message, help);
+            return;
+        }
+        let (other, help) = match proto {
+            Proto::ICMP => (Family::V6, "its ICMP is \"ipv6-icmp\", for a service of its own"),
+            Proto::ICMP6 => (Family::V4, "its ICMP is \"icmp\", for a service of its own"),
+            _ => return,
+        };
+        if let Some((guest, span)) = guest.get(other) {
+            self.say(span.clone(), format_args!("guest {guest} is of {other}, which has no {proto}"), help);
+        }
+    }
+
+    /// A port may be typed as a TOML integer, or as a text: a range, or "any".
+    fn ports(&mut self, raw: &RawService, proto: Option<Proto>) -> Option<Option<Ports>> {
+        let has_ports = proto.is_some_and(Proto::has_ports);
+        let what = proto.map_or("any protocol".to_owned(), |proto| proto.to_string());
+        let Some(value) = &raw.port else {
+            if has_ports {
+                let message = format_args!("service {} has no port", quoted(raw.name.get_ref()));
+                self.say(raw.proto.span(), message, "add port = 80, a range as in \"8000-8099\", or \"any\"");
+                return None;
+            }
+            return Some(None);
+        };
+        let ports = match value.get_ref() {
+            Value::String(text) if text == "any" => return Some(None),
+            Value::String(text) => text.parse().ok(),
+            Value::Integer(port) => u16::try_from(*port).ok().and_then(|port| Ports::new(port, port)),
+            _ => None,
+        };
+        if ports.is_none() {
+            let help = "a port is a number from 1 to 65535; a range is written \"8000-8099\", and all of them \"any\"";
+            self.say(value.span(), format_args!("{} is no port", brief(value.get_ref())), help);
+            return None;
+        }
+        if !has_ports {
+            let message = format_args!("a service of {what} cannot be told by its port");
+            self.say(value.span(), message, "leave the port out, or give \"any\"");
+            return None;
+        }
+        Some(ports)
+    }
+
+    fn guest_port(
+        &mut self,
+        raw: &RawService,
+        proto: Option<Proto>,
+        ports: Option<Ports>,
+    ) -> Option<Option<u16>> {
+        let Some(value) = &raw.guest_port else { return Some(None) };
+        let Some(ports) = ports else {
+            let help = "leave it out: a guest_port goes with a port, or with a range of them";
+            self.say(value.span(), "any port cannot become one port", help);
+            return None;
+        };
+        if proto == Some(Proto::SCTP) {
+            self.say(
+                value.span(),
+                "sctp cannot have another port at the guest",
+                "its checksum covers the ports and all data; no part of a packet is enough to bring it up to date",
+            );
+            return None;
+        }
+        let first = u16::try_from(*value.get_ref()).ok().filter(|port| ports.moved(*port).is_some());
+        if first.is_none() {
+            let last = u32::from(u16::MAX) - u32::from(ports.last() - ports.first());
+            let message = format_args!("{} is no port for {ports} at the guest", value.get_ref());
+            self.say(value.span(), message, format_args!("give a number from 1 to {last}"));
+            return None;
+        }
+        Some(first.filter(|first| *first != ports.first()))
+    }
+
+    pub(super) fn services_are_distinct(&mut self, file: &File, services: &[Option<Service>]) {
+        let place = |raw: &RawService| raw.port.as_ref().map_or(raw.proto.span(), Spanned::span);
+        let known: Vec<(&RawService, &Service)> = file
+            .service
+            .iter()
+            .zip(services)
+            .filter_map(|(raw, service)| Some((raw, service.as_ref()?)))
+            .collect();
+        let keys: Vec<_> =
+            known.iter().map(|(raw, service)| (place(raw), service.wants(), &*service.name)).collect();
+        self.unique("the service", &keys);
+        let (mut ranges, mut seen) = (Ranges::default(), HashSet::new());
+        for (number, (raw, service)) in known.iter().enumerate() {
+            let (Some(proto), Some(ports)) = (service.proto, service.ports) else { continue };
+            // The same ones are told of above.
+            if ports.is_one() || !seen.insert((proto, ports)) {
+                continue;
+            }
+            if let Some((_, other)) = ranges.take(proto, ports, number).and_then(|earlier| known.get(earlier))
+            {
+                let others = other.ports.map_or(String::new(), |ports| ports.to_string());
+                let message =
+                    format_args!("the ports {ports} and those of {:?}, {others}, overlap", other.name);
+                self.say(place(raw), message, "a port must lead to one guest only");
+            }
+        }
+        if !self.problems.is_empty() {
+            return;
+        }
+        let all: Vec<Service> = known.iter().map(|(_, service)| (*service).clone()).collect();
+        for Ambiguous { service, other, guest, port } in ambiguous(&all) {
+            let (raw, _) = known[service];
+            let span = raw.guest_port.as_ref().map_or(raw.name.span(), Spanned::span);
+            let message = format_args!(
+                "port {port} of {guest} is what {:?} leads to, too, from another public port",
+                all[other].name
+            );
+            let help =
+                "its answers could be of the one or the other: give each a port of its own at the guest";
+            self.say(span, message, help);
+        }
+    }
+}
+
+/// What a protocol number stands for in an IPv6 header where it is none of a protocol (IANA's registry of IPv6 extension
+/// header types). ESP, 50, is left out: what is behind it nobody can read, so it is the packet's protocol.
+fn extension_header(proto: Proto) -> Option<&'static str> {
+    Some(match proto.0 {
+        0 => "the hop-by-hop options header",
+        43 => "the routing header",
+        44 => "the fragment header",
+        51 => "the authentication header",
+        59 => "\"no next header\"",
+        60 => "the destination options header",
+        135 => "the mobility header",
+        139 => "the header of the host identity protocol",
+        140 => "the header of shim6",
+        _ => return None,
+    })
+}

@@ -1,0 +1,491 @@
+use super::*;
+use etherparse::{Ipv4HeaderSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use proptest::prelude::*;
+
+const CLIENT: [u8; 4] = [192, 168, 122, 1];
+const PUBLIC: [u8; 4] = [192, 168, 122, 12];
+const GUEST: [u8; 4] = [10, 5, 5, 201];
+
+fn tcp(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(CLIENT, PUBLIC, 64).tcp(40000, 80, 7, 1024).write(&mut bytes, payload).unwrap();
+    bytes
+}
+
+fn udp(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(CLIENT, PUBLIC, 64).udp(40000, 53).write(&mut bytes, payload).unwrap();
+    bytes
+}
+
+fn rewritten(bytes: &[u8], side: Side, to: impl Into<IpAddr>, checksum: Checksum) -> Vec<u8> {
+    let view = View::parse(bytes, bytes.len()).unwrap();
+    let rewrite = Rewrite::outer(side, to.into());
+    let mut bytes = bytes.to_vec();
+    Patch::new(&bytes, &view, rewrite, checksum).unwrap().apply(&mut bytes);
+    bytes
+}
+
+/// With another port, too.
+fn moved(bytes: &[u8], side: Side, to: [u8; 4], port: u16) -> Vec<u8> {
+    let view = View::parse(bytes, bytes.len()).unwrap();
+    let rewrite = Rewrite::outer(side, to.into()).with_port(Some(port));
+    let mut bytes = bytes.to_vec();
+    Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+    bytes
+}
+
+/// Whether both checksums are those that etherparse computes.
+fn is_right(bytes: &[u8]) -> bool {
+    let packet = SlicedPacket::from_ip(bytes).unwrap();
+    let transport = match (packet.net.unwrap(), packet.transport.unwrap()) {
+        (etherparse::NetSlice::Ipv4(ip), TransportSlice::Tcp(tcp)) => {
+            tcp.checksum() == tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).unwrap()
+        }
+        (etherparse::NetSlice::Ipv6(ip), TransportSlice::Tcp(tcp)) => {
+            tcp.checksum() == tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination()).unwrap()
+        }
+        (etherparse::NetSlice::Ipv4(ip), TransportSlice::Udp(udp)) => {
+            let header = udp.to_header();
+            udp.checksum()
+                == header
+                    .calc_checksum_ipv4_raw(ip.header().source(), ip.header().destination(), udp.payload())
+                    .unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    transport
+        && Ipv4HeaderSlice::from_slice(bytes)
+            .map_or(true, |ip| ip.header_checksum() == ip.to_header().calc_header_checksum())
+}
+
+#[test]
+fn a_code_point_changes_no_other_bit_of_ipv4() {
+    let mut before = tcp(b"data");
+    before[1] = 0b0000_1011;
+    before[10..12].fill(0);
+    let checksum = Ipv4HeaderSlice::from_slice(&before).unwrap().to_header().calc_header_checksum();
+    before[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let mut after = before.clone();
+    set_dscp(&mut after, Dscp::try_from(48).unwrap());
+    assert_eq!(after[1], 48 << 2 | 0b11, "the ECN bits stay");
+    assert!(is_right(&after));
+    (after[1], after[10], after[11]) = (before[1], before[10], before[11]);
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_code_point_changes_no_other_bit_of_ipv6() {
+    // Version 6, traffic class 0b0010_1011 (code point 10 and both ECN bits), flow label 0x54321.
+    let before = [0x62, 0xb5, 0x43, 0x21];
+    let with = |number| {
+        let mut bytes = before;
+        set_dscp(&mut bytes, Dscp::try_from(number).unwrap());
+        bytes
+    };
+    assert_eq!(with(10), before);
+    assert_eq!(with(0), [0x60, 0x35, 0x43, 0x21]);
+    assert_eq!(with(53), [0x6d, 0x75, 0x43, 0x21]);
+    assert_eq!(with(63), [0x6f, 0xf5, 0x43, 0x21]);
+}
+
+#[test]
+fn what_is_no_packet_gets_no_code_point() {
+    for mut bytes in [vec![], vec![0x45], vec![0x60], vec![0x50; 40], vec![0x05; 40], vec![0x74; 40]] {
+        let before = bytes.clone();
+        set_dscp(&mut bytes, Dscp::try_from(48).unwrap());
+        assert_eq!(bytes, before);
+    }
+}
+
+#[test]
+fn golden_bytes() {
+    // A SYN as a client sent it, and as the seed's nft rule `ip daddr set 10.5.5.201` would leave it.
+    #[rustfmt::skip]
+    let before = [
+        0x45, 0x00, 0x00, 0x28, 0x12, 0x34, 0x40, 0x00, 0x40, 0x06, 0xb3, 0x3d, 0xc0, 0xa8, 0x7a, 0x01,
+        0xc0, 0xa8, 0x7a, 0x0c, 0x9c, 0x40, 0x00, 0x50, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00,
+        0x50, 0x02, 0xfa, 0xf0, 0xa3, 0x01, 0x00, 0x00,
+    ];
+    assert!(is_right(&before));
+    let after = rewritten(&before, Side::Destination, GUEST, Checksum::Ready);
+    assert!(is_right(&after));
+    let changed: Vec<(usize, u8)> =
+        (0..before.len()).filter(|at| before[*at] != after[*at]).map(|at| (at, after[at])).collect();
+    assert_eq!(
+        changed,
+        [(10, 0xde), (11, 0x24), (16, 10), (17, 5), (18, 5), (19, 201), (36, 0xcd), (37, 0xe8)],
+        "the header checksum, the address, the TCP checksum, and no other byte"
+    );
+}
+
+#[test]
+fn a_udp_checksum_of_zero_means_none_and_stays() {
+    let mut bytes = udp(b"hello");
+    bytes[26..28].copy_from_slice(&[0, 0]);
+    let after = rewritten(&bytes, Side::Destination, GUEST, Checksum::Ready);
+    assert_eq!(after[26..28], [0, 0]);
+}
+
+#[test]
+fn a_udp_checksum_that_becomes_zero_is_written_as_ones() {
+    // With this payload the words of the translated packet add up to 0xffff.
+    let found = (0..=u16::MAX).map(|word| udp(&word.to_be_bytes())).find(|bytes| {
+        let view = View::parse(bytes, bytes.len()).unwrap();
+        let field = u16::from_be_bytes([bytes[26], bytes[27]]);
+        assert_eq!(view.checksum, Some(26));
+        Difference::between_v4(PUBLIC.into(), GUEST.into()).apply(field) == 0
+    });
+    let after = rewritten(&found.unwrap(), Side::Destination, GUEST, Checksum::Ready);
+    assert_eq!(after[26..28], [0xff, 0xff]);
+    assert!(is_right(&after));
+}
+
+#[test]
+fn fragments_keep_the_checksum_that_covers_them_all() {
+    let mut first = tcp(b"data");
+    first[6] = 0x20;
+    let after = rewritten(&first, Side::Destination, GUEST, Checksum::Ready);
+    assert_ne!(first[36..38], after[36..38]);
+    let mut later = first.clone();
+    later[7] = 1;
+    let after = rewritten(&later, Side::Destination, GUEST, Checksum::Ready);
+    assert_eq!(later[20..], after[20..], "a later fragment has payload where the first has a checksum");
+    assert_ne!(later[10..12], after[10..12]);
+}
+
+#[test]
+fn a_cut_packet_or_one_of_the_other_family_is_refused() {
+    let bytes = tcp(b"data");
+    let view = View { cut: true, ..View::parse(&bytes, bytes.len()).unwrap() };
+    let rewrite = Rewrite::outer(Side::Source, GUEST.into());
+    assert_eq!(Patch::new(&bytes, &view, rewrite, Checksum::Ready), Err(Refused::Cut));
+    let view = View { cut: false, ..view };
+    let rewrite = Rewrite::outer(Side::Source, [0x20; 16].into());
+    assert_eq!(Patch::new(&bytes, &view, rewrite, Checksum::Ready), Err(Refused::Family));
+}
+
+#[test]
+fn applied_to_other_bytes_it_stays_within_them() {
+    let bytes = tcp(b"data");
+    let view = View::parse(&bytes, bytes.len()).unwrap();
+    let rewrite = Rewrite::outer(Side::Source, GUEST.into());
+    let patch = Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap();
+    for len in 0..bytes.len() {
+        patch.apply(&mut bytes.clone()[..len]);
+    }
+}
+
+/// An ICMP error, type 3 code 4, next hop 1280, from a router to `to`; it quotes `quote`.
+fn too_big(from: [u8; 4], to: [u8; 4], quote: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(from, to, 60).icmpv4_raw(3, 4, [0, 0, 5, 0]).write(&mut bytes, quote).unwrap();
+    bytes
+}
+
+const ROUTER: [u8; 4] = [198, 51, 100, 9];
+
+fn reply(from: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(from, CLIENT, 63).tcp(80, 40000, 7, 1024).write(&mut bytes, payload).unwrap();
+    bytes
+}
+
+fn error_rewritten(bytes: &[u8], side: Side, to: [u8; 4], layers: Layers) -> Vec<u8> {
+    let view = View::parse(bytes, bytes.len()).unwrap();
+    let mut bytes = bytes.to_vec();
+    let rewrite = Rewrite { side, to: to.into(), port: None, layers };
+    Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+    bytes
+}
+
+#[test]
+fn golden_bytes_of_an_icmp_error() {
+    // A router says "fragmentation needed" about a SYN/ACK's successor, and quotes its headers.
+    #[rustfmt::skip]
+    let before = [
+        0x45, 0x00, 0x00, 0x44, 0x12, 0x34, 0x40, 0x00, 0x3c, 0x01, 0xc7, 0x93, 0xc6, 0x33, 0x64, 0x09,
+        0xc0, 0xa8, 0x7a, 0x0c, 0x03, 0x04, 0x6d, 0x75, 0x00, 0x00, 0x05, 0x00, 0x45, 0x00, 0x00, 0x28,
+        0x12, 0x34, 0x40, 0x00, 0x3e, 0x06, 0xb5, 0x3d, 0xc0, 0xa8, 0x7a, 0x0c, 0xc0, 0xa8, 0x7a, 0x01,
+        0x00, 0x50, 0x9c, 0x40, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x02, 0x50, 0x10, 0xfa, 0xf0,
+        0xa2, 0xf1, 0x00, 0x00,
+    ];
+    let after = error_rewritten(&before, Side::Destination, GUEST, Layers::Both);
+    let changed: Vec<(usize, u8)> =
+        (0..before.len()).filter(|at| before[*at] != after[*at]).map(|at| (at, after[at])).collect();
+    #[rustfmt::skip]
+    assert_eq!(
+        changed,
+        [
+            (10, 0xf2), (11, 0x7a), (16, 0x0a), (17, 0x05), (18, 0x05), (19, 0xc9), (22, 0x42), (23, 0x8e), (38, 0xe0), (39, 0x24), (40, 0x0a), (41, 0x05), (42, 0x05), (43, 0xc9), (64, 0xcd), (65, 0xd8)
+        ],
+        "both header checksums, the destination, the error's checksum, the quoted source and its TCP checksum"
+    );
+}
+
+#[test]
+fn an_icmp_error_is_as_if_it_had_been_about_the_other_packet() {
+    for quoted in [20, 28, 36, 38, 40, 60] {
+        let public = too_big(ROUTER, PUBLIC, &reply(PUBLIC, b"twenty bytes of data")[..quoted]);
+        let inside = too_big(ROUTER, GUEST, &reply(GUEST, b"twenty bytes of data")[..quoted]);
+        assert_eq!(error_rewritten(&public, Side::Destination, GUEST, Layers::Both), inside, "{quoted}");
+        assert_eq!(error_rewritten(&inside, Side::Destination, PUBLIC, Layers::Both), public, "{quoted}");
+        // From a router that has an address of its own, and from one that has an inside one.
+        let call = |to, from| too_big(from, CLIENT, &udp_to(to)[..quoted.min(33)]);
+        assert_eq!(
+            error_rewritten(&call(GUEST, ROUTER), Side::Source, PUBLIC, Layers::Inner),
+            call(PUBLIC, ROUTER),
+            "{quoted}"
+        );
+        assert_eq!(
+            error_rewritten(&call(GUEST, [10, 5, 5, 77]), Side::Source, PUBLIC, Layers::Both),
+            call(PUBLIC, PUBLIC),
+            "{quoted}"
+        );
+    }
+}
+
+fn at_of_udp(protocol: u8, transport: usize) -> Option<usize> {
+    (protocol == 17).then_some(transport + 6)
+}
+
+fn udp_to(to: [u8; 4]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(CLIENT, to, 64).udp(40000, 5353).write(&mut bytes, b"hello").unwrap();
+    bytes
+}
+
+#[test]
+fn icmpv6_errors_too() {
+    let [client, public, guest, router] = [[0x20; 16], [0x30; 16], [0xfd; 16], [0x40; 16]];
+    let error = |to, from| {
+        let (mut quote, mut bytes) = (Vec::new(), Vec::new());
+        PacketBuilder::ipv6(from, client, 64).udp(53, 4096).write(&mut quote, b"odd").unwrap();
+        PacketBuilder::ipv6(router, to, 64).icmpv6_raw(2, 0, [0, 0, 5, 0]).write(&mut bytes, &quote).unwrap();
+        bytes
+    };
+    let mut bytes = error(public, public);
+    let view = View::parse(&bytes, bytes.len()).unwrap();
+    let rewrite = Rewrite { side: Side::Destination, to: guest.into(), port: None, layers: Layers::Both };
+    Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+    assert_eq!(bytes, error(guest, guest));
+    let rewrite = Rewrite { layers: Layers::Inner, ..rewrite };
+    let mut bytes = error(guest, public);
+    Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+    assert_eq!(bytes, error(guest, guest));
+}
+
+#[test]
+fn quoted_udp_without_a_checksum_stays_without() {
+    let mut quote = udp_to(GUEST);
+    quote[26..28].copy_from_slice(&[0, 0]);
+    let after = error_rewritten(&too_big(ROUTER, CLIENT, &quote), Side::Source, PUBLIC, Layers::Inner);
+    assert_eq!(after[54..56], [0, 0]);
+    assert_eq!(full(&[&after[20..]]), 0, "the error's own checksum is right");
+}
+
+#[test]
+fn a_port_goes_with_the_address() {
+    let at = |dst, port| {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4(CLIENT, dst, 64).tcp(40000, port, 7, 1024).write(&mut bytes, b"odd").unwrap();
+        bytes
+    };
+    assert_eq!(moved(&at(PUBLIC, 8080), Side::Destination, GUEST, 80), at(GUEST, 80));
+    // A datagram without a checksum gets none, a later fragment keeps its payload, the first has the checksum.
+    let mut none = udp(b"hello");
+    none[26..28].copy_from_slice(&[0, 0]);
+    let after = moved(&none, Side::Destination, GUEST, 80);
+    assert_eq!((&after[20..24], &after[26..28]), (&[0x9c, 0x40, 0, 80][..], &[0, 0][..]));
+    let mut later = at(PUBLIC, 8080);
+    later[7] = 1;
+    assert_eq!(moved(&later, Side::Destination, GUEST, 80)[20..], later[20..]);
+    let mut first = at(PUBLIC, 8080);
+    first[6] = 0x20;
+    assert_eq!(moved(&first, Side::Destination, GUEST, 80)[20..], at(GUEST, 80)[20..]);
+    // SCTP: no checksum that covers addresses, so nothing but the port.
+    let mut sctp = at(PUBLIC, 8080);
+    sctp[9] = 132;
+    let mut expected = sctp[20..].to_vec();
+    expected[2..4].copy_from_slice(&80u16.to_be_bytes());
+    assert_eq!(moved(&sctp, Side::Destination, GUEST, 80)[20..], expected);
+}
+
+#[test]
+fn quoted_ports_go_with_the_quoted_address() {
+    let reply = |from, port| {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4(from, CLIENT, 63).tcp(port, 40000, 7, 1024).write(&mut bytes, b"data").unwrap();
+        bytes
+    };
+    for quoted in [20, 22, 23, 24, 28, 36, 38, 44] {
+        let mut bytes = too_big(ROUTER, PUBLIC, &reply(PUBLIC, 8080)[..quoted]);
+        let view = View::parse(&bytes, bytes.len()).unwrap();
+        let rewrite =
+            Rewrite { side: Side::Destination, to: GUEST.into(), port: Some(80), layers: Layers::Both };
+        Patch::new(&bytes, &view, rewrite, Checksum::Ready).unwrap().apply(&mut bytes);
+        // As far as there are ports: half of them are none.
+        let expected = match quoted {
+            ..24 => {
+                let mut quote = reply(GUEST, 80);
+                quote[20..24].copy_from_slice(&reply(PUBLIC, 8080)[20..24]);
+                quote
+            }
+            _ => reply(GUEST, 80),
+        };
+        assert_eq!(bytes, too_big(ROUTER, GUEST, &expected[..quoted]), "{quoted}");
+    }
+}
+
+proptest! {
+    /// Of UDP-Lite and DCCP the checksum stays right, for any address and port; and back again is the same.
+    #[test]
+    fn ports_of_other_protocols(
+        proto in prop::sample::select(vec![Proto::UDP, Proto::UDPLITE, Proto::DCCP, Proto::TCP]),
+        ports: (u16, u16), to: [u8; 4], port: u16, source: bool, len in 0usize..200,
+    ) {
+        let (src, dst) = (CLIENT.into(), PUBLIC.into());
+        let tuple = crate::net::Tuple { proto, src, dst, ports: Some(ports) };
+        let before =
+            crate::simulate::made(tuple, &crate::packet::Headers::default(), crate::packet::Fragment::None, len).unwrap();
+        let (side, was, was_port) = match source {
+            true => (Side::Source, CLIENT, ports.0),
+            false => (Side::Destination, PUBLIC, ports.1),
+        };
+        let after = moved(&before, side, to, port);
+        let pseudo = [&after[12..20], &[0, proto.0], &((after.len() - 20) as u16).to_be_bytes()].concat();
+        prop_assert_eq!(full(&[&pseudo, &after[20..]]), 0);
+        prop_assert_eq!(moved(&after, side, was, was_port), before);
+    }
+
+    #[test]
+    fn the_result_is_right_for_every_length(
+        payload in prop::collection::vec(any::<u8>(), 0..1500), to: [u8; 4], source: bool, partial: bool,
+    ) {
+        let side = if source { Side::Source } else { Side::Destination };
+        for mut bytes in [tcp(&payload), udp(&payload)] {
+            let checksum = if partial {
+                let view = View::parse(&bytes, bytes.len()).unwrap();
+                bytes[view.checksum.unwrap()] ^= 0x55;
+                Checksum::Partial
+            } else {
+                Checksum::Ready
+            };
+            let after = rewritten(&bytes, side, to, checksum);
+            prop_assert!(is_right(&after));
+            prop_assert_eq!(after.len(), bytes.len());
+        }
+    }
+
+    #[test]
+    fn ipv6_too(payload in prop::collection::vec(any::<u8>(), 0..300), to: [u8; 16], partial: bool) {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).tcp(1, 2, 3, 4).write(&mut bytes, &payload).unwrap();
+        let checksum = if partial { Checksum::Partial } else { Checksum::Ready };
+        prop_assert!(is_right(&rewritten(&bytes, Side::Source, to, checksum)));
+    }
+
+    #[test]
+    fn back_again_restores_every_byte(payload in prop::collection::vec(any::<u8>(), 0..200), to: [u8; 4]) {
+        prop_assume!(to != [0; 4]);
+        for bytes in [tcp(&payload), udp(&payload)] {
+            let there = rewritten(&bytes, Side::Destination, to, Checksum::Ready);
+            prop_assert_eq!(rewritten(&there, Side::Destination, PUBLIC, Checksum::Ready), bytes);
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_stays_exactly_as_wrong(error in 1u16..0xffff, to: [u8; 4]) {
+        prop_assume!(to != [0; 4]);
+        let right = tcp(b"some data");
+        let mut wrong = right.clone();
+        let field = u16::from_be_bytes([right[36], right[37]]);
+        // In one's complement, as the checksum counts.
+        let spoiled = u32::from(field) + u32::from(error);
+        let spoiled = ((spoiled & 0xffff) + (spoiled >> 16)) as u16;
+        prop_assume!(spoiled != field && spoiled != 0xffff);
+        wrong[36..38].copy_from_slice(&spoiled.to_be_bytes());
+        let right = rewritten(&right, Side::Destination, to, Checksum::Ready);
+        let wrong = rewritten(&wrong, Side::Destination, to, Checksum::Ready);
+        prop_assert!(is_right(&right) && !is_right(&wrong));
+        let off = |bytes: &[u8]| u32::from(u16::from_be_bytes([bytes[36], bytes[37]]));
+        prop_assert_eq!((off(&right) + u32::from(error)) % 0xffff, off(&wrong) % 0xffff);
+    }
+
+    /// Whatever an ICMP error quotes: addresses change where they shall, checksums stay as right or as wrong as
+    /// they were, and no other byte changes.
+    #[test]
+    fn the_sums_of_an_icmp_error_stay_what_they_are(
+        mut bytes in prop::collection::vec(any::<u8>(), 48..160),
+        kind in prop::sample::select(vec![3u8, 4, 5, 11, 12]),
+        protocol in prop::sample::select(vec![1u8, 6, 17, 33, 132, 136]),
+        options in prop_oneof![3 => Just(0usize), 1 => 0usize..=10],
+        later in prop_oneof![4 => Just(false), 1 => Just(true)],
+        to: [u8; 4],
+        layers in prop::sample::select(vec![Layers::Outer, Layers::Inner, Layers::Both]),
+        source: bool,
+    ) {
+        let len = bytes.len() as u16;
+        bytes[0] = 0x45;
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        bytes[6..8].copy_from_slice(&[0x40, 0]);
+        (bytes[9], bytes[20]) = (1, kind);
+        bytes[28] = 0x45 + options as u8;
+        bytes[34..36].copy_from_slice(&[0, u8::from(later)]);
+        bytes[37] = protocol;
+        let transport = 48 + 4 * options;
+        prop_assume!(transport <= bytes.len());
+        let at = match protocol {
+            6 => Some(16),
+            17 | 33 | 136 => Some(6),
+            _ => None,
+        };
+        let at = at.map(|at| transport + at).filter(|at| at + 2 <= bytes.len() && !later);
+        let word = |bytes: &[u8], at| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let none = protocol == 17 && at.is_some_and(|at| word(&bytes, at) == 0);
+
+        let side = if source { Side::Source } else { Side::Destination };
+        let after = error_rewritten(&bytes, side, to, layers);
+        let (outer, inner) = if source { (12, 44) } else { (16, 40) };
+        let is_in = |layer| layers == layer || layers == Layers::Both;
+        let mut expected = bytes.clone();
+        let mut may_change = Vec::new();
+        if is_in(Layers::Outer) {
+            expected[outer..outer + 4].copy_from_slice(&to);
+            may_change.extend([10]);
+        }
+        if is_in(Layers::Inner) {
+            expected[inner..inner + 4].copy_from_slice(&to);
+            may_change.extend([22, 38]);
+            may_change.extend(at.filter(|_| !none));
+        }
+        for field in &may_change {
+            expected[*field..field + 2].copy_from_slice(&after[*field..field + 2]);
+        }
+        prop_assert_eq!(&after, &expected);
+
+        let sum = |parts: &[&[u8]]| !full(parts) % 0xffff;
+        let pseudo_and_all = |bytes: &[u8]| sum(&[&bytes[40..48], &bytes[transport..]]);
+        prop_assert_eq!(sum(&[&bytes[..20]]), sum(&[&after[..20]]));
+        prop_assert_eq!(sum(&[&bytes[20..]]), sum(&[&after[20..]]));
+        prop_assert_eq!(sum(&[&bytes[28..transport]]), sum(&[&after[28..transport]]));
+        if at.is_some() && !none {
+            prop_assert_eq!(pseudo_and_all(&bytes), pseudo_and_all(&after));
+        }
+
+        // And back. Of the two zeros of one's complement only one comes out again.
+        let zero = |at: &usize| word(&bytes, *at) == 0xffff && Some(*at) != at_of_udp(protocol, transport);
+        if !may_change.iter().any(zero) && word(&bytes, 10) != 0xffff {
+            let outer_was: [u8; 4] = bytes[outer..outer + 4].try_into().unwrap();
+            let inner_was: [u8; 4] = bytes[inner..inner + 4].try_into().unwrap();
+            let mut back = after;
+            if is_in(Layers::Outer) {
+                back = error_rewritten(&back, side, outer_was, Layers::Outer);
+            }
+            if is_in(Layers::Inner) {
+                back = error_rewritten(&back, side, inner_was, Layers::Inner);
+            }
+            prop_assert_eq!(back, bytes);
+        }
+    }
+}

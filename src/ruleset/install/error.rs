@@ -1,0 +1,43 @@
+//! Why rules could not be installed, or not removed.
+
+use std::io;
+
+use crate::kernel::tool::Failure;
+
+/// Why rules could not be installed, or not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// A tool is missing or said no.
+    #[error(transparent)]
+    Tool(#[from] Failure),
+    /// Another dunnat serves in this network namespace.
+    #[error("{0} is serving in this network namespace already; stop it first")]
+    Serving(String),
+    /// Our name is in use by something that is not ours.
+    #[error("{0}")]
+    NameTaken(String),
+    /// The tool said yes, and the kernel does not have what was asked for.
+    #[error(
+        "nft took the rules, but the kernel has others: {0}. This is a fault of nft or of dunnat, please report it"
+    )]
+    Differs(String),
+    /// The kernel said no.
+    #[error("cannot {what}: {source}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A base chain would have to go while packets wait that it would drop.
+    #[error(
+        "packets wait in the queues {0} of this network namespace, and the kernel would drop them if a chain of ours went \
+         now. Let who listens there answer them, or end it; then try again"
+    )]
+    Waiting(String),
+}
+
+pub(super) fn cannot(what: &'static str) -> impl Fn(io::Error) -> InstallError {
+    move |source| InstallError::Kernel { what, source }
+}

@@ -1,0 +1,74 @@
+//! The network namespace is held for one node, by tables that belong to its process.
+
+use super::error::{InstallError, cannot};
+use super::removal::remove;
+use super::there::There;
+use crate::netlink::nftables::{Batch, Nftables, OWNED, PERSISTS};
+use crate::ruleset::owner::Owner;
+use crate::ruleset::{Rules, guard};
+
+/// The word that this network namespace is served, and by whom: while it is held nobody else gets it. It goes with the
+/// process, in whatever way that ends.
+///
+/// It is a table that is owned by a socket of ours, and holds the guard that no `nft flush ruleset` removes.
+pub(super) struct Hold {
+    pub(super) nft: Nftables,
+    /// The flags of the tables; none where the kernel has no tables with an owner.
+    pub(super) flags: Option<u32>,
+}
+
+impl Hold {
+    /// Takes the namespace for a node; its guard is in force from then on.
+    ///
+    /// # Errors
+    /// Another dunnat has it, or tables have our names that are not ours.
+    pub(super) fn take(rules: &Rules) -> Result<(Self, There), InstallError> {
+        let nft = Nftables::open().map_err(cannot("talk to nf_tables"))?;
+        let there = There::read(&nft)?;
+        if let Some(who) = there.serving() {
+            return Err(InstallError::Serving(who));
+        }
+        there.check()?;
+        let comment = Owner::of(&rules.node).to_string();
+        // The first that the kernel knows.
+        for flags in [OWNED | PERSISTS, OWNED] {
+            let mut batch = Batch::new();
+            rules.guard.put(&mut batch, flags, &comment);
+            match nft.commit(batch) {
+                Ok(()) => return Ok((Self { nft, flags: Some(flags) }, there)),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EOPNOTSUPP | libc::EINVAL) => {}
+                    // Somebody was faster.
+                    Some(libc::EPERM) => {
+                        let who = There::read(&nft)?.serving().unwrap_or_else(|| "another dunnat".to_owned());
+                        return Err(InstallError::Serving(who));
+                    }
+                    _ => return Err(cannot("install the guard")(error)),
+                },
+            }
+        }
+        log::info!(
+            "this kernel has no tables that belong to a process (Linux 5.12): an `nft flush ruleset` removes the guard, too, \
+             and of two nodes that are started at once both may try to serve"
+        );
+        Ok((Self { nft, flags: None }, there))
+    }
+}
+
+/// Where packets wait that would be dropped, and the kernel lets owned tables outlive their owner, they stay.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.flags.is_some()
+            && let Err(error) = remove(&self.nft, |table| table.name == guard::OWNED)
+        {
+            if self.flags == Some(OWNED | PERSISTS) {
+                log::debug!("the tables {} stay, empty, until `dunnat down`: {error}", guard::OWNED);
+            } else {
+                log::warn!(
+                    "this kernel (before Linux 6.9) takes the tables of a process with it, and so drops what waits in queues: \
+                     {error}"
+                );
+            }
+        }
+    }
+}

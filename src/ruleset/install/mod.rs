@@ -1,0 +1,322 @@
+//! One operation on rules: make it so.
+//!
+//! What is there under our names may be any part of what a run leaves that was killed. It is read, and what should be there
+//! is written, in one step for each tool; then what should not be there goes. A base chain that stays is not touched: the
+//! kernel drops every packet that waits in any queue of the network namespace when one goes (`nf_queue_nf_hook_drop()`), so one
+//! goes only while nothing waits. Tables that others made are read, and left alone.
+
+mod error;
+mod guarded;
+mod hold;
+mod removal;
+mod there;
+mod waiting;
+
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use crate::cluster::Cluster;
+use crate::kernel;
+use crate::kernel::tool::{self, Tool};
+use crate::netlink::nftables::{self, Batch};
+use crate::ruleset::table::Chain;
+use crate::ruleset::{Plan, Rules, ShadowPlan, guard, queue_chain};
+pub use error::InstallError;
+use error::cannot;
+use guarded::{TELL_EVERY, guarded, tell_guarded};
+use hold::Hold;
+pub use removal::take_down;
+use removal::{change_what_is_there, remove};
+pub(crate) use there::is_our_name;
+use there::{NAMES, There, is_of_run};
+use waiting::wait_for_all_queues;
+
+/// A node that has its network namespace for itself, and its guard, but no rules yet.
+pub struct Ready {
+    hold: Hold,
+    there: There,
+    rules: Rules,
+}
+
+impl Ready {
+    /// Gets ready to install the rules of a plan.
+    ///
+    /// # Errors
+    /// Another dunnat serves here, the pure ruleset is loaded, or tables have our names that are not ours.
+    pub fn for_plan(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
+        Self::new(Rules::render(cluster, plan))
+    }
+
+    /// The same for a shadow: the pure ruleset, and what shows its packets.
+    ///
+    /// # Errors
+    /// As [`for_plan`](Self::for_plan).
+    pub fn for_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
+        Self::new(plan.render(cluster))
+    }
+
+    fn new(rules: Rules) -> Result<Self, InstallError> {
+        let (hold, there) = Hold::take(&rules)?;
+        Ok(Self { hold, there, rules })
+    }
+
+    /// Whose rules are there from a run that was killed.
+    pub fn left_by(&self) -> Option<String> {
+        self.there.left_by()
+    }
+
+    /// Installs them.
+    ///
+    /// # Errors
+    /// nft is missing or refused, with its own words; then nothing of ours is left but the guard.
+    pub fn install(self) -> Result<Installed, InstallError> {
+        let Self { hold, there, rules } = self;
+        log::debug!("installing:\n{}", rules.as_script());
+        let guarded = (guarded(&hold.nft), None);
+        let mut installed = Installed { hold, rules, seen: Seen::default(), nft: 0, guarded };
+        match installed.write(&there) {
+            Ok(()) => Ok(installed),
+            Err(error) => {
+                if let Err(error) = installed.remove() {
+                    log::debug!("while taking back: {error}");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Rules that are in the kernel, and the way to take them out.
+pub struct Installed {
+    hold: Hold,
+    rules: Rules,
+    seen: Seen,
+    /// The id of the last process that wrote rules for us.
+    nft: u32,
+    /// What the guard had dropped when that was last told, and when.
+    guarded: (Vec<(&'static str, u64)>, Option<Instant>),
+}
+
+/// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
+type Seen = (Vec<nftables::Chain>, Vec<nftables::Rule>);
+
+impl Installed {
+    /// Makes it so, whatever is there.
+    fn write(&mut self, there: &There) -> Result<(), InstallError> {
+        let tables = self.rules.all_tables();
+        // A chain that is to be at another place cannot stay.
+        let moved: Vec<(u8, &str, &str)> = tables
+            .iter()
+            .flat_map(|table| table.chains.iter().map(move |chain| (table, chain)))
+            .filter(|(table, chain)| {
+                let place = |chain: &Chain| {
+                    chain.hook.as_ref().map(|hook| (hook.number(table.family), hook.priority))
+                };
+                there.chain(table.family, table.name, &chain.name).is_some_and(|its| its.hook != place(chain))
+            })
+            .map(|(table, chain)| (nftables::family(table.family), table.name, chain.name.as_str()))
+            .collect();
+        if !moved.is_empty() {
+            wait_for_all_queues()?;
+        }
+        let mut batch = Batch::new();
+        for (family, table, chain) in &moved {
+            // Jumps to it go with the rules that have them; these are written anew below.
+            for other in there.chains.iter().filter(|it| it.family == *family && it.table == *table) {
+                batch.flush_chain(*family, table, &other.name);
+            }
+            batch.delete_chain(*family, table, chain);
+        }
+        for table in &tables {
+            let family = nftables::family(table.family);
+            let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
+            if !queues.is_empty() {
+                batch.table(family, table.name, 0, &table.comment);
+            }
+            for chain in queues {
+                batch.chain(family, table.name, &chain.name, None);
+                queue_chain::fill(&mut batch, family, table.name, &chain.name);
+            }
+        }
+        self.hold.nft.commit(batch).map_err(cannot("write the chains of queues"))?;
+
+        let mut text = String::new();
+        for table in &tables {
+            text.push_str(&table.declared());
+            for chain in table.chains.iter().filter(|chain| !chain.is_queue()) {
+                let key = (nftables::family(table.family), table.name, chain.name.as_str());
+                let stays =
+                    there.chain(table.family, table.name, &chain.name).is_some() && !moved.contains(&key);
+                if stays {
+                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
+                }
+            }
+            text.push_str(&table.block(|chain| !chain.is_queue()));
+        }
+        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &text, |id| self.nft = id)?;
+        self.verify()?;
+        self.remove_others(there);
+        self.seen = self.look().map_err(cannot("read the rules back"))?;
+        Ok(())
+    }
+
+    /// Every chain is there, with as many rules.
+    fn verify(&self) -> Result<(), InstallError> {
+        let (chains, rules) = self.look().map_err(cannot("read the rules back"))?;
+        let mut missing = Vec::new();
+        for table in &self.rules.all_tables() {
+            let family = nftables::family(table.family);
+            for chain in &table.chains {
+                let is_it = |its: &str, name: &str| its == table.name && name == chain.name;
+                let there = chains.iter().any(|it| it.family == family && is_it(&it.table, &it.name));
+                let count =
+                    rules.iter().filter(|it| it.family == family && is_it(&it.table, &it.chain)).count();
+                let wanted = if chain.is_queue() { 1 } else { chain.rules.len() };
+                if !there || count != wanted {
+                    missing.push(format!(
+                        "{}: chain {} should have {wanted} rules, and has {count}",
+                        table.place(),
+                        chain.name
+                    ));
+                }
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
+    }
+
+    /// What is under our names and should not be there: of other plans, of a shadow, of other versions.
+    fn remove_others(&self, there: &There) {
+        let tables = self.rules.all_tables();
+        let wanted = |family: u8, name: &str| {
+            tables.iter().find(|table| nftables::family(table.family) == family && table.name == name)
+        };
+        let mut empty = Batch::new();
+        let mut gone = Batch::new();
+        let mut has_base = false;
+        let mut what = Vec::new();
+        for table in there.tables.iter().filter(|table| table.name != guard::OWNED) {
+            let chains = there.chains.iter().filter(|it| it.family == table.family && it.table == table.name);
+            let unwanted: Vec<&nftables::Chain> = chains
+                .filter(|chain| {
+                    wanted(table.family, &table.name)
+                        .is_none_or(|table| !table.chains.iter().any(|it| it.name == chain.name))
+                })
+                .collect();
+            for chain in &unwanted {
+                empty.flush_chain(chain.family, &chain.table, &chain.name);
+                has_base |= chain.hook.is_some();
+                what.push(format!("{} {} {}", nftables::family_name(chain.family), chain.table, chain.name));
+            }
+            if wanted(table.family, &table.name).is_none() {
+                gone.delete_table(table.family, &table.name);
+            } else {
+                for chain in unwanted {
+                    gone.delete_chain(chain.family, &chain.table, &chain.name);
+                }
+            }
+        }
+        let outcome =
+            self.hold.nft.commit(empty).map_err(cannot("empty chains that are not needed")).and_then(|()| {
+                if has_base {
+                    wait_for_all_queues()?;
+                }
+                self.hold.nft.commit(gone).map_err(cannot("remove chains that are not needed"))
+            });
+        if let Err(error) = outcome {
+            log::warn!("{error}. Until then these stay, empty: {}", what.join(", "));
+        }
+    }
+
+    /// The chains and rules under our names, but the owned ones.
+    fn look(&self) -> io::Result<Seen> {
+        let ours = |_, table: &str| NAMES.contains(&table) && table != guard::OWNED;
+        let (mut chains, rules) = (self.hold.nft.chains(ours)?, self.hold.nft.rules(ours)?);
+        chains.sort_by(|a, b| (a.family, &a.table, &a.name).cmp(&(b.family, &b.table, &b.name)));
+        Ok((chains, rules))
+    }
+
+    /// Whether all is as it was installed.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn is_whole(&self) -> io::Result<bool> {
+        Ok(self.look()? == self.seen)
+    }
+
+    /// Whether changes of that process are ours.
+    pub fn is_our_process(&self, id: u32) -> bool {
+        id == std::process::id() || id == self.nft
+    }
+
+    /// Puts everything back that somebody else has changed.
+    ///
+    /// # Errors
+    /// As [`Ready::install`]; what is there stays.
+    pub fn restore(&mut self) -> Result<(), InstallError> {
+        let there = There::read(&self.hold.nft)?;
+        there.check()?;
+        self.write(&there)
+    }
+
+    /// Tells what the guard has dropped since it was told last, if that is some time ago.
+    pub fn tell_guarded(&mut self) {
+        let now = guarded(&self.hold.nft);
+        if now != self.guarded.0 && self.guarded.1.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            tell_guarded(&self.guarded.0, &now);
+            self.guarded = (now, Some(Instant::now()));
+        }
+    }
+
+    /// Tells what was not told yet.
+    pub fn tell_guarded_at_the_end(&self) {
+        tell_guarded(&self.guarded.0, &guarded(&self.hold.nft));
+    }
+
+    /// Stops asking: no packet enters a queue any more, and those that wait are still answered.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn stop_asking(&self) -> Result<(), InstallError> {
+        let asking: Vec<(u8, &str, String)> = (self.rules.tables.iter())
+            .flat_map(|table| {
+                let asking = table.chains.iter().filter(|chain| chain.asks());
+                asking.map(|chain| (nftables::family(table.family), table.name, chain.name.clone()))
+            })
+            .collect();
+        change_what_is_there(&self.hold.nft, "stop asking", |there| {
+            let mut batch = Batch::new();
+            for (family, table, chain) in &asking {
+                if there.chain(nftables::family_name(*family), table, chain).is_some() {
+                    batch.flush_chain(*family, table, chain);
+                }
+            }
+            batch
+        })
+    }
+
+    /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
+    pub fn wait_until_answered(queues: &RangeInclusive<u16>, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            match kernel::packets_waiting(|queue| queues.contains(&queue)) {
+                Ok(0) => return true,
+                Ok(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                Ok(_) => return false,
+                // It cannot be seen: a worker that is alive needs less than that.
+                Err(_) => {
+                    thread::sleep(Duration::from_millis(20));
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Removes all that was installed but the guard that stays, and nothing else.
+    ///
+    /// # Errors
+    /// What went wrong, or packets wait in queues of others; then our chains stay, empty.
+    pub fn remove(self) -> Result<(), InstallError> {
+        remove(&self.hold.nft, is_of_run)
+    }
+}

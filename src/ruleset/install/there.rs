@@ -1,0 +1,98 @@
+//! What is in the kernel under our names, and whose it is.
+
+use std::fs;
+
+use super::error::{InstallError, cannot};
+use crate::netlink::nftables::{self, Nftables};
+use crate::ruleset::owner::{Owner, TABLE};
+use crate::ruleset::{guard, in_kernel};
+
+/// What is in the kernel under our names.
+pub(super) struct There {
+    pub(super) tables: Vec<nftables::Table>,
+    pub(super) chains: Vec<nftables::Chain>,
+}
+
+/// Tables by these names are ours, if their comment says so.
+pub(super) const NAMES: [&str; 4] = [TABLE, in_kernel::TABLE, guard::STAYS, guard::OWNED];
+
+/// Whether tables of that name are ours, if their comment says so.
+pub(crate) fn is_our_name(table: &str) -> bool {
+    NAMES.contains(&table)
+}
+
+fn owner(table: &nftables::Table) -> Option<Owner> {
+    table.comment.as_deref()?.parse().ok()
+}
+
+/// Whether a table that has a name of ours is ours.
+pub(super) fn is_ours(table: &nftables::Table) -> bool {
+    owner(table).is_some()
+}
+
+/// Whether a table goes when the node ends.
+pub(super) fn is_of_run(table: &nftables::Table) -> bool {
+    [TABLE, in_kernel::TABLE].contains(&table.name.as_str())
+}
+
+impl There {
+    pub(super) fn read(nft: &Nftables) -> Result<Self, InstallError> {
+        let mut tables = nft.tables().map_err(cannot("list the tables of nft"))?;
+        tables.retain(|table| NAMES.contains(&table.name.as_str()));
+        let chains =
+            nft.chains(|_, table| NAMES.contains(&table)).map_err(cannot("list the chains of nft"))?;
+        Ok(Self { tables, chains })
+    }
+
+    pub(super) fn chain(&self, family: &str, table: &str, chain: &str) -> Option<&nftables::Chain> {
+        let family = nftables::family(family);
+        self.chains.iter().find(|it| it.family == family && it.table == table && it.name == chain)
+    }
+
+    /// Refuses tables that have our names and are not ours.
+    pub(super) fn check(&self) -> Result<(), InstallError> {
+        let Some(other) = self.tables.iter().find(|table| !is_ours(table)) else { return Ok(()) };
+        let place = format!("{} {}", nftables::family_name(other.family), other.name);
+        Err(InstallError::NameTaken(if other.name == in_kernel::TABLE {
+            // It does the same to the same packets, and a shadow loads it itself.
+            let theirs = self.tables.iter().filter(|table| table.name == in_kernel::TABLE && !is_ours(table));
+            let theirs: Vec<String> = theirs
+                .map(|table| {
+                    format!("nft delete table {} {}", nftables::family_name(table.family), table.name)
+                })
+                .collect();
+            format!(
+                "the pure ruleset is loaded (table {place}), and does the same work; take it out first: {}",
+                theirs.join("; ")
+            )
+        } else {
+            format!(
+                "there is a table {place} that this program did not make; see it with `nft list table {place}`, and \
+                 remove it with `nft delete table {place}` if nothing needs it"
+            )
+        }))
+    }
+
+    /// Whose rules there are, but for the guard, which is meant to stay.
+    pub(super) fn left_by(&self) -> Option<String> {
+        let of_run = self.tables.iter().filter(|table| is_of_run(table));
+        let mut owners = of_run.filter_map(owner);
+        owners.next().map(|owner| owner.node)
+    }
+
+    /// The process that serves, if one does.
+    pub(super) fn serving(&self) -> Option<String> {
+        let table = self.tables.iter().find(|table| table.name == guard::OWNED && table.owner.is_some())?;
+        let node = owner(table).map_or_else(String::new, |owner| owner.node);
+        let process = table.owner.filter(|id| is_dunnat(*id));
+        Some(match process {
+            Some(id) => format!("dunnat {node} (process {id})"),
+            None => format!("dunnat {node}"),
+        })
+    }
+}
+
+/// The port id of a socket is the id of its process, but for the later ones of a process that has several.
+fn is_dunnat(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.starts_with("dunnat"))
+}

@@ -1,0 +1,69 @@
+//! A plan as rules of nft: the tables of a node, and the text that a person can read or run.
+
+use super::Plan;
+use super::bridge::on_pipes;
+use super::chains::chains;
+use super::family::InFamily;
+use super::guard::Guard;
+use super::owner::{Owner, TABLE};
+use super::table::{Chain, Table};
+use crate::cluster::Cluster;
+
+/// The rules of a node: tables of ours, and the guard's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// What a reader should know first.
+    pub(super) head: String,
+    pub(super) node: String,
+    pub(super) guard: Guard,
+    pub(super) tables: Vec<Table>,
+}
+
+impl Rules {
+    /// Writes the rules of a plan.
+    pub fn render(cluster: &Cluster, plan: &Plan) -> Self {
+        let node = &cluster.node(plan.node).name;
+        let head = format!(
+            "# dunnat on {node}: what the kernel does itself, and which packets it asks dunnat about.\n"
+        );
+        let comment = Owner::of(node).to_string();
+        let mut tables: Vec<Table> = InFamily::all(cluster, plan.node)
+            .map(|here| Table::new(here.family.nft(), TABLE, &comment, chains(here, plan)))
+            .collect();
+        if !cluster.pipes(plan.node).is_empty() {
+            tables.push(Table::new("bridge", TABLE, &comment, on_pipes(cluster, plan.node)));
+        }
+        Self { head, node: node.clone(), guard: Guard::new(cluster, plan.node), tables }
+    }
+
+    /// The guard's tables that stay, and then those that go with the process.
+    pub(super) fn all_tables(&self) -> Vec<Table> {
+        self.guard.tables().into_iter().chain(self.tables.iter().cloned()).collect()
+    }
+
+    /// Whether there are chains that nft cannot fill.
+    fn has_queue_chains(&self) -> bool {
+        self.tables.iter().flat_map(|table| &table.chains).any(Chain::is_queue)
+    }
+
+    /// The rules as one text to read or to run, again and again: a file for nft where that is all there is, else a shell script.
+    pub fn as_script(&self) -> String {
+        let all: String = self.all_tables().iter().map(Table::replaced).collect();
+        if !self.has_queue_chains() {
+            return format!("#!/usr/sbin/nft -f\n{}{all}", self.head);
+        }
+        let guard: String = self.guard.tables().iter().map(Table::replaced).collect();
+        let mut queues = String::new();
+        let mut others = String::new();
+        for table in &self.tables {
+            let of_queues = table.block(Chain::is_queue);
+            queues.push_str(&format!("\n{}flush table {}\n{of_queues}", table.declared(), table.place()));
+            others.push_str(&format!("\n{}", table.block(|chain| !chain.is_queue())));
+        }
+        format!(
+            "#!/bin/sh -e\n{}# This kernel's nft has no word for queues. Each has a chain, which `dunnat fill-queues` gives \
+             its one rule.\n\nnft -f - <<'END'{guard}{queues}END\n\ndunnat fill-queues\n\nnft -f - <<'END'{others}END\n",
+            self.head
+        )
+    }
+}
