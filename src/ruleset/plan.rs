@@ -55,24 +55,23 @@ pub enum CtMarkBy {
 /// All choices for one node on one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The node whose rules these are.
+    /// As in [`Wishes`].
     pub(crate) node: NodeId,
     /// How packets get into the queues.
     pub(crate) queue_by: QueueBy,
     /// How decisions know and change ct marks.
     pub(crate) ct_mark_by: CtMarkBy,
-    /// Who takes them out.
+    /// As in [`Wishes`].
     pub(crate) backend: Backend,
-    /// Who changes them.
+    /// As in [`Wishes`].
     pub(crate) rewrite_by: RewriteBy,
-    /// Every packet visits every stage, and not only those that something is to be decided about.
+    /// As in [`Wishes`].
     pub(crate) full: bool,
-    /// What becomes of a packet whose flow has another node's tag. Unless the flow just keeps it, packets of flows that
-    /// have a tag have to be seen by tag and save.
+    /// As in [`Wishes`].
     pub(crate) on_conflict: OnConflict,
-    /// The first queue number.
+    /// As in [`Wishes`].
     pub(crate) queue_base: u16,
-    /// How many workers there are, each with a queue for every lane.
+    /// As in [`Wishes`].
     pub(crate) workers: u16,
 }
 
@@ -171,19 +170,20 @@ const WHOLE: u32 = u32::MAX;
 /// What can be wished for; the rest of a plan depends on the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wishes {
-    /// See [`Plan::node`].
+    /// The node whose rules these are.
     pub node: NodeId,
-    /// See [`Plan::backend`].
+    /// Who takes them out.
     pub backend: Backend,
-    /// See [`Plan::rewrite_by`].
+    /// Who changes them.
     pub rewrite_by: RewriteBy,
-    /// See [`Plan::full`].
+    /// Every packet visits every stage, and not only those that something is to be decided about.
     pub full: bool,
-    /// See [`Plan::on_conflict`].
+    /// What becomes of a packet whose flow has another node's tag. Unless the flow just keeps it, packets of flows that
+    /// have a tag have to be seen by tag and save.
     pub on_conflict: OnConflict,
-    /// See [`Plan::queue_base`].
+    /// The first queue number.
     pub queue_base: u16,
-    /// See [`Plan::workers`].
+    /// How many workers there are, each with a queue for every lane.
     pub workers: u16,
 }
 
