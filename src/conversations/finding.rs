@@ -53,22 +53,22 @@ macro_rules! named {
 named! {
     /// What came of a conversation.
     Finding {
-        /// The guest lives on the node that was called, and was answered for with its address.
+        /// Entry node and home node are one, and the replies come from the original destination.
         Local = "local", "local and right";
-        /// The guest lives on another node, which answered with the address of the one that was called.
+        /// The home node is another than the entry node, and the replies come from the original destination.
         Foreign = "foreign", "foreign and right";
         /// An ICMP error came back instead of a reply, about the packet as the client had sent it.
         IcmpError = "icmp-error", "an ICMP error instead of a reply";
-        /// A reply left with a public address that was not called.
+        /// A reply went out with another public address than the original destination.
         WrongAddress = "wrong-address", "reply left with the WRONG public address";
-        /// The flow has no ct mark on the guest's node, so its replies are not translated.
+        /// The flow has no ct mark on the home node, so its replies are not translated.
         NoCtMark = "no-ct-mark", "ct mark missing";
-        /// The flow has the ct mark of another call: one client port called the same guest through two nodes.
+        /// The flow has the ct mark of another connection: one client port used the same guest through two nodes.
         MarkConflict = "mark-conflict", "mark conflict";
         /// No trace has a reply.
         NoReply = "no-reply", "no reply seen";
         /// No trace has the packet as the client sent it, so there is nothing to judge the replies by.
-        NoRequest = "no-request", "the call was not seen";
+        NoRequest = "no-request", "the request was not seen";
         /// The guest began it: it has no tag, and plain SNAT does the rest.
         Outbound = "outbound", "begun by the guest";
     }
@@ -79,24 +79,24 @@ named! {
     Cause {
         /// A packet of it was dropped.
         Dropped = "dropped", "a packet was dropped";
-        /// The guest's node knows no node by the MAC address that the frame came from.
+        /// The home node knows no node by the MAC address that the frame came from.
         UnknownMac = "unknown-mac", "unknown MAC address";
-        /// The guest's node takes the MAC address of the node that was called for another node's.
+        /// The home node takes the MAC address of the entry node for another node's.
         TakenForAnother = "taken-for-another", "MAC address taken for another node's";
-        /// The guest's node gives the node that was called another public address.
+        /// The home node has another public address for the entry node.
         OtherAddress = "other-address", "public addresses differ between cluster files";
         /// A ct mark that was decided was not there at the next packet.
         NotKept = "not-kept", "ct mark decided and not kept";
         /// The ct mark is no node's tag.
         UnknownTag = "unknown-tag", "ct mark is no node's tag";
-        /// The same client port called the same guest through another node.
+        /// The same client port used the same guest through another node.
         PortShared = "port-shared", "one client port, two nodes";
-        /// It left for the guest's node, which did not see it.
+        /// It was sent to the home node, which did not see it.
         NeverArrived = "never-arrived", "lost between the nodes";
-        /// The guest's node gives no reply at all a public address.
+        /// The home node translates no reply at all.
         NoSpoof = "no-spoof", "spoof is off";
-        /// The guest's node gives others' replies a public address, and was asked about none to this.
-        Silent = "silent", "no answer of the guest";
+        /// The home node translates replies of others, but saw none to this.
+        Silent = "silent", "the guest does not reply";
         /// The trace of a node that would know is not there.
         NotTraced = "not-traced", "a trace is missing";
     }

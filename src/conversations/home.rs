@@ -89,7 +89,7 @@ impl HomeNodes {
 }
 
 impl HomeNodes {
-    /// Whether a node lies between the one that was called and the guest's. One that does not sees a frame, too, when
+    /// Whether a node lies between the entry node and the home node. A node that does not sees a frame, too, when
     /// a bridge sends it to all its ports; but not every one, or, if there is but one, later than the guest's node.
     pub(super) fn is_between(&self, guest: IpAddr, entry: &Seen, home: Option<&Seen>, event: &Seen) -> bool {
         let Some(home) = home else { return true };

@@ -1,9 +1,9 @@
 //! Events → flows → conversations.
 //!
-//! A flow is what NAT leaves alone: protocol, client, guest. Within it, each connection is a call of its own: TCP's
-//! initial sequence number tells one from the next on every node that sees the SYN or its answer, and the packets
-//! that follow there belong to it. What has no such number is parted by the address that was called, and each
-//! packet finds its own on another node by IP id, sequence number and length.
+//! A flow is the part that NAT does not change: protocol, client, guest. In it TCP's initial sequence number tells one
+//! connection from the next, on every node that sees the SYN or the SYN/ACK; the packets that follow there belong to that
+//! connection. Packets without such a number are parted by their original destination, and a packet is found
+//! again on another node by IP id, sequence number and length.
 
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@ use super::{Decision, Meta, Reason, Tables};
 use crate::net::Tuple;
 use crate::packet::{Fragment, IcmpError, Layers, Malformed, Rewrite, Side, View};
 
-/// The destination becomes the guest, and the packet gets the tag of this node, by which the guest's node will
-/// know what address the client had called. The source stays: the guest's node has to know where to answer.
+/// The destination becomes the guest, and the packet gets the tag of this node, by which the home node will
+/// know the entry node. The source stays: the home node has to reply to the client.
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     let view = match packet {
@@ -33,9 +33,8 @@ pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &M
     }
 }
 
-/// A router, or the client, could not do with an answer that bears our address. The error is for the guest that
-/// answered; and it has to quote the packet as the guest had sent it, or conntrack would not know whose it is: that
-/// looks up the quoted packet, and wants the error to be for who sent it.
+/// An ICMP error about a reply, of a router or of the client. It is for the guest that sent the reply. It has to quote the packet as
+/// the guest sent it: conntrack looks up the quoted packet, and wants the error to be for its sender.
 #[cold]
 fn about_reply(tables: &Tables, error: &IcmpError, meta: &Meta) -> Decision {
     if error.is_redirect() {

@@ -38,7 +38,7 @@ reasons! {
     NoService = "no-service",
     /// dnat: a later fragment has no port to tell a service by.
     Fragment = "fragment",
-    /// dnat: an ICMP error about an answer of a service; it and the packet that it quotes become the guest's.
+    /// dnat: an ICMP error about a reply of a service; it and the packet that it quotes become the guest's.
     ErrorAboutReply = "error-about-reply",
     /// tag: the packet was sent by a node; its tag becomes the packet's mark and the flow's.
     FromNode = "from-node",

@@ -2,8 +2,8 @@
 
 use super::{Decision, Meta, Reason, Tables};
 
-/// The packet's mark becomes the flow's, so that the answers will carry it too. Another node's tag on the same
-/// flow means that one client called two nodes from one port; what then becomes of it, the cluster file says.
+/// The packet's mark becomes the flow's, so that the replies have it, too. Another node's tag on the same
+/// flow means that one client used two nodes from one port; `on_conflict` of the cluster file says what becomes of it.
 #[inline]
 pub(super) fn decide(tables: &Tables, meta: &Meta) -> Decision {
     let mark = meta.mark & tables.mask;

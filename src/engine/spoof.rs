@@ -5,10 +5,10 @@ use crate::cluster::{FromGuest, NodeId};
 use crate::net::{CtMark, OfFamily, Tuple};
 use crate::packet::{IcmpError, Layers, Malformed, Rewrite, Side, View};
 
-/// A flow with a node's tag was called at that node's public address, and port, and has to be answered from there. A
-/// flow without a tag was begun by the guest, or is none of ours: the kernel's SNAT takes care of it, untouched. But
-/// where a guest has all of a public address, or all ports of it, conntrack would not know the answers, which dnat leads
-/// to the guest before: so what that guest begins gets the address here, without a state.
+/// In a flow with a node's tag, the source becomes the original destination: that node's public address, and the port.
+/// A flow without a tag was begun by the guest, or is not ours: the kernel's SNAT translates it. But where a guest has all of
+/// a public address, or all ports of it, dnat leads the replies to the guest before conntrack, and conntrack would not
+/// know them. So a packet that such a guest begins with gets the address here, without state.
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     let error = packet.ok().and_then(|view| view.error.as_ref());
@@ -63,12 +63,11 @@ fn begun(tables: &Tables, view: &View) -> Decision {
     }
 }
 
-/// A guest, a router behind this node or the node itself could not do with a packet of a client that had called
-/// `node`. The client has to see the packet as it had sent it, to that node's address, or it would not know what the
-/// error is about; and who complains bears that address, too, unless it has one that may be seen.
+/// An ICMP error about a request, of a guest, of a router behind this node or of the node itself. The client has to find its
+/// own packet in it, with the original destination, or it would not know the error. The source of the error becomes that
+/// address, too, unless it may be seen outside.
 ///
-/// Conntrack does not know a packet that goes no further than this node, as one of `traceroute`: then the client has
-/// called this node itself.
+/// Conntrack does not know a packet that goes no further than this node, as one of `traceroute`: then this node is the entry node.
 #[cold]
 fn about_request(tables: &Tables, view: &View, error: &IcmpError, node: NodeId) -> Decision {
     let is_inside = |address| tables.guests.contains(address);

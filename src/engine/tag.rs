@@ -5,7 +5,7 @@ use crate::cluster::TagBy;
 use crate::net::Verdict;
 use crate::packet::{Malformed, View};
 
-/// The node that sent the packet through the pipe is the one the client had called: its tag becomes the packet's mark and, as
+/// The node that sent the packet through the pipe is the entry node: its tag becomes the packet's mark and, as
 /// conntrack has seen the packet already, the flow's. What becomes of it if the flow has another, the cluster file says.
 #[inline]
 pub(super) fn decide(tables: &Tables, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {

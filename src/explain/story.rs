@@ -23,7 +23,7 @@ pub struct Story {
     /// What has to be known before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<String>,
-    /// The nodes on its way, and on its answer's.
+    /// The nodes on its way, and on the way of its reply.
     pub nodes: Vec<AtNode>,
     /// What came of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -126,7 +126,7 @@ fn asked_about(cluster: &Cluster, event: &Event) -> Option<PacketSpec> {
     Some(PacketSpec { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), dscp, context })
 }
 
-/// What happens in the cluster to the packet that was asked about, and to its answer. The cluster file does not say
+/// What happens in the cluster to a packet, and to its reply. The cluster file does not say
 /// where guests live: `home` does, or another node than the one that is called is taken.
 ///
 /// # Errors
@@ -159,7 +159,7 @@ pub fn through_cluster(
     let mut home = SimulatedNode::new(cluster, taken);
     let arrival = asked.arrival(cluster, entry.unwrap_or(taken));
 
-    // The call as the guest's node sees it go by, which is where the answer comes by again.
+    // The request as the home node sees it; the reply comes by there again.
     let to_guest = if let Some(entry) = entry.filter(|entry| *entry != taken) {
         let (at_node, passage) =
             explainer.at_node(&mut SimulatedNode::new(cluster, entry), Some("the entry node"), arrival);
@@ -211,7 +211,7 @@ pub fn through_cluster(
     Ok(story)
 }
 
-/// Whether the client is answered by whom it had called.
+/// Whether the source of the reply is the original destination.
 fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>, guests: &ByFamily<IpNet>) -> String {
     match answer {
         None => "The reply is dropped: the client gets nothing.".to_owned(),

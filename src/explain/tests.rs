@@ -57,7 +57,7 @@ fn every_way_through_the_cluster_has_an_end() {
     insta::assert_snapshot!(last("tcp 10.5.5.201:40000 > 192.168.122.1:80"), @"The packet leaves node1 by xenbr0. dunnat has not changed it; if a guest sent it, the kernel's SNAT gives it the address 192.168.122.11.");
     insta::assert_snapshot!(last("tcp 10.5.5.201:80 > 192.168.122.1:40000 ct mark 3"), @"The packet leaves node1 by xenbr0, with the public address of the entry node.");
     insta::assert_snapshot!(last("udp 192.168.122.1:40000 > 192.168.122.13:53"), @"The reply goes out as udp 192.168.122.13:53 > 192.168.122.1:40000: its source is the original destination, as it must be.");
-    // The flow holds another node's tag already: the answer goes out under the wrong address, and it is said.
+    // The flow holds another node's tag already: the reply goes out with the wrong source, and this is said.
     insta::assert_snapshot!(last("tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:00:01 ct mark 3"), @"The reply goes out as tcp 192.168.122.13:80 > 192.168.122.1:40000.");
     let nobody = through_cluster(&cluster, &"tcp 1.1.1.1:1 > 192.168.122.9:80".parse().unwrap(), None);
     assert!(nobody.unwrap_err().to_string().contains("--node"));

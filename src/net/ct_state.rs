@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum CtState {
     /// The first of its flow.
     New,
-    /// Of a flow that has been answered, or an answer.
+    /// Of a flow that has packets in both directions, or a reply.
     Established,
     /// Not of the flow, but because of it: an ICMP error, an expected connection.
     Related,

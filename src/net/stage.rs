@@ -10,7 +10,7 @@ pub enum Stage {
     Tag,
     /// On the way to the guest the mark of the packet becomes the ct mark of the flow.
     Save,
-    /// A guest's reply leaves with the public address of the node that the client had called.
+    /// A guest's reply gets the entry node's public address as its source.
     Spoof,
 }
 

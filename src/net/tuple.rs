@@ -128,7 +128,7 @@ impl FromStr for Proto {
 }
 
 impl Tuple {
-    /// The other way round, as an answer has it.
+    /// The other direction, as a reply has it.
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src, ports: self.ports.map(|(from, to)| (to, from)), ..self }

@@ -36,14 +36,14 @@ pub struct View {
     pub(super) checksum: Option<usize>,
 }
 
-/// An ICMP message that is answered, or an answer: echo, timestamp, information and address mask (RFC 792, RFC 950),
+/// An ICMP query or reply: echo, timestamp, information and address mask (RFC 792, RFC 950),
 /// ICMPv6's echo and node information (RFC 4443, RFC 4620). Conntrack knows no others
 /// (net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Query {
-    /// The identifier, which the answer repeats.
+    /// The identifier, which the reply repeats.
     pub id: u16,
-    /// It is an answer.
+    /// It is a reply.
     pub is_reply: bool,
 }
 
@@ -63,7 +63,7 @@ impl View {
         self.checksum
     }
 
-    /// The ICMP query that it is, or the answer to one; of an error, that which it quotes. `packet` is what the view was
+    /// The ICMP query or reply that it is; of an error, that which it quotes. `packet` is what the view was
     /// read from.
     pub fn query(&self, packet: &[u8]) -> Option<Query> {
         let (proto, at) = match &self.error {

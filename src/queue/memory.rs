@@ -1,4 +1,4 @@
-//! A queue without a kernel: packets that are given to it, and the answers they got.
+//! A queue without a kernel: packets that are given to it, and the verdicts they got.
 
 use std::collections::VecDeque;
 use std::io;

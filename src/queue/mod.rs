@@ -1,7 +1,7 @@
 //! Where packets wait for a verdict: the [`PacketQueue`] trait and what implements it.
 //!
-//! A queue hands over packets in batches of its own size and sends the answers; the caller sees one packet at a
-//! time, read-only, and answers with what is to change. So a backend is free to receive many packets with one
+//! A queue hands over packets in batches of its own size and sends the verdicts; the caller sees one packet at a
+//! time, read-only, and returns what is to change. So a backend is free to receive many packets with one
 //! system call, to change bytes where they lie, and to send many verdicts with another. No backend decides
 //! anything, and none knows what a stage is.
 

@@ -8,7 +8,7 @@ use crate::packet::View;
 use crate::simulate::{Arrival, Captured, Context, Ingress, Numbering, SimulatedNode};
 use crate::trace::{Event, Namer};
 
-/// The nodes that captured packets pass. They remember flows, so that an answer is known by its call.
+/// The nodes that captured packets pass. They remember flows, so that a reply is known by its request.
 pub struct Replay<'a> {
     cluster: &'a Cluster,
     node: Option<NodeId>,
@@ -92,7 +92,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// The node that a packet calls.
+/// The node whose public address a packet is for.
 fn called(captured: &Captured, cluster: &Cluster) -> Option<NodeId> {
     let dst = View::parse(&captured.bytes, captured.original_len).ok()?.tuple.dst;
     cluster.node_ids().find(|id| cluster.node(*id).public.has(&dst))

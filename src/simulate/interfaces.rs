@@ -72,7 +72,7 @@ impl Ingress {
         }
     }
 
-    /// What addresses tell: who has a guest's address is behind the bridge, who calls a guest's is behind a pipe, as
+    /// What addresses tell: a source that is a guest's is behind the bridge; a destination that is a guest's came by a pipe, as
     /// dnat has been elsewhere, and all others are in public.
     pub fn guess(cluster: &Cluster, node: NodeId, tuple: Option<Tuple>) -> Self {
         let guests = &cluster.guests.network;

@@ -133,7 +133,7 @@ mod tests {
         let mut events = samples::events();
         events.extend(samples::events());
         let flows = |limit| Selection { flows: Some(Flows::new(limit)), ..Selection::default() };
-        // The call, its inside and its reply are one flow; on node1 it is tagged and saved. The errors are another.
+        // The request, before and after dnat, and its reply are one flow; on node1 it is tagged and saved. The errors are another.
         assert_eq!(taken(&mut flows(1), &events), [1, 2, 3, 4, 6]);
         assert_eq!(taken(&mut flows(2), &events), [1, 2, 3, 4, 6, 8, 9]);
     }

@@ -213,7 +213,7 @@ fn a_cluster_may_have_ipv6_alone() {
     assert_eq!(four.reason, Reason::NotFromGuest);
 }
 
-/// A call of any client to a service of any node, in either family.
+/// A request of any client to a service of any node, in either family.
 fn call() -> impl Strategy<Value = (Tuple, NodeId)> {
     let node = prop::sample::select(vec![NODE1, NODE2]);
     let protocol = prop::sample::select(vec![Proto::TCP, Proto::UDP]);
