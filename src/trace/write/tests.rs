@@ -1,7 +1,10 @@
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
+use std::thread;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -13,7 +16,7 @@ use crate::engine::Reason;
 use crate::net::{CtState, Dscp, Hook, Mac, Mark, Proto, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, LONGEST, Malformed, Tcp, TcpFlags};
 use crate::trace::judge::Judge;
-use crate::trace::{Bytes, Hex, Marks, Name, SCHEMA, Source, Taps, Version, samples};
+use crate::trace::{Bytes, Event, Hex, Marks, Name, Namer, SCHEMA, Source, Taps, Text, Version, samples};
 
 fn plain() -> Text {
     Text::new(TimeZone::UTC, false, false)
