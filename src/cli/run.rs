@@ -77,7 +77,7 @@ impl Run {
                 (false, true) => OwnRules::Once,
                 (false, false) => OwnRules::Kept,
             };
-            daemon::run(Options { cluster, plan, pin, rules, socket, trace, onlooker: None })?;
+            daemon::run(Options { cluster, plan, pin, rules, socket, trace, observer: None })?;
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Step {
             coloured(terminal),
         );
         let failed = |source| daemon::Error::System { what: "start a thread", source };
-        let onlooker = step::onlooker(Arc::clone(&cluster), node, selection, console).map_err(failed)?;
+        let observer = step::observer(Arc::clone(&cluster), node, selection, console).map_err(failed)?;
         daemon::run(Options {
             cluster,
             plan,
@@ -72,7 +72,7 @@ impl Step {
             pin: false,
             rules: if self.no_rules { OwnRules::None } else { OwnRules::Kept },
             trace: None,
-            onlooker: Some(onlooker),
+            observer: Some(observer),
         })?;
         Ok(())
     }

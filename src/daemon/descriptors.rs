@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use super::Error;
+use super::error::Error;
 use crate::netlink::sys;
 
 /// What a program that is run to change rules takes: its input, output and errors, twice each, and how it is started.

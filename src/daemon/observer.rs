@@ -51,7 +51,7 @@ pub struct Observer {
     pub stop: Receiver<()>,
 }
 
-/// The onlooker, as a worker has it.
+/// The observer, as a worker has it.
 pub(super) struct Observing {
     pub(super) observe: Observe,
     pub(super) ending: Receiver<Infallible>,

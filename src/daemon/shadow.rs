@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Counters;
+use super::counters::Counters;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
 use crate::engine::{Decision, Meta, Tables, decide};

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ipnet::IpNet;
 
+use super::thread::bring_home;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::IfName;
 use crate::netlink::nftables;
@@ -102,7 +103,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            if super::bring_home(thread).is_err() {
+            if bring_home(thread).is_err() {
                 log::error!("a thread that watches panicked. This is a bug, please report it");
             }
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Counters;
+use super::counters::Counters;
 use super::observer::Observing;
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Stage, Verdict};

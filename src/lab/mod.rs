@@ -10,6 +10,7 @@
 
 pub mod accept;
 mod anchor;
+mod by;
 mod capture;
 mod cluster_file;
 pub mod faults;
@@ -219,6 +220,11 @@ impl Lab {
     /// A file of it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.place.file(name)
+    }
+
+    /// The cluster file that is right, as the lab wrote it.
+    pub(crate) fn right_cluster_file(&self) -> PathBuf {
+        self.file("cluster.toml")
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), Error> {

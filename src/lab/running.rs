@@ -4,39 +4,10 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+pub use super::by::By;
 use super::faults::{self, Fault};
 use super::machine::{failed, feed, lives_in, run, signal};
-use super::{Error, Lab, Node, sniffer, words};
-
-/// Who translates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// dunnat, a process on every node.
-    Dunnat,
-    /// The pure-kernel ruleset that `dunnat rules --kernel` prints.
-    Kernel,
-    /// That ruleset, and dunnat looks on.
-    Shadow,
-}
-
-impl By {
-    /// All there are, with their names.
-    pub const ALL: [(Self, &str); 3] =
-        [(Self::Dunnat, "dunnat"), (Self::Kernel, "kernel"), (Self::Shadow, "shadow")];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        words::name(self, &Self::ALL)
-    }
-}
-
-impl std::str::FromStr for By {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        words::value(text, &Self::ALL)
-    }
-}
+use super::{Error, Lab, Node, sniffer};
 
 /// What each node writes of its decisions, as `NODE.` and this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,9 +310,4 @@ fn unload_new_tables(lab: &Lab, node: &Node) -> Result<(), Error> {
     let new = tables(&now).into_iter().filter(|table| !known.contains(table));
     let text: String = new.map(|table| format!("delete table {table}\n")).collect();
     feed(lab.on(&node.name).command("nft").args(["-f", "-"]), &text).map(drop)
-}
-
-/// The cluster file that is right, as the lab wrote it.
-pub(crate) fn right_cluster_file(lab: &Lab) -> PathBuf {
-    lab.file("cluster.toml")
 }

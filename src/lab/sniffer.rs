@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::by::By;
 use super::capture::{self, read};
 use super::machine::{lives_in, signal};
-use super::running::By;
 use super::{Error, Lab};
 use crate::net::Family;
 

@@ -55,7 +55,7 @@ struct Asked {
 ///
 /// # Errors
 /// A thread could not be started.
-pub fn onlooker(
+pub fn observer(
     cluster: Arc<Cluster>,
     id: NodeId,
     mut selection: Selection,

@@ -209,17 +209,17 @@ fn node2(
 ) -> (Observer, Sender<Infallible>, Receiver<Infallible>) {
     let text = Text::new(TimeZone::UTC, false, false);
     let console = Console::new(Box::new(keys), typed, Box::new(out), text, false);
-    let onlooker = onlooker(samples::cluster(), NodeId(1), selection, console).unwrap();
+    let observer = observer(samples::cluster(), NodeId(1), selection, console).unwrap();
     let (going_on, ending) = bounded(0);
-    (onlooker, going_on, ending)
+    (observer, going_on, ending)
 }
 
 #[test]
 fn keys_that_are_read_in_turn_say_what_becomes_of_packets() {
     let paper = Paper::default();
     let keys = Cursor::new("\n?\nx y\nd\nc\n");
-    let (mut onlooker, _going_on, ending) = node2(keys, false, paper.clone(), Selection::default());
-    let mut said = || call().held(&ending, |held| (onlooker.observe)(held));
+    let (mut observer, _going_on, ending) = node2(keys, false, paper.clone(), Selection::default());
+    let mut said = || call().held(&ending, |held| (observer.observe)(held));
     assert_eq!(
         [said(), said(), said(), said()],
         [Response::AsDecided, Response::Drop, Response::AsDecided, Response::AsDecided]
@@ -233,18 +233,18 @@ fn keys_that_are_read_in_turn_say_what_becomes_of_packets() {
     );
     assert!(text.contains("\n  q      let this packet and all others go, and stop the node\n"), "{text}");
     assert_eq!(text.matches("dnat on node2").count(), 4, "what is not held any more is shown");
-    assert!(onlooker.stop.try_recv().is_err());
+    assert!(observer.stop.try_recv().is_err());
 }
 
 #[test]
 fn when_the_keys_end_packets_go_on() {
     let paper = Paper::default();
-    let (mut onlooker, _going_on, ending) = node2(io::empty(), false, paper.clone(), Selection::default());
+    let (mut observer, _going_on, ending) = node2(io::empty(), false, paper.clone(), Selection::default());
     for _ in 0..3 {
-        assert_eq!(call().held(&ending, |held| (onlooker.observe)(held)), Response::AsDecided);
+        assert_eq!(call().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
     }
     assert_eq!(paper.text().matches("there are no more keys to read").count(), 1);
-    assert!(onlooker.stop.try_recv().is_err(), "the node goes on");
+    assert!(observer.stop.try_recv().is_err(), "the node goes on");
 }
 
 #[test]
@@ -272,9 +272,9 @@ fn what_was_typed_before_a_packet_is_shown_is_not_about_it() {
     let (taken, was_taken) = bounded(1);
     let paper = Paper::default();
     let fingers = BufReader::new(Fingers(taken, paper.clone(), 0, b""));
-    let (mut onlooker, _going_on, ending) = node2(fingers, true, paper, Selection::default());
+    let (mut observer, _going_on, ending) = node2(fingers, true, paper, Selection::default());
     was_taken.recv().unwrap();
-    assert_eq!(call().held(&ending, |held| (onlooker.observe)(held)), Response::Drop);
+    assert_eq!(call().held(&ending, |held| (observer.observe)(held)), Response::Drop);
 }
 
 #[test]
@@ -282,10 +282,10 @@ fn the_nodes_end_is_not_kept_waiting_by_a_key() {
     // The pipe stays open, and nothing comes.
     let (keys, _typist) = io::pipe().unwrap();
     let paper = Paper::default();
-    let (mut onlooker, going_on, ending) =
+    let (mut observer, going_on, ending) =
         node2(BufReader::new(keys), true, paper.clone(), Selection::default());
     let worker = thread::spawn(move || {
-        let mut said = || call().held(&ending, |held| (onlooker.observe)(held));
+        let mut said = || call().held(&ending, |held| (observer.observe)(held));
         [said(), said()]
     });
     paper.wait_for("held: ");
@@ -298,14 +298,14 @@ fn the_nodes_end_is_not_kept_waiting_by_a_key() {
 
 #[test]
 fn q_and_a_screen_that_is_gone_stop_the_node() {
-    let (onlooker, _going_on, _ending) =
+    let (observer, _going_on, _ending) =
         node2(Cursor::new("q\n"), true, Paper::default(), Selection::default());
-    onlooker.stop.recv_timeout(Duration::from_secs(10)).expect("also while nothing is held");
-    let (mut onlooker, _going_on, ending) = node2(Cursor::new("\nq\n"), false, Broken, Selection::default());
+    observer.stop.recv_timeout(Duration::from_secs(10)).expect("also while nothing is held");
+    let (mut observer, _going_on, ending) = node2(Cursor::new("\nq\n"), false, Broken, Selection::default());
     for _ in 0..2 {
-        assert_eq!(call().held(&ending, |held| (onlooker.observe)(held)), Response::AsDecided);
+        assert_eq!(call().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
     }
-    onlooker.stop.recv_timeout(Duration::from_secs(10)).unwrap();
+    observer.stop.recv_timeout(Duration::from_secs(10)).unwrap();
 }
 
 #[test]
@@ -313,9 +313,9 @@ fn what_is_not_selected_passes_unseen() {
     let paper = Paper::default();
     let selection =
         Selection { filter: Some("port 81".parse().unwrap()), left: Some(1), ..Selection::default() };
-    let (mut onlooker, _going_on, ending) = node2(Cursor::new("d\nd\n"), false, paper.clone(), selection);
+    let (mut observer, _going_on, ending) = node2(Cursor::new("d\nd\n"), false, paper.clone(), selection);
     let other = Waiting { bytes: tcp(CLIENT, 40000, PUBLIC2, 81, b""), ..call() };
-    let mut said = |waiting: &Waiting| waiting.held(&ending, |held| (onlooker.observe)(held));
+    let mut said = |waiting: &Waiting| waiting.held(&ending, |held| (observer.observe)(held));
     let all = [said(&call()), said(&other), said(&other), said(&call())];
     assert_eq!(all, [Response::AsDecided, Response::Drop, Response::AsDecided, Response::AsDecided]);
     assert_eq!(paper.text().matches("dnat on node2").count(), 1);

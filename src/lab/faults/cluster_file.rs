@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Fault;
-use crate::lab::running::right_cluster_file;
+use super::fault::Fault;
 use crate::lab::{Error, Lab, Layout, Node, cluster_file};
 
 /// The file of the node that has the fault. Its name is the same for every fault, so that it tells nothing.
@@ -17,7 +16,7 @@ pub(super) fn path(lab: &Lab) -> PathBuf {
 /// It cannot be written.
 pub fn cluster_file_of(lab: &Lab, node: &Node, fault: Option<Fault>) -> Result<PathBuf, Error> {
     let Some(fault) = fault.filter(|_| node.name == lab.layout.home().name) else {
-        return Ok(right_cluster_file(lab));
+        return Ok(lab.right_cluster_file());
     };
     let path = path(lab);
     std::fs::write(&path, text(&lab.layout, fault))

@@ -1,6 +1,7 @@
 //! What is done to the machines, and undone.
 
-use super::{Fault, conntrack};
+use super::conntrack;
+use super::fault::Fault;
 use crate::lab::{Error, Lab, Layout, Machine, Pipes};
 
 /// The lines that undo what was done: a machine and a command with its arguments, apart by tabs.

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use super::{Fault, cluster_file, deeds, present};
+use super::fault::{Fault, present};
+use super::{cluster_file, deeds};
 use crate::lab::machine::failed;
-use crate::lab::running::right_cluster_file;
 use crate::lab::{Error, Lab};
 
 /// A command that shows it, where it is run, and which lines of it tell.
@@ -47,7 +47,8 @@ impl Sight {
 fn sights(lab: &Lab, fault: Fault) -> Result<Vec<Sight>, Error> {
     let machine = fault.machine(&lab.layout);
     if cluster_file::is_in_it(fault) {
-        let files = [right_cluster_file(lab), cluster_file::path(lab)].map(|path| path.display().to_string());
+        let files =
+            [lab.right_cluster_file(), cluster_file::path(lab)].map(|path| path.display().to_string());
         let words = ["diff", "-U1", &files[0], &files[1]].map(str::to_owned).to_vec();
         return Ok(vec![Sight { machine: None, words }]);
     }

@@ -1,8 +1,8 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::cluster::{Cluster, Node};
-use crate::lab::{Choice, Families, NameSet, Pipes};
+use crate::cluster::{Cluster, Node, TagBy};
+use crate::lab::{Choice, Families, Layout, NameSet, Pipes};
 
 fn layout(nodes: usize, names: NameSet, tag_by: TagBy) -> Layout {
     Layout::new(Choice { nodes, names, families: Families::Both, tag_by, pipes: Pipes::Veth })

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::Format;
+use super::format::Format;
 use crate::netlink::sys;
 
 /// Why a file is not written to. Each message is a sentence with what to do about it.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::Unwritten;
+use super::follow::Unwritten;
 use crate::netlink::passing::{Pauses, Seldom};
 
 /// The pauses between tries grow up to this.

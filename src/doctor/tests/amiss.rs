@@ -1,116 +1,6 @@
-use std::net::IpAddr;
-use std::path::Path;
+//! Each thing that can be amiss, and what is not in spite of how it looks.
 
 use super::*;
-use crate::kernel::Support;
-use crate::kernel::tool::{self, Tool};
-
-const EXAMPLE: &str = include_str!("../../rules/example.toml");
-
-fn cluster() -> Cluster {
-    Cluster::parse(EXAMPLE, Path::new("example.toml")).unwrap()
-}
-
-fn role(cluster: &Cluster) -> Role<'_> {
-    Role { cluster, node: NodeId(0), queues: 100..=111 }
-}
-
-/// A host as node1 of the example wants it, with a kernel that has everything.
-fn host() -> Host {
-    let settings = [
-        ("net/ipv4/ip_forward", 1),
-        ("net/bridge/bridge-nf-call-iptables", 1),
-        ("net/netfilter/nf_conntrack_count", 131),
-        ("net/netfilter/nf_conntrack_max", 65536),
-        ("net/netfilter/nf_conntrack_udp_timeout", 120),
-    ];
-    let mut sysctls: std::collections::BTreeMap<String, Reading<u64>> =
-        settings.into_iter().map(|(path, value)| (path.to_owned(), Ok(value))).collect();
-    for interface in ["all", "xenbr0", "guestbr0"] {
-        for setting in ["rp_filter", "src_valid_mark", "arp_filter", "arp_ignore"] {
-            sysctls.insert(
-                format!("net/ipv4/conf/{interface}/{setting}"),
-                Ok(u64::from(setting == "arp_filter")),
-            );
-        }
-    }
-    let interface = |name: &str| Interface {
-        name: name.to_owned(),
-        up: true,
-        mtu: 1500,
-        longest: 65_536,
-        mac: "52:54:00:00:00:01".parse().ok(),
-        ..Interface::default()
-    };
-    let bridge = |name, address: &str| Interface {
-        kind: Some("bridge".to_owned()),
-        addresses: vec![address.parse().unwrap()],
-        ..interface(name)
-    };
-    let pipe = |name| Interface {
-        kind: Some("vlan".to_owned()),
-        master: Some("guestbr0".to_owned()),
-        lower: Some("eth1".to_owned()),
-        ..interface(name)
-    };
-    Host {
-        may_administer: true,
-        tools: vec![(Tool::Nft, Ok("v1.0.6".to_owned())), (Tool::Ip, Ok("iproute2-6.1.0".to_owned()))],
-        beside_the_path: std::collections::BTreeMap::new(),
-        features: Some(Features {
-            nft_queue: Support::Yes,
-            xt_nfqueue: Support::Yes,
-            queues: Support::Yes,
-            queue_gso: Support::Yes,
-            ct_mark_by_verdict: Support::Yes,
-            ctnetlink: Support::Yes,
-            netdev_egress: Support::Yes,
-        }),
-        kernel: Some(Ok((
-            "6.1.0-56-amd64".to_owned(),
-            "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-08-01)".to_owned(),
-        ))),
-        sysctls,
-        interfaces: Ok(vec![
-            interface("eth1"),
-            bridge("xenbr0", "192.168.122.11"),
-            Interface { mac: "0a:00:00:00:01:00".parse().ok(), ..bridge("guestbr0", "10.5.5.254") },
-            pipe("eth1.100"),
-            pipe("eth2.100"),
-        ]),
-        rules: Ok(Listing::default()),
-        legacy_tables: Ok(Vec::new()),
-        policy_routing: Ok(Vec::new()),
-        routes: Ok(vec![
-            ("0.0.0.0/0".parse().unwrap(), "xenbr0".to_owned()),
-            ("10.5.5.0/24".parse().unwrap(), "guestbr0".to_owned()),
-            ("fe80::/64".parse().unwrap(), "eth1".to_owned()),
-        ]),
-        queues: Ok(Vec::new()),
-        offloads: vec![("eth1".to_owned(), Ok(false))],
-    }
-}
-
-/// The facts that are not so, or not known to be.
-fn amiss(change: impl FnOnce(&mut Host)) -> Vec<Fact> {
-    let mut host = host();
-    change(&mut host);
-    let cluster = cluster();
-    let mut facts = examine(&host, Some(&role(&cluster)));
-    facts.retain(|fact| fact.state != State::Yes);
-    facts
-}
-
-/// The one fact that a change makes amiss.
-fn one(change: impl FnOnce(&mut Host)) -> Fact {
-    let facts = amiss(change);
-    let [fact] = facts.as_slice() else { panic!("{facts:#?}") };
-    fact.clone()
-}
-
-fn set(host: &mut Host, path: &str, value: u64) {
-    assert!(host.sysctls.insert(path.to_owned(), Ok(value)).is_some(), "{path}");
-}
 
 /// Only those who serve UDP are told what the kernel's default, 30 seconds, means for them.
 #[test]
@@ -132,25 +22,13 @@ fn a_guest_may_answer_late_where_flows_of_udp_are_remembered() {
 /// On a host and for a cluster that have something of every kind.
 #[test]
 fn every_fact_is_in_the_manual() {
-    let dual = Cluster::parse(include_str!("../../rules/dual.toml"), Path::new("dual.toml")).unwrap();
+    let dual = Cluster::parse(include_str!("../../../rules/dual.toml"), Path::new("dual.toml")).unwrap();
     let mut host = host();
     change(&mut host, "guestbr0", |bridge| bridge.longest = 200_000);
     let facts = examine(&host, Some(&role(&dual)));
     let judged: std::collections::BTreeSet<&str> = facts.iter().map(|fact| fact.name).collect();
     let written = crate::manual::rows(crate::manual::Page::named("facts").unwrap().text, "fact");
     assert_eq!(written.iter().map(|row| row[0].as_str()).collect::<std::collections::BTreeSet<_>>(), judged);
-}
-
-fn change(host: &mut Host, name: &str, change: impl FnOnce(&mut Interface)) {
-    change(host.interfaces.as_mut().unwrap().iter_mut().find(|interface| interface.name == name).unwrap());
-}
-
-fn remove(host: &mut Host, name: &str) {
-    host.interfaces.as_mut().unwrap().retain(|interface| interface.name != name);
-}
-
-fn rules(host: &mut Host, text: &str) {
-    host.rules = Ok(Listing::parse(text));
 }
 
 /// The same host with the addresses and settings of IPv6.
@@ -167,7 +45,7 @@ fn dual_host() -> Host {
 
 #[test]
 fn a_cluster_with_ipv6_needs_its_addresses_and_settings_too() {
-    let text = include_str!("../../rules/dual.toml");
+    let text = include_str!("../../../rules/dual.toml");
     let cluster = Cluster::parse(text, Path::new("dual.toml")).unwrap();
     let amiss = |change: &dyn Fn(&mut Host)| {
         let mut host = dual_host();
@@ -200,12 +78,6 @@ fn a_cluster_with_ipv6_needs_its_addresses_and_settings_too() {
     let [(name, fix)] = &amiss(&|host| rules(host, six))[..] else { panic!() };
     assert_eq!(*name, "forward-drop");
     assert!(fix.starts_with("ip6tables-nft -I FORWARD -i guestbr0"), "{fix}");
-}
-
-#[test]
-fn a_host_as_it_should_be_has_nothing_amiss() {
-    assert_eq!(amiss(|_| {}), []);
-    assert_eq!(verdict(&examine(&host(), None)), Ok(()));
 }
 
 #[test]
@@ -394,58 +266,6 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
 }
 
 #[test]
-fn a_tool_that_is_missing_is_named_with_its_package() {
-    let missing = tool::Failure::missing(Tool::Nft);
-    let fact = one(|host| host.tools[0].1 = Err(missing.clone()));
-    assert_eq!((fact.name, fact.fix.as_deref()), ("nft", Some("apt install nftables")));
-    let fact = one(|host| {
-        host.tools[0].1 = Err(missing);
-        host.beside_the_path.insert("nft", "/usr/sbin/nft".to_owned());
-    });
-    assert_eq!(fact.found, "/usr/sbin/nft, which is not in PATH");
-}
-
-#[test]
-fn one_way_to_queue_is_enough_and_none_is_broken() {
-    let no = || Support::No("No such file or directory".to_owned());
-    let fact = one(|host| host.features.as_mut().unwrap().nft_queue = no());
-    assert_eq!((fact.name, fact.severity), ("nft-queue", Severity::GoodToKnow));
-    let facts = amiss(|host| {
-        let features = host.features.as_mut().unwrap();
-        (features.nft_queue, features.xt_nfqueue) = (no(), no());
-    });
-    assert_eq!(facts.iter().map(|fact| fact.severity).collect::<Vec<_>>(), [Severity::Broken; 2]);
-    let facts = amiss(|host| host.features = Some(Features::unknown("EPERM")));
-    assert!(facts.iter().all(|fact| fact.state == State::Unknown("EPERM".to_owned())), "{facts:#?}");
-    assert!(verdict(&facts).is_err(), "`run` has to know how to queue");
-}
-
-#[test]
-fn what_cannot_be_read_is_not_a_no_and_no_reason_to_refuse() {
-    let denied = || "Permission denied (os error 13)".to_owned();
-    let facts = amiss(|host| {
-        for setting in host.sysctls.values_mut() {
-            *setting = Err(denied());
-        }
-        host.interfaces = Err(denied());
-        host.rules = Err(denied());
-        host.legacy_tables = Err(denied());
-        host.policy_routing = Err(denied());
-        host.routes = Err(denied());
-        host.queues = Err(denied());
-        host.offloads[0].1 = Err(denied());
-        host.kernel = Some(Err(denied()));
-    });
-    assert!(facts.len() > 15, "{facts:#?}");
-    for fact in &facts {
-        assert!(matches!(&fact.state, State::Unknown(why) if why.contains("Permission denied")), "{fact:#?}");
-        assert_ne!(fact.severity, Severity::Broken, "{fact:#?}");
-        assert_eq!(fact.fix, None, "a command for what is not known to be wrong");
-    }
-    assert_eq!(verdict(&facts), Ok(()));
-}
-
-#[test]
 fn a_bridge_may_show_its_frames_to_rules_by_itself() {
     let facts = amiss(|host| {
         set(host, "net/bridge/bridge-nf-call-iptables", 0);
@@ -484,57 +304,4 @@ fn bits_that_others_use_are_no_matter_if_ours_are_different() {
     let facts = examine(&host, Some(&role(&cluster)));
     let fact = facts.iter().find(|fact| fact.name == "mark-bits").unwrap();
     assert_eq!((&fact.state, fact.found.as_str()), (&State::Yes, "others use 0xff"));
-}
-
-/// Some of everything: what is wrong on a host where docker runs and nobody has set anything up.
-fn neglected(host: &mut Host) {
-    set(host, "net/ipv4/ip_forward", 0);
-    change(host, "guestbr0", |bridge| {
-        bridge.addresses.clear();
-        bridge.mac = "52:54:00:12:34:56".parse().ok();
-    });
-    remove(host, "eth2.100");
-    host.features.as_mut().unwrap().nft_queue =
-        Support::No("Could not process rule: No such file".to_owned());
-    host.features.as_mut().unwrap().ctnetlink =
-        Support::Unknown("Permission denied (os error 13)".to_owned());
-    host.queues = Ok(vec![QueueInUse { number: 105, process: Some((4711, "suricata".to_owned())) }]);
-    rules(
-        host,
-        "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t\tcounter \
-         jump DOCKER-USER\n\t}\n}\ntable ip mangle {\n\tchain PREROUTING {\n\t\ttype filter hook prerouting priority \
-         mangle; policy accept;\n\t\tcounter meta mark set mark or 0x4000\n\t}\n}\n",
-    );
-}
-
-#[test]
-fn the_table_is_for_acting_on() {
-    let (cluster, mut host) = (cluster(), host());
-    neglected(&mut host);
-    let table = as_table(&examine(&host, Some(&role(&cluster))));
-    insta::assert_snapshot!(table);
-    for line in table.lines().filter(|line| !line.trim_start().starts_with("fix: ")) {
-        assert!(line.chars().count() <= 100, "{line}");
-    }
-}
-
-#[test]
-fn the_json_is_for_programs() {
-    let (cluster, mut host) = (cluster(), host());
-    neglected(&mut host);
-    let json = as_json(&examine(&host, Some(&role(&cluster))));
-    insta::assert_snapshot!(json);
-    let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(parsed["works"], false);
-    for fact in parsed["facts"].as_array().unwrap() {
-        assert!(["yes", "no", "unknown"].contains(&fact["state"].as_str().unwrap()), "{fact}");
-    }
-}
-
-#[test]
-fn what_run_says_is_what_doctor_says() {
-    let (cluster, mut host) = (cluster(), host());
-    neglected(&mut host);
-    let refusal = verdict(&examine(&host, Some(&role(&cluster)))).unwrap_err();
-    insta::assert_snapshot!(refusal.to_string());
 }

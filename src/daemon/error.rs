@@ -1,0 +1,92 @@
+//! Why a node did not run, or not well.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::control::TakeError;
+use crate::doctor::Unfit;
+use crate::queue::OpenError;
+use crate::ruleset::{InstallError, NoPlan};
+
+/// Why a node did not run, or not well. Each message is a sentence with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something on this host is not as it must be.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// There is no plan for this kernel.
+    #[error(transparent)]
+    Plan(#[from] NoPlan),
+    /// A queue was not to be had.
+    #[error("{source}{hint}")]
+    Queue {
+        /// What the kernel said.
+        source: OpenError,
+        /// What that means.
+        hint: String,
+    },
+    /// There is no way to ask the node something.
+    #[error(transparent)]
+    Socket(#[from] TakeError),
+    /// Rules could not be installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// Rules could not all be removed.
+    #[error("not all rules could be removed:{0}\nsee what is left with: nft list ruleset")]
+    Remove(String),
+    /// Threads or signals.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel did not always do what dunnat would have decided.
+    #[error("dunnat and the kernel's ruleset disagree about {disagreed} of {judged} decisions")]
+    Disagreed {
+        /// About how many decisions.
+        disagreed: u64,
+        /// Of how many.
+        judged: u64,
+    },
+    /// The disagreements could not be told.
+    #[error("cannot write the report: {0}")]
+    Report(io::Error),
+    /// The trace cannot be written, or is not to be written there.
+    #[error("cannot write the trace to {to}: {source}")]
+    NoTrace {
+        /// The file.
+        to: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The trace is not whole.
+    #[error("the trace lacks {lost} events that could not be written: {error}")]
+    Trace {
+        /// How many.
+        lost: u64,
+        /// What the system said.
+        error: String,
+    },
+    /// A worker could not go on.
+    #[error("a worker ended: {0}; the rules have been removed")]
+    Worker(String),
+    /// Nobody can ask the node anything any more.
+    #[error("the control socket ended: {0}; the rules have been removed")]
+    Control(io::Error),
+    /// There is no room to open what a node needs.
+    #[error(
+        "too few file descriptors: the limit is {limit}, and a node with {workers} workers needs {needed} more than are \
+         open now; raise it, as with ulimit -n 1024, or LimitNOFILE= in the unit of systemd"
+    )]
+    Descriptors {
+        /// How many this process may have.
+        limit: u64,
+        /// How many workers there are to be.
+        workers: u16,
+        /// How many must be free.
+        needed: usize,
+    },
+}

@@ -1,0 +1,58 @@
+//! What to run, or to look on at.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::observer::Observer;
+use crate::cluster::Cluster;
+use crate::ruleset::{Plan, ShadowPlan};
+use crate::trace::Destination;
+
+/// What to run.
+pub struct Options {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Which of its nodes this is, and how it works; see [`plan`](super::plan).
+    pub plan: Plan,
+    /// Each worker keeps to a processor of its own.
+    pub pin: bool,
+    /// Whose business the rules are.
+    pub rules: OwnRules,
+    /// Where to listen for who wants to know something.
+    pub socket: PathBuf,
+    /// Where to trace to. It is opened when all else is ready.
+    pub trace: Option<Destination>,
+    /// Who is shown each decision before it is carried out.
+    pub observer: Option<Observer>,
+}
+
+/// What a node does about rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OwnRules {
+    /// Nothing: somebody else hands packets to the queues.
+    None,
+    /// It installs them, and leaves them as others change them.
+    Once,
+    /// It installs them, and puts back what others change.
+    Kept,
+}
+
+/// What to look on at.
+pub struct ShadowOptions {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Which of its nodes this is, and how it is looked at; see [`shadow_plan`](super::shadow_plan).
+    pub plan: ShadowPlan,
+    /// Put rules back that others change.
+    pub repair: bool,
+    /// Each worker keeps to a processor of its own.
+    pub pin: bool,
+    /// Where to listen for who wants to know something.
+    pub socket: PathBuf,
+    /// Where to trace to. It is opened when all else is ready.
+    pub trace: Option<Destination>,
+    /// Where disagreements are told.
+    pub report: Box<dyn Write + Send>,
+}

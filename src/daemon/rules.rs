@@ -1,0 +1,48 @@
+//! The rules of a node that serves: put back where others change them, and out at the end.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::error::Error;
+use super::watch;
+use crate::ruleset::{InstallError, Installed};
+
+/// How often the counters of the guard are looked at.
+pub(super) const GUARD_EVERY: Duration = Duration::from_secs(1);
+
+/// Puts our rules back if somebody has changed them; who it was, if that did not work.
+pub(super) fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch::By>) -> Option<watch::By> {
+    // Of those who are called so, one alone serves here.
+    let is_ours = |by: &watch::By| matches!(by, watch::By::Process(id, name) if installed.is_our_process(*id) || name == "dunnat");
+    let others = by.filter(|by| !is_ours(by));
+    let by = others.last().unwrap_or(watch::By::Unknown);
+    match installed.is_whole() {
+        Ok(true) => return None,
+        Ok(false) => {}
+        Err(error) => log::debug!("cannot look at our rules: {error}"),
+    }
+    match installed.restore() {
+        Ok(()) => {
+            log::warn!("our rules were changed by {by}; they are back");
+            None
+        }
+        Err(error) => {
+            log::error!("our rules were changed by {by}, and could not be put back: {error}; trying again");
+            Some(by)
+        }
+    }
+}
+
+/// Takes the rules out so that no packet that was asked about goes without an answer.
+pub(super) fn remove(installed: Installed, queues: &RangeInclusive<u16>) -> Result<(), Error> {
+    installed.tell_guarded_at_the_end();
+    let mut errors: Vec<InstallError> = installed.stop_asking().err().into_iter().collect();
+    if !Installed::wait_until_answered(queues, Duration::from_secs(1)) {
+        log::warn!("packets were still waiting in the queues; the kernel drops them now");
+    }
+    errors.extend(installed.remove().err());
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Remove(errors.iter().map(|error| format!("\n  {error}")).collect()))
+}

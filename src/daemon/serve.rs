@@ -1,0 +1,234 @@
+//! From the checks to the last word: the order that is the same for a node that serves and for one that looks on.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+
+use super::counters::Counters;
+use super::descriptors::Spare;
+use super::error::Error;
+use super::losses::LossMonitor;
+use super::observer::{Observer, Observing};
+use super::rules::{GUARD_EVERY, put_back, remove};
+use super::signals::{self, Signals};
+use super::stop::{Stop, signal_name};
+use super::watch;
+use super::worker::Serve;
+use super::workers::{finish, open_queues, start_workers};
+use crate::cluster::{Cluster, NodeId};
+use crate::control::{Listener, Server};
+use crate::doctor::{self, Host, Role, Severity, Unfit};
+use crate::netlink::sys;
+use crate::queue::QueueConfig;
+use crate::ruleset::{Backend, InstallError, Ready};
+use crate::text::counted;
+use crate::trace::{Destination, Namer, Taps, Tracer, Unwritten, Writer};
+
+/// A node about to start: what is the same for all that a node can be.
+pub(super) struct Setup<'a> {
+    pub(super) cluster: &'a Arc<Cluster>,
+    pub(super) node: NodeId,
+    pub(super) queues: RangeInclusive<u16>,
+    /// Those of each worker, each with its name.
+    pub(super) lanes: Vec<Vec<(String, QueueConfig)>>,
+    pub(super) backend: Backend,
+    pub(super) pin: bool,
+    pub(super) socket: &'a Path,
+    pub(super) trace: Option<Destination>,
+    /// Takes the network namespace for the node, if there are rules to install.
+    pub(super) ready: Option<&'a dyn Fn() -> Result<Ready, InstallError>>,
+    /// Whether they are put back when others change them.
+    pub(super) keep: bool,
+    pub(super) worker: &'a dyn Fn(Tracer, Option<Observing>) -> Box<dyn Serve>,
+    /// Who is shown each decision.
+    pub(super) watched: Option<Observer>,
+    /// What is said when all is in place.
+    pub(super) serving: String,
+}
+
+pub(super) fn lanes<L>(
+    workers: u16,
+    of_worker: impl Fn(u16) -> Vec<(L, QueueConfig)>,
+    name: impl Fn(L) -> String,
+) -> Vec<Vec<(String, QueueConfig)>> {
+    let named = |worker| of_worker(worker).into_iter().map(|(kind, lane)| (name(kind), lane)).collect();
+    (0..workers).map(named).collect()
+}
+
+/// Everything from the checks to the last word.
+pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
+    let Setup { cluster, node, ref queues, .. } = setup;
+    let name = cluster.node(node).name.clone();
+    check(&Role { cluster, node, queues: queues.clone() })?;
+
+    let system = |what| move |source| Error::System { what, source };
+    sys::allow_waking().map_err(system("set a signal handler"))?;
+    sys::give_back_large_memory();
+    let (stop, stopped) = unbounded();
+    let on_signal = stop.clone();
+    let signals = Signals::catch(move |signal| drop(on_signal.send(Stop::Signal(signal))))
+        .map_err(system("set a signal handler"))?;
+
+    let outcome = serve(setup, stop, &stopped);
+    if let Ok((counters, _)) = &outcome {
+        log::info!("{name} has stopped; {counters}");
+    }
+    signals.finish();
+    outcome.and_then(|(_, traced)| traced)
+}
+
+/// Refuses what cannot work, and warns of what may not.
+fn check(role: &Role<'_>) -> Result<(), Unfit> {
+    let facts = doctor::examine(&Host::at_start(role), Some(role));
+    doctor::verdict(&facts)?;
+    for fact in facts.iter().filter(|fact| fact.counts_as(Severity::Matters)) {
+        log::warn!("{fact}");
+    }
+    Ok(())
+}
+
+/// How many records may wait for the thread that writes a trace to a file; some 25 MB.
+const WAITING: usize = 65_536;
+
+/// Everything between the checks and the last word: what came of the packets, and of the trace.
+fn serve(
+    setup: Setup<'_>,
+    stop: Sender<Stop>,
+    stopped: &Receiver<Stop>,
+) -> Result<(Counters, Result<(), Error>), Error> {
+    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, .. } = setup;
+    let Setup { worker, watched, serving, .. } = setup;
+    // Gone when the node ends: nobody is to wait for the observer any longer.
+    let (going_on, ending) = bounded(0);
+    let (mut watch, asked_to_stop) = match watched {
+        Some(Observer { observe, stop }) => (Some(Observing { observe, ending }), stop),
+        None => (None, never()),
+    };
+    let one_by_one = watch.is_some();
+    // Before anything that only one node can have: of several starts at once, one gets all of it.
+    let ready = ready.map(|ready| ready()).transpose()?;
+    if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
+        log::warn!("rules of {owner} are left from a run that was killed; taking them over");
+    }
+    let mut open = Vec::new();
+    for lanes in &lanes {
+        let lanes: Vec<QueueConfig> = lanes.iter().map(|(_, lane)| *lane).collect();
+        open.push(open_queues(backend, &lanes, one_by_one)?);
+    }
+    let system = |what| move |source| Error::System { what, source };
+    let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
+    let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
+    let taps = Taps::default();
+    let listener = Listener::take(socket)?;
+    let on_failure = stop.clone();
+    let failed = move |error| drop(on_failure.send(Stop::Control(error)));
+    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, failed)
+        .map_err(system("start a thread"))?;
+    let mut writing = None;
+    if let Some(trace) = trace {
+        let to = trace.path.clone().unwrap_or_else(|| "standard output".into());
+        let bytes = trace.format.needs_bytes();
+        let output = trace.open(signals::asked_to_reopen().map_err(system("catch a signal"))?);
+        let output = output.map_err(|source| Error::NoTrace { to, source })?;
+        let (tap, tap_end) = taps.attach(WAITING);
+        let namer = Namer::new(Arc::clone(cluster), node, bytes);
+        writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
+    }
+    // All that can fail comes before the rules, which would stay.
+    let watch_others = keep.then(|| watch::Watch::start(cluster, node)).transpose();
+    let watch_others = watch_others.map_err(system("watch rules and interfaces"))?;
+    let mut installed = ready.map(Ready::install).transpose()?;
+    // Clients must not get the descriptors that it takes to remove the rules.
+    let spare = Spare::take();
+
+    let ending = Arc::new(AtomicBool::new(false));
+    let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
+    let (workers, failure) = match workers {
+        Ok(workers) => {
+            log::info!("{serving}");
+            let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
+            let mut torn = None;
+            let taps_changed = taps.changes();
+            let stop = loop {
+                select! {
+                    recv(stopped) -> stop => break stop,
+                    recv(asked_to_stop) -> _ => break Ok(Stop::Observer),
+                    // One that waits for packets would keep the memory of a tap whose reader has gone.
+                    recv(taps_changed) -> _ => workers.iter().for_each(sys::wake),
+                    recv(changed) -> by => {
+                        if let (Ok(by), Some(installed)) = (by, &mut installed) {
+                            torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
+                        }
+                    }
+                    default(GUARD_EVERY) => {
+                        if let Some(installed) = &mut installed {
+                            installed.tell_guarded();
+                            // What did not work then may work now.
+                            torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
+                        }
+                    }
+                }
+            };
+            match stop {
+                Ok(Stop::Signal(signal)) => {
+                    log::info!("stopping on {}", signal_name(signal));
+                    (workers, None)
+                }
+                Ok(Stop::Observer) => {
+                    log::info!("stopping, as asked for");
+                    (workers, None)
+                }
+                Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
+                Ok(Stop::Control(error)) => (workers, Some(Error::Control(error))),
+                Err(_) => (workers, Some(Error::Worker("all threads are gone".to_owned()))),
+            }
+        }
+        Err((workers, error)) => (workers, Some(error)),
+    };
+
+    drop(going_on);
+    drop(watch_others);
+    let guarded = installed.is_some();
+    server.close();
+    drop(spare);
+    let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
+    // While the queues are there: what the kernel has counted goes with them.
+    let losses = lookout.finish();
+    ending.store(true, Ordering::Relaxed);
+    let mut counters = Counters { losses, ..Counters::default() };
+    for worker in workers {
+        counters.add(&finish(worker));
+    }
+    // Closes the taps, too: all tracers are gone with the workers.
+    counters.turns.again += server.finish();
+    let traced = writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
+    if guarded {
+        log::info!("the guard stays, so that nothing leaves untranslated; to remove it: dunnat down");
+    }
+    match failure {
+        Some(failure) => {
+            for error in [removed, traced].into_iter().filter_map(Result::err) {
+                log::error!("{error}");
+            }
+            Err(failure)
+        }
+        None => removed.map(|()| (counters, traced)),
+    }
+}
+
+fn report_trace(writer: Writer) -> Result<(), Error> {
+    let outcome = writer.finish();
+    match outcome.error {
+        None => log::info!("trace: {} written, {} lost", counted(outcome.written, "event"), outcome.lost),
+        Some(error) => log::warn!(
+            "trace: writing failed after {} ({error}); {} were not written",
+            counted(outcome.written, "event"),
+            outcome.lost
+        ),
+    }
+    // A reader that has gone wanted no more.
+    outcome.unwritten.map_or(Ok(()), |Unwritten { lost, error }| Err(Error::Trace { lost, error }))
+}

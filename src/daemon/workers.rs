@@ -1,0 +1,89 @@
+//! The workers: their queues, a thread for each, and what they bring home.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::Sender;
+
+use super::counters::Counters;
+use super::error::Error;
+use super::stop::Stop;
+use super::thread::bring_home;
+use super::worker::Serve;
+use crate::kernel;
+use crate::netlink::sys;
+use crate::queue::{Netlink, Nfq, OpenError, PacketQueue, QueueConfig};
+use crate::ruleset::Backend;
+
+/// With `one_by_one` a verdict leaves before the next packet is looked at.
+pub(super) fn open_queues(
+    backend: Backend,
+    lanes: &[QueueConfig],
+    one_by_one: bool,
+) -> Result<Box<dyn PacketQueue>, Error> {
+    match backend {
+        Backend::Netlink => Netlink::open(lanes).map(|queue| {
+            let queue = if one_by_one { queue.one_by_one() } else { queue };
+            Box::new(queue) as Box<dyn PacketQueue>
+        }),
+        Backend::Nfq => Nfq::open(lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
+    }
+    .map_err(explain_queue)
+}
+
+fn explain_queue(source: OpenError) -> Error {
+    let hint = match &source {
+        OpenError::Bind { queue, source } if source.raw_os_error() == Some(libc::EPERM) => {
+            match kernel::queues_in_use() {
+                Ok(in_use) if in_use.contains(queue) => {
+                    "; another program listens there: stop it, or choose other numbers with --queue-base"
+                        .to_owned()
+                }
+                _ => "; the kernel lets only an administrator of this network namespace do that".to_owned(),
+            }
+        }
+        OpenError::Bind { .. } | OpenError::Socket(_) => {
+            "; is NFQUEUE there? Try: modprobe nfnetlink_queue".to_owned()
+        }
+    };
+    Error::Queue { source, hint }
+}
+
+pub(super) type Thread = JoinHandle<Counters>;
+
+pub(super) fn start_workers(
+    open: Vec<Box<dyn PacketQueue>>,
+    worker: &mut dyn FnMut() -> Box<dyn Serve>,
+    pin: bool,
+    ending: &Arc<AtomicBool>,
+    stop: Sender<Stop>,
+) -> Result<Vec<Thread>, (Vec<Thread>, Error)> {
+    let mut threads = Vec::new();
+    for (number, mut queue) in open.into_iter().enumerate() {
+        let mut worker = worker();
+        let ending = Arc::clone(ending);
+        let stop = stop.clone();
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            if pin && let Err(error) = sys::pin_to_processor(number) {
+                log::warn!("worker {number} cannot keep to a processor of its own: {error}");
+            }
+            if let Err(error) = worker.serve(&mut *queue, &ending) {
+                let _ = stop.send(Stop::Worker(error.to_string()));
+            }
+            worker.into_counters()
+        });
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(source) => return Err((threads, Error::System { what: "start a thread", source })),
+        }
+    }
+    Ok(threads)
+}
+
+pub(super) fn finish(thread: Thread) -> Counters {
+    bring_home(thread).unwrap_or_else(|_| {
+        log::error!("a worker panicked; its counts are lost. This is a bug, please report it");
+        Counters::default()
+    })
+}

@@ -1,0 +1,168 @@
+//! Several changes that are made together, as the kernel reads them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::numbers::{
+    BATCH_BEGIN, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, COUNTER, DEL_CHAIN, DEL_RULE,
+    DEL_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NEW_CHAIN, NEW_OBJECT, NEW_RULE, NEW_TABLE, NLM_F_ACK,
+    NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE, OBJECT_TYPE,
+    RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME, TABLE_USERDATA,
+};
+use super::texts::{comment_data, put_text};
+use crate::netlink::attribute::{NESTED, put_padded};
+use crate::netlink::message;
+
+/// Sequence numbers that no other request has: what is still said about an earlier one is known for that.
+pub(super) fn sequence() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    const ROOM: u32 = 1 << 16;
+    NEXT.fetch_add(ROOM, Ordering::Relaxed)
+}
+
+/// Where a base chain is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hook {
+    /// `filter` and the like.
+    pub(crate) kind: &'static str,
+    pub(crate) number: u32,
+    pub(crate) priority: i32,
+}
+
+/// Several changes that are made together.
+pub(crate) struct Batch {
+    pub(super) bytes: Vec<u8>,
+    /// The sequence numbers of the first message and of the next.
+    pub(super) first: u32,
+    pub(super) next: u32,
+    /// Where in the bytes the last change begins.
+    pub(super) last: usize,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        let first = sequence();
+        let mut batch = Self { bytes: Vec::new(), first, next: first, last: 0 };
+        batch.marker(BATCH_BEGIN);
+        batch
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last == 0
+    }
+
+    pub(super) fn marker(&mut self, kind: u16) {
+        // The resource id is the subsystem that the batch is for.
+        message::put(&mut self.bytes, kind, NLM_F_REQUEST, self.next, (0, SUBSYSTEM), &[]);
+        self.next += 1;
+    }
+
+    /// Asks for an answer to the last change; its sequence number. To ask for one to each would fill the socket, and what finds no
+    /// room is lost. What is refused is answered anyway.
+    pub(super) fn acknowledged(&mut self) -> u32 {
+        if let Some(flags) = self.bytes.get_mut(self.last + 6..self.last + 8) {
+            let asked = u16::from_ne_bytes([flags[0], flags[1]]) | NLM_F_ACK;
+            flags.copy_from_slice(&asked.to_ne_bytes());
+        }
+        self.next - 1
+    }
+
+    fn add(&mut self, kind: u16, flags: u16, family: u8, attributes: &[u8]) {
+        self.last = self.bytes.len();
+        let flags = NLM_F_REQUEST | flags;
+        message::put(&mut self.bytes, SUBSYSTEM << 8 | kind, flags, self.next, (family, 0), attributes);
+        self.next += 1;
+    }
+
+    /// A table, unless there is one of that name with these flags.
+    pub(crate) fn table(&mut self, family: u8, name: &str, flags: u32, comment: &str) {
+        let mut out = Vec::new();
+        put_text(&mut out, TABLE_NAME, name);
+        put_padded(&mut out, TABLE_FLAGS, &flags.to_be_bytes());
+        put_padded(&mut out, TABLE_USERDATA, &comment_data(comment));
+        self.add(NEW_TABLE, NLM_F_CREATE, family, &out);
+    }
+
+    /// The table goes, with all that is in it.
+    pub(crate) fn delete_table(&mut self, family: u8, name: &str) {
+        let mut out = Vec::new();
+        put_text(&mut out, TABLE_NAME, name);
+        self.add(DEL_TABLE, 0, family, &out);
+    }
+
+    /// A chain, unless there is one of that name.
+    pub(crate) fn chain(&mut self, family: u8, table: &str, name: &str, hook: Option<Hook>) {
+        let mut out = Vec::new();
+        put_text(&mut out, CHAIN_TABLE, table);
+        put_text(&mut out, CHAIN_NAME, name);
+        if let Some(Hook { kind, number, priority }) = hook {
+            let mut place = Vec::new();
+            put_padded(&mut place, HOOK_NUMBER, &number.to_be_bytes());
+            put_padded(&mut place, HOOK_PRIORITY, &priority.to_be_bytes());
+            put_padded(&mut out, CHAIN_HOOK | NESTED, &place);
+            put_text(&mut out, CHAIN_TYPE, kind);
+            const ACCEPT: u32 = 1;
+            put_padded(&mut out, CHAIN_POLICY, &ACCEPT.to_be_bytes());
+        }
+        self.add(NEW_CHAIN, NLM_F_CREATE, family, &out);
+    }
+
+    /// The chain goes. It has to be empty, and no rule may lead to it.
+    pub(crate) fn delete_chain(&mut self, family: u8, table: &str, name: &str) {
+        let mut out = Vec::new();
+        put_text(&mut out, CHAIN_TABLE, table);
+        put_text(&mut out, CHAIN_NAME, name);
+        self.add(DEL_CHAIN, 0, family, &out);
+    }
+
+    /// All rules of a chain go; the chain stays.
+    pub(crate) fn flush_chain(&mut self, family: u8, table: &str, chain: &str) {
+        let mut out = Vec::new();
+        put_text(&mut out, RULE_TABLE, table);
+        put_text(&mut out, RULE_CHAIN, chain);
+        self.add(DEL_RULE, 0, family, &out);
+    }
+
+    /// A rule at the end of a chain, made of expressions.
+    pub(crate) fn rule(&mut self, family: u8, table: &str, chain: &str, expressions: &[u8]) {
+        let mut out = Vec::new();
+        put_text(&mut out, RULE_TABLE, table);
+        put_text(&mut out, RULE_CHAIN, chain);
+        put_padded(&mut out, RULE_EXPRESSIONS | NESTED, expressions);
+        self.add(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, family, &out);
+    }
+
+    /// A counter with a name, unless there is one.
+    pub(crate) fn counter(&mut self, family: u8, table: &str, name: &str) {
+        let mut out = Vec::new();
+        put_text(&mut out, OBJECT_TABLE, table);
+        put_text(&mut out, OBJECT_NAME, name);
+        put_padded(&mut out, OBJECT_TYPE, &COUNTER.to_be_bytes());
+        put_padded(&mut out, OBJECT_DATA | NESTED, &[]);
+        self.add(NEW_OBJECT, NLM_F_CREATE, family, &out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::family::family;
+    use super::super::numbers::OWNED;
+    use super::*;
+    use crate::netlink::message::Message;
+
+    #[test]
+    fn a_batch_is_a_beginning_and_its_changes() {
+        let mut batch = Batch::new();
+        assert!(batch.is_empty());
+        batch.table(family("ip"), "t", OWNED, "c");
+        batch.delete_chain(family("ip"), "t", "c");
+        assert!(!batch.is_empty());
+        let kinds: Vec<u16> = message::all(&batch.bytes)
+            .map(|message| match message {
+                Message::Netfilter { kind, .. } => kind,
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(kinds, [BATCH_BEGIN, 0x0a00, 0x0a05]);
+    }
+}

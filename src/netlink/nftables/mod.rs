@@ -1,0 +1,229 @@
+//! The messages of nf_tables, as far as rules have to be read, and written where nft's language has no word for them
+//! (include/uapi/linux/netfilter/nf_tables.h).
+//!
+//! Changes go in batches: the kernel does all of a batch or nothing of it (net/netfilter/nfnetlink.c,
+//! `nfnetlink_rcv_batch()`).
+
+mod batch;
+mod changes;
+mod family;
+mod numbers;
+mod texts;
+
+use std::io;
+
+use crate::netlink::attribute::{Attributes, be32, be64};
+use crate::netlink::message::{self, Message};
+use crate::netlink::socket::Socket;
+use batch::sequence;
+pub(crate) use batch::{Batch, Hook};
+pub(crate) use changes::{Changes, Event};
+pub(crate) use family::{family, family_name};
+use numbers::{
+    BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, COUNTER_PACKETS, GET_CHAIN, GET_OBJECT, GET_RULE,
+    GET_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NLM_F_DUMP, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE,
+    RULE_CHAIN, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_NAME, TABLE_OWNER, TABLE_USERDATA,
+};
+pub(crate) use numbers::{OWNED, PERSISTS};
+pub(crate) use texts::put_text;
+use texts::{read_comment, text};
+
+/// A table that the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) family: u8,
+    pub(crate) name: String,
+    /// What nft shows as its comment.
+    pub(crate) comment: Option<String>,
+    /// The port id of the socket that owns it, which mostly is the id of a process.
+    pub(crate) owner: Option<u32>,
+}
+
+/// A chain that the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) family: u8,
+    pub(crate) table: String,
+    pub(crate) name: String,
+    /// Of a base chain: the number of its hook, and its priority.
+    pub(crate) hook: Option<(u32, i32)>,
+}
+
+/// A rule that the kernel has, by where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rule {
+    pub(crate) family: u8,
+    pub(crate) table: String,
+    pub(crate) chain: String,
+    pub(crate) handle: u64,
+}
+
+/// A connection to nf_tables. Tables that are owned by it go when it does.
+pub(crate) struct Nftables {
+    socket: Socket,
+}
+
+impl Nftables {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = Socket::small()?;
+        // Should an answer be lost, that is said, and nobody waits for ever.
+        socket.limit_waiting(std::time::Duration::from_secs(30))?;
+        Ok(Self { socket })
+    }
+
+    /// Makes all changes of a batch, or none of them.
+    pub(crate) fn commit(&self, mut batch: Batch) -> io::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let last = batch.acknowledged();
+        batch.marker(BATCH_END);
+        self.send(&batch, last)
+    }
+
+    /// Has the kernel look at a batch as if it were to be made, and makes nothing of it.
+    pub(crate) fn try_out(&self, mut batch: Batch) -> io::Result<()> {
+        // Without an end it is taken back.
+        let last = batch.acknowledged();
+        self.send(&batch, last)
+    }
+
+    /// Sends a batch and waits for the first refusal, or the answer to its last change.
+    fn send(&self, batch: &Batch, last: u32) -> io::Result<()> {
+        self.socket.send_one(&batch.bytes)?;
+        let mut answer = vec![0; 32 << 10];
+        loop {
+            let len = self.receive(&mut answer)?;
+            for message in message::all(&answer[..len]) {
+                match message {
+                    // Of an earlier batch.
+                    Message::Answer { sequence, .. } if !(batch.first..batch.next).contains(&sequence) => {}
+                    Message::Answer { errno, .. } if errno != 0 => {
+                        return Err(io::Error::from_raw_os_error(errno));
+                    }
+                    Message::Answer { sequence, .. } if sequence == last => return Ok(()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.receive_one(into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Everything of a kind, of all families and tables, each given to `take` with its family and attributes.
+    fn dump(&self, kind: u16, mut take: impl FnMut(u8, Attributes<'_>)) -> io::Result<()> {
+        let (mut request, number) = (Vec::new(), sequence());
+        message::put(&mut request, SUBSYSTEM << 8 | kind, NLM_F_REQUEST | NLM_F_DUMP, number, (0, 0), &[]);
+        self.socket.send_one(&request)?;
+        let mut answer = vec![0; 64 << 10];
+        loop {
+            let len = self.receive(&mut answer)?;
+            for message in message::all(&answer[..len]) {
+                match message {
+                    Message::Answer { sequence, .. } if sequence != number => {}
+                    Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
+                    Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
+                    Message::Netfilter { family, attributes, .. } => take(family, attributes),
+                }
+            }
+        }
+    }
+
+    /// Reads again if somebody changed something meanwhile.
+    fn dump_whole<T>(&self, kind: u16, read: impl Fn(u8, Attributes<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+        const ATTEMPTS: u32 = 100;
+        for _ in 1..ATTEMPTS {
+            let mut all = Vec::new();
+            match self.dump(kind, |family, attributes| all.extend(read(family, attributes))) {
+                Ok(()) => return Ok(all),
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EINTR))
+    }
+
+    /// All tables.
+    pub(crate) fn tables(&self) -> io::Result<Vec<Table>> {
+        self.dump_whole(GET_TABLE, |family, attributes| {
+            let mut table = Table { family, ..Table::default() };
+            for (kind, value) in attributes {
+                match kind {
+                    TABLE_NAME => table.name = text(value),
+                    TABLE_USERDATA => table.comment = read_comment(value),
+                    TABLE_OWNER => table.owner = be32(value),
+                    _ => {}
+                }
+            }
+            Some(table)
+        })
+    }
+
+    /// The chains of the tables that `wanted` selects by family and name.
+    pub(crate) fn chains(&self, wanted: impl Fn(u8, &str) -> bool) -> io::Result<Vec<Chain>> {
+        self.dump_whole(GET_CHAIN, |family, attributes| {
+            let mut chain = Chain { family, ..Chain::default() };
+            for (kind, value) in attributes {
+                match kind {
+                    CHAIN_TABLE => chain.table = text(value),
+                    CHAIN_NAME => chain.name = text(value),
+                    CHAIN_HOOK => {
+                        let number = |wanted| {
+                            Attributes::new(value).find(|(kind, _)| *kind == wanted).and_then(|it| be32(it.1))
+                        };
+                        let priority = number(HOOK_PRIORITY).unwrap_or(0).cast_signed();
+                        chain.hook = number(HOOK_NUMBER).map(|hook| (hook, priority));
+                    }
+                    _ => {}
+                }
+            }
+            wanted(family, &chain.table).then_some(chain)
+        })
+    }
+
+    /// The rules of the tables that `wanted` selects by family and name, in the order of their chains.
+    pub(crate) fn rules(&self, wanted: impl Fn(u8, &str) -> bool) -> io::Result<Vec<Rule>> {
+        self.dump_whole(GET_RULE, |family, attributes| {
+            let mut rule = Rule { family, ..Rule::default() };
+            for (kind, value) in attributes {
+                match kind {
+                    RULE_TABLE => rule.table = text(value),
+                    RULE_CHAIN => rule.chain = text(value),
+                    RULE_HANDLE => rule.handle = be64(value)?,
+                    _ => {}
+                }
+            }
+            wanted(family, &rule.table).then_some(rule)
+        })
+    }
+
+    /// The counters with names of the tables that `wanted` selects by family and name: table, name, packets.
+    pub(crate) fn counters(
+        &self,
+        wanted: impl Fn(u8, &str) -> bool,
+    ) -> io::Result<Vec<(String, String, u64)>> {
+        self.dump_whole(GET_OBJECT, |family, attributes| {
+            let (mut table, mut name, mut packets) = (String::new(), String::new(), None);
+            for (kind, value) in attributes {
+                match kind {
+                    OBJECT_TABLE => table = text(value),
+                    OBJECT_NAME => name = text(value),
+                    OBJECT_DATA => {
+                        let of = Attributes::new(value).find(|(kind, _)| *kind == COUNTER_PACKETS);
+                        packets = of.and_then(|(_, value)| be64(value));
+                    }
+                    _ => {}
+                }
+            }
+            let packets = packets.filter(|_| wanted(family, &table))?;
+            Some((table, name, packets))
+        })
+    }
+}

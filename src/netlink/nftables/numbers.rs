@@ -1,0 +1,56 @@
+//! The kernel's numbers for messages, attributes and flags (include/uapi/linux/netfilter/nf_tables.h, and
+//! include/uapi/linux/netlink.h for `NLM_F_*`).
+
+pub(super) const SUBSYSTEM: u16 = 10;
+pub(super) const BATCH_BEGIN: u16 = 16;
+pub(super) const BATCH_END: u16 = 17;
+
+pub(super) const NEW_TABLE: u16 = 0;
+pub(super) const GET_TABLE: u16 = 1;
+pub(super) const DEL_TABLE: u16 = 2;
+pub(super) const NEW_CHAIN: u16 = 3;
+pub(super) const GET_CHAIN: u16 = 4;
+pub(super) const DEL_CHAIN: u16 = 5;
+pub(super) const NEW_RULE: u16 = 6;
+pub(super) const GET_RULE: u16 = 7;
+pub(super) const DEL_RULE: u16 = 8;
+pub(super) const NEW_GENERATION: u16 = 15;
+pub(super) const NEW_OBJECT: u16 = 18;
+pub(super) const GET_OBJECT: u16 = 19;
+
+pub(super) const NLM_F_REQUEST: u16 = 1;
+pub(super) const NLM_F_ACK: u16 = 4;
+pub(super) const NLM_F_DUMP: u16 = 0x300;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NLM_F_APPEND: u16 = 0x800;
+
+pub(super) const TABLE_NAME: u16 = 1;
+pub(super) const TABLE_FLAGS: u16 = 2;
+pub(super) const TABLE_USERDATA: u16 = 6;
+pub(super) const TABLE_OWNER: u16 = 7;
+pub(super) const CHAIN_TABLE: u16 = 1;
+pub(super) const CHAIN_NAME: u16 = 3;
+pub(super) const CHAIN_HOOK: u16 = 4;
+pub(super) const CHAIN_POLICY: u16 = 5;
+pub(super) const CHAIN_TYPE: u16 = 7;
+pub(super) const HOOK_NUMBER: u16 = 1;
+pub(super) const HOOK_PRIORITY: u16 = 2;
+pub(super) const RULE_TABLE: u16 = 1;
+pub(super) const RULE_CHAIN: u16 = 2;
+pub(super) const RULE_HANDLE: u16 = 3;
+pub(super) const RULE_EXPRESSIONS: u16 = 4;
+pub(super) const OBJECT_TABLE: u16 = 1;
+pub(super) const OBJECT_NAME: u16 = 2;
+pub(super) const OBJECT_TYPE: u16 = 3;
+pub(super) const OBJECT_DATA: u16 = 4;
+pub(super) const COUNTER_PACKETS: u16 = 2;
+/// `NFT_OBJECT_COUNTER`
+pub(super) const COUNTER: u32 = 1;
+pub(super) const GENERATION_PROCESS: u16 = 2;
+pub(super) const GENERATION_NAME: u16 = 3;
+
+/// The table belongs to the socket that made it: nobody else changes it, and it goes when the socket is closed. Since Linux
+/// 5.12 (`NFT_TABLE_F_OWNER`).
+pub(crate) const OWNED: u32 = 2;
+/// An owned table stays when the socket is closed, and another may take it over. Since Linux 6.9 (`NFT_TABLE_F_PERSIST`).
+pub(crate) const PERSISTS: u32 = 4;

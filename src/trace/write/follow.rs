@@ -1,0 +1,87 @@
+//! Bringing what comes out of a tap to who takes it, and what came of that.
+
+use std::io;
+
+use crate::trace::event::{Event, Name};
+use crate::trace::names::Namer;
+use crate::trace::selection::Selection;
+use crate::trace::tap::{Next, Tap};
+
+/// Takes the events of a trace.
+pub trait Follower {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// It could not be written; no more are wanted.
+    fn event(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Nothing more is there for now.
+    ///
+    /// # Errors
+    /// What is buffered could not be written.
+    fn idle(&mut self) -> io::Result<()>;
+}
+
+/// What came of a trace.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Events that were taken and written.
+    pub written: u64,
+    /// Decisions that were never seen: their reader was too slow, or had failed.
+    pub lost: u64,
+    /// Of those, how many after the last event.
+    pub lost_last: u64,
+    /// Of those, the ones that were lost because writing failed.
+    pub unwritten: Option<Unwritten>,
+    /// What ended it too early.
+    pub error: Option<io::Error>,
+}
+
+/// What is missing in a trace because it could not be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// How many decisions.
+    pub lost: u64,
+    /// What the system said the last time.
+    pub error: String,
+}
+
+/// Brings what comes out of a tap to a follower, until the tap ends, enough is taken, or the follower fails.
+pub fn follow(
+    tap: &mut Tap,
+    namer: &mut Namer,
+    selection: &mut Selection,
+    follower: &mut dyn Follower,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let run = tap.run();
+    loop {
+        let done = match tap.pull() {
+            Next::Record(record, lost) => {
+                outcome.lost += lost;
+                outcome.lost_last += lost;
+                let mut event = namer.event(&record);
+                event.run = Some(Name::clone(&run));
+                if !selection.takes(&event) {
+                    continue;
+                }
+                event.lost = std::mem::take(&mut outcome.lost_last);
+                outcome.written += 1;
+                follower.event(&event)
+            }
+            Next::Idle => follower.idle(),
+            Next::End => break,
+        };
+        if let Err(error) = done {
+            outcome.error = Some(error);
+            break;
+        }
+        if selection.is_done() {
+            break;
+        }
+    }
+    let lost = tap.lost();
+    outcome.lost += lost;
+    outcome.lost_last += lost;
+    outcome
+}
