@@ -9,6 +9,7 @@ mod failure;
 mod fill_queues;
 #[cfg(feature = "lab")]
 mod lab;
+mod opened;
 mod path;
 mod progress;
 mod replay;
