@@ -1,7 +1,6 @@
 //! Saved traces, event by event.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{BufRead, Read as _};
 use std::path::Path;
 
 use dunnat::packet::LONGEST;
@@ -9,7 +8,7 @@ use dunnat::simulate::Capture;
 use dunnat::trace::{Event, NoEvent};
 
 use super::Failure;
-use super::saved::Begun;
+use super::opened::Begun;
 
 /// The longest line of a trace, in bytes: the longest packet before and after a decision, each byte as two digits, and all
 /// that is said of it beside. More is not collected.
@@ -23,18 +22,6 @@ pub(super) struct Events {
     number: u64,
     bytes: u64,
     events: u64,
-}
-
-/// Opens a file to be read; `-` is standard input. Beside it, what messages call it.
-pub(super) fn open(path: &Path) -> Result<(String, Box<dyn BufRead>), Failure> {
-    let from = path.display().to_string();
-    if path.as_os_str() == "-" {
-        return Ok((from, Box::new(BufReader::new(io::stdin()))));
-    }
-    match File::open(path) {
-        Ok(file) => Ok((from, Box::new(BufReader::with_capacity(256 << 10, file)))),
-        Err(source) => Err(Failure::Input { from, source }),
-    }
 }
 
 impl Events {

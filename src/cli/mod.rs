@@ -12,6 +12,7 @@ mod help;
 mod lab;
 #[cfg(all(test, feature = "lab"))]
 mod manual;
+mod opened;
 mod path;
 mod progress;
 mod replay;

@@ -1,14 +1,15 @@
 //! Files that were saved: traces, and captures.
 
-use std::io::{BufRead, Cursor, Read as _};
+use std::io::BufRead;
 use std::path::Path;
 
 use dunnat::replay::{LeftOut, Replay};
-use dunnat::simulate::{Capture, CaptureError, Captured, Cut, Foreign, Piece};
+use dunnat::simulate::{Capture, CaptureError, Captured, Cut, Piece};
 use dunnat::text::counted;
 
 use super::Failure;
-use super::events::{Events, open};
+use super::events::Events;
+use super::opened::Begun;
 
 /// What is in a file, by how it begins.
 pub(super) enum Saved {
@@ -23,33 +24,6 @@ pub(super) struct Packets {
     capture: Option<Box<Capture>>,
     cut: Option<Cut>,
     at_end: bool,
-}
-
-/// A file that is opened, and how it begins.
-pub(super) struct Begun {
-    /// What messages call it.
-    pub(super) from: String,
-    /// Its first bytes, which are still to be read: the source may be a pipe, which brings its bytes in any pieces.
-    pub(super) beginning: Vec<u8>,
-    pub(super) input: Box<dyn BufRead>,
-}
-
-impl Begun {
-    /// Opens a file; `-` is standard input. One of another format that is known is refused.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let (from, mut input) = open(path)?;
-        let mut beginning = Vec::new();
-        if let Err(source) = input.by_ref().take(Foreign::BEGINNING as u64).read_to_end(&mut beginning) {
-            return Err(Failure::Input { from, source });
-        }
-        match Foreign::of(&beginning).filter(|_| !Capture::is_one(&beginning)) {
-            Some(foreign) => Err(Failure::Foreign { from, foreign }),
-            None => {
-                let input = Box::new(Cursor::new(beginning.clone()).chain(input));
-                Ok(Self { from, beginning, input })
-            }
-        }
-    }
 }
 
 impl Saved {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Answer, DIRECTORY, Hello, Request, VERSION};
+use super::protocol::{Answer, DIRECTORY, Hello, Request, VERSION};
 use crate::netlink::sys;
 use crate::text::escaped;
 use crate::trace::Event;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::server::Errors;
-use super::{Answer, End, Hello, Request, Trace, VERSION};
+use super::errors::Errors;
+use super::protocol::{Answer, End, Hello, Request, Trace, VERSION};
 use crate::cluster::{Cluster, NodeId};
 use crate::netlink::sys;
 use crate::trace::{Event, Filter, Flows, Follower, Namer, Sample, Selection, Taps, follow};

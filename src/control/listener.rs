@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use super::DIRECTORY;
+use super::protocol::DIRECTORY;
 use crate::netlink::sys;
 
 /// Why a node cannot listen. Each message is a sentence with what to do about it.

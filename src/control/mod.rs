@@ -20,91 +20,13 @@
 //! its own user, and to no other.
 
 mod client;
+mod errors;
 mod handler;
 mod listener;
+mod protocol;
 mod server;
-
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ConnectError, Stopper, only_node, read_answer};
 pub use listener::{Listener, TakeError};
+pub use protocol::{Answer, DIRECTORY, End, Hello, Request, Trace, VERSION, socket_of};
 pub use server::Server;
-
-/// Where the sockets of all nodes are.
-pub const DIRECTORY: &str = "/run/dunnat";
-
-/// The version of this protocol. It changes when something means something else; not when something is added.
-pub const VERSION: u32 = 1;
-
-/// Where the node of that name listens if it was not told otherwise.
-pub fn socket_of(node: &str) -> PathBuf {
-    Path::new(DIRECTORY).join(format!("{node}.sock"))
-}
-
-/// What a client wants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Request {
-    /// Decisions, as they are made.
-    Trace(Trace),
-}
-
-/// Which decisions; see [`Selection`](crate::trace::Selection).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Trace {
-    /// In the language of [`Filter`](crate::trace::Filter).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
-    /// One of so many.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample: Option<NonZeroU64>,
-    /// The beginnings of so many flows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flows: Option<u32>,
-    /// So many.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// With the beginnings of their packets.
-    pub bytes: bool,
-}
-
-/// What a node says; `E` is an [`Event`](crate::trace::Event) or a reference to one. A newer node of the same version may say
-/// more: [`read_answer`] passes over what it does not know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Answer<E> {
-    /// The request is understood, and this is who answers it.
-    Hello(Hello),
-    /// A decision.
-    Event(E),
-    /// The last answer.
-    End(End),
-    /// The request cannot be answered, for this reason; the last answer.
-    Error(String),
-}
-
-/// Who answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// [`VERSION`].
-    pub v: u32,
-    /// The node.
-    pub node: String,
-    /// The version of the program.
-    pub dunnat: String,
-}
-
-/// What came of a trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    /// Events that were sent.
-    pub events: u64,
-    /// Decisions that were not looked at, because the client was too slow.
-    pub lost: u64,
-}

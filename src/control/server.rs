@@ -5,15 +5,16 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::errors::Errors;
 use super::handler::{Handler, STALLED, say};
-use super::{Answer, Listener};
+use super::listener::Listener;
+use super::protocol::Answer;
 use crate::cluster::{Cluster, NodeId};
-use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::trace::Taps;
 
@@ -35,13 +36,6 @@ pub struct Server {
     accepting: Option<JoinHandle<Vec<Connection>>>,
     errors: Arc<Errors>,
     _listener: Listener,
-}
-
-/// Calls that fail for a reason that passes are made again, until the node ends.
-#[derive(Debug, Default)]
-pub(super) struct Errors {
-    ending: AtomicBool,
-    passed: AtomicU64,
 }
 
 /// A client, and the thread that answers it.
@@ -132,31 +126,6 @@ impl Drop for Server {
     }
 }
 
-impl Errors {
-    pub(super) fn are_over(&self) -> bool {
-        self.ending.load(Ordering::Relaxed)
-    }
-
-    /// Makes a call, and makes it again while it fails for a reason that passes and the node goes on. Once it ends, no call
-    /// is made again: who ends it needs the descriptors.
-    pub(super) fn retry<T>(&self, what: &str, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        let mut pauses = Pauses::short();
-        loop {
-            match call() {
-                Err(error) if passing::is_passing(&error) && !self.are_over() => {
-                    self.passed.fetch_add(1, Ordering::Relaxed);
-                    passing::tell(what, &error);
-                    thread::sleep(pauses.next());
-                    if self.are_over() {
-                        return Err(error);
-                    }
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
 fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Connection>) -> io::Result<()> {
     let mut refused = VecDeque::new();
     loop {
@@ -208,6 +177,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::fs::MetadataExt as _;
     use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::control::handler::PATIENCE;
@@ -383,29 +353,6 @@ mod tests {
         let lost: usize = error.rsplit(' ').nth(1).unwrap().parse().unwrap();
         assert!((1..=sent - events).contains(&lost), "{lost} of {sent}, {events} were sent");
         idle.stopper().unwrap().stop();
-    }
-
-    #[test]
-    fn what_passes_is_tried_again_and_counted_until_the_node_ends() {
-        let errors = Errors::default();
-        for errno in [libc::ENOMEM, libc::EAGAIN, libc::ENOBUFS, libc::EINTR, libc::EMFILE, libc::ENFILE] {
-            let before = errors.passed.load(Ordering::Relaxed);
-            let mut left = 3;
-            let outcome = errors.retry("try", || {
-                left -= 1;
-                if left < 0 { Ok("done") } else { Err(io::Error::from_raw_os_error(errno)) }
-            });
-            assert_eq!((outcome.unwrap(), left), ("done", -1));
-            assert_eq!(errors.passed.load(Ordering::Relaxed) - before, 3);
-        }
-        let fails = |errno| errors.retry("try", || Err::<(), _>(io::Error::from_raw_os_error(errno)));
-        assert_eq!(fails(libc::EBADF).unwrap_err().raw_os_error(), Some(libc::EBADF), "that lasts");
-        errors.ending.store(true, Ordering::Relaxed);
-        assert_eq!(
-            fails(libc::EMFILE).unwrap_err().raw_os_error(),
-            Some(libc::EMFILE),
-            "nobody waits for it"
-        );
     }
 
     #[test]

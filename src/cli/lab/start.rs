@@ -1,0 +1,102 @@
+//! `lab start`: who translates, how, and with which fault.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use dunnat::lab;
+use dunnat::lab::faults::{self, Fault};
+use dunnat::lab::running::{self, By, Start, Tracing};
+
+use super::program::{invocation, program};
+use crate::cli::{Failure, print};
+
+#[derive(Args)]
+pub(super) struct WorkArgs {
+    /// Who translates: dunnat; kernel, the pure ruleset; or shadow, that ruleset while dunnat looks on
+    #[arg(long, value_name = "WHO", default_value = "dunnat")]
+    by: By,
+    /// Write what each node decides as text
+    #[arg(long, group = "tracing")]
+    trace: bool,
+    /// The same as JSON, for `path`
+    #[arg(long, group = "tracing")]
+    trace_json: bool,
+    /// The same as packets, for Wireshark
+    #[arg(long, group = "tracing")]
+    trace_pcapng: bool,
+    /// The program that the nodes run, to try another build [default: this one]
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
+    /// More options for `dunnat run`, as in `-- --full --workers 1`
+    #[arg(last = true, value_name = "OPTIONS OF RUN")]
+    options: Vec<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Starting {
+    #[command(flatten)]
+    how: WorkArgs,
+    /// Make one thing wrong, on the node that the first guest lives on, or on that guest: a name that `--fault help` lists, or
+    /// `random`, which does not say what it is
+    #[arg(long, value_name = "FAULT")]
+    fault: Option<String>,
+}
+
+impl WorkArgs {
+    pub(super) fn start(&self, fault: Option<Fault>) -> Start {
+        let tracing = match (self.trace, self.trace_json, self.trace_pcapng) {
+            (true, ..) => Some(Tracing::Text),
+            (_, true, _) => Some(Tracing::Json),
+            (.., true) => Some(Tracing::Packets),
+            _ => None,
+        };
+        Start {
+            by: self.by,
+            tracing,
+            fault,
+            options: self.options.clone(),
+            program: self.program.clone().unwrap_or_else(program),
+        }
+    }
+}
+
+pub(super) fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> {
+    let hidden = starting.fault.as_deref() == Some("random");
+    let fault = match starting.fault.as_deref() {
+        None => None,
+        Some("help") => return print(&faults::list()),
+        Some("random") => Some(faults::random(lab)?),
+        Some(name) => Some(name.parse().map_err(|fault| {
+            Failure::Usage(format!("--fault {name}: {fault}; --fault help tells what each of them is"))
+        })?),
+    };
+    if fault.is_some() && starting.how.by != By::Dunnat {
+        return Err(Failure::Usage("--fault is for --by dunnat".to_owned()));
+    }
+    let mut how = starting.how.start(fault);
+    if hidden || fault == Some(Fault::Save) {
+        // That fault is in rules that save ct marks. Where it may be any, all of them have those rules, or it would show.
+        how.options.extend(["--force-fallback", "ctmark"].map(str::to_owned));
+    }
+    running::start(lab, &how)?;
+    let nodes: Vec<&str> = lab.layout.nodes.iter().map(|node| &*node.name).collect();
+    let mut text = format!("{} translates on: {}\n", how.by.name(), nodes.join(" "));
+    if let Some(tracing) = how.tracing.filter(|_| how.by != By::Kernel) {
+        text += &format!("traces: {}/NODE.{}\n", lab.place.dir().display(), tracing.extension());
+    }
+    match fault {
+        Some(_) if hidden => {
+            text += &format!(
+                "something is wrong on {}, or on {} that lives there: find out what, then: {} reveal\n",
+                lab.layout.home().name,
+                lab.layout.guests[0].name,
+                invocation(lab)
+            );
+        }
+        Some(fault) => {
+            text += &format!("with a fault on {}: {}\n", fault.machine(&lab.layout), fault.about());
+        }
+        None => {}
+    }
+    print(&text)
+}
