@@ -1,6 +1,6 @@
 #!/bin/sh -e
-# dunnat on node1: what the kernel does itself, and which packets it asks dunnat about.
-# This kernel's nft has no word for queues. Each has a chain, which `dunnat fill-queues` gives its one rule.
+# dunnat on node1: what the kernel does itself, and which packets it queues for dunnat.
+# This kernel's nft has no `queue`. Each queue has a chain; `dunnat fill-queues` adds its one rule.
 
 nft -f - <<'END'
 table inet dunnat-guard { comment "dunnat guard; remove it with: dunnat down"; }
@@ -18,15 +18,15 @@ table inet dunnat-guard {
 	counter inside-quotes {
 	}
 
-	# Nobody on the public LAN has a guest's address.
+	# A packet from the public LAN with a guest's source address is spoofed.
 	chain spoofed {
 		type filter hook prerouting priority -302; policy accept;
 		iifname "xenbr0" ip saddr 10.5.5.0/24 ip daddr 192.168.122.11/32 meta ipsec missing counter name "from-public" drop
 		iifname "xenbr0" ip saddr 10.5.5.0/24 ip daddr 10.5.5.0/24 meta ipsec missing counter name "from-public" drop
 	}
 
-	# A call that is still for this node's own address was not translated: no port of the node itself
-	# answers it.
+	# A request that still has this node's own address was not translated: no port of the node itself may
+	# reply to it.
 	chain untranslated-calls {
 		type filter hook prerouting priority -290; policy accept;
 		iifname "lo" return
@@ -34,7 +34,7 @@ table inet dunnat-guard {
 		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
 	}
 
-	# No packet leaves with a guest's address, but to who may see it. SNAT (100) comes before.
+	# No packet goes out with a guest's address, except to networks that may see it. SNAT (100) comes before.
 	chain leaving {
 		type filter hook postrouting priority 300; policy accept;
 		oifname "lo" accept
@@ -54,8 +54,8 @@ table inet dunnat-guard {
 		meta nfproto ipv4 meta l4proto 1 icmp type 5 @th,192,24 0xa0505 counter name "inside-quotes" drop
 	}
 
-	# No packet comes by here. While a rule asks for conntrack its hooks stay; when they go the kernel drops
-	# all packets that wait in queues.
+	# No packet passes here. While a rule needs conntrack, the hooks of conntrack stay. When they go, the
+	# kernel drops all packets that wait in queues.
 	chain keeps-conntrack {
 		ct state invalid continue
 	}
@@ -67,7 +67,7 @@ table arp dunnat-guard {
 	counter inside-arp {
 	}
 
-	# No other network hears of a guest's address, or of the gateway's.
+	# No ARP message shows a guest's address, or the gateway's, to another network.
 	chain announced {
 		type filter hook output priority 0; policy accept;
 		oifname != "guestbr0" arp saddr ip 10.5.5.0/24 counter name "inside-arp" drop
@@ -124,8 +124,8 @@ dunnat fill-queues
 
 nft -f - <<'END'
 table ip dunnat {
-	# dnat: a client calls a service at our public address. Asked before conntrack (-200), which so
-	# knows the flow by the guest's address, as on the guest's node.
+	# dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack
+	# knows the flow by the guest's address, as on the home node.
 	chain ask-dnat {
 		type filter hook prerouting priority -300; policy accept;
 		meta length > 65531 iifname "xenbr0" ip daddr 192.168.122.11 tcp dport { 80 } counter symhash mod 2 offset 102 vmap { 102 : jump queue-102, 103 : jump queue-103 }
@@ -133,47 +133,47 @@ table ip dunnat {
 		iifname "xenbr0" ip daddr 192.168.122.11 icmp type { destination-unreachable, source-quench, time-exceeded, parameter-problem } counter symhash mod 2 offset 102 vmap { 102 : jump queue-102, 103 : jump queue-103 }
 	}
 
-	# dnat: a packet that goes no further than this node needs no flow. An ICMP error belongs to the flow of
-	# what it is about, and while a flow is not confirmed the kernel queues nothing of it.
+	# dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,
+	# and the kernel queues no packet of a flow that is not confirmed.
 	chain expiring {
 		type filter hook prerouting priority -298; policy accept;
 		iifname "xenbr0" ip daddr 10.5.5.0/24 ip ttl < 2 notrack
 	}
 
-	# tag: a frame is bridged to a guest, and its flow has no tag. Its source MAC address says which
-	# node sent it. Seen here only with br_netfilter.
+	# tag: frames that are bridged to a guest, of a flow without a tag. The source MAC address tells which
+	# node sent a frame. Frames pass here only with br_netfilter.
 	chain ask-tag {
 		type filter hook prerouting priority -150; policy accept;
 		iifname "guestbr0" ip daddr 10.5.5.0/24 ct mark == 0 counter symhash mod 2 offset 104 vmap { 104 : jump queue-104, 105 : jump queue-105 }
 	}
 
-	# The tag that dunnat has just set becomes the ct mark.
+	# Save the tag that dunnat has just set as the ct mark.
 	chain save-tag {
 		type filter hook prerouting priority -149; policy accept;
 		iifname "guestbr0" ip daddr 10.5.5.0/24 meta mark { 0x1, 0x2 } ct mark == 0 ct mark set meta mark
 	}
 
-	# save: a packet with a tag goes to a guest, and its flow has none yet.
+	# save: packets with a tag to a guest, of a flow without a tag.
 	chain ask-save {
 		type filter hook postrouting priority 0; policy accept;
 		oifname "guestbr0" ip daddr 10.5.5.0/24 meta mark != 0 ct mark == 0 counter symhash mod 2 offset 106 vmap { 106 : jump queue-106, 107 : jump queue-107 }
 	}
 
-	# The tag that dunnat has agreed to becomes the ct mark.
+	# Save the tag that dunnat has accepted as the ct mark.
 	chain save {
 		type filter hook postrouting priority 1; policy accept;
 		oifname "guestbr0" ip daddr 10.5.5.0/24 meta mark { 0x1, 0x2 } ct mark == 0 ct mark set meta mark
 	}
 
-	# A queue does not show ct marks: the packet mark carries it there.
+	# A queue does not show ct marks: copy the tag to the packet mark.
 	chain show-to-spoof {
 		type filter hook postrouting priority 89; policy accept;
 		oifname "xenbr0" ip saddr 10.5.5.0/24 ct mark { 0x1, 0x2 } meta mark set ct mark
 		oifname "xenbr0" ip protocol icmp ct state related ct mark { 0x1, 0x2 } meta mark set ct mark
 	}
 
-	# spoof: a guest answers a flow with a tag, or an ICMP error quotes a packet to a guest, which
-	# conntrack need not know. Asked before SNAT (100).
+	# spoof: replies of a guest in a flow with a tag, and ICMP errors that quote a packet to a guest, also if
+	# conntrack does not know that packet. Queued before SNAT (100).
 	chain ask-spoof {
 		type filter hook postrouting priority 90; policy accept;
 		meta length > 65531 oifname "xenbr0" ip saddr 10.5.5.0/24 meta l4proto tcp ct mark { 0x1, 0x2 } counter symhash mod 2 offset 110 vmap { 110 : jump queue-110, 111 : jump queue-111 }
@@ -182,13 +182,13 @@ table ip dunnat {
 		oifname "xenbr0" ip saddr 10.5.5.0/24 meta l4proto != tcp ct mark { 0x1, 0x2 } counter symhash mod 2 offset 110 vmap { 110 : jump queue-110, 111 : jump queue-111 }
 	}
 
-	# Flows that guests begin leave with our own address; the kernel keeps their states.
+	# Flows that guests begin get our own address; conntrack keeps their state.
 	chain snat-guests {
 		type nat hook postrouting priority 100; policy accept;
 		oifname "xenbr0" ip saddr 10.5.5.0/24 snat to 192.168.122.11
 	}
 
-	# What has a guest's address behind SNAT is what conntrack calls invalid: it would show that address.
+	# A packet with a guest's source after SNAT was INVALID for conntrack; drop it, or the address leaks.
 	chain nothing-inside {
 		type filter hook postrouting priority 200; policy accept;
 		oifname "xenbr0" ip saddr 10.5.5.0/24 counter drop
@@ -196,7 +196,7 @@ table ip dunnat {
 }
 
 table bridge dunnat {
-	# Every node holds the gateway address 10.5.5.254. No guest may hear of another node's.
+	# Every node has the gateway address 10.5.5.254. No guest may learn another node's MAC address for it.
 	chain pipe-arp {
 		type filter hook postrouting priority -500; policy accept;
 		oifname { "eth1.100", "eth2.100" } arp saddr ip 10.5.5.254 drop

@@ -184,7 +184,10 @@ fn a_wrong_cluster_file_is_status_2_with_its_place_for_every_verb() {
     for verb in ["check", "rules", "run", "doctor"] {
         let (status, message) = refused(&[verb, "--config", path, "--node", "node1"]);
         assert_eq!(status, 2);
-        assert!(message.starts_with(&format!("{path}:30:10: tag 0x1 is taken by \"node1\"\n")), "{message}");
+        assert!(
+            message.starts_with(&format!("{path}:30:10: tag 0x1 is already used by \"node1\"\n")),
+            "{message}"
+        );
     }
 }
 
@@ -201,11 +204,11 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         (vec!["doctor", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
         (
             vec!["doctor", "--config", EXAMPLE, "--node", "node1", "--queue-base", "65535"],
-            "65535, the last queue",
+            "above 65535, the maximum",
         ),
         (vec!["check", "--config", "/nowhere.toml"], "cannot read the cluster file /nowhere.toml"),
         ([&run[..], &["--workers", "0"]].concat(), "1..=1024"),
-        ([&run[..], &["--queue-base", "65535"]].concat(), "65535, the last queue"),
+        ([&run[..], &["--queue-base", "65535"]].concat(), "above 65535, the maximum"),
         ([&run[..], &["--force-fallback", "gso"]].concat(), "possible values: queue"),
         (
             vec!["trace", "stage", "spoff"],
@@ -267,7 +270,7 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         ([&run[..], &["--shadow", "--full"]].concat(), "'--shadow' cannot be used with '--full'"),
         (
             [&run[..], &["--shadow", "--trace", "-"]].concat(),
-            "--shadow reports to standard output: give --trace a file",
+            "--shadow writes its report to standard output: give --trace a file",
         ),
         (
             vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
@@ -413,7 +416,7 @@ fn what_is_no_trace_is_refused_with_its_place() {
     write!(file, "{{\"v\":1,\"seq\"").unwrap();
     let output = dunnat(&["trace", "--read", file.path().to_str().unwrap()]);
     assert!(output.status.success());
-    assert!(text(&output.stderr).contains(":10: the last line is not whole"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(":10: the last line is incomplete"), "{}", text(&output.stderr));
 }
 
 /// Both nodes in one file, or each in its own: it is the same conversation, in every format.
@@ -512,7 +515,7 @@ fn what_answers_in_another_way_is_refused_in_words() {
         ),
         ("{\"error\":\"64 clients are attached already\"}\n", "dunnat: 64 clients are attached already"),
         ("{\"error\":\"\\u001b]0;title\\u0007\"}\n", "dunnat: \\u{1b}]0;title\\u{7}"),
-        ("SSH-2.0-OpenSSH_9.9\r\n", "what came is no answer of dunnat: "),
+        ("SSH-2.0-OpenSSH_9.9\r\n", "the socket did not send a message of dunnat: "),
     ] {
         let answering = std::thread::scope(|scope| {
             scope.spawn(|| listener.accept().unwrap().0.write_all(answer.as_bytes()).unwrap());
@@ -576,7 +579,7 @@ fn a_saved_trace_is_explained_and_replayed() {
     assert_eq!(two.lines().count(), 2);
 
     let same = printed(&["replay", path, "-c", EXAMPLE]);
-    assert_eq!(same, "9 decisions made again, none would be another\n");
+    assert_eq!(same, "repeated 9 decisions: none would change\n");
     let mut other = tempfile::NamedTempFile::new().unwrap();
     let edited = std::fs::read_to_string(EXAMPLE).unwrap().replace("port  = 80", "port  = 8080");
     other.write_all(edited.as_bytes()).unwrap();
@@ -585,11 +588,11 @@ fn a_saved_trace_is_explained_and_replayed() {
     insta::assert_snapshot!("replay of a trace", changes);
     assert_eq!(
         printed(&["replay", path, "-c", config, "-n", "node1"]),
-        "5 decisions made again, none would be another\n"
+        "repeated 5 decisions: none would change\n"
     );
     let output = dunnat(&["replay", path, "-c", config, "--format", "json"]);
     assert_eq!(text(&output.stdout).lines().count(), 9);
-    assert!(text(&output.stderr).contains("3 would be others"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("3 would change"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -611,7 +614,7 @@ fn a_capture_is_explained_and_replayed() {
     let output = dunnat(&["replay", capture, "-c", EXAMPLE, "--format", "json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
-        text(&output.stderr).contains("left out 1 packet, to none of the public addresses"),
+        text(&output.stderr).contains("skipped 1 packet: destination is no public address"),
         "{}",
         text(&output.stderr)
     );
@@ -679,7 +682,7 @@ fn nodes_that_decided_by_different_cluster_files_are_told() {
     };
     assert_eq!(told("0123456789abcdef"), "");
     let message = told("00000000ffffffff");
-    assert!(message.contains("node1 by 0123456789abcdef, node2 by 00000000ffffffff"), "{message}");
+    assert!(message.contains("node1 used 0123456789abcdef, node2 used 00000000ffffffff"), "{message}");
 }
 
 /// A file may claim any number.

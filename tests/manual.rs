@@ -374,9 +374,10 @@ fn every_page_is_listed() {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     let help = run(Path::new(ROOT), "dunnat help");
     assert_eq!(help, run(Path::new(ROOT), "dunnat --help"));
+    let pages = &help[help.find("Pages of the manual").unwrap()..];
     for page in Page::ALL {
         assert!(readme.contains(&format!("[{0}](src/manual/{0}.md)", page.name)), "README: {}", page.name);
-        let line = help.lines().find(|line| line.trim_start().starts_with(&format!("{} ", page.name)));
+        let line = pages.lines().find(|line| line.trim_start().starts_with(&format!("{} ", page.name)));
         assert!(line.is_some_and(|line| line.ends_with(page.about())), "{}: {help}", page.name);
         assert_eq!(
             run(Path::new(ROOT), &format!("dunnat help {}", page.name)),

@@ -90,31 +90,31 @@ end_tour() {
 tour() {
     trap end_tour EXIT
     heading "A guided tour: one connection, by way of two nodes"
-    text "The workstation calls node2 at 192.168.122.12, port 80. The web server is a guest of node1, with an inside address," \
-        "10.5.5.201. The answer leaves by node1 directly, and still has to come from 192.168.122.12, or the workstation" \
-        "would not take it. No node sees all of it, and none tells another anything. Four decisions do it; each is made" \
-        "about one packet, while that packet waits in a queue. Here it waits until you have seen it."
+    text "The workstation connects to node2 at 192.168.122.12, port 80. The web server is a guest of node1, with the inside" \
+        "address 10.5.5.201. node1 sends the reply directly to the workstation. The source of the reply must be 192.168.122.12," \
+        "or the workstation refuses it. No node sees the whole connection, and nodes do not talk to each other. Four decisions" \
+        "are enough. Each is about one packet, which waits in a queue. Here it waits until you have seen it."
     start_stepping
-    pause "begin: the workstation calls curl http://192.168.122.12/"
+    pause "begin: the workstation runs curl http://192.168.122.12/"
     lab shell ws -- curl -s --max-time 3600 http://192.168.122.12/ >"$STATE/page" &
     CURL=$!
 
     station node2 dnat "1. The SYN reaches node2:  workstation ──> node2" \
-        "It asks for 192.168.122.12:80. node2 knows a service for port 80, and that its guest is 10.5.5.201; on which node the" \
-        "guest lives it does not know. It writes the guest's address over its own, and marks the packet with its own tag, 2." \
-        "The source stays: the guest shall see who called. All this is before conntrack, which will see a flow from the" \
-        "workstation to the guest, and never hear of 192.168.122.12."
+        "Its destination is 192.168.122.12:80. node2 has a service for port 80, with the guest 10.5.5.201. node2 does not know" \
+        "where that guest lives. It changes the destination to the guest, and marks the packet with its own tag, 2. The" \
+        "source stays, so the guest sees the real client. All this is before conntrack: conntrack sees a flow from the" \
+        "workstation to the guest, and never 192.168.122.12."
     station node2 save "2. On its way out to the guests' network:  node2 ══> pipe" \
-        "A mark belongs to one packet and is gone with it. So the flow's entry in conntrack gets it, too: had the guest lived on" \
-        "node2, its answers would be known by that. Then the frame goes into the pipe, with the MAC address of node2's bridge" \
-        "as its source. That address is all that will tell node1 where this came from."
+        "A mark belongs to one packet. So the flow's entry in conntrack gets it, too: if the guest lived on node2, its replies" \
+        "would be recognised by it. Then the frame goes into the pipe. Its source is the MAC address of node2's bridge. This" \
+        "address alone tells node1 which node has sent the frame."
     station node1 tag "3. It comes out at node1:  pipe ══> node1" \
         "A frame, bridged on to the guest; br_netfilter shows it to the IP hooks. Its source MAC address begins as node2's do, so" \
-        "packet and flow get node2's tag. From here on node1 remembers that this flow was called through node2."
-    station node1 spoof "4. The guest answers, through its gateway:  guest ──> node1 ──> workstation" \
-        "Every node holds the gateway's address, so the guest answers by its own node. Conntrack on node1 knows the flow, and" \
-        "its ct mark is 2: the one who was called is node2. So the source becomes 192.168.122.12, and the answer goes to the" \
-        "workstation at once, not back through node2. That is the whole trick."
+        "packet and flow get node2's tag. From now on node1 knows that node2 is the entry node of this flow."
+    station node1 spoof "4. The guest replies, through its gateway:  guest ──> node1 ──> workstation" \
+        "Every node has the gateway's address, so the reply goes to the guest's own node. Conntrack on node1 knows the flow. Its" \
+        "ct mark is 2, so node2 is the entry node. The source becomes 192.168.122.12, and the reply goes directly to the" \
+        "workstation, not back through node2."
 
     heading "5. The workstation has its page"
     await "curl has no page" grep -qs saw "$STATE/page"
@@ -122,7 +122,7 @@ tour() {
     CURL=
     cat "$STATE/page"
     text "The packets after the first ones were decided about in the same way, and not held." \
-        "" "What conntrack remembers, on node1 and on node2: the flow, and its mark. node2 has never seen an answer."
+        "" "What conntrack remembers, on node1 and on node2: the flow, and its mark. node2 has never seen a reply."
     for node in node1 node2; do
         printf '\n%s%s$ conntrack -L -p tcp --dport 80%s\n' "$BOLD" "$node" "$PLAIN"
         lab shell "$node" -- conntrack -L -p tcp --dport 80 2>/dev/null

@@ -5,13 +5,13 @@ use dunnat::cluster::Cluster;
 
 use super::{Failure, print};
 
-/// Validate the cluster file and say what is in it
+/// Validate the cluster file and print a summary
 #[derive(Args)]
 pub(super) struct Check {
     /// The cluster file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// Also check that it has this node
+    /// Also check that the file has this node
     #[arg(long, short, value_name = "NAME")]
     node: Option<String>,
 }

@@ -8,23 +8,23 @@ use dunnat::ruleset::Plan;
 
 use super::{Failure, WorkArgs, print};
 
-/// Say whether a node would work on this kernel and this host, and what mends it
+/// Check whether a node would work on this kernel and host, and print how to fix faults
 ///
-/// Tries what the kernel can do in a network namespace of its own, and changes nothing here. Without a cluster
-/// file it tells about the kernel and its settings; without root, what it can. Exit status: 0 if `run`, with the
-/// same options, would work; 1 if not.
+/// Tests kernel features in a separate network namespace; changes nothing on this host. Without a cluster
+/// file, it checks the kernel and its settings only. Without root, it checks what it can. Exit status: 0 if
+/// `run` with the same options would work; 1 if not.
 #[derive(Args)]
 pub(super) struct Doctor {
     /// The cluster file, the same on every node
     #[arg(long, short, value_name = "FILE", requires = "node")]
     config: Option<PathBuf>,
-    /// The node to be, by its name in the cluster file
+    /// Name of this node in the cluster file
     #[arg(long, short, value_name = "NAME", requires = "config")]
     node: Option<String>,
     /// Print JSON: an object with `works` and `facts`
     #[arg(long)]
     json: bool,
-    /// Try the kernel's features here, and print the outcome for the process that asked.
+    /// Test kernel features in this namespace, and print the result for the parent process.
     #[arg(long, hide = true)]
     in_scratch_namespace: bool,
     #[command(flatten)]

@@ -3,10 +3,10 @@ use dunnat::{doctor, ruleset};
 
 use super::Failure;
 
-/// Remove all that dunnat has left in this network namespace: the guard, and rules of a run that was killed
+/// Remove the rules that dunnat left in this network namespace: the guard, and rules of a killed run
 ///
-/// The guard stays when `run` ends, in whatever way, so that nothing leaves untranslated. While a node serves nothing is
-/// removed.
+/// The guard stays after every end of `run`, so that no untranslated packet goes out. While a node is
+/// serving, `down` removes nothing.
 #[derive(Args)]
 pub(super) struct Down {}
 
@@ -14,9 +14,9 @@ impl Down {
     pub(super) fn run(&self) -> Result<(), Failure> {
         doctor::may_administer()?;
         if ruleset::take_down()? {
-            log::info!("the guard and all other rules of dunnat are removed");
+            log::info!("removed the guard and all other rules of dunnat");
         } else {
-            log::info!("there are no rules of dunnat");
+            log::info!("found no rules of dunnat");
         }
         Ok(())
     }

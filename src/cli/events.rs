@@ -45,7 +45,7 @@ impl Events {
             let read = input.read_until(b'\n', &mut self.line).map_err(unreadable)?;
             if read == 0 {
                 if self.events == 0 {
-                    log::warn!("{}: there is no event in it", self.from);
+                    log::warn!("{}: the trace has no events", self.from);
                 }
                 return Ok(None);
             }
@@ -64,7 +64,7 @@ impl Events {
                     Ok(Some(event))
                 }
                 Err(NoEvent::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {
-                    log::warn!("{}:{}: the last line is not whole; left out", self.from, self.number);
+                    log::warn!("{}:{}: the last line is incomplete; skipped", self.from, self.number);
                     Ok(None)
                 }
                 Err(source) => Err(Failure::Event { from: self.from.clone(), line: self.number, source }),

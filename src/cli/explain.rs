@@ -11,11 +11,12 @@ use dunnat::trace::Filter;
 use super::saved::Saved;
 use super::{Failure, coloured, print};
 
-/// Tell what would happen to a packet, and why not something else; no root, no network
+/// Explain what would happen to a packet, and why; needs no root and no network
 ///
-/// A PACKET is written as in: tcp 192.168.122.1:40000 > 192.168.122.12:80 in xenbr0. Behind the addresses may stand: in
-/// and out with an interface, mac, mark, ct mark, flags (S. or syn,ack). With --node that node is told about; without,
-/// the whole way through the cluster, and the answer's way back.
+/// Example of a PACKET: tcp 192.168.122.1:40000 > 192.168.122.12:80 in xenbr0. Optional after the addresses:
+/// in and out with an interface, mac, mark, ct mark, dscp, flags (S. or syn,ack). With --node, it explains
+/// what that node does. Without, it explains the whole path of the request through the cluster, and of the
+/// reply.
 #[derive(Args)]
 pub(super) struct Explain {
     /// The cluster file
@@ -24,22 +25,23 @@ pub(super) struct Explain {
     /// Only what this node does
     #[arg(long, short, value_name = "NAME")]
     node: Option<String>,
-    /// The node that the guest lives on [default: another than the one that is called]
+    /// The guest's home node [default: another node than the entry node]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["node", "read"])]
     guest_on: Option<String>,
     /// Explain the packets of a capture (pcap, pcapng), or the decisions of a trace (JSON); `-` is standard input
     #[arg(long, short, value_name = "FILE")]
     read: Option<PathBuf>,
-    /// End after N packets or decisions
+    /// Stop after N packets or decisions
     #[arg(long, value_name = "N", requires = "read")]
     count: Option<u64>,
-    /// How the checksums change, too
+    /// Also show how checksums change
     #[arg(long, short)]
     verbose: bool,
-    /// As JSON, a line for each packet
+    /// Print JSON, one line per packet
     #[arg(long)]
     json: bool,
-    /// The packet; with --read what is known of all packets of a capture beside (as in: in xenbr0), or a filter for a trace
+    /// The packet. With --read: facts true of every packet in the capture, for example `in xenbr0`; or a
+    /// filter for the trace
     #[arg(value_name = "PACKET", required_unless_present = "read")]
     packet: Vec<String>,
 }
@@ -81,7 +83,7 @@ impl Explain {
                     left -= 1;
                     match explain::of_event(cluster, &event) {
                         Ok(story) => self.tell(&story)?,
-                        Err(why) => log::warn!("left out event {} of {}: {why}", event.seq, event.node),
+                        Err(why) => log::warn!("skipped event {} of {}: {why}", event.seq, event.node),
                     }
                 }
             }

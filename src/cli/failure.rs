@@ -32,7 +32,8 @@ pub(super) enum Failure {
     #[error(transparent)]
     Rules(#[from] dunnat::ruleset::InstallError),
     #[error(
-        "cannot write the rules of the queues: {0}; does the kernel have the target NFQUEUE? Try: modprobe xt_NFQUEUE"
+        "cannot fill the chains of the queues: {0}. The kernel may lack the target NFQUEUE; try: modprobe \
+         xt_NFQUEUE"
     )]
     FillQueues(io::Error),
     #[error(transparent)]
@@ -47,7 +48,7 @@ pub(super) enum Failure {
     Connection { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Refused(String),
-    #[error("a terminal shows no packets: write them to a file with --write FILE, or to a pipe")]
+    #[error("packets (pcapng) cannot go to a terminal: write them to a file with --write FILE, or to a pipe")]
     Terminal,
     #[error("cannot read {from}: {source}")]
     Input { from: String, source: io::Error },
@@ -57,22 +58,20 @@ pub(super) enum Failure {
     Capture { from: String, source: CaptureError },
     #[error("cannot read {from}: {}", foreign.told(from))]
     Foreign { from: String, foreign: Foreign },
-    #[error(
-        "{from} is a capture, and a trace in JSON is asked for; dunnat replay makes one of it, with --format json"
-    )]
+    #[error("{from} is a capture, but this needs a trace in JSON. To make one: dunnat replay --format json")]
     NotTrace { from: String },
-    #[error(
-        "{from}:{line}: this is no event of a trace: its line has more than {most} bytes, and ends nowhere before"
-    )]
+    #[error("{from}:{line}: this is no event of a trace: its line has more than {most} bytes")]
     Line { from: String, line: u64, most: usize },
     #[error(
-        "{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON); of other captures editcap -F pcapng makes one"
+        "{from} is neither a capture (pcap, pcapng) nor a trace (lines of JSON); editcap -F pcapng converts \
+         other captures"
     )]
     Neither { from: String },
     #[error("there is no conversation {number} in these traces: the last is {all}")]
     NoConversation { number: usize, all: usize },
     #[error(
-        "a diagram is of one conversation, and there are {0}: choose one with --conversation NUMBER or --filter"
+        "a diagram shows one conversation, but there are {0}: choose one with --conversation NUMBER or \
+         --filter"
     )]
     NotOne(usize),
     #[cfg(feature = "lab")]

@@ -4,10 +4,10 @@ use dunnat::{doctor, ruleset};
 
 use super::Failure;
 
-/// Write the rules that nft has no words for: those of the chains queue-NUMBER that `dunnat rules` prints
+/// Add the NFQUEUE rules that nft cannot express to the chains queue-NUMBER of `dunnat rules`
 ///
-/// Only for rules that are installed by hand, on a kernel whose nft has no `queue`: there each queue has a chain with one
-/// rule, the target NFQUEUE of x_tables.
+/// Only for rules that you install by hand on a kernel whose nft has no `queue`. There each queue has a chain
+/// with one rule: the x_tables target NFQUEUE.
 #[derive(Args)]
 pub(super) struct FillQueues {}
 
@@ -15,7 +15,7 @@ impl FillQueues {
     pub(super) fn run(&self) -> Result<(), Failure> {
         doctor::may_administer()?;
         let chains = ruleset::fill_all().map_err(Failure::FillQueues)?;
-        log::info!("{}: packets are handed to the queues", counted(chains as u64, "chain"));
+        log::info!("filled {}: packets go to the queues now", counted(chains as u64, "chain"));
         Ok(())
     }
 }

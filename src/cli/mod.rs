@@ -38,7 +38,7 @@ use say::{say, start_log};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
-/// Exit status: 0 done; 1 it went wrong; 2 what was typed, or the cluster file, is wrong.
+/// Exit status: 0 success; 1 failure; 2 usage error or invalid cluster file.
 #[derive(Parser)]
 #[command(version, max_term_width = 100, after_long_help = help::pages())]
 struct Cli {
@@ -69,7 +69,7 @@ struct NodeArgs {
     /// The cluster file, the same on every node
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// The node to be, by its name in the cluster file
+    /// Name of this node in the cluster file
     #[arg(long, short, value_name = "NAME")]
     node: String,
 }
@@ -85,7 +85,7 @@ impl NodeArgs {
 /// How the work is done; the same for printing rules and for running.
 #[derive(Args)]
 struct WorkArgs {
-    /// Worker threads, each with a queue of its own for everything [default: the cores it may use]
+    /// Worker threads; each has its own set of queues [default: one per usable core]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     #[command(flatten)]
@@ -95,20 +95,19 @@ struct WorkArgs {
 /// How the work is done, whoever does it.
 #[derive(Args)]
 struct ModeArgs {
-    /// Show every packet to every stage, for tracing and teaching, and not only those that something is to be
-    /// decided about
+    /// Queue every packet at every stage, not only those that need a decision
     #[arg(long)]
     full: bool,
-    /// Who changes addresses: the worker, or the kernel by the mark that the worker sets (faster for bulk)
+    /// Who rewrites addresses: the worker; or the kernel, by the mark from the worker (faster for bulk)
     #[arg(long, value_name = "BY", default_value = "userspace")]
     rewrite: RewriteArg,
-    /// What talks to NFQUEUE: batches over netlink, or the nfq crate, one packet at a time
+    /// How to use NFQUEUE: netlink in batches; or the nfq crate, one packet at a time
     #[arg(long, value_name = "NAME", default_value = "netlink")]
     backend: BackendArg,
     /// The first queue number
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     queue_base: u16,
-    /// Do as if the kernel did not have a feature; queue: nft's queue statement, ctmark: ct marks set by verdicts
+    /// Act as if the kernel lacked a feature; queue: nft's queue statement, ctmark: ct marks set by verdicts
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     force_fallback: Vec<FeatureArg>,
 }
@@ -268,15 +267,15 @@ fn capabilities_for_printing(unwanted: &[Feature]) -> Capabilities {
     let mut kernel = Capabilities::probe(unwanted);
     if let Support::Unknown(said) = &kernel.nft_queue {
         log::warn!(
-            "the kernel could not be asked whether it has nft queue ({said}); these are the rules if it has, and with \
-             --force-fallback queue if it has not"
+            "cannot ask the kernel whether it has nft queue ({said}). These rules are for a kernel that has \
+             it. For one without it, add --force-fallback queue"
         );
         kernel.nft_queue = Support::Yes;
     }
     if let Support::Unknown(said) = &kernel.ct_mark_by_verdict {
         log::warn!(
-            "the kernel could not be asked whether verdicts set ct marks ({said}); these are the rules if they do, and with \
-             --force-fallback ctmark if they do not"
+            "cannot ask the kernel whether verdicts set ct marks ({said}). These rules are for a kernel \
+             where they do. For any other, add --force-fallback ctmark"
         );
         kernel.ct_mark_by_verdict = Support::Yes;
     }

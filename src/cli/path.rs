@@ -11,48 +11,49 @@ use super::events::Events;
 use super::progress::Progress;
 use super::{Failure, coloured, print, printed};
 
-/// Join the traces of several nodes into conversations, and say what came of each
+/// Join the traces of several nodes into conversations, and give a finding for each
 ///
-/// The files are traces in JSON, as `run --trace FILE.jsonl` or `dunnat trace --write FILE.jsonl` writes them, one or
-/// several of each node, in any order; clocks need not agree. One conversation is drawn as a ladder, from the client to
-/// the guest and back, with its finding and the events that prove it; of more there is a table.
+/// The files are JSON traces from `run --trace FILE.jsonl` or `dunnat trace --write FILE.jsonl`: one or more
+/// per node, in any order. The clocks of the nodes may differ. A single conversation is drawn as a ladder,
+/// from the client to the guest and back, with its finding and the events that prove it. Several
+/// conversations are listed in a table.
 #[derive(Args)]
 pub(super) struct Path {
     /// The traces; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present = "schema")]
     files: Vec<PathBuf>,
-    /// Only the conversations that have an event like this, in the language of `dunnat trace`
+    /// Only conversations with an event that matches FILTER, a filter of `dunnat trace`
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
-    /// Only the one with this number in the table
+    /// Only the conversation with this number in the table
     #[arg(long, short, value_name = "NUMBER")]
     conversation: Option<usize>,
-    /// Only those that are not right
+    /// Only conversations that are not right
     #[arg(long)]
     faults: bool,
-    /// Draw each, however many there are, instead of a table
+    /// Draw a ladder for each conversation, instead of a table
     #[arg(long)]
     ladders: bool,
-    /// What they are written as [default: what the name of --write ends in, as in .mmd, .svg and .jsonl, else text]
+    /// Output format [default: by the ending of --write, for example .mmd, .svg or .jsonl; else text]
     #[arg(long, short, value_name = "FORMAT")]
     format: Option<FormatArg>,
     /// Write to this file
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Print the JSON Schema of a line of JSON, which explains the fields
+    /// Print the JSON Schema of an output line, with a description of each field
     #[arg(long, exclusive = true)]
     schema: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FormatArg {
-    /// For people
+    /// Text for people
     Text,
     /// A sequence diagram, for wikis and GitHub
     Mermaid,
-    /// A picture
+    /// A picture (SVG)
     Svg,
-    /// For programs: a line for each conversation
+    /// For programs: one line per conversation
     Json,
 }
 
@@ -184,11 +185,11 @@ impl ClusterFiles {
         }
         let node = |(node, configs): (&Name, &BTreeSet<Name>)| {
             let configs: Vec<&str> = configs.iter().map(|config| &**config).collect();
-            format!("{node} by {}", configs.join(" and "))
+            format!("{node} used {}", configs.join(" and "))
         };
         let nodes: Vec<String> = self.0.iter().map(node).collect();
         log::warn!(
-            "the nodes did not all decide by the same cluster file: {}; `sha256sum FILE | cut -c-16` tells which is which",
+            "the nodes used different cluster files: {}. To identify a file: `sha256sum FILE | cut -c-16`",
             nodes.join(", ")
         );
     }

@@ -12,32 +12,33 @@ use super::saved::{Packets, Saved};
 use super::trace::{FormatArg, output};
 use super::{Failure, note, print};
 
-/// Put a capture through the engine, or make the decisions of a trace again under another cluster file; no root, no
-/// network
+/// Run a capture through the engine, or repeat the decisions of a trace with another cluster file; needs no
+/// root and no network
 ///
-/// Of a capture (pcap, pcapng) the decisions are written as `trace` writes them. Of a trace (JSON) those that would be
-/// others are listed: what differs, as it was => as it would be.
+/// For a capture (pcap, pcapng), the decisions are written in the formats of `trace`. For a trace (JSON),
+/// only decisions that would change are listed, as: old => new.
 #[derive(Args)]
 pub(super) struct Replay {
     /// The capture or trace; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// What is known of all packets of a capture beside, as in: in xenbr0 ct mark 0x2
+    /// Facts true of every packet in the capture, for example `in xenbr0 ct mark 0x2`
     #[arg(value_name = "KNOWN")]
     known: Vec<String>,
-    /// The cluster file; for a trace, the one to decide by now
+    /// The cluster file; for a trace, the new one
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// The node that the packets come to [default: the one whose public address they are for], or only its decisions
+    /// For a capture, the node that receives the packets [default: the owner of their public address]; for a
+    /// trace, show only this node
     #[arg(long, short, value_name = "NAME")]
     node: Option<String>,
     /// Write the decisions to this file
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// What they are written as [default: what the name of --write ends in, as in .jsonl and .pcapng, else text]
+    /// Output format [default: by the ending of --write, for example .jsonl or .pcapng; else text]
     #[arg(long, short, value_name = "FORMAT")]
     format: Option<FormatArg>,
-    /// A second line of text for each, with all the rest
+    /// In text, add a second line per decision with all details
     #[arg(long, short)]
     verbose: bool,
 }
@@ -78,7 +79,7 @@ impl Replay {
 
     fn trace(&self, cluster: &Cluster, node: Option<NodeId>, mut events: Events) -> Result<(), Failure> {
         if !self.known.is_empty() {
-            let all = "of a trace everything is known; only of captures there is more to tell";
+            let all = "facts about packets are for a capture only; a trace already has them";
             return Err(Failure::Usage(all.to_owned()));
         }
         let mut changes = Changes::new(cluster);

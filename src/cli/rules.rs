@@ -3,18 +3,18 @@ use dunnat::ruleset::{self, Plan, ShadowPlan};
 
 use super::{Failure, NodeArgs, WorkArgs, capabilities_for_printing, print};
 
-/// Print the rules that `run` would install, ready for nft -f or sh
+/// Print the rules that `run` would install, as input for nft -f or sh
 #[derive(Args)]
 pub(super) struct Rules {
     #[command(flatten)]
     who: NodeArgs,
-    /// Print instead the pure nftables ruleset that does the same without dunnat
+    /// Print instead the pure nftables ruleset, which does the same without dunnat
     #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback", "explain"])]
     kernel: bool,
-    /// Print instead what was chosen between the ways to do it on this kernel, and why
+    /// Print instead the choices for this kernel, each with its reason
     #[arg(long)]
     explain: bool,
-    /// Print instead what `run --shadow` would install
+    /// Print instead the rules of `run --shadow`
     #[arg(long, conflicts_with_all = ["kernel", "full", "rewrite", "backend"])]
     shadow: bool,
     #[command(flatten)]

@@ -10,7 +10,8 @@ use dunnat::trace::{Destination, Format};
 use super::trace::{FormatArg, size, text_of_trace};
 use super::{Failure, NodeArgs, WorkArgs};
 
-/// Be a node of the cluster: install its rules, serve its queues; on SIGTERM or SIGINT the rules go, and a guard stays
+/// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
+/// guard stays
 #[derive(Args)]
 pub(super) struct Run {
     #[command(flatten)]
@@ -18,28 +19,31 @@ pub(super) struct Run {
     /// Write every decision to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// What the decisions are written as [default: what the file's name ends in, as in .jsonl and .pcapng, else text]
+    /// Format of the trace [default: by the ending of the file, for example .jsonl or .pcapng; else text]
     #[arg(long, value_name = "FORMAT", requires = "trace")]
     trace_format: Option<FormatArg>,
-    /// Begin a new file when it would be larger than this, in bytes or with K, M, G; the full ones are FILE.1 (the newest), ...
+    /// Start a new file before FILE exceeds this size, in bytes or with K, M, G; full files are FILE.1 (the
+    /// newest), ...
     #[arg(long, value_name = "SIZE", requires = "trace", value_parser = size)]
     trace_rotate: Option<u64>,
-    /// How many full files are kept
+    /// How many full files to keep
     #[arg(long, value_name = "N", requires = "trace", default_value_t = 4)]
     trace_keep: u32,
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Keep each worker to a processor of its own
+    /// Pin each worker to its own processor
     #[arg(long)]
     pin: bool,
-    /// Install no rules: those that `dunnat rules` prints are there already
+    /// Install no rules: the output of `dunnat rules` is installed already
     #[arg(long)]
     no_rules: bool,
-    /// Leave our rules as somebody changes them, to try what each is for; without, they are put back at once
+    /// Do not restore our rules when somebody changes them, for experiments; by default they are restored at
+    /// once
     #[arg(long, conflicts_with = "no_rules")]
     no_repair: bool,
-    /// Only look on: the kernel's own ruleset does the work, and where dunnat would have decided otherwise it says so
+    /// Only observe: the kernel's own ruleset does the work; dunnat reports each decision that it would make
+    /// differently
     #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
     shadow: bool,
     #[command(flatten)]
@@ -54,7 +58,7 @@ impl Run {
         if self.shadow {
             if self.trace.as_ref().is_some_and(|path| path.as_os_str() == "-") {
                 return Err(Failure::Usage(
-                    "--shadow reports to standard output: give --trace a file".to_owned(),
+                    "--shadow writes its report to standard output: give --trace a file".to_owned(),
                 ));
             }
             let plan = daemon::shadow_plan(&cluster, wishes, &unwanted)?;

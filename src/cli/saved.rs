@@ -69,50 +69,47 @@ impl Packets {
         let counts = self.capture.as_ref().map(|capture| capture.counts().clone()).unwrap_or_default();
         let LeftOut { to_nobody, own } = replay.left_out;
         for (count, why) in [
-            (to_nobody, "to none of the public addresses; --node names the node that they come to"),
-            (own, "sent by the node itself, by the address of their frames"),
+            (to_nobody, "destination is no public address; --node names the node that receives them"),
+            (own, "sent by the node itself (source MAC address)"),
             (counts.not_ip, "not IP"),
-            (
-                counts.too_short,
-                "captured so short that their headers are not all there; tcpdump -s 0 captures all",
-            ),
+            (counts.too_short, "headers cut off by the capture; tcpdump -s 0 captures whole packets"),
         ] {
             if count > 0 {
-                log::warn!("{from}: left out {}, {why}", counted(count, "packet"));
+                log::warn!("{from}: skipped {}: {why}", counted(count, "packet"));
             }
         }
         for (links, count) in counts.not_read_in_words() {
-            log::warn!("{from}: left out {}, not read: {links}", counted(count, "packet"));
+            log::warn!("{from}: skipped {}: unsupported {links}", counted(count, "packet"));
         }
         for name in &replay.unknown {
             log::info!(
-                "{from}: interface {name} is not in the cluster file, so it does not tell where packets came; say it, as in: \
-                 in INTERFACE"
+                "{from}: interface {name} is not in the cluster file, so the arrival interface is unknown; \
+                 give it, for example: in INTERFACE"
             );
         }
         if let Some(cut) = &self.cut {
             let whole = match cut.place.piece {
-                Piece::FileHeader => "no packet is in it".to_owned(),
-                _ => format!("{} before that were read", counted(counts.frames, "packet")),
+                Piece::FileHeader => "it has no packet".to_owned(),
+                _ => format!("read {} before that", counted(counts.frames, "packet")),
             };
             log::warn!("{from}: {cut}; {whole}");
         }
         let (all, passed) = (counts.frames, counts.packets.saturating_sub(to_nobody + own));
         if !self.at_end || decisions > 0 || self.cut.is_some() && all == 0 {
             if passed < all {
-                log::info!("{from}: {passed} of {} passed a node", counted(all, "packet"));
+                log::info!("{from}: {passed} of {} reached a node", counted(all, "packet"));
             }
             return;
         }
         let why = match (all, passed) {
             (0, _) => "it has no packets".to_owned(),
-            (all, 0) => format!("of {} none passed a node", counted(all, "packet")),
+            (all, 0) => format!("none of {} reached a node", counted(all, "packet")),
             (all, passed) => format!(
-                "{passed} of {} passed a node, and by their interfaces no stage is asked about them; say by which they \
-                 come, as in: in INTERFACE",
+                "{passed} of {} reached a node, but no stage handles packets of their interfaces; give the \
+                 arrival interface, for example: in INTERFACE",
                 counted(all, "packet")
             ),
         };
-        log::warn!("{from}: nothing was decided: {why}");
+        log::warn!("{from}: no decision was made: {why}");
     }
 }

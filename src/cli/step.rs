@@ -11,15 +11,16 @@ use dunnat::trace::{Filter, Flows, Selection};
 use super::trace::text;
 use super::{Failure, ModeArgs, NodeArgs, coloured};
 
-/// Be a node as with `run`, and hold each packet that is decided about until you say so, with its bytes before and after
+/// Run a node as `run` does, but hold each packet until you release it; show its bytes before and after
 ///
-/// A FILTER in the language of `trace` says which packets are held, as in: tcp flags syn and host 192.168.122.1; without
-/// one, all are. Others pass at once, but not past one that is held: all that is queued on this node waits behind it. TCP
-/// that waits is sent again, so hold beginnings (tcp flags syn) or the first packet at every stage (--flows 1).
+/// A FILTER of `trace` selects the packets to hold, for example: tcp flags syn and host 192.168.122.1;
+/// without one, every packet is held. Other packets pass at once, but all packets queued on this node wait
+/// behind a held packet. TCP retransmits a held packet, and the copies queue behind it: hold only first
+/// packets (tcp flags syn, or --flows 1).
 ///
-/// Keys, each followed by Enter: Enter alone carries out what was decided; d drops the packet; c shows what follows without
-/// asking; q and Ctrl-C let all packets go, remove the rules and stop; ? helps. When the keys end (as from a file) it goes on
-/// as with c.
+/// Keys, each followed by Enter: Enter alone carries out the decision; d drops the packet; c shows all
+/// further packets and holds none; q and Ctrl-C release all packets, remove the rules and stop; ? prints
+/// help. At the end of input (from a file) it continues as with c.
 #[derive(Args)]
 pub(super) struct Step {
     #[command(flatten)]
@@ -27,16 +28,16 @@ pub(super) struct Step {
     /// Which packets to hold
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
-    /// Hold of each of the first N flows the first packet at every stage
+    /// Hold only the first packet per stage of the first N flows
     #[arg(long, value_name = "N")]
     flows: Option<u32>,
-    /// Hold N packets; all others pass at once
+    /// Hold N packets in all; later packets pass at once
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Install no rules: those that `dunnat rules --workers 1` prints are there already
+    /// Install no rules: the output of `dunnat rules --workers 1` is installed already
     #[arg(long)]
     no_rules: bool,
     #[command(flatten)]

@@ -16,55 +16,55 @@ use signal_hook::iterator::Signals;
 use super::events::Events;
 use super::{Failure, coloured, print};
 
-/// Show the decisions of a running node as they are made, or those of a saved trace
+/// Show the decisions of a running node live, or those of a saved trace
 ///
-/// A FILTER says which ones, as in: stage spoof and host 192.168.122.1 and not reason unmarked. Its words: stage, node,
-/// entry, service, reason, verdict, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp,
-/// icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, dscp, queue, rewritten, malformed; and, or, not,
-/// parentheses.
+/// A FILTER selects decisions, for example: stage spoof and host 192.168.122.1 and not reason unmarked. Its
+/// words: stage, node, entry, service, reason, verdict, host, net, port (each also with src or dst before
+/// it), proto, tcp, udp, icmp, icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, dscp,
+/// queue, rewritten, malformed; and, or, not, parentheses.
 #[derive(Args)]
 pub(super) struct Trace {
-    /// The node that runs here, by its name [default: the only one]
+    /// Name of the node that runs here [default: the only one]
     #[arg(long, short, value_name = "NAME", conflicts_with_all = ["socket", "read"])]
     node: Option<String>,
     /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH", conflicts_with = "read")]
     socket: Option<PathBuf>,
-    /// Read a trace that was saved as JSON instead; `-` is standard input
+    /// Read a saved JSON trace instead; `-` is standard input
     #[arg(long, short, value_name = "FILE")]
     read: Option<PathBuf>,
-    /// Which decisions
+    /// Which decisions to show
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
-    /// What they are written as [default: what the name of --write ends in, as in .jsonl and .pcapng, else text]
+    /// Output format [default: by the ending of --write, for example .jsonl or .pcapng; else text]
     #[arg(long, short, value_name = "FORMAT")]
     format: Option<FormatArg>,
-    /// A second line of text for each, with all the rest
+    /// In text, add a second line per decision with all details
     #[arg(long, short)]
     verbose: bool,
-    /// In JSON, the first bytes of the packets, too
+    /// In JSON, add the first bytes of each packet
     #[arg(long)]
     bytes: bool,
-    /// One of N, chosen as by dice
+    /// Show one decision in N, chosen pseudo-randomly
     #[arg(long, value_name = "1/N")]
     sample: Option<Sample>,
-    /// Of each of the first N flows the first packet at every stage
+    /// Only the first packet per stage of the first N flows
     #[arg(long, value_name = "N")]
     flows: Option<u32>,
-    /// End after N
+    /// Stop after N decisions
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Write to this file
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Begin a new file when it would be larger than this, in bytes or with K, M, G; the full ones are FILE.1 (the
+    /// Start a new file before FILE exceeds this size, in bytes or with K, M, G; full files are FILE.1 (the
     /// newest), FILE.2, ...
     #[arg(long, value_name = "SIZE", requires = "write", value_parser = size)]
     rotate: Option<u64>,
-    /// How many full files are kept
+    /// How many full files to keep
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
     keep: u32,
-    /// Print the JSON Schema of a line of JSON, which explains the fields
+    /// Print the JSON Schema of an output line, with a description of each field
     #[arg(long, exclusive = true)]
     schema: bool,
 }
@@ -108,7 +108,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number
         .and_then(|number| number.checked_mul(unit))
         .filter(|size| *size > 0)
-        .ok_or_else(|| "a size is a number of bytes, or with K, M or G, as in 100M".to_owned())
+        .ok_or_else(|| "a size is a number of bytes, or one with K, M or G, for example 100M".to_owned())
 }
 
 /// Where events are written, and its name: a file, or standard output. `read` are the files that they come from.
@@ -223,7 +223,7 @@ impl Trace {
                     output.end(0).map_err(failed)?;
                     if lost > 0 {
                         let seen = counted(events, "event");
-                        log::warn!("{seen}, {lost} lost: they came faster than they were read");
+                        log::warn!("{seen}, {lost} lost: events came faster than this program read them");
                     } else {
                         log::info!("{}, none lost", counted(events, "event"));
                     }
@@ -238,7 +238,8 @@ impl Trace {
                     output.end(0).map_err(failed)?;
                     if !stopping.load(Ordering::Relaxed) {
                         log::warn!(
-                            "{} has ended the connection without a word: the node was killed, or this was read too slowly",
+                            "{} closed the connection unexpectedly: the node was killed, or the trace was \
+                             read too slowly",
                             path.display()
                         );
                     }

@@ -276,7 +276,7 @@ mod tests {
             }
             let cluster = crate::cluster::Cluster::parse(&text, Path::new("c"));
             let message = cluster.map_or_else(|error| error.to_string(), |_| String::new());
-            let more = format!("c: and {} more; mend these first\n", faults - 100);
+            let more = format!("c: and {} more; fix these first\n", faults - 100);
             assert!(
                 if faults == 0 { message.is_empty() } else { message.ends_with(&more) },
                 "{kind}: {message}"

@@ -286,14 +286,14 @@ impl Cluster {
             service.ports.is_none().then(|| {
                 let what = match service.proto {
                     None if service.guest.get(Family::V6).is_some() => {
-                        "everything but ICMP errors about others and neighbour discovery".to_owned()
+                        "every packet except ICMP errors about other flows and neighbour discovery".to_owned()
                     }
-                    None => "everything but ICMP errors about others".to_owned(),
+                    None => "every packet except ICMP errors about other flows".to_owned(),
                     Some(proto) => proto.to_string(),
                 };
                 format!(
-                    "service {} takes {what} to all public addresses that no other service takes, also answers to what \
-                     the nodes themselves, or other guests, have begun from there",
+                    "service {} takes {what} to a public address if no other service takes it. That includes \
+                     replies to flows that the nodes themselves, or other guests, began from that address",
                     service.name
                 )
             })

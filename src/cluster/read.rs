@@ -26,9 +26,8 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let (at, text) = (error.utf8_error().valid_up_to(), String::from_utf8_lossy(error.as_bytes()));
-        let help =
-            "a cluster file is text in UTF-8; was it saved in another encoding, or is it another file?";
-        let message = "here are bytes that are not UTF-8".to_owned();
+        let help = "a cluster file is UTF-8 text: save it as UTF-8, or name another file";
+        let message = "these bytes are not UTF-8".to_owned();
         Error::invalid(path, &text, &[Problem { span: at..at, message, help: Some(help.to_owned()) }])
     })
 }
@@ -48,11 +47,11 @@ fn is_file(found: &std::fs::Metadata) -> Result<(), String> {
     } else {
         return Ok(());
     };
-    Err(format!("it is {what}, and a cluster file is a regular file"))
+    Err(format!("it is {what}, but a cluster file must be a regular file"))
 }
 
 fn too_large() -> String {
-    format!("it has more than {} MiB, the most that a cluster file may have", LARGEST >> 20)
+    format!("it is larger than {} MiB, the limit for a cluster file", LARGEST >> 20)
 }
 
 #[cfg(test)]
@@ -77,12 +76,12 @@ mod tests {
         std::os::unix::fs::symlink("/dev/zero", at("link")).unwrap();
         let began = Instant::now();
         for (path, said) in [
-            (PathBuf::from("/dev/zero"), "it is a device, and a cluster file is a regular file"),
+            (PathBuf::from("/dev/zero"), "it is a device, but a cluster file must be a regular file"),
             (at("link"), "it is a device"),
             (at("fifo"), "it is a pipe (FIFO)"),
             (at("socket"), "it is a socket"),
             (at(""), "it is a directory"),
-            (at("large"), "it has more than 16 MiB, the most that a cluster file may have"),
+            (at("large"), "it is larger than 16 MiB, the limit for a cluster file"),
             (at("nothing"), "No such file"),
         ] {
             let error = Cluster::load(&path).unwrap_err();
@@ -103,6 +102,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"[guests]\n# na\xefve\n").unwrap();
         let error = Cluster::load(file.path()).unwrap_err().to_string();
-        assert!(error.contains(":2:5: here are bytes that are not UTF-8"), "{error}");
+        assert!(error.contains(":2:5: these bytes are not UTF-8"), "{error}");
     }
 }

@@ -50,7 +50,7 @@ impl Error {
         let mut reports: Vec<String> = told.map(|problem| problem.render(&path, text, &newlines)).collect();
         if problems.len() > MOST {
             let more = problems.len() - MOST;
-            reports.push(format!("{path}: and {more} more; mend these first\n"));
+            reports.push(format!("{path}: and {more} more; fix these first\n"));
         }
         Self::Invalid(reports.join("\n"))
     }

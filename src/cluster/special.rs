@@ -18,11 +18,11 @@ const V4: [(Ipv4Addr, u8, &str); 6] = [
 const V6: [(Ipv6Addr, u8, &str); 6] = [
     (Ipv6Addr::UNSPECIFIED, 128, "the unspecified address (RFC 4291 section 2.5.2)"),
     (Ipv6Addr::LOCALHOST, 128, "loopback (RFC 4291 section 2.5.3)"),
-    (Ipv6Addr::UNSPECIFIED, 96, "IPv4-compatible, which is not used any more (RFC 4291 section 2.5.5.1)"),
+    (Ipv6Addr::UNSPECIFIED, 96, "IPv4-compatible, which is obsolete (RFC 4291 section 2.5.5.1)"),
     (
         Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0),
         96,
-        "IPv4-mapped: in a packet it is an IPv4 address (RFC 4291 section 2.5.5.2)",
+        "IPv4-mapped: packets carry it as an IPv4 address (RFC 4291 section 2.5.5.2)",
     ),
     (
         Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),

@@ -36,22 +36,23 @@ pub struct Stopper(UnixStream);
 pub enum ConnectError {
     /// No socket.
     #[error(
-        "there is no {0}: no dunnat runs as that node here; start it with dunnat run, or say where it listens with --socket"
+        "there is no {0}: that node does not run here; start it with dunnat run, or give its socket with \
+         --socket"
     )]
     Absent(PathBuf),
     /// A socket that nobody listens on.
     #[error("nobody listens on {0}: the dunnat that made it is gone; start it again with dunnat run")]
     Stale(PathBuf),
     /// Something else.
-    #[error("{0} is no socket: say where the node listens with --socket, or which node with --node")]
+    #[error("{0} is no socket: give the socket of the node with --socket, or its name with --node")]
     NoSocket(PathBuf),
     /// Not root.
     #[error("{0} is for root only; try sudo")]
     Rights(PathBuf),
     /// Somebody who could tell anything.
     #[error(
-        "{path} is answered by user {user}, not by root, so what it says is not believed; look who that is with: \
-         ss -xlp src {path}; say where the node listens with --socket"
+        "the program that listens on {path} belongs to user {user}, not to root, so it is not trusted; to \
+         find it: ss -xlp src {path}; give the socket of the node with --socket"
     )]
     Stranger {
         /// The socket.
@@ -68,7 +69,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// No node was named, and there is not one alone.
-    #[error("which node? Say --node NAME or --socket PATH; {DIRECTORY} has {0}")]
+    #[error("which node? Give --node NAME or --socket PATH; {DIRECTORY} has {0}")]
     Which(String),
 }
 
@@ -147,7 +148,7 @@ impl Client {
             let read = (&mut self.stream).take(LONGEST).read_until(b'\n', &mut self.line)? as u64;
             if !self.line.ends_with(b"\n") {
                 // Else it was cut off with the connection.
-                return if read == LONGEST { Err(wrong("a line has no end")) } else { Ok(None) };
+                return if read == LONGEST { Err(wrong("a line is too long")) } else { Ok(None) };
             }
             let answer = read_answer(&self.line)?;
             if answer.is_some() {
@@ -190,8 +191,8 @@ pub fn read_answer(line: &[u8]) -> io::Result<Option<Answer<Event>>> {
         io::Error::new(
             io::ErrorKind::Unsupported,
             format!(
-                "the node speaks version {v} of the control protocol, dunnat {theirs}, and this program version {VERSION}, \
-                 dunnat {own}: ask it with the program that it runs"
+                "the node speaks version {v} of the control protocol (dunnat {theirs}), this program version \
+                 {VERSION} (dunnat {own}): use the same dunnat as the node"
             ),
         )
     };
@@ -215,7 +216,7 @@ pub fn read_answer(line: &[u8]) -> io::Result<Option<Answer<Event>>> {
 }
 
 fn wrong(what: &str) -> io::Error {
-    let message = format!("what came is no answer of dunnat: {}", escaped(what));
+    let message = format!("the socket did not send a message of dunnat: {}", escaped(what));
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
@@ -260,18 +261,18 @@ mod tests {
         for (line, said) in [
             (
                 "{\"hello\":{\"v\":2,\"node\":\"node1\",\"dunnat\":\"0.9.0\"}}",
-                "version 2 of the control protocol, dunnat 0.9.0,",
+                "version 2 of the control protocol (dunnat 0.9.0),",
             ),
-            ("{\"hello\":{\"v\":7,\"name\":[]}}", "version 7 of the control protocol, dunnat another,"),
+            ("{\"hello\":{\"v\":7,\"name\":[]}}", "version 7 of the control protocol (dunnat another),"),
             (
                 "{\"hello\":{\"v\":2,\"dunnat\":\"\\u001b[31m\"}}",
-                "dunnat \\u{1b}[31m, and this program version 1",
+                "(dunnat \\u{1b}[31m), this program version 1",
             ),
-            ("{\"hello\":{\"node\":\"node1\"}}", "no answer of dunnat: missing field `v`"),
-            ("{\"error\":7}", "no answer of dunnat: invalid type"),
-            ("HTTP/1.1 400 Bad Request", "no answer of dunnat: expected value"),
-            ("{}", "no answer of dunnat: "),
-            ("[1]", "no answer of dunnat: "),
+            ("{\"hello\":{\"node\":\"node1\"}}", "did not send a message of dunnat: missing field `v`"),
+            ("{\"error\":7}", "did not send a message of dunnat: invalid type"),
+            ("HTTP/1.1 400 Bad Request", "did not send a message of dunnat: expected value"),
+            ("{}", "did not send a message of dunnat: "),
+            ("[1]", "did not send a message of dunnat: "),
         ] {
             let error = read(line).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");
@@ -288,7 +289,7 @@ mod tests {
         assert!(is_trusted(0, 1000) && is_trusted(1000, 1000) && is_trusted(0, 0));
         assert!(!is_trusted(1000, 0) && !is_trusted(1001, 1000));
         let error = ConnectError::Stranger { path: PathBuf::from("/run/dunnat/node1.sock"), user: 1000 };
-        assert!(error.to_string().contains("is answered by user 1000, not by root"), "{error}");
+        assert!(error.to_string().contains("belongs to user 1000, not to root"), "{error}");
     }
 
     #[test]
@@ -302,7 +303,7 @@ mod tests {
             assert!(asked(path).contains(" is no socket: "), "{path:?}");
         }
         assert!(asked(&file.join("below")).contains("cannot talk to "));
-        assert!(asked(&directory.path().join("nothing")).contains("no dunnat runs as that node here"));
+        assert!(asked(&directory.path().join("nothing")).contains("that node does not run here"));
     }
 
     /// Whoever answers: a line that has no end is not kept in memory.
@@ -316,7 +317,7 @@ mod tests {
             while stream.write_all(&[b'x'; 4096]).is_ok() {}
         });
         let mut client = Client::ask(&path, &Request::Trace(Trace::default())).unwrap();
-        assert!(client.answer().unwrap_err().to_string().contains("a line has no end"));
+        assert!(client.answer().unwrap_err().to_string().contains("a line is too long"));
         drop(client);
         endless.join().unwrap();
     }

@@ -46,7 +46,7 @@ impl Handler {
     pub(super) fn answer(&self, stream: &UnixStream) -> io::Result<()> {
         stream.set_write_timeout(Some(STUCK))?;
         let asked = self.request(stream)?.and_then(|line| {
-            serde_json::from_slice(&line).map_err(|error| format!("this is no request that I know: {error}"))
+            serde_json::from_slice(&line).map_err(|error| format!("unknown request: {error}"))
         });
         match asked {
             Ok(Request::Trace(trace)) => self.trace(stream, trace),
@@ -64,7 +64,7 @@ impl Handler {
         impl io::Read for Limited<'_> {
             fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
                 let &mut Self(PatientWriter { mut stream, errors, .. }, until) = self;
-                errors.retry("read what is asked", || {
+                errors.retry("read the request", || {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return Err(io::ErrorKind::TimedOut.into());
@@ -86,13 +86,14 @@ impl Handler {
         let is_whole = line.ends_with(b"\n");
         Ok(match read {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(format!(
-                "no request came within {} seconds: a request is one line of JSON, as in {{\"trace\":{{}}}}",
+                "no request came within {} seconds: a request is one line of JSON, for example \
+                 {{\"trace\":{{}}}}",
                 PATIENCE.as_secs()
             )),
             Err(error) => return Err(error),
-            Ok(_) if !is_whole && self.errors.are_over() => Err("the node ends".to_owned()),
+            Ok(_) if !is_whole && self.errors.are_over() => Err("the node is stopping".to_owned()),
             Ok(_) if !is_whole && line.len() as u64 == LONGEST => {
-                Err(format!("a request has {LONGEST} bytes at the most, its newline included"))
+                Err(format!("a request has at most {LONGEST} bytes, newline included"))
             }
             Ok(_) => {
                 stream.set_read_timeout(None)?;
@@ -152,10 +153,12 @@ impl Handler {
                 } else {
                     let (patience, lost) = (self.stalled.as_secs(), end.lost);
                     log::info!(
-                        "a client that read nothing for {patience} seconds is let go; {lost} events were lost for it"
+                        "disconnected a client that read nothing for {patience} seconds; it lost {lost} \
+                         events"
                     );
                     Answer::Error(format!(
-                        "nothing was read here for {patience} seconds, so the node has let go; {} events were sent, {lost} lost",
+                        "this client read nothing for {patience} seconds, so the node disconnected it; {} \
+                         events were sent, {lost} lost",
                         end.events
                     ))
                 };
@@ -180,7 +183,7 @@ struct PatientWriter<'a> {
 
 impl io::Read for PatientWriter<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.errors.retry("read what is asked", || (&mut &*self.stream).read(bytes))
+        self.errors.retry("read the request", || (&mut &*self.stream).read(bytes))
     }
 }
 
@@ -190,7 +193,7 @@ impl io::Write for PatientWriter<'_> {
         if is_over && self.is_slow {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let sent = self.errors.retry("write to who has asked", || {
+        let sent = self.errors.retry("write to the client", || {
             loop {
                 match (&mut &*self.stream).write(bytes) {
                     // It has read nothing for as long as one waits at the end. Until then it may be stuck, for a while.

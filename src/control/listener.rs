@@ -14,10 +14,10 @@ use crate::netlink::sys;
 #[non_exhaustive]
 pub enum TakeError {
     /// Another process does.
-    #[error("a dunnat answers on {0} already: stop that one, or choose another socket with --socket")]
+    #[error("a dunnat listens on {0} already: stop it, or choose another socket with --socket")]
     Taken(PathBuf),
     /// There is something else.
-    #[error("{0} is there and is no socket: remove it, or choose another place with --socket")]
+    #[error("{0} exists and is no socket: remove it, or choose another path with --socket")]
     NoSocket(PathBuf),
     /// Others could put a socket of theirs in its place.
     #[error("the control socket cannot be in {directory}: {fault}; {remedy}")]
@@ -30,7 +30,7 @@ pub enum TakeError {
         remedy: String,
     },
     /// Anything else.
-    #[error("cannot listen on {path}: {source}; choose another place with --socket")]
+    #[error("cannot listen on {path}: {source}; choose another path with --socket")]
     Failed {
         /// The socket.
         path: PathBuf,
@@ -101,7 +101,7 @@ fn is_safe(directory: &Path, ours: bool) -> io::Result<Result<(), TakeError>> {
     let found = if ours { std::fs::symlink_metadata(directory)? } else { std::fs::metadata(directory)? };
     let shown = directory.display();
     let other = "choose a directory of your own with --socket";
-    let anew = format!("remove it, and run makes it anew: rm -r {shown}");
+    let anew = format!("remove it, and `dunnat run` makes it again: rm -r {shown}");
     let (owner, mode) = (found.uid(), found.mode() & 0o7777);
     let (fault, remedy) = if found.file_type().is_symlink() {
         ("it is a symbolic link".to_owned(), anew)
@@ -111,7 +111,7 @@ fn is_safe(directory: &Path, ours: bool) -> io::Result<Result<(), TakeError>> {
         (format!("it belongs to user {owner}"), if ours { anew } else { other.to_owned() })
     } else if mode & 0o022 != 0 && (ours || mode & 0o1000 == 0) {
         let fault = format!("others may write to it (its mode is {mode:04o})");
-        (fault, format!("take that from them: chmod go-w {shown}; or {other}"))
+        (fault, format!("remove that right: chmod go-w {shown}; or {other}"))
     } else {
         return Ok(Ok(()));
     };
@@ -144,9 +144,7 @@ mod tests {
             assert_eq!(refusal(directory, false).is_none(), elsewhere, "{mode:o}");
         }
         let said = Listener::take(&directory.join("node1.sock")).unwrap_err().to_string();
-        assert!(
-            said.contains("others may write to it (its mode is 0702); take that from them: chmod go-w /")
-        );
+        assert!(said.contains("others may write to it (its mode is 0702); remove that right: chmod go-w /"));
         assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0, "nothing was made");
         with(0o700);
         assert!(Listener::take(&directory.join("node1.sock")).is_ok());
@@ -158,7 +156,11 @@ mod tests {
         let (link, file) = (place.path().join("link"), place.path().join("file"));
         std::os::unix::fs::symlink(place.path(), &link).unwrap();
         std::fs::write(&file, "").unwrap();
-        assert!(refusal(&link, true).unwrap().contains("it is a symbolic link; remove it, and run makes it"));
+        assert!(
+            refusal(&link, true)
+                .unwrap()
+                .contains("it is a symbolic link; remove it, and `dunnat run` makes it")
+        );
         assert_eq!(refusal(&link, false), None, "a way to somewhere is no danger");
         assert!(refusal(&file, true).unwrap().contains("it is no directory"));
         assert!(Listener::take(&file.join("node1.sock")).unwrap_err().to_string().contains("no directory"));
@@ -174,7 +176,7 @@ mod tests {
         }
         let said = refusal(place.path(), true).unwrap();
         assert!(
-            said.contains("it belongs to user 1000; remove it, and run makes it anew: rm -r /"),
+            said.contains("it belongs to user 1000; remove it, and `dunnat run` makes it again: rm -r /"),
             "{said}"
         );
         assert!(refusal(place.path(), false).unwrap().contains("choose a directory of your own"), "{said}");

@@ -129,7 +129,7 @@ impl Drop for Server {
 fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Connection>) -> io::Result<()> {
     let mut refused = VecDeque::new();
     loop {
-        let mut stream = match handler.errors.retry("accept who wants to ask", || listener.accept()) {
+        let mut stream = match handler.errors.retry("accept a client", || listener.accept()) {
             // It was shut down; those who wait there would still be accepted.
             _ if handler.errors.are_over() => return Ok(()),
             Ok((stream, _)) => stream,
@@ -138,9 +138,9 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
         connections.retain(|connection| !connection.thread.is_finished());
         let refusal = match sys::peer_user(stream.as_raw_fd()) {
             Ok(user) if user != 0 && user != sys::user() => Some("only root may ask".to_owned()),
-            Err(error) => Some(format!("cannot tell who asks: {error}")),
+            Err(error) => Some(format!("cannot find out who asks: {error}")),
             Ok(_) if connections.len() >= CLIENTS => {
-                Some(format!("{CLIENTS} clients are attached already: end one of them first"))
+                Some(format!("{CLIENTS} clients are attached already: stop one of them first"))
             }
             Ok(_) => None,
         };
@@ -349,7 +349,10 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert!(error.contains(&format!("so the node has let go; {events} events were sent, ")), "{error}");
+        assert!(
+            error.contains(&format!("so the node disconnected it; {events} events were sent, ")),
+            "{error}"
+        );
         let lost: usize = error.rsplit(' ').nth(1).unwrap().parse().unwrap();
         assert!((1..=sent - events).contains(&lost), "{lost} of {sent}, {events} were sent");
         idle.stopper().unwrap().stop();
@@ -470,17 +473,17 @@ mod tests {
         for stream in slow {
             assert!(told(&stream).trim_end().lines().last().unwrap().starts_with("{\"end\":{\"events\":"));
         }
-        assert!(silent.iter().all(|stream| told(stream).contains("the node ends")));
+        assert!(silent.iter().all(|stream| told(stream).contains("the node is stopping")));
     }
 
     #[test]
     fn what_is_asked_wrong_is_said() {
         let node = node();
-        assert!(node.error("hello\n").contains("no request that I know"));
-        assert!(node.error(&"x".repeat(65_536)).contains("a request has 65536 bytes at the most"));
+        assert!(node.error("hello\n").contains("unknown request"));
+        assert!(node.error(&"x".repeat(65_536)).contains("a request has at most 65536 bytes"));
         let mut stream = UnixStream::connect(&node.path).unwrap();
         stream.write_all(b"{\"trace\":{\"filter\":\"\xff\"}}\n").unwrap();
-        assert!(told(&stream).contains("no request that I know"), "not UTF-8");
+        assert!(told(&stream).contains("unknown request"), "not UTF-8");
         assert!(node.error("{\"trace\":{\"color\":1}}\n").contains("unknown field `color`"));
         assert!(node.error("{\"trace\":{\"filter\":\"about node9\"}}\n").contains("the nodes node1, node2"));
     }

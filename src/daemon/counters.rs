@@ -87,7 +87,7 @@ impl fmt::Display for Counters {
             ("from a queue without rules", self.stray),
             ("unreadable kernel messages", self.turns.malformed),
             ("verdicts refused by the kernel", self.turns.refused),
-            ("errors that passed", self.turns.again),
+            ("temporary errors", self.turns.again),
         ] {
             if count > 0 {
                 write!(f, "; {what}: {count}")?;

@@ -33,7 +33,7 @@ pub enum Error {
     #[error(transparent)]
     Install(#[from] InstallError),
     /// Rules could not all be removed.
-    #[error("not all rules could be removed:{0}\nsee what is left with: nft list ruleset")]
+    #[error("could not remove all rules:{0}\nto see the rest: nft list ruleset")]
     Remove(String),
     /// Threads or signals.
     #[error("cannot {what}: {source}")]
@@ -63,7 +63,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The trace is not whole.
-    #[error("the trace lacks {lost} events that could not be written: {error}")]
+    #[error("the trace lacks {lost} events, because they could not be written: {error}")]
     Trace {
         /// How many.
         lost: u64,
@@ -71,15 +71,16 @@ pub enum Error {
         error: String,
     },
     /// A worker could not go on.
-    #[error("a worker ended: {0}; the rules have been removed")]
+    #[error("a worker failed: {0}; the rules were removed")]
     Worker(String),
     /// Nobody can ask the node anything any more.
-    #[error("the control socket ended: {0}; the rules have been removed")]
+    #[error("the control socket failed: {0}; the rules were removed")]
     Control(io::Error),
     /// There is no room to open what a node needs.
     #[error(
-        "too few file descriptors: the limit is {limit}, and a node with {workers} workers needs {needed} more than are \
-         open now; raise it, as with ulimit -n 1024, or LimitNOFILE= in the unit of systemd"
+        "too few file descriptors: the limit is {limit}, but a node with {workers} workers needs {needed} \
+         more than are open now; raise the limit, for example with ulimit -n 1024, or LimitNOFILE= in the \
+         systemd unit"
     )]
     Descriptors {
         /// How many this process may have.

@@ -104,7 +104,7 @@ impl Tally {
         let full: fn(Losses) -> u64 = |losses| losses.queue_full;
         for (of, what, meaning) in [
             (full, "queue full", "the workers are too slow"),
-            (|losses| losses.socket_full, "socket full", "more bytes wait than its buffer has room for"),
+            (|losses| losses.socket_full, "socket full", "more bytes wait than its buffer holds"),
         ] {
             let mut separator = format!("; {what} ({meaning}): ");
             for (number, queue) in self.queues.iter().filter(|(_, queue)| of(queue.unsaid) > 0) {
@@ -133,7 +133,7 @@ mod tests {
             tally.seen(&counts, start + Duration::from_millis(millis))
         };
         assert_eq!(at(0, &[(100, 0, 0), (101, 0, 0), (7, 9, 9)]), None, "queues of others are not ours");
-        insta::assert_snapshot!(at(500, &[(100, 3, 0), (101, 1, 2)]).unwrap(), @"6 packets lost before dunnat saw them; queue full (the workers are too slow): 3 at queue 100, dnat tcp, 1 at queue 101, tag; socket full (more bytes wait than its buffer has room for): 2 at queue 101, tag");
+        insta::assert_snapshot!(at(500, &[(100, 3, 0), (101, 1, 2)]).unwrap(), @"6 packets lost before dunnat saw them; queue full (the workers are too slow): 3 at queue 100, dnat tcp, 1 at queue 101, tag; socket full (more bytes wait than its buffer holds): 2 at queue 101, tag");
         assert_eq!(at(1000, &[(100, 5, 0), (101, 1, 2)]), None);
         assert_eq!(at(2000, &[(100, 6, 0), (101, 1, 2)]), None);
         // Nothing new, and yet something to say.

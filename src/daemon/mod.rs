@@ -163,8 +163,8 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),
             match plan.queue_by {
-                QueueBy::Nft => "shown by nft",
-                QueueBy::Xt => "shown by the target NFQUEUE",
+                QueueBy::Nft => "packets queued by nft",
+                QueueBy::Xt => "packets queued by the target NFQUEUE",
             }
         ),
     });

@@ -19,15 +19,15 @@ pub(super) fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch
     match installed.is_whole() {
         Ok(true) => return None,
         Ok(false) => {}
-        Err(error) => log::debug!("cannot look at our rules: {error}"),
+        Err(error) => log::debug!("cannot read our rules: {error}"),
     }
     match installed.restore() {
         Ok(()) => {
-            log::warn!("our rules were changed by {by}; they are back");
+            log::warn!("our rules were changed by {by}; they are restored");
             None
         }
         Err(error) => {
-            log::error!("our rules were changed by {by}, and could not be put back: {error}; trying again");
+            log::error!("our rules were changed by {by}, and could not be restored: {error}; trying again");
             Some(by)
         }
     }

@@ -178,7 +178,7 @@ fn serve(
                     (workers, None)
                 }
                 Ok(Stop::Observer) => {
-                    log::info!("stopping, as asked for");
+                    log::info!("stopping on request");
                     (workers, None)
                 }
                 Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
@@ -206,7 +206,7 @@ fn serve(
     counters.turns.again += server.finish();
     let traced = writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
     if guarded {
-        log::info!("the guard stays, so that nothing leaves untranslated; to remove it: dunnat down");
+        log::info!("the guard stays, so that no untranslated packet goes out; to remove it: dunnat down");
     }
     match failure {
         Some(failure) => {

@@ -164,7 +164,7 @@ impl Reporter {
     /// Writes the last words and waits until all is written. All workers must be gone.
     pub(super) fn finish(self, node: &str, tally: &Tally) -> io::Result<()> {
         let _ = self.lines.send(
-            format!("{node}, what dunnat decides and what the kernel did:\n{tally}").trim_end().to_owned(),
+            format!("{node}, decisions of dunnat compared with the kernel:\n{tally}").trim_end().to_owned(),
         );
         drop(self.lines);
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")))

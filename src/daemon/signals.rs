@@ -71,7 +71,7 @@ impl Signals {
     pub(super) fn finish(self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         if self.thread.join().is_err() {
-            log::error!("the thread that waits for signals panicked. This is a bug, please report it");
+            log::error!("the thread that waits for signals panicked. This is a bug; please report it");
         }
     }
 }

@@ -86,7 +86,7 @@ impl Watch {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
                         if error.raw_os_error() != Some(libc::ENOBUFS) {
-                            log::debug!("listening to the kernel: {error}");
+                            log::debug!("cannot read messages of the kernel: {error}");
                             thread::sleep(Duration::from_millis(100));
                         }
                         hear(None);
@@ -104,7 +104,7 @@ impl Drop for Watch {
         self.ending.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if bring_home(thread).is_err() {
-                log::error!("a thread that watches panicked. This is a bug, please report it");
+                log::error!("a watching thread panicked. This is a bug; please report it");
             }
         }
     }
@@ -169,9 +169,9 @@ impl Links {
             }
         };
         let public = link(&cluster.public, "the public interface", "no client reaches this node");
-        let bridge = link(&cluster.guests.bridge, "the guests' bridge", "no guest is reached");
+        let bridge = link(&cluster.guests.bridge, "the guests' bridge", "the guests are not reachable");
         let pipes = cluster.pipes(node).iter();
-        let pipes = pipes.map(|pipe| link(pipe, "a pipe", "the nodes behind it are not reached"));
+        let pipes = pipes.map(|pipe| link(pipe, "a pipe", "the nodes behind it are not reachable"));
         Self {
             cluster: Arc::clone(cluster),
             told: HashSet::new(),
@@ -207,8 +207,9 @@ impl Links {
             self.told.clear();
         }
         log::warn!(
-            "there is a route to {to} by {name}: only what leaves by {public} is translated, and the guard drops what \
-             guests send there. If they may be seen there, name the network in `inside` of [guests]"
+            "there is a route to {to} by {name}, but only packets that go out through {public} are \
+             translated. The guard drops packets of guests on that route. If guests may be visible there, \
+             name the network in `inside` of [guests]"
         );
     }
 }
@@ -218,11 +219,11 @@ impl Link {
         let Self { name: its, what, without, .. } = self;
         match (self.index == Some(index), name == its.as_str()) {
             (true, false) => {
-                log::warn!("{its}, {what}, is called {} now: {without}", name.escape_debug());
+                log::warn!("{its}, {what}, was renamed to {}: {without}", name.escape_debug());
                 self.index = None;
             }
             (false, true) => {
-                log::info!("{its}, {what}, is there");
+                log::info!("{its}, {what}, exists now");
                 self.index = Some(index);
                 self.up = up;
             }

@@ -37,14 +37,14 @@ fn explain_queue(source: OpenError) -> Error {
         OpenError::Bind { queue, source } if source.raw_os_error() == Some(libc::EPERM) => {
             match kernel::queues_in_use() {
                 Ok(in_use) if in_use.contains(queue) => {
-                    "; another program listens there: stop it, or choose other numbers with --queue-base"
+                    "; another program reads that queue: stop it, or choose other numbers with --queue-base"
                         .to_owned()
                 }
-                _ => "; the kernel lets only an administrator of this network namespace do that".to_owned(),
+                _ => "; this needs CAP_NET_ADMIN in this network namespace".to_owned(),
             }
         }
         OpenError::Bind { .. } | OpenError::Socket(_) => {
-            "; is NFQUEUE there? Try: modprobe nfnetlink_queue".to_owned()
+            "; the kernel may lack NFQUEUE; try: modprobe nfnetlink_queue".to_owned()
         }
     };
     Error::Queue { source, hint }
@@ -66,7 +66,7 @@ pub(super) fn start_workers(
         let stop = stop.clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             if pin && let Err(error) = sys::pin_to_processor(number) {
-                log::warn!("worker {number} cannot keep to a processor of its own: {error}");
+                log::warn!("cannot pin worker {number} to its own processor: {error}");
             }
             if let Err(error) = worker.serve(&mut *queue, &ending) {
                 let _ = stop.send(Stop::Worker(error.to_string()));
@@ -83,7 +83,7 @@ pub(super) fn start_workers(
 
 pub(super) fn finish(thread: Thread) -> Counters {
     bring_home(thread).unwrap_or_else(|_| {
-        log::error!("a worker panicked; its counts are lost. This is a bug, please report it");
+        log::error!("a worker panicked; its counts are lost. This is a bug; please report it");
         Counters::default()
     })
 }

@@ -34,8 +34,8 @@ pub(super) struct Fault {
 pub(super) const FAULTS: [Fault; 3] = [
     Fault {
         name: "CVE-2022-36946",
-        what: "a verdict with a payload of no or one byte ends in a panic; dunnat sends none, another program \
-               may",
+        what: "a verdict with 0 or 1 byte of payload makes the kernel panic; dunnat sends none, but another \
+               program may",
         since: Version(2, 6, 14),
         mended: &[Version(5, 18, 15)],
         never_again: (5, 19),
@@ -43,8 +43,8 @@ pub(super) const FAULTS: [Fault; 3] = [
     },
     Fault {
         name: "CVE-2026-43451",
-        what: "a bad verdict about a bridged VLAN frame leaks the packet; dunnat has no queue in the bridge \
-               family, another program may",
+        what: "a bad verdict on a bridged VLAN frame leaks the packet; dunnat has no queue in the bridge \
+               family, but another program may",
         since: Version(4, 7, 0),
         mended: &[Version(6, 1, 167), Version(6, 6, 130), Version(6, 12, 78), Version(6, 18, 19)],
         never_again: (7, 0),
@@ -53,8 +53,7 @@ pub(super) const FAULTS: [Fault; 3] = [
     // Merged as e19079adcd26 in February 2026, undone by 936206e3f6ff in April, against 6.18.23.
     Fault {
         name: "queue-rhashtable",
-        what: "a table of waiting packets that all queues share may hand out freed memory when there are \
-               several queues",
+        what: "with several queues, their shared table of waiting packets may return freed memory",
         since: Version(6, 18, 9),
         mended: &[Version(6, 18, 25), Version(7, 0, 2)],
         never_again: (7, 1),

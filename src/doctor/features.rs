@@ -51,7 +51,7 @@ impl Features {
                 Err(_) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
             },
         };
-        Err(format!("no network namespace to try it in: {said}; {more}"))
+        Err(format!("cannot make a network namespace for the test: {said}; {more}"))
     }
 
     /// Tries each here. Rules and queues that it makes stay: this is for a namespace that is thrown away.

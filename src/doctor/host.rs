@@ -130,7 +130,7 @@ impl Host {
         let (interfaces, rules, policy_routing) = thread::scope(|scope| {
             let (interfaces, rules) = (scope.spawn(interfaces), scope.spawn(rules));
             let policy_routing = policy_routing();
-            let ended = || "the thread that asked ended early".to_owned();
+            let ended = || "the probing thread ended early".to_owned();
             let interfaces = interfaces.join().unwrap_or_else(|_| Err(ended()));
             (interfaces, rules.join().unwrap_or_else(|_| Err(ended())), policy_routing)
         });

@@ -18,26 +18,26 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     ];
     // What is not there at all has been said.
     if let Some(public) = present(host, public) {
-        let meaning =
-            "clients call this address: nobody answers for it here unless it is routed to this node";
+        let meaning = "clients connect to this address: without it, packets arrive only if the address is routed to \
+             this node";
         // How long its network is only the administrator knows.
         facts.extend(
             node.public
                 .iter()
                 .map(|ours| address("public-address", &public, *ours, None, (Severity::Matters, meaning))),
         );
-        facts.push(up(&public, "no packet comes or goes by it"));
+        facts.push(up(&public, "no packet passes through it"));
     }
     if let Some(bridge) = present(host, bridge) {
         facts.push(is_bridge(&bridge));
-        let meaning = "guests of this node answer by way of this address";
+        let meaning = "this node's guests send their replies through this address";
         facts.extend(guests.gateway.iter().map(|gateway| {
             let network = guests.network.get(gateway.family()).map(IpNet::prefix_len);
             address("gateway-address", &bridge, *gateway, network, (Severity::Broken, meaning))
         }));
         let by_mac = role.cluster.nodes.len() > 1 && role.cluster.tag_by == TagBy::Mac;
         facts.extend(node.mac.filter(|_| by_mac).map(|prefix| mac(&bridge, prefix)));
-        facts.push(up(&bridge, "no packet comes or goes by it"));
+        facts.push(up(&bridge, "no packet passes through it"));
     }
     let pipes = role.cluster.pipes(role.node);
     let none_there = host.interfaces.is_ok() && pipes.iter().all(|name| present(host, name).is_none());
@@ -60,11 +60,12 @@ const WHOLE: u32 = 65_536;
 /// Packets of TCP that are longer than a queue hands over are cut into segments for it.
 fn big_tcp(interface: &Interface) -> Fact {
     let name = &interface.name;
-    Fact::new(Section::Cluster, "big-tcp", format!("{name}: no packet is longer than a queue hands over"))
+    Fact::new(Section::Cluster, "big-tcp", format!("{name}: no packet is too long for a queue"))
         .about(name)
         .otherwise(
             Severity::Matters,
-            "BIG TCP: what is longer than 65,531 bytes is cut into segments before it is queued. It arrives, and slowly",
+            "BIG TCP: the kernel cuts packets above 65,531 bytes into segments before it queues them. They \
+             arrive, but slowly",
         )
         .fix(format!("ip link set dev {name} gso_max_size {WHOLE} gro_max_size {WHOLE}"))
         .no(format!("up to {} bytes", interface.longest))
@@ -75,13 +76,13 @@ fn present(host: &Host, name: &IfName) -> Option<Interface> {
 }
 
 fn there(host: &Host, name: &'static str, what: &str, interface: &IfName) -> Fact {
-    let fact = Fact::new(Section::Cluster, name, format!("{interface}, the {what}, is there"))
+    let fact = Fact::new(Section::Cluster, name, format!("{interface}, the {what}, exists"))
         .about(interface.as_str())
         .otherwise(
             Severity::Broken,
             format!(
                 "there is no interface {interface} in this network namespace: create it, correct the cluster \
-                 file, or run where it is (ip netns exec NAME dunnat ...)"
+                 file, or run dunnat in the right namespace (ip netns exec NAME dunnat ...)"
             ),
         );
     match host.interface(interface.as_str()) {
@@ -92,10 +93,10 @@ fn there(host: &Host, name: &'static str, what: &str, interface: &IfName) -> Fac
 }
 
 fn is_bridge(bridge: &Interface) -> Fact {
-    let kind = bridge.kind.as_deref().unwrap_or("no virtual device");
+    let kind = bridge.kind.as_deref().unwrap_or("not a virtual device");
     let fact = Fact::new(Section::Cluster, "bridge-kind", format!("{} is a bridge", bridge.name))
         .about(&bridge.name)
-        .otherwise(Severity::Broken, "guests and pipes are to be its ports: correct the cluster file");
+        .otherwise(Severity::Broken, "guests and pipes must be its ports: correct the cluster file");
     if kind == "bridge" { fact.yes("") } else { fact.no(kind) }
 }
 
@@ -152,8 +153,8 @@ fn mac(bridge: &Interface, prefix: MacPrefix) -> Fact {
     .about(&bridge.name)
     .otherwise(
         Severity::Broken,
-        "other nodes know by it who sent a frame: they do not tag what comes from here, and their guests' \
-             answers get the wrong address",
+        "other nodes identify this node's frames by it. They do not tag requests from here, and replies of \
+             their guests get the wrong source address",
     )
     .fix(format!("ip link set {} address {own}", bridge.name));
     match bridge.mac {
@@ -178,14 +179,14 @@ fn pipe(host: &Host, role: &Role<'_>, name: &IfName, severity: Severity) -> Vec<
     let join = format!("ip link set {name} master {bridge} up");
     let found: Reading<Option<&Interface>> = host.interface(name.as_str());
     let pipe = match found {
-        Err(why) => return vec![fact.otherwise(severity, "nothing comes or goes by it").unknown(why)],
+        Err(why) => return vec![fact.otherwise(severity, "no packet passes through it").unknown(why)],
         Ok(Some(pipe)) => pipe,
         Ok(None) => {
             let meaning = format!(
-                "there is no interface {name} in this network namespace, so nothing comes from or goes to the \
-                 nodes behind it"
+                "there is no interface {name} in this network namespace, so no packet reaches the nodes \
+                 behind it, or comes from them"
             );
-            let fact = fact.otherwise(severity, meaning).no("not there");
+            let fact = fact.otherwise(severity, meaning).no("it does not exist");
             // A name such as eth1.100 says what it is.
             let vlan = name.as_str().rsplit_once('.').filter(|(trunk, id)| {
                 id.parse::<u16>().is_ok_and(|id| (1..4095).contains(&id))
@@ -199,21 +200,22 @@ fn pipe(host: &Host, role: &Role<'_>, name: &IfName, severity: Severity) -> Vec<
             }];
         }
     };
-    let fact =
-        fact.otherwise(Severity::Matters, "nothing comes from or goes to the nodes behind it").fix(join);
+    let fact = fact
+        .otherwise(Severity::Matters, "no packet reaches the nodes behind it, or comes from them")
+        .fix(join);
     let fact = match pipe.master.as_deref() {
         Some(master) if master == bridge.as_str() => fact.yes(""),
         Some(master) => fact.no(format!("it is a port of {master}")),
         None => fact.no("it is no port"),
     };
-    let mut facts = vec![fact, up(pipe, "nothing comes from or goes to the nodes behind it")];
+    let mut facts = vec![fact, up(pipe, "no packet reaches the nodes behind it, or comes from them")];
     if let Ok(Some(bridge)) = host.interface(bridge.as_str()) {
         let fact =
-            Fact::new(Section::Cluster, "pipe-mtu", format!("{name}: an MTU as large as {}", bridge.name))
+            Fact::new(Section::Cluster, "pipe-mtu", format!("{name}: MTU at least that of {}", bridge.name))
                 .about(name.as_str())
                 .otherwise(
                     Severity::Matters,
-                    "the bridge drops longer packets on their way to it without a word",
+                    "the bridge silently drops packets that are too long for this pipe",
                 )
                 .fix(format!("ip link set {} mtu {}", bridge.name, pipe.mtu));
         let found = format!("{} bytes, {} of {}", pipe.mtu, bridge.mtu, bridge.name);

@@ -30,49 +30,49 @@ fn tried(features: &Features) -> Vec<Fact> {
             "nft has the statement `queue`",
             &features.nft_queue,
             only_way(by_xt),
-            if by_xt { "rules queue by the target NFQUEUE instead" } else { "nothing can be queued" },
+            if by_xt { "rules use the target NFQUEUE instead" } else { "no packet can be queued" },
         ),
         fact(
             "xt-nfqueue",
-            "rules can have the target NFQUEUE",
+            "rules can use the target NFQUEUE",
             &features.xt_nfqueue,
             only_way(by_nft),
-            if by_nft { "not needed: nft rules queue" } else { "nothing can be queued" },
+            if by_nft { "not needed: nft has `queue`" } else { "no packet can be queued" },
         ),
         fact(
             "nfnetlink-queue",
-            "a program can listen (nfnetlink_queue)",
+            "queues can be read (nfnetlink_queue)",
             &features.queues,
             Broken,
-            "nobody could answer: the kernel needs CONFIG_NETFILTER_NETLINK_QUEUE",
+            "no program can send verdicts: the kernel needs CONFIG_NETFILTER_NETLINK_QUEUE",
         ),
         fact(
             "queue-gso",
             "queues leave GSO packets whole (F_GSO)",
             &features.queue_gso,
             Broken,
-            "dunnat asks for it; a kernel from 3.10 on has it",
+            "dunnat needs it; kernels since 3.10 have it",
         ),
         fact(
             "ct-mark-by-verdict",
             "a verdict sets the ct mark (NFQA_CT)",
             &features.ct_mark_by_verdict,
             GoodToKnow,
-            "rules before and after the queues carry it instead",
+            "rules before and after the queues copy it instead",
         ),
         fact(
             "ctnetlink",
             "conntrack over netlink (ctnetlink)",
             &features.ctnetlink,
             GoodToKnow,
-            "conntrack -L shows nothing, so ct marks cannot be looked at",
+            "conntrack -L shows nothing, so ct marks are not visible",
         ),
         fact(
             "netdev-egress",
             "nft has the netdev hook egress",
             &features.netdev_egress,
             GoodToKnow,
-            "`run` does not need it, the rules of `rules --kernel` do",
+            "only the rules of `rules --kernel` need it; `run` does not",
         ),
     ]
 }
@@ -80,7 +80,7 @@ fn tried(features: &Features) -> Vec<Fact> {
 impl Fact {
     fn supported(self, support: &Support) -> Self {
         match support {
-            Support::Yes => self.yes("tried"),
+            Support::Yes => self.yes("tested"),
             Support::No(said) => self.no(said),
             Support::Unknown(why) => self.undecided(why),
         }
@@ -89,11 +89,10 @@ impl Fact {
 
 fn br_netfilter(host: &Host, role: Option<&Role<'_>>) -> Fact {
     let needed = role.is_none_or(|role| !role.cluster.pipes(role.node).is_empty());
-    Fact::new(Section::Kernel, "br-netfilter", "the module br_netfilter is there")
+    Fact::new(Section::Kernel, "br-netfilter", "the module br_netfilter is loaded")
         .otherwise(
             if needed { Severity::Broken } else { Severity::GoodToKnow },
-            "frames that other nodes send through the pipes cannot be tagged, so their clients get answers \
-             from the wrong address",
+            "frames from other nodes cannot be tagged, so their clients get replies from the wrong address",
         )
         .fix("modprobe br_netfilter")
         .from(&host.has_br_netfilter(), |has| (*has, if *has { "" } else { "not loaded" }.to_owned()))
@@ -109,7 +108,7 @@ fn faults(kernel: &super::Reading<(String, String)>) -> Vec<Fact> {
         return vec![
             fact()
                 .otherwise(Severity::GoodToKnow, "see your distribution's announcements")
-                .unknown(format!("{release} does not tell which kernel.org release it is")),
+                .unknown(format!("{release} does not name its kernel.org release")),
         ];
     };
     let mut facts = Vec::new();
@@ -117,7 +116,7 @@ fn faults(kernel: &super::Reading<(String, String)>) -> Vec<Fact> {
         let severe = fault.name == "queue-rhashtable";
         let severity = if severe { Severity::Matters } else { Severity::GoodToKnow };
         let about = || {
-            let meaning = format!("{}; take a newer kernel of the series", fault.what);
+            let meaning = format!("{}; install a newer kernel of the same series", fault.what);
             fact().about(fault.name).otherwise(severity, meaning)
         };
         match fault.is_in(version) {

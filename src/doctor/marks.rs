@@ -19,20 +19,23 @@ fn no_other_user(host: &Host, role: &Role<'_>) -> Fact {
         users.iter().filter(|(bits, _)| bits & ours != 0).map(|(_, who)| who).collect();
     match in_our_way.as_slice() {
         [] => fact.yes(match all {
-            0 => "none uses marks".to_owned(),
+            0 => "nobody uses marks".to_owned(),
             _ => format!("others use {taken:#x}"),
         }),
         [first, rest @ ..] => {
             let advice = match free_byte(taken) {
                 Some(mask) if nodes < 256 => format!(
-                    "; give dunnat bits that are free, in the cluster file of all nodes: mask = \"{mask:#x}\", and \
+                    "; give dunnat free bits, in the cluster file of all nodes: mask = \"{mask:#x}\", and \
                      tags of {:#x}, {:#x} and so on",
                     mask & mask.wrapping_neg(),
                     2 * (mask & mask.wrapping_neg())
                 ),
-                _ => "; no byte of the mark is free: one of the two has to go".to_owned(),
+                _ => "; no byte of the mark is free: remove one of the two".to_owned(),
             };
-            let meaning = format!("tags may be changed or misread, or flows routed by them{advice}");
+            let meaning = format!(
+                "tags may be changed or misread, or other rules may route flows by \
+                                   them{advice}"
+            );
             let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
             fact.otherwise(Severity::Matters, meaning).no(format!("{first}{more}"))
         }

@@ -154,7 +154,7 @@ pub fn verdict(facts: &[Fact]) -> Result<(), Unfit> {
     match broken.as_slice() {
         [] => Ok(()),
         [one] => Err(Unfit(one.clone())),
-        several => Err(Unfit(format!("this host is not fit to be a node:\n  {}", several.join("\n  ")))),
+        several => Err(Unfit(format!("this host cannot be a node:\n  {}", several.join("\n  ")))),
     }
 }
 

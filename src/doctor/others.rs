@@ -61,9 +61,9 @@ fn meets(chain: &Chain, role: &Role<'_>) -> bool {
 fn forward(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let bridge = role.cluster.guests.bridge.as_str();
     let fact = || {
-        Fact::new(Section::Others, "forward-drop", "others drop nothing that is forwarded").otherwise(
+        Fact::new(Section::Others, "forward-drop", "others drop no forwarded packets").otherwise(
             Severity::Matters,
-            format!("packets to and from {bridge} are lost there unless one of its rules accepts them"),
+            format!("that chain drops packets to and from {bridge} unless one of its rules accepts them"),
         )
     };
     let listing = match &host.rules {
@@ -96,7 +96,7 @@ fn offload(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let fact = || {
         Fact::new(Section::Others, "flow-offload", "others offload no flows").otherwise(
             Severity::Matters,
-            "the packets of an offloaded flow meet no rules, so answers leave with an inside address",
+            "packets of an offloaded flow bypass all rules, so replies go out with an inside address",
         )
     };
     let listing = match &host.rules {
@@ -135,7 +135,7 @@ fn offload(host: &Host, role: &Role<'_>) -> Vec<Fact> {
 
 fn legacy(host: &Host) -> Fact {
     Fact::new(Section::Others, "legacy-tables", "no rules of iptables-legacy")
-        .otherwise(Severity::GoodToKnow, "nft does not show them; look through them: iptables-legacy-save")
+        .otherwise(Severity::GoodToKnow, "nft does not show them; check them with: iptables-legacy-save")
         .from(&host.legacy_tables, |tables| (tables.is_empty(), tables.join(", ")))
 }
 

@@ -7,8 +7,8 @@ pub(super) fn judge(host: &Host) -> Vec<Fact> {
     let mut facts = vec![rights(host.may_administer)];
     for (tool, version) in &host.tools {
         let (severity, meaning) = match tool {
-            Tool::Nft => (Severity::Broken, "all rules go in by it"),
-            _ => (Severity::Matters, "what is about interfaces cannot be told without it"),
+            Tool::Nft => (Severity::Broken, "dunnat installs all rules with it"),
+            _ => (Severity::Matters, "without it, interfaces cannot be checked"),
         };
         let fact = Fact::new(Section::Privileges, tool.name(), format!("{tool} is installed"))
             .otherwise(severity, meaning);
@@ -28,7 +28,7 @@ pub(super) fn judge(host: &Host) -> Vec<Fact> {
 
 /// The right to administer the network.
 pub(crate) fn rights(may: bool) -> Fact {
-    let fact = Fact::new(Section::Privileges, "cap-net-admin", "CAP_NET_ADMIN, the right to administer")
-        .otherwise(Severity::Broken, "run it as root: it installs rules and takes queues");
+    let fact = Fact::new(Section::Privileges, "cap-net-admin", "CAP_NET_ADMIN (network administration)")
+        .otherwise(Severity::Broken, "run dunnat as root: it installs rules and opens queues");
     if may { fact.yes("") } else { fact.no("") }
 }

@@ -7,7 +7,8 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let fact = Fact::new(Section::Cluster, "queue-numbers", format!("the queues {first} to {last} are free"))
         .otherwise(
             Severity::Broken,
-            "a queue has one listener: stop the other, or choose other numbers with --queue-base",
+            "only one program can read a queue: stop the other program, or choose other numbers with \
+             --queue-base",
         );
     let in_use = match &host.queues {
         Err(why) => return vec![fact.unknown(why)],

@@ -9,11 +9,11 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let fact = |claim: String| {
         Fact::new(Section::Cluster, "ways-out", claim).otherwise(
             Severity::Matters,
-            "the guard drops what guests send there, which would show their addresses; if they may be seen there, name the \
-             network in `inside` of [guests]",
+            "packets of guests would show their addresses there, so the guard drops them; if guests may be \
+             visible there, name the network in `inside` of [guests]",
         )
     };
-    let alone = format!("guests' packets leave by {} alone", cluster.public);
+    let alone = format!("guests' packets go out through {} only", cluster.public);
     let routes = match &host.routes {
         Err(why) => return vec![fact(alone).unknown(why)],
         Ok(routes) => routes,
@@ -31,7 +31,7 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         let to: Vec<String> =
             others.iter().filter(|(_, by)| by == name).map(|(to, _)| to.to_string()).collect();
         let more = if to.len() > 3 { format!(", and {} more", to.len() - 3) } else { String::new() };
-        fact(format!("{name}: guests' packets do not leave by it"))
+        fact(format!("{name}: no packets of guests go out through it"))
             .about(name)
             .no(format!("routes to {}{more}", to[..to.len().min(3)].join(", ")))
     };

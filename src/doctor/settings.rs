@@ -39,15 +39,15 @@ fn forwards(host: &Host, family: Family) -> Fact {
         },
     );
     Fact::new(Section::Host, name, claim)
-        .otherwise(Severity::Broken, "no packet of a client reaches a guest, and no answer leaves")
+        .otherwise(Severity::Broken, "no request reaches a guest, and no reply reaches a client")
         .fix(format!("sysctl -w {setting}=1"))
         .from(&host.sysctl(path), |on| (*on != 0, format!("{setting} = {on}")))
 }
 
 fn bridge_calls(host: &Host, role: Option<&Role<'_>>, family: Family) -> Fact {
     let (name, claim) = match family {
-        Family::V4 => ("bridge-nf-call-iptables", "bridged frames meet ip rules"),
-        Family::V6 => ("bridge-nf-call-ip6tables", "bridged frames meet ip6 rules"),
+        Family::V4 => ("bridge-nf-call-iptables", "bridged frames pass ip rules"),
+        Family::V6 => ("bridge-nf-call-ip6tables", "bridged frames pass ip6 rules"),
     };
     let bridge = role.map(|role| role.cluster.guests.bridge.as_str());
     let needed = role.is_none_or(|role| !role.cluster.pipes(role.node).is_empty());
@@ -61,8 +61,7 @@ fn bridge_calls(host: &Host, role: Option<&Role<'_>>, family: Family) -> Fact {
     Fact::new(Section::Host, name, claim)
         .otherwise(
             if needed { Severity::Broken } else { Severity::GoodToKnow },
-            "frames that other nodes send through the pipes are not tagged, so their clients get answers from \
-             the wrong address",
+            "frames from other nodes are not tagged, so their clients get replies from the wrong address",
         )
         .fix(format!("sysctl -w net.bridge.{name}=1"))
         .from(&host.sysctl(&format!("net/bridge/{name}")), |on| match bridge {
@@ -92,8 +91,8 @@ fn rp_filter(host: &Host, name: &str) -> Fact {
         .about(name)
         .otherwise(
             Severity::Matters,
-            "a packet whose sender is routed by another interface is dropped without a word, as with clients \
-             behind a second router",
+            "the kernel silently drops a packet if the route to its sender uses another interface, for \
+             example to clients behind a second router",
         )
         .fix(format!("sysctl -w net/ipv4/conf/{name}/rp_filter=2"))
         .from(&of_interface(host, name, "rp_filter"), |(all, own)| {
@@ -104,15 +103,13 @@ fn rp_filter(host: &Host, name: &str) -> Fact {
 
 /// Either of the two switches it on.
 fn src_valid_mark(host: &Host, name: &str) -> Fact {
-    Fact::new(Section::Host, "src-valid-mark", format!("{name}: senders are not checked by mark"))
+    Fact::new(Section::Host, "src-valid-mark", format!("{name}: no source check by mark"))
         .about(name)
         .otherwise(
             Severity::Matters,
-            "with policy routing by mark, packets with a node's tag may be dropped as martians without a word",
+            "with policy routing by mark, the kernel may silently drop packets with a node's tag as martians",
         )
-        .fix(format!(
-            "sysctl -w net/ipv4/conf/all/src_valid_mark=0 net/ipv4/conf/{name}/src_valid_mark=0"
-        ))
+        .fix(format!("sysctl -w net/ipv4/conf/all/src_valid_mark=0 net/ipv4/conf/{name}/src_valid_mark=0"))
         .from(&of_interface(host, name, "src_valid_mark"), |(all, own)| {
             (*all == 0 && *own == 0, format!("src_valid_mark = {}", all | own))
         })
@@ -127,8 +124,7 @@ fn arp_filter(host: &Host, name: &str) -> Fact {
         .about(name)
         .otherwise(
             Severity::GoodToKnow,
-            "asked on the public LAN for the gateway address, every node answers; harmless unless somebody \
-             asks",
+            "every node answers ARP for the gateway address on the public LAN; harmless unless somebody asks",
         )
         .fix(format!("sysctl -w net/ipv4/conf/{name}/arp_filter=1"))
         .from(&settings, |(filter, ignore)| {
@@ -139,17 +135,16 @@ fn arp_filter(host: &Host, name: &str) -> Fact {
 fn room_for_flows(host: &Host) -> Fact {
     let used =
         both(host.sysctl("net/netfilter/nf_conntrack_count"), host.sysctl("net/netfilter/nf_conntrack_max"));
-    let fact = Fact::new(Section::Host, "conntrack-room", "conntrack has room").otherwise(
+    let fact = Fact::new(Section::Host, "conntrack-room", "conntrack has free entries").otherwise(
         Severity::Matters,
-        "when the table is full, packets of new flows are dropped: `nf_conntrack: table full` in the kernel's \
-         log",
+        "when the table is full, the kernel drops packets of new flows and logs `nf_conntrack: table full`",
     );
     match &used {
         // Only the first network namespace has the right to change it, and it is the same for all.
         Ok((count, max)) => fact
             .fix(format!("nsenter --target 1 --net sysctl -w net.netfilter.nf_conntrack_max={}", max * 4))
             .from(&used, |_| (*max == 0 || count * 10 < max * 9, format!("{count} of {max} in use"))),
-        Err(why) => fact.unknown(format!("{why}; conntrack comes with the first rule that needs it")),
+        Err(why) => fact.unknown(format!("{why}; the first rule that needs conntrack loads it")),
     }
 }
 
@@ -163,16 +158,16 @@ fn remembers_udp(host: &Host) -> Fact {
     // RFC 4787, REQ-5, in seconds.
     const ENOUGH: u64 = 120;
     let timeout = host.sysctl("net/netfilter/nf_conntrack_udp_timeout");
-    let fact = Fact::new(Section::Host, "udp-timeout", "a guest may take its time to answer by UDP").otherwise(
+    let fact = Fact::new(Section::Host, "udp-timeout", "UDP flows wait long enough for a reply").otherwise(
         Severity::GoodToKnow,
-        "an answer that comes later has no flow any more: it leaves with the address of the guest's own node, not \
-         with the one that was called",
+        "a later reply has no flow any more: it goes out with the home node's address, not with the original \
+         destination",
     );
     match &timeout {
         Ok(_) => fact
             .fix(format!("sysctl -w net.netfilter.nf_conntrack_udp_timeout={ENOUGH}"))
             .from(&timeout, |seconds| (*seconds >= ENOUGH, format!("forgotten after {seconds} s"))),
-        Err(why) => fact.unknown(format!("{why}; conntrack comes with the first rule that needs it")),
+        Err(why) => fact.unknown(format!("{why}; the first rule that needs conntrack loads it")),
     }
 }
 
@@ -181,7 +176,8 @@ fn no_lro(name: &str, on: &Reading<bool>) -> Fact {
         .about(name)
         .otherwise(
             Severity::Matters,
-            "merged packets cannot be forwarded as they came: connections are slow or break (GRO is fine)",
+            "the kernel cannot split merged packets again to forward them: connections are slow or break \
+             (GRO is fine)",
         )
         .fix(format!("ethtool -K {name} lro off"))
         .from(on, |on| (!on, if *on { "on" } else { "off" }.to_owned()))

@@ -380,7 +380,7 @@ proptest! {
 fn events_of_nodes_that_are_not_there_are_refused() {
     let mut event = samples::events().remove(0);
     event.node = Arc::from("node9");
-    assert_eq!(of_event(&cluster(), &event).unwrap_err().to_string(), "the cluster has no such node");
+    assert_eq!(of_event(&cluster(), &event).unwrap_err().to_string(), "the cluster file has no such node");
 }
 
 /// In the words of the packet's own family, and with its addresses alone.

@@ -39,7 +39,7 @@ pub fn ct_mark_by_verdict(nft_queue: bool) -> Support {
     match in_scratch_namespace(move || try_it(nft_queue)) {
         Ok(Ok(support)) => support,
         Ok(Err(failure)) => Support::Unknown(failure.to_string()),
-        Err(error) => Support::Unknown(format!("cannot make a network namespace to try it in: {error}")),
+        Err(error) => Support::Unknown(format!("cannot make a network namespace for the test: {error}")),
     }
 }
 
@@ -123,9 +123,9 @@ fn show(socket: &Socket, sender: &UdpSocket) -> Result<Envelope, Unasked> {
 fn differs(envelope: Envelope, expected: Mark) -> Option<Support> {
     match envelope.ct_mark {
         None => Some(Support::No("a queue does not show conntrack's entries".to_owned())),
-        Some(mark) if mark != expected => {
-            Some(Support::No(format!("a verdict should have made the ct mark {expected}, and it is {mark}")))
-        }
+        Some(mark) if mark != expected => Some(Support::No(format!(
+            "a verdict should have set the ct mark to {expected}, but it is {mark}"
+        ))),
         Some(_) => None,
     }
 }

@@ -119,7 +119,7 @@ pub fn feed_and_tell(
     tool.args(arguments).env("LC_ALL", "C").process_group(0);
     let Ended { status, out, said } = run_for(LIMIT, tool, input, started).map_err(|error| spoken(&error))?;
     let Some(status) = status else {
-        return Err(failure(format!("it did not end within {} s, and was killed", LIMIT.as_secs())));
+        return Err(failure(format!("it did not end within {} s and was killed", LIMIT.as_secs())));
     };
     if status.success() {
         return Ok(String::from_utf8_lossy(&out).into_owned());

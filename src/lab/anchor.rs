@@ -39,7 +39,8 @@ pub fn home() -> Result<(PathBuf, bool), Error> {
     })?;
     if !about.is_dir() || about.uid() != user || about.permissions().mode() & 0o077 != 0 {
         return Err(Error::refused(format!(
-            "{} is not a folder of yours alone, and labs are kept there: remove it, or set TMPDIR",
+            "{} must be a folder that only you can use, because labs are kept there: remove it, or set \
+             TMPDIR",
             home.display()
         )));
     }
@@ -139,6 +140,6 @@ fn forbidden(said: &str) -> Error {
     };
     let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
     Error::refused(format!(
-        "a lab without root needs a user namespace, and this host does not allow one{said}: {why}"
+        "a lab without root needs a user namespace, but this host does not allow one{said}: {why}"
     ))
 }

@@ -31,7 +31,7 @@ impl Interrupt {
     /// Somebody does.
     pub fn check(&self) -> Result<(), Error> {
         if self.0.load(Ordering::Relaxed) {
-            return Err(Error::refused("interrupted; what was begun is put away"));
+            return Err(Error::refused("interrupted; everything that was started is cleaned up"));
         }
         Ok(())
     }

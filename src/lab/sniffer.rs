@@ -20,7 +20,8 @@ const PID: &str = "outside.pid";
 pub(crate) fn start(lab: &Lab, by: By) -> Result<(), Error> {
     if !super::tools::is_there("dumpcap") {
         log::warn!(
-            "nobody watches the public LAN for inside addresses: dumpcap is not installed (Debian's tshark)"
+            "no check for inside addresses on the public LAN: dumpcap is not installed (Debian package \
+             tshark)"
         );
         return Ok(());
     }
@@ -39,7 +40,7 @@ pub(crate) fn judge(lab: &Lab) -> Result<Vec<String>, Error> {
     let lan = lab.on(lab.layout.lan);
     let Some(pid) = text.trim().parse().ok().filter(|pid| lives_in(lan, *pid)) else {
         return Ok(vec![format!(
-            "the sniffer on the public LAN has ended by itself: {}",
+            "the sniffer on the public LAN stopped by itself: {}",
             lab.file(LOG).display()
         )]);
     };
@@ -54,7 +55,7 @@ pub(crate) fn judge(lab: &Lab) -> Result<Vec<String>, Error> {
     let mut faults = Vec::new();
     if capture.lost > 0 {
         faults.push(format!(
-            "the sniffer on the public LAN has lost {} frames, so it proves nothing",
+            "the sniffer on the public LAN lost {} frames, so it proves nothing",
             capture.lost
         ));
     }
@@ -62,7 +63,7 @@ pub(crate) fn judge(lab: &Lab) -> Result<Vec<String>, Error> {
         let networks: Vec<String> =
             lab.layout.families().map(|family| lab.layout.at(family).guests.to_string()).collect();
         let mut text = format!(
-            "{} frames with an address of {} were on the public LAN between start and stop, for instance:",
+            "{} frames with an address of {} were on the public LAN between start and stop, for example:",
             capture.frames.len(),
             networks.join(" ")
         );

@@ -26,7 +26,7 @@ const ALL: [(For, &str, &str, &str); 12] = [
     (For::Lab, "ip", "iproute2", "the machines"),
     (For::Lab, "sysctl", "procps", "their settings"),
     (For::Lab, "nft", "nftables", "their rules"),
-    (For::Lab, "setsid", "util-linux", "what goes on in the background"),
+    (For::Lab, "setsid", "util-linux", "background processes"),
     (For::Accept, "nginx", "nginx-light", "web servers on every machine, accept"),
     (For::Accept, "perl", "perl-base", "the UDP service, accept"),
     (For::Accept, "curl", "curl", "accept"),

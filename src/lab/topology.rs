@@ -277,7 +277,7 @@ pub(crate) fn build(lab: &Lab) -> Result<(), Error> {
         let machine = lab.on(&built.name);
         if !lab.pace.wait_for(5, || forwards(machine))? {
             return Err(Error::refused(format!(
-                "{}: a bridge port has a carrier and does not forward",
+                "{}: a bridge port has a carrier, but does not forward",
                 built.name
             )));
         }
@@ -301,8 +301,8 @@ fn need_br_netfilter() -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::refused(
-        "this kernel has no br_netfilter (no /proc/sys/net/bridge), and bridged frames would never meet an IP rule. As root: \
-         modprobe br_netfilter",
+        "this kernel has no br_netfilter (no /proc/sys/net/bridge), so bridged frames would skip all IP \
+         rules. As root: modprobe br_netfilter",
     ))
 }
 

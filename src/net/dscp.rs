@@ -10,7 +10,7 @@ pub struct Dscp(u8);
 
 /// Why a text or number is not a code point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a code point is cs0 to cs7, af11 to af43, ef, va, le, or a number up to 63, as in 8 or 0x08")]
+#[error("a code point is cs0 to cs7, af11 to af43, ef, va, le, or a number up to 63, for example 8 or 0x08")]
 pub struct DscpError;
 
 /// RFC 2474 §4.2.2, RFC 2597 §6, RFC 3246 §2.7, RFC 5865, RFC 8622.

@@ -19,13 +19,13 @@ pub struct MacPrefix {
 #[non_exhaustive]
 pub enum MacError {
     /// Not six bytes in hex.
-    #[error("a MAC address is six bytes in hex, as in 0e:00:00:00:01:00")]
+    #[error("a MAC address is six bytes in hex, for example 0e:00:00:00:01:00")]
     Address,
     /// The prefix length is missing or not 1 to 48.
-    #[error("a MAC prefix ends in its length in bits, 1 to 48, as in 0e:00:00:00:00:00/24")]
+    #[error("a MAC prefix ends with its length in bits, 1 to 48, for example 0e:00:00:00:00:00/24")]
     Length,
     /// A bit is set behind the prefix; what was meant is not certain.
-    #[error("bits are set behind the prefix; did you mean {0}?")]
+    #[error("bits are set after the prefix; did you mean {0}?")]
     HostBits(MacPrefix),
 }
 

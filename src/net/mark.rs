@@ -8,7 +8,7 @@ pub struct Mark(pub u32);
 
 /// Why a text is not a mark.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a mark is a number of 32 bits, as in 2 or 0x0000ff00")]
+#[error("a mark is a 32-bit number, for example 2 or 0x0000ff00")]
 pub struct MarkError;
 
 impl Mark {

@@ -10,7 +10,10 @@ pub struct Ports {
 
 /// Why a text is not a port or a range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a port is a number from 1 to 65535, a range two of them, the lower first, as in 8000-8099")]
+#[error(
+    "a port is a number from 1 to 65535; a range is two ports, the lower one first, for example \
+         8000-8099"
+)]
 pub struct PortsError;
 
 impl Ports {

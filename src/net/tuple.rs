@@ -47,7 +47,7 @@ impl TryFrom<Fields> for Tuple {
         let ports = match (sport, dport) {
             (Some(from), Some(to)) => Some((from, to)),
             (None, None) => None,
-            _ => return Err("a tuple has both ports, or none"),
+            _ => return Err("give both ports, or none"),
         };
         Ok(Self { proto, src, dst, ports })
     }
@@ -60,7 +60,7 @@ pub struct ProtoError;
 
 /// Why a text is not a tuple.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a tuple is written as in: tcp 192.168.122.1:40000 > 192.168.122.12:80")]
+#[error("a tuple looks like: tcp 192.168.122.1:40000 > 192.168.122.12:80")]
 pub struct TupleError;
 
 impl Proto {

@@ -74,8 +74,8 @@ impl<'a> Words<'a> {
             }
             Some(Err(error)) => Err(self.wrong("not a value for this", &format!("{error}"))),
             None => match "".parse::<T>() {
-                Err(error) => Err(self.wrong("it ends too early", &format!("{error}"))),
-                Ok(_) => Err(self.wrong("it ends too early", "expected a value")),
+                Err(error) => Err(self.wrong("it is incomplete", &format!("{error}"))),
+                Ok(_) => Err(self.wrong("it is incomplete", "expected a value")),
             },
         }
     }
@@ -86,7 +86,7 @@ impl<'a> Words<'a> {
         expected: &str,
         read: impl FnOnce(&'a str) -> Option<T>,
     ) -> Result<T, WrongWord> {
-        let Some(word) = self.peek() else { return Err(self.wrong("it ends too early", expected)) };
+        let Some(word) = self.peek() else { return Err(self.wrong("it is incomplete", expected)) };
         match read(word) {
             Some(value) if word != "(" && word != ")" => {
                 self.place += 1;

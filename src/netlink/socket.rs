@@ -103,7 +103,8 @@ fn buffer(fd: RawFd, (forced, usual): (i32, i32), bytes: i32) -> io::Result<()> 
     match sys::set_option(fd, libc::SOL_SOCKET, forced, bytes) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             log::debug!(
-                "no right to socket buffers of {bytes} bytes: as large as this machine gives to everybody"
+                "no right to socket buffers of {bytes} bytes: using the largest size that this machine \
+                 allows everybody"
             );
             sys::set_option(fd, libc::SOL_SOCKET, usual, bytes)
         }

@@ -166,22 +166,22 @@ impl fmt::Display for Changes<'_> {
         let again = self.events - self.left_out.values().sum::<u64>();
         let again = counted(again, "decision");
         match self.changed {
-            0 => writeln!(f, "{again} made again, none would be another")?,
-            1 => writeln!(f, "{again} made again, 1 would be another:")?,
-            changed => writeln!(f, "{again} made again, {changed} would be others:")?,
+            0 => writeln!(f, "repeated {again}: none would change")?,
+            1 => writeln!(f, "repeated {again}: 1 would change:")?,
+            changed => writeln!(f, "repeated {again}: {changed} would change:")?,
         }
         for (ChangeKind { stage, reasons: (was, now), fields }, count) in &self.kinds {
             write!(f, "{count:8}  {stage:5} ")?;
             match (was == now, fields.is_empty()) {
                 (false, true) => writeln!(f, "{was} => {now}")?,
                 (false, false) => writeln!(f, "{was} => {now}; {}", fields.join(", "))?,
-                (true, _) => writeln!(f, "{was}, with another {}", fields.join(", "))?,
+                (true, _) => writeln!(f, "{was}, different {}", fields.join(", "))?,
             }
         }
         let mut left_out: Vec<_> = self.left_out.iter().collect();
         left_out.sort_by_key(|((node, _), _)| Name::clone(node));
         for ((node, why), count) in left_out {
-            writeln!(f, "{count:8}  left out: {node}: {why}")?;
+            writeln!(f, "{count:8}  skipped: {node}: {why}")?;
         }
         Ok(())
     }

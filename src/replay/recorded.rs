@@ -29,10 +29,10 @@ pub struct RecordedDecision {
 #[non_exhaustive]
 pub enum NotRecorded {
     /// The cluster has no node of that name.
-    #[error("the cluster has no such node")]
+    #[error("the cluster file has no such node")]
     Node,
     /// The event contradicts itself: its packet cannot be.
-    #[error("there is no such packet")]
+    #[error("such a packet is impossible")]
     Packet,
 }
 

@@ -240,7 +240,7 @@ fn what_another_cluster_file_would_change_is_listed_and_summed_up() {
     other.node = "node3".into();
     events.push(other);
     insta::assert_snapshot!(changes(&edited(), &events));
-    insta::assert_snapshot!(changes(&samples::cluster(), &samples::events()), @"9 decisions made again, none would be another");
+    insta::assert_snapshot!(changes(&samples::cluster(), &samples::events()), @"repeated 9 decisions: none would change");
 }
 
 /// A tag is its node's, whatever its number: with other numbers the same connections get the same addresses.

@@ -39,11 +39,14 @@ fn about_gateway(here: InFamily<'_>) -> String {
     let gateway = here.gateway;
     match here.family {
         Family::V4 => {
-            format!("Every node holds the gateway address {gateway}. No guest may hear of another node's.")
+            format!(
+                "Every node has the gateway address {gateway}. No guest may learn another node's MAC \
+                     address for it."
+            )
         }
         Family::V6 => format!(
-            "Every node holds the gateway address {gateway}. No guest may hear of another node's, nor take that for\n\
-             its router."
+            "Every node has the gateway address {gateway}. No guest may learn another node's MAC address for it, or use\n\
+             another node as its router."
         ),
     }
 }
@@ -69,8 +72,8 @@ fn code_points(chains: &mut Chains, cluster: &Cluster, id: NodeId) {
         })
         .collect();
     chains.add(
-        "The code point of a packet that goes through a pipe says where it entered the cluster. What goes to a\n\
-         guest has none of them.",
+        "In a pipe, the code point of a packet names its entry node. Packets to a guest have none of these code\n\
+         points.",
         "code-points",
         Some((POSTROUTING, -500)),
         &rules,

@@ -45,12 +45,12 @@ const ORDER: Order = Order {
 };
 
 /// Why there is the chain of that name.
-pub(super) const NO_REDIRECTS: &str = "No client may hear of a guest by a redirect: where the public interface is a \
-    bridge, the kernel sends some.";
+pub(super) const NO_REDIRECTS: &str = "No ICMP redirect may show a guest's address to a client. The kernel \
+    sends redirects where the public interface is a bridge.";
 
 /// Why there is a last chain.
 pub(super) const NOTHING_INSIDE: &str =
-    "What has a guest's address behind SNAT is what conntrack calls invalid: it would show that address.";
+    "A packet with a guest's source after SNAT was INVALID for conntrack; drop it, or the address leaks.";
 
 const PREROUTING: &str = "filter hook prerouting";
 pub(super) const POSTROUTING: &str = "filter hook postrouting";
@@ -76,59 +76,60 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
 
     let mut chains = Chains(queue_chains(plan.queue_by, plan.queues(), false));
     chains.add(
-        "dnat: a client calls a service at our public address. Asked before conntrack (-200), which so\n\
-         knows the flow by the guest's address, as on the guest's node.",
+        "dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack\n\
+         knows the flow by the guest's address, as on the home node.",
         "ask-dnat",
         Some((PREROUTING, ORDER.ask_dnat)),
         &asks_about(here, plan, Stage::Dnat),
     );
     if by_kernel {
         chains.add(
-            "dnat: the verdict has given our tag to what asks for a service; the kernel changes the address.",
+            "dnat: the verdict has set our tag on requests to a service; the kernel rewrites their \
+             destination.",
             "rewrite-dnat",
             Some((PREROUTING, ORDER.rewrite_dnat)),
             &texts(&rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public} {}", mark.is(tag)))),
         );
     }
     chains.add(
-        "dnat: a packet that goes no further than this node needs no flow. An ICMP error belongs to the flow of\n\
-         what it is about, and while a flow is not confirmed the kernel queues nothing of it.",
+        "dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,\n\
+         and the kernel queues no packet of a flow that is not confirmed.",
         "expiring",
         Some((PREROUTING, ORDER.forget_expiring)),
         &[format!("iifname \"{nic}\" {ip} daddr {network} {} < 2 notrack", here.ttl())],
     );
     if plan.sees_all(Stage::Tag) && by_rules {
         chains.add(
-            "A queue does not show ct marks: the packet mark carries it there.",
+            "A queue does not show ct marks: copy the tag to the packet mark.",
             "show-to-tag",
             Some((PREROUTING, ORDER.show_to_tag)),
             &[format!("{bridged} {show}")],
         );
     }
     chains.add(
-        "tag: a frame is bridged to a guest, and its flow has no tag. Its source MAC address says which\n\
-         node sent it. Seen here only with br_netfilter.",
+        "tag: frames that are bridged to a guest, of a flow without a tag. The source MAC address tells which\n\
+         node sent a frame. Frames pass here only with br_netfilter.",
         "ask-tag",
         Some((PREROUTING, ORDER.ask_tag)),
         &asks_about(here, plan, Stage::Tag),
     );
     if by_rules {
         chains.add(
-            "The tag that dunnat has just set becomes the ct mark.",
+            "Save the tag that dunnat has just set as the ct mark.",
             "save-tag",
             Some((PREROUTING, ORDER.save_tag)),
             &[format!("{bridged} {save}")],
         );
     }
     chains.add(
-        "save: a packet with a tag goes to a guest, and its flow has none yet.",
+        "save: packets with a tag to a guest, of a flow without a tag.",
         "ask-save",
         Some((POSTROUTING, ORDER.ask_save)),
         &asks_about(here, plan, Stage::Save),
     );
     if by_rules {
         chains.add(
-            "The tag that dunnat has agreed to becomes the ct mark.",
+            "Save the tag that dunnat has accepted as the ct mark.",
             "save",
             Some((POSTROUTING, ORDER.save)),
             &[format!("{to_guest} {save}")],
@@ -137,9 +138,10 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
     if by_rules || by_kernel {
         chains.add(
             if by_rules {
-                "A queue does not show ct marks: the packet mark carries it there."
+                "A queue does not show ct marks: copy the tag to the packet mark."
             } else {
-                "The address is changed by the packet mark, behind the queue: it gets the flow's tag."
+                "After the queue, the kernel rewrites the address by the packet mark: copy the flow's tag \
+                 there."
             },
             "show-to-spoof",
             Some((POSTROUTING, ORDER.show_to_spoof)),
@@ -147,15 +149,15 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
         );
     }
     chains.add(
-        "spoof: a guest answers a flow with a tag, or an ICMP error quotes a packet to a guest, which\n\
-         conntrack need not know. Asked before SNAT (100).",
+        "spoof: replies of a guest in a flow with a tag, and ICMP errors that quote a packet to a guest, also if\n\
+         conntrack does not know that packet. Queued before SNAT (100).",
         "ask-spoof",
         Some((POSTROUTING, ORDER.ask_spoof)),
         &asks_about(here, plan, Stage::Spoof),
     );
     if by_kernel {
         chains.add(
-            "spoof: the answer has the tag of the node that was called; the kernel changes the address.",
+            "spoof: the reply has the entry node's tag; the kernel rewrites its source.",
             "rewrite-spoof",
             Some((POSTROUTING, ORDER.rewrite_spoof)),
             &texts(&rewrite_spoof(here, mark)),
@@ -170,7 +172,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
         );
     }
     chains.add(
-        "Flows that guests begin leave with our own address; the kernel keeps their states.",
+        "Flows that guests begin get our own address; conntrack keeps their state.",
         "snat-guests",
         Some(("nat hook postrouting", 100)),
         &[format!("{to_client} snat to {public}")],

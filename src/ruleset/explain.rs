@@ -28,13 +28,13 @@ impl Plan {
             QueueBy::Xt => ("the target NFQUEUE", reason("nft queue", &kernel.nft_queue)),
         };
         let queue = Choice {
-            about: "into the queue",
+            about: "queueing",
             chosen,
             because,
             fallback: self.queue_by == QueueBy::Xt && !is_wish(&kernel.nft_queue),
         };
         let (chosen, because) = match (self.ct_mark_by, self.backend) {
-            (CtMarkBy::Verdict, _) => ("by the verdict", "this kernel does it: tried".to_owned()),
+            (CtMarkBy::Verdict, _) => ("by the verdict", "this kernel does it (tested)".to_owned()),
             (CtMarkBy::Rules, Backend::Nfq) => {
                 ("by rules", "the nfq crate neither shows nor sets them".to_owned())
             }
@@ -60,25 +60,31 @@ impl Plan {
             queue,
             ct_mark,
             match self.rewrite_by {
-                RewriteBy::Userspace => asked("addresses", "by the worker", "it sends changed packets back"),
+                RewriteBy::Userspace => {
+                    asked("addresses", "by the worker", "the worker sends the changed packet back")
+                }
                 RewriteBy::Kernel => asked(
                     "addresses",
                     "by rules",
-                    "--rewrite kernel: the worker sets the mark; it changes ICMP errors itself",
+                    "--rewrite kernel: the worker only sets the mark, but rewrites ICMP errors itself",
                 ),
             },
             match self.full {
                 false if self.sees_all(Stage::Tag) => asked(
                     "which packets",
                     "all at tag and save",
-                    "[marks] on_conflict: a flow that has a tag may get another's packet",
+                    "[marks] on_conflict: a flow with a tag may get a packet with another tag",
                 ),
-                false => asked("which packets", "lean rules", "tag and save are asked once a flow"),
+                false => asked(
+                    "which packets",
+                    "lean rules",
+                    "tag and save see only packets of flows without a tag",
+                ),
                 true => asked("which packets", "full rules", "--full: every packet visits every stage"),
             },
             match self.backend {
-                Backend::Netlink => asked("backend", "netlink", "many packets by one system call"),
-                Backend::Nfq => asked("backend", "nfq", "--backend nfq: one packet by each system call"),
+                Backend::Netlink => asked("backend", "netlink", "many packets per system call"),
+                Backend::Nfq => asked("backend", "nfq", "--backend nfq: one packet per system call"),
             },
         ]
     }
@@ -89,11 +95,8 @@ impl Plan {
         for Choice { about, chosen, because, .. } in self.choices(kernel) {
             let _ = writeln!(out, "{about:<15} {chosen:<21} {because}");
         }
-        let _ = writeln!(
-            out,
-            "\n{:<15} {:<6} {:<12} {:<19} a packet comes",
-            "queues", "stage", "packets", "ct mark"
-        );
+        let _ =
+            writeln!(out, "\n{:<15} {:<6} {:<12} {:<19} content", "queues", "stage", "packets", "ct mark");
         for stage in Stage::ALL {
             for (lane, queues) in self.queues_of(stage) {
                 let traffic = match lane.traffic {
@@ -109,9 +112,9 @@ impl Plan {
                     "{range:<15} {:<6} {traffic:<12} {ct_mark:<19} {}",
                     stage.name(),
                     match (self.gso(lane), self.rewrites(lane)) {
-                        (true, true) => "whole, up to 64 KiB of segments at once",
-                        (false, _) => "whole, one segment at a time",
-                        (true, false) => "with its headers only",
+                        (true, true) => "whole packet, up to 64 KiB of segments at once",
+                        (false, _) => "whole packet, one segment at a time",
+                        (true, false) => "headers only",
                     }
                 );
             }
@@ -140,7 +143,10 @@ fn reason(feature: &str, support: &Support) -> String {
         Support::No(said) if is_wish(support) => said.clone(),
         Support::No(said) => format!("this kernel has no {feature} ({said})"),
         Support::Unknown(said) => {
-            format!("whether this kernel has {feature} could not be told ({said}); this does on every kernel")
+            format!(
+                "cannot find out whether this kernel has {feature} ({said}); this choice works on every \
+                     kernel"
+            )
         }
     }
 }

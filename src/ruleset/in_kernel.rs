@@ -81,7 +81,8 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
     let mut out = format!(
         "#!/usr/sbin/nft -f\n\
          # Distributed NAT on {} by the kernel alone; the same as `dunnat run`, without dunnat.\n\
-         # Out again: {}\n",
+         # To remove it: {}\n\
+         ",
         cluster.node(id).name,
         delete.join("; ")
     );
@@ -106,13 +107,13 @@ pub(super) fn tables(cluster: &Cluster, id: NodeId, comment: &str) -> Vec<Table>
     let inbound = tagged.flat_map(|here| tag(cluster, id, here.family)).collect();
     let on_pipes = vec![
         Chain::new(
-            "tag: the sender of a frame is the node that the client had called.",
+            "tag: the sender of a frame is the flow's entry node.",
             "convergent-inbound",
             texts(inbound),
         )
         .at(&format!("filter hook ingress devices = {{ {devices} }}"), -500),
         Chain::new(
-            "Every node holds the gateway address. No guest may hear of another node's.",
+            "Every node has the gateway address. No guest may learn another node's MAC address for it.",
             "convergent-outbound",
             outbound,
         )
@@ -139,32 +140,32 @@ fn chains(here: InFamily<'_>, id: NodeId) -> Vec<Chain> {
     };
     let mut chains = vec![
         Chain::new(
-            "Nobody on the public LAN has a guest's address.",
+            "A packet from the public LAN with a guest's source address is spoofed.",
             "spoofed",
             vec![from_guest(public.to_string()), from_guest(network.to_string())],
         )
         .at("filter hook prerouting", -302),
         Chain::new(
-            "dnat: to the guest, with our own tag. Before conntrack (-200).",
+            "dnat: rewrite the destination to the guest, and set our tag. Before conntrack (-200).",
             "diy-dnat",
             texts(dnat(here, id)),
         )
         .at("filter hook prerouting", -300),
         Chain::new(
-            "save: the packet's tag becomes the flow's, if it has none. Bridged frames come by here only with\n\
+            "save: copy the packet's tag to its flow, if the flow has none. Bridged frames pass here only with\n\
              br_netfilter.",
             "to-guest",
             texts(to_guest(here)),
         )
         .at("filter hook postrouting", 0),
         Chain::new(
-            "spoof: an answer leaves with the address of the node that was called. Before SNAT (100).",
+            "spoof: a reply gets the entry node's address as its source. Before SNAT (100).",
             "dunnat-spoof",
             texts(spoof(here)),
         )
         .at("filter hook postrouting", 90),
         Chain::new(
-            "Flows that guests begin leave with our own address; the kernel keeps their states.",
+            "Flows that guests begin get our own address; conntrack keeps their state.",
             "snat-guests",
             vec![format!("oifname \"{nic}\" {ip} saddr {network} snat to {public}")],
         )

@@ -6,8 +6,8 @@
 pub enum NoPlan {
     /// Queues are numbered by 16 bits.
     #[error(
-        "{workers} workers with {lanes} queues each from number {base} on would end beyond 65535, the last queue \
-         there can be"
+        "{workers} workers with {lanes} queues each, from number {base} on, would need queue numbers above \
+         65535, the maximum"
     )]
     TooManyQueues {
         /// The first queue.

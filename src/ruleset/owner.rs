@@ -34,9 +34,16 @@ impl Owner {
     }
 }
 
+impl Owner {
+    /// The node, and whether it only looks on: `node1 shadow`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}{}", self.node, if self.is_shadow { SHADOW } else { "" })
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{OURS}{}{}", self.node, if self.is_shadow { SHADOW } else { "" })
+        write!(f, "{OURS}{}", self.name())
     }
 }
 

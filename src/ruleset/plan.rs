@@ -136,7 +136,7 @@ impl fmt::Display for LaneCtMark {
             Self::Any => f.pad("any"),
             Self::Is(Mark::ZERO) => f.pad("none yet"),
             Self::Is(mark) => f.pad(&mark.to_string()),
-            Self::IsPacketMark => f.pad("is the packet mark"),
+            Self::IsPacketMark => f.pad("equals packet mark"),
             Self::Another => f.pad("another"),
             Self::Shown => f.pad("shown"),
         }

@@ -24,7 +24,7 @@ impl Rules {
     pub fn render(cluster: &Cluster, plan: &Plan) -> Self {
         let node = &cluster.node(plan.node).name;
         let head = format!(
-            "# dunnat on {node}: what the kernel does itself, and which packets it asks dunnat about.\n"
+            "# dunnat on {node}: what the kernel does itself, and which packets it queues for dunnat.\n"
         );
         let comment = Owner::of(node).to_string();
         let mut tables: Vec<Table> = InFamily::all(cluster, plan.node)
@@ -61,8 +61,8 @@ impl Rules {
             others.push_str(&format!("\n{}", table.block(|chain| !chain.is_queue())));
         }
         format!(
-            "#!/bin/sh -e\n{}# This kernel's nft has no word for queues. Each has a chain, which `dunnat fill-queues` gives \
-             its one rule.\n\nnft -f - <<'END'{guard}{queues}END\n\ndunnat fill-queues\n\nnft -f - <<'END'{others}END\n",
+            "#!/bin/sh -e\n{}# This kernel's nft has no `queue`. Each queue has a chain; `dunnat fill-queues` adds its one \
+             rule.\n\nnft -f - <<'END'{guard}{queues}END\n\ndunnat fill-queues\n\nnft -f - <<'END'{others}END\n",
             self.head
         )
     }

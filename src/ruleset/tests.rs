@@ -275,12 +275,12 @@ fn a_fallback_is_what_nobody_asked_for() {
     let (no, wish) = (Support::No("no such thing".to_owned()), Support::unwanted());
     for (kernel, backend, fallbacks) in [
         ((Support::Yes, Support::Yes), Backend::Netlink, vec![]),
-        ((no.clone(), no.clone()), Backend::Netlink, vec!["into the queue", "ct marks"]),
+        ((no.clone(), no.clone()), Backend::Netlink, vec!["queueing", "ct marks"]),
         ((wish.clone(), wish.clone()), Backend::Netlink, vec![]),
-        ((no.clone(), wish.clone()), Backend::Netlink, vec!["into the queue"]),
+        ((no.clone(), wish.clone()), Backend::Netlink, vec!["queueing"]),
         ((wish.clone(), no.clone()), Backend::Netlink, vec!["ct marks"]),
         ((Support::Yes, no.clone()), Backend::Nfq, vec![]),
-        ((no, Support::Yes), Backend::Nfq, vec!["into the queue"]),
+        ((no, Support::Yes), Backend::Nfq, vec!["queueing"]),
     ] {
         let kernel = Capabilities { nft_queue: kernel.0, ct_mark_by_verdict: kernel.1 };
         let wishes = Wishes {

@@ -70,7 +70,7 @@ impl Seen {
     }
 }
 
-/// `mark 0x9 and not 0x2`: what the kernel made of a packet, and what the decision would have.
+/// `mark 0x9 instead of 0x2`: what the kernel made of a packet, and what the decision would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Difference {
     what: &'static str,
@@ -81,6 +81,6 @@ pub(super) struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, has, not } = self;
-        write!(f, "{what} {has} and not {not}")
+        write!(f, "{what} {has} instead of {not}")
     }
 }

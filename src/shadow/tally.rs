@@ -133,12 +133,12 @@ mod tests {
         let mut disagree = |ms: u64, kernel: &str| {
             tally.disagree(start + Duration::from_millis(ms), (Stage::Tag, Reason::FromNode), kernel)
         };
-        assert_eq!(disagree(0, "has mark 0x1 and not 0x2"), Some(0));
-        assert_eq!(disagree(1, "has mark 0x1 and not 0x2"), None);
-        assert_eq!(disagree(2, "has mark 0x3 and not 0x2"), Some(0), "another kind");
-        assert_eq!(disagree(999, "has mark 0x1 and not 0x2"), None);
-        assert_eq!(disagree(1000, "has mark 0x1 and not 0x2"), Some(2));
-        assert_eq!(disagree(2500, "has mark 0x1 and not 0x2"), Some(0));
+        assert_eq!(disagree(0, "has mark 0x1 instead of 0x2"), Some(0));
+        assert_eq!(disagree(1, "has mark 0x1 instead of 0x2"), None);
+        assert_eq!(disagree(2, "has mark 0x3 instead of 0x2"), Some(0), "another kind");
+        assert_eq!(disagree(999, "has mark 0x1 instead of 0x2"), None);
+        assert_eq!(disagree(1000, "has mark 0x1 instead of 0x2"), Some(2));
+        assert_eq!(disagree(2500, "has mark 0x1 instead of 0x2"), Some(0));
         assert_eq!((tally.disagreed(), tally.judged()), (6, 6));
         insta::assert_snapshot!("tally", tally.to_string());
     }

@@ -111,30 +111,30 @@ impl Context {
 fn tuple(words: &mut Words<'_>) -> Result<Tuple, WrongWord> {
     if words.peek().is_none() {
         return Err(words.wrong(
-            "it ends too early",
-            "expected a packet, as in: tcp 192.168.122.1:40000 > 192.168.122.12:80",
+            "it is incomplete",
+            "expected a packet, for example: tcp 192.168.122.1:40000 > 192.168.122.12:80",
         ));
     }
     let proto: Proto = words.value()?;
     let (src, from) = end(words, proto)?;
     if !words.take(&[">"]) {
-        return Err(words.wrong("what goes where?", "expected > and the destination"));
+        return Err(words.wrong("the destination is missing", "expected > and the destination"));
     }
     let (dst, to) = end(words, proto)?;
     if src.is_ipv4() != dst.is_ipv4() {
         words.back();
-        return Err(words.wrong("the addresses are of two families", &format!("expected one like {src}")));
+        return Err(words.wrong("the addresses have different families", &format!("expected one like {src}")));
     }
     Ok(Tuple { proto, src, dst, ports: from.zip(to) })
 }
 
 fn end(words: &mut Words<'_>, proto: Proto) -> Result<(IpAddr, Option<u16>), WrongWord> {
     if proto.has_ports() {
-        let expected = format!("{proto} has ports: expected address and port, as in 192.168.122.12:80");
+        let expected = format!("{proto} has ports: expected address and port, for example 192.168.122.12:80");
         let end: SocketAddr = words.read(&expected, |word| word.parse().ok())?;
         return Ok((end.ip(), Some(end.port())));
     }
-    let expected = format!("{proto} has no ports: expected an address, as in 192.168.122.12");
+    let expected = format!("{proto} has no ports: expected an address, for example 192.168.122.12");
     words.read(&expected, |word| word.parse().ok()).map(|address| (address, None))
 }
 
@@ -157,13 +157,13 @@ fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Context, Own), W
             "mark" => context.mark.replace(words.value()?).is_some(),
             "ct" => {
                 if !words.take(&["mark"]) {
-                    return Err(words.wrong("ct is not all", "expected mark, as in: ct mark 0x2"));
+                    return Err(words.wrong("ct is incomplete", "expected mark, for example: ct mark 0x2"));
                 }
                 context.ct_mark.replace(words.value()?).is_some()
             }
             "dscp" if proto.is_some() => own.dscp.replace(words.value()?).is_some(),
             "flags" if proto == Some(Proto::TCP) => {
-                let expected = "flags are written as in S. (tcpdump) or syn,ack (nft)";
+                let expected = "flags look like S. (tcpdump) or syn,ack (nft)";
                 own.flags.replace(words.read(expected, tcp_flags)?).is_some()
             }
             _ => {
@@ -171,14 +171,14 @@ fn rest(words: &mut Words<'_>, proto: Option<Proto>) -> Result<(Context, Own), W
                 let problem = if word == "flags" {
                     "only tcp has flags".to_owned()
                 } else {
-                    format!("{word:?} is no word of it")
+                    format!("unknown word {word:?}")
                 };
                 return Err(words.wrong(&problem, WORDS));
             }
         };
         if twice {
             words.back();
-            return Err(words.wrong("said twice", &format!("{word} was said before")));
+            return Err(words.wrong("given twice", &format!("{word} was given before")));
         }
     }
     Ok((context, own))

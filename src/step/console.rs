@@ -13,10 +13,10 @@ use crate::trace::Text;
 
 /// What somebody types, each on a line of its own.
 const HELP: &str = "
-  Enter  carry out what was decided, and go on to the next packet
+  Enter  carry out the decision, and go on to the next packet
   d      drop this packet, whatever was decided
-  c      continue: show packets, and do not ask any more
-  q      let this packet and all others go, and stop the node
+  c      continue: show packets, but hold none
+  q      release this packet and all others, and stop the node
   ?      this help
 ";
 
@@ -153,9 +153,7 @@ impl Asker {
                 }
                 Err(_) => {
                     self.asking = false;
-                    self.say(&format!(
-                        "{outcome}; there are no more keys to read: nothing is held any more\n"
-                    ))?;
+                    self.say(&format!("{outcome}; end of input: nothing is held any more\n"))?;
                     return Ok(Some(Response::AsDecided));
                 }
                 Ok(Key::Stop) => {
@@ -163,7 +161,7 @@ impl Asker {
                     return Ok(None);
                 }
                 Ok(Key::Help) => self.say(HELP)?,
-                Ok(Key::Unknown(line)) => self.say(&format!("{line:?} is none of them\n"))?,
+                Ok(Key::Unknown(line)) => self.say(&format!("unknown key {line:?}\n"))?,
             }
         }
     }

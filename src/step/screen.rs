@@ -66,8 +66,8 @@ fn notes(shown: &Shown) -> Vec<String> {
         notes.push("The packet is dropped: none of these bytes goes on.".to_owned());
     } else if visit.patch.is_none() && visit.decision.rewrite.is_some() {
         notes.push(
-            "The kernel changes the address after this verdict, by the mark that it sets (--rewrite kernel): these are the \
-             bytes as they came."
+            "The verdict sets the mark, and the kernel then rewrites the address by it (--rewrite kernel). \
+             The bytes here are still unchanged."
                 .to_owned(),
         );
     } else if visit.patch.is_none() {
@@ -77,26 +77,29 @@ fn notes(shown: &Shown) -> Vec<String> {
         let proto = view.tuple.proto;
         notes.push(if goes_back {
             format!(
-                "The {proto} checksum came unfinished: the field held the sum of the pseudo-header alone, for the network \
-                 card to go on from (CHECKSUM_PARTIAL). A packet that goes back changed has to have a whole one."
+                "The {proto} checksum arrived unfinished: the field held only the sum of the pseudo-header, \
+                 for the network card to complete (CHECKSUM_PARTIAL). A changed packet must go back with a \
+                 complete checksum."
             )
         } else {
             format!(
-                "The {proto} checksum is unfinished: the field holds the sum of the pseudo-header alone, and the kernel or \
-                 the network card finishes it when the packet leaves (CHECKSUM_PARTIAL)."
+                "The {proto} checksum is unfinished: the field holds only the sum of the pseudo-header. The \
+                 kernel or the network card completes it when it sends the packet (CHECKSUM_PARTIAL)."
             )
         });
     }
     if event.gso {
         notes.push(format!(
-            "These {} bytes are several segments in one (GSO). The kernel or the network card cuts them apart when they \
-             leave, and gives each its own length, id, sequence number and checksums: no wire sees the ones above.",
+            "These {} bytes are several segments in one packet (GSO). The kernel or the network card splits \
+             them when it sends them. Each segment gets its own length, id, sequence number and checksums; \
+             those above never reach the wire.",
             event.len
         ));
     }
     if visit.bytes.len() < visit.original_len {
         notes.push(format!(
-            "Of the packet's {} bytes the first {} are here: where nothing is rewritten the headers are enough.",
+            "The packet has {} bytes; the queue gave only the first {}: for a packet that is not rewritten, \
+             the headers are enough.",
             visit.original_len,
             visit.bytes.len()
         ));

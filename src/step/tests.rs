@@ -111,7 +111,7 @@ fn an_unfinished_checksum_is_told_of_as_what_it_is() {
     let bridged = Waiting { stage: Stage::Tag, ..fresh };
     let screen = bridged.screen(false);
     assert!(screen.contains(" unfinished\n") && !screen.contains("whole"), "{screen}");
-    assert!(screen.contains("finishes it when the packet leaves (CHECKSUM_PARTIAL)"), "{screen}");
+    assert!(screen.contains("completes it when it sends the packet (CHECKSUM_PARTIAL)"), "{screen}");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn what_is_several_segments_or_not_all_there_is_told_so() {
     let frame = Meta { from_pipe: true, src_mac: Some(Mac([0x0e, 0, 0, 0, 1, 0])), ..Meta::default() };
     let cut = Waiting { stage: Stage::Tag, bytes: long[..128].to_vec(), meta: frame, envelope, ..call() };
     let screen = cut.screen(false);
-    assert!(screen.contains("Of the packet's 3052 bytes the first 128 are here"), "{screen}");
+    assert!(screen.contains("The packet has 3052 bytes; the queue gave only the first 128"), "{screen}");
     assert!(screen.contains("No byte changes"), "{screen}");
 }
 
@@ -133,7 +133,7 @@ fn what_is_several_segments_or_not_all_there_is_told_so() {
 fn what_dunnat_does_not_change_is_not_shown_as_changed() {
     let by_kernel = Waiting { by: RewriteBy::Kernel, ..call() };
     let screen = by_kernel.screen(false);
-    assert!(screen.contains("The kernel changes the address after this verdict"), "{screen}");
+    assert!(screen.contains("the kernel then rewrites the address by it"), "{screen}");
     assert!(!screen.contains("* where a byte changes") && !screen.contains("checksum, byte"), "{screen}");
     let mut broken = answer();
     broken.bytes[3] = 255;
@@ -229,9 +229,9 @@ fn keys_that_are_read_in_turn_say_what_becomes_of_packets() {
     let prompt = "held: Enter lets it go, d drops it, c continues, q stops, ? helps > ";
     assert_eq!(
         talk.join("\n").replace(prompt, "> "),
-        "> sent on\n> \n> \"x y\" is none of them\n> dropped by hand\n> sent on; nothing is held any more"
+        "> sent on\n> \n> unknown key \"x y\"\n> dropped by hand\n> sent on; nothing is held any more"
     );
-    assert!(text.contains("\n  q      let this packet and all others go, and stop the node\n"), "{text}");
+    assert!(text.contains("\n  q      release this packet and all others, and stop the node\n"), "{text}");
     assert_eq!(text.matches("dnat on node2").count(), 4, "what is not held any more is shown");
     assert!(observer.stop.try_recv().is_err());
 }
@@ -243,7 +243,7 @@ fn when_the_keys_end_packets_go_on() {
     for _ in 0..3 {
         assert_eq!(call().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
     }
-    assert_eq!(paper.text().matches("there are no more keys to read").count(), 1);
+    assert_eq!(paper.text().matches("end of input").count(), 1);
     assert!(observer.stop.try_recv().is_err(), "the node goes on");
 }
 

@@ -65,7 +65,7 @@ fn without_root_all_is_the_same() {
     let page = user.must(&["shell", "ws", "--", "curl", "-s", "--max-time", "5", "http://192.168.122.12/"]);
     assert!(page.contains("guest1 saw"), "{page}");
     assert!(user.must(&["status"]).contains("node1: dunnat runs"));
-    assert!(user.must(&["down"]).contains("is gone"));
+    assert!(user.must(&["down"]).contains("is removed"));
     let left: Vec<_> = std::fs::read_dir(user.dir.path().join("tmp/dunnat-lab-65534"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -112,7 +112,7 @@ fn an_interrupted_lab_leaves_nothing() {
             lab.must(&["down"]);
             continue;
         }
-        assert!(said.contains("interrupted; what was begun is put away"), "{said}");
+        assert!(said.contains("interrupted; everything that was started is cleaned up"), "{said}");
         assert!(!lab.state("").exists() && !lab.has_namespaces(), "{said}");
     }
     lab.must(&["up"]);
@@ -152,14 +152,14 @@ fn what_is_typed_wrong_is_said() {
         (&["up", "--nodes", "0"], 2, "0 is not in 1..=9"),
         (&["up", "--tag-by", "ip"], 2, "give mac, pipe or dscp"),
         (&["start", "--by", "me"], 2, "give dunnat, kernel or shadow"),
-        (&["start", "--fault", "swap"], 1, "needs three nodes, and this lab has one"),
+        (&["start", "--fault", "swap"], 1, "needs three nodes, but this lab has one"),
         (&["start", "--fault", "nothing"], 2, "give one of mac, swap, tags, service"),
-        (&["start", "--by", "kernel", "--fault", "mac"], 2, "--fault is for --by dunnat"),
+        (&["start", "--by", "kernel", "--fault", "mac"], 2, "--fault works only with --by dunnat"),
         (&["shell", "nobody"], 2, "There are: lan ws hop far node1 guest1 guest2"),
         (&["trace", "node1"], 1, "dunnat does not run on node1"),
         (&["trace", "node2"], 2, "no node 'node2' in the lab"),
-        (&["path"], 1, "no node has a trace with events in it"),
-        (&["reveal"], 1, "nothing was made wrong"),
+        (&["path"], 1, "no node has a trace with events"),
+        (&["reveal"], 1, "there is no fault: "),
         (&["accept", "--expect", "wonders"], 2, "give nft-queue, xt-queue"),
     ] {
         let output = lab.run(arguments);

@@ -52,7 +52,7 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
                 must(DUNNAT, &[&["replay", "--config", cluster, trace], more].concat())
             };
             let said = replay(cluster, &[]);
-            let none = format!("{} decisions made again, none would be another\n", recorded.len());
+            let none = format!("repeated {} decisions: none would change\n", recorded.len());
             assert_eq!(said, none, "{options}");
             for (was, now) in recorded.iter().zip(events(&replay(cluster, &["--format", "json"]))) {
                 assert_eq!(*was, now, "{options}");

@@ -206,7 +206,7 @@ fn every_kind_of_service_is_answered_from_where_it_was_called() {
                 one["proto"] == "tcp" && one["finding"] == "outbound" && one["client"] == family.client
             };
             let says = all.iter().find(begun).map(|one| one["says"].to_string());
-            let own = format!("as {}", family.nodes[1]);
+            let own = format!("the address {}", family.nodes[1]);
             assert!(says.is_some_and(|says| says.contains(&own)), "{all:#?}");
         }
     }

@@ -75,21 +75,21 @@ fn a_fault_in_the_kernels_rules_is_named() {
             "nft flush chain netdev dunnat-kernel convergent-inbound
              nft add rule netdev dunnat-kernel convergent-inbound ether saddr 0e:00:00:00:01:00 meta mark set 0x1",
             "tag from-node",
-            "has mark 0x1 and not 0x2",
+            "has mark 0x1 instead of 0x2",
         ),
         (
             "node2",
             "nft flush chain ip dunnat-kernel diy-dnat
              nft add rule ip dunnat-kernel diy-dnat iifname xenbr0 tcp dport 80 ip daddr set 10.5.5.202 meta mark set 2",
             "dnat service",
-            "has daddr 10.5.5.202 and not 10.5.5.201",
+            "has daddr 10.5.5.202 instead of 10.5.5.201",
         ),
-        ("node2", "nft flush chain ip dunnat-kernel to-guest", "save saved", "has ct mark 0x0 and not 0x2"),
+        ("node2", "nft flush chain ip dunnat-kernel to-guest", "save saved", "has ct mark 0x0 instead of 0x2"),
         (
             "node1",
             "nft flush chain ip dunnat-kernel dunnat-spoof",
             "spoof entry-node",
-            "has saddr 10.5.5.201 and not 192.168.122.12",
+            "has saddr 10.5.5.201 instead of 192.168.122.12",
         ),
     ] {
         // What is left of the run before would be known to conntrack.

@@ -113,7 +113,7 @@ fn a_packet_that_is_held_waits_for_its_verdict() {
     // Nothing is held, and the key is heard all the same.
     node.key("q");
     let log = node.ended();
-    assert!(log.contains("stopping, as asked for") && !log.contains("WARN"), "{log}");
+    assert!(log.contains("stopping on request") && !log.contains("WARN"), "{log}");
     assert_eq!(rules(), before);
 
     // Dropped, it comes again, as TCP does; and then it may pass.

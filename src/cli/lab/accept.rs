@@ -15,8 +15,8 @@ use crate::cli::{Failure, coloured, print};
 pub(super) struct Accept {
     #[command(flatten)]
     how: WorkArgs,
-    /// Fail if it is done in another way: nft-queue, xt-queue, no-queue, ct-mark-by-verdict, ct-mark-by-rule; may be
-    /// repeated
+    /// Fail unless dunnat works this way: nft-queue, xt-queue, no-queue, ct-mark-by-verdict, ct-mark-by-rule;
+    /// may be repeated
     #[arg(long, value_name = "WAY")]
     expect: Vec<Expected>,
     /// Only this part: calls, outbound, transfers, many, udp, errors; may be repeated
@@ -41,7 +41,7 @@ impl Accept {
         let text = if self.json {
             serde_json::to_string_pretty(&report)
                 .map(|text| text + "\n")
-                .map_err(|error| Failure::Refused(format!("the report cannot be written as JSON: {error}")))?
+                .map_err(|error| Failure::Refused(format!("cannot write the report as JSON: {error}")))?
         } else {
             in_words(&report)
         };

@@ -24,16 +24,17 @@ use status::status;
 use stop::{down, stop};
 use up::Up;
 
-/// A cluster to try things on: real packets and servers in network namespaces, nothing that reaches the outside
+/// A test cluster in network namespaces, with real packets and servers; nothing reaches the outside
 ///
-/// It has a public LAN with a workstation, one to nine nodes, and two guests. Without root it is in a user namespace of its own.
-/// `up` builds it, `start` starts dunnat on every node, `accept` proves that all works, `down` removes everything.
+/// It has a public LAN with a workstation, one to nine nodes, and two guests. Without root, it runs in its
+/// own user namespace. `up` builds it, `start` starts dunnat on every node, `accept` proves that all works,
+/// `down` removes everything.
 #[derive(Args)]
 pub(super) struct Lab {
-    /// The lab's name, to have several at once: letters, digits and '_'
+    /// Name of the lab (several can exist at once): letters, digits and '_'
     #[arg(long = "lab", value_name = "NAME", default_value = "lab", env = "DUNNAT_LAB", global = true)]
     name: String,
-    /// How many times slower than usual this machine may be, as an emulated one is: wait longer, and send less
+    /// How many times slower than usual this machine is (for example, emulated): wait longer, and send less
     #[arg(long, value_name = "TIMES", default_value = "1", env = "DUNNAT_LAB_SLOW", global = true)]
     slow: Pace,
     #[command(subcommand)]
@@ -42,37 +43,38 @@ pub(super) struct Lab {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Build it: public LAN, workstation, nodes, guests, and their servers
+    /// Build the lab: public LAN, workstation, nodes, guests, and their servers
     Up(Up),
     /// Run dunnat on every node, or load the pure-kernel ruleset instead
     Start(Starting),
-    /// Stop it, and check that the rules of every node are as before
+    /// Stop dunnat, and check that the rules of every node are as before
     ///
-    /// Fails also if an inside address was seen on the public LAN since `start`.
+    /// Also fails if an inside address was seen on the public LAN since `start`.
     Stop,
     /// Start, prove from captures and conntrack that all works, and stop
     ///
-    /// What runs already is proven as it is, and goes on. Exit status: 0 if all claims are shown, else 1.
+    /// If dunnat runs already, it is tested as it is, and keeps running. Exit status: 0 if all claims pass,
+    /// else 1.
     Accept(Accept),
-    /// Remove everything; harmless when there is nothing
+    /// Remove the lab; does nothing if there is none
     Down,
-    /// What is there, and what runs
+    /// Show the lab, and what runs in it
     Status,
-    /// A shell, or one command, on a machine of the lab
+    /// Open a shell, or run one command, on a machine of the lab
     Shell(Shell),
-    /// Join what all nodes have traced, as `dunnat path` does, with its options
+    /// Run `dunnat path` on the traces of all nodes, with its options
     ///
-    /// The traces are those of `start --trace-json`.
+    /// The traces come from `start --trace-json`.
     Path(Passed),
-    /// See what a node decides, as `dunnat trace` does, with its options
+    /// Run `dunnat trace` for a node, with its options
     Trace(OfNode),
-    /// Be a node that holds each packet until you press Enter, as `dunnat step` is, with its options
+    /// Run `dunnat step` on a node, with its options
     Step(OfNode),
-    /// Say whether a node would work on its machine, as `dunnat doctor` does, with its options
+    /// Run `dunnat doctor` on a node, with its options
     Doctor(OfNode),
-    /// Tell what would happen to a packet in this cluster, as `dunnat explain` does, with its options
+    /// Run `dunnat explain` with the cluster file of the lab, with its options
     Explain(Passed),
-    /// Say which fault `start --fault` has made, and show it
+    /// Tell which fault `start --fault` made, and show it
     Reveal,
 }
 
@@ -86,7 +88,7 @@ impl Lab {
         // Those that become another program leave signals to that.
         let interrupt = match &self.verb {
             Verb::Up(_) | Verb::Down | Verb::Start(_) | Verb::Stop | Verb::Accept(_) => Interrupt::watch()
-                .map_err(|error| Failure::Refused(format!("signals cannot be caught: {error}")))?,
+                .map_err(|error| Failure::Refused(format!("cannot catch signals: {error}")))?,
             _ => Interrupt::default(),
         };
         let outcome = self.inside(place, &interrupt);
@@ -141,9 +143,9 @@ impl Lab {
                 place.remove_dir()?;
                 return match stopped {
                     Ok(status) if status.success() => Ok(()),
-                    _ => {
-                        Err(Failure::Refused("the lab is gone, but not in good order: see above".to_owned()))
-                    }
+                    _ => Err(Failure::Refused(
+                        "the lab is removed, but there were errors: see above".to_owned(),
+                    )),
                 };
             }
             (Some(anchor), _) => anchor,

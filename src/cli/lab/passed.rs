@@ -11,16 +11,16 @@ use crate::cli::Failure;
 
 #[derive(Args)]
 pub(super) struct Passed {
-    /// Options and arguments of that verb
+    /// Options and arguments of that command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) options: Vec<String>,
 }
 
 #[derive(Args)]
 pub(super) struct OfNode {
-    /// The node
+    /// Name of the node
     node: String,
-    /// Options and arguments of that verb
+    /// Options and arguments of that command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
@@ -43,7 +43,8 @@ pub(super) fn path(lab: &lab::Lab, passed: &Passed) -> Result<(), Failure> {
     }
     if count == 0 {
         return Err(Failure::Refused(format!(
-            "no node has a trace with events in it: '{0} start --trace-json' or '{0} accept --trace-json' makes them",
+            "no node has a trace with events: make one with '{0} start --trace-json' or '{0} accept \
+             --trace-json'",
             invocation(lab)
         )));
     }
@@ -67,7 +68,7 @@ impl OfNode {
         let node = self.node(lab)?;
         if running::process(lab, node).is_none() {
             return Err(Failure::Refused(format!(
-                "dunnat does not run on {}: '{} start' first",
+                "dunnat does not run on {}: run '{} start' first",
                 node.name,
                 invocation(lab)
             )));
@@ -87,7 +88,7 @@ impl OfNode {
         if verb == "step" {
             if let Some(pid) = running::process(lab, node) {
                 return Err(Failure::Refused(format!(
-                    "dunnat runs on {} already, as process {pid}: '{} stop' first",
+                    "dunnat runs on {} already, as process {pid}: run '{} stop' first",
                     node.name,
                     invocation(lab)
                 )));

@@ -11,7 +11,7 @@ use crate::cli::Failure;
 
 #[derive(Args)]
 pub(super) struct Shell {
-    /// The machine, as `status` shows them
+    /// Name of the machine, from `status`
     machine: String,
     /// The command [default: a shell]
     #[arg(last = true, value_name = "COMMAND")]

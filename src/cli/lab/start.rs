@@ -12,22 +12,22 @@ use crate::cli::{Failure, print};
 
 #[derive(Args)]
 pub(super) struct WorkArgs {
-    /// Who translates: dunnat; kernel, the pure ruleset; or shadow, that ruleset while dunnat looks on
+    /// Who translates: dunnat; kernel (the pure ruleset); or shadow (that ruleset, while dunnat observes)
     #[arg(long, value_name = "WHO", default_value = "dunnat")]
     by: By,
-    /// Write what each node decides as text
+    /// Write the decisions of each node as text
     #[arg(long, group = "tracing")]
     trace: bool,
-    /// The same as JSON, for `path`
+    /// Write the decisions of each node as JSON, for `path`
     #[arg(long, group = "tracing")]
     trace_json: bool,
-    /// The same as packets, for Wireshark
+    /// Write the decisions of each node as packets, for Wireshark
     #[arg(long, group = "tracing")]
     trace_pcapng: bool,
-    /// The program that the nodes run, to try another build [default: this one]
+    /// The dunnat program for the nodes, to test another build [default: this one]
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
-    /// More options for `dunnat run`, as in `-- --full --workers 1`
+    /// More options for `dunnat run`, for example `-- --full --workers 1`
     #[arg(last = true, value_name = "OPTIONS OF RUN")]
     options: Vec<String>,
 }
@@ -36,8 +36,8 @@ pub(super) struct WorkArgs {
 pub(super) struct Starting {
     #[command(flatten)]
     how: WorkArgs,
-    /// Make one thing wrong, on the node that the first guest lives on, or on that guest: a name that `--fault help` lists, or
-    /// `random`, which does not say what it is
+    /// Inject one fault, on the first guest or on its home node: a name from `--fault help`, or `random` for
+    /// a hidden one
     #[arg(long, value_name = "FAULT")]
     fault: Option<String>,
 }
@@ -67,11 +67,11 @@ pub(super) fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> 
         Some("help") => return print(&faults::list()),
         Some("random") => Some(faults::random(lab)?),
         Some(name) => Some(name.parse().map_err(|fault| {
-            Failure::Usage(format!("--fault {name}: {fault}; --fault help tells what each of them is"))
+            Failure::Usage(format!("--fault {name}: {fault}; --fault help explains each of them"))
         })?),
     };
     if fault.is_some() && starting.how.by != By::Dunnat {
-        return Err(Failure::Usage("--fault is for --by dunnat".to_owned()));
+        return Err(Failure::Usage("--fault works only with --by dunnat".to_owned()));
     }
     let mut how = starting.how.start(fault);
     if hidden || fault == Some(Fault::Save) {
@@ -87,7 +87,7 @@ pub(super) fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> 
     match fault {
         Some(_) if hidden => {
             text += &format!(
-                "something is wrong on {}, or on {} that lives there: find out what, then: {} reveal\n",
+                "there is a fault on {}, or on its guest {}: find it, then: {} reveal\n",
                 lab.layout.home().name,
                 lab.layout.guests[0].name,
                 invocation(lab)

@@ -13,7 +13,7 @@ pub(super) fn stop(lab: &lab::Lab) -> Result<(), Failure> {
         for fault in &faults {
             log::error!("{fault}");
         }
-        return Err(Error::Refused("stopped, but not in good order: see above".to_owned()).into());
+        return Err(Error::Refused("stopped, but there were errors: see above".to_owned()).into());
     }
     let nodes: Vec<&str> = lab.layout.nodes.iter().map(|node| &*node.name).collect();
     print(&format!("{} stopped on: {}. The rules of every node are as before\n", by.name(), nodes.join(" ")))
@@ -29,7 +29,7 @@ pub(super) fn down(place: &Place, pace: Pace) -> Result<(), Failure> {
         Err(_) => Ok(None),
     };
     topology::tear_down(place, pace)?;
-    print(&format!("the lab '{}' is gone\n", place.name()))?;
+    print(&format!("the lab '{}' is removed\n", place.name()))?;
     let faults = match stopped {
         Ok(stopped) => stopped.map(|stopped| stopped.faults).unwrap_or_default(),
         Err(error) => vec![error.to_string()],
@@ -40,5 +40,5 @@ pub(super) fn down(place: &Place, pace: Pace) -> Result<(), Failure> {
     if faults.is_empty() {
         return Ok(());
     }
-    Err(Error::Refused("but not in good order: see above".to_owned()).into())
+    Err(Error::Refused("but there were errors: see above".to_owned()).into())
 }

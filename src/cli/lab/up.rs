@@ -10,22 +10,22 @@ use crate::cli::{Failure, print};
 
 #[derive(Args)]
 pub(super) struct Up {
-    /// How many nodes, from 1 to 9
+    /// Number of nodes, from 1 to 9
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: u8,
-    /// Which names and addresses, plain or other: `other` builds the same cluster with all of them changed
+    /// Names and addresses, plain or other: `other` builds the same cluster with all of them changed
     #[arg(long, value_name = "WHICH", default_value = "plain")]
     names: NameSet,
-    /// What the cluster speaks: 4, 6 or both
+    /// Address families of the cluster: 4, 6 or both
     #[arg(long, value_name = "WHICH", default_value = "both")]
     family: Families,
-    /// How nodes know each other, the cluster file's tag_by: mac, pipe or dscp
+    /// How nodes recognise each other (tag_by in the cluster file): mac, pipe or dscp
     #[arg(long, value_name = "WHAT", default_value = "mac", value_parser = tag_by)]
     tag_by: TagBy,
-    /// Pipes are 802.1Q devices, or there is no lab [default: where the kernel has them]
+    /// Use 802.1Q devices as pipes, or fail [default: use them if the kernel has them]
     #[arg(long, conflicts_with = "no_vlan")]
     vlan: bool,
-    /// Pipes are plain veth pairs
+    /// Use plain veth pairs as pipes
     #[arg(long)]
     no_vlan: bool,
 }
@@ -38,7 +38,8 @@ impl Up {
     pub(super) fn run(&self, place: Place, slow: Pace) -> Result<(), Failure> {
         let pipes = match (self.tag_by, self.vlan, self.no_vlan) {
             (TagBy::Pipe, true, _) => {
-                let text = "--tag-by pipe has veth pairs for pipes, one to each other node: no --vlan";
+                let text = "--tag-by pipe needs one veth pair to each other node, so it cannot be used with \
+                            --vlan";
                 return Err(Failure::Usage(text.to_owned()));
             }
             (TagBy::Pipe, ..) | (_, _, true) => Pipes::Veth,
@@ -47,8 +48,8 @@ impl Up {
                 Some(_) if !insists => Pipes::Veth,
                 Some(trouble) => {
                     return Err(Error::Refused(format!(
-                        "--vlan: this kernel has no 802.1Q devices ({trouble}). Its module is 8021q (CONFIG_VLAN_8021Q); with \
-                         --no-vlan the pipes are plain veth pairs"
+                        "--vlan: this kernel has no 802.1Q devices ({trouble}). Load its module 8021q \
+                         (CONFIG_VLAN_8021Q), or use plain veth pairs: --no-vlan"
                     ))
                     .into());
                 }
@@ -72,7 +73,7 @@ impl Up {
             &format!("next:         {here} start    then    {here} shell {} -- curl {url}\n", layout.client);
         text += &format!("or prove it:  {here} accept\n");
         for Missing { program, package, what } in missing {
-            log::warn!("{program} is not installed (Debian's package {package}), so without it: {what}");
+            log::warn!("{program} (Debian package {package}) is not installed; needed for: {what}");
         }
         print(&text)
     }

@@ -38,8 +38,8 @@ impl Check {
             match owners.get(key) {
                 None => _ = owners.insert(key, *name),
                 Some(owner) => {
-                    let message = format_args!("{what} {} is taken by {}", brief(key), quoted(owner));
-                    self.say(span.clone(), message, "give each its own");
+                    let message = format_args!("{what} {} is already used by {}", brief(key), quoted(owner));
+                    self.say(span.clone(), message, "give each a different one");
                 }
             }
         }

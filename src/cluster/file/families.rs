@@ -23,14 +23,14 @@ impl Check {
         let mut all = ByFamily::default();
         for (value, span) in values.into_iter().collect::<Option<Vec<_>>>()? {
             let family = value.family();
-            let message = format!("{value} is a second one of {family}");
+            let message = format!("{value} is a second value for {family}");
             if all.insert(family, (value, span.clone())).is_some() {
-                self.say(span, message, "give one of each family at the most");
+                self.say(span, message, "give at most one for each family");
                 return None;
             }
         }
         if all.is_empty() {
-            self.say(raw.span.clone(), "the list is empty", "give one of IPv4, one of IPv6, or both");
+            self.say(raw.span.clone(), "the list is empty", "give one for IPv4, one for IPv6, or both");
             return None;
         }
         Some(all)
@@ -46,7 +46,7 @@ impl Check {
         help: &str,
     ) {
         for family in network.families().filter(|family| given.get(*family).is_none()) {
-            let message = format!("the guests' network is {network}, and {what} of {family} is missing");
+            let message = format!("the guests' network is {network}, but {what} of {family} is missing");
             self.say(span.clone(), message, help);
         }
     }

@@ -15,7 +15,7 @@ impl Check {
             for (address, span) in gateway.iter() {
                 self.inside("the gateway", *address, network, span.clone());
             }
-            let missing = "the guests answer by way of a gateway that every node holds";
+            let missing = "guests send their replies through a gateway address that every node has";
             self.complete("a gateway", gateway, network, &raw.gateway.span, missing);
         }
         let bridge = self.interface(&raw.bridge);
@@ -26,7 +26,7 @@ impl Check {
                 self.say(
                     raw.bridge.span(),
                     "[guests] has no `pipes`",
-                    "name the ports of the bridge that lead to other nodes; [] where there are none",
+                    "name the ports of the bridge that lead to other nodes; [] if there are none",
                 );
                 None
             }
@@ -36,8 +36,8 @@ impl Check {
         {
             self.say(
                 raw.bridge.span(),
-                format_args!("{bridge} is a pipe too"),
-                "pipes are ports of the bridge, and not the bridge itself",
+                format_args!("{bridge} is also a pipe"),
+                "pipes are ports of the bridge, not the bridge itself",
             );
         }
         let texts = raw.inside.iter().flat_map(|inside| &inside.texts);

@@ -49,8 +49,8 @@ impl Check {
         {
             self.say(
                 file.public.interface.span(),
-                format_args!("{public} is on the guests' side already"),
-                "the public interface is the one towards the clients",
+                format_args!("{public} is already used on the guests' side"),
+                "the public interface is the one that leads to the clients",
             );
         }
 
@@ -93,7 +93,7 @@ impl Check {
             let names = TagBy::ALL.map(|(_, name)| format!("{name:?}"));
             self.say(
                 text.span(),
-                format_args!("tags do not go by {}", quoted(text.get_ref())),
+                format_args!("tag_by cannot be {}", quoted(text.get_ref())),
                 format_args!("give one of {}", names.join(", ")),
             );
         }

@@ -50,7 +50,7 @@ impl Check {
             self.say(
                 raw.name.span(),
                 format_args!("node {} has no `mac`", quoted(raw.name.get_ref())),
-                "give the MAC addresses that its frames come from, as in 0e:00:00:00:00:00/24",
+                "give the source MAC addresses of its frames, for example 0e:00:00:00:00:00/24",
             );
             return None;
         }
@@ -59,15 +59,15 @@ impl Check {
         let what = if mac.is_multicast() {
             "multicast (IEEE 802, the lowest bit of the first byte)"
         } else if mac == MacPrefix::of(Mac([0; 6]), 48) {
-            "the address of nobody"
+            "the all-zero address"
         } else {
             return Some(Some(mac));
         };
-        let message = format_args!("{mac} is {what}, and no frame comes from there");
+        let message = format_args!("{mac} is {what}, which no frame has as its source");
         self.say(
             text.span(),
             message,
-            "give the MAC addresses of the node's guests and bridge, as ip link shows them",
+            "give the MAC addresses of the node's guests and bridge, from the output of ip link",
         );
         None
     }
@@ -79,7 +79,7 @@ impl Check {
                 self.say(
                     raw.name.span(),
                     format_args!("node {} has no `dscp`", quoted(raw.name.get_ref())),
-                    "tags go by code points: give it one of its own, as in \"cs1\"",
+                    "tag_by is \"dscp\": give each node its own code point, for example \"cs1\"",
                 );
             }
             return (!wanted).then_some(None);
@@ -95,12 +95,12 @@ impl Check {
             }
             Ok(_) if tag_by.is_some() && !wanted => self.say(
                 value.span(),
-                "a code point, where tags do not go by them",
-                "leave it out, or write tag_by = \"dscp\" under [marks]",
+                "dscp needs tag_by = \"dscp\"",
+                "remove it, or write tag_by = \"dscp\" under [marks]",
             ),
             Ok(Dscp::CS0) => self.say(
                 value.span(),
-                "cs0 is what packets have to which nobody has given a code point",
+                "cs0 is the code point of packets that nobody has marked",
                 "choose another: there are 63",
             ),
             Ok(dscp) => return Some(Some(dscp)),
@@ -114,20 +114,22 @@ impl Check {
             self.public(*address, guests, span.clone());
         }
         if self.problems.len() == before {
-            let help = "any node may be called for any guest: give the node an address of each family";
+            let help = "clients may reach every guest through every node: give the node an address of each \
+                        family";
             self.complete("a public address", public, guests, all, help);
         }
     }
 
     fn public(&mut self, public: IpAddr, guests: &ByFamily<IpNet>, span: Range<usize>) {
         if guests.get(public.family()).is_none() {
-            let message = format_args!("{public} and the guests' network {guests} are not of one family");
-            self.say(span, message, "NAT keeps the family: give an address of the guests' one");
+            let message = format_args!("{public} and the guests' network {guests} have different families");
+            self.say(span, message, "NAT keeps the family: give an address of the guests' family");
         } else if let Some(what) = special(public) {
-            let message = format_args!("{public} is not an address that clients can call: it is {what}");
+            let message =
+                format_args!("{public} is not an address that clients can connect to: it is {what}");
             self.say(span, message, "give the node's address on the public LAN");
         } else if guests.contains(&public) {
-            let message = format_args!("the public address {public} lies in the guests' network {guests}");
+            let message = format_args!("the public address {public} is in the guests' network {guests}");
             self.say(span, message, "give the node's address on the public LAN");
         }
     }
@@ -163,7 +165,7 @@ impl Check {
             if let Some((_, others, other)) = earlier.and_then(|earlier| macs.get(*earlier)) {
                 self.say(
                     raw.span(),
-                    format_args!("the MAC prefix {mac} and that of {:?}, {others}, overlap", other.name),
+                    format_args!("the MAC prefix {mac} overlaps with that of {:?}, {others}", other.name),
                     "a frame's source address must belong to one node only",
                 );
             }

@@ -27,8 +27,8 @@ impl Check {
         let by_pipe = tag_by == Some(TagBy::Pipe);
         if let (Some(pipes), true) = (&raw.pipes, by_pipe) {
             let span = pipes.first().map_or(raw.name.span(), Spanned::span);
-            let help = "say where they lead, as in pipe_to = { node2 = \"eth1.100\" }";
-            self.say(span, "tags go by pipes, and these lead nowhere", help);
+            let help = "name the node behind each pipe, for example pipe_to = { node2 = \"eth1.100\" }";
+            self.say(span, "tag_by is \"pipe\", so `pipes` is not enough", help);
             return None;
         }
         let Some(pipe_to) = &raw.pipe_to else {
@@ -36,7 +36,7 @@ impl Check {
                 self.say(
                     raw.name.span(),
                     format_args!("node {} has no `pipe_to`", quoted(raw.name.get_ref())),
-                    "name its pipe to each other node, as in pipe_to = { node2 = \"eth1.100\" }",
+                    "name its pipe to each other node, for example pipe_to = { node2 = \"eth1.100\" }",
                 );
                 return None;
             }
@@ -47,8 +47,8 @@ impl Check {
         };
         if tag_by.is_some() && !by_pipe {
             let span = pipe_to.keys().next().map_or(raw.name.span(), Spanned::span);
-            let help = "leave it out, or write tag_by = \"pipe\" under [marks]";
-            self.say(span, "where pipes lead, though tags do not go by them", help);
+            let help = "remove it, or write tag_by = \"pipe\" under [marks]";
+            self.say(span, "pipe_to needs tag_by = \"pipe\"", help);
             return None;
         }
         let names: Vec<Text> = pipe_to.values().cloned().collect();
@@ -58,7 +58,9 @@ impl Check {
         for to in pipe_to.keys() {
             match file.node.iter().position(|node| node.name.get_ref() == to.get_ref()) {
                 Some(place) if to.get_ref() != raw.name.get_ref() => leads_to.push(NodeId(place as u32)),
-                Some(_) => self.say(to.span(), "a pipe to itself", "pipes lead to other nodes"),
+                Some(_) => {
+                    self.say(to.span(), "this pipe leads to its own node", "pipes lead to other nodes");
+                }
                 None => self.say(
                     to.span(),
                     format_args!("there is no node {}", quoted(to.get_ref())),
@@ -76,7 +78,7 @@ impl Check {
                         quoted(raw.name.get_ref()),
                         quoted(other.name.get_ref())
                     ),
-                    "tags go by pipes: what has none of its own would get another node's tag",
+                    "tag_by is \"pipe\": packets of a node without its own pipe would get another node's tag",
                 );
             }
         }
@@ -98,7 +100,7 @@ impl Check {
                 let named = raw.pipes.iter().flatten().chain(raw.pipe_to.iter().flat_map(BTreeMap::values));
                 let place = named.into_iter().find(|text| text.get_ref() == pipe.as_str());
                 let span = place.map_or(raw.name.span(), Spanned::span);
-                let message = format_args!("{pipe} is {what}, and a pipe too");
+                let message = format_args!("{pipe} is {what}, and also a pipe");
                 self.say(span, message, "pipes are ports of the bridge that lead to other nodes");
             }
         }

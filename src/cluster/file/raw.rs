@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
             type Value = OneOrMore;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or a list of one for each family")
+                f.write_str("a string, or a list with one for each family")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<OneOrMore, E> {

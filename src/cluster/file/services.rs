@@ -25,8 +25,8 @@ impl Check {
                     self.say(
                         raw.proto.span(),
                         format_args!("{} is no protocol", quoted(text)),
-                        "give \"tcp\", \"udp\", \"udplite\", \"dccp\", \"sctp\", \"icmp\", the number of another as in \"47\", \
-                         or \"any\"",
+                        "give \"tcp\", \"udp\", \"udplite\", \"dccp\", \"sctp\", \"icmp\", the number of \
+                         another, for example \"47\", or \"any\"",
                     );
                     None
                 }
@@ -44,7 +44,7 @@ impl Check {
                 if guests.gateway.has(guest) {
                     self.say(
                         span.clone(),
-                        format_args!("{guest} is the gateway, which every node holds itself"),
+                        format_args!("{guest} is the gateway address, which every node has"),
                         "give the address of a guest",
                     );
                 }
@@ -67,18 +67,25 @@ impl Check {
         let six = guest.get(Family::V6);
         if let (Some(what), Some((guest, _))) = (extension_header(proto), six) {
             let message =
-                format_args!("protocol {} is {what} of IPv6, and guest {guest} is of IPv6", proto.0);
-            let help = "what is behind that header is the protocol of a packet: give that one, or \"any\"";
+                format_args!("protocol {} is {what} of IPv6, and guest {guest} has an IPv6 address", proto.0);
+            let help = "a packet's protocol is the one after that header: give that protocol, or \"any\"";
             self.say(place, message, help);
             return;
         }
         let (other, help) = match proto {
-            Proto::ICMP => (Family::V6, "its ICMP is \"ipv6-icmp\", for a service of its own"),
-            Proto::ICMP6 => (Family::V4, "its ICMP is \"icmp\", for a service of its own"),
+            Proto::ICMP => (Family::V6, "for IPv6, add a service with proto = \"ipv6-icmp\""),
+            Proto::ICMP6 => (Family::V4, "for IPv4, add a service with proto = \"icmp\""),
             _ => return,
         };
         if let Some((guest, span)) = guest.get(other) {
-            self.say(span.clone(), format_args!("guest {guest} is of {other}, which has no {proto}"), help);
+            self.say(
+                span.clone(),
+                format_args!(
+                    "guest {guest} has an {other} address, and {other} has no \
+                                                 {proto}"
+                ),
+                help,
+            );
         }
     }
 
@@ -89,7 +96,12 @@ impl Check {
         let Some(value) = &raw.port else {
             if has_ports {
                 let message = format_args!("service {} has no port", quoted(raw.name.get_ref()));
-                self.say(raw.proto.span(), message, "add port = 80, a range as in \"8000-8099\", or \"any\"");
+                self.say(
+                    raw.proto.span(),
+                    message,
+                    "add port = 80, a range such as \"8000-8099\", or \
+                                                     \"any\"",
+                );
                 return None;
             }
             return Some(None);
@@ -101,13 +113,14 @@ impl Check {
             _ => None,
         };
         if ports.is_none() {
-            let help = "a port is a number from 1 to 65535; a range is written \"8000-8099\", and all of them \"any\"";
+            let help = "give a number from 1 to 65535, a range such as \"8000-8099\", or \"any\" for all \
+                        ports";
             self.say(value.span(), format_args!("{} is no port", brief(value.get_ref())), help);
             return None;
         }
         if !has_ports {
-            let message = format_args!("a service of {what} cannot be told by its port");
-            self.say(value.span(), message, "leave the port out, or give \"any\"");
+            let message = format_args!("a service of {what} cannot be chosen by port");
+            self.say(value.span(), message, "remove the port, or give \"any\"");
             return None;
         }
         Some(ports)
@@ -121,7 +134,7 @@ impl Check {
     ) -> Option<Option<u16>> {
         let Some(value) = &raw.guest_port else { return Some(None) };
         let Some(ports) = ports else {
-            let help = "leave it out: a guest_port goes with a port, or with a range of them";
+            let help = "remove it: guest_port needs a port, or a range of ports";
             self.say(value.span(), "any port cannot become one port", help);
             return None;
         };
@@ -129,14 +142,14 @@ impl Check {
             self.say(
                 value.span(),
                 "sctp cannot have another port at the guest",
-                "its checksum covers the ports and all data; no part of a packet is enough to bring it up to date",
+                "its checksum covers the ports and all data, so it cannot be updated from part of a packet",
             );
             return None;
         }
         let first = u16::try_from(*value.get_ref()).ok().filter(|port| ports.moved(*port).is_some());
         if first.is_none() {
             let last = u32::from(u16::MAX) - u32::from(ports.last() - ports.first());
-            let message = format_args!("{} is no port for {ports} at the guest", value.get_ref());
+            let message = format_args!("guest_port {} does not fit port {ports}", value.get_ref());
             self.say(value.span(), message, format_args!("give a number from 1 to {last}"));
             return None;
         }
@@ -165,7 +178,7 @@ impl Check {
             {
                 let others = other.ports.map_or(String::new(), |ports| ports.to_string());
                 let message =
-                    format_args!("the ports {ports} and those of {:?}, {others}, overlap", other.name);
+                    format_args!("the ports {ports} overlap with those of {:?}, {others}", other.name);
                 self.say(place(raw), message, "a port must lead to one guest only");
             }
         }
@@ -177,11 +190,10 @@ impl Check {
             let (raw, _) = known[service];
             let span = raw.guest_port.as_ref().map_or(raw.name.span(), Spanned::span);
             let message = format_args!(
-                "port {port} of {guest} is what {:?} leads to, too, from another public port",
+                "port {port} of {guest} is also used by {:?}, for another public port",
                 all[other].name
             );
-            let help =
-                "its answers could be of the one or the other: give each a port of its own at the guest";
+            let help = "a reply could belong to either service: give each its own port at the guest";
             self.say(span, message, help);
         }
     }

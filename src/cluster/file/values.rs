@@ -18,12 +18,12 @@ impl Check {
     pub(super) fn interface(&mut self, text: &Text) -> Option<IfName> {
         let name: IfName = self.read("interface name", text)?;
         let what = match name.as_str() {
-            "lo" => "the loopback: nothing comes in by it from elsewhere",
-            "all" | "default" => "what the kernel calls the settings of all interfaces, and not one of them",
+            "lo" => "the loopback interface: no packet arrives on it from another host",
+            "all" | "default" => "the kernel's name for settings of all interfaces, not an interface",
             _ => return Some(name),
         };
         let message = format_args!("{name} is {what}");
-        self.say(text.span(), message, "give the name of an interface, as ip link shows it");
+        self.say(text.span(), message, "give the name of an interface from the output of ip link");
         None
     }
 
@@ -38,7 +38,7 @@ impl Check {
                 self.say(
                     text.span(),
                     format_args!("{} is no network", quoted(text.get_ref())),
-                    "a network is an address and a prefix length, as in 10.5.5.0/24",
+                    "a network is an address and a prefix length, for example 10.5.5.0/24",
                 );
                 return None;
             }
@@ -46,18 +46,18 @@ impl Check {
         if network.addr() != network.network() {
             self.say(
                 text.span(),
-                format_args!("{network} has bits set behind its prefix"),
+                format_args!("{network} has bits set after its prefix"),
                 format_args!("did you mean {}?", network.trunc()),
             );
             return None;
         }
         if let Some((block, what)) = overlapping(network) {
             let message = if block.contains(&network) {
-                format!("{network} is not routed: it is {what}")
+                format!("{network} cannot be routed: it is {what}")
             } else {
-                format!("{network} is not all routed: {block} is in it, which is {what}")
+                format!("{network} cannot be routed as a whole: it contains {block}, which is {what}")
             };
-            self.say(text.span(), message, "give a network as 10.5.5.0/24 or fd00:5::/64");
+            self.say(text.span(), message, "give a network such as 10.5.5.0/24 or fd00:5::/64");
             return None;
         }
         Some(network)
@@ -90,7 +90,7 @@ impl Check {
         if own && network.prefix_len() < network.max_prefix_len() - 1 {
             self.say(
                 span,
-                format_args!("{what} {address} is the network's own or its broadcast address"),
+                format_args!("{what} {address} is the network's own address or its broadcast address"),
                 format_args!("give an address between {} and {}", network.network(), network.broadcast()),
             );
         }
@@ -107,7 +107,7 @@ impl Check {
         }
         self.say(
             text.span(),
-            format_args!("{} is no name that rules can carry", quoted(name)),
+            format_args!("{} cannot be used as a name in rules", quoted(name)),
             "a name has 1 to 32 letters, digits and . _ -, and starts with a letter or digit",
         );
         None
@@ -123,7 +123,7 @@ impl Check {
         match mark {
             Some(mark) if !mark.is_zero() => return Some(mark),
             Some(_) => {
-                let message = format_args!("a {what} of 0 cannot be told from no mark");
+                let message = format_args!("a {what} of 0 looks the same as no mark");
                 self.say(value.span(), message, "give a number from 1 to 0xffffffff");
             }
             None => {
@@ -131,7 +131,7 @@ impl Check {
                 self.say(
                     value.span(),
                     message,
-                    "give a number from 1 to 0xffffffff, as in 2 or \"0x0000ff00\"",
+                    "give a number from 1 to 0xffffffff, for example 2 or \"0x0000ff00\"",
                 );
             }
         }

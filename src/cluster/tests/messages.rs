@@ -25,9 +25,9 @@ fn every_fault_is_reported_at_once_in_the_order_of_the_file() {
     let faults = faults(&text);
     let heads: Vec<&str> = faults.lines().filter(|line| line.starts_with("cluster.toml:")).collect();
     insta::assert_snapshot!(heads.join("\n"), @r#"
-    cluster.toml:30:10: tag 0x1 is taken by "node1"
-    cluster.toml:31:10: the MAC prefix 0a:00:00:00:00:00/24 and that of "node1", 0a:00:00:00:00:00/24, overlap
-    cluster.toml:32:10: the public address 192.168.122.11 is taken by "node1"
+    cluster.toml:30:10: tag 0x1 is already used by "node1"
+    cluster.toml:31:10: the MAC prefix 0a:00:00:00:00:00/24 overlaps with that of "node1", 0a:00:00:00:00:00/24
+    cluster.toml:32:10: the public address 192.168.122.11 is already used by "node1"
     "#);
 }
 

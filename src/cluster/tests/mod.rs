@@ -58,30 +58,30 @@ fn a_cluster_may_have_both_families() {
     ");
     let fault = |old: &str, new: &str| faults(&text.replace(old, new));
     insta::assert_snapshot!(fault("[\"192.168.122.12\", \"fd00:122::12\"]", "\"fd00:122::12\""), @r#"
-    cluster.toml:35:10: the guests' network is 10.5.5.0/24 and fd00:5::/64, and a public address of IPv4 is missing
+    cluster.toml:35:10: the guests' network is 10.5.5.0/24 and fd00:5::/64, but a public address of IPv4 is missing
        |
     35 | public = "fd00:122::12"
        |          ^^^^^^^^^^^^^^
-       = any node may be called for any guest: give the node an address of each family
+       = clients may reach every guest through every node: give the node an address of each family
     "#);
     insta::assert_snapshot!(fault("\"fd00:5::fe\"", "\"fd00:5::\""), @r#"
-    cluster.toml:6:26: the gateway fd00:5:: is the network's own or its broadcast address
+    cluster.toml:6:26: the gateway fd00:5:: is the network's own address or its broadcast address
       |
     6 | gateway = ["10.5.5.254", "fd00:5::"] # neither ARP nor neighbour discovery for it ever crosses a pipe
       |                          ^^^^^^^^^^
       = give an address between fd00:5:: and fd00:5::ffff:ffff:ffff:ffff
     "#);
     for (old, new, expected) in [
-        ("fd00:122::12", "fd00:122::11", "the public address fd00:122::11 is taken by \"node1\""),
-        ("fd00:122::12", "fd00:5::12", "lies in the guests' network"),
-        ("fd00:122::12", "fe80::12", "is not an address that clients can call"),
-        ("fd00:122::12", "ff02::12", "is not an address that clients can call"),
+        ("fd00:122::12", "fd00:122::11", "the public address fd00:122::11 is already used by \"node1\""),
+        ("fd00:122::12", "fd00:5::12", "is in the guests' network"),
+        ("fd00:122::12", "fe80::12", "is not an address that clients can connect to"),
+        ("fd00:122::12", "ff02::12", "is not an address that clients can connect to"),
         ("fd00:5::202", "fd00:5::fe", "is the gateway"),
         ("fd00:5::202", "fd00:6::202", "is not in the guests' network 10.5.5.0/24 and fd00:5::/64"),
         (
             "proto = \"udp\"\nport  = 53",
             "proto = \"icmp\"",
-            "guest fd00:5::202 is of IPv6, which has no icmp",
+            "guest fd00:5::202 has an IPv6 address, and IPv6 has no icmp",
         ),
     ] {
         let faults = fault(old, new);

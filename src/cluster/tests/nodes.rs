@@ -42,14 +42,14 @@ fn tags_may_go_by_pipes_or_code_points() {
     }
     let cases = [
         (by_pipe.replace("\"pipe\"", "\"colour\""), "give one of \"mac\", \"pipe\", \"dscp\""),
-        (by_pipe.replace("\"pipe\"", "\"mac\""), "where pipes lead, though tags do not go by them"),
-        (by_pipe.replace("{ node2 =", "{ node1 ="), "a pipe to itself"),
+        (by_pipe.replace("\"pipe\"", "\"mac\""), "pipe_to needs tag_by = \"pipe\""),
+        (by_pipe.replace("{ node2 =", "{ node1 ="), "this pipe leads to its own node"),
         (by_pipe.replace("{ node2 =", "{ node3 ="), "there is no node \"node3\""),
         (by_pipe.replace("{ node2 = \"eth1.100\" }", "{}"), "node \"node1\" has no pipe to \"node2\""),
         (by_pipe.replace("pipe_to = { node2 = \"eth1.100\" }", ""), "node \"node1\" has no `pipe_to`"),
-        (tagged_by("pipe", "pipes = [\"eth1.100\"]", ""), "these lead nowhere"),
-        (by_dscp.replace("\"dscp\"", "\"mac\""), "a code point, where tags do not go by them"),
-        (by_dscp.replace("\"cs1\"", "\"cs2\""), "the code point cs2 is taken by \"node1\""),
+        (tagged_by("pipe", "pipes = [\"eth1.100\"]", ""), "so `pipes` is not enough"),
+        (by_dscp.replace("\"dscp\"", "\"mac\""), "dscp needs tag_by = \"dscp\""),
+        (by_dscp.replace("\"cs1\"", "\"cs2\""), "the code point cs2 is already used by \"node1\""),
         (by_dscp.replace("\"cs1\"", "64"), "64 is no code point"),
         (by_dscp.replace("\"cs1\"", "0"), "choose another: there are 63"),
         (by_dscp.replace("dscp = 16", ""), "node \"node2\" has no `dscp`"),
@@ -81,7 +81,7 @@ fn mac_prefixes_that_overlap_are_found_whichever_is_first_and_wider() {
     let (wide, narrow, beside) = ("0a:00:00:00:00:00/24", "0a:00:00:10:00:00/32", "0a:00:01:00:00:00/24");
     for (one, two) in [(wide, wide), (wide, narrow), (narrow, wide), (narrow, "0a:00:00:00:00:00/8")] {
         let faults = with(one, two).unwrap_err();
-        let said = format!("the MAC prefix {two} and that of \"node1\", {one}, overlap");
+        let said = format!("the MAC prefix {two} overlaps with that of \"node1\", {one}");
         assert!(faults.contains(&said), "{faults}");
     }
     for (one, two) in [(wide, beside), (beside, narrow), (narrow, "0a:00:00:11:00:00/32")] {
@@ -97,7 +97,7 @@ fn mac_prefixes_that_no_frame_comes_from_are_refused() {
         ("33:33:00:00:00:00/16", "is multicast"),
         ("0f:00:00:00:00:00/24", "is multicast"),
         ("ff:ff:ff:ff:ff:ff/48", "is multicast"),
-        ("00:00:00:00:00:00/48", "is the address of nobody"),
+        ("00:00:00:00:00:00/48", "is the all-zero address"),
     ] {
         let faults = faults(&example_with("\"0e:00:00:00:00:00/24\"", &format!("\"{prefix}\"")));
         assert!(

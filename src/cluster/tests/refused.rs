@@ -13,57 +13,57 @@ fn what_cannot_be_is_refused() {
             "\"fd00::/64\"",
             "the gateway 10.5.5.254 is not in the guests' network fd00::/64",
         ),
-        ("\"10.5.5.0/24\"", "\"fe80::/64\"", "fe80::/64 is not routed: it is link-local"),
-        ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"10.6.6.0/24\"]", "10.6.6.0/24 is a second one of IPv4"),
+        ("\"10.5.5.0/24\"", "\"fe80::/64\"", "fe80::/64 cannot be routed: it is link-local"),
+        ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"10.6.6.0/24\"]", "10.6.6.0/24 is a second value for IPv4"),
         ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::/64\"]", "a gateway of IPv6 is missing"),
         ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::/64\"]", "a public address of IPv6 is missing"),
         ("\"10.5.5.0/24\"", "[\"10.5.5.0/24\", \"fd00::1/64\"]", "did you mean fd00::/64?"),
         ("\"10.5.5.0/24\"", "[]", "the list is empty"),
-        ("\"10.5.5.0/24\"", "5", "expected a text, or a list of one for each family"),
+        ("\"10.5.5.0/24\"", "5", "expected a string, or a list with one for each family"),
         (
             "\"10.5.5.201\"",
             "[\"10.5.5.201\", \"fd00::201\"]",
             "guest fd00::201 is not in the guests' network",
         ),
-        ("\"192.168.122.12\"", "[\"192.168.122.12\", \"fd00::12\"]", "not of one family"),
+        ("\"192.168.122.12\"", "[\"192.168.122.12\", \"fd00::12\"]", "have different families"),
         ("\"10.5.5.254\"", "\"10.5.6.254\"", "the gateway 10.5.6.254 is not in"),
         ("\"10.5.5.254\"", "\"10.5.5.255\"", "broadcast"),
         ("\"10.5.5.254\"", "\"ten\"", "is no IP address"),
         ("\"guestbr0\"", "\"guest br0\"", "is no interface name"),
-        ("\"guestbr0\"", "\"eth1.100\"", "is a pipe too"),
-        ("[\"eth1.100\", \"eth2.100\"]", "[\"eth1.100\", \"eth1.100\"]", "the pipe eth1.100 is taken"),
+        ("\"guestbr0\"", "\"eth1.100\"", "is also a pipe"),
+        ("[\"eth1.100\", \"eth2.100\"]", "[\"eth1.100\", \"eth1.100\"]", "the pipe eth1.100 is already used"),
         ("[\"eth1.100\", \"eth2.100\"]", "[]", "has no pipe"),
-        ("\"xenbr0\"", "\"guestbr0\"", "on the guests' side already"),
+        ("\"xenbr0\"", "\"guestbr0\"", "already used on the guests' side"),
         ("\"tcp\"", "\"tpc\"", "\"tpc\" is no protocol"),
-        ("port  = 80", "port  = 0", "a port is a number from 1 to 65535"),
+        ("port  = 80", "port  = 0", "give a number from 1 to 65535, a range"),
         ("port  = 80", "port  = 65536", "65536 is no port"),
         ("port  = 80", "port  = \"eighty\"", "\"eighty\" is no port"),
         ("port  = 80", "port  = \"90-80\"", "\"90-80\" is no port"),
         ("port  = 80", "port  = 80.5", "80.5 is no port"),
         ("port  = 80", "", "service \"web\" has no port"),
-        ("port  = 80", "port  = 80\nguest_port = 0", "0 is no port for 80 at the guest"),
+        ("port  = 80", "port  = 80\nguest_port = 0", "guest_port 0 does not fit port 80"),
         ("port  = 80", "port  = \"8000-8099\"\nguest_port = 65500", "give a number from 1 to 65436"),
         ("port  = 80", "port  = \"any\"\nguest_port = 80", "any port cannot become one port"),
-        ("\"tcp\"", "\"icmp\"", "a service of icmp cannot be told by its port"),
-        ("\"tcp\"", "\"any\"", "a service of any protocol cannot be told by its port"),
+        ("\"tcp\"", "\"icmp\"", "a service of icmp cannot be chosen by port"),
+        ("\"tcp\"", "\"any\"", "a service of any protocol cannot be chosen by port"),
         ("\"tcp\"", "\"sctp\"\nguest_port = 81", "its checksum covers the ports and all data"),
         ("mask = \"0xffffffff\"", "on_conflict = \"ignore\"", "give \"keep\", \"drop\" or \"take\""),
         ("\"10.5.5.201\"", "\"10.5.5.254\"", "is the gateway"),
-        ("name   = \"node2\"", "name   = \"node1\"", "the name node1 is taken"),
-        ("name   = \"node2\"", "name   = \"no de\"", "is no name that rules can carry"),
-        ("name   = \"node2\"", "name   = \"\"", "is no name that rules can carry"),
-        ("tag    = 2", "tag    = 0", "cannot be told from no mark"),
+        ("name   = \"node2\"", "name   = \"node1\"", "the name node1 is already used"),
+        ("name   = \"node2\"", "name   = \"no de\"", "cannot be used as a name in rules"),
+        ("name   = \"node2\"", "name   = \"\"", "cannot be used as a name in rules"),
+        ("tag    = 2", "tag    = 0", "looks the same as no mark"),
         ("tag    = 2", "tag    = -2", "-2 is no tag"),
         ("tag    = 2", "tag    = 4294967296", "is no tag"),
         ("tag    = 2", "tag    = 2.0", "is no tag"),
         ("mask = \"0xffffffff\"", "mask = \"0x1\"", "tag 0x2 has bits outside of the mask 0x1"),
         ("mask = \"0xffffffff\"", "mask = 0", "a mask of 0"),
         ("\"0e:00:00:00:00:00/24\"", "\"0a:00:00:10:00:00/32\"", "overlap"),
-        ("\"0e:00:00:00:00:00/24\"", "\"0e:00:00:00:00:00\"", "ends in its length"),
+        ("\"0e:00:00:00:00:00/24\"", "\"0e:00:00:00:00:00\"", "ends with its length"),
         ("\"0e:00:00:00:00:00/24\"", "\"0e:00:00:00:01:00/24\"", "did you mean 0e:00:00:00:00:00/24?"),
-        ("\"192.168.122.12\"", "\"10.5.5.12\"", "lies in the guests' network"),
-        ("\"192.168.122.12\"", "\"224.0.0.1\"", "is not an address that clients can call"),
-        ("\"192.168.122.12\"", "\"fd00::12\"", "not of one family"),
+        ("\"192.168.122.12\"", "\"10.5.5.12\"", "is in the guests' network"),
+        ("\"192.168.122.12\"", "\"224.0.0.1\"", "is not an address that clients can connect to"),
+        ("\"192.168.122.12\"", "\"fd00::12\"", "have different families"),
         ("[public]", "[pubic]", "unknown field `pubic`"),
         ("[public]", "[public", "unclosed table"),
     ];
@@ -74,7 +74,10 @@ fn what_cannot_be_is_refused() {
     }
     assert!(faults("").contains("missing field `guests`"));
     let service = "[[service]]\nname = \"two\"\nproto = \"tcp\"\nport = 80\nguest = \"10.5.5.3\"\n";
-    assert!(faults(&format!("{EXAMPLE}\n{service}")).contains("the service tcp port 80 is taken by \"web\""));
+    assert!(
+        faults(&format!("{EXAMPLE}\n{service}"))
+            .contains("the service tcp port 80 is already used by \"web\"")
+    );
     let nodeless = &EXAMPLE[..EXAMPLE.find("[[node]]").unwrap()];
     assert!(faults(nodeless).contains("the cluster has no node"));
 }
@@ -107,7 +110,7 @@ fn addresses_that_no_host_has_are_refused_in_every_field() {
     for (address, what) in four {
         let faults = with("192.168.122.12", address);
         assert!(
-            faults.contains("is not an address that clients can call: ") && faults.contains(what),
+            faults.contains("is not an address that clients can connect to: ") && faults.contains(what),
             "{faults}"
         );
         assert!(faults.contains("= give the node's address on the public LAN"), "{faults}");
@@ -122,7 +125,7 @@ fn addresses_that_no_host_has_are_refused_in_every_field() {
     for (address, what) in six {
         let faults = with("fd00:122::12", address);
         assert!(
-            faults.contains("is not an address that clients can call: ") && faults.contains(what),
+            faults.contains("is not an address that clients can connect to: ") && faults.contains(what),
             "{faults}"
         );
         for old in ["fd00:5::201", "fd00:5::fe"].into_iter().filter(|old| dual.contains(*old)) {
@@ -130,15 +133,18 @@ fn addresses_that_no_host_has_are_refused_in_every_field() {
         }
     }
     for (network, what) in [
-        ("0.0.0.0/0", "0.0.0.0/0 is not all routed: 0.0.0.0/8 is in it, which is \"this network\""),
-        ("240.0.0.0/8", "is not routed: it is reserved"),
-        ("127.0.0.0/24", "is not routed: it is loopback"),
-        ("224.0.0.0/24", "is not routed: it is multicast"),
-        ("255.255.255.0/24", "255.255.255.255/32 is in it, which is the broadcast address"),
-        ("::/0", "is not all routed: ::/128 is in it"),
-        ("::ffff:0:0/96", "is not routed: it is IPv4-mapped"),
-        ("ff00::/16", "is not routed: it is multicast"),
-        ("fe80::/64", "is not routed: it is link-local"),
+        (
+            "0.0.0.0/0",
+            "0.0.0.0/0 cannot be routed as a whole: it contains 0.0.0.0/8, which is \"this network\"",
+        ),
+        ("240.0.0.0/8", "cannot be routed: it is reserved"),
+        ("127.0.0.0/24", "cannot be routed: it is loopback"),
+        ("224.0.0.0/24", "cannot be routed: it is multicast"),
+        ("255.255.255.0/24", "it contains 255.255.255.255/32, which is the broadcast address"),
+        ("::/0", "cannot be routed as a whole: it contains ::/128"),
+        ("::ffff:0:0/96", "cannot be routed: it is IPv4-mapped"),
+        ("ff00::/16", "cannot be routed: it is multicast"),
+        ("fe80::/64", "cannot be routed: it is link-local"),
     ] {
         let guests = with(
             if network.contains('.') && !network.contains("::") { "10.5.5.0/24" } else { "fd00:5::/64" },
@@ -147,7 +153,7 @@ fn addresses_that_no_host_has_are_refused_in_every_field() {
         let inside = with("[guests]\n", &format!("[guests]\ninside = [\"10.9.0.0/16\", \"{network}\"]\n"));
         for faults in [guests, inside] {
             assert!(faults.contains(what), "{network}: {faults}");
-            assert!(faults.contains("= give a network as 10.5.5.0/24"), "{faults}");
+            assert!(faults.contains("= give a network such as 10.5.5.0/24"), "{faults}");
         }
     }
 }
@@ -168,8 +174,8 @@ fn names_that_are_no_interface_of_packets_are_refused_in_every_field() {
     assert!(Cluster::parse(&by_pipe("eth9"), Path::new("c")).is_ok());
     for (name, what) in [
         ("lo", "lo is the loopback"),
-        ("all", "all is what the kernel calls the settings of all interfaces"),
-        ("default", "default is what the kernel calls the settings"),
+        ("all", "all is the kernel's name for settings of all interfaces"),
+        ("default", "default is the kernel's name for settings"),
         (".", "is not . or .."),
         ("..", "is not . or .."),
         ("", "has 1 to 15 characters"),
@@ -209,7 +215,7 @@ fn names_that_are_no_interface_of_packets_are_refused_in_every_field() {
         ] {
             let faults = faults(&text);
             assert!(
-                faults.contains(&format!("{name} is the ")) && faults.contains(", and a pipe too"),
+                faults.contains(&format!("{name} is the ")) && faults.contains(", and also a pipe"),
                 "{faults}"
             );
         }

@@ -44,10 +44,10 @@ fn services_may_be_of_many_kinds() {
     service   s6   any protocol -> guest 10.5.5.204
     ");
     insta::assert_snapshot!(cluster.notes().join("\n"), @r"
-    service s2 takes udp to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
-    service s4 takes icmp to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
-    service s5 takes 47 to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
-    service s6 takes everything but ICMP errors about others to all public addresses that no other service takes, also answers to what the nodes themselves, or other guests, have begun from there
+    service s2 takes udp to a public address if no other service takes it. That includes replies to flows that the nodes themselves, or other guests, began from that address
+    service s4 takes icmp to a public address if no other service takes it. That includes replies to flows that the nodes themselves, or other guests, began from that address
+    service s5 takes 47 to a public address if no other service takes it. That includes replies to flows that the nodes themselves, or other guests, began from that address
+    service s6 takes every packet except ICMP errors about other flows to a public address if no other service takes it. That includes replies to flows that the nodes themselves, or other guests, began from that address
     ");
     // The more specific wins.
     let index = cluster.index().get(Family::V4).unwrap();
@@ -68,30 +68,33 @@ fn services_that_cannot_be_told_apart_are_refused() {
     for (services, expected) in [
         (
             vec![("tcp", "80-90", 201, None), ("tcp", "90-99", 201, None)],
-            "the ports 90-99 and those of \"s0\", 80-90, overlap",
+            "the ports 90-99 overlap with those of \"s0\", 80-90",
         ),
         (
             vec![("udp", "any", 201, None), ("udp", "any", 202, None)],
-            "the service udp any port is taken by \"s0\"",
+            "the service udp any port is already used by \"s0\"",
         ),
-        (vec![("any", "", 201, None), ("any", "", 202, None)], "the service any protocol is taken by \"s0\""),
+        (
+            vec![("any", "", 201, None), ("any", "", 202, None)],
+            "the service any protocol is already used by \"s0\"",
+        ),
         (
             vec![("tcp", "81-82", 201, None), ("tcp", "81-82", 202, None)],
-            "the service tcp ports 81-82 is taken by \"s0\"",
+            "the service tcp ports 81-82 is already used by \"s0\"",
         ),
         // Answers from one port of one guest.
-        (vec![("tcp", "8080", 201, Some(80))], "port 80 of 10.5.5.201 is what \"web\" leads to, too"),
+        (vec![("tcp", "8080", 201, Some(80))], "port 80 of 10.5.5.201 is also used by \"web\""),
         (
             vec![("tcp", "81", 202, Some(90)), ("tcp", "82", 202, Some(90))],
-            "port 90 of 10.5.5.202 is what \"s0\" leads to",
+            "port 90 of 10.5.5.202 is also used by \"s0\"",
         ),
         (
             vec![("tcp", "8080", 202, Some(90)), ("any", "", 202, None)],
-            "port 90 of 10.5.5.202 is what \"s1\" leads to",
+            "port 90 of 10.5.5.202 is also used by \"s1\"",
         ),
         (
             vec![("tcp", "8000-8009", 202, Some(90)), ("tcp", "95", 202, None)],
-            "port 95 of 10.5.5.202 is what \"s1\"",
+            "port 95 of 10.5.5.202 is also used by \"s1\"",
         ),
     ] {
         let faults = faults(&with_services(&services));
@@ -148,7 +151,7 @@ fn services_are_told_apart_in_each_family() {
     };
     assert!(moved("\"fd00:5::202\"").is_ok());
     let fault = moved(both).unwrap_err().to_string();
-    assert!(fault.contains("port 90 of 10.5.5.202 is what \"a\" leads to, too"), "{fault}");
+    assert!(fault.contains("port 90 of 10.5.5.202 is also used by \"a\""), "{fault}");
 }
 
 #[test]
@@ -163,8 +166,8 @@ fn protocols_that_are_extension_headers_are_refused_where_a_guest_is_of_ipv6() {
         let faults = with(proto, both).unwrap_err();
         assert!(faults.contains(&format!("protocol {proto} is ")), "{faults}");
         assert!(
-            faults.contains(" of IPv6, and guest fd00:5::202 is of IPv6")
-                && faults.contains("= what is behind")
+            faults.contains(" of IPv6, and guest fd00:5::202 has an IPv6 address")
+                && faults.contains("= a packet's protocol is the one after that header")
         );
         assert!(with(proto, four).is_ok(), "in IPv4 it is a protocol like any other");
     }

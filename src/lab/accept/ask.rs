@@ -77,7 +77,7 @@ pub(super) fn ask(lab: &Lab, who: &str, from: u16, url: &str, options: &[&str]) 
     let said = String::from_utf8_lossy(&output.stderr);
     let fault = (!output.status.success() || !["200", "201"].contains(&code)).then(|| {
         let said = said.trim();
-        format!("{url}: {} (HTTP {code})", if said.is_empty() { "no answer" } else { said })
+        format!("{url}: {} (HTTP {code})", if said.is_empty() { "no response" } else { said })
     });
     Ok(Answer { text: text.trim_end_matches('\n').to_owned(), port, fault })
 }

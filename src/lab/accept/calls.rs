@@ -109,7 +109,7 @@ impl OwnPort {
 impl Deed for OwnPort {
     fn judge(&self, layout: &Layout, _seen: &Seen) -> Claim {
         let mut claim = layout
-            .claim(self.family, format!("port {} is no service: the node itself answers", layout.node_port));
+            .claim(self.family, format!("port {} is no service: the node itself replies", layout.node_port));
         let client = layout.at(self.family).client;
         for (via, answer) in self.answers.iter().enumerate() {
             if let Some(fault) = &answer.fault {
@@ -162,9 +162,7 @@ impl Many {
         let answers: Result<Vec<Vec<_>>, Error> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
             let end = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(Error::refused("a thread that called curl has panicked")))
+                thread.join().unwrap_or_else(|_| Err(Error::refused("a thread that ran curl panicked")))
             };
             threads.into_iter().map(end).collect()
         });
@@ -193,14 +191,14 @@ impl Deed for Many {
         );
         if let Some(fault) = self.answers.iter().find_map(|(_, answer)| answer.fault.as_ref()) {
             let count = self.answers.iter().filter(|(_, answer)| answer.fault.is_some()).count();
-            claim.fault(format!("{count} of {total} failed, for instance {fault}"));
+            claim.fault(format!("{count} of {total} failed, for example {fault}"));
         }
         let is_right = |answer: &Answer| answer.text == page(layout, guest, self.family, answer.port);
         let mut right: Vec<_> = self.answers.iter().filter(|(_, answer)| is_right(answer)).collect();
         right.sort_by_key(|(_, answer)| answer.port);
         right.dedup_by_key(|(_, answer)| answer.port);
         claim.must_be(
-            format_args!("connections answered by {}, each from a client port of its own", guest.name),
+            format_args!("connections served by {}, each from its own client port", guest.name),
             right.len(),
             total,
         );
@@ -211,7 +209,7 @@ impl Deed for Many {
         };
         let marked: Vec<usize> = (0..layout.nodes.len()).map(of).collect();
         claim.must_be(
-            format_args!("conntrack of {}: flows with the mark of the node that was called", home.name),
+            format_args!("conntrack of {}: flows with the entry node's mark", home.name),
             marked.iter().sum::<usize>(),
             total,
         );
@@ -296,7 +294,12 @@ impl Deed for Outbound {
                 };
                 let count = seen.lan.count(is_request);
                 claim.must(count >= 2, || format!("LAN: {count} echo requests from {public}, expected 2"));
-                claim.proof_by("LAN", format!("the requests bear {public}"), Some(&seen.lan), is_request);
+                claim.proof_by(
+                    "LAN",
+                    format!("the requests come from {public}"),
+                    Some(&seen.lan),
+                    is_request,
+                );
             }
             What::Page(answer) => {
                 if let Some(fault) = &answer.fault {
@@ -314,7 +317,7 @@ impl Deed for Outbound {
         }
         self.flow.must_have(&mut claim, &home.name, 0);
         claim.must(self.flow.text().contains(&format!("dst={public}")), || {
-            format!("conntrack of {}: replies are not expected at {public}: {}", home.name, self.flow.text())
+            format!("conntrack of {}: it expects no replies at {public}: {}", home.name, self.flow.text())
         });
         claim.proof("ct", self.flow.text());
         claim

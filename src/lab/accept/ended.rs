@@ -19,7 +19,7 @@ pub(super) fn rules(stopped: Result<Option<Stopped>, Error>) -> Claim {
                 claim.proof("rules", format!("{node}: {lines} lines, the same as before start"));
             }
         }
-        Ok(None) => claim.fault("nothing ran any more"),
+        Ok(None) => claim.fault("nothing was running"),
         Err(error) => claim.fault(error.to_string()),
     }
     claim
@@ -41,7 +41,7 @@ pub(super) fn shadows(lab: &Lab) -> Claim {
         let mut text = Vec::new();
         for (stage, agreed, disagreed) in counts(&report) {
             *all.entry(stage).or_default() += agreed;
-            let what = format!("{}: {stage}, packets that there was disagreement about", node.name);
+            let what = format!("{}: {stage}, packets with disagreement", node.name);
             claim.must_be(what, disagreed, 0);
             text.push(format!("{stage} {agreed}"));
         }

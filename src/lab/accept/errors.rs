@@ -59,14 +59,14 @@ impl Deed for Traceroute<'_> {
             ),
         );
         let expected: Vec<String> = self.expected.iter().map(ToString::to_string).collect();
-        claim.must_be("the way", self.seen.join(" "), expected.join(" "));
+        claim.must_be("the path", self.seen.join(" "), expected.join(" "));
         let quoting = seen.lan.count(|frame| quotes_inside(layout, self.family, frame));
         claim.must_be("LAN: ICMP errors that quote an inside address", quoting, 0);
         claim.proof("way", self.seen.join(" "));
         let is_error = |frame: &Frame| {
             frame.from(public) && frame.error().is_some_and(|error| error.about.dst == public)
         };
-        let text = format!("{} ICMP errors of {public} about packets to it", seen.lan.count(is_error));
+        let text = format!("{} ICMP errors from {public} about packets to it", seen.lan.count(is_error));
         claim.proof_by("LAN", text, Some(&seen.lan), is_error);
         claim
     }
@@ -85,7 +85,7 @@ const ASK: &str = r#"
     my $s = IO::Socket::IP->new(Proto => "udp", PeerAddr => $ARGV[0], PeerPort => $ARGV[1]) or die "socket: $@\n";
     send($s, "x", 0); my $r = ""; vec($r, fileno($s), 1) = 1;
     if (!select($r, undef, undef, $ARGV[2])) { print "nothing" }
-    elsif (defined recv($s, my $b, 9, 0)) { print "an answer" }
+    elsif (defined recv($s, my $b, 9, 0)) { print "a reply" }
     else { print $!{ECONNREFUSED} ? "refused" : "$!" }"#;
 
 impl Closed {
@@ -109,7 +109,7 @@ impl Deed for Closed {
                 layout.client, node.name, layout.closed_port, guest.name
             ),
         );
-        claim.must_be("what the client's socket was told", &*self.told, "refused");
+        claim.must_be("what the client's socket reported", &*self.told, "refused");
         let unreachable = if self.family == Family::V4 { (3, 3) } else { (1, 4) };
         let is_error = |frame: &Frame| {
             let about_it = || {
@@ -126,7 +126,8 @@ impl Deed for Closed {
         claim.proof_by(
             "icmp",
             format!(
-                "the client's socket says \"connection refused\"; on the LAN the error comes from {public}, about a packet to it"
+                "the client's socket reports \"connection refused\"; on the LAN the error comes from \
+                 {public}, about a packet to it"
             ),
             Some(&seen.lan),
             is_error,

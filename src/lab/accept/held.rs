@@ -27,7 +27,7 @@ impl Held {
     /// Whether they have grown since.
     pub(super) fn judge(&self, before: &Self) -> Claim {
         let mut claim =
-            Claim::new(None, "the guard had nothing to hold back: what left was translated before");
+            Claim::new(None, "the guard dropped nothing: every packet that went out was translated before");
         for ((node, name), count) in &self.0 {
             let old = before.0.get(&(node.clone(), name.clone())).copied().unwrap_or(0);
             claim.must_be(
@@ -39,7 +39,7 @@ impl Held {
         let names: Vec<&str> =
             WATCHED.into_iter().filter(|name| self.0.keys().any(|(_, known)| known == name)).collect();
         claim.must(names.len() == WATCHED.len(), || {
-            format!("not all counters are there, only: {}", names.join(" "))
+            format!("some counters are missing; there are only: {}", names.join(" "))
         });
         claim.proof("nft", format!("no packet was dropped by {}", names.join(", ")));
         claim

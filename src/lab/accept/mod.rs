@@ -150,7 +150,7 @@ pub fn accept(
     let runs = running::running(lab);
     if let Some(by) = runs.filter(|by| *by != how.by) {
         return Err(Error::refused(format!(
-            "{} runs already, not {}: 'dunnat lab stop' first",
+            "{} runs already, not {}: run 'dunnat lab stop' first",
             by.name(),
             how.by.name()
         )));
@@ -180,7 +180,7 @@ pub fn accept(
         None => report.claims.push(Claim::not_applicable(
             None,
             "stop leaves the rules as they were",
-            &format!("{} ran before and goes on; 'dunnat lab stop' checks it", how.by.name()),
+            &format!("{} was running before and still runs; 'dunnat lab stop' checks it", how.by.name()),
         )),
     }
     Ok(report)
@@ -247,7 +247,7 @@ fn proven(
     let mut ports = Ports::of(lab);
     let mut acts: Vec<Act<'_>> = Vec::new();
     for family in layout.families() {
-        progress(&format!("{family}: calls, transfers, datagrams"));
+        progress(&format!("{family}: connections, transfers, datagrams"));
         let done = deeds(lab, family, (by, asked), interrupt, &mut ports, &mut acts);
         // They are used up, also if something failed.
         ports.save(lab)?;
@@ -344,7 +344,7 @@ fn deeds<'a>(
             done(Box::new(transfers::NarrowInside::make(lab, family, ports)?))?;
         }
     } else if errors {
-        let why = "the kernel's ruleset cannot change what an error quotes";
+        let why = "the kernel's ruleset cannot rewrite the packet that an error quotes";
         let claim = layout.not_applicable(family, "ICMP errors, traceroute, path MTU", why);
         none.push(Act::Judged(claim));
     }

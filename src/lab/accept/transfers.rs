@@ -184,13 +184,10 @@ impl Deed for NarrowOutside {
         }
         let what = format!("{}: path MTU to {}", guest.name, at.far);
         claim.must_be(what, shown(self.learned), NARROW.to_string());
-        claim.proof(
-            "path",
-            format!("{} has learned that the way to {} takes {NARROW} bytes", guest.name, at.far),
-        );
+        claim.proof("path", format!("{} has learned the path MTU to {}: {NARROW} bytes", guest.name, at.far));
         let is_error = |frame: &Frame| too_big(frame) && frame.from(at.hop) && frame.to(public);
         claim.must(seen.lan.count(is_error) > 0, || {
-            format!("LAN: {} did not say \"{name}\" to {public}, so this proves nothing", layout.hop)
+            format!("LAN: {} did not send \"{name}\" to {public}, so this proves nothing", layout.hop)
         });
         let quotes = |frame: &Frame| frame.error().is_some_and(|error| error.about.src == inside);
         for (wire, pipe) in &seen.pipes {
@@ -256,14 +253,14 @@ impl Deed for NarrowInside {
         }
         let what = format!("{}: path MTU to {public}", layout.client);
         claim.must_be(what, shown(self.learned), NARROW.to_string());
-        let text = format!("{} has learned that the way to {public} takes {NARROW} bytes", layout.client);
+        let text = format!("{} has learned the path MTU to {public}: {NARROW} bytes", layout.client);
         claim.proof("path", text);
         let is_error = |frame: &Frame| {
             let quotes = || frame.error().is_some_and(|error| error.about.dst == public);
             too_big(frame) && frame.from(public) && frame.to(client) && quotes()
         };
         claim.must(seen.lan.count(is_error) > 0, || {
-            format!("LAN: {} did not say \"{name}\" about packets to {public}", via.name)
+            format!("LAN: {} did not send \"{name}\" about packets to {public}", via.name)
         });
         let text = format!("\"{name}\" from {public} about packets to {public}");
         claim.proof_by("icmp", text, Some(&seen.lan), is_error);

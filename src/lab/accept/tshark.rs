@@ -102,10 +102,10 @@ fn compare(claim: &mut Claim, capture: &Capture, lines: &str) {
             }
         }
     }
-    claim.must_be(format_args!("{}: frames that tshark sees otherwise", capture.name), differ, 0);
+    claim.must_be(format_args!("{}: frames that tshark reads differently", capture.name), differ, 0);
     claim.proof(
         "frames",
-        format!("{}: {} alike, {verified} checksums verified by both", capture.name, capture.frames.len()),
+        format!("{}: {} equal, {verified} checksums verified by both", capture.name, capture.frames.len()),
     );
 }
 

@@ -56,7 +56,7 @@ impl Conversation {
     }
 
     fn again(&self) -> String {
-        if self.again == 0 { String::new() } else { format!("; {} had to be sent again", self.again) }
+        if self.again == 0 { String::new() } else { format!("; {} were sent again", self.again) }
     }
 
     /// All that was said must be in the captures, so that what is not found in them was not there.
@@ -180,16 +180,16 @@ impl Deed for Echo {
         if let Some(zero) = &self.zero {
             zero.must_be_seen(&mut claim, way, layout, seen);
             let wrong = everywhere(&|frame| frame.port(zero.port) && frame.checksum() == Some(0));
-            claim.must_be("frames whose checksum came out as 0 and was written so", wrong, 0);
-            claim.proof("sum", "one that comes out as 0 is written as 0xffff");
+            claim.must_be("frames with a computed checksum of 0 that was written as 0", wrong, 0);
+            claim.proof("sum", "a computed checksum of 0 is written as 0xffff");
         }
         if let Some(none) = &self.none {
             none.must_be_seen(&mut claim, way, layout, seen);
             let made_up = everywhere(&|frame| {
                 frame.sport() == Some(none.port) && frame.checksum().is_some_and(|sum| sum != 0)
             });
-            claim.must_be("requests without a checksum that were given one", made_up, 0);
-            claim.proof("sum", "one that is not there is not made up");
+            claim.must_be("requests without a checksum that got one", made_up, 0);
+            claim.proof("sum", "a missing checksum stays missing");
         }
         // Conntrack puts the fragments together before any rule sees them, and the packet leaves as fragments again.
         if let Some(long) = &self.long {
@@ -200,7 +200,7 @@ impl Deed for Echo {
         if let Some(disordered) = &self.disordered {
             disordered.must_be_seen(&mut claim, way, layout, seen);
             let again = disordered.again();
-            claim.proof("frag", format!("so they did when the fragments were sent in another order{again}"));
+            claim.proof("frag", format!("the same with the fragments sent in another order{again}"));
         }
         claim
     }

@@ -60,10 +60,10 @@ impl Way {
             claim.must_be(format_args!("LAN: SYN frames to {public}"), syn, 1);
         }
         let answers = lan.count(is_answer);
-        claim.must(answers > 0, || format!("LAN: no answer from {public}"));
+        claim.must(answers > 0, || format!("LAN: no reply from {public}"));
         let other_card = lan.count(|frame| is_answer(frame) && frame.src.to_string() != home.card);
         claim.must_be(
-            format_args!("LAN: answers that another card than that of {} has sent", home.name),
+            format_args!("LAN: replies from another network card than that of {}", home.name),
             other_card,
             0,
         );
@@ -77,7 +77,7 @@ impl Way {
         let strangers = lan.count(|frame| self.has(frame) && !(frame.has(public) && frame.has(client)));
         claim.must_be(
             format_args!(
-                "LAN: frames of client port {} between others than {client} and {public}",
+                "LAN: frames of client port {} with other ends than {client} and {public}",
                 self.client_port
             ),
             strangers,
@@ -86,7 +86,7 @@ impl Way {
         claim.proof_by(
             "LAN",
             format!(
-                "{} frames, all between {client}:{} and {public}:{}; the answers left {} (card {})",
+                "{} frames, all between {client}:{} and {public}:{}; the replies came from {} (card {})",
                 lan.count(is_ours),
                 self.client_port,
                 self.port,
@@ -118,10 +118,10 @@ impl Way {
             let replies = capture.count(|frame| {
                 self.has(frame) && frame.from(guest) && frame.dport() == Some(self.client_port)
             });
-            claim.must_be(format_args!("{name}: replies that went back over it"), replies, 0);
+            claim.must_be(format_args!("{name}: replies on this pipe"), replies, 0);
             if !layout.on_way(*wire, self.via, home) {
                 let strays = capture.count(|frame| self.has(frame));
-                claim.must_be(format_args!("{name}: frames of a flow that has no business there"), strays, 0);
+                claim.must_be(format_args!("{name}: frames of a flow that does not belong there"), strays, 0);
                 continue;
             }
             let here = capture.count(is_request);
@@ -152,7 +152,7 @@ impl Way {
             let got = capture.count(is_request);
             claim.must(got > 0, || "the guest's own capture has no request".to_owned());
             let coded = capture.count(|frame| is_request(frame) && code(frame) != 0);
-            claim.must_be("requests that the guest got with a code point", coded, 0);
+            claim.must_be("requests that reached the guest with a code point", coded, 0);
         }
         if self.via != home {
             let text = format!(
@@ -163,7 +163,7 @@ impl Way {
             );
             claim.proof_by("pipe", text, shown, is_request);
         } else if layout.nodes.len() > 1 {
-            claim.proof("pipe", "nothing of this on any pipe");
+            claim.proof("pipe", "no packet of this flow on any pipe");
         }
     }
 }

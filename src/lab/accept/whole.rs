@@ -37,7 +37,7 @@ impl Deed for LanIsClean {
         let (lan, total) = (&seen.lan, seen.lan.frames.len());
         let mut claim = layout.claim(
             self.0,
-            format!("no address of {guests} on the public LAN, not in what ICMP errors quote either"),
+            format!("no address of {guests} on the public LAN, also none quoted in ICMP errors"),
         );
         let inside = |frame: &Frame| {
             let ip =
@@ -47,7 +47,7 @@ impl Deed for LanIsClean {
         let count = lan.count(inside);
         claim.must_be(format_args!("frames with an inside address (of {total})"), count, 0);
         if let Some(frame) = lan.first(inside) {
-            claim.fault(format!("for instance frame {}: {frame}", frame.number));
+            claim.fault(format!("for example frame {}: {frame}", frame.number));
         }
         // A redirect's destination, behind type, code, checksum, four bytes and the target.
         let redirects =
@@ -99,7 +99,7 @@ impl Deed for Gateway {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let gateway = layout.at(self.family).gateway;
         let mut claim =
-            layout.claim(self.family, format!("the shared gateway {gateway} is each node's own affair"));
+            layout.claim(self.family, format!("each node alone is the gateway {gateway} of its own guests"));
         for (guest, mac) in layout.guests.iter().zip(&self.macs) {
             let home = &layout.nodes[guest.home];
             let got = mac.as_deref().unwrap_or("nothing");
@@ -113,11 +113,11 @@ impl Deed for Gateway {
                 || gateway.family() == Family::V6 && discovery && frame.has(gateway)
         };
         for (_, pipe) in &seen.pipes {
-            let what = format!("{}: what neighbours say about {gateway}", pipe.name);
+            let what = format!("{}: ARP or neighbour discovery about {gateway}", pipe.name);
             claim.must_be(what, pipe.count(is_about), 0);
         }
         if layout.nodes.len() > 1 {
-            claim.proof("pipe", "nothing that neighbours say about it crossed a pipe");
+            claim.proof("pipe", "no ARP or neighbour discovery about it crossed a pipe");
         }
         claim
     }

@@ -31,8 +31,9 @@ pub(super) fn check(lab: &Lab) -> Result<usize, Error> {
     }
     if limit > AT_MOST {
         return Err(Error::refused(format!(
-            "the fault 'conntrack-full' cannot be made: {limit} flows fit into a table (net.netfilter.nf_conntrack_max), and would \
-             take about {} MB of memory. The lab fills tables of {AT_MOST} flows at most",
+            "the fault 'conntrack-full' cannot be made: a table has room for {limit} flows \
+             (net.netfilter.nf_conntrack_max), and they would take about {} MB of memory. The lab fills \
+             tables of at most {AT_MOST} flows",
             limit / 1000
         )));
     }
@@ -62,7 +63,10 @@ pub(super) fn fill(lab: &Lab) -> Result<(), Error> {
         return Ok(());
     }
     loaded?;
-    Err(Error::refused(format!("the conntrack table of {} has {count} of {limit} flows, not all", home.name)))
+    Err(Error::refused(format!(
+        "the conntrack table of {} has {count} of {limit} flows, so it is not full",
+        home.name
+    )))
 }
 
 /// So many flows, all different, for conntrack(8). They have seen replies (assured), so the kernel does not give their places

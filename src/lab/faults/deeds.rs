@@ -109,8 +109,8 @@ fn empty_chains(lab: &Lab, fault: Fault) -> Result<(), Error> {
         let words: Vec<&str> = chain.iter().map(String::as_str).collect();
         home.must(&[&["nft", "flush", "chain"], &words[..]].concat()).map_err(|error| match fault {
             Fault::Save => Error::refused(format!(
-                "the fault 'save' cannot be made: {} has no rules that save ct marks: verdicts do. Start with: -- \
-                 --force-fallback ctmark",
+                "the fault 'save' cannot be made: {} has no rules that save ct marks, because verdicts save \
+                 them. Start with: -- --force-fallback ctmark",
                 home.name
             )),
             _ => error,

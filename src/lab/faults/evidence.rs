@@ -97,7 +97,7 @@ fn sights(lab: &Lab, fault: Fault) -> Result<Vec<Sight>, Error> {
 /// There is none, or a command cannot be run.
 pub fn reveal(lab: &Lab, here: &str) -> Result<String, Error> {
     let fault = present(lab).ok_or_else(|| {
-        Error::refused(format!("nothing was made wrong: '{here} start --fault random' does that"))
+        Error::refused(format!("there is no fault: '{here} start --fault random' makes one"))
     })?;
     let mut text = format!("{}, on {}: {}\n", fault.name(), fault.machine(&lab.layout), fault.about());
     for sight in sights(lab, fault)? {
@@ -115,11 +115,15 @@ fn expected(lab: &Lab, fault: Fault) -> Option<String> {
     match fault {
         Fault::Save | Fault::Spoof => Some("without the fault these chains have rules".to_owned()),
         Fault::ConntrackFull => Some(
-            "as many flows as the table holds: each new one is counted under drop, and the kernel's log says \"table full\"".to_owned(),
+            "the table is full: each new flow is counted under drop, and the kernel's log says \"table \
+             full\""
+                .to_owned(),
         ),
         Fault::BrNetfilter => Some("without the fault both are 1".to_owned()),
         Fault::Mtu => Some(
-            "without the fault each has 1500, as at the other end of the pipe (the bridge takes the smallest of its ports)".to_owned(),
+            "without the fault each MTU is 1500, as at the other end of the pipe (a bridge takes the \
+             smallest MTU of its ports)"
+                .to_owned(),
         ),
         Fault::StaleMac => Some(format!("the right MAC address is that of the bridge on {home}")),
         _ => None,

@@ -57,15 +57,20 @@ impl Fault {
             "its cluster file has the nodes' tags in another order (requests still work: a tag means something only on its own node)",
         ),
         (Self::Service, "service", "its cluster file lacks the web service of its guest"),
-        (Self::Save, "save", "what saves ct marks is taken out of its rules"),
-        (Self::Spoof, "spoof", "what asks dunnat about replies is taken out of its rules"),
+        (Self::Save, "save", "its rules that save ct marks are removed"),
+        (Self::Spoof, "spoof", "its rules that queue replies for dunnat are removed"),
         (Self::ForwardDrop, "forward-drop", "a foreign firewall drops every new flow in the forward hook"),
         (
             Self::InvalidDrop,
             "invalid-drop",
-            "a foreign firewall drops what is ct state invalid in the forward hook",
+            "a foreign firewall drops packets of ct state invalid in the forward hook",
         ),
-        (Self::Mark, "mark", "a foreign rule sets the mark of packets that come in by the public interface"),
+        (
+            Self::Mark,
+            "mark",
+            "a foreign rule sets the mark of packets that come in through the public \
+                              interface",
+        ),
         (Self::CtMark, "ct-mark", "a foreign rule sets the ct mark of every new flow in the forward hook"),
         (
             Self::ConntrackFull,
@@ -75,19 +80,15 @@ impl Fault {
         (
             Self::BrNetfilter,
             "br-netfilter",
-            "br_netfilter is off, so frames that its bridge forwards meet no IP rule and no conntrack",
+            "br_netfilter is off, so frames that its bridge forwards skip IP rules and conntrack",
         ),
         (Self::Mtu, "mtu", "its pipe to the next node has an MTU of 1280"),
         (Self::StaleMac, "stale-mac", "it has a stale MAC address for the gateway in its neighbour table"),
-        (
-            Self::Silent,
-            "silent",
-            "it drops what is sent to its web server and its echo server, without a word",
-        ),
+        (Self::Silent, "silent", "it silently drops packets to its web server and its echo server"),
         (
             Self::Reject,
             "reject",
-            "it rejects what is sent to its web server and its echo server: TCP reset, port unreachable",
+            "it rejects packets to its web server and its echo server: TCP reset, port unreachable",
         ),
     ];
 
@@ -115,8 +116,8 @@ impl Fault {
         let name = self.name();
         if matches!(self, Self::Mac | Self::Swap) && tag_by != TagBy::Mac {
             return Some(format!(
-                "the fault '{name}' needs a cluster file with MAC prefixes, and in this lab nodes know each other by {tag_by}: \
-                 build one with --tag-by mac"
+                "the fault '{name}' needs a cluster file with MAC prefixes, but in this lab nodes recognise \
+                 each other by {tag_by}: build one with --tag-by mac"
             ));
         }
         let (least, words) = match self {
@@ -126,7 +127,7 @@ impl Fault {
             _ => (1, "a node"),
         };
         let has = if nodes == 1 { "one".to_owned() } else { nodes.to_string() };
-        (nodes < least).then(|| format!("the fault '{name}' needs {words}, and this lab has {has}"))
+        (nodes < least).then(|| format!("the fault '{name}' needs {words}, but this lab has {has}"))
     }
 }
 

@@ -51,11 +51,11 @@ fn a_fault_that_needs_more_than_there_is_says_so() {
     assert_eq!(needs(&layout(1, NameSet::Plain, TagBy::Mac)), alone);
     assert_eq!(
         Fault::Swap.needs(&layout(2, NameSet::Plain, TagBy::Mac)).unwrap(),
-        "the fault 'swap' needs three nodes, and this lab has 2"
+        "the fault 'swap' needs three nodes, but this lab has 2"
     );
     assert_eq!(
         Fault::Mtu.needs(&layout(1, NameSet::Plain, TagBy::Mac)).unwrap(),
-        "the fault 'mtu' needs two nodes, and this lab has one"
+        "the fault 'mtu' needs two nodes, but this lab has one"
     );
 }
 

@@ -36,11 +36,11 @@ const ARP: &str = "inside-arp";
 
 /// What is counted, by name, and what it means when it is not zero.
 pub(crate) const COUNTERS: [(&str, &str); 5] = [
-    (FROM_PUBLIC, "packets came from the public LAN with a guest's address as their source"),
-    (CALLS, "calls to services came while nobody translated them"),
-    (SOURCES, "packets with a guest's address as their source would have left untranslated"),
-    (QUOTES, "ICMP errors that quote a guest's address would have left untranslated"),
-    (ARP, "ARP messages with a guest's address would have been sent into other networks"),
+    (FROM_PUBLIC, "from the public LAN, with a guest's source address"),
+    (CALLS, "requests to services that nobody translated"),
+    (SOURCES, "untranslated on the way out, with a guest's source address"),
+    (QUOTES, "ICMP errors on the way out that quote a guest's address"),
+    (ARP, "ARP messages to another network that show a guest's address"),
 ];
 
 /// The guard of a node.
@@ -69,15 +69,15 @@ impl Guard {
             Place {
                 family: "inet",
                 name: "spoofed",
-                about: "Nobody on the public LAN has a guest's address.",
+                about: "A packet from the public LAN with a guest's source address is spoofed.",
                 hook: Some(("prerouting", [-302, -303])),
                 rules: families.iter().flat_map(|here| from_public(*here, public)).collect(),
             },
             Place {
                 family: "inet",
                 name: "untranslated-calls",
-                about: "A call that is still for this node's own address was not translated: no port of the node itself\n\
-                        answers it.",
+                about: "A request that still has this node's own address was not translated: no port of the node itself may\n\
+                        reply to it.",
                 hook: Some(("prerouting", [-290, -289])),
                 rules: [loopback(), bridge.clone()]
                     .map(|name| Rule::new(vec![Condition::In(name)], End::Return))
@@ -88,7 +88,8 @@ impl Guard {
             Place {
                 family: "inet",
                 name: "leaving",
-                about: "No packet leaves with a guest's address, but to who may see it. SNAT (100) comes before.",
+                about: "No packet goes out with a guest's address, except to networks that may see it. SNAT \
+                        (100) comes before.",
                 hook: Some(("postrouting", [300, 301])),
                 rules: [loopback(), bridge.clone()]
                     .map(|name| vec![Condition::Out(name)])
@@ -101,8 +102,8 @@ impl Guard {
             Place {
                 family: "inet",
                 name: "keeps-conntrack",
-                about: "No packet comes by here. While a rule asks for conntrack its hooks stay; when they go the kernel drops\n\
-                        all packets that wait in queues.",
+                about: "No packet passes here. While a rule needs conntrack, the hooks of conntrack stay. When they go, the\n\
+                        kernel drops all packets that wait in queues.",
                 hook: None,
                 rules: vec![Rule::new(vec![Condition::Invalid], End::Continue)],
             },
@@ -111,7 +112,7 @@ impl Guard {
             places.push(Place {
                 family: "arp",
                 name: "announced",
-                about: "No other network hears of a guest's address, or of the gateway's.",
+                about: "No ARP message shows a guest's address, or the gateway's, to another network.",
                 hook: Some(("output", [0, 1])),
                 rules: vec![Rule::new(
                     vec![Condition::NotOut(bridge.clone()), Condition::ArpFrom(here.network)],

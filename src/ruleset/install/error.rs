@@ -19,7 +19,8 @@ pub enum InstallError {
     NameTaken(String),
     /// The tool said yes, and the kernel does not have what was asked for.
     #[error(
-        "nft took the rules, but the kernel has others: {0}. This is a fault of nft or of dunnat, please report it"
+        "nft accepted the rules, but the kernel has different ones: {0}. This is a bug in nft or dunnat; \
+         please report it"
     )]
     Differs(String),
     /// The kernel said no.
@@ -32,8 +33,8 @@ pub enum InstallError {
     },
     /// A base chain would have to go while packets wait that it would drop.
     #[error(
-        "packets wait in the queues {0} of this network namespace, and the kernel would drop them if a chain of ours went \
-         now. Let who listens there answer them, or end it; then try again"
+        "packets wait in the queues {0} of this network namespace, and the kernel would drop them if dunnat \
+         removed a chain now. Let the program that reads these queues finish, or stop it; then try again"
     )]
     Waiting(String),
 }

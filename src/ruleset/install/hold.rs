@@ -48,8 +48,8 @@ impl Hold {
             }
         }
         log::info!(
-            "this kernel has no tables that belong to a process (Linux 5.12): an `nft flush ruleset` removes the guard, too, \
-             and of two nodes that are started at once both may try to serve"
+            "this kernel (before Linux 5.12) has no tables that belong to a process: `nft flush ruleset` \
+             also removes the guard, and two nodes that start at once may both try to serve"
         );
         Ok((Self { nft, flags: None }, there))
     }
@@ -65,8 +65,8 @@ impl Drop for Hold {
                 log::debug!("the tables {} stay, empty, until `dunnat down`: {error}", guard::OWNED);
             } else {
                 log::warn!(
-                    "this kernel (before Linux 6.9) takes the tables of a process with it, and so drops what waits in queues: \
-                     {error}"
+                    "this kernel (before Linux 6.9) removes the tables of a process when it ends, and so \
+                     drops packets that wait in queues: {error}"
                 );
             }
         }

@@ -175,7 +175,7 @@ impl Installed {
                 let wanted = if chain.is_queue() { 1 } else { chain.rules.len() };
                 if !there || count != wanted {
                     missing.push(format!(
-                        "{}: chain {} should have {wanted} rules, and has {count}",
+                        "{}: chain {} should have {wanted} rules, but has {count}",
                         table.place(),
                         chain.name
                     ));
@@ -224,7 +224,7 @@ impl Installed {
                 self.hold.nft.commit(gone).map_err(cannot("remove chains that are not needed"))
             });
         if let Err(error) = outcome {
-            log::warn!("{error}. Until then these stay, empty: {}", what.join(", "));
+            log::warn!("{error}. Until then these chains stay, empty: {}", what.join(", "));
         }
     }
 
@@ -284,7 +284,7 @@ impl Installed {
                 asking.map(|chain| (nftables::family(table.family), table.name, chain.name.clone()))
             })
             .collect();
-        change_what_is_there(&self.hold.nft, "stop asking", |there| {
+        change_what_is_there(&self.hold.nft, "stop queueing", |there| {
             let mut batch = Batch::new();
             for (family, table, chain) in &asking {
                 if there.chain(nftables::family_name(*family), table, chain).is_some() {

@@ -62,13 +62,13 @@ impl There {
                 })
                 .collect();
             format!(
-                "the pure ruleset is loaded (table {place}), and does the same work; take it out first: {}",
+                "the pure ruleset is loaded (table {place}) and does the same work; remove it first: {}",
                 theirs.join("; ")
             )
         } else {
             format!(
-                "there is a table {place} that this program did not make; see it with `nft list table {place}`, and \
-                 remove it with `nft delete table {place}` if nothing needs it"
+                "there is a table {place} that dunnat did not make; list it with `nft list table {place}`, \
+                 and remove it with `nft delete table {place}` if nothing needs it"
             )
         }))
     }
@@ -77,7 +77,7 @@ impl There {
     pub(super) fn left_by(&self) -> Option<String> {
         let of_run = self.tables.iter().filter(|table| is_of_run(table));
         let mut owners = of_run.filter_map(owner);
-        owners.next().map(|owner| owner.node)
+        owners.next().map(|owner| owner.name())
     }
 
     /// The process that serves, if one does.

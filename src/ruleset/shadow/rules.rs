@@ -24,7 +24,8 @@ impl ShadowPlan {
             .map(|here| Table::new(here.family.nft(), TABLE, &comment, self.chains(here)));
         Rules {
             head: format!(
-                "# dunnat on {node} as a shadow: what is shown to it. The pure ruleset, below, does the work.\n"
+                "# dunnat on {node} as a shadow: the packets that it sees. The pure ruleset, below, does the \
+                 work.\n"
             ),
             node: node.clone(),
             guard: Guard::new(cluster, self.node),
@@ -37,8 +38,8 @@ impl ShadowPlan {
         let mut chains = Chains(queue_chains(self.queue_by, self.layout.all(), true));
         for (stage, side) in SHOWN {
             let about = match side {
-                Moment::Before => format!("{stage}: what the ruleset is about to see."),
-                Moment::After => format!("{stage}: what it has made of it."),
+                Moment::Before => format!("{stage}: packets before the pure ruleset."),
+                Moment::After => format!("{stage}: packets after the pure ruleset."),
             };
             let hook = format!("filter hook {}", stage.hook());
             let priority = match (stage, side) {

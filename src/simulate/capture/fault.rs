@@ -31,7 +31,7 @@ pub enum Piece {
 #[non_exhaustive]
 pub enum CaptureError {
     /// The system says no.
-    #[error("{source}, behind byte {at}")]
+    #[error("{source}, after byte {at}")]
     Io {
         /// How much of the file had been read, in bytes.
         at: u64,
@@ -51,21 +51,21 @@ pub enum CaptureError {
     },
     /// It shows packets before and after each stage, as `dunnat trace` writes them.
     #[error(
-        "it is a trace that was written as packets, which has each of them several times and no marks; decisions are \
-         made again from a trace in JSON"
+        "it is a trace that was written as packets: it has each packet several times, and no marks. \
+         Decisions can be repeated from a trace in JSON only"
     )]
     Trace,
     /// No packet of it has a link header that is read.
     #[error(
-        "its packets have link headers that are not read: {0}; Ethernet, Linux cooked (sll, sll2), raw IP, PPP, Cisco HDLC, \
-         loopback and NFLOG are read"
+        "the link headers of its packets are not supported: {0}; supported are Ethernet, Linux cooked (sll, \
+         sll2), raw IP, PPP, Cisco HDLC, loopback and NFLOG"
     )]
     Links(String),
 }
 
 /// A file ends within something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the file ends within {place}: {there} of its {of} bytes are there")]
+#[error("the file ends inside {place}: {there} of its {of} bytes are present")]
 pub struct Cut {
     /// What it ends within.
     pub place: Place,

@@ -57,12 +57,12 @@ impl Foreign {
         fmt::from_fn(move |f| match self {
             Self::Compressed(by, unpack) => write!(
                 f,
-                "it is compressed with {by}, and read unpacked only: put {unpack} {name} | before the command, and - for the \
-                 file"
+                "it is compressed with {by}; unpack it first: put {unpack} {name} | before the command, and \
+                 - for the file"
             ),
             Self::Format(whose) => write!(
                 f,
-                "its format is {whose}; Wireshark's editcap makes a capture of it that is read: editcap -F pcapng {name} \
+                "its format is {whose}; convert it with Wireshark's editcap: editcap -F pcapng {name} \
                  {name}.pcapng"
             ),
         })

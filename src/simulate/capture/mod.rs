@@ -167,7 +167,7 @@ impl Counts {
             self.not_read.iter().take(TOLD).map(|(kind, count)| (words(kind), *count)).collect();
         let rest: u64 = self.not_read.values().skip(TOLD).sum();
         if rest > 0 {
-            told.push(("further link types".to_owned(), rest));
+            told.push(("other link types".to_owned(), rest));
         }
         told
     }

@@ -65,7 +65,7 @@ impl Pcap {
             (2, 3) => Lengths::Either,
             (2, 4) => Lengths::CapturedFirst,
             (major, minor) => {
-                return Err(damaged(format!("it is of version {major}.{minor}; 2.0 to 2.4 are read")));
+                return Err(damaged(format!("its version {major}.{minor} is not supported; 2.0 to 2.4 are")));
             }
         };
         // Behind the version: time zone and accuracy, which nobody fills; the snaplen, which too many fill with 0 or with
@@ -104,7 +104,7 @@ impl Pcap {
             Lengths::CapturedFirst | Lengths::Either => (first, second),
         };
         if captured > MAXIMUM_SNAPLEN {
-            let what = format!("its captured length is {captured}, and {MAXIMUM_SNAPLEN} is the most");
+            let what = format!("its captured length is {captured}; the maximum is {MAXIMUM_SNAPLEN}");
             return Err(CaptureError::Damaged { place, what });
         }
         let mut bytes = Vec::new();

@@ -133,7 +133,7 @@ impl Pcapng {
         };
         let (least, len) = (block.len, block.order.u32(len));
         if u64::from(len) < least || len % 4 != 0 {
-            let what = format!("its block length is {len}, and must be {least} or more, and a multiple of 4");
+            let what = format!("its block length is {len}; it must be at least {least}, and a multiple of 4");
             return Err(block.damaged(what));
         }
         block.len = u64::from(len);
@@ -148,7 +148,7 @@ impl Block<'_> {
         match (major, minor) {
             // 1.2 is the same, written by mistake (§4.1).
             (1, 0 | 2) => Ok(()),
-            _ => Err(self.damaged(format!("it is of version {major}.{minor}; 1.0 is read"))),
+            _ => Err(self.damaged(format!("its version {major}.{minor} is not supported; only 1.0 is"))),
         }
     }
 
@@ -237,7 +237,8 @@ impl Block<'_> {
     /// The interface of that number.
     fn of<'i>(&self, interfaces: &'i [Interface], number: u32) -> Result<&'i Interface, CaptureError> {
         let interface = interfaces.get(number as usize).ok_or_else(|| {
-            let what = format!("it is of interface {number}, and {} are described", interfaces.len());
+            let what =
+                format!("its interface number is {number}, but the file describes only {}", interfaces.len());
             self.damaged(what)
         })?;
         if interface.name.as_deref().is_some_and(is_of_trace) {
@@ -249,12 +250,14 @@ impl Block<'_> {
     /// The bytes of a packet, and what fills them up.
     fn data(&mut self, captured: u32) -> Result<Vec<u8>, CaptureError> {
         if captured > MAXIMUM_SNAPLEN {
-            let what = format!("its captured length is {captured}, and {MAXIMUM_SNAPLEN} is the most");
+            let what = format!("its captured length is {captured}; the maximum is {MAXIMUM_SNAPLEN}");
             return Err(self.damaged(what));
         }
         if u64::from(captured) > self.left() {
-            let what =
-                format!("its captured length is {captured}, and its block has {} bytes for it", self.left());
+            let what = format!(
+                "its captured length is {captured}, but its block has only {} bytes for it",
+                self.left()
+            );
             return Err(self.damaged(what));
         }
         let mut bytes = Vec::new();
@@ -288,7 +291,7 @@ impl Block<'_> {
         let again = self.u32()?;
         self.len -= 4;
         if u64::from(again) != self.len {
-            let what = format!("its block length is {} at its beginning, and {again} at its end", self.len);
+            let what = format!("its block length is {} at its beginning, but {again} at its end", self.len);
             return Err(self.damaged(what));
         }
         Ok(())

@@ -32,13 +32,13 @@ fn what_somebody_changes_of_ours_is_put_back() {
     for change in changes {
         host.must(&["sh", "-ec", change]);
         wait_for("the rules to be back", || (rules() == whole).then_some(()));
-        let told = node.reads("they are back");
+        let told = node.reads("they are restored");
         assert!(told.contains("our rules were changed by process ") && told.contains(" (nft)"), "{told}");
     }
     // All, and what belongs to the process stays.
     host.must(&["nft", "flush", "ruleset"]);
     assert!(host.ruleset().contains("table inet dunnat-serving"), "{}", host.ruleset());
-    node.reads("they are back");
+    node.reads("they are restored");
     let ours: Vec<String> = whole.into_iter().filter(|table| !table.contains("table inet theirs")).collect();
     wait_for("the rules to be back", || (rules() == ours).then_some(()));
     node.end("TERM");
@@ -187,7 +187,7 @@ fn printing_and_being_refused_drop_no_packet_that_waits() {
     if tables_stay {
         assert_eq!(waiting(), 20, "a node that ends");
     } else {
-        assert!(log.contains("takes the tables of a process with it"), "{log}");
+        assert!(log.contains("removes the tables of a process when it ends"), "{log}");
         return;
     }
     let message = host.fails(&["down"]);
@@ -260,9 +260,9 @@ fn interfaces_that_change_are_told_of() {
         node.reads("xenbr0").contains("xenbr0, the public interface, is down: no client reaches this node")
     );
     host.ip("link set xenbr0 name other0");
-    assert!(node.reads("other0").contains("xenbr0, the public interface, is called other0 now"));
+    assert!(node.reads("other0").contains("xenbr0, the public interface, was renamed to other0"));
     host.ip("link set other0 name xenbr0");
-    assert!(node.reads("xenbr0").contains("xenbr0, the public interface, is there"));
+    assert!(node.reads("xenbr0").contains("xenbr0, the public interface, exists now"));
     host.ip("link set xenbr0 up");
     assert!(node.reads("xenbr0").contains("is up"));
     host.ip("link add way2 type veth peer name far2");

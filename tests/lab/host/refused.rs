@@ -37,7 +37,7 @@ fn without_rights_it_says_so() {
     let message = host.refuse(&["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"], &[]);
     assert_eq!(
         message,
-        "dunnat: CAP_NET_ADMIN, the right to administer: no; run it as root: it installs rules and takes queues\n"
+        "dunnat: CAP_NET_ADMIN (network administration): no; run dunnat as root: it installs rules and opens queues\n"
     );
 }
 
@@ -74,7 +74,7 @@ fn a_directory_of_sockets_that_others_may_write_to_is_refused() {
     for (made, said) in [
         (
             "chown 1000 /run/dunnat",
-            "it belongs to user 1000; remove it, and run makes it anew: rm -r /run/dunnat",
+            "it belongs to user 1000; remove it, and `dunnat run` makes it again: rm -r /run/dunnat",
         ),
         ("chmod 1777 /run/dunnat", "others may write to it (its mode is 1777)"),
         ("chmod 770 /run/dunnat", "others may write to it (its mode is 0770)"),
@@ -108,7 +108,7 @@ fn a_socket_that_somebody_else_answers_is_refused() {
     wait_for("its socket", || path.exists().then_some(()));
     let output = Command::new(DUNNAT).args(["trace", "--socket"]).arg(&path).output().unwrap();
     let message = text(&output.stderr);
-    assert!(message.contains("is answered by user 1000, not by root"), "{message}");
+    assert!(message.contains("belongs to user 1000, not to root"), "{message}");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
     assert!(other.wait().unwrap().success(), "it was asked something");
 }

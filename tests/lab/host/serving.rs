@@ -28,7 +28,7 @@ fn one_socket_is_for_one_node() {
     let host = Host::new();
     let other = std::os::unix::net::UnixListener::bind(host.socket()).unwrap();
     let message = host.refuse(&[], &[]);
-    assert!(message.contains("a dunnat answers on /run/"), "{message}");
+    assert!(message.contains("a dunnat listens on /run/"), "{message}");
     drop(other);
     std::fs::remove_file(host.socket()).unwrap();
     host.serve(&[]).end("KILL");
@@ -95,7 +95,7 @@ fn names_that_are_taken_are_left_to_their_owner() {
         (vec!["nft", "add table arp dunnat-guard"], "nft delete table arp dunnat-guard"),
         (
             vec!["nft", "add table ip6 dunnat-kernel; add chain ip6 dunnat-kernel dunnat-spoof"],
-            "the pure ruleset is loaded (table ip6 dunnat-kernel), and does the same work; take it out first: nft \
+            "the pure ruleset is loaded (table ip6 dunnat-kernel) and does the same work; remove it first: nft \
              delete table ip6 dunnat-kernel\n",
         ),
     ] {
@@ -189,22 +189,18 @@ fn what_fails_for_a_moment_does_not_end_a_node_and_what_fails_for_good_does() {
             host.wait_until_answered(200);
             let log = node.end("TERM");
             assert!(log.contains("now: ") && log.contains("trying again"), "{backend} {call} {error}\n{log}");
-            let told = log.rsplit_once("errors that passed: ").unwrap_or_else(|| panic!("{log}")).1;
+            let told = log.rsplit_once("temporary errors: ").unwrap_or_else(|| panic!("{log}")).1;
             assert!(told.trim().parse::<u32>().unwrap() > 0, "{log}");
-            assert!(log.contains("200 packets: save unmarked 200; errors"), "{log}");
+            assert!(log.contains("200 packets: save unmarked 200; temporary errors"), "{log}");
             assert_eq!(host.only_guard(), before);
         }
     }
     for (call, error, told) in [
-        (
-            "recvmmsg",
-            "EBADF",
-            "a worker ended: Bad file descriptor (os error 9); the rules have been removed",
-        ),
+        ("recvmmsg", "EBADF", "a worker failed: Bad file descriptor (os error 9); the rules were removed"),
         (
             "accept4",
             "EPERM",
-            "the control socket ended: Operation not permitted (os error 1); the rules have been removed",
+            "the control socket failed: Operation not permitted (os error 1); the rules were removed",
         ),
     ] {
         let wrap = failing(call, error, "when=1+");
@@ -404,7 +400,7 @@ fn a_shadow_comes_and_goes() {
     }
     host.must(&["nft", "add table netdev dunnat-kernel"]);
     let message = host.refuse(&[], &["--shadow"]);
-    assert!(message.contains("take it out first: nft delete table netdev dunnat-kernel"), "{message}");
+    assert!(message.contains("remove it first: nft delete table netdev dunnat-kernel"), "{message}");
 }
 
 /// What `rules` prints can be loaded by hand, and `run --no-rules` serves it.
