@@ -1,19 +1,15 @@
 //! One decision with everything that belongs to it, by name.
 
 use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::shared;
+use super::shared::{self, Name};
 use crate::engine::Reason;
 use crate::net::{CtState, Dscp, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, LONGEST, Malformed, Tcp};
-
-/// A name that many events share.
-pub type Name = Arc<str>;
 
 /// The version of an event's JSON. It changes when a field goes or means something else; a new field does not
 /// change it.

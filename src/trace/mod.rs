@@ -20,11 +20,12 @@ mod tap;
 mod text;
 mod write;
 
-pub use event::{Bytes, Event, Hex, Marks, Name, NoEvent, SCHEMA, Source, VERSION, Version};
+pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source, VERSION, Version};
 pub use filter::{Filter, FilterError};
 pub use names::Namer;
 pub use record::{Record, SNAP};
 pub use selection::{Flows, Sample, SampleError, Selection};
+pub use shared::Name;
 pub use tap::{Next, Tap, TapEnd, Taps, Tracer};
 pub(crate) use text::mark;
 pub use text::{Text, decision, packet_text};

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
-use super::event::{Bytes, Event, Hex, Marks, Name, Source, Version};
+use super::event::{Bytes, Event, Hex, Marks, Source, Version};
 use super::record::Record;
+use super::shared::Name;
 use super::shared::shared;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Checksum, Dscp, Mark, Stage, Tuple};

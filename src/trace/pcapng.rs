@@ -17,7 +17,8 @@ use pcap_file::pcapng::blocks::interface_description::{
 };
 use pcap_file::pcapng::blocks::opt_common::{CommonOption, UnknownOption};
 
-use super::event::{Event, Name};
+use super::event::Event;
+use super::shared::Name;
 use super::text;
 use crate::net::{Mac, Stage, Verdict};
 

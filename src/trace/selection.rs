@@ -7,8 +7,9 @@ use std::str::FromStr;
 
 use rustc_hash::FxHashMap;
 
-use super::event::{Event, Name};
+use super::event::Event;
 use super::filter::Filter;
+use super::shared::Name;
 use crate::net::{Proto, Stage};
 
 /// What is wanted of a trace; by default everything. The parts apply in the order in which they stand here.

@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::event::Name;
 use crate::text::escaped;
+
+/// A name that many events share.
+pub type Name = Arc<str>;
 
 /// How many names are remembered: nodes, interfaces and services are few. What comes after is allocated each time.
 const MOST: usize = 4096;

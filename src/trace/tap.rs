@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
-use super::event::Name;
 use super::record::Record;
+use super::shared::Name;
 
 /// How many records may wait in the taps of all clients together, beside [`LEAST`] for each; some 16 MB.
 const SHARED: usize = 32_768;

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::super::event::{Event, Marks, Name};
+use super::super::event::{Event, Marks};
+use super::super::shared::Name;
 use super::{Expression, Filter, Interface, Side, Test};
 use crate::net::{Mark, Tuple};
 

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use crate::trace::event::{Event, Name};
+use crate::trace::event::Event;
 use crate::trace::names::Namer;
 use crate::trace::selection::Selection;
+use crate::trace::shared::Name;
 use crate::trace::tap::{Next, Tap};
 
 /// Takes the events of a trace.
