@@ -124,14 +124,7 @@ impl Plan {
 
     /// In a few words: whose it is, and its workers and queues.
     pub(crate) fn summary(&self, cluster: &Cluster) -> String {
-        let (workers, queues) = (self.workers, self.queues());
-        format!(
-            "{}: {workers} {}, queues {}-{}",
-            cluster.node(self.node).name,
-            if workers == 1 { "worker" } else { "workers" },
-            queues.start(),
-            queues.end()
-        )
+        self.layout().summary(&cluster.node(self.node).name)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::no_plan::NoPlan;
+use crate::text::counted;
 
 /// The numbers of all queues of a plan: at least one, none above 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,12 @@ impl QueueLayout {
     /// How many workers there are.
     pub fn workers(&self) -> u16 {
         self.workers
+    }
+
+    /// In a few words: the node, and its workers and queues.
+    pub(super) fn summary(&self, node: &str) -> String {
+        let (workers, queues) = (counted(self.workers.into(), "worker"), self.all());
+        format!("{node}: {workers}, queues {}-{}", queues.start(), queues.end())
     }
 
     /// All queues.

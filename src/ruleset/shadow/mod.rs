@@ -127,14 +127,7 @@ impl ShadowPlan {
 
     /// In a few words: whose it is, and its workers and queues.
     pub(crate) fn summary(&self, cluster: &Cluster) -> String {
-        let (workers, queues) = (self.layout.workers(), self.layout.all());
-        format!(
-            "{}: {workers} {}, queues {}-{}",
-            cluster.node(self.node).name,
-            if workers == 1 { "worker" } else { "workers" },
-            queues.start(),
-            queues.end()
-        )
+        self.layout.summary(&cluster.node(self.node).name)
     }
 
     /// The lanes and their queues as a text to read.
