@@ -56,14 +56,15 @@ impl Connection {
 
     /// The first request as the client sent it, or what there is of it: an event of the entry node.
     pub(super) fn request(&self) -> Option<&Seen> {
-        let requests = || self.events().filter(|event| event.is_request());
-        requests().find(|event| event.begins()).or_else(|| requests().next())
+        Seen::first_request(|| self.events())
     }
 }
 
 /// Nodes whose trace began later have packets of which the SYN is only in the traces of others.
 pub(super) fn merge(mut connections: Vec<Connection>) -> Vec<Connection> {
-    let Some(late) = connections.iter().position(|call| call.first_seq.is_none()) else { return connections };
+    let Some(late) = connections.iter().position(|connection| connection.first_seq.is_none()) else {
+        return connections;
+    };
     if connections.len() != 2 {
         return connections;
     }

@@ -174,12 +174,7 @@ fn one(
 impl Conversation {
     /// The entry node's event.
     pub(super) fn request(&self) -> Option<&Seen> {
-        let requests = || {
-            self.events()
-                .filter(|event| event.is_request())
-                .filter(|event| Some(&event.node) == self.entry.as_ref())
-        };
-        requests().find(|event| event.begins()).or_else(|| requests().next())
+        Seen::first_request(|| self.events().filter(|event| Some(&event.node) == self.entry.as_ref()))
     }
 
     /// The events that were kept.

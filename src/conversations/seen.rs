@@ -176,6 +176,14 @@ impl Seen {
         self.stage == Stage::Dnat && !self.is_error()
     }
 
+    /// The request that begins a connection; of one whose beginning was not seen, the first request.
+    pub(super) fn first_request<'a, I: Iterator<Item = &'a Self>>(
+        events: impl Fn() -> I,
+    ) -> Option<&'a Self> {
+        let requests = || events().filter(|event| event.is_request());
+        requests().find(|event| event.begins()).or_else(|| requests().next())
+    }
+
     /// Whether a reply of the guest itself goes on.
     pub(super) fn is_reply(&self, guest: IpAddr) -> bool {
         self.stage == Stage::Spoof
