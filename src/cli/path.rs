@@ -116,7 +116,7 @@ impl Path {
             FormatArg::Svg => Box::new(once(Ok(svg(one()?)))),
             FormatArg::Json => Box::new(chosen.iter().map(|one| json(one).map_err(io::Error::from))),
             FormatArg::Text => {
-                let text = Text { colour: self.write.is_none() && coloured(io::stdout().is_terminal()) };
+                let text = Text::new(self.write.is_none() && coloured(io::stdout().is_terminal()));
                 let totals = once_with(move || Ok(text.totals(paths, chosen)));
                 match chosen {
                     [] => Box::new(totals),

@@ -15,11 +15,15 @@ const WIDTH: usize = 100;
 /// Writes conversations as text.
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
-    /// In colours.
-    pub colour: bool,
+    paint: Paint,
 }
 
 impl Text {
+    /// In colours or not.
+    pub fn new(colour: bool) -> Self {
+        Self { paint: Paint::new(colour) }
+    }
+
     /// A line for each conversation, and what is wrong with it below: piece by piece, as a table may be very long.
     pub fn table(self, conversations: &[&Conversation]) -> impl Iterator<Item = String> {
         let head = ["#", "finding", "proto", "client", "original dst", "way", "guest"].map(str::to_owned);
@@ -36,14 +40,14 @@ impl Text {
                 let pad = width - cell.chars().count();
                 match place {
                     0 => _ = write!(line, "{:pad$}{cell}", ""),
-                    1 => _ = write!(line, "  {}{:pad$}", self.styled(cell, style), ""),
+                    1 => _ = write!(line, "  {}{:pad$}", self.paint.styled(cell, style), ""),
                     6 => _ = write!(line, "  {cell}"),
                     _ => _ = write!(line, "  {cell}{:pad$}", ""),
                 }
             }
             line.trim_end().to_owned()
         };
-        let head = format!("{}\n", self.styled(&line(&head, Style::new()), DIM));
+        let head = format!("{}\n", self.paint.styled(&line(&head, Style::new()), DIM));
         let piece = move |conversation: &&Conversation| {
             let finding = conversation.judgement.finding;
             let mut piece = format!("{}\n", line(&row(conversation), style(finding)));
@@ -60,7 +64,7 @@ impl Text {
         let mut out = String::new();
         let counts = Finding::ALL.into_iter().filter_map(|finding| {
             let count = shown.iter().filter(|one| one.judgement.finding == finding).count();
-            (count > 0).then(|| format!("{count} {}", self.styled(finding.name(), style(finding))))
+            (count > 0).then(|| format!("{count} {}", self.paint.styled(finding.name(), style(finding))))
         });
         let counts: Vec<String> = counts.collect();
         let all = paths.conversations.len();
@@ -93,7 +97,7 @@ impl Text {
         let mut out = String::new();
         let judgement = &conversation.judgement;
         self.indented(&mut out, 0, &title(conversation));
-        let finding = self.styled(judgement.finding.words(), style(judgement.finding));
+        let finding = self.paint.styled(judgement.finding.words(), style(judgement.finding));
         let mut lines = wrapped(&format!("{}: {}", judgement.finding.words(), because(conversation)), WIDTH);
         if let Some(rest) = lines[0].strip_prefix(judgement.finding.words()) {
             lines[0] = format!("{finding}{rest}");
@@ -131,7 +135,7 @@ impl Text {
             for (place, line) in packed(&parts, room).iter().enumerate() {
                 let drawn = if place == 0 { drawn.clone() } else { lanes.plain() };
                 let more = if place == 0 { indent } else { indent + 2 };
-                let _ = writeln!(out, "{drawn}{:more$}{}", "", self.styled(line, how));
+                let _ = writeln!(out, "{drawn}{:more$}{}", "", self.paint.styled(line, how));
             }
         }
         if !judgement.also.is_empty() {
@@ -147,10 +151,6 @@ impl Text {
         for line in wrapped(text, WIDTH - indent) {
             let _ = writeln!(out, "{:indent$}{line}", "");
         }
-    }
-
-    fn styled(self, text: &str, style: Style) -> String {
-        Paint::new(self.colour).styled(text, style).to_string()
     }
 }
 

@@ -25,14 +25,14 @@ use crate::trace::decision;
 /// Writes stories as text.
 #[derive(Clone, Copy, Debug)]
 pub struct StoryText {
-    colour: bool,
+    paint: Paint,
     verbose: bool,
 }
 
 impl StoryText {
     /// In colours or not; `verbose` with the arithmetic of checksums.
     pub fn new(colour: bool, verbose: bool) -> Self {
-        Self { colour, verbose }
+        Self { paint: Paint::new(colour), verbose }
     }
 
     /// A story, with a newline at its end.
@@ -48,7 +48,7 @@ impl StoryText {
             self.at_node(at_node, &mut out);
         }
         for line in &story.after {
-            let _ = writeln!(out, "\n{}", self.styled(line, HEAD));
+            let _ = writeln!(out, "\n{}", self.paint.styled(line, HEAD));
         }
         out
     }
@@ -56,7 +56,7 @@ impl StoryText {
     fn at_node(self, AtNode { node, part, packet, stages }: &AtNode, out: &mut String) {
         let part = part.map_or(String::new(), |part| format!(", {part}"));
         let packet = packet.as_deref().unwrap_or("a packet that cannot be read");
-        let _ = writeln!(out, "{}: {packet}", self.styled(&format!("{node}{part}"), HEAD));
+        let _ = writeln!(out, "{}: {packet}", self.paint.styled(format!("{node}{part}"), HEAD));
         for step in stages {
             out.push('\n');
             self.step(step, out);
@@ -64,9 +64,9 @@ impl StoryText {
     }
 
     pub(crate) fn step(self, step: &Step, out: &mut String) {
-        let name = self.styled(&format!("{:5}", step.stage), HEAD);
+        let name = self.paint.styled(format!("{:5}", step.stage), HEAD);
         if let Some(why) = &step.not_asked {
-            let _ = writeln!(out, "  {name}  {}", self.styled(&format!("not queued: {why}"), DIM));
+            let _ = writeln!(out, "  {name}  {}", self.paint.styled(format!("not queued: {why}"), DIM));
             return;
         }
         let place = match step.stage {
@@ -75,7 +75,7 @@ impl StoryText {
             Stage::Save => "postrouting",
             Stage::Spoof => "postrouting, before SNAT",
         };
-        let _ = writeln!(out, "  {name}  {}", self.styled(place, DIM));
+        let _ = writeln!(out, "  {name}  {}", self.paint.styled(place, DIM));
         if let Some(why) = &step.why {
             self.why(why, out);
         }
@@ -140,11 +140,7 @@ impl StoryText {
     }
 
     fn line(self, (mark, style): (&str, Style), text: &str, out: &mut String) {
-        let mark = self.styled(&format!("{mark:3}"), style);
+        let mark = self.paint.styled(format!("{mark:3}"), style);
         let _ = writeln!(out, "    {mark}  {text}");
-    }
-
-    fn styled(self, text: &str, style: Style) -> String {
-        Paint::new(self.colour).styled(text, style).to_string()
     }
 }

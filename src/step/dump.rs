@@ -13,8 +13,6 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use anstyle::Style;
-
 use super::Shown;
 use crate::packet::{Field, View, fields};
 use crate::text::{DIM, Paint, UNSURE};
@@ -25,14 +23,14 @@ const ROW: usize = 8;
 /// How many rows of data are shown; data never changes.
 const DATA_ROWS: usize = 4;
 
-pub(super) fn dump(shown: &Shown, colour: bool, out: &mut String) {
+pub(super) fn dump(shown: &Shown, paint: Paint, out: &mut String) {
     let before = &shown.visit.bytes;
     let after = shown.visit.patch.and_then(|_| shown.visit.after()).unwrap_or_else(|| before.clone());
     let changes = *before != after;
-    let dump = Dump { before, after: &after, changes, colour };
+    let dump = Dump { before, after: &after, changes, paint };
     let columns =
         if changes { "byte  before                    after, * where a byte changes" } else { "byte" };
-    let _ = writeln!(out, "    {}", dump.styled(columns, DIM));
+    let _ = writeln!(out, "    {}", dump.paint.styled(columns, DIM));
     let view = shown.visit.view.as_ref().ok();
     let unfinished = view.filter(|_| shown.is_unfinished()).and_then(View::checksum_at);
     let mut header = String::new();
@@ -40,7 +38,7 @@ pub(super) fn dump(shown: &Shown, colour: bool, out: &mut String) {
         if field.header != header {
             header.clone_from(&field.header);
             if !header.is_empty() {
-                let _ = writeln!(out, "    {}", dump.styled(&header, DIM));
+                let _ = writeln!(out, "    {}", dump.paint.styled(&header, DIM));
             }
         }
         dump.field(&field, unfinished == Some(field.at.start), out);
@@ -51,7 +49,7 @@ struct Dump<'a> {
     before: &'a [u8],
     after: &'a [u8],
     changes: bool,
-    colour: bool,
+    paint: Paint,
 }
 
 impl Dump<'_> {
@@ -99,16 +97,12 @@ impl Dump<'_> {
             if self.before[at] == self.after[at] {
                 let _ = write!(out, " {byte}");
             } else if mark {
-                let _ = write!(out, "{}", self.styled(&format!("*{byte}"), UNSURE));
+                let _ = write!(out, "{}", self.paint.styled(format!("*{byte}"), UNSURE));
             } else {
-                let _ = write!(out, " {}", self.styled(&byte, UNSURE));
+                let _ = write!(out, " {}", self.paint.styled(&byte, UNSURE));
             }
         }
         let _ = write!(out, "{:pad$}", "");
-    }
-
-    fn styled(&self, text: &str, style: Style) -> String {
-        Paint::new(self.colour).styled(text, style).to_string()
     }
 }
 

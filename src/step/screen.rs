@@ -35,14 +35,15 @@ impl Screen {
         let head =
             format!("{} on {}, packet {} of queue {}", event.stage, event.node, event.packet_id, event.queue);
         let head = format!("{:-<WIDTH$}", format!("{head} "));
-        let _ = writeln!(out, "{}", Paint::new(self.colour).styled(head, HEAD));
+        let paint = Paint::new(self.colour);
+        let _ = writeln!(out, "{}", paint.styled(head, HEAD));
         self.text.event(event, &mut out);
         out.push('\n');
         let prose = StoryText::new(self.colour, false);
         let step = Step::of(&self.cluster, self.node, visit, event.clone());
         prose.step(&step, &mut out);
         out.push('\n');
-        dump::dump(shown, self.colour, &mut out);
+        dump::dump(shown, paint, &mut out);
         if !step.checksums.is_empty() {
             out.push('\n');
             prose.checksums(&step.checksums, &mut out);

@@ -376,7 +376,7 @@ fn events() {
         let paths = joiner.finish();
         for conversation in &paths.conversations {
             shown.extend(mermaid(conversation).as_bytes());
-            shown.extend(conversations::Text { colour: false }.ladder(conversation).as_bytes());
+            shown.extend(conversations::Text::new(false).ladder(conversation).as_bytes());
             svg(conversation);
             conversations::json(conversation).unwrap();
         }

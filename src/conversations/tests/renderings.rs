@@ -30,7 +30,7 @@ fn wrong() -> &'static Conversation {
 fn the_table_has_what_is_wrong_in_words() {
     let paths = some();
     let all: Vec<&Conversation> = paths.conversations.iter().collect();
-    let text = Text { colour: false };
+    let text = Text::new(false);
     insta::assert_snapshot!(format!(
         "{}\n{}",
         text.table(&all).collect::<String>(),
@@ -40,11 +40,11 @@ fn the_table_has_what_is_wrong_in_words() {
 
 #[test]
 fn the_ladder_is_good_at_a_hundred_columns() {
-    let text = Text { colour: false };
+    let text = Text::new(false);
     let ladders = format!("{}\n{}", text.ladder(foreign()), text.ladder(wrong()));
     assert!(ladders.lines().all(|line| line.chars().count() <= 100), "{ladders}");
     insta::assert_snapshot!(ladders);
-    let colours = Text { colour: true }.ladder(wrong());
+    let colours = Text::new(true).ladder(wrong());
     let plain: String = colours
         .split("\x1b[")
         .enumerate()
