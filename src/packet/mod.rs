@@ -34,3 +34,12 @@ pub use view::{Query, View};
 /// that (RFC 8200 §3); the kernel joins segments to longer ones (BIG TCP). Who tells of more tells of no packet, and no
 /// memory is set aside for it.
 pub const LONGEST: usize = 8 * 65_535;
+
+#[cfg(test)]
+mod tests {
+    /// include/linux/netdevice.h: `GSO_MAX_SEGS` is 65535, and `GSO_MAX_SIZE` eight times as much.
+    #[test]
+    fn the_longest_packet_is_the_kernel_s() {
+        assert_eq!(super::LONGEST, 524_280);
+    }
+}

@@ -239,6 +239,52 @@ mod tests {
         bytes
     }
 
+    /// An IP header, and above it that protocol's first eight bytes, with that type and the identifier 0x1234.
+    fn icmp(protocol: u8, kind: u8, more: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 1];
+        bytes.extend_from_slice(more);
+        let mut packet = Vec::new();
+        if protocol == 1 {
+            PacketBuilder::ipv4([10, 5, 5, 1], [10, 5, 5, 2], 64)
+                .write(&mut packet, protocol.into(), &bytes)
+                .unwrap();
+        } else {
+            PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64)
+                .write(&mut packet, protocol.into(), &bytes)
+                .unwrap();
+        }
+        packet
+    }
+
+    /// As conntrack has them (net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
+    #[test]
+    fn a_query_is_known_from_its_reply_and_from_what_is_none() {
+        for (protocol, queries, replies, error) in
+            [(1, &[8, 13, 15, 17][..], &[0, 14, 16, 18][..], 3), (58, &[128, 139][..], &[129, 140][..], 1)]
+        {
+            for kind in 0..=255 {
+                let bytes = icmp(protocol, kind, &[]);
+                let is_reply = replies.contains(&kind);
+                let found = (is_reply || queries.contains(&kind)).then_some(Query { id: 0x1234, is_reply });
+                assert_eq!(
+                    parse(&bytes).ok().and_then(|view| view.query(&bytes)),
+                    found,
+                    "{protocol} {kind}"
+                );
+                // Of an error, what it quotes.
+                let error = icmp(protocol, error, &bytes);
+                assert_eq!(parse(&error).unwrap().query(&error), found, "{protocol} {kind} quoted");
+            }
+        }
+        // The type of IPv6 is nothing in IPv4, and the end of a packet has neither.
+        let mut other = icmp(1, 128, &[]);
+        assert_eq!(parse(&other).unwrap().query(&other), None);
+        other = icmp(1, 8, &[0; 8]);
+        other[7] = 1;
+        let view = parse(&other).unwrap();
+        assert_eq!((view.fragment, view.query(&other)), (Fragment::Later, None));
+    }
+
     #[test]
     fn fragments_of_ipv6_have_their_place() {
         // The offset is in the upper 13 of 16 bits, and the lowest says that more follow (RFC 8200 §4.5).

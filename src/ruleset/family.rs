@@ -219,3 +219,34 @@ impl<'a> InFamily<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Neighbour discovery and the groups of IPv6 are named only where a service would have them, too.
+    #[test]
+    fn neighbours_are_left_alone_where_a_service_takes_icmp() {
+        const FOUR: &str = "\"10.5.5.203\"";
+        const SIX: &str = "\"fd00:5::203\"";
+        let both = format!("[{FOUR}, {SIX}]");
+        for (proto, guest, takes) in [
+            ("\"sctp\"\nport = \"any\"", SIX, [false, false]),
+            ("\"47\"", SIX, [false, false]),
+            ("\"ipv6-icmp\"", SIX, [false, true]),
+            ("\"icmp\"", FOUR, [true, false]),
+            ("\"any\"", SIX, [false, true]),
+            ("\"any\"", FOUR, [true, false]),
+            ("\"any\"", &both, [true, true]),
+        ] {
+            let service = format!("[[service]]\nname = \"x\"\nproto = {proto}\nguest = {guest}\n");
+            let text = include_str!("../../rules/dual.toml").to_owned() + &service;
+            let cluster = Cluster::parse(&text, Path::new("c")).unwrap();
+            let here = Family::ALL.map(|family| InFamily::new(&cluster, NodeId(0), family).unwrap());
+            assert_eq!(here.map(|it| it.icmp_of_the_node().next().is_some()), takes, "{service}");
+            assert_eq!(here.map(|it| it.is_neighbours().is_some()), [false, takes[1]], "{service}");
+        }
+    }
+}

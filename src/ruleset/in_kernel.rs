@@ -187,3 +187,33 @@ fn chains(here: InFamily<'_>, id: NodeId) -> Vec<Chain> {
     }
     chains
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What is said of a rule is said of one that is printed, and it has the tag of the node that it is about.
+    #[test]
+    fn the_rules_of_each_stage_are_those_that_are_printed() {
+        let mut cluster =
+            Cluster::parse(include_str!("../../rules/dual.toml"), Path::new("dual.toml")).unwrap();
+        for on_conflict in [OnConflict::Keep, OnConflict::Drop] {
+            cluster.on_conflict = on_conflict;
+            let printed = in_kernel(&cluster, NodeId(0));
+            let mut about = Vec::new();
+            for (family, stage) in Family::ALL.iter().flat_map(|it| Stage::ALL.map(|stage| (*it, stage))) {
+                for rule in rules_in_kernel(&cluster, NodeId(0), family, stage) {
+                    let KernelRule { text, node, services, .. } = &rule;
+                    assert!(printed.lines().any(|line| line.trim() == text), "{text}");
+                    let node = node.map(|id| cluster.node(id));
+                    assert!(node.is_none_or(|node| text.contains(&node.tag.to_string())), "{text}");
+                    let services: Vec<&str> = services.iter().map(|id| &*cluster.service(*id).name).collect();
+                    about.push(format!("{family} {stage}: {} {services:?}", node.map_or("-", |it| &it.name)));
+                }
+            }
+            insta::assert_snapshot!(format!("about-{on_conflict:?}"), about.join("\n"));
+        }
+    }
+}

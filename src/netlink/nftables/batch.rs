@@ -51,6 +51,11 @@ impl Batch {
         self.last == 0
     }
 
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn marker(&mut self, kind: u16) {
         // The resource id is the subsystem that the batch is for.
         message::put(&mut self.bytes, kind, NLM_F_REQUEST, self.next, (0, SUBSYSTEM), &[]);

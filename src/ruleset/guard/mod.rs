@@ -10,6 +10,8 @@
 
 mod condition;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 use ipnet::IpNet;
 
