@@ -72,6 +72,7 @@
 //! | [`explain`] | why a decision was made, derived beside the engine; a property test compares the two | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
+//! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`lab`] | clusters in network namespaces, and the acceptance that proves them (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
@@ -204,6 +205,7 @@ pub mod net;
 mod netlink;
 pub mod packet;
 pub mod queue;
+pub mod rehearse;
 pub mod replay;
 pub mod rfc;
 pub mod ruleset;

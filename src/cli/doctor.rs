@@ -1,12 +1,12 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use dunnat::cluster::Cluster;
 use dunnat::doctor::{self, Features, Host, Role};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::Plan;
 
-use super::{Failure, WorkArgs, print};
+use super::{Failure, NodeArgs, WorkArgs, print, rehearse, this_program};
 
 /// Check whether a node would work on this kernel and host, and print how to fix faults
 ///
@@ -36,12 +36,13 @@ impl Doctor {
         if self.in_scratch_namespace {
             return print(&Features::try_here().to_line());
         }
-        let cluster = self.config.as_deref().map(Cluster::load).transpose()?;
-        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-        let features = Features::in_scratch_namespace(&program);
-        let role = match (&cluster, &self.node) {
-            (Some(cluster), Some(node)) => {
-                let node = cluster.find(node)?;
+        let who = self.config.clone().zip(self.node.clone()).map(|(config, node)| NodeArgs { config, node });
+        let loaded =
+            who.as_ref().map(NodeArgs::load).transpose()?.map(|(cluster, node)| (Arc::new(cluster), node));
+        let features = Features::in_scratch_namespace(&this_program());
+        let role = match &loaded {
+            Some((cluster, node)) => {
+                let node = *node;
                 // How packets get into the queues does not change how many there are; how ct marks are known does.
                 let wishes = self.how.wishes(cluster, node)?;
                 let unwanted = self.how.unwanted().contains(&Feature::CtMark);
@@ -51,10 +52,21 @@ impl Doctor {
                 let queues = Plan::new(wishes, &kernel)?.queues();
                 Some(Role { cluster, node, queues })
             }
-            _ => None,
+            None => None,
         };
-        let host = Host::in_full(role.as_ref(), features);
-        let facts = doctor::examine(&host, role.as_ref());
+        let mut host = Host::in_full(role.as_ref(), features);
+        let mut facts = doctor::examine(&host, role.as_ref());
+        if let (Some((cluster, node)), Some(who)) = (&loaded, &who) {
+            // Where a node would not even start, nothing can be tried.
+            host.rehearsal = Some(match doctor::verdict(&facts) {
+                Ok(()) => {
+                    let options = rehearse::options(cluster, *node, who, &self.how)?;
+                    dunnat::rehearse::rehearse(&options).map_err(|why| why.to_string())
+                }
+                Err(_) => Err("`run` would not start here".to_owned()),
+            });
+            facts = doctor::examine(&host, role.as_ref());
+        }
         print(&if self.json { doctor::as_json(&facts) } else { doctor::as_table(&facts) })?;
         doctor::verdict(&facts).map_err(|_| Failure::Unfit)
     }

@@ -27,6 +27,10 @@ pub(super) enum Failure {
     Run(#[from] daemon::Error),
     #[error("`run` would not work here")]
     Unfit,
+    #[error("not every flow came through")]
+    NotThrough,
+    #[error("{0}")]
+    Unrehearsed(String),
     #[error(transparent)]
     Rights(#[from] dunnat::doctor::Unfit),
     #[error(transparent)]
@@ -122,6 +126,8 @@ impl Failure {
             Self::Lab(_) => ExitCode::FAILURE,
             Self::Run(_)
             | Self::Unfit
+            | Self::NotThrough
+            | Self::Unrehearsed(_)
             | Self::Rights(_)
             | Self::Rules(_)
             | Self::FillQueues(_)

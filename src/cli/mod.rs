@@ -15,6 +15,7 @@ mod manual;
 mod opened;
 mod path;
 mod progress;
+mod rehearse;
 mod replay;
 mod rules;
 mod run;
@@ -57,6 +58,7 @@ enum Verb {
     Rules(rules::Rules),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    Rehearse(rehearse::Rehearse),
     Down(down::Down),
     FillQueues(fill_queues::FillQueues),
     #[cfg(feature = "lab")]
@@ -137,6 +139,19 @@ impl WorkArgs {
         self.workers.unwrap_or_else(cores)
     }
 
+    /// The same as it would be typed, for another verb.
+    fn arguments(&self, who: &NodeArgs) -> Vec<String> {
+        let mut words = vec!["--config".to_owned(), who.config.to_string_lossy().into_owned()];
+        words.extend([
+            "--node".to_owned(),
+            who.node.clone(),
+            "--workers".to_owned(),
+            self.workers().to_string(),
+        ]);
+        words.extend(self.manner.as_arguments());
+        words
+    }
+
     fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {
         self.manner.wishes(cluster, node, self.workers())
     }
@@ -147,6 +162,20 @@ impl WorkArgs {
 }
 
 impl ModeArgs {
+    fn as_arguments(&self) -> Vec<String> {
+        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+            value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        };
+        let mut words = vec!["--queue-base".to_owned(), self.queue_base.to_string()];
+        words.extend(["--rewrite".to_owned(), name(&|| self.rewrite.to_possible_value())]);
+        words.extend(["--backend".to_owned(), name(&|| self.backend.to_possible_value())]);
+        words.extend(self.full.then(|| "--full".to_owned()));
+        for feature in &self.force_fallback {
+            words.extend(["--force-fallback".to_owned(), name(&|| feature.to_possible_value())]);
+        }
+        words
+    }
+
     fn unwanted(&self) -> Vec<Feature> {
         let feature = |feature: &FeatureArg| match feature {
             FeatureArg::Queue => Feature::Queue,
@@ -198,6 +227,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
+        Verb::Rehearse(rehearse) => rehearse.run(),
         Verb::Down(down) => down.run(),
         Verb::FillQueues(fill) => fill.run(),
         #[cfg(feature = "lab")]
@@ -260,6 +290,11 @@ fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Res
         }
         _ => Ok(()),
     }
+}
+
+/// The program that runs.
+fn this_program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into())
 }
 
 /// What the kernel can do, for printing: where it cannot be asked it is taken to have everything.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use clap::Args;
 use dunnat::control;
 use dunnat::daemon::{self, Options, OwnRules, ShadowOptions};
+use dunnat::rehearse;
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, NodeArgs, WorkArgs};
+use super::{Failure, NodeArgs, WorkArgs, this_program};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
 /// guard stays
@@ -46,6 +47,9 @@ pub(super) struct Run {
     /// differently
     #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
     shadow: bool,
+    /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
+    #[arg(long)]
+    no_rehearsal: bool,
     #[command(flatten)]
     how: WorkArgs,
 }
@@ -81,9 +85,32 @@ impl Run {
                 (false, true) => OwnRules::Once,
                 (false, false) => OwnRules::Kept,
             };
-            daemon::run(Options { cluster, plan, pin, rules, socket, trace, observer: None })?;
+            daemon::run(Options {
+                cluster,
+                plan,
+                pin,
+                rules,
+                socket,
+                trace,
+                observer: None,
+                once_serving: self.rehearsal(),
+            })?;
         }
         Ok(())
+    }
+
+    /// Without rules of our own there is nothing to rehearse.
+    fn rehearsal(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        if self.no_rehearsal || self.no_rules {
+            return None;
+        }
+        let mut arguments = self.how.arguments(&self.who);
+        arguments.splice(0..0, ["rehearse".to_owned(), "--to-log".to_owned()]);
+        Some(Box::new(move || {
+            if let Err(error) = rehearse::beside(&this_program(), &arguments) {
+                log::warn!("cannot start a rehearsal: {error}");
+            }
+        }))
     }
 
     /// Where decisions are written.

@@ -74,6 +74,7 @@ impl Step {
             rules: if self.no_rules { OwnRules::None } else { OwnRules::Kept },
             trace: None,
             observer: Some(observer),
+            once_serving: None,
         })?;
         Ok(())
     }

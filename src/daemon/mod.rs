@@ -76,7 +76,7 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, pin, rules, socket, trace, observer } = options;
+    let Options { cluster, plan, pin, rules, socket, trace, observer, once_serving } = options;
     let tables = Arc::new(Tables::new(&cluster, plan.node));
     let ready = || Ready::for_plan(&cluster, &plan);
     run_as(Setup {
@@ -107,6 +107,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)).watched(watch))
         },
         watched: observer,
+        once_serving,
         serving: format!(
             "serving {}, {}, ct marks by {}",
             plan.summary(&cluster),
@@ -159,6 +160,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
             Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))
         },
         watched: None,
+        once_serving: None,
         serving: format!(
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),

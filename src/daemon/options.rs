@@ -25,6 +25,8 @@ pub struct Options {
     pub trace: Option<Destination>,
     /// Who is shown each decision before it is carried out.
     pub observer: Option<Observer>,
+    /// What is done beside, as soon as packets are decided. Nobody waits for it.
+    pub once_serving: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What a node does about rules.

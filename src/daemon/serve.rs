@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
@@ -45,6 +46,8 @@ pub(super) struct Setup<'a> {
     pub(super) worker: &'a dyn Fn(Tracer, Option<Observing>) -> Box<dyn Serve>,
     /// Who is shown each decision.
     pub(super) watched: Option<Observer>,
+    /// What is done beside when all is in place.
+    pub(super) once_serving: Option<Box<dyn FnOnce() + Send>>,
     /// What is said when all is in place.
     pub(super) serving: String,
 }
@@ -100,7 +103,7 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, .. } = setup;
-    let Setup { worker, watched, serving, .. } = setup;
+    let Setup { worker, watched, once_serving, serving, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -149,6 +152,11 @@ fn serve(
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!("{serving}");
+            if let Some(beside) = once_serving
+                && let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(beside)
+            {
+                log::warn!("cannot start a thread beside the workers: {error}");
+            }
             let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
             let mut torn = None;
             let taps_changed = taps.changes();

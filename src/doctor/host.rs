@@ -14,6 +14,7 @@ use super::{Features, Listing, Role};
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
 use crate::net::{Mac, Mark};
+use crate::rehearse::Rehearsal;
 
 /// What was read, or why it could not be.
 pub type Reading<T> = Result<T, String>;
@@ -47,6 +48,8 @@ pub struct Host {
     pub queues: Reading<Vec<QueueInUse>>,
     /// Interfaces, and whether each has large receive offload on.
     pub offloads: Vec<(String, Reading<bool>)>,
+    /// What became of packets in a copy of the host, if that was tried.
+    pub rehearsal: Option<Reading<Rehearsal>>,
 }
 
 /// A network interface.
@@ -151,6 +154,7 @@ impl Host {
             routes: routes(),
             queues: queues(),
             offloads: Vec::new(),
+            rehearsal: None,
         }
     }
 

@@ -16,6 +16,7 @@ mod marks;
 mod others;
 mod privileges;
 mod queues;
+mod rehearsal;
 mod routes;
 mod settings;
 mod table;
@@ -138,6 +139,7 @@ pub fn examine(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
         facts.extend(routes::judge(host, role));
         facts.extend(others::judge(host, role));
         facts.extend(marks::judge(host, role));
+        facts.extend(rehearsal::judge(host, role));
     }
     facts.sort_by_key(|fact| fact.section);
     facts.iter_mut().for_each(Fact::make_fit);

@@ -27,6 +27,9 @@ const STEPS: [(Mark, Mark, Mark); 2] = [
 
 const QUEUE: u16 = 0;
 
+/// No word of nft's own, as "queue" would be.
+const CHAIN: &str = "to-queue";
+
 /// Where the packets go to: nobody is there, and nobody else sends there.
 const PORT: u16 = 9;
 
@@ -88,9 +91,9 @@ fn try_it(nft_queue: bool) -> Result<Support, Unasked> {
 
 /// Both a rule that queues and one that makes conntrack look at packets here: it does so only where it is asked for.
 fn queue_what_is_sent(nft_queue: bool) -> Result<(), Unasked> {
-    let queue = if nft_queue { format!("queue num {QUEUE}") } else { "jump queue".to_owned() };
+    let queue = if nft_queue { format!("queue num {QUEUE}") } else { format!("jump {CHAIN}") };
     let rules = format!(
-        "create table ip probe\ntable ip probe {{\n\tchain queue {{\n\t}}\n\tchain sent {{\n\t\ttype filter hook output \
+        "create table ip probe\ntable ip probe {{\n\tchain {CHAIN} {{\n\t}}\n\tchain sent {{\n\t\ttype filter hook output \
          priority 0\n\t\tct state invalid drop\n\t\tudp dport {PORT} {queue}\n\t}}\n}}\n"
     );
     tool::feed(Tool::Nft, &["--file", "-"], &rules)?;
@@ -98,7 +101,7 @@ fn queue_what_is_sent(nft_queue: bool) -> Result<(), Unasked> {
         let mut target = Expressions::default();
         target.target_nfqueue(QUEUE, false);
         let mut batch = Batch::new();
-        batch.rule(nftables::family("ip"), "probe", "queue", &target.into_bytes());
+        batch.rule(nftables::family("ip"), "probe", CHAIN, &target.into_bytes());
         let cannot = |source| Unasked::System { what: "write a rule", source };
         Nftables::open().and_then(|nft| nft.commit(batch)).map_err(cannot)?;
     }

@@ -23,6 +23,20 @@ pub enum Tool {
     Ip,
     /// ethtool(8).
     Ethtool,
+    /// iptables-nft-save(8); the next are its brothers.
+    IptablesSave,
+    /// For IPv6.
+    Ip6tablesSave,
+    /// For frames.
+    EbtablesSave,
+    /// iptables-nft-restore(8); the next are its brothers.
+    IptablesRestore,
+    /// For IPv6.
+    Ip6tablesRestore,
+    /// For frames.
+    EbtablesRestore,
+    /// ipset(8).
+    Ipset,
 }
 
 /// A program that could not be run, or said no.
@@ -42,6 +56,13 @@ impl Tool {
             Self::Nft => "nft",
             Self::Ip => "ip",
             Self::Ethtool => "ethtool",
+            Self::IptablesSave => "iptables-nft-save",
+            Self::Ip6tablesSave => "ip6tables-nft-save",
+            Self::EbtablesSave => "ebtables-nft-save",
+            Self::IptablesRestore => "iptables-nft-restore",
+            Self::Ip6tablesRestore => "ip6tables-nft-restore",
+            Self::EbtablesRestore => "ebtables-nft-restore",
+            Self::Ipset => "ipset",
         }
     }
 
@@ -51,6 +72,11 @@ impl Tool {
             Self::Nft => "nftables",
             Self::Ip => "iproute2",
             Self::Ethtool => "ethtool",
+            Self::IptablesSave | Self::Ip6tablesSave | Self::IptablesRestore | Self::Ip6tablesRestore => {
+                "iptables"
+            }
+            Self::EbtablesSave | Self::EbtablesRestore => "ebtables",
+            Self::Ipset => "ipset",
         }
     }
 }
@@ -90,6 +116,22 @@ pub fn run(tool: Tool, arguments: &[&str]) -> Result<String, Failure> {
     feed(tool, arguments, "")
 }
 
+/// The same, but it may take no longer than that.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_within(limit: Duration, tool: Tool, arguments: &[&str]) -> Result<String, Failure> {
+    fed(limit, tool, arguments, "", |_| ())
+}
+
+/// The same with `input` on its standard input.
+///
+/// # Errors
+/// As [`run`].
+pub fn feed_within(limit: Duration, tool: Tool, arguments: &[&str], input: &str) -> Result<String, Failure> {
+    fed(limit, tool, arguments, input, |_| ())
+}
+
 /// Runs a tool with `input` on its standard input and returns what it printed.
 ///
 /// # Errors
@@ -108,6 +150,16 @@ pub fn feed_and_tell(
     input: &str,
     started: impl FnOnce(u32),
 ) -> Result<String, Failure> {
+    fed(LIMIT, tool, arguments, input, started)
+}
+
+fn fed(
+    limit: Duration,
+    tool: Tool,
+    arguments: &[&str],
+    input: &str,
+    started: impl FnOnce(u32),
+) -> Result<String, Failure> {
     let command = [&[tool.name()], arguments].concat().join(" ");
     let failure = |message| Failure { command: command.clone(), message, fix: String::new() };
     let spoken = |error: &io::Error| match error.kind() {
@@ -117,9 +169,9 @@ pub fn feed_and_tell(
     let mut tool = Command::new(tool.name());
     // A Ctrl-C is meant for us, and must not end a tool that is just taking rules out.
     tool.args(arguments).env("LC_ALL", "C").process_group(0);
-    let Ended { status, out, said } = run_for(LIMIT, tool, input, started).map_err(|error| spoken(&error))?;
+    let Ended { status, out, said } = run_for(limit, tool, input, started).map_err(|error| spoken(&error))?;
     let Some(status) = status else {
-        return Err(failure(format!("it did not end within {} s and was killed", LIMIT.as_secs())));
+        return Err(failure(format!("it did not end within {} s and was killed", limit.as_secs())));
     };
     if status.success() {
         return Ok(String::from_utf8_lossy(&out).into_owned());

@@ -165,7 +165,8 @@ fn daemon(lab: &Lab, how: &Start, node: &Node) -> Result<Child, Error> {
     // A session of its own: Ctrl-C in this terminal is for the lab, which then stops it in good order.
     let program = how.program.to_string_lossy();
     let mut run = lab.on(&node.name).detached(&program);
-    run.arg("run").arg("--config").arg(faults::cluster_file_of(lab, node, how.fault)?);
+    // What a lab is like is known, and it has to be there in an instant.
+    run.args(["run", "--no-rehearsal"]).arg("--config").arg(faults::cluster_file_of(lab, node, how.fault)?);
     run.args(["--node", &node.name]).arg("--socket").arg(lab.file(&format!("{}.sock", node.name)));
     if how.by == By::Shadow {
         run.arg("--shadow");

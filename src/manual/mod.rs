@@ -68,6 +68,7 @@ pages! {
     stepping
     shadow
     facts
+    rehearsal
     labs
     choices
     status

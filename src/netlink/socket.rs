@@ -64,6 +64,11 @@ impl Socket {
         sys::limit_waiting(self.socket.get().as_raw_fd(), limit)
     }
 
+    /// Whoever receives gets the error `WouldBlock` if nothing is there.
+    pub(crate) fn never_wait(&self) -> io::Result<()> {
+        sys::never_wait(self.socket.get().as_raw_fd())
+    }
+
     /// Gets what the kernel tells all who are in that group (`NFNLGRP_*`), with room for a storm of it.
     pub(crate) fn join(&self, group: i32) -> io::Result<()> {
         let fd = self.socket.get().as_raw_fd();

@@ -100,6 +100,25 @@ impl Owned<mnl::Socket> {
 // descriptor and an address, owned by this value alone and bound to no thread.
 unsafe impl Send for Owned<mnl::Socket> {}
 
+/// Whoever reads from a descriptor gets the error `WouldBlock` if nothing is there.
+pub(crate) fn never_wait(fd: RawFd) -> io::Result<()> {
+    // SAFETY: reads and sets flags of a descriptor by value; a wrong one is an error.
+    match unsafe { libc::fcntl(fd, libc::F_SETFL, libc::fcntl(fd, libc::F_GETFL) | libc::O_NONBLOCK) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// The index of the interface of that name in this network namespace.
+pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
+    let name = std::ffi::CString::new(name).map_err(io::Error::other)?;
+    // SAFETY: the name ends with a NUL and outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
 /// Keeps a descriptor from the programs that we start.
 pub(crate) fn close_on_exec(fd: RawFd) -> io::Result<()> {
     // SAFETY: sets a flag of a descriptor by value; a wrong one is an error.
@@ -157,6 +176,46 @@ pub(crate) fn limit_waiting(fd: RawFd, limit: Duration) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Frames of an interface: what is read came in by it or left by it, and what is written leaves by it, each with its Ethernet
+/// header (packet(7)). Reading does not wait.
+pub(crate) fn frames_of(index: u32) -> io::Result<std::fs::File> {
+    use std::os::fd::{FromRawFd as _, OwnedFd};
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let all = (libc::ETH_P_ALL as u16).to_be();
+    // SAFETY: takes numbers by value.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = all;
+    address.sll_ifindex = index.cast_signed();
+    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the address outlives the call, and the length is its own.
+    match unsafe { libc::bind(std::os::fd::AsRawFd::as_raw_fd(&fd), (&raw const address).cast(), len) } {
+        0 => Ok(fd.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends a program when the thread that starts it ends, however that happens (prctl(2), `PR_SET_PDEATHSIG`).
+pub(crate) fn ends_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let ask = || {
+        // SAFETY: takes numbers by value.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec there is one system call, and nothing that another thread could hold.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Puts this thread into a network namespace of its own, which is gone when the thread and all that it has started are.

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
 use crate::net::{Family, Stage};
 
 /// The name of the tables, in the families ip, ip6, netdev and bridge.
-pub(super) const TABLE: &str = "dunnat-kernel";
+pub(crate) const TABLE: &str = "dunnat-kernel";
 
 /// The rules of a node that do in the kernel what a stage does, for packets of a family; none if the guests do not
 /// have it.

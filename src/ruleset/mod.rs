@@ -29,6 +29,7 @@ mod shadow;
 mod table;
 
 pub use explain::Choice;
+pub(crate) use in_kernel::TABLE as PURE_TABLE;
 pub use in_kernel::{in_kernel, rules_in_kernel};
 pub(crate) use install::is_our_name;
 pub use install::{InstallError, Installed, Ready, take_down};

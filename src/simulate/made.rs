@@ -7,7 +7,7 @@ use etherparse::{
     Ipv6Header, PacketBuilder, TcpHeader,
 };
 
-use crate::net::{Proto, Tuple};
+use crate::net::{Dscp, Proto, Tuple};
 use crate::packet::{Fragment, Headers, LONGEST, PseudoHeader, Tcp, TcpFlags, full};
 
 /// A packet of `len` bytes, or as short as it can be, that says this; what is not known is zero. Its checksums are
@@ -74,6 +74,21 @@ pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> 
         }
     };
     written.ok().map(|()| bytes)
+}
+
+/// A packet of SCTP with one chunk, and that verification tag (RFC 9260 §3). None as of [`made`], and if it has no ports.
+pub(crate) fn with_chunk(tuple: Tuple, dscp: Dscp, tag: u32, chunk: &[u8]) -> Option<Vec<u8>> {
+    tuple.ports?;
+    let header = if tuple.src.is_ipv4() { 20 } else { 40 };
+    let headers = Headers { dscp, ..Headers::default() };
+    let mut bytes = made(tuple, &headers, Fragment::None, header + 12 + chunk.len())?;
+    let (_, sctp) = bytes.split_at_mut_checked(header)?;
+    sctp[4..8].copy_from_slice(&tag.to_be_bytes());
+    sctp[8..12].fill(0);
+    sctp.get_mut(12..)?.copy_from_slice(chunk);
+    let checksum = crc32c(sctp).to_le_bytes();
+    sctp[8..12].copy_from_slice(&checksum);
+    Some(bytes)
 }
 
 /// Takes the length out of an IP header, as the kernel does where it has no room for it.

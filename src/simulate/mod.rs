@@ -25,6 +25,7 @@ pub use capture::{
 pub use event::Numbering;
 pub use interfaces::{Egress, Ingress, NotQueued};
 pub use made::made;
+pub(crate) use made::with_chunk;
 pub use spec::{Context, PacketSpec};
 
 /// A packet that comes to a node.

@@ -91,6 +91,7 @@ fn host() -> Host {
             ("fe80::/64".parse().unwrap(), "eth1".to_owned()),
         ]),
         queues: Ok(Vec::new()),
+        rehearsal: None,
         offloads: vec![("eth1".to_owned(), Ok(false))],
     }
 }

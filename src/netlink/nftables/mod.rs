@@ -9,6 +9,7 @@ mod changes;
 mod family;
 mod numbers;
 mod texts;
+mod traces;
 
 use std::io;
 
@@ -27,6 +28,7 @@ use numbers::{
 pub(crate) use numbers::{OWNED, PERSISTS};
 pub(crate) use texts::put_text;
 use texts::{read_comment, text};
+pub(crate) use traces::{Met, Then, Traced, Traces};
 
 /// A table that the kernel has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

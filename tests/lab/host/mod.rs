@@ -3,6 +3,7 @@
 mod doctor;
 mod others;
 mod refused;
+mod rehearsing;
 mod serving;
 
 use super::*;
@@ -140,7 +141,8 @@ impl Host {
         command
             .args(["netns", "exec", &self.0])
             .args(wrap)
-            .args([DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--socket", &self.socket()])
+            .args([DUNNAT, "run", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"])
+            .args(["--socket", &self.socket()])
             .args(more)
             .stdin(Stdio::null());
         command
@@ -186,7 +188,8 @@ impl Host {
 
     /// With another cluster file.
     pub(super) fn serve_file(&self, file: &str) -> Node {
-        let mut command = self.command_in(&[DUNNAT, "run", "--config", file, "--node", "node1"]);
+        let mut command =
+            self.command_in(&[DUNNAT, "run", "--no-rehearsal", "--config", file, "--node", "node1"]);
         command.args(["--socket", &self.socket()]);
         self.served_by(command)
     }

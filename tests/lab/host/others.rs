@@ -132,7 +132,9 @@ fn of_many_starts_at_once_one_serves() {
         std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut log).unwrap();
         let status = child.wait().unwrap();
         assert_eq!((status.success(), log.contains("serving node1:")), (serves, serves), "{log}");
-        assert!(serves || log.contains("is serving in this network namespace already"), "{log}");
+        // Who looks for free queues a moment later sees them taken.
+        let refused = ["is serving in this network namespace already", "is taken by process"];
+        assert!(serves || refused.iter().any(|words| log.contains(words)), "{log}");
     }
     assert_eq!(host.only_guard(), "");
 }

@@ -1,0 +1,74 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use clap::Args;
+use dunnat::cluster::{Cluster, NodeId};
+use dunnat::kernel::Capabilities;
+use dunnat::net::{ByFamily, OfFamily as _};
+use dunnat::rehearse::{self, Options};
+use dunnat::ruleset::Plan;
+
+use super::{Failure, NodeArgs, WorkArgs, print, this_program};
+
+/// Send packets through a copy of this host, and show which rule of whom stops them
+///
+/// The copy is a separate network namespace with the same interfaces, addresses, routes, settings and rules, in
+/// which the node runs. This host is not changed. Exit status: 0 if every flow came through; 1 if one did not, or
+/// it could not be tried.
+#[derive(Args)]
+pub(super) struct Rehearse {
+    #[command(flatten)]
+    who: NodeArgs,
+    /// Address of the client; give one of each family [default: one of the network of the public interface]
+    #[arg(long, value_name = "ADDRESS", num_args = 1..=2)]
+    client: Vec<IpAddr>,
+    /// Print JSON: an object with `works`, `flows` and `not_copied`
+    #[arg(long)]
+    json: bool,
+    /// Say it in the log, for the node that has started this.
+    #[arg(long, hide = true)]
+    to_log: bool,
+    #[command(flatten)]
+    how: WorkArgs,
+}
+
+impl Rehearse {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let (cluster, node) = self.who.load()?;
+        let cluster = Arc::new(cluster);
+        let mut client = ByFamily::default();
+        for address in &self.client {
+            if let Some(other) = client.insert(address.family(), *address) {
+                return Err(Failure::Usage(format!(
+                    "--client has {other} and {address}: give one of each family"
+                )));
+            }
+        }
+        let options = Options { client, ..options(&cluster, node, &self.who, &self.how)? };
+        let found = rehearse::rehearse(&options);
+        if self.to_log {
+            match found {
+                Ok(found) => found.log(&cluster),
+                Err(why) => log::warn!("rehearsal: {why}"),
+            }
+            return Ok(());
+        }
+        let found = found.map_err(|why| Failure::Unrehearsed(why.to_string()))?;
+        print(&if self.json { found.as_json(&cluster, node) } else { found.as_text(&cluster, node) })?;
+        if found.is_fine() { Ok(()) } else { Err(Failure::NotThrough) }
+    }
+}
+
+/// What is rehearsed is what would run.
+pub(super) fn options(
+    cluster: &Arc<Cluster>,
+    node: NodeId,
+    who: &NodeArgs,
+    how: &WorkArgs,
+) -> Result<Options, Failure> {
+    let queues = Plan::new(how.wishes(cluster, node)?, &Capabilities::all())?.queues();
+    let mut run = how.arguments(who);
+    run.splice(0..0, ["run".to_owned(), "--no-rehearsal".to_owned()]);
+    let cluster = Arc::clone(cluster);
+    Ok(Options { cluster, node, queues, program: this_program(), run, client: ByFamily::default() })
+}

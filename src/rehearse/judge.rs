@@ -1,0 +1,146 @@
+//! Why a packet did not come out as it should, from what was seen of it.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use super::node::OwnDrop;
+use super::outcome::{Change, Fate, Loss, Packet};
+use super::probe::Step;
+use super::rules_met::{RuleMet, Rules};
+use crate::net::Tuple;
+use crate::netlink::nftables::{Met, Then, Traced};
+use crate::packet::View;
+
+/// What was seen of one packet.
+pub(super) struct Seen {
+    pub(super) is_there: bool,
+    /// What came out that is something like it, and by which interface.
+    pub(super) others: Vec<(String, Tuple)>,
+    /// The rules that it met.
+    pub(super) met: Vec<Traced>,
+    /// The rules that others met at the same time: who asks for neighbours, what the host says about the packet.
+    elsewhere: Vec<Traced>,
+    /// Between whom it goes, as it came in and as it should come out.
+    between: [(IpAddr, IpAddr); 2],
+    ids: Vec<u32>,
+}
+
+impl Seen {
+    /// Nothing yet, of the packet of a step.
+    pub(super) fn of(step: &Step) -> Self {
+        let expected = step.expected.tuple();
+        let came = View::parse(&step.packet, step.packet.len()).map_or(expected, |view| view.tuple);
+        Self {
+            is_there: false,
+            others: Vec::new(),
+            met: Vec::new(),
+            elsewhere: Vec::new(),
+            between: [(came.src, came.dst), (expected.src, expected.dst)],
+            ids: Vec::new(),
+        }
+    }
+
+    /// A packet keeps its number on its way; a copy of it has another, and the same addresses.
+    pub(super) fn note(&mut self, traced: Traced) {
+        if addresses(&traced.network).is_some_and(|between| self.between.contains(&between)) {
+            self.ids.push(traced.id);
+        }
+        let met = if self.ids.contains(&traced.id) { &mut self.met } else { &mut self.elsewhere };
+        met.push(traced);
+    }
+}
+
+/// Source and destination of an IP header (RFC 791 §3.1, RFC 8200 §3).
+fn addresses(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let four = |at: usize| Some(IpAddr::from(*header.get(at..)?.first_chunk::<4>()?));
+    let six = |at: usize| Some(IpAddr::from(*header.get(at..)?.first_chunk::<16>()?));
+    match header.first()? >> 4 {
+        4 => Some((four(12)?, four(16)?)),
+        6 => Some((six(8)?, six(24)?)),
+        _ => None,
+    }
+}
+
+/// What was seen of a flow.
+#[derive(Default)]
+pub(super) struct FlowSeen {
+    /// The rules that were met when client and guest said where they are.
+    pub(super) neighbours: Vec<Traced>,
+    /// Rules of others that do more than let packets pass or drop them.
+    pub(super) touched: Vec<Traced>,
+}
+
+/// What a packet is judged by that did not come out as it should.
+pub(super) struct Judge<'j, 'r> {
+    pub(super) rules: &'j mut Rules<'r>,
+    /// The node's own.
+    pub(super) queues: &'j RangeInclusive<u16>,
+    pub(super) own: Option<OwnDrop>,
+    pub(super) flow: &'j FlowSeen,
+    /// What the kernel counted.
+    pub(super) kernel: Vec<String>,
+}
+
+impl Judge<'_, '_> {
+    pub(super) fn judge(self, packet: Packet, seen: Seen) -> Fate {
+        let Self { rules, queues, own, flow, kernel } = self;
+        let drops =
+            |met: &[Traced]| met.iter().rev().find(|it| it.then == Then::Drop && it.met != Met::End).cloned();
+        // The last of them did it, if it was not what became of the packet anyway.
+        let touched = flow.touched.last().map(|it| rules.find(it));
+        if let Some(dropped) = drops(&seen.met) {
+            let rule = rules.find(&dropped);
+            if rule.depends_on_others() {
+                let why = format!("{} drops it only when there are many: `{}`", rule.place(), rule.rule);
+                return Fate::Unknown(packet, why);
+            }
+            let before = touched.filter(|_| rule.is_ours);
+            return Fate::Lost(packet, Loss::Rule { rule, before });
+        }
+        if let Some(OwnDrop { stage, reason }) = own {
+            return Fate::Lost(packet, Loss::Node { stage, reason, before: touched });
+        }
+        let to_others = seen.met.iter().rev().find_map(|it| match it.then {
+            Then::Queue(number) if !queues.contains(&number) => Some((number, it)),
+            _ => None,
+        });
+        if let Some((number, traced)) = to_others {
+            let place = rules.find(traced).place();
+            let why = format!("{place} hands it to queue {number}, whose program is not in the copy");
+            return Fate::Unknown(packet, why);
+        }
+        if let Some((out, tuple)) = seen.others.into_iter().next() {
+            return Fate::Changed(packet, Change { out, tuple, by: touched });
+        }
+        if let Some(by) = touched {
+            return Fate::Lost(packet, Loss::Gone { after: by });
+        }
+        // Without a neighbour no packet goes out.
+        if let Some(dropped) = drops(&seen.elsewhere).or_else(|| drops(&flow.neighbours)) {
+            let rule = rules.find(&dropped);
+            if !rule.is_ours {
+                return Fate::Lost(packet, Loss::Neighbours(rule));
+            }
+        }
+        Fate::Lost(packet, Loss::Kernel(kernel))
+    }
+}
+
+impl RuleMet {
+    /// What it does depends on how many packets there are, and the rehearsal sends its own all at once.
+    fn depends_on_others(&self) -> bool {
+        [
+            "limit rate",
+            "quota ",
+            "ct count",
+            "xt match limit",
+            "xt match hashlimit",
+            "xt match recent",
+            "xt match connlimit",
+            "xt match statistic",
+            "numgen ",
+        ]
+        .iter()
+        .any(|words| self.rule.contains(words))
+    }
+}

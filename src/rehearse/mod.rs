@@ -1,0 +1,212 @@
+//! A rehearsal: whether packets would come through on this host, found out by sending some through a copy of it.
+//!
+//! Others' rules can say anything, so they are not read but tried. The copy is a network namespace of its own with the host's
+//! interfaces, addresses, routes, settings and rules ([`host`], [`copy`]), and with the node as it would run ([`node`]). Through it
+//! goes a flow of each kind of service and each way that it can take ([`probe`]), packet by packet; the kernel tells which
+//! rules each packet meets ([`trial`]). What does not come out is told with the rule that dropped it, as it stands on the
+//! host ([`rules_met`]), and what cannot be copied is told, too. Nothing on the host is changed.
+
+mod copy;
+mod counters;
+mod host;
+mod json;
+mod judge;
+mod node;
+mod outcome;
+mod probe;
+mod rules_met;
+mod tables;
+mod text;
+mod trial;
+mod wire;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use crate::cluster::{Cluster, NodeId};
+use crate::kernel;
+use crate::net::{ByFamily, Family, OfFamily as _};
+use crate::netlink::sys;
+use crate::ruleset;
+use crate::text::counted;
+use copy::Copy;
+use host::Host;
+use node::Node;
+pub use outcome::{Change, Fate, Loss, Outcome, Packet};
+use probe::{Parties, probes};
+pub use probe::{Probe, Way};
+pub use rules_met::RuleMet;
+use rules_met::Rules;
+use tables::Table;
+use trial::Trial;
+
+/// What is to be rehearsed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Which of its nodes this host is.
+    pub node: NodeId,
+    /// The queues that it takes.
+    pub queues: std::ops::RangeInclusive<u16>,
+    /// This program.
+    pub program: PathBuf,
+    /// Its arguments to run the node, beginning with the verb: what is tried is what would run.
+    pub run: Vec<String>,
+    /// The client's address, where another is wanted than one of the public LAN.
+    pub client: ByFamily<IpAddr>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// The flows that were tried.
+    pub outcomes: Vec<Outcome>,
+    /// What the copy lacks, each in a sentence.
+    pub not_copied: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// It could not be rehearsed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot rehearse: {0}")]
+pub struct Unrehearsed(String);
+
+/// Rehearses.
+///
+/// # Errors
+/// The host cannot be read or copied, or the node would not start on it.
+pub fn rehearse(options: &Options) -> Result<Rehearsal, Unrehearsed> {
+    let begun = Instant::now();
+    if !kernel::may_administer() {
+        return Err(Unrehearsed("only root can read all rules of this host and copy them".to_owned()));
+    }
+    // A node makes its own rules in the copy. Where the printed pure ruleset does the work, no node runs.
+    let is_pure =
+        |table: &Table| table.name == ruleset::PURE_TABLE && !table.text.contains("\tcomment \"dunnat ");
+    let host =
+        Host::read(|table| ruleset::is_our_name(&table.name) && !is_pure(table)).map_err(Unrehearsed)?;
+    let runs = !host.tables.iter().any(is_pure);
+    let options = options.clone();
+    let found = kernel::in_scratch_namespace(move || in_a_copy(&host, &options, runs))
+        .map_err(|error| Unrehearsed(format!("a network namespace: {error}")))?
+        .map_err(Unrehearsed)?;
+    Ok(Rehearsal { took: begun.elapsed(), ..found })
+}
+
+fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, String> {
+    let Options { cluster, node, queues, .. } = options;
+    let copy = Copy::make(host, cluster, *node)?;
+    let serves = if runs { Some(start(options)?) } else { None };
+    let own: Vec<IpAddr> =
+        host.interfaces.iter().flat_map(|it| &it.addr_info).filter_map(|it| it.local).collect();
+    let rules = Rules::of(&host.tables);
+    let mut trial = Trial::set((cluster, *node), &copy, serves.as_ref(), rules, own, queues.clone())?;
+    let mut not_copied = copy.not_copied.clone();
+    let mut parties = ByFamily::default();
+    for family in cluster.guests().network.families() {
+        let public = *cluster.node(*node).public.get(family).ok_or("the node has no public address")?;
+        let client = options.client.get(family).copied().or_else(|| client(host, cluster, family));
+        match client {
+            Some(client) => _ = parties.insert(family, Parties { client, public }),
+            None => not_copied.push(format!(
+                "{family} was not tried: {} has no {family} network that a client could be in",
+                cluster.public()
+            )),
+        }
+    }
+    let probes = probes(cluster, *node, |family| parties.get(family).copied());
+    let outcomes = probes.into_iter().map(|probe| trial.try_out(probe)).collect::<Result<_, _>>()?;
+    Ok(Rehearsal { outcomes, not_copied, took: Duration::ZERO })
+}
+
+fn start(options: &Options) -> Result<Node, String> {
+    let mut command = Command::new(&options.program);
+    let socket = std::env::temp_dir().join(format!("dunnat-rehearsal-{}.sock", std::process::id()));
+    command.args(&options.run).arg("--socket").arg(&socket);
+    command.args(["--trace", "-", "--trace-format", "json"]);
+    let started = Node::start(command);
+    // Nobody asks it anything.
+    let _ = std::fs::remove_file(&socket);
+    started
+}
+
+/// A client of the public LAN: the last address of its network that is nobody's here.
+fn client(host: &Host, cluster: &Cluster, family: Family) -> Option<IpAddr> {
+    let public = host.interfaces.iter().find(|it| it.ifname == cluster.public().as_str())?;
+    let is_taken = |address: IpAddr| {
+        cluster.nodes().iter().any(|node| node.public.get(family) == Some(&address))
+            || host.interfaces.iter().flat_map(|it| &it.addr_info).any(|it| it.local == Some(address))
+    };
+    public.addr_info.iter().filter(|it| !it.is_link_local()).find_map(|it| {
+        let net = IpNet::new(it.local?, it.prefixlen).ok()?.trunc();
+        if net.family() != family || it.prefixlen + 2 > net.max_prefix_len() {
+            return None;
+        }
+        (1..=64u32).map(|back| before_the_end(net, back)).find(|address| !is_taken(*address))
+    })
+}
+
+/// The address that lies so far before the last of a network.
+fn before_the_end(net: IpNet, back: u32) -> IpAddr {
+    match net {
+        IpNet::V4(net) => {
+            std::net::Ipv4Addr::from_bits(net.broadcast().to_bits().saturating_sub(back)).into()
+        }
+        IpNet::V6(net) => {
+            std::net::Ipv6Addr::from_bits(net.broadcast().to_bits().saturating_sub(back.into())).into()
+        }
+    }
+}
+
+impl Rehearsal {
+    /// Whether nothing was lost or changed.
+    pub fn is_fine(&self) -> bool {
+        !self.outcomes.iter().any(|it| it.is_fault())
+    }
+
+    /// For a person.
+    pub fn as_text(&self, cluster: &Cluster, node: NodeId) -> String {
+        text::render(self, cluster, node)
+    }
+
+    /// For a program: one object.
+    pub fn as_json(&self, cluster: &Cluster, node: NodeId) -> String {
+        json::render(self, cluster, node)
+    }
+}
+
+/// Rehearses in a process of its own, which says what it found in its log, which is also ours. It ends with this thread at the
+/// latest.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn beside(program: &Path, arguments: &[String]) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    sys::ends_with_us(&mut command);
+    command.spawn()?.wait().map(|_| ())
+}
+
+impl Rehearsal {
+    /// Says it in the log.
+    pub fn log(&self, cluster: &Cluster) {
+        let all = counted(self.outcomes.len() as u64, "flow");
+        if self.is_fine() {
+            log::info!("rehearsal: {all} went through a copy of this host, and none was stopped");
+        }
+        for (cause, stopped) in self.causes() {
+            let cause: Vec<&str> = cause.iter().map(|line| line.trim()).collect();
+            let first = stopped.first().map_or_else(String::new, |(outcome, _)| outcome.name(cluster));
+            let of = format!("{} of {all}, for example {first}", stopped.len());
+            log::warn!("rehearsal: {}; {of}; more: dunnat rehearse", cause.join(" "));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The rules of a host as `nft -a -s list ruleset` prints them: to be loaded elsewhere, and to find a rule again.
+
+/// A table, and what nft needs to make it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) family: String,
+    pub(super) name: String,
+    /// For `nft -f`. The handles in it are comments to nft.
+    pub(super) text: String,
+    /// Only those of rules, in their order.
+    pub(super) chains: Vec<Chain>,
+    /// nft has no words for something in it: an extension of x_tables.
+    pub(super) is_of_xtables: bool,
+    /// What was left out so that it can be loaded.
+    pub(super) left_out: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) name: String,
+    pub(super) rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) handle: u64,
+    pub(super) text: String,
+}
+
+impl Table {
+    /// As `inet fw`.
+    pub(super) fn place(&self) -> String {
+        format!("{} {}", self.family, self.name)
+    }
+
+    pub(super) fn chain(&self, name: &str) -> Option<&Chain> {
+        self.chains.iter().find(|chain| chain.name == name)
+    }
+}
+
+/// Reads a listing: tables begin a line, chains stand behind one tab, rules behind two; what stands behind more goes on with
+/// the rule before.
+pub(super) fn read(listing: &str) -> Vec<Table> {
+    let mut tables: Vec<Table> = Vec::new();
+    let mut in_chain = false;
+    for line in listing.lines() {
+        let indent = line.len() - line.trim_start_matches('\t').len();
+        let (words, handle) = without_handle(line.trim());
+        if indent == 0 && words.starts_with("table ") {
+            let mut names = words.split_whitespace().skip(1);
+            let mut next = || names.next().unwrap_or_default().to_owned();
+            tables.push(Table { family: next(), name: next(), ..Table::default() });
+            in_chain = false;
+        }
+        let Some(table) = tables.last_mut() else { continue };
+        if let Some(what) = not_to_be_loaded(words, indent, in_chain) {
+            table.left_out.push(what);
+            continue;
+        }
+        table.text.push_str(line);
+        table.text.push('\n');
+        match (indent, in_chain) {
+            (1, _) => {
+                let name = words.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {"));
+                in_chain = name.is_some();
+                table.chains.extend(name.map(|name| Chain { name: name.to_owned(), rules: Vec::new() }));
+            }
+            (2.., true) => {
+                table.is_of_xtables |=
+                    ["xt match ", "xt target ", "# xt_"].iter().any(|it| line.contains(it));
+                table.chains.last_mut().into_iter().for_each(|chain| chain.go_on(words, handle));
+            }
+            _ => {}
+        }
+    }
+    tables
+}
+
+impl Chain {
+    /// A rule ends with its handle; what has none is the place of the chain, or the beginning of a rule of several lines.
+    fn go_on(&mut self, words: &str, handle: Option<u64>) {
+        match self.rules.last_mut() {
+            Some(rule) if rule.handle == 0 => {
+                rule.text.push(' ');
+                rule.text.push_str(words);
+            }
+            _ if words.starts_with("type ") && words.contains(" hook ") && handle.is_none() => return,
+            _ if words.starts_with("comment ") && handle.is_none() => return,
+            _ if words.is_empty() || words == "}" => return,
+            _ => self.rules.push(Rule { handle: 0, text: words.to_owned() }),
+        }
+        if let (Some(rule), Some(handle)) = (self.rules.last_mut(), handle) {
+            rule.handle = handle;
+        }
+    }
+}
+
+/// The words of a line, and the handle that nft says in a comment.
+fn without_handle(line: &str) -> (&str, Option<u64>) {
+    match line.rsplit_once(" # handle ") {
+        Some((words, handle)) => match handle.parse() {
+            Ok(handle) => (without_owner(words), Some(handle)),
+            Err(_) => (line, None),
+        },
+        None => (without_owner(line), None),
+    }
+}
+
+/// Of a table with an owner nft tells the program, too.
+fn without_owner(words: &str) -> &str {
+    words.split(" # progname ").next().unwrap_or_default().trim_end()
+}
+
+/// A line that would make the copy otherwise than the original: a table that its owner, nft, would take along when it ends,
+/// and what wants hardware.
+fn not_to_be_loaded(words: &str, indent: usize, in_chain: bool) -> Option<&'static str> {
+    let mut flags = words.strip_prefix("flags ")?.split([',', ' ', ';']).filter(|word| !word.is_empty());
+    match indent {
+        1 if flags.all(|flag| ["owner", "persist"].contains(&flag)) => Some("its owner"),
+        2 if !in_chain && words.trim_end_matches(';') == "flags offload" => Some("hardware offload"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As nft 1.0.6 prints it, but for the flags of an owner, which are of 1.0.9.
+    const LISTING: &str = "table ip filter { # handle 1\n\
+        \tchain FORWARD { # handle 1\n\
+        \t\ttype filter hook forward priority filter; policy drop;\n\
+        \t\txt match string counter accept # handle 4\n\
+        \t}\n\
+        }\n\
+        table inet fw { # progname \"daemon\" # handle 3\n\
+        \tflags owner,persist\n\
+        \n\
+        \tset s { # handle 4\n\
+        \t\ttype ipv4_addr\n\
+        \t\tflags timeout\n\
+        \t\telements = { 1.2.3.4 timeout 1h }\n\
+        \t}\n\
+        \n\
+        \tflowtable ft { # handle 6\n\
+        \t\thook ingress priority filter\n\
+        \t\tdevices = { eth0 }\n\
+        \t\tflags offload;\n\
+        \t}\n\
+        \n\
+        \tchain forward { # handle 1\n\
+        \t\tcomment \"of a chain\"\n\
+        \t\ttype filter hook forward priority filter; policy accept;\n\
+        \t\ttcp dport { 1,\n\
+        \t\t\t     2 } counter drop comment \"# handle 9\" # handle 3\n\
+        \t\tct state invalid drop # handle 12\n\
+        \t}\n\
+        }\n";
+
+    #[test]
+    fn rules_are_found_by_their_place() {
+        let [filter, fw] = &read(LISTING)[..] else { panic!("not two") };
+        assert_eq!((filter.place(), filter.is_of_xtables), ("ip filter".to_owned(), true));
+        assert_eq!((fw.place(), fw.is_of_xtables), ("inet fw".to_owned(), false));
+        assert_eq!(fw.left_out, ["its owner", "hardware offload"]);
+        assert!(
+            fw.text.contains("flags timeout") && !fw.text.contains("owner,") && !fw.text.contains("offload")
+        );
+        assert!(fw.text.starts_with("table inet fw {") && fw.text.ends_with("}\n"));
+        let rules = &fw.chain("forward").unwrap().rules;
+        let rule = |handle, text: &str| Rule { handle, text: text.to_owned() };
+        let dropped = rule(3, "tcp dport { 1, 2 } counter drop comment \"# handle 9\"");
+        assert_eq!(rules[..], [dropped, rule(12, "ct state invalid drop")]);
+        assert_eq!(filter.chain("FORWARD").unwrap().rules[0].handle, 4);
+        assert_eq!(filter.chain("forward"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_listing_comes_to_an_end(listing in "(\t{0,3}(table|chain|set|flags|type| hook |[a-z]|# handle 1|\\{|\\})*\n){0,20}") {
+            let tables = read(&listing);
+            proptest::prop_assert!(tables.len() <= listing.lines().count());
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The copy with its node in it: packets go in, and it is seen what becomes of each.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::copy::Copy;
+use super::counters::Counters;
+use super::host::LIMIT;
+use super::judge::{FlowSeen, Judge, Seen};
+use super::node::Node;
+use super::outcome::{Fate, Outcome, Packet};
+use super::probe::{Expected, Place, Probe, Step, Way, unused_mac};
+use super::rules_met::Rules;
+use crate::cluster::{Cluster, NodeId};
+use crate::kernel::tool::{self, Tool};
+use crate::net::Mac;
+use crate::netlink::conntrack;
+use crate::netlink::nftables::{Then, Traced, Traces};
+use crate::netlink::socket::Socket;
+use crate::netlink::sys;
+use crate::packet::View;
+
+/// How long a packet may take. In the kernel it takes microseconds, in a busy worker some milliseconds.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// What is said of a packet after it was dropped comes within that.
+const AFTERWARDS: Duration = Duration::from_millis(2);
+
+/// What is tried on.
+pub(super) struct Trial<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) node: NodeId,
+    pub(super) copy: &'a Copy,
+    pub(super) serves: Option<&'a Node>,
+    pub(super) rules: Rules<'a>,
+    /// The addresses of this host, by which it is no neighbour of itself.
+    pub(super) own: Vec<IpAddr>,
+    pub(super) queues: std::ops::RangeInclusive<u16>,
+    traces: Traces,
+    flows: Socket,
+}
+
+impl<'a> Trial<'a> {
+    /// # Errors
+    /// The kernel does not tell what rules a packet meets, or whom conntrack knows.
+    pub(super) fn set(
+        (cluster, node): (&'a Cluster, NodeId),
+        copy: &'a Copy,
+        serves: Option<&'a Node>,
+        rules: Rules<'a>,
+        own: Vec<IpAddr>,
+        queues: std::ops::RangeInclusive<u16>,
+    ) -> Result<Self, String> {
+        let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        let traces = Traces::watch().map_err(failed("cannot watch traces"))?;
+        let flows = Socket::small().map_err(failed("cannot ask conntrack"))?;
+        flows.limit_waiting(Duration::from_secs(1)).map_err(failed("cannot ask conntrack"))?;
+        let devices: Vec<String> = copy.wires.iter().map(|wire| format!("\"{}\"", wire.name)).collect();
+        tool::feed(Tool::Nft, &["-f", "-"], &tracing(&devices.join(", ")))
+            .map_err(|failure| failure.to_string())?;
+        Ok(Self { cluster, node, copy, serves, rules, own, queues, traces, flows })
+    }
+
+    fn mac_of_client(&self) -> Mac {
+        unused_mac(self.cluster, 1)
+    }
+
+    fn mac_of_guest(&self) -> Mac {
+        unused_mac(self.cluster, 2)
+    }
+
+    /// Tries a flow.
+    ///
+    /// # Errors
+    /// A packet could not be sent.
+    pub(super) fn try_out(&mut self, probe: Probe) -> Result<Outcome, String> {
+        // Each flow is the first that this host sees.
+        let _ = self.flows.ask(&conntrack::flush_request());
+        let mut flow = FlowSeen::default();
+        self.say_where_they_are(&probe, &mut flow)?;
+        let of = probe.steps.len();
+        let mut fate = Fate::Through;
+        for (place, step) in probe.steps.iter().enumerate() {
+            let packet = Packet { number: place + 1, of, what: step.what };
+            fate = self.pass(step, packet, &mut flow)?;
+            if fate != Fate::Through {
+                break;
+            }
+        }
+        Ok(Outcome { probe, fate })
+    }
+
+    /// As whoever asks for a neighbour does. A guest asks for its gateway, and every node hears it.
+    fn say_where_they_are(&mut self, probe: &Probe, flow: &mut FlowSeen) -> Result<(), String> {
+        self.forget()?;
+        let announce = |place, mac, (who, asks_for): (IpAddr, IpAddr)| {
+            let wire = self.wire(place)?;
+            wire.announce(mac, who, asks_for).map_err(|error| format!("{}: {error}", wire.name))
+        };
+        if let Some(gateway) = self.cluster.guests().gateway.get(probe.family) {
+            let (place, mac) = match probe.way {
+                // Somewhere else it has another address of Ethernet, as its frames come by another port.
+                Way::Entry => (Place::Pipe(None), unused_mac(self.cluster, 3)),
+                _ => (Place::Guest, self.mac_of_guest()),
+            };
+            announce(place, mac, (probe.guest, *gateway))?;
+        }
+        if let Some(public) = self.cluster.node(self.node).public.get(probe.family) {
+            announce(Place::Public, self.mac_of_client(), (probe.client, *public))?;
+        }
+        sys::nap(Duration::from_micros(500));
+        flow.neighbours = self.told()?;
+        Ok(())
+    }
+
+    fn wire(&self, place: Place) -> Result<&'a super::wire::Wire, String> {
+        let name = match place {
+            Place::Public => Some(self.copy.public.as_str()),
+            Place::Guest => Some(self.copy.guest.as_str()),
+            Place::Pipe(Some(to)) => self.cluster.pipe_to(self.node, to).map(|pipe| pipe.as_str()),
+            Place::Pipe(None) => self.cluster.pipes(self.node).first().map(|pipe| pipe.as_str()),
+        };
+        let name = name.ok_or_else(|| "this node has no pipes".to_owned())?;
+        self.copy.wire(name).ok_or_else(|| format!("{name} is no interface that a frame could come in by"))
+    }
+
+    /// Sends a packet in, and tells what becomes of it.
+    fn pass(&mut self, step: &Step, packet: Packet, flow: &mut FlowSeen) -> Result<Fate, String> {
+        let wire = self.wire(step.from)?;
+        let (from, to) = match step.from {
+            Place::Public => (self.mac_of_client(), self.copy.macs.0),
+            Place::Guest => (self.mac_of_guest(), self.copy.macs.1),
+            Place::Pipe(entry) => {
+                let of_node =
+                    entry.and_then(|entry| self.cluster.node(entry).mac).map(|prefix| prefix.first());
+                (of_node.unwrap_or_else(|| unused_mac(self.cluster, 4)), self.mac_of_guest())
+            }
+        };
+        let expected_at = self.wire(step.to)?.name.clone();
+        flow.neighbours.extend(self.told()?);
+        self.forget()?;
+        let counters = Counters::read();
+        wire.send(from, to, &step.packet).map_err(|error| format!("{}: {error}", wire.name))?;
+        let seen = self.watch(step, &expected_at)?;
+        flow.touched.extend(seen.met.iter().filter(|it| self.rules.touches(it)).cloned());
+        if seen.is_there {
+            return Ok(Fate::Through);
+        }
+        let routed = routed_otherwise(step, &self.in_interface(step.from));
+        let kernel = routed.into_iter().chain(counters.gone_up()).collect();
+        let judge = Judge {
+            rules: &mut self.rules,
+            queues: &self.queues,
+            own: self.serves.and_then(Node::dropped),
+            flow,
+            kernel,
+        };
+        Ok(judge.judge(packet, seen))
+    }
+
+    /// The interface that the host knows such a frame by: a port's bridge.
+    fn in_interface(&self, from: Place) -> String {
+        let interface =
+            if from == Place::Public { self.cluster.public() } else { &self.cluster.guests().bridge };
+        interface.to_string()
+    }
+
+    /// What still comes of an earlier packet is not about the next.
+    fn forget(&mut self) -> Result<(), String> {
+        self.told()?;
+        for wire in &self.copy.wires {
+            while wire.receive().is_some() {}
+        }
+        if let Some(node) = self.serves {
+            node.dropped();
+        }
+        Ok(())
+    }
+
+    /// All that has been told of rules.
+    fn told(&mut self) -> Result<Vec<Traced>, String> {
+        let mut all = Vec::new();
+        loop {
+            let told = self.traces.next().map_err(|error| format!("cannot read traces: {error}"))?;
+            if told.is_empty() {
+                return Ok(all);
+            }
+            all.extend(told.into_iter().filter(|it| it.table != TRACING));
+        }
+    }
+
+    fn watch(&mut self, step: &Step, expected_at: &str) -> Result<Seen, String> {
+        let mut seen = Seen::of(step);
+        let mut until = Instant::now() + PATIENCE;
+        while Instant::now() < until && !seen.is_there {
+            sys::nap(Duration::from_micros(100));
+            for told in self.told()? {
+                seen.note(told);
+            }
+            if seen.met.last().is_some_and(|it| it.then == Then::Drop) {
+                until = until.min(Instant::now() + AFTERWARDS);
+            }
+            for wire in &self.copy.wires {
+                while let Some(frame) = wire.receive() {
+                    if self.is_neighbours(wire, &frame) {
+                        continue;
+                    }
+                    let Some(packet) = frame.packet() else { continue };
+                    let Ok(view) = View::parse(packet, packet.len()) else { continue };
+                    let quoted = view.error.map(|error| error.about);
+                    let is_it = match step.expected {
+                        Expected::Tuple(tuple) => view.tuple == tuple && quoted.is_none(),
+                        Expected::Error(tuple, about) => view.tuple == tuple && quoted == Some(about),
+                    };
+                    if is_it && wire.name == expected_at {
+                        seen.is_there = true;
+                    } else if view.tuple.proto == step.expected.tuple().proto {
+                        seen.others.push((wire.name.clone(), quoted.unwrap_or(view.tuple)));
+                    }
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whoever is asked for outside of the guests' network is there; a guest has said already where it is.
+    fn is_neighbours(&self, wire: &super::wire::Wire, frame: &super::wire::Frame) -> bool {
+        let is_here = |address: IpAddr| {
+            !self.own.contains(&address) && !self.cluster.guests().network.contains(&address)
+        };
+        wire.reply_as_neighbour(frame, self.mac_of_client(), is_here)
+    }
+}
+
+/// Why routing would drop a packet without a word: there is no way back to where it comes from, or another than it came by.
+fn routed_otherwise(step: &Step, by: &str) -> Option<String> {
+    let packet = View::parse(&step.packet, step.packet.len()).ok()?;
+    let source = packet.tuple.src.to_string();
+    let Ok(route) = tool::run_within(LIMIT, Tool::Ip, &["route", "get", &source]) else {
+        return Some(format!("this host has no route back to {source}"));
+    };
+    let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
+    let back = words.nth(1).filter(|back| *back != by)?;
+    let strict = |of: &str| {
+        let setting = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter"));
+        setting.is_ok_and(|setting| setting.trim() == "1")
+    };
+    (packet.tuple.src.is_ipv4() && (strict("all") || strict(by))).then(|| {
+        format!(
+            "the way back to {source} is {back}, and the reverse-path filter is strict (rp_filter of {by})"
+        )
+    })
+}
+
+/// The table that has the copy tell of every packet.
+pub(super) const TRACING: &str = "dunnat-tracing";
+
+/// Before all else, wherever a packet comes from.
+fn tracing(devices: &str) -> String {
+    let chain = |name: &str, hook: &str| {
+        format!(
+            "\tchain {name} {{\n\t\ttype filter hook {hook} priority -2147483648; policy accept;\n\t\tmeta nftrace set 1\n\t}}\n"
+        )
+    };
+    let ingress = format!("ingress devices = {{ {devices} }}");
+    format!(
+        "table inet {TRACING} {{\n{}{}}}\ntable arp {TRACING} {{\n{}}}\ntable bridge {TRACING} {{\n{}}}\ntable netdev {TRACING} {{\n{}}}\n",
+        chain("in", "prerouting"),
+        chain("out", "output"),
+        chain("in", "input"),
+        chain("in", "prerouting"),
+        chain("in", &ingress),
+    )
+}
