@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// The exit status and standard error of a call that must fail and print no data.
+/// The exit status and standard error of a command that must fail and print no data.
 fn refused(arguments: &[&str]) -> (i32, String) {
     let output = dunnat(arguments);
     assert_eq!(text(&output.stdout), "", "{arguments:?}");
@@ -57,11 +57,11 @@ fn the_words_of_a_filter_are_all_in_the_help() {
 }
 
 #[test]
-fn an_answer_that_shows_an_inside_address_does_not_leave() {
+fn a_reply_that_shows_an_inside_address_is_dropped() {
     let output = dunnat(&["explain", "--config", EXAMPLE, "tcp 192.168.122.1:40000 > 10.5.5.201:80"]);
     let told = text(&output.stdout);
     assert!(told.ends_with("The client hears nothing.\n"), "{told}");
-    assert!(told.contains("The answer does not leave: 10.5.5.201 is an inside address"), "{told}");
+    assert!(told.contains("The reply is dropped: 10.5.5.201 is an inside address"), "{told}");
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn what_is_no_trace_is_refused_with_its_place() {
 /// Both nodes in one file, or each in its own: it is the same conversation, in every format.
 #[test]
 fn traces_are_joined_and_shown_in_every_format() {
-    // Without the node that is in conflict with the others; and with an answer to this very SYN.
+    // Without the node that is in conflict with the others; and with a reply to this very SYN.
     let all = std::fs::read_to_string(saved().path()).unwrap().replace("\"ack\":2000", "\"ack\":1001");
     let lines = all.lines().filter(|line| !line.contains("mark-conflict"));
     let mut file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
@@ -503,7 +503,7 @@ fn nodes_that_are_not_there_are_named_with_what_to_do() {
 
 /// A node that is not of ours: what it says first is all that is heard.
 #[test]
-fn what_answers_in_another_way_is_refused_in_words() {
+fn what_speaks_another_protocol_is_refused_in_words() {
     use std::io::Write as _;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node1.sock");
@@ -543,15 +543,15 @@ fn printed(arguments: &[&str]) -> String {
 
 #[test]
 fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
-    let call = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
-    let node = printed(&["explain", "-c", EXAMPLE, "-n", "node2", call, "in", "xenbr0", "-v"]);
+    let request = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
+    let node = printed(&["explain", "-c", EXAMPLE, "-n", "node2", request, "in", "xenbr0", "-v"]);
     insta::assert_snapshot!("explain at node2", node);
-    let way = printed(&["explain", "-c", EXAMPLE, call]);
+    let way = printed(&["explain", "-c", EXAMPLE, request]);
     insta::assert_snapshot!("explain through the cluster", way);
-    let local = printed(&["explain", "-c", EXAMPLE, "--guest-on", "node2", call]);
+    let local = printed(&["explain", "-c", EXAMPLE, "--guest-on", "node2", request]);
     assert!(local.starts_with("node2, the entry node and the home node: "), "{local}");
 
-    let json = printed(&["explain", "-c", EXAMPLE, "--json", call]);
+    let json = printed(&["explain", "-c", EXAMPLE, "--json", request]);
     let story: serde_json::Value = serde_json::from_str(&json).unwrap();
     let stages = story["nodes"][0]["stages"].as_array().unwrap();
     assert_eq!(stages[0]["event"]["reason"], "service");
@@ -597,7 +597,7 @@ fn a_saved_trace_is_explained_and_replayed() {
 
 #[test]
 fn a_capture_is_explained_and_replayed() {
-    // A pcap file of raw IP: a call and an answer.
+    // A pcap file of raw IP: a request and a reply.
     let mut file = tempfile::NamedTempFile::with_suffix(".pcap").unwrap();
     let mut bytes =
         vec![0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 101];

@@ -50,7 +50,7 @@ pub struct Role<'a> {
 pub struct Fact {
     /// Where it belongs.
     pub section: Section,
-    /// What programs call it; does not change.
+    /// Its name for programs; does not change.
     pub name: &'static str,
     /// Which of several it is about, for example an interface.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +169,7 @@ pub fn as_json(facts: &[Fact]) -> String {
 }
 
 impl Fact {
-    /// Names of interfaces, tables and processes are whatever somebody called them.
+    /// Names of interfaces, tables and processes are whatever somebody chose.
     fn make_fit(&mut self) {
         let why = match &mut self.state {
             State::Unknown(why) => Some(why),

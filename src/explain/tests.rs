@@ -42,8 +42,8 @@ fn told(cluster: &Cluster, node: Option<u32>, packet: &str, verbose: bool) -> St
 
 #[test]
 fn a_connection_is_told_through_the_cluster() {
-    let call = "tcp 192.168.122.1:40000 > 192.168.122.12:443";
-    insta::assert_snapshot!(told(&cluster(), None, call, false));
+    let request = "tcp 192.168.122.1:40000 > 192.168.122.12:443";
+    insta::assert_snapshot!(told(&cluster(), None, request, false));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn every_way_through_the_cluster_has_an_end() {
 }
 
 #[test]
-fn a_guest_on_the_called_node_is_answered_from_there() {
+fn a_guest_on_the_entry_node_replies_from_there() {
     let cluster = cluster();
     let asked = "tcp 192.168.122.1:40000 > 192.168.122.13:80".parse().unwrap();
     for home in cluster.node_ids() {
@@ -329,9 +329,9 @@ proptest! {
         prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
         prop_assert_eq!(why.fits.1, visit.decision.service);
         prop_assert_eq!(why.fits.0, visit.decision.node);
-        // A port is written at spoof where it is said that it is called by another.
+        // A port is written at spoof where it is said that the public one is another.
         if let (Stage::Spoof, Some(rewrite), Reason::EntryNode) = (stage, visit.decision.rewrite, why.reason.unwrap()) {
-            prop_assert_eq!(why.answers.is_some(), rewrite.port.is_some());
+            prop_assert_eq!(why.spoof_service.is_some(), rewrite.port.is_some());
         }
         // At most one rule fits, and the last of the conditions before and behind the rules is the only one not to hold.
         prop_assert!(why.rules.iter().filter(|rule| rule.misses.is_none()).count() <= 1);
@@ -366,10 +366,10 @@ proptest! {
         let asked: PacketSpec = format!("tcp {src}:40000 > {dst}:{port}{ct}").parse().unwrap();
         if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId)) {
             prop_assert!(!story.nodes.is_empty() && story.after.len() == 1, "{:?}", story);
-            let called = cluster.nodes.iter().any(|node| node.public.has(&dst));
+            let is_public = cluster.nodes.iter().any(|node| node.public.has(&dst));
             let offered = cluster.services.iter().any(|service| service.takes(Proto::TCP, Some(port)));
             let from_client = !cluster.guests.network.contains(&src);
-            if called && offered && from_client && ct.is_empty() && !cluster.nodes.iter().any(|node| node.public.has(&src)) {
+            if is_public && offered && from_client && ct.is_empty() && !cluster.nodes.iter().any(|node| node.public.has(&src)) {
                 prop_assert!(story.after[0].contains("its source is the original destination"), "{:?}", story.after);
             }
         }

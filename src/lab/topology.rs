@@ -195,7 +195,7 @@ fn node(layout: &Layout, place: usize, namespace: &dyn Fn(&str) -> String) -> Bu
     built.joins.push(format!("link set {} up", layout.nic));
     built.joins.push(format!("link set {} up", layout.bridge));
     // The gateway comes second: the node's own requests for guests' MAC addresses must carry an address that only this node has,
-    // or the answer would go to another node. IPv6 takes the address of the link for that, and the gateway's for nothing.
+    // or the ARP reply would go to another node. IPv6 takes the address of the link for that, and the gateway's for nothing.
     for family in layout.families() {
         let (at, dad) = (layout.at(family), nodad(family));
         let (Some(public), Some(inside)) = (node.public.get(family), node.inside.get(family)) else {
@@ -294,7 +294,7 @@ fn forwards(machine: super::Machine<'_>) -> Result<bool, Error> {
 fn need_br_netfilter() -> Result<(), Error> {
     let is_there = || Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
     if !is_there() {
-        // Its answer is seen by what is there afterwards.
+        // Its result is seen by what is there afterwards.
         let _ = run(Command::new("modprobe").args(["-q", "br_netfilter"]));
     }
     if is_there() {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::{Answer, Packet, PacketQueue, Turn};
+use super::{Packet, PacketQueue, PacketVerdict, Turn};
 use crate::net::{Envelope, Mark, Verdict};
 
 /// A packet with what the kernel would say of it.
@@ -34,15 +34,15 @@ impl Memory {
 }
 
 impl PacketQueue for Memory {
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
         let count = self.waiting.len().min(BATCH);
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         for mut packet in self.waiting.drain(..count) {
             packet.envelope.id = self.served.len() as u32 + 1;
-            let Answer { verdict, mark, ct_mark, patch } =
-                answer(&Packet { envelope: &packet.envelope, bytes: &packet.bytes });
+            let PacketVerdict { verdict, mark, ct_mark, patch } =
+                decide(&Packet { envelope: &packet.envelope, bytes: &packet.bytes });
             if let Some(mark) = mark {
                 packet.envelope.mark = mark;
             }

@@ -73,9 +73,9 @@ impl Packet<'_> {
     }
 }
 
-/// What becomes of a packet, and what changes before.
+/// What is sent to the kernel for a packet: its verdict, and what changes before it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct PacketVerdict {
     /// Whether it goes on.
     pub verdict: Verdict,
     /// The new packet mark, all bits.
@@ -98,7 +98,7 @@ pub struct Turn {
     /// Packets that had a number and never came: the kernel dropped them because our socket's buffer was full, or let them
     /// pass where the queue says so.
     pub lost: u64,
-    /// Calls that failed for a reason that passes, and were made again.
+    /// System calls that failed for a reason that passes, and were made again.
     pub again: u64,
 }
 
@@ -147,10 +147,10 @@ fn passed(error: &io::Error, what: &str, pauses: &mut Pauses) -> Option<Turn> {
 
 /// A source of packets that wait for verdicts.
 pub trait PacketQueue: Send {
-    /// Waits until there are packets or the thread is interrupted, calls `answer` for each packet, in the order
+    /// Waits until there are packets or the thread is interrupted, calls `decide` for each packet, in the order
     /// of their arrival, and sends the verdicts. Never waits for more packets than are there.
     ///
     /// # Errors
     /// The queue is not usable any more. Whatever concerns single packets, or passes by itself, is counted in the [`Turn`].
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn>;
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn>;
 }

@@ -233,7 +233,7 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
 #[test]
 fn every_combination_of_capabilities_has_its_plan() {
     let cluster = example();
-    let answers = |what: &str| {
+    let supports = |what: &str| {
         [
             Support::Yes,
             Support::No(format!("no {what}")),
@@ -241,8 +241,8 @@ fn every_combination_of_capabilities_has_its_plan() {
         ]
     };
     let mut out = String::new();
-    for nft_queue in answers("queue") {
-        for ct_mark_by_verdict in answers("glue") {
+    for nft_queue in supports("queue") {
+        for ct_mark_by_verdict in supports("glue") {
             let kernel = Capabilities { nft_queue: nft_queue.clone(), ct_mark_by_verdict };
             for (backend, full, rewrite_by) in [
                 (Backend::Netlink, false, RewriteBy::Userspace),

@@ -1,7 +1,7 @@
 //! Captures as programs write them, and as they are after something went wrong; each is one of a kind.
 
 use super::build::Order::{Big, Little};
-use super::build::{Pcap, Pcapng, call, call_6, ethernet, option};
+use super::build::{Pcap, Pcapng, ethernet, option, request, request_6};
 
 /// A file, and what has to become of it.
 pub(crate) struct Case {
@@ -27,7 +27,7 @@ pub(crate) enum End {
 use End::{Cut, Damaged, Refused, Whole};
 
 fn pcap() -> Vec<Case> {
-    let frame = ethernet(&[8, 0], &call());
+    let frame = ethernet(&[8, 0], &request());
     let len = frame.len() as u32;
     let case = |name, file, packets, end| Case { name, file, packets, end };
     let of = |order, magic| Pcap::new(order, magic, (2, 4), 262_144, 1).three(&frame);
@@ -122,16 +122,16 @@ fn pcap() -> Vec<Case> {
 }
 
 fn links() -> Vec<Case> {
-    let (call, call_6) = (call(), call_6());
+    let (request, request_6) = (request(), request_6());
     let case = |name, file, packets, end| Case { name, file, packets, end };
     let with = |link, header: &[u8], packet: &[u8]| Pcap::usual(link).three(&[header, packet].concat());
-    let vlan = |kinds: &[u8]| Pcap::usual(1).three(&ethernet(kinds, &call));
+    let vlan = |kinds: &[u8]| Pcap::usual(1).three(&ethernet(kinds, &request));
     let sll = [0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 9, 0, 0];
     let sll2 = [0, 0, 0, 0, 0, 7, 0, 1, 4, 6, 2, 0, 0, 0, 0, 9, 0, 0];
     let nflog = [&[2, 0, 0, 5, 8, 0, 5, 0, 0, 0, 0, 7][..], &[48, 0, 9, 0]].concat();
     let arp = ethernet(&[8, 6], &[0, 1, 8, 0, 6, 4, 0, 1]);
     vec![
-        case("IPv6 in Ethernet", Pcap::usual(1).three(&ethernet(&[0x86, 0xdd], &call_6)), 3, Whole),
+        case("IPv6 in Ethernet", Pcap::usual(1).three(&ethernet(&[0x86, 0xdd], &request_6)), 3, Whole),
         case("802.1Q", vlan(&[0x81, 0, 0, 100, 8, 0]), 3, Whole),
         case("802.1ad and 802.1Q", vlan(&[0x88, 0xa8, 0, 1, 0x81, 0, 0, 100, 8, 0]), 3, Whole),
         case("0x9100 and 802.1Q", vlan(&[0x91, 0, 0, 1, 0x81, 0, 0, 100, 8, 0]), 3, Whole),
@@ -139,40 +139,45 @@ fn links() -> Vec<Case> {
         case("MPLS, two labels", vlan(&[0x88, 0x47, 0, 1, 0x00, 64, 0, 2, 0x01, 64]), 3, Whole),
         case("802.3 with SNAP", vlan(&[0, 52, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]), 3, Whole),
         case(
-            "Ethernet with ARP, and a call",
-            Pcap::usual(1).packet(&arp).packet(&ethernet(&[8, 0], &call)).bytes,
+            "Ethernet with ARP, and a request",
+            Pcap::usual(1).packet(&arp).packet(&ethernet(&[8, 0], &request)).bytes,
             1,
             Whole,
         ),
-        case("loopback (0), little-endian", with(0, &[2, 0, 0, 0], &call), 3, Whole),
+        case("loopback (0), little-endian", with(0, &[2, 0, 0, 0], &request), 3, Whole),
         case(
             "loopback (0), big-endian",
-            Pcap::new(Big, 0xa1b2_c3d4, (2, 4), 65_535, 0).three(&[&[0, 0, 0, 30], &call_6[..]].concat()),
+            Pcap::new(Big, 0xa1b2_c3d4, (2, 4), 65_535, 0).three(&[&[0, 0, 0, 30], &request_6[..]].concat()),
             3,
             Whole,
         ),
-        case("loopback (108)", with(108, &[0, 0, 0, 24], &call_6), 3, Whole),
-        case("raw IP (101)", Pcap::usual(101).packet(&call).packet(&call_6).packet(&call).bytes, 3, Whole),
-        case("raw IP (12)", with(12, &[], &call), 3, Whole),
-        case("raw IP (14)", with(14, &[], &call), 3, Whole),
-        case("IPv4 (228)", with(228, &[], &call), 3, Whole),
-        case("IPv6 (229)", with(229, &[], &call_6), 3, Whole),
-        case("Linux cooked (113)", with(113, &[&sll[..], &[8, 0]].concat(), &call), 3, Whole),
+        case("loopback (108)", with(108, &[0, 0, 0, 24], &request_6), 3, Whole),
+        case(
+            "raw IP (101)",
+            Pcap::usual(101).packet(&request).packet(&request_6).packet(&request).bytes,
+            3,
+            Whole,
+        ),
+        case("raw IP (12)", with(12, &[], &request), 3, Whole),
+        case("raw IP (14)", with(14, &[], &request), 3, Whole),
+        case("IPv4 (228)", with(228, &[], &request), 3, Whole),
+        case("IPv6 (229)", with(229, &[], &request_6), 3, Whole),
+        case("Linux cooked (113)", with(113, &[&sll[..], &[8, 0]].concat(), &request), 3, Whole),
         case(
             "Linux cooked (113), 802.1Q",
-            with(113, &[&sll[..], &[0x81, 0, 0, 100, 8, 0]].concat(), &call),
+            with(113, &[&sll[..], &[0x81, 0, 0, 100, 8, 0]].concat(), &request),
             3,
             Whole,
         ),
-        case("Linux cooked 2 (276)", with(276, &[&[8, 0], &sll2[..]].concat(), &call), 3, Whole),
-        case("PPP (9)", with(9, &[0, 0x21], &call), 3, Whole),
-        case("PPP (9), with address and control", with(9, &[0xff, 3, 0, 0x57], &call_6), 3, Whole),
-        case("PPP (9), short protocol", with(9, &[0xff, 3, 0x21], &call), 3, Whole),
-        case("PPP in HDLC (50)", with(50, &[0xff, 3, 0, 0x21], &call), 3, Whole),
-        case("Cisco HDLC by that number (50)", with(50, &[0x0f, 0, 8, 0], &call), 3, Whole),
-        case("PPPoE (51)", with(51, &[0x11, 0, 0, 1, 0, 46, 0, 0x21], &call), 3, Whole),
-        case("Cisco HDLC (104)", with(104, &[0x0f, 0, 8, 0], &call), 3, Whole),
-        case("NFLOG (239)", with(239, &nflog, &call), 3, Whole),
+        case("Linux cooked 2 (276)", with(276, &[&[8, 0], &sll2[..]].concat(), &request), 3, Whole),
+        case("PPP (9)", with(9, &[0, 0x21], &request), 3, Whole),
+        case("PPP (9), with address and control", with(9, &[0xff, 3, 0, 0x57], &request_6), 3, Whole),
+        case("PPP (9), short protocol", with(9, &[0xff, 3, 0x21], &request), 3, Whole),
+        case("PPP in HDLC (50)", with(50, &[0xff, 3, 0, 0x21], &request), 3, Whole),
+        case("Cisco HDLC by that number (50)", with(50, &[0x0f, 0, 8, 0], &request), 3, Whole),
+        case("PPPoE (51)", with(51, &[0x11, 0, 0, 1, 0, 46, 0, 0x21], &request), 3, Whole),
+        case("Cisco HDLC (104)", with(104, &[0x0f, 0, 8, 0], &request), 3, Whole),
+        case("NFLOG (239)", with(239, &nflog, &request), 3, Whole),
         case(
             "802.11 (105)",
             with(
@@ -181,18 +186,23 @@ fn links() -> Vec<Case> {
                     8, 0, 0, 0, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0, 0, 0xaa, 0xaa, 3, 0,
                     0, 0, 8, 0,
                 ],
-                &call,
+                &request,
             ),
             0,
             Refused("link type 105 (802.11)"),
         ),
-        case("USB (220)", with(220, &[0; 64], &call), 0, Refused("link type 220 (USB)")),
-        case("a link type that nobody has (65000)", with(65_000, &[], &call), 0, Refused("link type 65000")),
+        case("USB (220)", with(220, &[0; 64], &request), 0, Refused("link type 220 (USB)")),
+        case(
+            "a link type that nobody has (65000)",
+            with(65_000, &[], &request),
+            0,
+            Refused("link type 65000"),
+        ),
     ]
 }
 
 fn pcapng() -> Vec<Case> {
-    let frame = ethernet(&[8, 0], &call());
+    let frame = ethernet(&[8, 0], &request());
     let len = frame.len() as u32;
     let case = |name, file, packets, end| Case { name, file, packets, end };
     let interface = |options: &[u8]| Pcapng::new(Little).interface(1, 262_144, options);
@@ -302,7 +312,7 @@ fn pcapng() -> Vec<Case> {
         ),
         case(
             "pcapng, interfaces of two link types",
-            usual().interface(101, 262_144, &[]).packet(&frame).enhanced(1, (44, 44), &call(), &[]).bytes,
+            usual().interface(101, 262_144, &[]).packet(&frame).enhanced(1, (44, 44), &request(), &[]).bytes,
             2,
             Whole,
         ),

@@ -323,15 +323,15 @@ fn the_kernel_makes_the_same_bytes() {
     }
     std::fs::write(lab.state("cluster.toml"), &text).unwrap();
     lab.must(&["start", "--by", "kernel"]);
-    // Nobody shall answer, and a wrong checksum shall not keep a packet out of its flow, or nothing would be translated.
-    // All that a guest sends is of a flow that has called node2.
+    // Nobody shall reply, and a wrong checksum shall not keep a packet out of its flow, or nothing would be translated.
+    // All that a guest sends is of a flow whose entry node is node2.
     for machine in ["ws", "guest1"] {
         lab.must(&["shell", machine, "--", "nft", "add table inet deaf; add chain inet deaf ear { type filter hook prerouting priority -500; }; add rule inet deaf ear icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; add rule inet deaf ear drop"]);
     }
     let quiet = "sysctl -qw net.netfilter.nf_conntrack_checksum=0 net.netfilter.nf_conntrack_tcp_be_liberal=1
-        nft 'add table inet called; add chain inet called node2 { type filter hook prerouting priority -100; }
-        add rule inet called node2 ip saddr 10.5.5.201 ct mark set 2
-        add rule inet called node2 ip6 saddr fd00:5::201 ct mark set 2'";
+        nft 'add table inet entry; add chain inet entry node2 { type filter hook prerouting priority -100; }
+        add rule inet entry node2 ip saddr 10.5.5.201 ct mark set 2
+        add rule inet entry node2 ip6 saddr fd00:5::201 ct mark set 2'";
     lab.must(&["shell", "node1", "--", "sh", "-ec", quiet]);
     // ARP and neighbour discovery are answered all the same; the first packets shall not wait for it.
     lab.must(&[
@@ -362,7 +362,7 @@ fn the_kernel_makes_the_same_bytes() {
                 } else {
                     let icmp = if family == Family::V4 { 1 } else { 58 };
                     let protocol = [6, 17, 136, icmp][chance.below(4)];
-                    // What comes from port 82 was called by another.
+                    // What comes from port 82 has another public port.
                     let port = [81, 82][chance.below(2)];
                     packet(&mut chance, &ends, (ends.guest1, ends.client), protocol, (port, client), id)
                 }
@@ -407,7 +407,7 @@ fn the_kernel_makes_the_same_bytes() {
             *compared.entry((family.to_string(), stage.name(), proto(&before))).or_insert(0) += 1;
         }
     }
-    lab.must(&["shell", "node1", "--", "nft", "delete table inet called"]);
+    lab.must(&["shell", "node1", "--", "nft", "delete table inet entry"]);
     eprintln!("{compared:?} packets by stage and protocol; {zeros} with the other zero in a checksum");
     assert!(
         differ.is_empty(),

@@ -126,24 +126,24 @@ fn a_trace_that_nobody_reads_or_that_cannot_be_written_stops_no_packet() {
 #[ignore = "needs root; run by scripts/test"]
 fn a_trace_outlives_starts_and_is_opened_anew_by_a_signal() {
     let host = Host::new();
-    let caller = host.neighbour();
+    let client = host.neighbour();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("trace.jsonl");
     let trace = ["--full", "--workers", "1", "--trace", path.to_str().unwrap()];
     let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
     let node = host.serve(&trace);
-    caller.send(100);
+    client.send(100);
     wait_for("100 events", || (lines(&path) == 100).then_some(()));
     let second = host.refuse(&[], &trace);
     assert_eq!(lines(&path), 100, "{second}");
     node.end("KILL");
     let node = host.serve(&trace);
-    caller.send(50);
+    client.send(50);
     wait_for("50 more", || (lines(&path) == 150).then_some(()));
     let moved = directory.path().join("trace.jsonl.old");
     std::fs::rename(&path, &moved).unwrap();
     node.signal("USR1");
-    caller.send(7);
+    client.send(7);
     wait_for("a new file", || (path.exists() && lines(&path) == 7).then_some(()));
     node.end("TERM");
     assert_eq!(lines(&moved), 150);
@@ -163,7 +163,7 @@ fn a_trace_outlives_starts_and_is_opened_anew_by_a_signal() {
     }
 }
 
-/// Fails this call in each thread as often as `how` says.
+/// Fails this system call in each thread as often as `how` says.
 fn failing(call: &str, error: &str, how: &str) -> [String; 7] {
     let inject = format!("inject={call}:error={error}:{how}");
     // With -D the tracer is not our child, and the node is.
@@ -175,18 +175,18 @@ fn failing(call: &str, error: &str, how: &str) -> [String; 7] {
 fn what_fails_for_a_moment_does_not_end_a_node_and_what_fails_for_good_does() {
     let host = Host::new();
     let before = host.ruleset();
-    let caller = host.neighbour();
+    let client = host.neighbour();
     for (backend, receive, send) in [("netlink", "recvmmsg", "writev"), ("nfq", "recvfrom", "")] {
         for (call, error) in [(receive, "ENOMEM"), (receive, "EMFILE"), (send, "EAGAIN"), (send, "ENOBUFS")] {
             if call.is_empty() {
                 continue;
             }
-            // Calls are counted in each thread. The one that takes the queues may not fail.
+            // System calls are counted in each thread. The one that takes the queues may not fail.
             let wrap = failing(call, error, if backend == "nfq" { "when=100+3" } else { "when=1+2" });
             let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
             let node = host.serve_in(&wrap, &["--backend", backend, "--workers", "1", "--full"]);
-            caller.send(200);
-            host.wait_until_answered(200);
+            client.send(200);
+            host.wait_until_decided(200);
             let log = node.end("TERM");
             assert!(log.contains("now: ") && log.contains("trying again"), "{backend} {call} {error}\n{log}");
             let told = log.rsplit_once("temporary errors: ").unwrap_or_else(|| panic!("{log}")).1;
@@ -273,7 +273,7 @@ fn with_few_descriptors_it_serves_or_says_so() {
 #[ignore = "needs root; run by scripts/test"]
 fn a_trace_on_a_full_disk_goes_on_when_there_is_room_and_says_what_it_lacks() {
     let host = Host::new();
-    let caller = host.neighbour();
+    let client = host.neighbour();
     let disk = tempfile::tempdir().unwrap();
     let at = disk.path().to_str().unwrap();
     // `ip netns exec` has made a mount namespace, and the mount is in that alone.
@@ -288,12 +288,12 @@ fn a_trace_on_a_full_disk_goes_on_when_there_is_room_and_says_what_it_lacks() {
         let file = inside.join(trace.strip_prefix('/').unwrap());
         let ballast = inside.join(at.strip_prefix('/').unwrap()).join("ballast");
         // More than fits and less than may wait, so that nothing is lost before the end.
-        caller.send(200);
+        client.send(200);
         node.reads("the trace cannot be written: No space left on device (os error 28); trying again");
         std::fs::remove_file(ballast).unwrap();
         node.reads("writing the trace again after 0 events were lost");
         if twice {
-            caller.send(500);
+            client.send(500);
             node.reads("the trace cannot be written");
         }
         let log = node.log_so_far();
@@ -336,12 +336,12 @@ fn a_trace_on_a_full_disk_goes_on_when_there_is_room_and_says_what_it_lacks() {
 #[ignore = "needs root; run by scripts/test"]
 fn what_the_kernel_drops_at_a_queue_is_said_at_once_and_counted_exactly() {
     let host = Host::new();
-    let caller = host.neighbour();
+    let client = host.neighbour();
     // The nfq crate's socket has the buffer that any socket has; ours has room for more packets than a queue.
     for (backend, count, kind) in [("netlink", 20_000, "queue full"), ("nfq", 2_000, "socket full")] {
         let mut node = host.serve(&["--full", "--workers", "1", "--backend", backend]);
         node.signal("STOP");
-        caller.send(count);
+        client.send(count);
         let lost = |host: &Host| {
             let queues = host.queues();
             let lost = queues.iter().find(|queue| queue[5] + queue[6] > 0).expect("it has not filled up");
@@ -357,17 +357,17 @@ fn what_the_kernel_drops_at_a_queue_is_said_at_once_and_counted_exactly() {
         let all = full + unreceived;
         assert!(said.contains(&format!(" {all} packets lost before dunnat saw them; {kind} (")), "{said}");
         assert!(said.ends_with(&format!(": {all} at queue {queue}, save")), "{said}");
-        wait_for("all packets to be answered", || {
+        wait_for("all packets to get their verdicts", || {
             host.queues().iter().all(|queue| queue[2] == 0).then_some(())
         });
         // The number of the next one tells also dunnat that those are missing.
-        caller.send(1);
-        host.wait_until_answered(u64::from(count) - full + 1);
+        client.send(1);
+        host.wait_until_decided(u64::from(count) - full + 1);
         assert_eq!(lost(&host), (queue, full, unreceived));
         let log = node.end("TERM");
-        let answered = u64::from(count) + 1 - all;
+        let decided = u64::from(count) + 1 - all;
         assert!(
-            log.contains(&format!("node1 has stopped; {answered} packets: save unmarked {answered}; ")),
+            log.contains(&format!("node1 has stopped; {decided} packets: save unmarked {decided}; ")),
             "{log}"
         );
         let told =
@@ -417,7 +417,7 @@ fn printed_rules_load_and_serve() {
         File::create(&path).unwrap().write_all(rules.as_bytes()).unwrap();
         host.must(&[with, &[path.to_str().unwrap()]].concat());
     };
-    // A script calls dunnat by its name.
+    // A script runs dunnat by its name.
     let directory = Path::new(DUNNAT).parent().unwrap().display();
     let path = format!("PATH={directory}:{}", std::env::var("PATH").unwrap());
     load(&print(&["--kernel"]), &["nft", "-f"]);
@@ -444,7 +444,7 @@ fn resident(process: u32) -> u64 {
 fn clients_that_are_stuck_cost_little_give_it_back_and_do_not_delay_the_end() {
     use std::os::unix::net::UnixStream;
     let host = Host::new();
-    let caller = host.neighbour();
+    let client = host.neighbour();
     // One that has gone holds its place for a moment.
     let one = || {
         let mut stream = UnixStream::connect(host.socket()).unwrap();
@@ -462,8 +462,8 @@ fn clients_that_are_stuck_cost_little_give_it_back_and_do_not_delay_the_end() {
     // In parts, and the queues have room for each: sixty copies of each packet take their time.
     let send = || {
         for _ in 0..5 {
-            caller.send(4000);
-            wait_for("all packets to be answered", || {
+            client.send(4000);
+            wait_for("all packets to get their verdicts", || {
                 host.queues().iter().all(|queue| queue[2] == 0).then_some(())
             });
         }

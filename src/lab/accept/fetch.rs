@@ -1,4 +1,4 @@
-//! Asking: curl on a machine, and what conntrack of a node knows of it.
+//! Fetching a page: curl on a machine, and what conntrack of a node knows of it.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use crate::net::{Family, OfFamily as _};
 
 /// What curl got.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct Fetched {
     /// The page.
     pub(super) text: String,
     /// The client's port; if curl failed, the one that it tried.
@@ -61,8 +61,8 @@ impl Ports {
 /// How many ports a connection may choose from: one of an earlier run may still be in TIME_WAIT.
 pub(super) const CHOICE: u16 = 10;
 
-/// Asks for a page from one of the ports that begin with `from`.
-pub(super) fn ask(lab: &Lab, who: &str, from: u16, url: &str, options: &[&str]) -> Result<Answer, Error> {
+/// Fetches a page from one of the ports that begin with `from`.
+pub(super) fn fetch(lab: &Lab, who: &str, from: u16, url: &str, options: &[&str]) -> Result<Fetched, Error> {
     let mut curl = lab.on(who).command("curl");
     curl.args(["--silent", "--show-error", "--globoff"]);
     let seconds = |seconds| lab.pace.seconds(seconds).as_secs().to_string();
@@ -79,7 +79,7 @@ pub(super) fn ask(lab: &Lab, who: &str, from: u16, url: &str, options: &[&str]) 
         let said = said.trim();
         format!("{url}: {} (HTTP {code})", if said.is_empty() { "no response" } else { said })
     });
-    Ok(Answer { text: text.trim_end_matches('\n').to_owned(), port, fault })
+    Ok(Fetched { text: text.trim_end_matches('\n').to_owned(), port, fault })
 }
 
 /// `http://ADDRESS:PORT` and a path.

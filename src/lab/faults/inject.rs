@@ -1,4 +1,4 @@
-//! What is done to the machines, and undone.
+//! Faults put into the machines, and undone.
 
 use super::conntrack;
 use super::fault::Fault;
@@ -69,7 +69,7 @@ pub(super) fn before_start(lab: &Lab, fault: Fault) -> Result<(), Error> {
             let put = format!("table inet {table} {{ {chain}; }}");
             // Also where somebody has removed it meanwhile.
             let remove = format!("table inet {table}; delete table inet {table}");
-            deed(lab, machine, &["nft", &put], &["nft", &remove])
+            inject(lab, machine, &["nft", &put], &["nft", &remove])
         }
         _ if fault == Fault::Mtu => narrow_pipe(lab),
         _ => Ok(()),
@@ -89,7 +89,7 @@ pub(super) fn after_start(lab: &Lab, fault: Fault) -> Result<(), Error> {
             for key in BRIDGE_SETTINGS {
                 let old = machine.must(&["sysctl", "-n", key])?;
                 let set = |value: &str| format!("{key}={value}");
-                deed(lab, machine, &["sysctl", "-qw", &set("0")], &["sysctl", "-qw", &set(old.trim())])?;
+                inject(lab, machine, &["sysctl", "-qw", &set("0")], &["sysctl", "-qw", &set(old.trim())])?;
             }
             Ok(())
         }
@@ -167,7 +167,7 @@ fn stale_mac(lab: &Lab) -> Result<(), Error> {
     let mac = layout.nodes.get(1).map_or(NOBODY, |node| &node.mac);
     for family in layout.families() {
         let gateway = layout.at(family).gateway.to_string();
-        deed(
+        inject(
             lab,
             guest,
             &["ip", "neigh", "replace", &gateway, "lladdr", mac, "nud", "permanent", "dev", "eth0"],
@@ -177,8 +177,8 @@ fn stale_mac(lab: &Lab) -> Result<(), Error> {
     Ok(())
 }
 
-/// Does something, after what undoes it is written down.
-fn deed(lab: &Lab, machine: Machine<'_>, words: &[&str], undo: &[&str]) -> Result<(), Error> {
+/// Runs a command that makes a fault, after what undoes it is written down.
+fn inject(lab: &Lab, machine: Machine<'_>, words: &[&str], undo: &[&str]) -> Result<(), Error> {
     undo_with(lab, machine, undo)?;
     machine.must(words).map(drop)
 }

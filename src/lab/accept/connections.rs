@@ -3,21 +3,21 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::ask::{Answer, CHOICE, Flow, Ports, ask, list, mark, shown, url};
 use super::claim::Claim;
+use super::fetch::{CHOICE, Fetched, Flow, Ports, fetch, list, mark, shown, url};
 use super::way::Way;
-use super::{Deed, Seen};
+use super::{Probe, Seen};
 use crate::lab::{Error, Guest, Lab, Layout};
 use crate::net::{Family, Proto};
 
-/// The workstation has called a node, and the guest of a service has answered in that node's name.
-pub(super) struct Call {
+/// The workstation has connected to a node, and the guest of a service has replied in that node's name.
+pub(super) struct Connection {
     way: Way,
-    answer: Answer,
+    fetched: Fetched,
     flow: Option<Flow>,
 }
 
-impl Call {
+impl Connection {
     pub(super) fn make(
         lab: &Lab,
         family: Family,
@@ -28,27 +28,27 @@ impl Call {
         let layout = &lab.layout;
         let to = &layout.guests[guest];
         let (public, at_guest) = (layout.public(via, family), layout.guest(guest, family));
-        let answer = ask(lab, layout.client, ports.tcp(CHOICE), &url(public, to.service_port, "/"), &[])?;
+        let fetched = fetch(lab, layout.client, ports.tcp(CHOICE), &url(public, to.service_port, "/"), &[])?;
         let way = Way {
             family,
             proto: Proto::TCP,
             via,
             guest,
-            client_port: answer.port,
+            client_port: fetched.port,
             port: to.service_port,
             guest_port: to.port,
         };
         let home = lab.on(&layout.nodes[to.home].name);
         let ends = (layout.at(family).client, at_guest);
-        let flow = match answer.fault {
-            None => Some(Flow::find(home, "tcp", ends, Some(answer.port))?),
+        let flow = match fetched.fault {
+            None => Some(Flow::find(home, "tcp", ends, Some(fetched.port))?),
             Some(_) => None,
         };
-        Ok(Self { way, answer, flow })
+        Ok(Self { way, fetched, flow })
     }
 }
 
-impl Deed for Call {
+impl Probe for Connection {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let Way { family, via, port, .. } = self.way;
         let (guest, node) = (&layout.guests[self.way.guest], &layout.nodes[via]);
@@ -62,14 +62,14 @@ impl Deed for Call {
                 guest.service, layout.client, node.name, guest.name, home.name
             ),
         );
-        if let Some(fault) = &self.answer.fault {
+        if let Some(fault) = &self.fetched.fault {
             claim.fault(fault.clone());
             self.way.show_where_it_ended(&mut claim, seen);
             return claim;
         }
-        let page = page(layout, guest, family, self.answer.port);
-        claim.must_be("the page", &*self.answer.text, &*page);
-        claim.proof("page", format!("\"{}\"", self.answer.text));
+        let page = page(layout, guest, family, self.fetched.port);
+        claim.must_be("the page", &*self.fetched.text, &*page);
+        claim.proof("page", format!("\"{}\"", self.fetched.text));
         self.way.prove_names_on_lan(&mut claim, layout, seen);
         self.way.prove_way_inside(&mut claim, layout, seen);
         if let Some(flow) = &self.flow {
@@ -88,31 +88,31 @@ fn page(layout: &Layout, guest: &Guest, family: Family, port: u16) -> String {
     format!("{} saw {} -> {}", guest.name, shown(client, port), shown(address, guest.port))
 }
 
-/// A port that is no service: the node itself answers.
+/// A port that is no service: the node itself replies.
 pub(super) struct OwnPort {
     family: Family,
-    answers: Vec<Answer>,
+    fetched: Vec<Fetched>,
 }
 
 impl OwnPort {
     pub(super) fn make(lab: &Lab, family: Family, ports: &mut Ports) -> Result<Self, Error> {
         let layout = &lab.layout;
-        let call = |via| {
+        let fetch_from = |via| {
             let url = url(layout.public(via, family), layout.node_port, "/");
-            ask(lab, layout.client, ports.tcp(CHOICE), &url, &[])
+            fetch(lab, layout.client, ports.tcp(CHOICE), &url, &[])
         };
-        let answers = (0..layout.nodes.len()).map(call).collect::<Result<_, _>>()?;
-        Ok(Self { family, answers })
+        let fetched = (0..layout.nodes.len()).map(fetch_from).collect::<Result<_, _>>()?;
+        Ok(Self { family, fetched })
     }
 }
 
-impl Deed for OwnPort {
+impl Probe for OwnPort {
     fn judge(&self, layout: &Layout, _seen: &Seen) -> Claim {
         let mut claim = layout
             .claim(self.family, format!("port {} is no service: the node itself replies", layout.node_port));
         let client = layout.at(self.family).client;
-        for (via, answer) in self.answers.iter().enumerate() {
-            if let Some(fault) = &answer.fault {
+        for (via, fetched) in self.fetched.iter().enumerate() {
+            if let Some(fault) = &fetched.fault {
                 claim.fault(fault.clone());
                 continue;
             }
@@ -120,11 +120,11 @@ impl Deed for OwnPort {
             let public = layout.public(via, self.family);
             let page = format!(
                 "{name} itself saw {} -> {}",
-                shown(client, answer.port),
+                shown(client, fetched.port),
                 shown(public, layout.node_port)
             );
-            claim.must_be(format_args!("the page of {name}"), &*answer.text, &*page);
-            claim.proof("page", format!("\"{}\"", answer.text));
+            claim.must_be(format_args!("the page of {name}"), &*fetched.text, &*page);
+            claim.proof("page", format!("\"{}\"", fetched.text));
         }
         claim
     }
@@ -134,8 +134,8 @@ impl Deed for OwnPort {
 pub(super) struct Many {
     family: Family,
     at_once: usize,
-    /// Of each: the node that was called, and what came of it.
-    answers: Vec<(usize, Answer)>,
+    /// Of each: the entry node, and what came of it.
+    fetched: Vec<(usize, Fetched)>,
     /// Client port and mark of every flow that the guest's node knows.
     marks: Vec<(u16, u32)>,
 }
@@ -148,29 +148,29 @@ impl Many {
         let first = ports.tcp(CHOICE * total as u16);
         let next = AtomicUsize::new(0);
         let work = || {
-            let mut answers = Vec::new();
+            let mut fetched = Vec::new();
             loop {
                 let place = next.fetch_add(1, Ordering::Relaxed);
                 if place >= total {
-                    return Ok(answers);
+                    return Ok(fetched);
                 }
                 let via = place % layout.nodes.len();
                 let url = url(layout.public(via, family), guest.service_port, "/");
-                answers.push((via, ask(lab, layout.client, first + CHOICE * place as u16, &url, &[])?));
+                fetched.push((via, fetch(lab, layout.client, first + CHOICE * place as u16, &url, &[])?));
             }
         };
-        let answers: Result<Vec<Vec<_>>, Error> = std::thread::scope(|scope| {
+        let fetched: Result<Vec<Vec<_>>, Error> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
             let end = |thread: std::thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|_| Err(Error::refused("a thread that ran curl panicked")))
             };
             threads.into_iter().map(end).collect()
         });
-        let answers = answers?.into_iter().flatten().collect();
+        let fetched = fetched?.into_iter().flatten().collect();
         let ends = (layout.at(family).client, layout.guest(0, family));
         let flows = list(lab.on(&layout.home().name), "tcp", ends, None)?;
         let marks = flows.lines().filter_map(|line| Some((sport(line)?, mark(line)?))).collect();
-        Ok(Self { family, at_once, answers, marks })
+        Ok(Self { family, at_once, fetched, marks })
     }
 }
 
@@ -179,9 +179,9 @@ fn sport(line: &str) -> Option<u16> {
     line.split_whitespace().find_map(|word| word.strip_prefix("sport=")?.parse().ok())
 }
 
-impl Deed for Many {
+impl Probe for Many {
     fn judge(&self, layout: &Layout, _seen: &Seen) -> Claim {
-        let (guest, home, total) = (&layout.guests[0], layout.home(), self.answers.len());
+        let (guest, home, total) = (&layout.guests[0], layout.home(), self.fetched.len());
         let mut claim = layout.claim(
             self.family,
             format!(
@@ -189,14 +189,14 @@ impl Deed for Many {
                 self.at_once, guest.name, home.name
             ),
         );
-        if let Some(fault) = self.answers.iter().find_map(|(_, answer)| answer.fault.as_ref()) {
-            let count = self.answers.iter().filter(|(_, answer)| answer.fault.is_some()).count();
+        if let Some(fault) = self.fetched.iter().find_map(|(_, fetched)| fetched.fault.as_ref()) {
+            let count = self.fetched.iter().filter(|(_, fetched)| fetched.fault.is_some()).count();
             claim.fault(format!("{count} of {total} failed, for example {fault}"));
         }
-        let is_right = |answer: &Answer| answer.text == page(layout, guest, self.family, answer.port);
-        let mut right: Vec<_> = self.answers.iter().filter(|(_, answer)| is_right(answer)).collect();
-        right.sort_by_key(|(_, answer)| answer.port);
-        right.dedup_by_key(|(_, answer)| answer.port);
+        let is_right = |fetched: &Fetched| fetched.text == page(layout, guest, self.family, fetched.port);
+        let mut right: Vec<_> = self.fetched.iter().filter(|(_, fetched)| is_right(fetched)).collect();
+        right.sort_by_key(|(_, fetched)| fetched.port);
+        right.dedup_by_key(|(_, fetched)| fetched.port);
         claim.must_be(
             format_args!("connections served by {}, each from its own client port", guest.name),
             right.len(),
@@ -205,7 +205,7 @@ impl Deed for Many {
         claim.proof("pages", format!("{} from {}, to as many client ports", right.len(), guest.name));
         let has_mark = |via: usize, port: u16| self.marks.contains(&(port, layout.nodes[via].tag));
         let of = |place: usize| {
-            right.iter().filter(|(via, answer)| *via == place && has_mark(place, answer.port)).count()
+            right.iter().filter(|(via, fetched)| *via == place && has_mark(place, fetched.port)).count()
         };
         let marked: Vec<usize> = (0..layout.nodes.len()).map(of).collect();
         claim.must_be(
@@ -231,7 +231,7 @@ pub(super) struct Outbound {
 enum What {
     /// What ping printed.
     Ping(String),
-    Page(Answer),
+    Page(Fetched),
 }
 
 impl Outbound {
@@ -251,9 +251,9 @@ impl Outbound {
         let layout = &lab.layout;
         let client = layout.at(family).client;
         let url = url(client, layout.client_port, "/");
-        let answer = ask(lab, &layout.guests[0].name, ports.tcp(CHOICE), &url, &[])?;
-        let flow = Self::flow(lab, family, "tcp", client, Some(answer.port))?;
-        Ok(Self { family, what: What::Page(answer), flow })
+        let fetched = fetch(lab, &layout.guests[0].name, ports.tcp(CHOICE), &url, &[])?;
+        let flow = Self::flow(lab, family, "tcp", client, Some(fetched.port))?;
+        Ok(Self { family, what: What::Page(fetched), flow })
     }
 
     fn flow(
@@ -268,7 +268,7 @@ impl Outbound {
     }
 }
 
-impl Deed for Outbound {
+impl Probe for Outbound {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let (guest, home) = (&layout.guests[0], layout.home());
         let public = layout.public(0, self.family);
@@ -301,18 +301,18 @@ impl Deed for Outbound {
                     is_request,
                 );
             }
-            What::Page(answer) => {
-                if let Some(fault) = &answer.fault {
+            What::Page(fetched) => {
+                if let Some(fault) = &fetched.fault {
                     claim.fault(fault.clone());
                     return claim;
                 }
                 let before = format!("{} saw {public}:", layout.client);
                 let after = format!(" -> {}", shown(layout.at(self.family).client, layout.client_port));
-                let port = answer.text.strip_prefix(&*before).and_then(|rest| rest.strip_suffix(&*after));
+                let port = fetched.text.strip_prefix(&*before).and_then(|rest| rest.strip_suffix(&*after));
                 claim.must(port.is_some_and(|port| port.parse::<u16>().is_ok()), || {
-                    format!("the workstation did not see {public}: \"{}\"", answer.text)
+                    format!("the workstation did not see {public}: \"{}\"", fetched.text)
                 });
-                claim.proof("page", format!("\"{}\"", answer.text));
+                claim.proof("page", format!("\"{}\"", fetched.text));
             }
         }
         self.flow.must_have(&mut claim, &home.name, 0);
