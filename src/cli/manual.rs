@@ -1,4 +1,4 @@
-//! What the README and the manual say to type is what the program takes. `tests/manual.rs` runs what can be run anywhere; the
+//! What the README and the manual say to type is what the program takes. `tests/manual` runs what can be run anywhere; the
 //! rest, which needs root or a lab, is parsed here: with the feature `lab`, as they are for the whole program.
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! One host: rules and queues that come and go, and what doctor says of it.
 
 mod doctor;
+mod failing;
 mod others;
 mod refused;
 mod serving;
