@@ -84,7 +84,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         node: plan.node,
         queues: plan.queues(),
         lanes: lanes(
-            plan.workers,
+            plan.layout().workers(),
             |worker| plan.queues_of_worker(worker),
             |lane| {
                 let of_stage = match lane.traffic {

@@ -185,9 +185,10 @@ mod tests {
     use crate::cluster::{Cluster, NodeId, OnConflict};
     use crate::daemon::{Held, Response};
     use crate::engine::Reason;
+    use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
     use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, QueueBy, RewriteBy};
+    use crate::ruleset::{Backend, RewriteBy, Wishes};
 
     const PIPE: u32 = 7;
 
@@ -196,10 +197,8 @@ mod tests {
     }
 
     fn worker(own: u32) -> Worker {
-        let plan = Plan {
+        let wishes = Wishes {
             node: NodeId(own),
-            queue_by: QueueBy::Xt,
-            ct_mark_by: CtMarkBy::Rules,
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
             full: false,
@@ -207,6 +206,7 @@ mod tests {
             queue_base: 100,
             workers: 1,
         };
+        let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
         let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
         worker.pipes.known(PIPE);
         worker
