@@ -17,6 +17,7 @@ use crate::trace::Name;
 
 /// One connection, or all packets between a client's port and a service where there are no connections.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Conversation {
     /// Its number among all, from 1 on.
     pub number: usize,

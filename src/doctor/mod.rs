@@ -47,6 +47,7 @@ pub struct Role<'a> {
 
 /// Something that is so or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Fact {
     /// Where it belongs.
     pub section: Section,

@@ -10,7 +10,8 @@ mod story;
 mod text;
 mod why;
 
-pub use checksum::{Arithmetic, arithmetic};
+pub use checksum::Arithmetic;
+use checksum::arithmetic;
 pub use story::{AtNode, Nft, NoEntry, Step, Story, at_node, of_event, through_cluster};
 pub use text::StoryText;
 pub use why::{Check, Rule, Why, why};

@@ -23,11 +23,11 @@ use crate::cluster::TagBy;
 use crate::net::Family;
 
 /// Bytes, the MTU of the link behind the router on the LAN. The workstation there does not say so.
-pub const NARROW: u32 = 1280;
+pub(crate) const NARROW: u32 = 1280;
 
 /// What a machine is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Built {
+pub(super) struct Built {
     /// Its name.
     pub name: String,
     /// Settings, `KEY=VALUE` for sysctl(8).
@@ -45,7 +45,7 @@ fn nodad(family: Family) -> &'static str {
 }
 
 /// What each machine of a layout is made of; `namespace` names the namespace of a machine.
-pub fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
+fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
     // A switch, not a router: its frames meet no IP rules.
     let mut lan = machine(layout, layout.lan);
     lan.settings.extend(

@@ -5,6 +5,7 @@
 //! system call, to change bytes where they lie, and to send many verdicts with another. No backend decides
 //! anything, and none knows what a stage is.
 
+#[cfg(test)]
 mod memory;
 mod netlink;
 mod nfq;
@@ -15,12 +16,14 @@ use crate::net::{Envelope, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::packet::Patch;
-pub use memory::{Memory, Waiting};
+#[cfg(test)]
+pub(crate) use memory::Memory;
 pub use netlink::{Netlink, Playback};
 pub use nfq::Nfq;
 
 /// A queue to take, and how its packets are to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueConfig {
     /// The queue's number.
     pub queue: u16,
@@ -71,6 +74,15 @@ impl Packet<'_> {
     pub fn original_len(&self) -> usize {
         self.envelope.cut_from.map_or(self.bytes.len(), |len| len as usize)
     }
+}
+
+/// A packet with what the kernel would say of it, for queues without a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the kernel would say.
+    pub envelope: Envelope,
+    /// The packet, from its IP header on.
+    pub bytes: Vec<u8>,
 }
 
 /// What is sent to the kernel for a packet: its verdict, and what changes before it goes on.

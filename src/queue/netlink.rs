@@ -33,7 +33,8 @@ pub struct Netlink(Batches<Socket>);
 
 /// The batched backend without a kernel: the same packets again and again, and what is sent goes nowhere.
 ///
-/// All that userspace does for a packet is done for each of them; so this measures it, and fuzzes it.
+/// All that userspace does for a packet is done for each of them; so this measures it, and fuzzes it. It is public for the
+/// benchmarks in `bench` and the targets in `tests/fuzz`.
 pub struct Playback(Batches<Recording>);
 
 /// What is the same for both.

@@ -237,7 +237,7 @@ impl Tap {
     }
 
     /// The next record. Says [`Next::Idle`] once before it waits for one.
-    pub fn pull(&mut self) -> Next {
+    pub(super) fn pull(&mut self) -> Next {
         if !self.ending && self.ended.try_recv() == Err(TryRecvError::Disconnected) {
             self.detach();
         }
