@@ -10,7 +10,7 @@
 //!                    guest1              guest2
 //! ```
 //!
-//! No namespace has a way out: there is no link to the machine's own network. [`plan`] says what all is made of.
+//! No namespace has a way out: there is no link to the machine's own network. `plan` says what all is made of.
 
 use std::fs;
 use std::path::Path;
