@@ -19,7 +19,7 @@ use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::trace::Taps;
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
-fn call(port: u16) -> Vec<u8> {
+fn request(port: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     etherparse::PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 11], 64)
         .udp(40000 + port, 5353)
@@ -53,7 +53,7 @@ fn main() {
                 src_mac: Some("52:54:00:00:00:01".parse().unwrap()),
                 ..Envelope::default()
             },
-            bytes: call(port),
+            bytes: request(port),
         })
         .collect();
     let mut queue = Playback::new(&packets);

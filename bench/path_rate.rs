@@ -1,6 +1,6 @@
 //! How long it takes to join traces, and with how much memory: writes the traces of a cluster of three nodes as JSON,
 //! then reads and joins them as `dunnat path` does. The connections have twelve packets each, and come through all
-//! nodes in turn to a guest on node1; with `flood` each is one SYN through node1, which nobody answers.
+//! nodes in turn to a guest on node1; with `flood` each is one SYN through node1, which gets no reply.
 //!
 //! usage: path_rate DIRECTORY [EVENTS [flood]]
 //!
@@ -55,15 +55,15 @@ impl Trace {
 fn connection(number: u32, flood: bool, traces: &mut [Trace]) {
     let entry = if flood { 0 } else { number as usize % 3 };
     let tag = entry + 1;
-    let (called, mac) = (format!("192.168.122.{}", 10 + tag), format!("{:02x}:00:00:00:01:00", 6 + 4 * tag));
+    let (public, mac) = (format!("192.168.122.{}", 10 + tag), format!("{:02x}:00:00:00:01:00", 6 + 4 * tag));
     let port = 1024 + number % 60_000;
     let client = format!("172.{}.{}.7", 16 + number / 60_000 / 256, number / 60_000 % 256);
     let tuple = |src: &str, dst: &str, sport: u32, dport: u32| {
         format!(r#"{{"proto":"tcp","src":"{src}","dst":"{dst}","sport":{sport},"dport":{dport}}}"#)
     };
     let guest = "10.5.5.201";
-    let (call, inside) = (tuple(&client, &called, port, 80), tuple(&client, guest, port, 80));
-    let (reply, answer) = (tuple(guest, &client, 80, port), tuple(&called, &client, 80, port));
+    let (request, inside) = (tuple(&client, &public, port, 80), tuple(&client, guest, port, 80));
+    let (reply, spoofed) = (tuple(guest, &client, 80, port), tuple(&public, &client, 80, port));
     let node = format!(r#""node":"node{tag}""#);
     for packet in 0..6 {
         let flags =
@@ -73,7 +73,7 @@ fn connection(number: u32, flood: bool, traces: &mut [Trace]) {
             format!(r#""len":60,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{seq},"ack":0}}"#, ip_id % 65536);
         traces[entry].event(
             "dnat",
-            &format!(r#""in":"xenbr0","phys_in":"eth0","mac":{{"address":"52:54:00:00:00:01"}},"before":{call},"after":{inside},{tcp},"mark":{{"before":"0x0","after":"0x{tag}",{node}}},"service":"web","entry":"node{tag}","reason":"service""#),
+            &format!(r#""in":"xenbr0","phys_in":"eth0","mac":{{"address":"52:54:00:00:00:01"}},"before":{request},"after":{inside},{tcp},"mark":{{"before":"0x0","after":"0x{tag}",{node}}},"service":"web","entry":"node{tag}","reason":"service""#),
         );
         if packet == 0 {
             traces[entry].event(
@@ -101,7 +101,7 @@ fn connection(number: u32, flood: bool, traces: &mut [Trace]) {
         traces[0].event(
             "spoof",
             &format!(
-                r#""in":"guestbr0","out":"xenbr0","phys_in":"vif1","before":{reply},"after":{answer},"len":1500,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{},"ack":{}}},"mark":{{"before":"0x{tag}",{node}}},"ct_mark":{{"before":"0x{tag}",{node}}},"entry":"node{tag}","reason":"entry-node""#,
+                r#""in":"guestbr0","out":"xenbr0","phys_in":"vif1","before":{reply},"after":{spoofed},"len":1500,"ip_id":{},"tcp":{{"flags":[{flags}],"seq":{},"ack":{}}},"mark":{{"before":"0x{tag}",{node}}},"ct_mark":{{"before":"0x{tag}",{node}}},"entry":"node{tag}","reason":"entry-node""#,
                 ip_id % 65536,
                 packet * 1448,
                 number as usize * 1000 + 1,

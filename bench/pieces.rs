@@ -80,7 +80,7 @@ fn shuffled(number: u32, count: u32) -> u32 {
 
 const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 40_000);
 
-/// One decision of every stage in turn, as its packets come: call, tagged frame, flow to save, answer.
+/// One decision of every stage in turn, as its packets come: request, tagged frame, flow to save, reply.
 fn decisions(c: &mut Criterion) {
     let mut group = c.benchmark_group("decision");
     for (nodes, services) in SIZES {

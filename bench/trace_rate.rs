@@ -22,7 +22,7 @@ use dunnat::queue::{Playback, Waiting};
 use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
 
-fn call(port: u16) -> Waiting {
+fn request(port: u16) -> Waiting {
     let mut bytes = Vec::new();
     etherparse::PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 11], 64)
         .tcp(40000 + port, 80, 1, 64240)
@@ -70,7 +70,7 @@ fn main() {
     let plain = Text::new(jiff::tz::TimeZone::UTC, false, false);
     let began = Instant::now();
     let writer = Writer::start(tap, namer, Output::new(Format::Json, plain, out, None).unwrap()).unwrap();
-    let packets: Vec<Waiting> = (0..64).map(call).collect();
+    let packets: Vec<Waiting> = (0..64).map(request).collect();
     let mut queue = Playback::new(&packets);
     let tables = Arc::new(Tables::new(&cluster, node));
     let mut worker = Worker::new(tables, &plan, Vec::new(), Some(taps.tracer()));

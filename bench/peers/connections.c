@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// Opens TCP connections as fast as it can: connect, ask for a page, read the answer, close. Tells how many a second.
+// Opens TCP connections as fast as it can: connect, ask for a page, read the reply, close. Tells how many a second.
 //
 //   connections ADDRESS PORT THREADS SECONDS
 //
@@ -19,7 +19,7 @@
 
 static const char REQUEST[] = "GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 static struct sockaddr_in server = {.sin_family = AF_INET};
-static atomic_long answered, failed;
+static atomic_long replied, failed;
 static double deadline;
 
 static double now(void)
@@ -33,14 +33,14 @@ static int ask(void)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     struct timeval patience = {.tv_sec = 1};
-    char answer[2048];
+    char reply[2048];
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fine;
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     fine = connect(fd, (struct sockaddr *)&server, sizeof server) == 0 &&
            send(fd, REQUEST, sizeof REQUEST - 1, MSG_NOSIGNAL) == sizeof REQUEST - 1 &&
-           recv(fd, answer, sizeof answer, 0) > 12 && !memcmp(answer, "HTTP/1.1 200", 12);
+           recv(fd, reply, sizeof reply, 0) > 12 && !memcmp(reply, "HTTP/1.1 200", 12);
     close(fd);
     return fine;
 }
@@ -48,7 +48,7 @@ static int ask(void)
 static void *work(void *unused)
 {
     while (now() < deadline)
-        atomic_fetch_add(ask() ? &answered : &failed, 1);
+        atomic_fetch_add(ask() ? &replied : &failed, 1);
     return unused;
 }
 
@@ -69,6 +69,6 @@ int main(int count, char **arguments)
             return 1;
     for (i = 0; i < n; i++)
         pthread_join(threads[i], NULL);
-    printf("%.0f %ld\n", (double)answered / (now() - start), (long)failed);
+    printf("%.0f %ld\n", (double)replied / (now() - start), (long)failed);
     return 0;
 }

@@ -60,7 +60,7 @@ impl Config {
         Ok(config)
     }
 
-    fn answer(&self, message: &mut Message) {
+    fn decide(&self, message: &mut Message) {
         message.set_verdict(Verdict::Accept);
         let Some(stage) = self.stages.get(&message.get_queue_num()) else { return };
         let bytes = message.get_payload();
@@ -150,7 +150,7 @@ fn main() -> Result<(), Failure> {
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => continue,
             Err(error) => return Err(error.into()),
         };
-        config.answer(&mut message);
+        config.decide(&mut message);
         queue.verdict(message)?;
     }
 }

@@ -5,7 +5,7 @@
 //   udp_rate SENDER-NS RECEIVER-NS PUBLIC GUEST PORT fixed RATE SECONDS        → sent received seconds
 //   udp_rate SENDER-NS RECEIVER-NS PUBLIC GUEST PORT highest HINT SECONDS      → the highest rate without loss
 //
-// A packet is 64 bytes long, IP header included. The sender calls PUBLIC:PORT; what comes to GUEST:PORT is counted. The
+// A packet is 64 bytes long, IP header included. The sender sends to PUBLIC:PORT; what comes to GUEST:PORT is counted. The
 // sender sleeps between its bursts, which are 200 us apart, and does not spin: it shares the cores with what is measured.
 //
 // Without loss means that 99.9 % have arrived when 20 ms have passed since the last one was sent; so a long queue, which

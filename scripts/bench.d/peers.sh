@@ -36,7 +36,7 @@ start_peer() {
         floor) run_floor "$node" ;;
         esac || return 1
     done
-    # Until now all nodes answered for the gateway, and a guest may have learned the wrong one.
+    # Until now all nodes answered ARP for the gateway, and a guest may have learned the wrong one.
     for guest in "${GUEST[@]}"; do within "$guest" ip neigh flush all || return 1; done
 }
 
@@ -143,7 +143,7 @@ run_loop() {
     launch "$node" "$@" "${ARGUMENTS[@]}" && load_rules "$node" <<<"$script"
 }
 
-# load_rules NODE: a script of rules on stdin, which calls dunnat by its name
+# load_rules NODE: a script of rules on stdin, which runs dunnat by its name
 load_rules() { within "$1" env "PATH=$(dirname "$DUNNAT"):$PATH" sh -e; }
 
 cluster_as_arguments() {

@@ -149,7 +149,7 @@ def pieces_markdown(pieces, parts):
         yield "the bytes, encode the verdict. Where they go (what is inlined counts for its caller):\n"
         yield "```\n" + parts.rstrip() + "\n```"
         yield "\nWhat limits it: no part stands out. A message is checked attribute by attribute, a packet header by header (by"
-        yield "etherparse), and every access and sum is checked for bounds and overflow; the answers pass through values that can"
+        yield "etherparse), and every access and sum is checked for bounds and overflow; the results pass through values that can"
         yield "be traced. Beside the two system calls and the kernel's own work for a packet all of it together is small: see CPU"
         yield "time per packet above."
     sizes = [key.split(".")[1:] for key in pieces if key.startswith("decision.")]

@@ -57,7 +57,7 @@ record() {
 
 # --- small packets --------------------------------------------------------------------------------------------------------
 
-declare -A HINT=() # where the last round found the answer, so that this one need not search for it
+declare -A HINT=() # where the last round found the rate, so that this one need not search for it
 
 udp_rate() {
     timeout 60 "$WORK/udp_rate" "$(namespace "$CLIENT")" "$(namespace "${GUEST[1]}")" \

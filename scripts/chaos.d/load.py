@@ -1,4 +1,4 @@
-"""Calls services of the cluster from the workstation, until its standard input ends; then prints what came of it, as JSON.
+"""Uses services of the cluster from the workstation, until its standard input ends; then prints what came of it, as JSON.
 
 usage: load.py SLOWNESS FIRST ADDRESS...
 
@@ -17,7 +17,7 @@ SLOW = int(sys.argv[1])
 FIRST = int(sys.argv[2])
 ADDRESSES = sys.argv[3:]
 EACH = len(ADDRESSES) * SLOW
-# A guest sees calls by way of all nodes from one address: each way has ports of its own, none of them twice.
+# A guest sees requests by way of all nodes from one address: each way has ports of its own, none of them twice.
 SHARE = 60_000 // len(ADDRESSES)
 used = collections.Counter()
 count = collections.Counter()
@@ -30,7 +30,7 @@ class Echo(asyncio.DatagramProtocol):
         self.address, self.last = address, time.monotonic()
 
     def datagram_received(self, data, peer):
-        count["udp answered"] += 1
+        count["udp replied"] += 1
         now = time.monotonic()
         gaps[self.address] = max(gaps.get(self.address, 0), now - self.last)
         self.last = now
@@ -93,7 +93,7 @@ async def request(address):
         async with asyncio.timeout(10 * SLOW):
             reader, writer = await asyncio.open_connection(address, 80, local_addr=own(address))
             await ask(reader, writer, address, True)
-        count["requests answered"] += 1
+        count["requests replied"] += 1
         writer.close()
     except Exception as error:
         count[f"requests {outcome(error)}"] += 1
@@ -124,7 +124,7 @@ async def kept(address):
                 if await ask(reader, writer, address, False):
                     writer.close()
                     writer = None
-                count["kept answered"] += 1
+                count["kept replied"] += 1
         except Exception as error:
             count[f"kept {outcome(error)}"] += 1
             writer = None

@@ -30,7 +30,7 @@ start_stepping() {
     for node in "${NODES[@]}"; do
         await "$node does not serve" grep -qsw serving "$STATE/$node.log"
     done
-    # Until now both nodes answered for the gateway, and a guest may have learned the wrong one.
+    # Until now both nodes answered ARP for the gateway, and a guest may have learned the wrong one.
     for machine in guest1 guest2; do lab shell "$machine" -- ip neigh flush all; done
 }
 

@@ -31,7 +31,7 @@ impl Events {
         if Capture::is_one(&beginning) { Err(Failure::NotTrace { from }) } else { Ok(Self::of(from, input)) }
     }
 
-    /// Reads from `input`, which messages call `from`.
+    /// Reads from `input`, which messages name `from`.
     pub(super) fn of(from: String, input: Box<dyn BufRead>) -> Self {
         Self { from, input, line: Vec::new(), number: 0, bytes: 0, events: 0 }
     }

@@ -1,4 +1,4 @@
-//! What the README and the manual say to type is what the program takes. `tests/manual.rs` runs what can be run anywhere; the
+//! What the README and the manual say to type is what the program takes. `tests/manual` runs what can be run anywhere; the
 //! rest, which needs root or a lab, is parsed here: with the feature `lab`, as they are for the whole program.
 
 use std::collections::BTreeSet;
@@ -45,25 +45,25 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The calls of dunnat in a line.
-fn calls(line: &str) -> Vec<Vec<String>> {
+/// The commands of a line that run dunnat.
+fn commands_of(line: &str) -> Vec<Vec<String>> {
     let words = words(line);
     let commands = words.split(|word| ["|", ";", "&", "<", ">"].contains(&word.as_str()));
-    let call = |command: &[String]| {
+    let of_dunnat = |command: &[String]| {
         let rest = command.iter().skip_while(|word| *word == "sudo" || word.contains('='));
-        let mut call: Vec<String> = rest.cloned().collect();
-        match call.first().map(String::as_str) {
-            Some("dunnat") => vec![call],
+        let mut command: Vec<String> = rest.cloned().collect();
+        match command.first().map(String::as_str) {
+            Some("dunnat") => vec![command],
             Some("scripts/lab") => {
-                call.splice(..1, ["dunnat".to_owned(), "lab".to_owned()]);
-                vec![call]
+                command.splice(..1, ["dunnat".to_owned(), "lab".to_owned()]);
+                vec![command]
             }
             // It hands a line to a shell.
-            Some("scripts/vm") => call.last().map(|line| calls(line)).unwrap_or_default(),
+            Some("scripts/vm") => command.last().map(|line| commands_of(line)).unwrap_or_default(),
             _ => Vec::new(),
         }
     };
-    commands.flat_map(call).collect()
+    commands.flat_map(of_dunnat).collect()
 }
 
 /// What somebody types in a recorded session, behind `node1# ` or `ws$ `. What stands behind `$ ` alone is run elsewhere.
@@ -82,12 +82,12 @@ fn matches(words: &[String]) -> Result<Option<ArgMatches>, clap::Error> {
 }
 
 /// Refuses what the program would refuse.
-fn accept(call: &[String]) -> Result<(), String> {
-    let as_os: Vec<_> = call.iter().skip(1).map(Into::into).collect();
+fn accept(command: &[String]) -> Result<(), String> {
+    let as_os: Vec<_> = command.iter().skip(1).map(Into::into).collect();
     if let Some(page) = help::page_asked_for(&as_os) {
         return page.map(drop).map_err(|failure| failure.message());
     }
-    let Some(matches) = matches(call).map_err(|error| error.to_string())? else { return Ok(()) };
+    let Some(matches) = matches(command).map_err(|error| error.to_string())? else { return Ok(()) };
     let Some((verb, of_verb)) = matches.subcommand() else { return Ok(()) };
     let many = |id: &str| {
         let all = of_verb.try_get_many::<String>(id).ok().flatten();
@@ -133,8 +133,8 @@ fn every_command_of_a_document_is_accepted() {
                 _ => None,
             });
             for (line, number) in lines {
-                for call in calls(line) {
-                    let outcome = accept(&call);
+                for command in commands_of(line) {
+                    let outcome = accept(&command);
                     assert_eq!(outcome, Ok(()), "{name}, line {number}: {line}");
                     count += 1;
                 }
@@ -146,7 +146,7 @@ fn every_command_of_a_document_is_accepted() {
 
 #[test]
 fn what_would_be_refused_is_found() {
-    let refused = |line: &str| calls(line).iter().any(|call| accept(call).is_err());
+    let refused = |line: &str| commands_of(line).iter().any(|command| accept(command).is_err());
     for line in [
         "sudo dunnat run --confg x",
         "dunnat help no-such-page",

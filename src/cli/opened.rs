@@ -10,7 +10,7 @@ use super::Failure;
 
 /// A file that is opened, and how it begins.
 pub(super) struct Begun {
-    /// What messages call it.
+    /// Its name in messages.
     pub(super) from: String,
     /// Its first bytes, which are still to be read: the source may be a pipe, which brings its bytes in any pieces.
     pub(super) beginning: Vec<u8>,
@@ -35,7 +35,7 @@ impl Begun {
     }
 }
 
-/// Opens a file to be read; `-` is standard input. Beside it, what messages call it.
+/// Opens a file to be read; `-` is standard input. Beside it, its name in messages.
 fn open(path: &Path) -> Result<(String, Box<dyn BufRead>), Failure> {
     let from = path.display().to_string();
     if path.as_os_str() == "-" {

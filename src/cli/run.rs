@@ -1,4 +1,5 @@
 use std::io::{self, IsTerminal as _};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub(super) struct Run {
     /// Start a new file before FILE exceeds this size, in bytes or with K, M, G; full files are FILE.1 (the
     /// newest), ...
     #[arg(long, value_name = "SIZE", requires = "trace", value_parser = size)]
-    trace_rotate: Option<u64>,
+    trace_rotate: Option<NonZeroU64>,
     /// How many full files to keep
     #[arg(long, value_name = "N", requires = "trace", default_value_t = 4)]
     trace_keep: u32,

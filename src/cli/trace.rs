@@ -1,4 +1,5 @@
 use std::io::{self, IsTerminal as _};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +61,7 @@ pub(super) struct Trace {
     /// Start a new file before FILE exceeds this size, in bytes or with K, M, G; full files are FILE.1 (the
     /// newest), FILE.2, ...
     #[arg(long, value_name = "SIZE", requires = "write", value_parser = size)]
-    rotate: Option<u64>,
+    rotate: Option<NonZeroU64>,
     /// How many full files to keep
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
     keep: u32,
@@ -97,7 +98,7 @@ pub(super) fn text_of_trace(terminal: bool, live: bool, verbose: bool) -> Text {
     if terminal && live { text } else { text.dated() }
 }
 
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<NonZeroU64, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
         Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
@@ -107,7 +108,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     let number: Option<u64> = if number.starts_with('+') { None } else { number.parse().ok() };
     number
         .and_then(|number| number.checked_mul(unit))
-        .filter(|size| *size > 0)
+        .and_then(NonZeroU64::new)
         .ok_or_else(|| "a size is a number of bytes, or one with K, M or G, for example 100M".to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! Whether services can be told apart, by what is called and by what answers. Of many services each is looked at once.
+//! Whether services can be told apart, by the original destination and by the source of the reply. Of many services each is looked at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ impl Ranges {
     }
 }
 
-/// Two services that lead to one port of one guest by different public ports: an answer from there could not be told
+/// Two services that lead to one port of one guest by different public ports: a reply from there could not be told
 /// to be of the one or the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous {
@@ -88,7 +88,7 @@ fn ambiguous_at(
         let same = place_of(index, proto, at_guest).filter(|other| {
             at_guest != port
                 && services.get(*other).is_some_and(|other| {
-                    other.guest.has(&guest) && other.called_as(at_guest) == Some(at_guest)
+                    other.guest.has(&guest) && other.public_port(at_guest) == Some(at_guest)
                 })
         });
         let moved = at_guests.other(proto, guest, at_guest, port);
@@ -106,7 +106,7 @@ fn is_of(index: &ServiceIndex, proto: Proto, port: u16, place: usize) -> bool {
     place_of(index, proto, port) == Some(place)
 }
 
-/// The ports of guests that are called by other numbers: each with the number, and the service that it then asks for.
+/// The ports of guests whose public port is another number: each with that number, and the service that has it.
 struct AtGuests(Vec<(Proto, IpAddr, u16, usize, u16)>);
 
 impl AtGuests {
@@ -124,7 +124,7 @@ impl AtGuests {
         Self(all)
     }
 
-    /// The first service by which a port of a guest is called by another number than that.
+    /// The first service that leads to a port of a guest from another public port than that.
     fn other(&self, proto: Proto, guest: IpAddr, at_guest: u16, port: u16) -> Option<usize> {
         let key = (proto, guest, at_guest);
         let first = self.0.partition_point(|&(proto, guest, at_guest, ..)| (proto, guest, at_guest) < key);
@@ -133,7 +133,7 @@ impl AtGuests {
             .get(first..)?
             .iter()
             .take_while(|(proto, guest, at_guest, ..)| (*proto, *guest, *at_guest) == key);
-        here.filter(|(.., called)| *called != port).map(|(.., place, _)| *place).next()
+        here.filter(|(.., public)| *public != port).map(|(.., place, _)| *place).next()
     }
 }
 
@@ -186,8 +186,8 @@ mod tests {
                 let others = services.iter().enumerate().filter(|(_, other)| other.guest.has(&guest));
                 let other = others.filter(|(_, other)| other.proto.is_none_or(|own| own == proto)).find(
                     |(other, candidate)| {
-                        let called = candidate.called_as(at_guest);
-                        called.is_some_and(|called| called != port && asked(called) == Some(*other))
+                        let public = candidate.public_port(at_guest);
+                        public.is_some_and(|public| public != port && asked(public) == Some(*other))
                     },
                 )?;
                 Some(Ambiguous { service: place, other: other.0, guest, port: at_guest })

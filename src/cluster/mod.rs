@@ -32,7 +32,7 @@ pub struct Cluster {
     pub(crate) guests: Guests,
     /// The interface towards the public LAN, by the same name on all nodes.
     pub(crate) public: IfName,
-    /// What the guests offer to the public; nothing is offered twice, and by every answer it can be told what was called.
+    /// What the guests offer to the public; nothing is offered twice, and every reply tells the original destination.
     pub(crate) services: Vec<Service>,
     /// The members; no tag, MAC address or public address belongs to two of them.
     pub(crate) nodes: Vec<Node>,
@@ -48,17 +48,17 @@ pub struct Cluster {
     index: ByFamily<ServiceIndex>,
 }
 
-/// What becomes of a packet that came through one node while its flow has the tag of another: one client has called one
+/// What becomes of a packet that came through one node while its flow has the tag of another: one client has connected to one
 /// guest through two nodes, from one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnConflict {
-    /// It goes on, and the flow keeps its tag: the answers bear the address that was called first.
+    /// It goes on, and the flow keeps its tag: the replies have the original destination of the first request.
     #[default]
     Keep,
-    /// It is dropped: who called first goes on undisturbed.
+    /// It is dropped: the connection that came first goes on undisturbed.
     Drop,
-    /// It goes on, and the flow gets its tag: the answers bear the address that was called last.
+    /// It goes on, and the flow gets its tag: the replies have the original destination of the last request.
     Take,
 }
 
@@ -169,7 +169,7 @@ impl Cluster {
         Self::parse(&read::read(path)?, path)
     }
 
-    /// Checks the text of a cluster file; `path` is what messages call it.
+    /// Checks the text of a cluster file; `path` is its name in messages.
     ///
     /// # Errors
     /// As [`load`](Self::load), less the reading.

@@ -12,7 +12,7 @@ use crate::net::{ByFamily, Family, Ports, Proto};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Service {
-    /// What traces call it.
+    /// Its name in traces.
     pub name: String,
     /// The protocol; none for any.
     pub proto: Option<Proto>,
@@ -20,7 +20,7 @@ pub struct Service {
     pub ports: Option<Ports>,
     /// The guest's address, inside the guests' network; the service is there in the families that it has.
     pub guest: ByFamily<IpAddr>,
-    /// The guest's port, if it is another than the client calls; of a range the first, of as many.
+    /// The guest's port, if it is another than the public one; of a range the first, of as many.
     pub guest_port: Option<u16>,
 }
 
@@ -31,7 +31,7 @@ impl Service {
             && self.ports.is_none_or(|ports| port.is_some_and(|port| ports.contains(port)))
     }
 
-    /// The guest's port for one that was called.
+    /// The guest's port for a public port.
     pub fn at_guest(&self, port: u16) -> u16 {
         match (self.ports, self.guest_port) {
             (Some(ports), Some(first)) => port.wrapping_sub(ports.first()).wrapping_add(first),
@@ -39,14 +39,14 @@ impl Service {
         }
     }
 
-    /// The port that is called for one of the guest's; none if none is.
-    pub fn called_as(&self, port: u16) -> Option<u16> {
+    /// The public port that leads to one of the guest's ports; none if none does.
+    pub fn public_port(&self, port: u16) -> Option<u16> {
         let Some(ports) = self.ports else { return Some(port) };
-        let called = match self.guest_port {
+        let public = match self.guest_port {
             Some(first) => port.checked_sub(first)?.checked_add(ports.first())?,
             None => port,
         };
-        ports.contains(called).then_some(called)
+        ports.contains(public).then_some(public)
     }
 
     /// What it takes, as in `tcp port 80`.

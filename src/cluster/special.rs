@@ -1,4 +1,4 @@
-//! Addresses that no host of a cluster can have, or be called by.
+//! Addresses that no host of a cluster can have, or be reached at.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

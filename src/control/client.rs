@@ -171,7 +171,8 @@ fn is_trusted(user: u32, own: u32) -> bool {
     user == 0 || user == own
 }
 
-/// Reads a line that a node has sent; none if it is an answer of a kind that this program does not know.
+/// Reads a line that a node has sent; none if it is an answer of a kind that this program does not know. [`Client::answer`] does;
+/// this is public for a target in `tests/fuzz`.
 ///
 /// # Errors
 /// It is no answer, or the node speaks another [`VERSION`].

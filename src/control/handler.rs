@@ -172,7 +172,7 @@ impl Handler {
     }
 }
 
-/// A client's stream, whose calls are made again as [`Errors`] says.
+/// A client's stream, whose system calls are made again as [`Errors`] says.
 struct PatientWriter<'a> {
     stream: &'a UnixStream,
     errors: &'a Errors,

@@ -63,6 +63,7 @@ pub enum Answer<E> {
 
 /// Who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Hello {
     /// [`VERSION`].
     pub v: u32,

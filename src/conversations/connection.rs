@@ -13,7 +13,7 @@ pub struct Traced {
     /// How many it has lost, because it was written or read too slowly.
     pub lost: u64,
     /// How many replies it has given a public address (spoof).
-    pub answers: u64,
+    pub translated: u64,
 }
 
 /// An event, and how many followed on that node that were just like it.

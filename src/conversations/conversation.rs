@@ -17,6 +17,7 @@ use crate::trace::Name;
 
 /// One connection, or all packets between a client's port and a service where there are no connections.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Conversation {
     /// Its number among all, from 1 on.
     pub number: usize,
@@ -101,12 +102,12 @@ fn one(
     let connection = Connection { kept, ..connection };
     let entry = connection.request();
     let has_guest = entry.is_none_or(|entry| entry.after.is_some());
-    let (home, answers) = match home_nodes.of(flow.dst, &connection).filter(|_| has_guest) {
+    let (home, translated) = match home_nodes.of(flow.dst, &connection).filter(|_| has_guest) {
         // All that is known is that it came in here, and there is no other trace to tell whether it went on.
         Some((home, false)) if nodes.len() == 1 && entry.is_some_and(|entry| entry.node == home) => {
             (None, false)
         }
-        Some((home, answers)) => (Some(home), answers),
+        Some((home, translated)) => (Some(home), translated),
         None => (None, false),
     };
     let judgement = judge(&Case {
@@ -114,7 +115,7 @@ fn one(
         kept: &connection.kept,
         request: entry,
         home: home.as_ref(),
-        answers,
+        translated,
         others,
         nodes,
     });

@@ -26,7 +26,7 @@ struct HomeEvidence {
     node: Name,
     replies: u64,
     /// Of these, the ones that were given a public address.
-    answers: u64,
+    translated: u64,
     passed: u64,
 }
 
@@ -44,7 +44,7 @@ impl HomeNodes {
         for event in connection.events().filter(|event| event.stage == Stage::Spoof) {
             let evidence = self.evidence(flow.dst, &event.node);
             evidence.replies += 1;
-            evidence.answers += u64::from(event.reason == Reason::EntryNode);
+            evidence.translated += u64::from(event.reason == Reason::EntryNode);
             replied = true;
         }
         if replied {
@@ -61,7 +61,7 @@ impl HomeNodes {
     fn evidence(&mut self, guest: IpAddr, node: &Name) -> &mut HomeEvidence {
         let evidence = self.evidence.entry(guest).or_default();
         let place = evidence.iter().position(|evidence| evidence.node == *node).unwrap_or_else(|| {
-            evidence.push(HomeEvidence { node: Name::clone(node), replies: 0, answers: 0, passed: 0 });
+            evidence.push(HomeEvidence { node: Name::clone(node), replies: 0, translated: 0, passed: 0 });
             evidence.len() - 1
         });
         &mut evidence[place]
@@ -84,7 +84,7 @@ impl HomeNodes {
         evidence
             .iter()
             .max_by_key(|evidence| (evidence.replies, evidence.passed, late(&evidence.node)))
-            .map(|evidence| (Name::clone(&evidence.node), evidence.answers > 0))
+            .map(|evidence| (Name::clone(&evidence.node), evidence.translated > 0))
     }
 }
 

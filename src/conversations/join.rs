@@ -54,7 +54,7 @@ impl Joiner {
         if let Some(node) = self.nodes.get_mut(&event.node) {
             node.events += 1;
             node.lost = node.lost.saturating_add(event.lost);
-            node.answers += u64::from(event.reason == Reason::EntryNode);
+            node.translated += u64::from(event.reason == Reason::EntryNode);
         }
         let Some(flow) = flow_of(&event) else {
             *self.others.entry((event.stage, event.reason)).or_default() += 1;

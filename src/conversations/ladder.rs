@@ -56,7 +56,7 @@ pub struct Arrow<'a> {
     pub to: usize,
     /// It goes through a pipe between two nodes.
     pub pipe: bool,
-    /// What it bears there.
+    /// Its addresses and ports there.
     pub packet: Tuple,
     /// Its TCP flags.
     pub flags: Option<TcpFlags>,
@@ -78,8 +78,8 @@ pub struct Decision<'a> {
 }
 
 impl Arrow<'_> {
-    /// What the packet bears, as in `192.168.122.1:40000 > 10.5.5.201:80 S`.
-    pub fn bears(&self) -> String {
+    /// The packet's addresses, ports and flags, as in `192.168.122.1:40000 > 10.5.5.201:80 S`.
+    pub fn label(&self) -> String {
         let Tuple { src, dst, ports, .. } = self.packet;
         let mut text =
             format!("{} > {}", end(src, ports.map(|ports| ports.0)), end(dst, ports.map(|ports| ports.1)));

@@ -33,7 +33,7 @@ pub fn mermaid(conversation: &Conversation) -> String {
                     frame => format!("<br/>{}", escaped(&frame)),
                 };
                 let line = if arrow.pipe { "-->>" } else { "->>" };
-                writeln!(out, "    l{}{line}l{}: {}{frame}", arrow.from, arrow.to, escaped(&arrow.bears()))
+                writeln!(out, "    l{}{line}l{}: {}{frame}", arrow.from, arrow.to, escaped(&arrow.label()))
             }
             Rung::Decision(decision) => {
                 let parts: Vec<String> = decision.parts().iter().map(|part| escaped(part)).collect();

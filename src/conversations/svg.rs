@@ -139,7 +139,7 @@ impl Picture {
                         None => arrow.frame(),
                     };
                     let class = if arrow.pipe { "pipe" } else { "wire" };
-                    self.arrow((arrow.from, arrow.to), class, &arrow.bears(), &frame);
+                    self.arrow((arrow.from, arrow.to), class, &arrow.label(), &frame);
                 }
                 Rung::Gap { from, to, says } => self.arrow((*from, *to), "gap", says, ""),
                 Rung::Decision(decision) => {

@@ -117,7 +117,7 @@ impl Text {
                     (
                         lanes.arrow(arrow.from, arrow.to, line),
                         0,
-                        vec![arrow.bears(), arrow.frame()],
+                        vec![arrow.label(), arrow.frame()],
                         Style::new(),
                     )
                 }

@@ -2,7 +2,7 @@
 //!
 //! The order is what keeps packets whole. First what can fail without touching the system: rights, interfaces. Then the
 //! word that this node, and no other, has the network namespace, with the guard; then the queues, the rules, the workers. At the end the other way round: the rules stop asking,
-//! what waits is answered, the rules go, and only then the workers. Signals are taken from the first moment, so
+//! what waits gets its verdict, the rules go, and only then the workers. Signals are taken from the first moment, so
 //! a Ctrl-C never finds the rules half installed.
 //!
 //! A node serves ([`run`]), or looks on while the kernel's own ruleset does ([`shadow()`]); all that is in this order is the
@@ -84,7 +84,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         node: plan.node,
         queues: plan.queues(),
         lanes: lanes(
-            plan.workers,
+            plan.layout().workers(),
             |worker| plan.queues_of_worker(worker),
             |lane| {
                 let of_stage = match lane.traffic {

@@ -12,7 +12,7 @@ pub(super) const GUARD_EVERY: Duration = Duration::from_secs(1);
 
 /// Puts our rules back if somebody has changed them; who it was, if that did not work.
 pub(super) fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch::By>) -> Option<watch::By> {
-    // Of those who are called so, one alone serves here.
+    // Of those with this name, one alone serves here.
     let is_ours = |by: &watch::By| matches!(by, watch::By::Process(id, name) if installed.is_our_process(*id) || name == "dunnat");
     let others = by.filter(|by| !is_ours(by));
     let by = others.last().unwrap_or(watch::By::Unknown);
@@ -33,11 +33,11 @@ pub(super) fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch
     }
 }
 
-/// Takes the rules out so that no packet that was asked about goes without an answer.
+/// Takes the rules out so that no queued packet goes without a verdict.
 pub(super) fn remove(installed: Installed, queues: &RangeInclusive<u16>) -> Result<(), Error> {
     installed.tell_guarded_at_the_end();
     let mut errors: Vec<InstallError> = installed.stop_asking().err().into_iter().collect();
-    if !Installed::wait_until_answered(queues, Duration::from_secs(1)) {
+    if !Installed::wait_until_empty(queues, Duration::from_secs(1)) {
         log::warn!("packets were still waiting in the queues; the kernel drops them now");
     }
     errors.extend(installed.remove().err());

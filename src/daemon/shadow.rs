@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::engine::{Decision, Meta, Tables, decide};
 use crate::net::{CtMark, Envelope, Stage, Verdict};
 use crate::packet::{Malformed, Patch, View};
-use crate::queue::{Answer, Packet, PacketQueue};
+use crate::queue::{Packet, PacketQueue, PacketVerdict};
 use crate::ruleset::{ByQueue, Moment, ShadowLane, ShadowPlan};
 use crate::shadow::{Judge, Key, Seen, Tally};
 use crate::trace::{Record, Tracer};
@@ -123,7 +123,7 @@ impl Serve for ShadowWorker {
         self.tracer.is_on();
         let turn = queue.turn(&mut |packet| {
             self.look(packet);
-            Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None }
+            PacketVerdict { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None }
         })?;
         self.counters.turned(turn);
         Ok(())
@@ -280,13 +280,13 @@ mod tests {
 
     #[test]
     fn a_kernel_that_does_as_decided_is_agreed_with() {
-        let call = [
+        let request = [
             waiting(BEFORE_DNAT, 0, tcp(CLIENT, PUBLIC2, 1)),
             waiting(AFTER_DNAT, 2, tcp(CLIENT, GUEST, 1)),
             waiting(BEFORE_SAVE, 2, tcp(CLIENT, GUEST, 1)),
             waiting(AFTER_SAVE + 2, 2, tcp(CLIENT, GUEST, 1)),
         ];
-        let (lines, tally, counters) = look(1, call.to_vec());
+        let (lines, tally, counters) = look(1, request.to_vec());
         assert_eq!(lines, [""; 0]);
         assert_eq!([counts(&tally, Stage::Dnat), counts(&tally, Stage::Save)], [[1, 0, 0, 0]; 2]);
         assert_eq!(counters.to_string(), "4 packets: dnat service 1; save saved 1");

@@ -1,4 +1,4 @@
-//! A worker: packets from its queues → decisions → answers, counts and events.
+//! A worker: packets from its queues → decisions → verdicts, counts and events.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,13 +11,13 @@ use crate::engine::{Meta, Tables, decide};
 use crate::net::{IfName, Stage, Verdict};
 use crate::netlink::{passing, sys};
 use crate::packet::View;
-use crate::queue::{Answer, Packet, PacketQueue};
+use crate::queue::{Packet, PacketQueue, PacketVerdict};
 use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
 
 /// Serves the packets of a queue.
 pub(super) trait Serve: Send {
-    /// Answers the packets of one turn of a queue.
+    /// Gives a verdict to each packet of one turn of a queue.
     ///
     /// # Errors
     /// The queue is not usable any more.
@@ -67,7 +67,7 @@ impl Worker {
         Self { watch, ..self }
     }
 
-    /// Answers the packets of one turn of a queue.
+    /// Gives a verdict to each packet of one turn of a queue.
     ///
     /// # Errors
     /// The queue is not usable any more.
@@ -76,16 +76,16 @@ impl Worker {
             // Also without a packet: who is gone is let go of, and with him memory.
             tracer.is_on();
         }
-        let turn = queue.turn(&mut |packet| self.answer(packet))?;
+        let turn = queue.turn(&mut |packet| self.verdict(packet))?;
         self.counters.turned(turn);
         Ok(())
     }
 
-    fn answer(&mut self, packet: &Packet<'_>) -> Answer {
+    fn verdict(&mut self, packet: &Packet<'_>) -> PacketVerdict {
         let &Packet { envelope, bytes } = packet;
         let Some((lane, rewrites)) = self.lanes.get(envelope.queue) else {
             self.counters.stray += 1;
-            return Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
+            return PacketVerdict { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
         let mut began = self.tracer.as_mut().and_then(Tracer::begin);
@@ -106,7 +106,7 @@ impl Worker {
             tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));
         }
         let ct_mark = decision.ct_mark.filter(|_| self.ct_mark_by == CtMarkBy::Verdict);
-        Answer {
+        PacketVerdict {
             verdict: decision.verdict,
             mark: decision.mark,
             ct_mark: ct_mark.map(|tag| (tag, self.tables.mask())),
@@ -185,9 +185,10 @@ mod tests {
     use crate::cluster::{Cluster, NodeId, OnConflict};
     use crate::daemon::{Held, Response};
     use crate::engine::Reason;
+    use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
     use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, QueueBy, RewriteBy};
+    use crate::ruleset::{Backend, RewriteBy, Wishes};
 
     const PIPE: u32 = 7;
 
@@ -196,10 +197,8 @@ mod tests {
     }
 
     fn worker(own: u32) -> Worker {
-        let plan = Plan {
+        let wishes = Wishes {
             node: NodeId(own),
-            queue_by: QueueBy::Xt,
-            ct_mark_by: CtMarkBy::Rules,
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
             full: false,
@@ -207,6 +206,7 @@ mod tests {
             queue_base: 100,
             workers: 1,
         };
+        let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
         let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
         worker.pipes.known(PIPE);
         worker
@@ -240,10 +240,10 @@ mod tests {
     #[test]
     fn packets_of_many_lengths_leave_as_the_client_and_the_guest_must_see_them() {
         let lengths = [0, 1, 2, 3, 535, 1459, 1460, 9001, 65_000];
-        let calls = lengths.map(|len| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, &vec![0xa5; len])));
+        let requests = lengths.map(|len| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, &vec![0xa5; len])));
         let mut entry = worker(1);
         let inside = lengths.map(|len| tcp(CLIENT, 40000, GUEST, 80, &vec![0xa5; len]));
-        let served = serve(&mut entry, calls.to_vec());
+        let served = serve(&mut entry, requests.to_vec());
         for (served, inside) in served.into_iter().zip(inside) {
             let served = served.unwrap();
             assert_eq!(
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(pipes.place(5), None);
         pipes.look_up = |index| Ok((index == 5).then(|| "eth1.100".to_owned()));
         assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
-        pipes.look_up = |_| panic!("both answers are known");
+        pipes.look_up = |_| panic!("both ports are known");
         assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
         assert_eq!(pipes.into_counters(Counters::default()).turns.again, 1);
     }
@@ -283,8 +283,8 @@ mod tests {
             if held.packet.bytes.ends_with(b"drop") { Response::Drop } else { Response::AsDecided }
         };
         let mut worker = worker(1).watched(Some(Observing { observe: Box::new(observe), ending }));
-        let call = |payload: &[u8]| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, payload));
-        let served = serve(&mut worker, vec![call(b"drop"), call(b"go")]);
+        let request = |payload: &[u8]| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, payload));
+        let served = serve(&mut worker, vec![request(b"drop"), request(b"go")]);
         assert_eq!(served[0], None);
         assert_eq!(served[1].as_ref().unwrap().bytes, tcp(CLIENT, 40000, GUEST, 80, b"go"));
         insta::assert_snapshot!(worker.counters, @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
@@ -294,8 +294,8 @@ mod tests {
     #[test]
     fn counters_move_for_what_happened_and_for_nothing_else() {
         let mut worker = worker(0);
-        let call = tcp(CLIENT, 40000, PUBLIC1, 80, b"x");
-        let mut broken = call.clone();
+        let request = tcp(CLIENT, 40000, PUBLIC1, 80, b"x");
+        let mut broken = request.clone();
         broken[0] = 0x44;
         let mut tagged = waiting(101, 0, tcp(CLIENT, 40000, GUEST, 80, b"x"));
         tagged.envelope.phys_in = Some(PIPE);
@@ -303,7 +303,7 @@ mod tests {
         let served = serve(
             &mut worker,
             vec![
-                waiting(100, 0, call),
+                waiting(100, 0, request),
                 waiting(100, 0, broken.clone()),
                 tagged,
                 waiting(101, 0, tcp(CLIENT, 40000, GUEST, 80, b"x")),

@@ -13,6 +13,7 @@ use crate::netlink::socket::Socket;
 
 /// Features that are tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Features {
     /// nft's `queue` statement.
     pub nft_queue: Support,

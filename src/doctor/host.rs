@@ -21,6 +21,7 @@ pub type Reading<T> = Result<T, String>;
 
 /// What was read of a host.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Host {
     /// Whether we have `CAP_NET_ADMIN`.
     pub may_administer: bool,

@@ -48,10 +48,11 @@ pub struct Role<'a> {
 
 /// Something that is so or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Fact {
     /// Where it belongs.
     pub section: Section,
-    /// What programs call it; does not change.
+    /// Its name for programs; does not change.
     pub name: &'static str,
     /// Which of several it is about, for example an interface.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,7 +172,7 @@ pub fn as_json(facts: &[Fact]) -> String {
 }
 
 impl Fact {
-    /// Names of interfaces, tables and processes are whatever somebody called them.
+    /// Names of interfaces, tables and processes are whatever somebody chose.
     fn make_fit(&mut self) {
         let why = match &mut self.state {
             State::Unknown(why) => Some(why),

@@ -9,7 +9,7 @@ pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
     let mut facts: Vec<Fact> = families.iter().map(|family| forwards(host, *family)).collect();
     // Without the module there is no setting, and that is a fact of its own.
     if host.has_br_netfilter() == Ok(true) {
-        facts.extend(families.iter().map(|family| bridge_calls(host, role, *family)));
+        facts.extend(families.iter().map(|family| bridge_shows(host, role, *family)));
     }
     if let Some(role) = role.filter(|_| families.contains(&Family::V4)) {
         let (public, bridge) = (role.cluster.public.as_str(), role.cluster.guests.bridge.as_str());
@@ -44,7 +44,7 @@ fn forwards(host: &Host, family: Family) -> Fact {
         .from(&host.sysctl(path), |on| (*on != 0, format!("{setting} = {on}")))
 }
 
-fn bridge_calls(host: &Host, role: Option<&Role<'_>>, family: Family) -> Fact {
+fn bridge_shows(host: &Host, role: Option<&Role<'_>>, family: Family) -> Fact {
     let (name, claim) = match family {
         Family::V4 => ("bridge-nf-call-iptables", "bridged frames pass ip rules"),
         Family::V6 => ("bridge-nf-call-ip6tables", "bridged frames pass ip6 rules"),
@@ -153,7 +153,7 @@ fn serves_udp(role: &Role<'_>) -> bool {
     role.cluster.services.iter().any(|service| udp.contains(&service.proto))
 }
 
-/// For how long a flow is known that nobody has answered yet.
+/// For how long a flow without a reply is known.
 fn remembers_udp(host: &Host) -> Fact {
     // RFC 4787, REQ-5, in seconds.
     const ENOUGH: u64 = 120;

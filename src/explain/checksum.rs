@@ -36,7 +36,7 @@ pub struct Arithmetic {
 
 /// The arithmetic of all checksums that a decision changes, in the order in which one needs the other: that of an ICMP
 /// error covers those that it quotes.
-pub fn arithmetic(visit: &Visit) -> Vec<Arithmetic> {
+pub(super) fn arithmetic(visit: &Visit) -> Vec<Arithmetic> {
     let (Ok(view), Some(_), Some(after)) = (&visit.view, &visit.patch, visit.after()) else {
         return Vec::new();
     };

@@ -1,7 +1,7 @@
 //! What would happen to a packet, and why not something else.
 //!
 //! A packet is typed ([`PacketSpec`](crate::simulate::PacketSpec)), or comes from a capture or a trace. [`at_node`] lets it pass one node,
-//! [`through_cluster`] the whole cluster: the node that is called, the guest's node, and the answer's way back. The
+//! [`through_cluster`] the whole cluster: the entry node, the home node, and the way back of the reply. The
 //! decisions are the engine's own, made by [`crate::simulate`]; beside each stands what was looked at for it
 //! ([`Why`]), the nft rule that does the same, and the arithmetic of the checksums.
 
@@ -10,7 +10,8 @@ mod story;
 mod text;
 mod why;
 
-pub use checksum::{Arithmetic, arithmetic};
+pub use checksum::Arithmetic;
+use checksum::arithmetic;
 pub use story::{AtNode, Nft, NoEntry, Step, Story, at_node, of_event, through_cluster};
 pub use text::StoryText;
 pub use why::{Check, Rule, Why, why};

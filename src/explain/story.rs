@@ -127,7 +127,7 @@ fn asked_about(cluster: &Cluster, event: &Event) -> Option<PacketSpec> {
 }
 
 /// What happens in the cluster to a packet, and to its reply. The cluster file does not say
-/// where guests live: `home` does, or another node than the one that is called is taken.
+/// where guests live: `home` does, or another node than the entry node is taken.
 ///
 /// # Errors
 /// No node would see it.
@@ -196,37 +196,36 @@ pub fn through_cluster(
     };
 
     let back = inside.tuple.reversed();
-    let answer = PacketSpec {
+    let reply = PacketSpec {
         tuple: back,
         flags: inside.tcp.map(|flags| TcpFlags(flags.0 | 0x10)),
         dscp: Dscp::CS0,
         context: Context { ingress: Some(cluster.guests.bridge.clone()), ..Context::default() },
     };
-    let arrival = answer.arrival(cluster, taken);
+    let arrival = reply.arrival(cluster, taken);
     let (at_node, passage) = explainer.at_node(&mut home, Some("the reply"), arrival);
     story.nodes.push(at_node);
-    let answered =
-        passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
-    story.after.push(judged(tuple, entry.is_some(), answered, guests));
+    let sent = passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
+    story.after.push(judged(tuple, entry.is_some(), sent, guests));
     Ok(story)
 }
 
 /// Whether the source of the reply is the original destination.
-fn judged(call: Tuple, was_called: bool, answer: Option<Tuple>, guests: &ByFamily<IpNet>) -> String {
-    match answer {
+fn judged(request: Tuple, has_entry: bool, reply: Option<Tuple>, guests: &ByFamily<IpNet>) -> String {
+    match reply {
         None => "The reply is dropped: the client gets nothing.".to_owned(),
-        Some(answer) if guests.contains(&answer.src) && !guests.contains(&answer.dst) => format!(
-            "The answer does not leave: {} is an inside address, and what would show one to the public is dropped (the chain \
+        Some(reply) if guests.contains(&reply.src) && !guests.contains(&reply.dst) => format!(
+            "The reply is dropped: {} is an inside address, and no packet may show one to the public (the chain \
              nothing-inside, and the guard). The client hears nothing.",
-            answer.src
+            reply.src
         ),
-        Some(answer) if !was_called => format!("The reply goes out as {answer}."),
-        Some(answer) if answer == call.reversed() => {
-            format!("The reply goes out as {answer}: its source is the original destination, as it must be.")
+        Some(reply) if !has_entry => format!("The reply goes out as {reply}."),
+        Some(reply) if reply == request.reversed() => {
+            format!("The reply goes out as {reply}: its source is the original destination, as it must be.")
         }
-        Some(answer) => {
+        Some(reply) => {
             format!(
-                "The reply goes out as {answer}: its source is NOT the original destination. The client will refuse it."
+                "The reply goes out as {reply}: its source is NOT the original destination. The client will refuse it."
             )
         }
     }
@@ -255,7 +254,7 @@ impl Step {
                 let elsewhere = [Some(Reason::NotFromGuest), Some(Reason::OneToOne)];
                 why.fits.0.is_some() && !elsewhere.contains(&why.reason)
             }
-            Stage::Spoof => is_for(rule, why.answers),
+            Stage::Spoof => is_for(rule, why.spoof_service),
         };
         let nft = rules_in_kernel(cluster, node, family, stage)
             .into_iter()

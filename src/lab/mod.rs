@@ -1,12 +1,14 @@
 //! Clusters to try things on: network namespaces of this machine, real packets, real servers, nothing that reaches the outside.
 //!
-//! A [`Layout`] has every name and address; [`topology`] says what each machine of it is made of, and builds that; [`servers`]
-//! are nginx, and one end of a UDP service. [`running`] starts and stops what translates, and holds the rules of every node
+//! A [`Layout`] has every name and address; [`topology`] says what each machine of it is made of, and builds that; `servers.rs`
+//! has nginx, and one end of a UDP service. [`running`] starts and stops what translates, and holds the rules of every node
 //! against what they were before; from start to stop a sniffer watches the public LAN. [`faults`] makes one thing wrong.
 //! [`accept`] proves that all works, from captures and conntrack.
 //!
 //! Everything is done by the tools that a person would use (ip, sysctl, nft, conntrack, dumpcap, curl), and a tool that fails is an
 //! error. A lab has a name and a folder; several do not disturb each other.
+//!
+//! What is public here is what the verbs of `dunnat lab` use (`src/cli/lab`).
 
 pub mod accept;
 mod anchor;
@@ -15,12 +17,12 @@ mod capture;
 mod cluster_file;
 pub mod faults;
 mod interrupt;
-pub mod layout;
+mod layout;
 mod machine;
 mod pace;
 mod picture;
 pub mod running;
-pub mod servers;
+mod servers;
 mod sniffer;
 pub mod tools;
 pub mod topology;
@@ -34,7 +36,7 @@ pub use anchor::{Anchor, home};
 pub use capture::{Capture, Frame};
 pub use cluster_file::cluster_file;
 pub use interrupt::Interrupt;
-pub use layout::{Choice, Families, Guest, Layout, NameSet, Node, Pipes};
+pub use layout::{Addresses, Choice, Families, Guest, Layout, NODES_AT_MOST, NameSet, Node, Pipes};
 pub use machine::{Machine, run};
 pub use pace::Pace;
 

@@ -97,7 +97,7 @@ fn started(lab: &Lab, how: &Start) -> Result<(), Error> {
         By::Kernel => load_kernel_rules(lab, how)?,
         By::Dunnat | By::Shadow => start_daemons(lab, how)?,
     }
-    // Until now all nodes answered for the gateway, and a guest may have learned the wrong one.
+    // Until now all nodes answered ARP for the gateway, and a guest may have learned the wrong one.
     for guest in &lab.layout.guests {
         lab.on(&guest.name).must(&["ip", "neigh", "flush", "all"])?;
     }

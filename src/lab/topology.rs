@@ -10,7 +10,7 @@
 //!                    guest1              guest2
 //! ```
 //!
-//! No namespace has a way out: there is no link to the machine's own network. [`plan`] says what all is made of.
+//! No namespace has a way out: there is no link to the machine's own network. `plan` says what all is made of.
 
 use std::fs;
 use std::path::Path;
@@ -23,11 +23,11 @@ use crate::cluster::TagBy;
 use crate::net::Family;
 
 /// Bytes, the MTU of the link behind the router on the LAN. The workstation there does not say so.
-pub const NARROW: u32 = 1280;
+pub(crate) const NARROW: u32 = 1280;
 
 /// What a machine is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Built {
+pub(super) struct Built {
     /// Its name.
     pub name: String,
     /// Settings, `KEY=VALUE` for sysctl(8).
@@ -45,7 +45,7 @@ fn nodad(family: Family) -> &'static str {
 }
 
 /// What each machine of a layout is made of; `namespace` names the namespace of a machine.
-pub fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
+fn plan(layout: &Layout, namespace: &dyn Fn(&str) -> String) -> Vec<Built> {
     // A switch, not a router: its frames meet no IP rules.
     let mut lan = machine(layout, layout.lan);
     lan.settings.extend(
@@ -195,7 +195,7 @@ fn node(layout: &Layout, place: usize, namespace: &dyn Fn(&str) -> String) -> Bu
     built.joins.push(format!("link set {} up", layout.nic));
     built.joins.push(format!("link set {} up", layout.bridge));
     // The gateway comes second: the node's own requests for guests' MAC addresses must carry an address that only this node has,
-    // or the answer would go to another node. IPv6 takes the address of the link for that, and the gateway's for nothing.
+    // or the ARP reply would go to another node. IPv6 takes the address of the link for that, and the gateway's for nothing.
     for family in layout.families() {
         let (at, dad) = (layout.at(family), nodad(family));
         let (Some(public), Some(inside)) = (node.public.get(family), node.inside.get(family)) else {
@@ -294,7 +294,7 @@ fn forwards(machine: super::Machine<'_>) -> Result<bool, Error> {
 fn need_br_netfilter() -> Result<(), Error> {
     let is_there = || Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
     if !is_there() {
-        // Its answer is seen by what is there afterwards.
+        // Its result is seen by what is there afterwards.
         let _ = run(Command::new("modprobe").args(["-q", "br_netfilter"]));
     }
     if is_there() {

@@ -2,13 +2,13 @@
 #
 #   udp.pl serve ADDRESS PORT       sends every datagram back; returns once it listens, and goes on in the background
 #   udp.pl ask ADDRESS PORT OWN-PORT [--no-checksum] WHAT...
-#                                   sends datagrams from OWN-PORT, each after the answer to the one before, and compares the bytes
+#                                   sends datagrams from OWN-PORT, each after the reply to the one before, and compares the bytes
 #     WHAT  LENGTH, FROM-TO         random bytes, as many
 #           backwards:LENGTH, shuffled:LENGTH
 #                                   the same, cut into fragments here, which leave in that order
 #           zero:GUEST              two bytes, chosen so that the checksum between here and GUEST comes out as 0
 #
-# `ask` prints "COUNT AGAIN" (datagrams, and how many it sent again because an answer was late or lost), then one line for every fault, and exits 0 for these too.
+# `ask` prints "COUNT AGAIN" (datagrams, and how many it sent again because a reply was late or lost), then one line for every fault, and exits 0 for these too.
 use strict;
 use warnings;
 use IO::Socket::IP;
@@ -42,7 +42,7 @@ sub serve {
 }
 
 sub ask {
-    # Connected: the kernel then passes on only what comes from the address and port that are called.
+    # Connected: the kernel then passes on only what comes from the address and port that it sends to.
     my $socket = IO::Socket::IP->new(Proto => 'udp', PeerAddr => $address, PeerPort => $port, LocalPort => $own)
         or die "$address, from port $own: $@\n";
     if ($what[0] eq '--no-checksum') {
@@ -63,19 +63,19 @@ sub ask {
     print join("\n", "$count $again", @faults), "\n";
 }
 
-# The answer to one datagram, or the fault there was, and how often it was sent. A datagram may be lost without anyone's
-# fault, and on a busy machine an answer may come after its question was repeated: it then comes twice.
+# The reply to one datagram, or the fault there was, and how often it was sent. A datagram may be lost without anyone's
+# fault, and on a busy machine a reply may come after its request was repeated: it then comes twice.
 sub converse {
     my ($socket, $bytes, $send, $late) = @_;
-    my $fault = 'no answer';
+    my $fault = 'no reply';
     for my $sent (1 .. 6) {
         $late->{$bytes} = 1 if $sent > 1;
-        # An error may be that of an earlier datagram (ICMP), so it counts only if none of these is answered.
+        # An error may be that of an earlier datagram (ICMP), so it counts only if none of these gets a reply.
         defined $send->() or $fault = "send: $!";
         while (readable($socket, 0.1 * $slow * $sent)) {
-            defined $socket->recv(my $answer, 65535) or $fault = "no answer: $!", next;
-            return ('', $sent) if $answer eq $bytes;
-            return ('the answer is not what was sent: ' . difference($bytes, $answer), $sent) if !$late->{$answer};
+            defined $socket->recv(my $reply, 65535) or $fault = "no reply: $!", next;
+            return ('', $sent) if $reply eq $bytes;
+            return ('the reply is not what was sent: ' . difference($bytes, $reply), $sent) if !$late->{$reply};
         }
     }
     return ($fault, 6);

@@ -1,7 +1,7 @@
 //! The manual: a page for each subject.
 //!
 //! A page is one Markdown file beside this one, and has three readers: these modules, `dunnat help PAGE`, and whoever
-//! looks at the file. So pages keep to the simple Markdown that [`blocks`] reads. `tests/manual.rs` runs their examples, and
+//! looks at the file. So pages keep to the simple Markdown that [`blocks`] reads. `tests/manual` runs their examples, and
 //! compares their tables with the code.
 //!
 //! A page links to another by `[name]`. At its end it says where that is as a file, for those who look at the files; here

@@ -16,7 +16,7 @@ impl Family {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// What nft calls it, in tables and in rules.
+    /// Its name in nft, in tables and in rules.
     pub fn nft(self) -> &'static str {
         match self {
             Self::V4 => "ip",

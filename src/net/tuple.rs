@@ -8,7 +8,8 @@ pub struct Proto(pub u8);
 
 /// Who talks to whom: protocol, addresses and, where the protocol has them, ports.
 ///
-/// Written `tcp 192.168.122.1:40000 > 192.168.122.12:80`, or `icmp 10.5.5.201 > 192.168.122.1` without ports.
+/// Written `tcp 192.168.122.1:40000 > 192.168.122.12:80`, or `icmp 10.5.5.201 > 192.168.122.1` without ports. Both addresses are of
+/// one family: a text or JSON with two families is refused, and no bytes of a packet have two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Tuple {
@@ -41,15 +42,15 @@ impl From<Tuple> for Fields {
 }
 
 impl TryFrom<Fields> for Tuple {
-    type Error = &'static str;
+    type Error = TupleError;
 
-    fn try_from(Fields { proto, src, dst, sport, dport }: Fields) -> Result<Self, Self::Error> {
+    fn try_from(Fields { proto, src, dst, sport, dport }: Fields) -> Result<Self, TupleError> {
         let ports = match (sport, dport) {
             (Some(from), Some(to)) => Some((from, to)),
             (None, None) => None,
-            _ => return Err("give both ports, or none"),
+            _ => return Err(TupleError::OnePort),
         };
-        Ok(Self { proto, src, dst, ports })
+        Self { proto, src, dst, ports }.of_one_family()
     }
 }
 
@@ -60,8 +61,18 @@ pub struct ProtoError;
 
 /// Why a text is not a tuple.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a tuple looks like: tcp 192.168.122.1:40000 > 192.168.122.12:80")]
-pub struct TupleError;
+#[non_exhaustive]
+pub enum TupleError {
+    /// It has another form.
+    #[error("a tuple looks like: tcp 192.168.122.1:40000 > 192.168.122.12:80")]
+    Form,
+    /// No packet has addresses of two families.
+    #[error("the addresses of a tuple are both IPv4 or both IPv6")]
+    Families,
+    /// There is one port.
+    #[error("give both ports, or none")]
+    OnePort,
+}
 
 impl Proto {
     /// The Transmission Control Protocol.
@@ -134,6 +145,11 @@ impl Tuple {
         Self { src: self.dst, dst: self.src, ports: self.ports.map(|(from, to)| (to, from)), ..self }
     }
 
+    /// Itself, if a packet can have these addresses.
+    fn of_one_family(self) -> Result<Self, TupleError> {
+        if self.src.is_ipv4() == self.dst.is_ipv4() { Ok(self) } else { Err(TupleError::Families) }
+    }
+
     /// What differs in another, in nft's words, and what it is there.
     pub fn changes(self, other: Self) -> impl Iterator<Item = (&'static str, String)> {
         let address = |name, from: IpAddr, to: IpAddr| (from != to).then(|| (name, to.to_string()));
@@ -170,16 +186,17 @@ impl FromStr for Tuple {
 
     fn from_str(text: &str) -> Result<Self, TupleError> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        let [proto, src, ">", dst] = words[..] else { return Err(TupleError) };
-        let proto = proto.parse().map_err(|_| TupleError)?;
+        let [proto, src, ">", dst] = words[..] else { return Err(TupleError::Form) };
+        let proto = proto.parse().map_err(|_| TupleError::Form)?;
         if let (Ok(src), Ok(dst)) = (src.parse(), dst.parse()) {
-            return Ok(Self { proto, src, dst, ports: None });
+            return Self { proto, src, dst, ports: None }.of_one_family();
         }
         match (src.parse::<SocketAddr>(), dst.parse::<SocketAddr>()) {
             (Ok(src), Ok(dst)) => {
-                Ok(Self { proto, src: src.ip(), dst: dst.ip(), ports: Some((src.port(), dst.port())) })
+                Self { proto, src: src.ip(), dst: dst.ip(), ports: Some((src.port(), dst.port())) }
+                    .of_one_family()
             }
-            _ => Err(TupleError),
+            _ => Err(TupleError::Form),
         }
     }
 }
@@ -203,8 +220,31 @@ mod tests {
             "256 1.2.3.4 > 5.6.7.8",
             "+6 1.2.3.4 > 5.6.7.8",
         ] {
-            assert_eq!(wrong.parse::<Tuple>(), Err(TupleError), "{wrong}");
+            assert_eq!(wrong.parse::<Tuple>(), Err(TupleError::Form), "{wrong}");
         }
+    }
+
+    #[test]
+    fn both_addresses_are_of_one_family() {
+        for wrong in [
+            "icmp 1.2.3.4 > fd00::1",
+            "47 fd00::1 > 1.2.3.4",
+            "tcp 1.2.3.4:1 > [fd00::1]:80",
+            "udp [fd00::1]:80 > 1.2.3.4:1",
+            "tcp 1.2.3.4:1 > [::ffff:1.2.3.4]:80",
+        ] {
+            assert_eq!(wrong.parse::<Tuple>(), Err(TupleError::Families), "{wrong}");
+        }
+        let json = |dst: &str, ports: &str| {
+            let text = format!(r#"{{"proto":"tcp","src":"1.2.3.4","dst":"{dst}"{ports}}}"#);
+            serde_json::from_str::<Tuple>(&text).map_err(|error| error.to_string())
+        };
+        assert!(json("5.6.7.8", "").is_ok());
+        for ports in ["", r#","sport":1,"dport":2"#] {
+            let error = json("fd00::1", ports).unwrap_err();
+            assert!(error.contains("both IPv4 or both IPv6"), "{error}");
+        }
+        assert!(json("5.6.7.8", r#","sport":1"#).unwrap_err().contains("give both ports"));
     }
 
     proptest! {

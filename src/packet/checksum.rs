@@ -58,7 +58,7 @@ pub struct Difference(u32);
 
 impl Difference {
     /// Nothing changes.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// What it makes that `old` becomes `new`. Addresses lie at even offsets of what is summed.
     #[inline]
@@ -75,7 +75,7 @@ impl Difference {
     }
 
     /// What it makes that one word becomes another: a port, or a checksum that another checksum covers.
-    pub fn between_words(old: u16, new: u16) -> Self {
+    pub(crate) fn between_words(old: u16, new: u16) -> Self {
         Self(0xffff - u32::from(old) + u32::from(new))
     }
 

@@ -13,7 +13,7 @@ use crate::net::Proto;
 pub struct Field {
     /// The header that they belong to, as in `ip` or `quoted tcp`.
     pub header: String,
-    /// What nft calls the field; `options` or `data` where there is no one field.
+    /// The name of the field in nft; `options` or `data` where there is no one field.
     pub name: &'static str,
     /// Where it is.
     pub at: Range<usize>,

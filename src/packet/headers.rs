@@ -78,6 +78,7 @@ fn at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::samples::syn_ack;
     use etherparse::PacketBuilder;
     use proptest::prelude::*;
 
@@ -85,14 +86,9 @@ mod tests {
         Headers::read(bytes, &View::parse(bytes, bytes.len()).unwrap())
     }
 
+    /// With an identification and a code point.
     fn tcp() -> Vec<u8> {
-        let mut bytes = Vec::new();
-        PacketBuilder::ipv4([192, 168, 122, 12], [192, 168, 122, 1], 64)
-            .tcp(80, 40000, 7, 1024)
-            .syn()
-            .ack(9)
-            .write(&mut bytes, b"data")
-            .unwrap();
+        let mut bytes = syn_ack();
         bytes[4..6].copy_from_slice(&4660u16.to_be_bytes());
         bytes[1] = 16 << 2;
         bytes

@@ -105,19 +105,8 @@ impl IcmpError {
 mod tests {
     use super::*;
     use crate::packet::View;
+    use crate::packet::samples::syn_ack;
     use etherparse::PacketBuilder;
-
-    /// A SYN/ACK as it left, with a checksum.
-    fn reply() -> Vec<u8> {
-        let mut bytes = Vec::new();
-        PacketBuilder::ipv4([192, 168, 122, 12], [192, 168, 122, 1], 64)
-            .tcp(80, 40000, 7, 1024)
-            .syn()
-            .ack(9)
-            .write(&mut bytes, b"data")
-            .unwrap();
-        bytes
-    }
 
     fn read(kind: u8, quote: &[u8]) -> Result<Option<IcmpError>, Malformed> {
         let mut bytes = Vec::new();
@@ -131,7 +120,7 @@ mod tests {
     #[test]
     fn it_is_about_the_packet_that_it_quotes_as_far_as_that_goes() {
         for quoted in 20..=44 {
-            let error = read(3, &reply()[..quoted]).unwrap().unwrap();
+            let error = read(3, &syn_ack()[..quoted]).unwrap().unwrap();
             let about = match quoted {
                 ..24 => "tcp 192.168.122.12 > 192.168.122.1",
                 _ => "tcp 192.168.122.12:80 > 192.168.122.1:40000",
@@ -141,7 +130,7 @@ mod tests {
             assert_eq!(error.ports_at(), (quoted >= 24).then_some(48), "{quoted} bytes");
             assert_eq!(error.checksum_at(), (quoted >= 38).then_some(64), "{quoted} bytes");
         }
-        let mut later = reply();
+        let mut later = syn_ack();
         later[7] = 1;
         let error = read(11, &later).unwrap().unwrap();
         assert_eq!((error.about.ports, error.checksum), (None, None), "a later fragment has no ports");
@@ -151,15 +140,15 @@ mod tests {
     fn only_errors_quote_and_what_they_quote_is_a_packet() {
         for kind in 0..=40 {
             let is_error = [3, 4, 5, 11, 12].contains(&kind);
-            let read = read(kind, &reply()).unwrap();
+            let read = read(kind, &syn_ack()).unwrap();
             assert_eq!(read.is_some(), is_error, "type {kind}");
             assert_eq!(read.is_some_and(|error| error.is_redirect()), kind == 5);
         }
         for quoted in 0..20 {
-            assert_eq!(read(3, &reply()[..quoted]), Err(Malformed::Quote), "{quoted} bytes");
-            assert_eq!(read(0, &reply()[..quoted]), Ok(None), "an echo may hold anything");
+            assert_eq!(read(3, &syn_ack()[..quoted]), Err(Malformed::Quote), "{quoted} bytes");
+            assert_eq!(read(0, &syn_ack()[..quoted]), Ok(None), "an echo may hold anything");
         }
-        let mut six = reply();
+        let mut six = syn_ack();
         six[0] = 0x65;
         assert_eq!(read(3, &six), Err(Malformed::Quote), "of the other family");
     }

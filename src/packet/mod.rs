@@ -14,6 +14,8 @@ mod headers;
 mod icmp_error;
 mod patch;
 mod rewrite;
+#[cfg(test)]
+mod samples;
 mod tcp_flags;
 mod transport;
 mod view;

@@ -1,26 +1,17 @@
-//! A queue without a kernel: packets that are given to it, and the verdicts they got.
+//! A queue without a kernel, for unit tests: packets that are given to it, and the verdicts they got.
 
 use std::collections::VecDeque;
 use std::io;
 
-use super::{Answer, Packet, PacketQueue, Turn};
-use crate::net::{Envelope, Mark, Verdict};
+use super::{Packet, PacketQueue, PacketVerdict, Turn, Waiting};
+use crate::net::{Mark, Verdict};
 
-/// A packet with what the kernel would say of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// What the kernel would say.
-    pub envelope: Envelope,
-    /// The packet, from its IP header on.
-    pub bytes: Vec<u8>,
-}
-
-/// Serves packets from memory, for tests and for programs that try decisions without a network.
+/// Serves packets from memory.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     waiting: VecDeque<Waiting>,
     /// What came of the packets, in order: the packet as it left, or nothing if it was dropped.
-    pub served: Vec<Option<Waiting>>,
+    pub(crate) served: Vec<Option<Waiting>>,
 }
 
 /// How many packets one turn hands over.
@@ -28,21 +19,21 @@ const BATCH: usize = 8;
 
 impl Memory {
     /// A queue in which these packets wait.
-    pub fn new(packets: impl IntoIterator<Item = Waiting>) -> Self {
+    pub(crate) fn new(packets: impl IntoIterator<Item = Waiting>) -> Self {
         Self { waiting: packets.into_iter().collect(), served: Vec::new() }
     }
 }
 
 impl PacketQueue for Memory {
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
         let count = self.waiting.len().min(BATCH);
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         for mut packet in self.waiting.drain(..count) {
             packet.envelope.id = self.served.len() as u32 + 1;
-            let Answer { verdict, mark, ct_mark, patch } =
-                answer(&Packet { envelope: &packet.envelope, bytes: &packet.bytes });
+            let PacketVerdict { verdict, mark, ct_mark, patch } =
+                decide(&Packet { envelope: &packet.envelope, bytes: &packet.bytes });
             if let Some(mark) = mark {
                 packet.envelope.mark = mark;
             }

@@ -5,6 +5,7 @@
 //! system call, to change bytes where they lie, and to send many verdicts with another. No backend decides
 //! anything, and none knows what a stage is.
 
+#[cfg(test)]
 mod memory;
 mod netlink;
 mod nfq;
@@ -15,12 +16,14 @@ use crate::net::{Envelope, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::packet::Patch;
-pub use memory::{Memory, Waiting};
+#[cfg(test)]
+pub(crate) use memory::Memory;
 pub use netlink::{Netlink, Playback};
 pub use nfq::Nfq;
 
 /// A queue to take, and how its packets are to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueConfig {
     /// The queue's number.
     pub queue: u16,
@@ -73,9 +76,18 @@ impl Packet<'_> {
     }
 }
 
-/// What becomes of a packet, and what changes before.
+/// A packet with what the kernel would say of it, for queues without a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the kernel would say.
+    pub envelope: Envelope,
+    /// The packet, from its IP header on.
+    pub bytes: Vec<u8>,
+}
+
+/// What is sent to the kernel for a packet: its verdict, and what changes before it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct PacketVerdict {
     /// Whether it goes on.
     pub verdict: Verdict,
     /// The new packet mark, all bits.
@@ -98,7 +110,7 @@ pub struct Turn {
     /// Packets that had a number and never came: the kernel dropped them because our socket's buffer was full, or let them
     /// pass where the queue says so.
     pub lost: u64,
-    /// Calls that failed for a reason that passes, and were made again.
+    /// System calls that failed for a reason that passes, and were made again.
     pub again: u64,
 }
 
@@ -147,10 +159,10 @@ fn passed(error: &io::Error, what: &str, pauses: &mut Pauses) -> Option<Turn> {
 
 /// A source of packets that wait for verdicts.
 pub trait PacketQueue: Send {
-    /// Waits until there are packets or the thread is interrupted, calls `answer` for each packet, in the order
+    /// Waits until there are packets or the thread is interrupted, calls `decide` for each packet, in the order
     /// of their arrival, and sends the verdicts. Never waits for more packets than are there.
     ///
     /// # Errors
     /// The queue is not usable any more. Whatever concerns single packets, or passes by itself, is counted in the [`Turn`].
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn>;
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn>;
 }

@@ -8,7 +8,9 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use super::{Answer, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, QueueConfig, Turn, Waiting, passed};
+use super::{
+    MAX_LEN, Numbers, OpenError, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn, Waiting, passed,
+};
 use crate::net::{Envelope, Verdict};
 use crate::netlink::nfqueue::{
     self, Changes, Config, FLAG_CONNTRACK, FLAG_FAIL_OPEN, FLAG_GSO, Head, Message, VERDICT_MAX,
@@ -31,7 +33,8 @@ pub struct Netlink(Batches<Socket>);
 
 /// The batched backend without a kernel: the same packets again and again, and what is sent goes nowhere.
 ///
-/// All that userspace does for a packet is done for each of them; so this measures it, and fuzzes it.
+/// All that userspace does for a packet is done for each of them; so this measures it, and fuzzes it. It is public for the
+/// benchmarks in `bench` and the targets in `tests/fuzz`.
 pub struct Playback(Batches<Recording>);
 
 /// What is the same for both.
@@ -113,14 +116,14 @@ impl Playback {
 }
 
 impl PacketQueue for Netlink {
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
-        self.0.turn(answer)
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
+        self.0.turn(decide)
     }
 }
 
 impl PacketQueue for Playback {
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
-        self.0.turn(answer)
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
+        self.0.turn(decide)
     }
 }
 
@@ -205,7 +208,7 @@ impl<T: Transport> Batches<T> {
         self.transport.send(&parts[..count])
     }
 
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
         let mut turn = Turn::default();
         let count = match self.transport.receive(&mut self.batch) {
             Ok(count) => count,
@@ -223,7 +226,7 @@ impl<T: Transport> Batches<T> {
                     let bytes = datagram.get_mut(payload.clone()).unwrap_or_default();
                     let Some(pending) = self.pending.get_mut(self.waiting) else { break };
                     pending.slot = slot;
-                    pending.payload = answered(&envelope, payload, bytes, answer, &mut pending.head);
+                    pending.payload = write_verdict(&envelope, payload, bytes, decide, &mut pending.head);
                     to_send += pending.payload.len();
                     self.waiting += 1;
                     if to_send >= FLUSH_BYTES {
@@ -242,16 +245,16 @@ impl<T: Transport> Batches<T> {
     }
 }
 
-/// Has a packet answered, changes it where it lies, and writes its verdict; tells what is to be sent back.
+/// Asks for the decision about a packet, changes the packet where it lies, and writes its verdict; tells what is to be sent back.
 #[inline]
-fn answered(
+fn write_verdict(
     envelope: &Envelope,
     payload: Range<usize>,
     bytes: &mut [u8],
-    answer: &mut dyn FnMut(&Packet<'_>) -> Answer,
+    decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict,
     head: &mut Head,
 ) -> Range<usize> {
-    let Answer { verdict, mark, ct_mark, patch } = answer(&Packet { envelope, bytes });
+    let PacketVerdict { verdict, mark, ct_mark, patch } = decide(&Packet { envelope, bytes });
     // What was cut must not go back: it would be all that is left of the packet.
     let payload = match patch {
         Some(patch) if envelope.cut_from.is_none() && verdict == Verdict::Accept => {
@@ -283,11 +286,11 @@ mod tests {
         Waiting { envelope: Envelope { queue: 100, in_if: Some(2), ..Envelope::default() }, bytes }
     }
 
-    fn rewrite(packet: &Packet<'_>) -> Answer {
+    fn rewrite(packet: &Packet<'_>) -> PacketVerdict {
         let view = View::parse(packet.bytes, packet.original_len()).unwrap();
         let rewrite = Rewrite::outer(Side::Destination, [10, 5, 5, 201].into());
         let patch = Patch::new(packet.bytes, &view, rewrite, packet.envelope.checksum).ok();
-        Answer { verdict: Verdict::Accept, mark: Some(Mark(1)), ct_mark: None, patch }
+        PacketVerdict { verdict: Verdict::Accept, mark: Some(Mark(1)), ct_mark: None, patch }
     }
 
     /// What a batch sends, taken apart again: `(id, verdict, payload)` for each message in it.
@@ -339,11 +342,11 @@ mod tests {
         let packets: Vec<Waiting> = [0, 1, 2, 3, 4, 5, 999, 1472].map(waiting).to_vec();
         let mut queue = kept(&packets, usize::MAX);
         // Every third is only accepted, so that heads with and without packets follow each other.
-        let mut answer = |packet: &Packet<'_>| match packet.envelope.id % 3 {
-            0 => Answer { verdict: Verdict::Drop, mark: None, ct_mark: None, patch: None },
+        let mut decide = |packet: &Packet<'_>| match packet.envelope.id % 3 {
+            0 => PacketVerdict { verdict: Verdict::Drop, mark: None, ct_mark: None, patch: None },
             _ => rewrite(packet),
         };
-        assert_eq!(queue.turn(&mut answer).unwrap().packets, 8);
+        assert_eq!(queue.turn(&mut decide).unwrap().packets, 8);
         let [sent] = &queue.transport.sent[..] else { panic!("{} pieces", queue.transport.sent.len()) };
         for ((id, verdict, payload), (packet, number)) in
             verdicts(sent).into_iter().zip(packets.iter().zip(1..))
@@ -560,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_gaps_and_nonsense_are_counted() {
+    fn refusals_and_gaps_and_nonsense_are_counted() {
         let packet = |id: u32| {
             let mut datagram = Vec::new();
             let described = Envelope { queue: 100, id, ..Envelope::default() };
@@ -608,7 +611,7 @@ mod tests {
                 datagram
             });
             let mut queue = Playback::of_datagrams(datagrams.collect());
-            let mut accept = |_: &Packet<'_>| Answer { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
+            let mut accept = |_: &Packet<'_>| PacketVerdict { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
             let turn = queue.turn(&mut accept).unwrap();
             prop_assert!(turn.packets + turn.malformed <= count);
         }

@@ -7,7 +7,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Answer, MAX_LEN, Numbers, OpenError, Packet, PacketQueue, QueueConfig, Turn, passed};
+use super::{MAX_LEN, Numbers, OpenError, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn, passed};
 use crate::net::{Checksum, Envelope, Mac, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 
@@ -41,7 +41,10 @@ impl Nfq {
         Ok(Self { queue, numbers: Numbers::new(lanes), pauses: Pauses::short() })
     }
 
-    fn answer(message: &nfq::Message, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> Answer {
+    fn verdict(
+        message: &nfq::Message,
+        decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict,
+    ) -> PacketVerdict {
         let index = |index: u32| (index != 0).then_some(index);
         let bytes = message.get_payload();
         let len = message.get_original_len();
@@ -63,12 +66,12 @@ impl Nfq {
             ct_state: None,
             cut_from: (len > bytes.len()).then_some(len as u32),
         };
-        answer(&Packet { envelope: &envelope, bytes })
+        decide(&Packet { envelope: &envelope, bytes })
     }
 }
 
 impl PacketQueue for Nfq {
-    fn turn(&mut self, answer: &mut dyn FnMut(&Packet<'_>) -> Answer) -> io::Result<Turn> {
+    fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
         let mut turn = Turn::default();
         // The crate asserts that messages are well formed. The kernel's are; should one not be, it is skipped.
         let received = catch_unwind(AssertUnwindSafe(|| self.queue.recv()));
@@ -76,7 +79,7 @@ impl PacketQueue for Nfq {
             Err(_) => return Ok(Turn { malformed: 1, ..turn }),
             Ok(Ok(message)) => message,
             Ok(Err(error)) => match error.raw_os_error() {
-                // An answer to an earlier verdict: no such packet, or no such queue.
+                // The kernel refuses an earlier verdict: no such packet, or no such queue.
                 Some(libc::ENOENT | libc::ENODEV | libc::EINVAL) => return Ok(Turn { refused: 1, ..turn }),
                 // The message was longer than the buffer.
                 Some(libc::ENOSPC) => return Ok(Turn { malformed: 1, ..turn }),
@@ -87,7 +90,7 @@ impl PacketQueue for Nfq {
         turn.packets = 1;
         turn.lost = self.numbers.missing(message.get_queue_num(), message.get_packet_id());
         // The crate cannot set a ct mark.
-        let Answer { verdict, mark, ct_mark: _, patch } = Self::answer(&message, answer);
+        let PacketVerdict { verdict, mark, ct_mark: _, patch } = Self::verdict(&message, decide);
         message.set_verdict(match verdict {
             Verdict::Accept => nfq::Verdict::Accept,
             Verdict::Drop => nfq::Verdict::Drop,

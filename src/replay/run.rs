@@ -56,7 +56,7 @@ impl<'a> Replay<'a> {
 
     /// The node that a packet comes to, and the packet as it comes there; none if it is left out.
     pub fn admit(&mut self, captured: &Captured) -> Option<(&mut SimulatedNode<'a>, Arrival)> {
-        let Some(node) = self.node.or_else(|| called(captured, self.cluster)) else {
+        let Some(node) = self.node.or_else(|| entry_node(captured, self.cluster)) else {
             self.left_out.to_nobody += 1;
             return None;
         };
@@ -93,7 +93,7 @@ impl<'a> Replay<'a> {
 }
 
 /// The node whose public address a packet is for.
-fn called(captured: &Captured, cluster: &Cluster) -> Option<NodeId> {
+fn entry_node(captured: &Captured, cluster: &Cluster) -> Option<NodeId> {
     let dst = View::parse(&captured.bytes, captured.original_len).ok()?.tuple.dst;
     cluster.node_ids().find(|id| cluster.node(*id).public.has(&dst))
 }

@@ -31,9 +31,9 @@ fn packet(text: &str) -> Vec<u8> {
     asked.arrival(&cluster(), NodeId(0)).bytes
 }
 
-const CALL: &str = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
+const REQUEST: &str = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
 const INSIDE: &str = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
-const ANSWER: &str = "tcp 10.5.5.201:80 > 192.168.122.1:40000 flags S.";
+const REPLY: &str = "tcp 10.5.5.201:80 > 192.168.122.1:40000 flags S.";
 const NODE2: [u8; 6] = [0x0e, 0, 0, 0, 1, 0];
 const GUEST: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -68,7 +68,7 @@ fn all(mut capture: Capture) -> (Vec<Captured>, u64) {
 
 #[test]
 fn packets_are_found_behind_every_link_header() {
-    let ip = packet(CALL);
+    let ip = packet(REQUEST);
     let sll = [&[0, 0, 0, 1, 0, 6][..], &NODE2, &[0, 0, 8, 0], &ip].concat();
     let sll2 = [&[8, 0, 0, 0, 0, 0, 0, 7, 0, 1, 4, 6][..], &NODE2, &[0, 0], &ip].concat();
     let cases = [
@@ -94,7 +94,7 @@ fn packets_are_found_behind_every_link_header() {
 fn what_is_no_packet_is_counted_and_what_is_no_capture_refused() {
     let arp = ethernet(GUEST, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 1]);
     let short = vec![0; 10];
-    let file = pcap(DataLink::ETHERNET, &[arp, ethernet(GUEST, &[8, 0], &packet(ANSWER)), short]);
+    let file = pcap(DataLink::ETHERNET, &[arp, ethernet(GUEST, &[8, 0], &packet(REPLY)), short]);
     let (packets, others) = all(capture(file.clone()));
     assert_eq!((packets.len(), others), (1, 2));
 
@@ -147,7 +147,7 @@ fn a_capture_of_the_guests_node_is_tagged_and_spoofed() {
     };
     let file = pcapng(&[
         ("eth1.100", ethernet(NODE2, &[8, 0], &packet(INSIDE)), 0),
-        ("vif1", ethernet(GUEST, &[8, 0], &packet(ANSWER)), 0),
+        ("vif1", ethernet(GUEST, &[8, 0], &packet(REPLY)), 0),
         ("eth2.100", ethernet([0x0a, 0, 0, 0, 1, 0], &[8, 0], &packet(INSIDE)), 0),
         ("vif1", ethernet(GUEST, &[8, 0], &cut), 1000),
     ]);
@@ -159,10 +159,10 @@ fn a_capture_of_the_guests_node_is_tagged_and_spoofed() {
 }
 
 #[test]
-fn without_a_node_packets_come_to_whom_they_call() {
+fn without_a_node_packets_come_to_the_entry_node() {
     let frame = |text: &str| ethernet(GUEST, &[8, 0], &packet(text));
-    let calls = [CALL, "tcp 192.168.122.1:40000 > 192.168.122.11:81", ANSWER];
-    let file = pcap(DataLink::ETHERNET, &calls.map(frame));
+    let requests = [REQUEST, "tcp 192.168.122.1:40000 > 192.168.122.11:81", REPLY];
+    let file = pcap(DataLink::ETHERNET, &requests.map(frame));
     let cluster = cluster();
     let (events, left_out) = replayed(&cluster, file.clone(), None, "");
     let decided: Vec<_> = events.iter().map(|event| (&*event.node, event.stage, event.reason)).collect();

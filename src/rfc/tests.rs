@@ -157,7 +157,7 @@ fn every_answer_has_its_tests_or_its_reason_and_the_tests_exist() {
                     let line = line.trim_start();
                     let named = |before: &str| line.strip_prefix(before)?.strip_prefix(name);
                     named("fn ").is_some_and(|rest| rest.starts_with('('))
-                        || named("impl Deed for ").is_some_and(|rest| rest.starts_with([' ', '<']))
+                        || named("impl Probe for ").is_some_and(|rest| rest.starts_with([' ', '<']))
                 };
                 assert!(text.lines().any(is_it), "RFC {} {id}: there is no test {test}", rfc.number);
             }

@@ -124,7 +124,7 @@ impl Plan {
 
     /// In a few words: whose it is, and its workers and queues.
     pub(crate) fn summary(&self, cluster: &Cluster) -> String {
-        self.layout().summary(&cluster.node(self.node).name)
+        self.layout.summary(&cluster.node(self.node).name)
     }
 }
 

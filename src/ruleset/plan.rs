@@ -1,13 +1,13 @@
 //! What a node on this kernel needs, decided once; the rules and the queues follow from it.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::lane::{Lane, LaneCtMark, Traffic, lanes};
 use super::no_plan::NoPlan;
 use super::queues::QueueLayout;
 use crate::cluster::{NodeId, OnConflict};
 use crate::kernel::{Capabilities, Support};
-use crate::net::{CtMark, Envelope, Mark, Proto, Stage};
+use crate::net::{Proto, Stage};
 use crate::queue::QueueConfig;
 
 /// How packets get into the queues.
@@ -69,92 +69,8 @@ pub struct Plan {
     pub(crate) full: bool,
     /// As in [`Wishes`].
     pub(crate) on_conflict: OnConflict,
-    /// As in [`Wishes`].
-    pub(crate) queue_base: u16,
-    /// As in [`Wishes`].
-    pub(crate) workers: u16,
-}
-
-/// A kind of packets that has queues of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// What is decided about them.
-    pub stage: Stage,
-    /// Which of the stage's packets they are.
-    pub traffic: Traffic,
-    /// What the rules make sure of about their ct mark.
-    pub ct_mark: LaneCtMark,
-}
-
-/// A selection of packets by protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Traffic {
-    /// All protocols.
-    Any,
-    /// TCP: a GSO packet with a full checksum is right after rewriting.
-    Tcp,
-    /// All others: for a rewritten UDP GSO packet no value of the checksum field would be right.
-    NotTcp,
-    /// ICMP errors: no rule can change the packet that they quote, so the worker does, whoever changes the others.
-    Errors,
-}
-
-impl Traffic {
-    /// Whether packets of that protocol are among it, which are not ICMP errors.
-    pub fn has(self, proto: Proto) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Tcp => proto == Proto::TCP,
-            Self::NotTcp => proto != Proto::TCP,
-            Self::Errors => false,
-        }
-    }
-}
-
-/// How it is known what a packet's ct mark is (the cluster's bits), by the queue that it waits in.
-///
-/// Where the queue does not show it, the rules sort packets by it, or copy it to where it can be seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LaneCtMark {
-    /// It is of no interest here.
-    Any,
-    /// It is this; zero, also, if conntrack does not know the packet.
-    Is(Mark),
-    /// It is the packet mark: the two are equal, or a rule has just copied it there.
-    IsPacketMark,
-    /// It is neither zero nor the packet mark.
-    Another,
-    /// The packet comes with it.
-    Shown,
-}
-
-impl fmt::Display for LaneCtMark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.pad("any"),
-            Self::Is(Mark::ZERO) => f.pad("none yet"),
-            Self::Is(mark) => f.pad(&mark.to_string()),
-            Self::IsPacketMark => f.pad("equals packet mark"),
-            Self::Another => f.pad("another"),
-            Self::Shown => f.pad("shown"),
-        }
-    }
-}
-
-impl LaneCtMark {
-    /// What is known of the ct mark of a packet; nothing where it is of no interest, or where the packet has no flow.
-    #[inline]
-    pub fn of(self, envelope: &Envelope) -> Option<CtMark> {
-        match self {
-            Self::Any => None,
-            Self::Is(mark) => Some(CtMark::Is(mark)),
-            Self::IsPacketMark => Some(CtMark::Is(envelope.mark)),
-            Self::Another => Some(CtMark::Another),
-            Self::Shown => envelope.ct_mark.map(CtMark::Is),
-        }
-    }
+    /// How the queues are numbered, by the lanes that follow from the other choices.
+    pub(super) layout: QueueLayout,
 }
 
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
@@ -204,75 +120,41 @@ impl Plan {
             // Rules do on every kernel, also where it could not be told what the kernel can do.
             (Backend::Netlink, Support::No(_) | Support::Unknown(_)) | (Backend::Nfq, _) => CtMarkBy::Rules,
         };
-        let plan =
-            Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, on_conflict, queue_base, workers };
-        QueueLayout::new(queue_base, workers, plan.lanes().len())?;
-        Ok(plan)
+        let lanes = lanes(backend, rewrite_by, ct_mark_by, sees_all(full, on_conflict, Stage::Tag));
+        let layout = QueueLayout::new(queue_base, workers, lanes.len())?;
+        Ok(Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, on_conflict, layout })
     }
 
     /// Whether all packets on the way of a stage are asked about, and not only those of flows without a tag, or with one.
     pub(super) fn sees_all(&self, stage: Stage) -> bool {
-        let conflicts = matches!(stage, Stage::Tag | Stage::Save) && self.on_conflict != OnConflict::Keep;
-        self.full || conflicts
+        sees_all(self.full, self.on_conflict, stage)
     }
 
     /// The lanes, in the order of their queues.
     pub fn lanes(&self) -> Vec<Lane> {
-        let by_protocol: &[Traffic] = match (self.backend, self.rewrite_by) {
-            (Backend::Netlink, RewriteBy::Userspace) => &[Traffic::Tcp, Traffic::NotTcp],
-            // Nothing comes as GSO.
-            (Backend::Nfq, RewriteBy::Userspace) => &[Traffic::Any],
-            // The first is rewritten here, the other is not.
-            (_, RewriteBy::Kernel) => &[Traffic::Errors, Traffic::Any],
-        };
-        let lanes = |stage, traffic: &[Traffic], ct_mark: &[LaneCtMark]| {
-            let lane =
-                |traffic| ct_mark.iter().map(move |ct_mark| Lane { stage, traffic, ct_mark: *ct_mark });
-            traffic.iter().copied().flat_map(lane).collect::<Vec<_>>()
-        };
-        let shown = self.ct_mark_by == CtMarkBy::Verdict;
-        let (tag, save): (&[LaneCtMark], &[LaneCtMark]) = match (self.sees_all(Stage::Tag), shown) {
-            // The rules queue no others.
-            (false, _) => (&[LaneCtMark::Is(Mark::ZERO)], &[LaneCtMark::Is(Mark::ZERO)]),
-            (true, true) => (&[LaneCtMark::Shown], &[LaneCtMark::Shown]),
-            (true, false) => (
-                &[LaneCtMark::IsPacketMark],
-                &[LaneCtMark::IsPacketMark, LaneCtMark::Another, LaneCtMark::Is(Mark::ZERO)],
-            ),
-        };
-        let spoof = if shown { LaneCtMark::Shown } else { LaneCtMark::IsPacketMark };
-        [
-            lanes(Stage::Dnat, by_protocol, &[LaneCtMark::Is(Mark::ZERO)]),
-            lanes(Stage::Tag, &[Traffic::Any], tag),
-            lanes(Stage::Save, &[Traffic::Any], save),
-            lanes(Stage::Spoof, by_protocol, &[spoof]),
-        ]
-        .concat()
+        lanes(self.backend, self.rewrite_by, self.ct_mark_by, self.sees_all(Stage::Tag))
     }
 
     /// The lanes of a stage, each with its queues, one for each worker.
     pub fn queues_of(&self, stage: Stage) -> Vec<(Lane, RangeInclusive<u16>)> {
-        let layout = self.layout();
-        let queues = (0..).map(|place| layout.of_lane(place));
+        let queues = (0..).map(|place| self.layout.of_lane(place));
         self.lanes().into_iter().zip(queues).filter(|(lane, _)| lane.stage == stage).collect()
     }
 
     /// How the queues are numbered.
     pub fn layout(&self) -> QueueLayout {
-        // That there are not too many was checked when the plan was made.
-        QueueLayout::unchecked(self.queue_base, self.workers, self.lanes().len())
+        self.layout
     }
 
     /// All queues.
     pub fn queues(&self) -> RangeInclusive<u16> {
-        self.layout().all()
+        self.layout.all()
     }
 
     /// The queues of a worker, in the order of the lanes.
     pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, QueueConfig)> {
-        let layout = self.layout();
         let queue = |(place, lane): (u16, Lane)| QueueConfig {
-            queue: layout.queue(place, worker),
+            queue: self.layout.queue(place, worker),
             gso: self.gso(lane),
             ct_mark: lane.ct_mark == LaneCtMark::Shown,
             copy: self.copy(lane),
@@ -316,6 +198,11 @@ impl Plan {
     }
 }
 
+/// See [`Plan::sees_all`].
+fn sees_all(full: bool, on_conflict: OnConflict, stage: Stage) -> bool {
+    full || (matches!(stage, Stage::Tag | Stage::Save) && on_conflict != OnConflict::Keep)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,13 +219,13 @@ mod tests {
         }
     }
 
-    fn plan(queue_base: u16, workers: u16) -> Plan {
-        Plan::new(wishes(queue_base, workers), &Capabilities::all()).unwrap()
+    fn plan(wishes: Wishes) -> Plan {
+        Plan::new(wishes, &Capabilities::all()).unwrap()
     }
 
     #[test]
     fn each_lane_and_worker_has_a_queue_of_its_own() {
-        let plan = plan(100, 3);
+        let plan = plan(wishes(100, 3));
         assert_eq!(plan.queues(), 100..=117);
         let ranges = |stage| plan.queues_of(stage).into_iter().map(|(_, queues)| queues).collect::<Vec<_>>();
         assert_eq!(ranges(Stage::Dnat), [100..=102, 103..=105]);
@@ -359,7 +246,7 @@ mod tests {
         };
         let (whole, headers) = (u32::MAX, 128);
         assert_eq!(
-            config(plan(0, 1)),
+            config(plan(wishes(0, 1))),
             [
                 ("dnat", Traffic::Tcp, true, whole),
                 ("dnat", Traffic::NotTcp, false, whole),
@@ -369,7 +256,7 @@ mod tests {
                 ("spoof", Traffic::NotTcp, false, whole),
             ]
         );
-        let by_kernel = config(Plan { rewrite_by: RewriteBy::Kernel, ..plan(0, 1) });
+        let by_kernel = config(plan(Wishes { rewrite_by: RewriteBy::Kernel, ..wishes(0, 1) }));
         assert_eq!(
             by_kernel,
             [
@@ -381,7 +268,7 @@ mod tests {
                 ("spoof", Traffic::Any, true, headers),
             ]
         );
-        let by_nfq = config(Plan { backend: Backend::Nfq, ..plan(0, 1) });
+        let by_nfq = config(plan(Wishes { backend: Backend::Nfq, ..wishes(0, 1) }));
         assert!(by_nfq.iter().all(|lane| (lane.1, lane.2, lane.3) == (Traffic::Any, false, whole)));
     }
 

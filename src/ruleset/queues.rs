@@ -27,11 +27,6 @@ impl QueueLayout {
         Ok(Self { base, workers, lanes })
     }
 
-    /// The same where it is known that they fit.
-    pub(super) fn unchecked(base: u16, workers: u16, lanes: usize) -> Self {
-        Self { base, workers, lanes: lanes as u16 }
-    }
-
     /// How many workers there are.
     pub fn workers(&self) -> u16 {
         self.workers

@@ -67,7 +67,7 @@ pub(super) fn rewrite_dnat(here: InFamily<'_>, condition: &str) -> Vec<KernelRul
     rules
 }
 
-/// The source becomes the public address of the node whose tag `mark` is, and the port the one that was called; without
+/// The source becomes the public address of the node whose tag `mark` is, and the port that of the original destination; without
 /// a tag both stay. But what a guest begins that has a public address, or all ports of it, gets this node's.
 pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
     let InFamily { cluster, network, public, .. } = here;

@@ -9,17 +9,26 @@ use crate::net::{ByFamily, Dscp, Family, Mark, Ports};
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
 
 fn plan(node: u32, queue_by: QueueBy, workers: u16) -> Plan {
-    Plan {
+    let wishes = Wishes {
         node: NodeId(node),
-        queue_by,
-        ct_mark_by: CtMarkBy::Rules,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
         on_conflict: OnConflict::Keep,
         queue_base: 100,
         workers,
-    }
+    };
+    let nft_queue = match queue_by {
+        QueueBy::Nft => Support::Yes,
+        QueueBy::Xt => Support::unwanted(),
+    };
+    Plan::new(wishes, &Capabilities { nft_queue, ct_mark_by_verdict: Support::unwanted() }).unwrap()
+}
+
+/// A plan with another choice may have other lanes: its queues are numbered anew.
+fn numbered(plan: Plan, workers: u16) -> Plan {
+    let layout = QueueLayout::new(100, workers, plan.lanes().len()).unwrap();
+    Plan { layout, ..plan }
 }
 
 /// What a text has otherwise than another: lines that are gone (-) and new (+), each under the chain that it stands in. So the change
@@ -85,15 +94,16 @@ fn every_base_is_known_by_what_it_has_otherwise() {
             {
                 for (node, workers) in [(0, 1), (1, 1), (1, 2)] {
                     let plan = Plan { ct_mark_by, full, rewrite_by, ..plan(node, queue_by, workers) };
+                    let plan = numbered(plan, workers);
                     let title = format!(
                         "node{} {ct_mark_by:?} {rewrite_by:?} full: {full} workers: {workers}",
                         node + 1
                     );
                     // Step by step: each from its neighbour with one choice less.
                     let before = match (node, workers) {
-                        (0, _) => Plan { workers: 2, ct_mark_by: CtMarkBy::Rules, full: false, ..first },
+                        (0, _) => first,
                         (_, 1) => Plan { node: NodeId(0), ..plan },
-                        _ => Plan { workers: 1, ..plan },
+                        _ => numbered(plan, 1),
                     };
                     let (before, after) = (base(before.node.0, &before), base(node, &plan));
                     out.push_str(&format!("=== {title}\n{}", against(&before, &after)));
@@ -103,14 +113,14 @@ fn every_base_is_known_by_what_it_has_otherwise() {
         insta::assert_snapshot!(format!("bases-{name}"), out);
         for rewrite_by in [RewriteBy::Userspace, RewriteBy::Kernel] {
             let render = |plan: &Plan| Rules::render(&dual(), plan).as_script();
-            let plan = Plan { rewrite_by, ..plan(0, queue_by, 1) };
+            let plan = numbered(Plan { rewrite_by, ..plan(0, queue_by, 1) }, 1);
             insta::assert_snapshot!(
                 format!("base-dual-{name}-{rewrite_by:?}"),
                 against(&render(&first), &render(&plan))
             );
         }
     }
-    let verdict = Plan { ct_mark_by: CtMarkBy::Verdict, ..plan(0, QueueBy::Nft, 2) };
+    let verdict = numbered(Plan { ct_mark_by: CtMarkBy::Verdict, ..plan(0, QueueBy::Nft, 2) }, 2);
     insta::assert_snapshot!(
         "base-by-rules",
         against(&base(0, &verdict), &base(0, &plan(0, QueueBy::Nft, 2)))
@@ -148,7 +158,7 @@ fn a_family_has_rules_of_its_own() {
     });
     for queue_by in [QueueBy::Nft, QueueBy::Xt] {
         for (full, rewrite_by) in [(false, RewriteBy::Userspace), (true, RewriteBy::Kernel)] {
-            let plan = Plan { full, rewrite_by, ..plan(0, queue_by, 2) };
+            let plan = numbered(Plan { full, rewrite_by, ..plan(0, queue_by, 2) }, 2);
             let alone = Rules::render(&four, &plan).as_script();
             assert!(!alone.contains("ip6") && !alone.contains("icmpv6"), "{alone}");
             let both = Rules::render(&dual, &plan).as_script();
@@ -164,7 +174,7 @@ fn a_family_has_rules_of_its_own() {
 #[test]
 fn the_rulesets_in_rules_are_those_of_the_example() {
     let cluster = example();
-    let of_a_whole_kernel = Plan { ct_mark_by: CtMarkBy::Verdict, ..plan(0, QueueBy::Nft, 2) };
+    let of_a_whole_kernel = numbered(Plan { ct_mark_by: CtMarkBy::Verdict, ..plan(0, QueueBy::Nft, 2) }, 2);
     let files = [
         ("node1.nft", Rules::render(&cluster, &of_a_whole_kernel).as_script()),
         ("node1-xt.sh", Rules::render(&cluster, &plan(0, QueueBy::Xt, 2)).as_script()),
@@ -223,7 +233,8 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
         insta::assert_snapshot!(format!("{name}-kernel"), against(&kernel, &in_kernel(&cluster, NodeId(1))));
     }
     insta::assert_snapshot!("masked-kernel", against(&kernel, &in_kernel(&cluster, NodeId(1))));
-    let full = |queue_by| Plan { full: true, rewrite_by: RewriteBy::Kernel, ..plan(1, queue_by, 2) };
+    let full =
+        |queue_by| numbered(Plan { full: true, rewrite_by: RewriteBy::Kernel, ..plan(1, queue_by, 2) }, 2);
     let render = |queue_by| otherwise(&cluster, &full(queue_by));
     insta::assert_snapshot!("masked-full-rewrite-by-kernel-nft", render(QueueBy::Nft));
     insta::assert_snapshot!("masked-full-rewrite-by-kernel-xt", render(QueueBy::Xt));
@@ -233,7 +244,7 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
 #[test]
 fn every_combination_of_capabilities_has_its_plan() {
     let cluster = example();
-    let answers = |what: &str| {
+    let supports = |what: &str| {
         [
             Support::Yes,
             Support::No(format!("no {what}")),
@@ -241,8 +252,8 @@ fn every_combination_of_capabilities_has_its_plan() {
         ]
     };
     let mut out = String::new();
-    for nft_queue in answers("queue") {
-        for ct_mark_by_verdict in answers("glue") {
+    for nft_queue in supports("queue") {
+        for ct_mark_by_verdict in supports("glue") {
             let kernel = Capabilities { nft_queue: nft_queue.clone(), ct_mark_by_verdict };
             for (backend, full, rewrite_by) in [
                 (Backend::Netlink, false, RewriteBy::Userspace),
@@ -320,6 +331,7 @@ fn what_the_verdict_does_no_rule_does() {
         for (queue_by, full) in [QueueBy::Nft, QueueBy::Xt].iter().flat_map(|by| [(*by, false), (*by, true)])
         {
             let plan = Plan { ct_mark_by: CtMarkBy::Verdict, full, ..plan(0, queue_by, 2) };
+            let plan = numbered(plan, 2);
             let rules = Rules::render(&cluster, &plan).as_script();
             assert!(!rules.contains("mark set"), "{rules}");
             assert!(!rules.contains("save-") && !rules.contains("show-"), "{rules}");
@@ -327,6 +339,7 @@ fn what_the_verdict_does_no_rule_does() {
     }
     let by_kernel =
         Plan { ct_mark_by: CtMarkBy::Verdict, rewrite_by: RewriteBy::Kernel, ..plan(0, QueueBy::Nft, 2) };
+    let by_kernel = numbered(by_kernel, 2);
     insta::assert_snapshot!(
         "ct-mark-by-verdict-rewrite-by-kernel",
         against(&base(0, &by_kernel), &Rules::render(&cluster, &by_kernel).as_script())
@@ -347,9 +360,9 @@ fn services_of_every_kind_and_conflicts() {
     ];
     let mut cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
     let of = |cluster: &Cluster, queue_by, rewrite_by| {
-        let plan = Plan { rewrite_by, on_conflict: cluster.on_conflict, ..plan(0, queue_by, 1) };
+        let plan = numbered(Plan { rewrite_by, on_conflict: cluster.on_conflict, ..plan(0, queue_by, 1) }, 1);
         against(
-            &base(0, &Plan { on_conflict: OnConflict::Keep, ..plan }),
+            &base(0, &numbered(Plan { on_conflict: OnConflict::Keep, ..plan }, 1)),
             &Rules::render(cluster, &plan).as_script(),
         )
     };
@@ -381,7 +394,7 @@ fn services_of_every_kind_in_both_families() {
     ];
     let cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
     let of = |queue_by, rewrite_by| {
-        let plan = Plan { rewrite_by, ..plan(0, queue_by, 1) };
+        let plan = numbered(Plan { rewrite_by, ..plan(0, queue_by, 1) }, 1);
         let render = |cluster: &Cluster| Rules::render(cluster, &plan).as_script();
         against(&render(&dual()), &render(&cluster))
     };

@@ -1,4 +1,4 @@
-//! Decisions against deeds.
+//! Decisions against what the kernel's rules did.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::engine::Decision;
 use crate::net::Mark;
 use crate::trace::{Namer, Record, decision, packet_text};
 
-/// Follows packets through the stages, and tells where decision and deed differ.
+/// Follows packets through the stages, and tells where decision and rules differ.
 pub struct Judge {
     names: Namer,
     zone: TimeZone,

@@ -19,8 +19,7 @@ use crate::engine::{Decision, Meta, Tables, decide};
 use crate::net::{Checksum, CtMark, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
 pub use capture::{
-    Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, MAXIMUM_SNAPLEN, Order, Piece,
-    Place,
+    Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, Order, Piece, Place,
 };
 pub use event::Numbering;
 pub use interfaces::{Egress, Ingress, NotQueued};

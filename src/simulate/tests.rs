@@ -25,16 +25,17 @@ fn reasons(passage: &Passage) -> Vec<(Stage, Option<Reason>)> {
 }
 
 #[test]
-fn a_flow_is_remembered_for_its_answer() {
+fn a_flow_is_remembered_for_its_reply() {
     let cluster = cluster();
     let mut host = SimulatedNode::new(&cluster, NodeId(0));
-    let answer = "tcp 10.5.5.201:80 > 192.168.122.1:40000";
-    let unknown = pass(&mut host, answer);
+    let reply = "tcp 10.5.5.201:80 > 192.168.122.1:40000";
+    let unknown = pass(&mut host, reply);
     assert_eq!(reasons(&unknown)[3], (Stage::Spoof, Some(Reason::Unmarked)));
 
-    let call = pass(&mut host, "tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:01:00");
+    let request =
+        pass(&mut host, "tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:01:00");
     assert_eq!(
-        reasons(&call),
+        reasons(&request),
         [
             (Stage::Dnat, None),
             (Stage::Tag, Some(Reason::FromNode)),
@@ -42,7 +43,7 @@ fn a_flow_is_remembered_for_its_answer() {
             (Stage::Spoof, None)
         ]
     );
-    let known = pass(&mut host, answer);
+    let known = pass(&mut host, reply);
     assert_eq!(reasons(&known)[3], (Stage::Spoof, Some(Reason::EntryNode)));
     let left = known.after.unwrap();
     let left = View::parse(&left, left.len()).unwrap();
@@ -52,7 +53,7 @@ fn a_flow_is_remembered_for_its_answer() {
     assert_eq!(reasons(&other)[3], (Stage::Spoof, Some(Reason::Unmarked)));
 }
 
-/// A ping of the guest's, or its answer, as it comes to a node by a pipe or from the guest.
+/// An echo request of the guest's, or the reply to it, as it comes to a node by a pipe or from the guest.
 fn ping(host: &mut SimulatedNode<'_>, reply: bool, id: u16, from: Option<&str>) -> Option<Reason> {
     let (client, guest) = ([192, 168, 122, 1], [10, 5, 5, 201]);
     let mut bytes = Vec::new();
@@ -122,9 +123,9 @@ fn ipv6_packets_are_made_and_led_as_others_are() {
     let text = include_str!("../../rules/dual.toml");
     let cluster = Cluster::parse(text, Path::new("dual.toml")).unwrap();
     let mut host = SimulatedNode::new(&cluster, NodeId(1));
-    let call = pass(&mut host, "tcp [fd00:122::1]:40000 > [fd00:122::12]:80");
-    assert_eq!((&call.ingress, &call.egress), (&Ingress::Public, &Egress::Bridge));
-    let left = call.after.unwrap();
+    let request = pass(&mut host, "tcp [fd00:122::1]:40000 > [fd00:122::12]:80");
+    assert_eq!((&request.ingress, &request.egress), (&Ingress::Public, &Egress::Bridge));
+    let left = request.after.unwrap();
     let left = View::parse(&left, left.len()).unwrap();
     assert_eq!(left.tuple.to_string(), "tcp [fd00:122::1]:40000 > [fd00:5::201]:80");
     let known = pass(&mut host, "tcp [fd00:5::201]:80 > [fd00:122::1]:40000");

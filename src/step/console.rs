@@ -43,7 +43,7 @@ enum Key {
 
 impl Console {
     /// Shows packets on `out`, with a first line as `text` writes it, in colours or not, and reads keys. `typed` is for a
-    /// terminal: there only what is typed after a packet is shown is an answer; otherwise lines are taken in turn.
+    /// terminal: there only what is typed after a packet is shown is a response; otherwise lines are taken in turn.
     ///
     /// When the keys end, nobody is asked any more, and packets go on.
     pub fn new(
@@ -75,12 +75,12 @@ impl Console {
         thread::Builder::new().name("keys".to_owned()).spawn(move || read(self.keys, &pressed, &on_stop))?;
         let mut asker = Asker { screen, out: self.out, keys, typed: self.typed, asking: true };
         thread::Builder::new().name("screen".to_owned()).spawn(move || {
-            for Asked { shown, answer } in asked {
+            for Asked { shown, response } in asked {
                 match asker.show(&shown) {
                     Ok(Some(said)) => {
-                        let _ = answer.send(said);
+                        let _ = response.send(said);
                     }
-                    // Whoever waits for an answer, and will, finds that nobody is here.
+                    // Whoever waits for a response, and will, finds that nobody is here.
                     Ok(None) => return,
                     Err(error) => {
                         if error.kind() != io::ErrorKind::BrokenPipe {

@@ -1,6 +1,6 @@
 //! A node step by step, for study: each decision is shown, and its packet waits until somebody says what becomes of it.
 //!
-//! The worker hands over what it holds ([`Held`]), and waits for an answer or for the node's end, whichever comes first.
+//! The worker hands over what it holds ([`Held`]), and waits for a response or for the node's end, whichever comes first.
 //! A thread of its own shows the packet and asks ([`Console`]), so neither a screen that is stuck nor a key that is never
 //! pressed keeps the node from ending. What is shown ([`Screen`]) is told by [`crate::explain`], beside the bytes.
 //!
@@ -13,7 +13,7 @@
 //!   overhead included; what comes beyond is dropped by the kernel, and counted at the end (`lost before dunnat saw them`).
 //! - A sender of TCP that hears nothing sends again after a second, and again; the copies wait behind the first and are
 //!   shown after it. [`Flows`](crate::trace::Flows) shows the first packet of a flow only; `tcp flags syn` shows how
-//!   connections begin, and lets data pass. Linux gives up calling after some two minutes (`tcp_syn_retries`).
+//!   connections begin, and lets data pass. Linux gives up connecting after some two minutes (`tcp_syn_retries`).
 //! - At `dnat` conntrack has not seen the packet yet, and the entry of a flow whose first packet waits at `tag` or `save` is
 //!   not in its table yet. Others may meanwhile end: 120 s after a SYN, 60 s after a SYN/ACK, 30 s after a UDP packet
 //!   (`nf_conntrack_tcp_timeout_syn_sent`, `_syn_recv`, `nf_conntrack_udp_timeout`). The packet that waits keeps its ct
@@ -45,10 +45,10 @@ pub struct Shown {
     pub visit: Visit,
 }
 
-/// A packet that is shown, and where the answer is waited for.
+/// A packet that is shown, and where the response is waited for.
 struct Asked {
     shown: Shown,
-    answer: Sender<Response>,
+    response: Sender<Response>,
 }
 
 /// Shows the decisions of the node `id` that are selected at a console, and asks there.
@@ -73,13 +73,13 @@ pub fn observer(
         if !selection.takes(&shown.event) {
             return Response::AsDecided;
         }
-        let (answer, answered) = bounded(1);
+        let (response, responded) = bounded(1);
         select! {
-            send(asked, Asked { shown, answer }) -> sent => if sent.is_err() { return Response::AsDecided },
+            send(asked, Asked { shown, response }) -> sent => if sent.is_err() { return Response::AsDecided },
             recv(held.ending) -> _ => return Response::AsDecided,
         }
         select! {
-            recv(answered) -> said => said.unwrap_or(Response::AsDecided),
+            recv(responded) -> said => said.unwrap_or(Response::AsDecided),
             recv(held.ending) -> _ => Response::AsDecided,
         }
     };

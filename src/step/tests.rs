@@ -49,7 +49,7 @@ fn unfinished(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn call() -> Waiting {
+fn request() -> Waiting {
     Waiting {
         stage: Stage::Dnat,
         bytes: tcp(CLIENT, 40000, PUBLIC2, 80, b""),
@@ -59,9 +59,9 @@ fn call() -> Waiting {
     }
 }
 
-fn answer() -> Waiting {
+fn reply() -> Waiting {
     let marked = Meta { mark: Mark(2), ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
-    Waiting { stage: Stage::Spoof, bytes: tcp(GUEST, 80, CLIENT, 40000, b""), meta: marked, ..call() }
+    Waiting { stage: Stage::Spoof, bytes: tcp(GUEST, 80, CLIENT, 40000, b""), meta: marked, ..request() }
 }
 
 impl Waiting {
@@ -94,20 +94,20 @@ impl Waiting {
 }
 
 #[test]
-fn a_call_is_shown_with_its_bytes_before_and_after() {
-    insta::assert_snapshot!(call().screen(false));
+fn a_request_is_shown_with_its_bytes_before_and_after() {
+    insta::assert_snapshot!(request().screen(false));
 }
 
 #[test]
 fn an_unfinished_checksum_is_told_of_as_what_it_is() {
-    let envelope = Envelope { checksum: Checksum::Partial, ..call().envelope };
-    let fresh = Waiting { bytes: unfinished(call().bytes), envelope, ..call() };
+    let envelope = Envelope { checksum: Checksum::Partial, ..request().envelope };
+    let fresh = Waiting { bytes: unfinished(request().bytes), envelope, ..request() };
     let screen = fresh.screen(false);
     insta::assert_snapshot!(screen.split_once("    byte").unwrap().1);
     // A packet that is finished by the sum of its differences, or anew, is the same packet.
     let same =
         |screen: &str| screen.lines().find(|line| line.starts_with("      36 ")).unwrap()[34..43].to_owned();
-    assert_eq!(same(&screen).replace('*', " "), same(&call().screen(false)).replace('*', " "));
+    assert_eq!(same(&screen).replace('*', " "), same(&request().screen(false)).replace('*', " "));
     let bridged = Waiting { stage: Stage::Tag, ..fresh };
     let screen = bridged.screen(false);
     assert!(screen.contains(" unfinished\n") && !screen.contains("whole"), "{screen}");
@@ -117,13 +117,13 @@ fn an_unfinished_checksum_is_told_of_as_what_it_is() {
 #[test]
 fn what_is_several_segments_or_not_all_there_is_told_so() {
     let long = tcp(GUEST, 80, CLIENT, 40000, &[b'x'; 3000]);
-    let envelope = Envelope { checksum: Checksum::Partial, gso: true, ..call().envelope };
-    let gso = Waiting { bytes: unfinished(long.clone()), envelope, ..answer() };
+    let envelope = Envelope { checksum: Checksum::Partial, gso: true, ..request().envelope };
+    let gso = Waiting { bytes: unfinished(long.clone()), envelope, ..reply() };
     let screen = gso.screen(false);
     insta::assert_snapshot!(screen.split_once("\n    tcp\n").unwrap().1);
-    let envelope = Envelope { cut_from: Some(long.len() as u32), ..call().envelope };
+    let envelope = Envelope { cut_from: Some(long.len() as u32), ..request().envelope };
     let frame = Meta { from_pipe: true, src_mac: Some(Mac([0x0e, 0, 0, 0, 1, 0])), ..Meta::default() };
-    let cut = Waiting { stage: Stage::Tag, bytes: long[..128].to_vec(), meta: frame, envelope, ..call() };
+    let cut = Waiting { stage: Stage::Tag, bytes: long[..128].to_vec(), meta: frame, envelope, ..request() };
     let screen = cut.screen(false);
     assert!(screen.contains("The packet has 3052 bytes; the queue gave only the first 128"), "{screen}");
     assert!(screen.contains("No byte changes"), "{screen}");
@@ -131,11 +131,11 @@ fn what_is_several_segments_or_not_all_there_is_told_so() {
 
 #[test]
 fn what_dunnat_does_not_change_is_not_shown_as_changed() {
-    let by_kernel = Waiting { by: RewriteBy::Kernel, ..call() };
+    let by_kernel = Waiting { by: RewriteBy::Kernel, ..request() };
     let screen = by_kernel.screen(false);
     assert!(screen.contains("the kernel then rewrites the address by it"), "{screen}");
     assert!(!screen.contains("* where a byte changes") && !screen.contains("checksum, byte"), "{screen}");
-    let mut broken = answer();
+    let mut broken = reply();
     broken.bytes[3] = 255;
     let screen = broken.screen(false);
     assert!(screen.contains("The packet is dropped: none of these bytes goes on."), "{screen}");
@@ -145,7 +145,7 @@ fn what_dunnat_does_not_change_is_not_shown_as_changed() {
 
 #[test]
 fn colours_change_nothing_but_colours() {
-    for waiting in [call(), answer()] {
+    for waiting in [request(), reply()] {
         let colours = waiting.screen(true);
         let mut plain = String::new();
         for (place, part) in colours.split("\x1b[").enumerate() {
@@ -219,7 +219,7 @@ fn keys_that_are_read_in_turn_say_what_becomes_of_packets() {
     let paper = Paper::default();
     let keys = Cursor::new("\n?\nx y\nd\nc\n");
     let (mut observer, _going_on, ending) = node2(keys, false, paper.clone(), Selection::default());
-    let mut said = || call().held(&ending, |held| (observer.observe)(held));
+    let mut said = || request().held(&ending, |held| (observer.observe)(held));
     assert_eq!(
         [said(), said(), said(), said()],
         [Response::AsDecided, Response::Drop, Response::AsDecided, Response::AsDecided]
@@ -241,7 +241,7 @@ fn when_the_keys_end_packets_go_on() {
     let paper = Paper::default();
     let (mut observer, _going_on, ending) = node2(io::empty(), false, paper.clone(), Selection::default());
     for _ in 0..3 {
-        assert_eq!(call().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
+        assert_eq!(request().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
     }
     assert_eq!(paper.text().matches("end of input").count(), 1);
     assert!(observer.stop.try_recv().is_err(), "the node goes on");
@@ -274,7 +274,7 @@ fn what_was_typed_before_a_packet_is_shown_is_not_about_it() {
     let fingers = BufReader::new(Fingers(taken, paper.clone(), 0, b""));
     let (mut observer, _going_on, ending) = node2(fingers, true, paper, Selection::default());
     was_taken.recv().unwrap();
-    assert_eq!(call().held(&ending, |held| (observer.observe)(held)), Response::Drop);
+    assert_eq!(request().held(&ending, |held| (observer.observe)(held)), Response::Drop);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn the_nodes_end_is_not_kept_waiting_by_a_key() {
     let (mut observer, going_on, ending) =
         node2(BufReader::new(keys), true, paper.clone(), Selection::default());
     let worker = thread::spawn(move || {
-        let mut said = || call().held(&ending, |held| (observer.observe)(held));
+        let mut said = || request().held(&ending, |held| (observer.observe)(held));
         [said(), said()]
     });
     paper.wait_for("held: ");
@@ -303,7 +303,7 @@ fn q_and_a_screen_that_is_gone_stop_the_node() {
     observer.stop.recv_timeout(Duration::from_secs(10)).expect("also while nothing is held");
     let (mut observer, _going_on, ending) = node2(Cursor::new("\nq\n"), false, Broken, Selection::default());
     for _ in 0..2 {
-        assert_eq!(call().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
+        assert_eq!(request().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
     }
     observer.stop.recv_timeout(Duration::from_secs(10)).unwrap();
 }
@@ -314,9 +314,9 @@ fn what_is_not_selected_passes_unseen() {
     let selection =
         Selection { filter: Some("port 81".parse().unwrap()), left: Some(1), ..Selection::default() };
     let (mut observer, _going_on, ending) = node2(Cursor::new("d\nd\n"), false, paper.clone(), selection);
-    let other = Waiting { bytes: tcp(CLIENT, 40000, PUBLIC2, 81, b""), ..call() };
+    let other = Waiting { bytes: tcp(CLIENT, 40000, PUBLIC2, 81, b""), ..request() };
     let mut said = |waiting: &Waiting| waiting.held(&ending, |held| (observer.observe)(held));
-    let all = [said(&call()), said(&other), said(&other), said(&call())];
+    let all = [said(&request()), said(&other), said(&other), said(&request())];
     assert_eq!(all, [Response::AsDecided, Response::Drop, Response::AsDecided, Response::AsDecided]);
     assert_eq!(paper.text().matches("dnat on node2").count(), 1);
 }

@@ -39,6 +39,7 @@ pub enum NoEvent {
 /// One decision, complete. Text, JSON and pcapng are renderings of it; in JSON the fields have the names that they
 /// have here, and what is `None` is left out: it is not known, or there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Event {
     /// [`VERSION`].
     pub v: Version,

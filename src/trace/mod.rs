@@ -26,7 +26,7 @@ pub use names::Namer;
 pub use record::{Record, SNAP};
 pub use selection::{Flows, Sample, SampleError, Selection};
 pub use shared::Name;
-pub use tap::{Next, Tap, TapEnd, Taps, Tracer};
+pub use tap::{Tap, TapEnd, Taps, Tracer};
 pub(crate) use text::mark;
 pub use text::{Text, decision, packet_text};
 pub use write::{

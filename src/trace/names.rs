@@ -38,7 +38,7 @@ impl Namer {
     }
 
     /// The same with names of interfaces from elsewhere: those that `look_up` finds by their index.
-    pub fn with_interfaces(
+    pub(crate) fn with_interfaces(
         cluster: Arc<Cluster>,
         id: NodeId,
         bytes: bool,

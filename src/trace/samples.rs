@@ -44,7 +44,7 @@ fn tcp(src: [u8; 4], from: u16, dst: [u8; 4], to: u16, ack: bool) -> Vec<u8> {
 pub(crate) fn all() -> Vec<Sample> {
     let mac = Some(Mac([0x0e, 0, 0, 0, 1, 0]));
     let plain = Meta { src_mac: mac, ..Meta::default() };
-    let call = tcp(CLIENT, 40000, PUBLIC2, 80, false);
+    let request = tcp(CLIENT, 40000, PUBLIC2, 80, false);
     let inside = tcp(CLIENT, 40000, GUEST, 80, false);
     let reply = tcp(GUEST, 80, CLIENT, 40000, true);
     let mut unreachable = Vec::new();
@@ -68,7 +68,7 @@ pub(crate) fn all() -> Vec<Sample> {
         interfaces,
     };
     vec![
-        sample(1, Stage::Dnat, &call, Meta { src_mac: client, ..plain }, [1, 0, 0, 0]),
+        sample(1, Stage::Dnat, &request, Meta { src_mac: client, ..plain }, [1, 0, 0, 0]),
         sample(1, Stage::Save, &inside, Meta { mark: Mark(2), src_mac: None, ..plain }, [1, 2, 0, 0]),
         sample(0, Stage::Tag, &inside, Meta { from_pipe: true, ..plain }, [2, 0, 3, 0]),
         sample(

@@ -118,7 +118,7 @@ pub struct TapEnd {
 /// What a tap gives.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is nearly always a record, and taken apart at once")]
-pub enum Next {
+pub(super) enum Next {
     /// A record, and how many were lost just before it.
     Record(Record, u64),
     /// Nothing, now: the time to write what is buffered. The next call waits.
@@ -237,7 +237,7 @@ impl Tap {
     }
 
     /// The next record. Says [`Next::Idle`] once before it waits for one.
-    pub fn pull(&mut self) -> Next {
+    pub(super) fn pull(&mut self) -> Next {
         if !self.ending && self.ended.try_recv() == Err(TryRecvError::Disconnected) {
             self.detach();
         }

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_a_pleasure_to_read() {
+    fn an_event_is_a_line_in_columns() {
         insta::assert_snapshot!(written(false, false));
     }
 

@@ -161,8 +161,8 @@ pub(crate) fn option(order: Order, code: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A call of the service web, as a node has it on its public interface.
-pub(crate) fn call() -> Vec<u8> {
+/// A request to the service web, as a node has it on its public interface.
+pub(crate) fn request() -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 44, 0, 1, 0x40, 0, 64, 6, 0, 0, 192, 168, 122, 1, 192, 168, 122, 12];
     packet
         .extend([0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x60, 2, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 5, 0xb4]);
@@ -170,7 +170,7 @@ pub(crate) fn call() -> Vec<u8> {
 }
 
 /// The same in IPv6, to an address of nobody.
-pub(crate) fn call_6() -> Vec<u8> {
+pub(crate) fn request_6() -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 24, 6, 64];
     packet.extend(
         [[0xfd, 0, 1, 0x22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], {
@@ -178,7 +178,7 @@ pub(crate) fn call_6() -> Vec<u8> {
         }]
         .concat(),
     );
-    packet.extend_from_slice(&call()[20..]);
+    packet.extend_from_slice(&request()[20..]);
     packet
 }
 

@@ -66,7 +66,7 @@ fn run(program: &str, arguments: &[&str]) -> Output {
         .unwrap_or_else(|error| panic!("{program}: {error}; scripts/setup installs it"))
 }
 
-/// How many lines show the call, of what a program says of a file.
+/// How many lines show the request, of what a program says of a file.
 fn shown(output: &Output) -> u64 {
     let shows = |line: &&str| line.contains("192.168.122.12") || line.contains("fd00:122::12");
     String::from_utf8_lossy(&output.stdout).lines().filter(shows).count() as u64

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use super::build::Order::Little;
-use super::build::{Pcap, Pcapng, call, ethernet, option};
+use super::build::{Pcap, Pcapng, ethernet, option, request};
 use super::cases::{self, Case, End};
 use super::read;
 
@@ -59,7 +59,7 @@ fn every_packet_is_decided_about_or_told_of_and_the_exit_status_says_what_was_da
         assert_eq!(status, Some(expected), "{name}: {said}");
         assert!(said.contains(words), "{name}: {said}");
         assert!(said.lines().all(|line| line.len() < 420), "{name}: {said}");
-        // dnat and save decide about each call; in this cluster are no public addresses of IPv6.
+        // dnat and save decide about each request; in this cluster are no public addresses of IPv6.
         let passed = if said.contains("destination is no public address") { 0 } else { packets };
         if !file.windows(4).any(|window| window == [0xfd, 0, 1, 0x22]) {
             assert_eq!(decisions.lines().count() as u64, 2 * passed, "{name}: {said}");
@@ -83,7 +83,7 @@ fn every_packet_is_decided_about_or_told_of_and_the_exit_status_says_what_was_da
 /// A name from outside reaches a terminal escaped, whatever is in it.
 #[test]
 fn an_interface_that_nobody_knows_is_told_and_never_raw() {
-    let frame = ethernet(&[8, 0], &call());
+    let frame = ethernet(&[8, 0], &request());
     for (name, shown) in
         [(&b"caf\xe9"[..], "caf\\xe9"), (b"\x1b]0;x\x07", "\\u{1b}]0;x\\u{7}"), (b"eth7", "eth7")]
     {
@@ -101,7 +101,7 @@ fn an_interface_that_nobody_knows_is_told_and_never_raw() {
 
 #[test]
 fn a_capture_is_known_however_its_bytes_come() {
-    let file = Pcap::usual(1).three(&ethernet(&[8, 0], &call()));
+    let file = Pcap::usual(1).three(&ethernet(&[8, 0], &request()));
     let mut child = Command::new(env!("CARGO_BIN_EXE_dunnat"))
         .args(["replay", "-", "-c", EXAMPLE])
         .stdin(Stdio::piped())
@@ -121,7 +121,7 @@ fn a_capture_is_known_however_its_bytes_come() {
 /// Where a file says nothing, that is said, and why.
 #[test]
 fn an_empty_replay_says_why() {
-    let frame = ethernet(&[8, 0], &call());
+    let frame = ethernet(&[8, 0], &request());
     let other = ethernet(&[8, 6], &[0; 28]);
     for (file, why) in [
         (Vec::new(), "-: the trace has no events"),
@@ -149,7 +149,7 @@ fn an_empty_replay_says_why() {
 /// Such a length is no packet's: what was captured counts, and what is written of it is read again.
 #[test]
 fn a_length_that_no_packet_has_is_not_believed() {
-    let frame = ethernet(&[8, 0], &call());
+    let frame = ethernet(&[8, 0], &request());
     let file = Pcap::usual(1).with((frame.len() as u32, u32::MAX), &frame).bytes;
     let (status, json, said) = replay(&file);
     assert_eq!((status, &*said), (Some(0), ""));
@@ -200,7 +200,7 @@ fn a_line_that_no_event_has_is_refused_and_not_collected() {
         assert_eq!(printed.lines().count(), lines, "what came before is there: {printed}");
     }
     // The longest packet of a capture makes a line that is read again.
-    let mut packet = call();
+    let mut packet = request();
     packet.resize(262_144, 0);
     packet[2..4].copy_from_slice(&65_535_u16.to_be_bytes());
     let (_, json, _) = replay(&Pcap::usual(101).packet(&packet).bytes);
@@ -213,7 +213,7 @@ fn a_line_that_no_event_has_is_refused_and_not_collected() {
 
 #[test]
 fn what_is_no_trace_is_named_with_what_helps() {
-    let capture = Pcap::usual(1).three(&ethernet(&[8, 0], &call()));
+    let capture = Pcap::usual(1).three(&ethernet(&[8, 0], &request()));
     for arguments in [&["trace", "--read", "-"][..], &["path", "-"]] {
         let (status, _, said) = dunnat(arguments, &capture);
         assert!(

@@ -60,7 +60,7 @@ thread_local! {
     static QUEUE: Cell<Playback> = Cell::new(Playback::of_datagrams(Vec::new()));
 }
 
-/// Messages of nfnetlink_queue through a worker: each is answered or counted.
+/// Messages of nfnetlink_queue through a worker: each gets a verdict or is counted.
 #[test]
 fn messages() {
     let (cluster, [node, _]) = cluster_and_nodes();
@@ -84,7 +84,7 @@ fn messages() {
         let mut worker = Worker::new(Arc::clone(&tables), &plan, Vec::new(), None);
         worker.turn(&mut queue).unwrap();
         let mut again = queue.refilled(datagrams);
-        let mut accept = |_: &dunnat::queue::Packet<'_>| dunnat::queue::Answer {
+        let mut accept = |_: &dunnat::queue::Packet<'_>| dunnat::queue::PacketVerdict {
             verdict: Verdict::Accept,
             mark: None,
             ct_mark: None,

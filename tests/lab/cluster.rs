@@ -1,4 +1,4 @@
-//! A lab that a test drives: the one place that knows how the program is called for it.
+//! A lab that a test drives: the one place that knows how the program is run for it.
 
 use super::*;
 

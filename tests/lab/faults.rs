@@ -25,7 +25,7 @@ impl Lab {
     }
 
     /// Requests of the workstation, all at once and in both families: what came of each.
-    fn call(&self, requests: &[Request]) -> Vec<[Outcome; 2]> {
+    fn outcomes(&self, requests: &[Request]) -> Vec<[Outcome; 2]> {
         let long = format!("X-Long: {}", "a".repeat(1300));
         let start = |request: &Request, host: String| {
             let (port, size) = match request {
@@ -102,10 +102,10 @@ use Outcome::{Refused, Silence, Works};
 fn fault(lab: &Lab, name: &str, outcomes: [Outcome; 6], machine: &str, evidence: &[&str]) {
     let before = lab.everything();
     lab.must(&["start", "--fault", name]);
-    let called = lab.call(&REQUESTS);
+    let seen = lab.outcomes(&REQUESTS);
     let expected = outcomes.map(|outcome| [outcome; 2]);
     let revealed = lab.must(&["reveal"]);
-    assert_eq!(called, expected, "{name}: {REQUESTS:?}\n{revealed}");
+    assert_eq!(seen, expected, "{name}: {REQUESTS:?}\n{revealed}");
 
     assert!(revealed.starts_with(&format!("{name}, on {machine}: ")), "{revealed}");
     for line in evidence {
@@ -131,7 +131,7 @@ fn fault(lab: &Lab, name: &str, outcomes: [Outcome; 6], machine: &str, evidence:
     assert_eq!(lab.traces(), [""; 0], "{name}");
     lab.must(&["start"]);
     assert!(lab.refuses(&["reveal"]).contains("there is no fault: "));
-    assert_eq!(lab.call(&REQUESTS), [[Works; 2]; 6], "after {name}");
+    assert_eq!(lab.outcomes(&REQUESTS), [[Works; 2]; 6], "after {name}");
     lab.must(&["stop"]);
 }
 
@@ -217,11 +217,11 @@ fn faults_of_machines() {
     fault(&lab, "conntrack-full", nothing_passes, "node1", &[&full, " early_drop=0 "]);
 }
 
-/// The node's conntrack has not seen the datagram, only the answer to it. So that begins a flow, and SNAT gives it the node's
+/// The node's conntrack has not seen the datagram, only the reply to it. So that begins a flow, and SNAT gives it the node's
 /// own address.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
-fn without_br_netfilter_datagrams_are_answered_from_the_wrong_address() {
+fn without_br_netfilter_replies_to_datagrams_come_from_the_wrong_address() {
     let lab = Lab::up(&["--nodes", "2"]);
     let script = "use Socket; socket(S, AF_INET, SOCK_DGRAM, 0) or die;
         for (1..3) { send(S, 'a', 0, pack_sockaddr_in(5353, inet_aton('192.168.122.12'))) or die; select(undef, undef, undef, 0.3) }
@@ -273,5 +273,5 @@ fn a_fault_that_needs_more_nodes_is_refused() {
     assert!(!lab.state("node1.ruleset.before").exists() && lab.traces().is_empty());
     // `down` undoes what `stop` would have undone.
     lab.must(&["start", "--fault", "stale-mac"]);
-    assert_eq!(lab.call(&[Request::Web(1)]), [[Silence; 2]]);
+    assert_eq!(lab.outcomes(&[Request::Web(1)]), [[Silence; 2]]);
 }

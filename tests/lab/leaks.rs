@@ -35,7 +35,7 @@ fn what_conntrack_calls_invalid_shows_no_inside_address() {
     }
 }
 
-/// A node that was called has ended: its own programs do not answer calls to a service, its guests' packets do not leave, and
+/// An entry node has ended: its own programs do not reply to requests to a service, its guests' packets do not go out, and
 /// nobody outside passes for a guest.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
@@ -53,7 +53,7 @@ fn the_guard_holds_while_nobody_translates() {
             .filter_map(|list| list.split("packets ").nth(1)?.split(' ').next()?.parse::<u32>().ok());
         packets.sum::<u32>()
     };
-    let call = |url: &str| {
+    let fetch = |url: &str| {
         let words = ["shell", "ws", "--", "curl", "-gs", "-o", "/dev/null", "--max-time", "2", url];
         lab.run(&words).status.code()
     };
@@ -65,7 +65,7 @@ fn the_guard_holds_while_nobody_translates() {
     wait_for("node2 to end", || (!Path::new(&format!("/proc/{}", pid.trim())).exists()).then_some(()));
     for url in ["http://192.168.122.12/", "http://[fd00:122::12]/"] {
         let before = counted("node2", "untranslated-calls");
-        assert_eq!(call(url), LATE, "{url}");
+        assert_eq!(fetch(url), LATE, "{url}");
         assert!(counted("node2", "untranslated-calls") > before, "{url}");
     }
     let guest2 = ["shell", "guest2", "--", "ping", "-c", "1", "-W", "1", "192.168.122.1"];
@@ -117,23 +117,26 @@ fn an_inside_address_on_the_public_lan_fails_the_lab() {
     );
 }
 
-/// What the clause table says of hairpinning (RFC 4787, REQ-9): a call is a call where it comes in from the LAN, so it has
-/// to leave the caller's node and to enter by another, and the answer must not be for the guest's own node.
+/// What the clause table says of hairpinning (RFC 4787, REQ-9): a request is one where it comes in from the LAN, so it has
+/// to go out by the home node of the guest that sends it and to come in by another, and the reply must not be for the home node itself.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
-fn a_guest_that_calls_a_public_address_gets_through_by_another_node_or_not() {
+fn a_guest_that_connects_to_a_public_address_gets_through_by_another_node_or_not() {
     let lab = Lab::up(&["--nodes", "2"]);
     lab.must(&["start"]);
-    let call = |guest: &str, public: &str| {
+    let fetch = |guest: &str, public: &str| {
         let url = format!("http://{public}/");
         let output = lab.run(&["shell", guest, "--", "curl", "-s", "--max-time", "3", &url]);
         output.status.success().then(|| text(&output.stdout))
     };
     // guest2 lives on node2, and guest1, whose service it is, on node1.
-    let page = call("guest2", "192.168.122.11").unwrap();
-    assert!(page.contains("guest1 saw 192.168.122.12:"), "the caller's node in the caller's name: {page}");
-    assert_eq!(call("guest2", "192.168.122.12"), None, "the caller's own node has no such port");
-    assert_eq!(call("guest1", "192.168.122.11"), None, "the caller's own node has no such port");
-    assert_eq!(call("guest1", "192.168.122.12"), None, "the answer is for the guest's own node");
+    let page = fetch("guest2", "192.168.122.11").unwrap();
+    assert!(
+        page.contains("guest1 saw 192.168.122.12:"),
+        "the home node of the guest that connects, in its name: {page}"
+    );
+    assert_eq!(fetch("guest2", "192.168.122.12"), None, "the guest's own node has no such port");
+    assert_eq!(fetch("guest1", "192.168.122.11"), None, "the guest's own node has no such port");
+    assert_eq!(fetch("guest1", "192.168.122.12"), None, "the reply is for the home node itself");
     lab.must(&["stop"]);
 }

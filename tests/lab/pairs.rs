@@ -57,7 +57,7 @@ clusters! {
 }
 
 impl Row {
-    /// What a test of it must be called.
+    /// The name that a test of it must have.
     fn name(&self) -> String {
         let family = match self.family {
             "4" => "four",
@@ -139,6 +139,6 @@ fn every_pair_of_choices_is_met() {
 }
 
 #[test]
-fn each_test_is_called_what_its_cluster_is() {
+fn each_test_is_named_after_its_cluster() {
     assert_eq!(ROWS.iter().map(Row::name).collect::<Vec<_>>(), TESTS);
 }

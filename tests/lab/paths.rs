@@ -19,7 +19,7 @@ fn every_connection_of_the_acceptance_is_judged_right() {
         assert!(count("local") > many && count("foreign") > 2 * many, "{}", lab.must(&["path"]));
         // traceroute is told of its first packets by the nodes.
         assert!(count("icmp-error") > 0, "{}", lab.must(&["path"]));
-        // What was called answered, whichever way it took.
+        // The reply came from the original destination, whichever way it took.
         for one in all.iter().filter(|one| ["local", "foreign"].map(Some).contains(&one["finding"].as_str()))
         {
             let ladder = one["ladder"].as_array().unwrap();
@@ -76,7 +76,7 @@ fn faults_are_found_and_named() {
             // Two seconds see a SYN again.
             let seconds =
                 format!("{}", 2 * std::env::var("DUNNAT_LAB_SLOW").map_or(1, |slow| slow.parse().unwrap()));
-            let call = |node: usize, port: u16| {
+            let fetch = |node: usize, port: u16| {
                 let url = format!("http://192.168.122.{}:{port}/", 10 + node);
                 let curl = [
                     "shell",
@@ -95,15 +95,15 @@ fn faults_are_found_and_named() {
                 text(&lab.run(&curl).stdout).parse::<u16>().ok().filter(|port| *port > 0)
             };
             for node in 1..=3 {
-                call(node, 80);
+                fetch(node, 80);
             }
-            assert!(call(1, 8080).is_some(), "the guest on node2 is well");
+            assert!(fetch(1, 8080).is_some(), "the guest on node2 is well");
             lab.must(&["stop"]);
             let all = joined(&lab);
             for (node, (finding, cause)) in (1..=3).zip(expected) {
-                let called = format!("192.168.122.{}", 10 + node);
+                let public = format!("192.168.122.{}", 10 + node);
                 let is_it = |one: &&serde_json::Value| {
-                    one["original_dst"] == *called
+                    one["original_dst"] == *public
                         && one["original_port"] == 80
                         && one["ladder"][0]["packet"]["flags"][0] == "syn"
                 };

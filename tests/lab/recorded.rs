@@ -76,14 +76,14 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
                     let told: Value = serde_json::from_str(&told).unwrap();
                     let steps = told["nodes"][0]["stages"].as_array().unwrap();
                     let step = steps.iter().find(|step| step["stage"] == was.stage.name()).unwrap();
-                    let answer: Event = serde_json::from_value(step["event"].clone())
+                    let explained: Event = serde_json::from_value(step["event"].clone())
                         .unwrap_or_else(|error| panic!("{words}: {error}: {step}"));
-                    assert_eq!(decision(was), decision(&answer), "{options}: {words}");
+                    assert_eq!(decision(was), decision(&explained), "{options}: {words}");
                 }
             }
             assert_eq!(asked.len(), if node == "node1" { 4 } else { 2 }, "{options}: {node} {asked:?}");
 
-            // Where the public address of node2 is another, answers to who called it would be others.
+            // Where the public address of node2 is another, its replies would be others.
             let text = std::fs::read_to_string(cluster).unwrap();
             let other = lab.state("other.toml");
             std::fs::write(&other, text.replace("\"192.168.122.12\"", "\"192.168.122.99\"")).unwrap();
@@ -101,8 +101,8 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
 #[ignore = "needs root; run by scripts/test"]
 fn a_capture_is_decided_as_its_packets_were() {
     let lab = Lab::up(&["--nodes", "2"]);
-    let calls = "tcp and dst host 192.168.122.12 and dst port 80";
-    let capture = Capture::begin(&lab, "node2", &["--immediate-mode"], "calls.pcap", calls);
+    let requests = "tcp and dst host 192.168.122.12 and dst port 80";
+    let capture = Capture::begin(&lab, "node2", &["--immediate-mode"], "requests.pcap", requests);
     record(&lab, "", "--trace-json");
     let recorded = events(&std::fs::read_to_string(lab.state("node2.jsonl")).unwrap());
     let of_dnat = |events: Vec<Event>| -> Vec<Event> {

@@ -1,4 +1,4 @@
-//! Services of every kind, and clients that call two nodes from one port.
+//! Services of every kind, and clients that connect to two nodes from one port.
 
 use super::capture::Capture;
 use super::cluster::{Lab, joined};
@@ -31,13 +31,13 @@ const ECHO: &str = r#"
         while (1) { my $from = recv($s, my $bytes, 65535, 0); send($s, $bytes, 0, $from) if $from }
     }"#;
 
-/// Calls addresses and ports of one family in turn from one port of its own, and prints who answers.
-const CALL: &str = r#"
-    my ($proto, $own, $seconds, @called) = @ARGV;
-    my (undef, $first) = pair($called[0]);
+/// Sends a request to addresses and ports of one family in turn from one port of its own, and prints the source of each reply.
+const ASK: &str = r#"
+    my ($proto, $own, $seconds, @to) = @ARGV;
+    my (undef, $first) = pair($to[0]);
     socket(my $s, family($first), SOCK_DGRAM, $proto) or die "socket: $!";
     bind($s, at($own, $first =~ /:/ ? "::" : "0.0.0.0")) or die "bind: $!";
-    for (@called) {
+    for (@to) {
         send($s, "to $_", 0, at(pair($_))) or die "send: $!";
         vec(my $r = "", fileno($s), 1) = 1;
         if (select($r, undef, undef, $seconds) > 0) {
@@ -67,11 +67,11 @@ fn slow() -> u64 {
     std::env::var("DUNNAT_LAB_SLOW").map_or(1, |slow| slow.parse().unwrap())
 }
 
-/// Who answers to calls from one port of the workstation.
-fn call(lab: &Lab, client: &str, proto: &str, port: u16, called: &[&str]) -> Vec<String> {
+/// The source of each reply to requests from one port of a client.
+fn sources_of_replies(lab: &Lab, client: &str, proto: &str, port: u16, to: &[&str]) -> Vec<String> {
     let (port, seconds) = (port.to_string(), slow().to_string());
-    let answers = perl(lab, client, CALL, &[&[proto, &port, &seconds], called].concat());
-    answers.lines().map(str::to_owned).collect()
+    let replies = perl(lab, client, ASK, &[&[proto, &port, &seconds], to].concat());
+    replies.lines().map(str::to_owned).collect()
 }
 
 fn echo(lab: &Lab, guest: &str, proto: &str, address: &str, ports: &[&str]) {
@@ -121,7 +121,7 @@ const FAMILIES: [Addresses; 2] = [
 /// leads to one guest.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
-fn every_kind_of_service_is_answered_from_where_it_was_called() {
+fn every_kind_of_service_replies_from_the_original_destination() {
     let lab = Lab::up(&["--nodes", "2"]);
     edit(&lab, |text| {
         text + r#"
@@ -163,10 +163,10 @@ fn every_kind_of_service_is_answered_from_where_it_was_called() {
             let port = 31000 + 10 * number as u16;
             // From ports of its own at each node: the other would be a conflict.
             for (node, port) in [(family.nodes[0], port), (family.nodes[1], port + 5)] {
-                let ask = |proto, port, called: &[u16]| {
-                    let called: Vec<String> = called.iter().map(|&to| pair(node, to)).collect();
-                    let called: Vec<&str> = called.iter().map(String::as_str).collect();
-                    assert_eq!(call(&lab, "ws", proto, port, &called), called, "{by} {options}");
+                let ask = |proto, port, to: &[u16]| {
+                    let to: Vec<String> = to.iter().map(|&to| pair(node, to)).collect();
+                    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+                    assert_eq!(sources_of_replies(&lab, "ws", proto, port, &to), to, "{by} {options}");
                 };
                 // Where the kernel writes the port it leaves the checksum of UDP-Lite as it was.
                 if by == "dunnat" && options != "--rewrite kernel" {
@@ -174,14 +174,14 @@ fn every_kind_of_service_is_answered_from_where_it_was_called() {
                 }
                 ask("17", port + 1, &[6000, 6009]);
                 ask("17", port + 2, &[9999]);
-                // Echo requests are answered by the guest, whose node takes one from their TTL.
+                // The guest replies to echo requests, whose node takes one from their TTL.
                 let ping = lab.must(&["shell", "ws", "--", "ping", "-c", "1", "-W", "5", node]);
                 assert!(
                     ping.contains(&format!("from {node}")) && ping.contains("ttl=63"),
                     "{by} {options}\n{ping}"
                 );
             }
-            // What that guest begins has the address of its node, and is answered.
+            // What that guest begins has the address of its node, and gets a reply.
             let url = format!("http://{}/", pair(family.client, 80));
             let page = lab.must(&["shell", "guest2", "--", "curl", "-s", "--max-time", "5", &url]);
             assert!(page.contains(&format!("ws saw {}:", family.nodes[1])), "{by} {options}: {page}");
@@ -231,7 +231,7 @@ fn a_conflict_ends_as_the_cluster_file_says() {
     let lab = Lab::up(&["--nodes", "3", "--names", "other"]);
     let mask = "mask = \"0x0000ff00\"";
     // Of each family: the guest's own node, another one, and a third.
-    let called = [
+    let to = [
         ["172.30.7.65:9907", "172.30.7.70:9907", "172.30.7.75:9907"],
         ["[2001:db8:7:1::65]:9907", "[2001:db8:7:2::70]:9907", "[2001:db8:7:3::75]:9907"],
     ];
@@ -265,12 +265,12 @@ fn a_conflict_ends_as_the_cluster_file_says() {
                 "drop" => [first, "nobody", first],
                 _ => [first, second, first],
             };
-            for (port, [home, other, third]) in ports.into_iter().zip(called) {
+            for (port, [home, other, third]) in ports.into_iter().zip(to) {
                 // Every node has a trace.
-                assert_eq!(call(&lab, "desk", "17", port + 2, &[third]), [third]);
+                assert_eq!(sources_of_replies(&lab, "desk", "17", port + 2, &[third]), [third]);
                 // The guest's own node first, and second.
-                let forth = call(&lab, "desk", "17", port, &[home, other, home]);
-                let back = call(&lab, "desk", "17", port + 1, &[other, home, other]);
+                let forth = sources_of_replies(&lab, "desk", "17", port, &[home, other, home]);
+                let back = sources_of_replies(&lab, "desk", "17", port + 1, &[other, home, other]);
                 assert_eq!(forth, expected(home, other), "{on_conflict} by {by} {options}");
                 assert_eq!(back, expected(other, home), "{on_conflict} by {by} {options}");
             }
@@ -301,7 +301,7 @@ fn a_conflict_ends_as_the_cluster_file_says() {
                 let ours: Vec<_> = all.iter().filter(|one| one["client_port"] == port + 1).collect();
                 let conflict = ours.iter().find(|one| one["finding"] == "mark-conflict");
                 let says = conflict.map_or(String::new(), |one| one["says"].to_string());
-                // Where the flow keeps its tag and is asked about once, the answer alone tells.
+                // Where the flow keeps its tag and is asked about once, the reply alone tells.
                 let expected = match on_conflict {
                     "keep" => "keeps the first tag",
                     "drop" => "this packet is dropped",

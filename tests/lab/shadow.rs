@@ -64,7 +64,7 @@ fn a_fault_in_the_kernels_rules_is_named() {
     let lab = Lab::up(&["--nodes", "2"]);
     lab.must(&["start", "--by", "kernel"]);
     let on = |node: &str, script: &str| lab.must(&["shell", node, "--", "sh", "-ec", script]);
-    let call = || {
+    let fetch = || {
         let url = "http://192.168.122.12/";
         lab.run(&["shell", "ws", "--", "curl", "-s", "-o", "/dev/null", "--max-time", "1", url]);
     };
@@ -101,7 +101,7 @@ fn a_fault_in_the_kernels_rules_is_named() {
         }
         let shadow = Shadow::on(&lab, node);
         on(node, fault);
-        call();
+        fetch();
         let (status, report, log) = shadow.end();
         let judged: Vec<&str> = report.lines().filter(|line| line.contains(": dunnat decides ")).collect();
         if stage.is_empty() {
@@ -109,7 +109,7 @@ fn a_fault_in_the_kernels_rules_is_named() {
             for stage in ["dnat", "tag", "save", "spoof"] {
                 let counts = report.lines().find(|line| line.starts_with(stage)).unwrap();
                 let counts: Vec<&str> = counts.split_whitespace().collect();
-                assert_eq!(counts[1] == "0", stage == "dnat", "the call came in by node2:\n{report}");
+                assert_eq!(counts[1] == "0", stage == "dnat", "the request came in by node2:\n{report}");
             }
         } else {
             assert_eq!(status, Some(1), "{report}{log}");

@@ -64,8 +64,8 @@ impl Drop for Stepping {
     }
 }
 
-/// Calls node2 for a page, and does not wait for it.
-fn calling(lab: &Lab) -> Child {
+/// Fetches a page by node2, and does not wait for it.
+fn fetching(lab: &Lab) -> Child {
     let url = "http://192.168.122.12/";
     lab.on("ws", &["curl", "-s", "--max-time", "60", url]).stdout(Stdio::piped()).spawn().unwrap()
 }
@@ -97,7 +97,7 @@ fn a_packet_that_is_held_waits_for_its_verdict() {
     let before = rules();
     let home = Stepping::start(&lab, "node1", &["reason service"]);
     let mut node = Stepping::start(&lab, "node2", &["--flows", "1", "tcp", "flags", "syn"]);
-    let mut curl = calling(&lab);
+    let mut curl = fetching(&lab);
     let screen = node.holds(1);
     assert!(screen.contains("*0a*05*05*c9"), "{screen}");
     std::thread::sleep(Duration::from_millis(200));
@@ -118,7 +118,7 @@ fn a_packet_that_is_held_waits_for_its_verdict() {
 
     // Dropped, it comes again, as TCP does; and then it may pass.
     let mut node = Stepping::start(&lab, "node2", &["tcp flags syn and stage dnat"]);
-    let curl = calling(&lab);
+    let curl = fetching(&lab);
     node.holds(1);
     node.key("d");
     node.holds(2);
@@ -147,7 +147,7 @@ fn who_stops_while_a_packet_is_held_lets_it_go() {
     drop(home.child.stdin.take());
     for (backend, by) in [("netlink", "INT"), ("nfq", "TERM"), ("netlink", "q")] {
         let mut node = Stepping::start(&lab, "node2", &["--backend", backend, "tcp flags syn"]);
-        let mut curl = calling(&lab);
+        let mut curl = fetching(&lab);
         let screen = node.holds(1);
         let client = screen.split_once("tcp 192.168.122.1:").unwrap().1;
         let client = format!("tcp 192.168.122.1:{} > 10.5.5.201:80 S ", client.split_once(' ').unwrap().0);

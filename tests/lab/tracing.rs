@@ -149,7 +149,7 @@ fn packets_that_are_odd_are_traced_and_none_stops_the_node() {
     };
     assert!(line("192.168.122.1:4002").contains("daddr -> 10.5.5.201"));
     assert!(line("unreadable, 40 bytes").ends_with("accept transport-header"));
-    let reply = wait_for("the answer to the SYN with options", || {
+    let reply = wait_for("the reply to the SYN with options", || {
         let trace = std::fs::read_to_string(lab.state("node1.trace")).ok()?;
         trace.lines().find(|line| line.contains("> 192.168.122.1:4002 S.")).map(str::to_owned)
     });

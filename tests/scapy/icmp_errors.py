@@ -193,15 +193,15 @@ def cases(family):
     router, inside_router = family.router, family.inside_router
     #        node     stage    ct mark  outer address before, after      inner ends before and after
     reply = ("node2", "dnat", 0, (router, public2), (router, guest), (public2, client), (guest, client), 80, 40000)
-    call = [
+    request = [
         ("node1", "spoof", 2, (guest, client), (public2, client)),
         ("node1", "spoof", 2, (inside_router, client), (public2, client)),
         ("node2", "spoof", 2, (public2, client), (public2, client)),
         ("node1", "spoof", 2, (router, client), (router, client)),
     ]
-    call = [way + ((client, guest), (client, public2), 40000, 80) for way in call]
+    request = [way + ((client, guest), (client, public2), 40000, 80) for way in request]
     for way, (kind, code), protocol, length, wrong, options, extended in itertools.product(
-        [reply] + call, family.types, PROTOCOLS, LENGTHS, family.wrong, (False, True),
+        [reply] + request, family.types, PROTOCOLS, LENGTHS, family.wrong, (False, True),
         (None, "rfc4884", "before-rfc4884"),
     ):
         node, stage, ct_mark, outer, outer_after, inner, inner_after, sport, dport = way

@@ -1,4 +1,4 @@
-//! Verbs of this program that are called for a lab, or for a node of it, with the options that were typed.
+//! Verbs of this program that are run for a lab, or for a node of it, with the options that were typed.
 
 use std::fs;
 use std::process::Command;

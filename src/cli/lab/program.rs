@@ -1,4 +1,4 @@
-//! This program, as it is called for a lab, and as it becomes another.
+//! This program, as it is run for a lab, and as it becomes another.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use dunnat::lab;
 
 use crate::cli::Failure;
 
-/// How this lab is called from a command line.
+/// The command that reaches this lab.
 pub(super) fn invocation(lab: &lab::Lab) -> String {
     match lab.place.name() {
         "lab" => "dunnat lab".to_owned(),

@@ -65,8 +65,8 @@ impl Up {
         };
         let lab = lab::Lab::up(place, choice, slow)?;
         let (layout, here) = (&lab.layout, invocation(&lab));
-        let called = layout.nodes.last().and_then(|node| node.public.iter().next());
-        let url = called.map_or_else(String::new, |address| url(*address, layout.guests[0].service_port));
+        let public = layout.nodes.last().and_then(|node| node.public.iter().next());
+        let url = public.map_or_else(String::new, |address| url(*address, layout.guests[0].service_port));
         let mut text = format!("the lab '{}' is up\n\n{}\n", lab.place.name(), lab.picture());
         text += &format!("cluster file: {}\n", lab.file("cluster.toml").display());
         text +=

@@ -82,7 +82,7 @@ fn services_that_cannot_be_told_apart_are_refused() {
             vec![("tcp", "81-82", 201, None), ("tcp", "81-82", 202, None)],
             "the service tcp ports 81-82 is already used by \"s0\"",
         ),
-        // Answers from one port of one guest.
+        // Replies from one port of one guest.
         (vec![("tcp", "8080", 201, Some(80))], "port 80 of 10.5.5.201 is also used by \"web\""),
         (
             vec![("tcp", "81", 202, Some(90)), ("tcp", "82", 202, Some(90))],

@@ -28,7 +28,7 @@ pub(super) struct Case<'a> {
     /// The node that the guest lives on.
     pub(super) home: Option<&'a Name>,
     /// Some reply of this guest was given a public address, be it to others.
-    pub(super) answers: bool,
+    pub(super) translated: bool,
     /// Other connections of the same flow.
     pub(super) others: &'a [&'a OtherConversation],
     pub(super) nodes: &'a BTreeMap<Name, Traced>,

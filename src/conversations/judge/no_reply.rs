@@ -45,7 +45,7 @@ impl<'a> Case<'a> {
         let Some(home) = self.home else {
             let last = self.last(&request.node).unwrap_or(request);
             let says = format!(
-                "last seen on {} on its way to {}. The trace of the home node is missing, or the guest answers nobody",
+                "last seen on {} on its way to {}. The trace of the home node is missing, or the guest sends no reply",
                 request.node, self.flow.dst
             );
             return no_reply(Cause::NotTraced, says, &[last]);
@@ -59,16 +59,16 @@ impl<'a> Case<'a> {
             );
             return no_reply(Cause::NeverArrived, says, &[sent]);
         };
-        self.unanswered(home, last)
+        self.without_reply(home, last)
     }
 
     /// The home node passed the request on, and there is no reply.
-    fn unanswered(&self, home: &Name, last: &'a Seen) -> Judgement {
+    fn without_reply(&self, home: &Name, last: &'a Seen) -> Judgement {
         let no_reply = |cause, says, proof: &[&Seen]| judgement(Finding::NoReply, Some(cause), says, proof);
-        let others = self.nodes.get(home).is_some_and(|node| node.answers > 0);
-        let answered = self.answered();
+        let others = self.nodes.get(home).is_some_and(|node| node.translated > 0);
+        let sign_of_reply = self.sign_of_reply();
         let let_in = format!("{home} passed the request on to {}", self.flow.dst);
-        match answered {
+        match sign_of_reply {
             Some((event, how)) if others => {
                 let says =
                     format!("{let_in}. There was a reply ({how}), but the trace of {home} does not have it");
@@ -80,7 +80,7 @@ impl<'a> Case<'a> {
                 );
                 no_reply(Cause::NoSpoof, says, &[last, event])
             }
-            None if self.answers => {
+            None if self.translated => {
                 let says = format!("{let_in}. No reply to this request came back");
                 no_reply(Cause::Silent, says, &[last])
             }
@@ -92,7 +92,7 @@ impl<'a> Case<'a> {
             }
             None => {
                 let says = format!(
-                    "{let_in}. {home} translates no reply at all: its rule for spoof is gone, or no guest there answers"
+                    "{let_in}. {home} translates no reply at all: its rule for spoof is gone, or no guest there replies"
                 );
                 no_reply(Cause::NoSpoof, says, &[last])
             }
@@ -100,7 +100,7 @@ impl<'a> Case<'a> {
     }
 
     /// What shows that there was a reply, though no trace has it.
-    fn answered(&self) -> Option<(&'a Seen, &'static str)> {
+    fn sign_of_reply(&self) -> Option<(&'a Seen, &'static str)> {
         let forth = |event: &Seen| event.stage != Stage::Spoof;
         let established =
             self.find(|event| forth(event) && self.is_tcp() && event.ct_state == Some(CtState::Established));

@@ -223,7 +223,7 @@ impl Sim {
     }
 
     /// A packet of the guest.
-    pub(super) fn answers(&mut self, port: u16, flags: u8, seq: u32, ack: u32) {
+    pub(super) fn replies(&mut self, port: u16, flags: u8, seq: u32, ack: u32) {
         let segment = self.segment((GUEST, 80), (CLIENT, port), flags, seq, ack);
         let forth = Segment { from: segment.to, to: segment.from, ..segment };
         let ct_mark = self.ct_mark(1, &forth);
@@ -238,17 +238,17 @@ impl Sim {
     pub(super) fn connect(&mut self, node: usize, port: u16) {
         let first = u32::from(port) * 10;
         self.asks(node, port, SYN, first, 0, false);
-        self.answers(port, SYN | ACK, 500, first + 1);
+        self.replies(port, SYN | ACK, 500, first + 1);
         self.asks(node, port, ACK, first + 1, 501, false);
         self.asks(node, port, ACK, first + 1, 501, false);
-        self.answers(port, ACK, 501, first + 2);
+        self.replies(port, ACK, 501, first + 2);
     }
 
-    /// A call that the client repeats, as nothing comes back that it knows.
+    /// A request that the client repeats, as no reply comes that it knows.
     pub(super) fn try_to_connect(&mut self, node: usize, port: u16) {
         for _ in 0..3 {
             self.asks(node, port, SYN, u32::from(port) * 10, 0, false);
-            self.answers(port, SYN | ACK, 500, u32::from(port) * 10 + 1);
+            self.replies(port, SYN | ACK, 500, u32::from(port) * 10 + 1);
         }
     }
 

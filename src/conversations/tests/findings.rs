@@ -29,7 +29,7 @@ fn both_ways(mut check: impl FnMut(bool)) {
     check(true);
 }
 
-/// A node was started anew while a client called: its decisions are numbered from 1 again, and go on after the earlier ones.
+/// A node was started anew while a client connected: its decisions are numbered from 1 again, and go on after the earlier ones.
 #[test]
 fn two_runs_of_a_node_do_not_interleave() {
     let mut sim = Sim::new();
@@ -122,8 +122,8 @@ fn nodes_that_are_swapped_are_named() {
         let mut sim = Sim::with_files([&swapped, FILE, FILE]);
         sim.full = full;
         sim.asks(2, 40002, SYN, 7, 0, false);
-        sim.answers(40002, SYN | ACK, 500, 8);
-        // What the client did not call it resets there.
+        sim.replies(40002, SYN | ACK, 500, 8);
+        // What the client did not send to that address it resets there.
         sim.asks(3, 40002, RST, 8, 0, false);
         let paths = sim.paths();
         assert_eq!(
@@ -225,7 +225,7 @@ fn packets_without_numbers_of_their_own_belong_to_the_node_that_sent_them_on() {
     let mut sim = Sim::new();
     for node in [2, 1, 2] {
         sim.asks(node, 40000, ACK, 7, 501, false);
-        sim.answers(40000, ACK, 501, 8);
+        sim.replies(40000, ACK, 501, 8);
     }
     // As in IPv6.
     sim.events.iter_mut().for_each(|event| event.ip_id = None);
@@ -249,13 +249,13 @@ fn packets_without_numbers_of_their_own_belong_to_the_node_that_sent_them_on() {
 fn a_port_that_is_used_again_later_is_another_conversation() {
     let mut sim = Sim::new();
     sim.asks(2, 40000, SYN, 7, 0, false);
-    sim.answers(40000, SYN | ACK, 500, 8);
+    sim.replies(40000, SYN | ACK, 500, 8);
     let forgotten = Sim::new();
     // Meanwhile conntrack has forgotten the first.
     let events = std::mem::replace(&mut sim, forgotten).events;
     let seqs = |node: &str| events.iter().filter(|event| &*event.node == node).count() as u64;
     sim.asks(3, 40000, SYN, 99, 0, false);
-    sim.answers(40000, SYN | ACK, 600, 100);
+    sim.replies(40000, SYN | ACK, 600, 100);
     for event in &mut sim.events {
         event.seq += seqs(&event.node);
     }
@@ -291,11 +291,11 @@ fn what_a_trace_has_lost_is_said_where_something_is_not_seen() {
 fn what_the_guest_begins_is_its_own() {
     let mut sim = Sim::new();
     sim.full = true;
-    sim.answers(40000, SYN, 7, 0);
+    sim.replies(40000, SYN, 7, 0);
     assert_eq!(found(&sim.paths()), [one(40000, Finding::Outbound, None, "node1 spoof")]);
     let mut sim = Sim::new();
     sim.full = true;
-    sim.answers(40000, SYN | ACK, 7, 9);
+    sim.replies(40000, SYN | ACK, 7, 9);
     assert_eq!(found(&sim.paths()), [one(40000, Finding::NoCtMark, None, "node1 spoof")]);
 }
 

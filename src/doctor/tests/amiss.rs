@@ -7,7 +7,7 @@ use crate::rehearse::Rehearsal;
 
 /// Only those who serve UDP are told what the kernel's default, 30 seconds, means for them.
 #[test]
-fn a_guest_may_answer_late_where_flows_of_udp_are_remembered() {
+fn a_guest_may_reply_late_where_flows_of_udp_are_remembered() {
     let udp = Cluster::parse(&EXAMPLE.replace("\"tcp\"", "\"udp\""), Path::new("example.toml")).unwrap();
     let of = |cluster: &Cluster, seconds| {
         let mut host = host();

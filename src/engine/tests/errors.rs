@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn errors_about_answers_go_to_the_guest_that_gave_them() {
+fn errors_about_replies_go_to_the_guest_that_sent_them() {
     let tables = Tables::new(&cluster(), NODE2);
     let at = |kind, about| {
         decide(&tables, Stage::Dnat, Ok(&error(kind, ELSEWHERE, PUBLIC2, about)), &Meta::default())
@@ -44,9 +44,9 @@ fn errors_about_answers_go_to_the_guest_that_gave_them() {
 }
 
 #[test]
-fn errors_about_calls_show_no_inside_address() {
+fn errors_about_requests_show_no_inside_address() {
     let tables = Tables::new(&cluster(), NODE1);
-    let call = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
+    let request = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
     let tagged = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     let unknown = Meta::default();
     let (by2, by1) = ((NODE2, PUBLIC2), (NODE1, PUBLIC1));
@@ -55,11 +55,11 @@ fn errors_about_calls_show_no_inside_address() {
         ([10, 5, 5, 77], tagged, by2, Layers::Both),
         (ELSEWHERE, tagged, by2, Layers::Inner),
         (PUBLIC1, tagged, by2, Layers::Inner),
-        // The packet did not come far enough for conntrack to know it: it was called here.
+        // The packet did not come far enough for conntrack to know it: this is the entry node.
         (PUBLIC1, unknown, by1, Layers::Inner),
         ([10, 5, 5, 77], unknown, by1, Layers::Both),
     ] {
-        let decision = decide(&tables, Stage::Spoof, Ok(&error(11, from, CLIENT, call)), &meta);
+        let decision = decide(&tables, Stage::Spoof, Ok(&error(11, from, CLIENT, request)), &meta);
         assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ErrorAboutRequest));
         assert_eq!(
             decision.rewrite,
@@ -72,11 +72,11 @@ fn errors_about_calls_show_no_inside_address() {
     let at = |kind, from, about, meta: Meta| {
         let decision = decide(&tables, Stage::Spoof, Ok(&error(kind, from, CLIENT, about)), &meta);
         assert_eq!(decision.rewrite, None);
-        assert_eq!(decision.service, (about == call).then_some(ServiceId(0)));
+        assert_eq!(decision.service, (about == request).then_some(ServiceId(0)));
         (decision.verdict, decision.reason)
     };
-    assert_eq!(at(5, GUEST, call, tagged), (Verdict::Drop, Reason::Redirect));
-    assert_eq!(at(5, PUBLIC1, call, unknown), (Verdict::Drop, Reason::Redirect));
+    assert_eq!(at(5, GUEST, request, tagged), (Verdict::Drop, Reason::Redirect));
+    assert_eq!(at(5, PUBLIC1, request, unknown), (Verdict::Drop, Reason::Redirect));
     // What a guest began is the business of the kernel's SNAT, and what shows nothing is nobody's.
     let begun = "tcp 192.168.122.1:80 > 10.5.5.201:40000";
     assert_eq!(at(3, GUEST, begun, unknown), (Verdict::Accept, Reason::Unmarked));
@@ -92,9 +92,9 @@ fn what_errors_quote_gets_its_port_back() {
     let about_reply = error(3, ELSEWHERE, PUBLIC2, "tcp 192.168.122.12:8080 > 192.168.122.1:40000");
     let expected = (Reason::ErrorAboutReply, Some("10.5.5.202".to_owned()), Some(80));
     assert_eq!(offered(Stage::Dnat, &about_reply, 0), expected);
-    let about_call = error(3, [10, 5, 5, 202], CLIENT, "tcp 192.168.122.1:40000 > 10.5.5.202:80");
+    let about_request = error(3, [10, 5, 5, 202], CLIENT, "tcp 192.168.122.1:40000 > 10.5.5.202:80");
     for ct_mark in [0, 2] {
         let expected = (Reason::ErrorAboutRequest, Some("192.168.122.12".to_owned()), Some(8080));
-        assert_eq!(offered(Stage::Spoof, &about_call, ct_mark), expected);
+        assert_eq!(offered(Stage::Spoof, &about_request, ct_mark), expected);
     }
 }

@@ -44,18 +44,18 @@ fn address(text: &str) -> IpAddr {
 
 #[test]
 fn an_ipv6_connection_goes_through_all_four_stages() {
-    let called = bytes("tcp [fd00:122::1]:40000 > [fd00:122::12]:80");
-    let call = decision(NODE2, Stage::Dnat, &called, Meta::default());
-    assert_eq!((call.reason, call.mark, call.service), (Reason::Service, Some(Mark(2)), Some(ServiceId(0))));
-    assert_eq!(call.rewrite, Some(Rewrite::outer(Side::Destination, address("fd00:5::201"))));
+    let request = bytes("tcp [fd00:122::1]:40000 > [fd00:122::12]:80");
+    let dnat = decision(NODE2, Stage::Dnat, &request, Meta::default());
+    assert_eq!((dnat.reason, dnat.mark, dnat.service), (Reason::Service, Some(Mark(2)), Some(ServiceId(0))));
+    assert_eq!(dnat.rewrite, Some(Rewrite::outer(Side::Destination, address("fd00:5::201"))));
     let inside = bytes("tcp [fd00:122::1]:40000 > [fd00:5::201]:80");
     let tag = decision(NODE1, Stage::Tag, &inside, from_pipe("0e:00:00:00:01:00"));
     assert_eq!((tag.reason, tag.ct_mark), (Reason::FromNode, Some(Mark(2))));
     let save = decision(NODE2, Stage::Save, &inside, Meta { mark: Mark(2), ..Meta::default() });
     assert_eq!((save.reason, save.ct_mark), (Reason::Saved, Some(Mark(2))));
-    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
-    let answer = bytes("tcp [fd00:5::201]:80 > [fd00:122::1]:40000");
-    let spoof = decision(NODE1, Stage::Spoof, &answer, reply);
+    let of_flow = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
+    let reply = bytes("tcp [fd00:5::201]:80 > [fd00:122::1]:40000");
+    let spoof = decision(NODE1, Stage::Spoof, &reply, of_flow);
     assert_eq!((spoof.reason, spoof.node), (Reason::EntryNode, Some(NODE2)));
     assert_eq!(spoof.rewrite, Some(Rewrite::outer(Side::Source, address("fd00:122::12"))));
 }
@@ -92,8 +92,8 @@ fn services_of_every_kind_are_looked_up_by_family() {
         let decision = decision_in(&cluster, NODE1, Stage::Spoof, &bytes(tuple), meta);
         (decision.reason, decision.rewrite.map(|rewrite| (rewrite.to.to_string(), rewrite.port)))
     };
-    let answer = spoof("tcp [fd00:5::203]:1022 > [fd00:122::1]:4000", Mark(2));
-    assert_eq!(answer, (Reason::EntryNode, to("fd00:122::12", Some(22))));
+    let reply = spoof("tcp [fd00:5::203]:1022 > [fd00:122::1]:4000", Mark(2));
+    assert_eq!(reply, (Reason::EntryNode, to("fd00:122::12", Some(22))));
     let begun = spoof("icmpv6 fd00:5::204 > fd00:122::1", Mark::ZERO);
     assert_eq!(begun, (Reason::OneToOne, to("fd00:122::11", None)));
     // All ports of a guest there, and none here.
@@ -166,7 +166,7 @@ fn icmpv6_errors_are_translated_both_ways() {
         let icmp = Icmp { kind, code: 0, inner: Some(inner), inner_after: None };
         made(tuple, &Headers { icmp: Some(icmp), ..Headers::default() }, Fragment::None, 0).unwrap()
     };
-    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
+    let of_flow = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
     for kind in 1..=4 {
         let about = "tcp [fd00:122::12]:80 > [fd00:122::1]:40000";
         let inbound = error(kind, "fd00:f::1", "fd00:122::12", about);
@@ -174,14 +174,14 @@ fn icmpv6_errors_are_translated_both_ways() {
         let to = Rewrite::outer(Side::Destination, address("fd00:5::201"));
         let to = Rewrite { layers: Layers::Both, ..to };
         assert_eq!((to_guest.reason, to_guest.rewrite), (Reason::ErrorAboutReply, Some(to)));
-        let call = "tcp [fd00:122::1]:40000 > [fd00:5::201]:80";
+        let request = "tcp [fd00:122::1]:40000 > [fd00:5::201]:80";
         for (from, layers) in [
             ("fd00:5::201", Layers::Both),
             ("fd00:5::1", Layers::Both),
             ("fd00:122::11", Layers::Inner),
             ("fe80::1", Layers::Inner),
         ] {
-            let outbound = decision(NODE1, Stage::Spoof, &error(kind, from, "fd00:122::1", call), reply);
+            let outbound = decision(NODE1, Stage::Spoof, &error(kind, from, "fd00:122::1", request), of_flow);
             let to = Rewrite { layers, ..Rewrite::outer(Side::Source, address("fd00:122::12")) };
             assert_eq!((outbound.reason, outbound.rewrite), (Reason::ErrorAboutRequest, Some(to)), "{from}");
         }
@@ -206,15 +206,15 @@ fn a_cluster_may_have_ipv6_alone() {
         decide(&tables, stage, Ok(&View::parse(&bytes, bytes.len()).unwrap()), &meta)
     };
     let meta = Meta::default();
-    let reply = Meta { ct_mark: CtMark::Is(Mark(2)), ..meta };
+    let of_flow = Meta { ct_mark: CtMark::Is(Mark(2)), ..meta };
     assert_eq!(at(Stage::Dnat, "tcp [fd00:9::1]:4000 > [fd00:122::11]:80", meta).reason, Reason::Service);
     assert_eq!(at(Stage::Dnat, "tcp 192.168.122.1:1 > 192.168.122.11:80", meta).reason, Reason::NotPublic);
-    let four = at(Stage::Spoof, "tcp 10.5.5.201:80 > 192.168.122.1:4000", reply);
+    let four = at(Stage::Spoof, "tcp 10.5.5.201:80 > 192.168.122.1:4000", of_flow);
     assert_eq!(four.reason, Reason::NotFromGuest);
 }
 
 /// A request of any client to a service of any node, in either family.
-fn call() -> impl Strategy<Value = (Tuple, NodeId)> {
+fn request() -> impl Strategy<Value = (Tuple, NodeId)> {
     let node = prop::sample::select(vec![NODE1, NODE2]);
     let protocol = prop::sample::select(vec![Proto::TCP, Proto::UDP]);
     (prop::bool::ANY, any::<[u8; 16]>(), any::<u16>(), node, protocol).prop_map(
@@ -249,23 +249,23 @@ fn with_options(mut bytes: Vec<u8>, words: u8) -> Vec<u8> {
 }
 
 proptest! {
-    /// What goes in by dnat and comes back by spoof is answered by whom the client had called, with checksums as right
+    /// What goes in by dnat comes back by spoof from the original destination, with checksums as right
     /// as they were; the guest's address is in nothing that leaves.
     #[test]
     fn there_and_back_is_the_same_in_both_families(
-        (tuple, node) in call(),
+        (tuple, node) in request(),
         len in 0usize..200,
         sum in prop::option::of(any::<u16>()),
         options in prop::option::of(0u8..4),
     ) {
         let cluster = dual();
-        let mut called = made(tuple, &Headers::default(), Fragment::None, len).unwrap();
+        let mut request = made(tuple, &Headers::default(), Fragment::None, len).unwrap();
         if let (Some(words), Family::V6) = (options, tuple.src.family()) {
-            called = with_options(called, words);
+            request = with_options(request, words);
         }
-        let at = View::parse(&called, called.len()).unwrap().checksum_at().unwrap();
+        let at = View::parse(&request, request.len()).unwrap().checksum_at().unwrap();
         if let Some(sum) = sum {
-            called[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+            request[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         }
         let apply = |own, stage, bytes: &[u8], meta| {
             let tables = Tables::new(&cluster, own);
@@ -276,33 +276,33 @@ proptest! {
             patch.apply(&mut after);
             (decision, after)
         };
-        let (dnat, inside) = apply(node, Stage::Dnat, &called, Meta::default());
+        let (dnat, inside) = apply(node, Stage::Dnat, &request, Meta::default());
         let view = View::parse(&inside, inside.len()).unwrap();
         prop_assert_eq!(view.tuple.src, tuple.src);
         prop_assert!(cluster.guests.network.contains(&view.tuple.dst));
 
         // The guest sends the same packet back: both ends exchanged, which no checksum notices.
-        let mut answer = inside;
+        let mut reply = inside;
         let (half, start) = if tuple.src.is_ipv4() { (4, 12) } else { (16, 8) };
-        let (a, b) = answer[start..start + 2 * half].split_at_mut(half);
+        let (a, b) = reply[start..start + 2 * half].split_at_mut(half);
         a.swap_with_slice(b);
         let transport = at - if tuple.proto == Proto::TCP { 16 } else { 6 };
-        let (a, b) = answer[transport..transport + 4].split_at_mut(2);
+        let (a, b) = reply[transport..transport + 4].split_at_mut(2);
         a.swap_with_slice(b);
-        let reply = Meta { ct_mark: dnat.mark.map_or(CtMark::ZERO, CtMark::Is), ..Meta::default() };
-        let (spoof, answered) = apply(NODE1, Stage::Spoof, &answer, reply);
+        let of_flow = Meta { ct_mark: dnat.mark.map_or(CtMark::ZERO, CtMark::Is), ..Meta::default() };
+        let (spoof, spoofed) = apply(NODE1, Stage::Spoof, &reply, of_flow);
         prop_assert_eq!(spoof.node, Some(node));
-        let mut expected = called.clone();
+        let mut expected = request.clone();
         let (a, b) = expected[start..start + 2 * half].split_at_mut(half);
         a.swap_with_slice(b);
         let (a, b) = expected[transport..transport + 4].split_at_mut(2);
         a.swap_with_slice(b);
         // Of the two zeros that a wrong checksum may be written as one stays, and UDP has only one.
         let zero = |bytes: &[u8]| matches!(bytes[at..at + 2], [0, 0] | [0xff, 0xff]);
-        if zero(&expected) && zero(&answered) {
-            let (of, to) = (answered[at..at + 2].to_vec(), &mut expected[at..at + 2]);
+        if zero(&expected) && zero(&spoofed) {
+            let (of, to) = (spoofed[at..at + 2].to_vec(), &mut expected[at..at + 2]);
             to.copy_from_slice(&of);
         }
-        prop_assert_eq!(answered, expected);
+        prop_assert_eq!(spoofed, expected);
     }
 }

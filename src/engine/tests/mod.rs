@@ -103,9 +103,9 @@ fn from_pipe(mac: &str) -> Meta {
 
 #[test]
 fn a_foreign_connection_goes_through_all_four_stages() {
-    let call = at(Stage::Dnat, NODE2, "tcp 192.168.122.1:40000 > 192.168.122.12:80", Meta::default());
+    let dnat = at(Stage::Dnat, NODE2, "tcp 192.168.122.1:40000 > 192.168.122.12:80", Meta::default());
     assert_eq!(
-        call,
+        dnat,
         Decision {
             verdict: Verdict::Accept,
             rewrite: Some(Rewrite::outer(Side::Destination, [10, 5, 5, 201].into())),

@@ -24,8 +24,8 @@ fn bits_outside_of_the_mask_are_somebody_elses() {
     let tables = Tables::new(&masked(), NODE2);
     assert_eq!(tables.mask(), Mark(0xff00));
     let foreign = Meta { mark: Mark(0xabcd_1234), ..Meta::default() };
-    let call = view("tcp 192.168.122.1:40000 > 192.168.122.12:80");
-    let dnat = decide(&tables, Stage::Dnat, Ok(&call), &foreign);
+    let request = view("tcp 192.168.122.1:40000 > 192.168.122.12:80");
+    let dnat = decide(&tables, Stage::Dnat, Ok(&request), &foreign);
     assert_eq!(dnat.mark, Some(Mark(0xabcd_0234)));
     let inside = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
     let save = Meta { mark: Mark(0xabcd_0234), ct_mark: CtMark::Is(Mark(0xff)), ..Meta::default() };
@@ -40,7 +40,7 @@ fn bits_outside_of_the_mask_are_somebody_elses() {
 
 #[test]
 fn a_tag_may_go_by_the_pipe_or_by_the_code_point() {
-    let call = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
+    let request = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
     let by = |tag_by| {
         let mut cluster = cluster();
         cluster.tag_by = tag_by;
@@ -57,11 +57,11 @@ fn a_tag_may_go_by_the_pipe_or_by_the_code_point() {
     // Whose the frame's address is does not matter then.
     let frame = from_pipe("0a:00:00:00:01:00");
     let pipe = by(TagBy::Pipe);
-    assert_eq!(tag(&pipe, &call, Meta { pipe_of: Some(NODE2), ..frame }), tagged);
-    assert_eq!(tag(&pipe, &call, frame).0, Reason::UnknownPipe);
+    assert_eq!(tag(&pipe, &request, Meta { pipe_of: Some(NODE2), ..frame }), tagged);
+    assert_eq!(tag(&pipe, &request, frame).0, Reason::UnknownPipe);
     let dscp = by(TagBy::Dscp);
     let marked = |number| {
-        let mut view = call;
+        let mut view = request;
         view.dscp = Dscp::try_from(number).unwrap();
         view
     };

@@ -64,8 +64,8 @@ fn what_is_ours_and_cannot_be_translated_is_dropped() {
         let decision = decide(&tables, Stage::Spoof, Err(malformed), &reply);
         assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, malformed.into()));
     }
-    let call = view("tcp 192.168.122.1:40000 > 192.168.122.11:80");
-    let refused = decide(&tables, Stage::Dnat, Ok(&call), &Meta::default()).refused(Refused::Cut);
+    let request = view("tcp 192.168.122.1:40000 > 192.168.122.11:80");
+    let refused = decide(&tables, Stage::Dnat, Ok(&request), &Meta::default()).refused(Refused::Cut);
     assert_eq!((refused.verdict, refused.reason), (Verdict::Drop, Reason::Cut));
     assert_eq!((refused.rewrite, refused.mark, refused.service), (None, None, Some(ServiceId(0))));
     let tag = at(Stage::Tag, NODE1, "tcp 192.168.122.1:1 > 10.5.5.201:80", from_pipe("0e:00:00:00:01:00"));

@@ -38,7 +38,7 @@ pub struct Why {
     pub fits: (Option<NodeId>, Option<ServiceId>),
     /// The service whose port is written at spoof, or that has all of the address.
     #[serde(skip)]
-    pub answers: Option<ServiceId>,
+    pub spoof_service: Option<ServiceId>,
 }
 
 /// A condition.

@@ -102,7 +102,7 @@ impl Wanted<'_> {
             let side = if what == "sport" { "saddr" } else { "daddr" };
             return Some(format!("{whose}{side} {guest} is not {}", of_family(&service.guest, guest)));
         }
-        let public = if guest.is_some() { port.and_then(|port| service.called_as(port)) } else { port };
+        let public = if guest.is_some() { port.and_then(|port| service.public_port(port)) } else { port };
         let other = cluster.service(self.index(cluster)?.by_request(proto, public)?.service);
         if other == service {
             return None;

@@ -68,7 +68,7 @@ impl Why {
         if let (Some(FromGuest { service, port: Some(public), .. }), Some((port, _))) =
             (from, view.tuple.ports)
         {
-            self.answers = Some(service);
+            self.spoof_service = Some(service);
             self.then(true, Reason::EntryNode, || {
                 format!(
                     "sport {port} is the guest's port of service {}; the original destination has port {public}",
@@ -115,7 +115,7 @@ impl Why {
             Some(_) => "the service does not have all ports; the kernel's SNAT translates it".to_owned(),
         })?;
         self.fits = (Some(node), Some(id));
-        self.answers = Some(id);
+        self.spoof_service = Some(id);
         self.whole(view)?;
         Ok(Reason::OneToOne)
     }

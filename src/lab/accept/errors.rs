@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::claim::Claim;
-use super::{Deed, Seen};
+use super::{Probe, Seen};
 use crate::lab::{Error, Frame, Lab, Layout};
 use crate::net::Family;
 
@@ -47,7 +47,7 @@ impl<'a> Traceroute<'a> {
     }
 }
 
-impl Deed for Traceroute<'_> {
+impl Probe for Traceroute<'_> {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let (node, guest, home) = (&layout.nodes[self.via], &layout.guests[0], layout.home());
         let public = layout.public(self.via, self.family);
@@ -72,7 +72,7 @@ impl Deed for Traceroute<'_> {
     }
 }
 
-/// Nobody listens at a service's port: the guest says so, and it looks as if the node that was called said it.
+/// Nobody listens at a service's port: the guest says so, and it looks as if the entry node said it.
 pub(super) struct Closed {
     family: Family,
     /// What the client's socket was told.
@@ -98,7 +98,7 @@ impl Closed {
     }
 }
 
-impl Deed for Closed {
+impl Probe for Closed {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let (node, guest) = (layout.last(), &layout.guests[0]);
         let public = layout.public(layout.nodes.len() - 1, self.family);

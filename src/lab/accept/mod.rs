@@ -1,15 +1,15 @@
 //! The acceptance: what a cluster must do, proven from the wire and from conntrack, not from the exit status of curl alone.
 //!
-//! First everything is done, each thing a deed: a call, a ping, a transfer; what can only be seen then (conntrack, what a machine has
-//! learned) is looked at then. Meanwhile the LAN and every pipe are captured. Then the captures end, are read once, and every deed is
+//! First all probes are sent: a connection, a ping, a transfer; what can only be seen then (conntrack, what a machine has
+//! learned) is looked at then. Meanwhile the LAN and every pipe are captured. Then the captures end, are read once, and every probe is
 //! judged: by what it saw and by the frames. A judgement is a [`Claim`] with its evidence. A tool that fails, or a capture that
 //! cannot be read or has lost frames, never counts for "there was none".
 
-mod ask;
-mod calls;
 mod claim;
+mod connections;
 mod ended;
 mod errors;
+mod fetch;
 mod held;
 mod part;
 mod transfers;
@@ -24,8 +24,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use self::ask::Ports;
 pub use self::claim::{Claim, Evidence, FrameNumber, Outcome};
+use self::fetch::Ports;
 use self::held::Held;
 pub use self::part::Part;
 pub use self::ways::Expected;
@@ -36,8 +36,8 @@ use super::{Error, Lab, Layout, Node, Pipes, tools};
 use crate::cluster::TagBy;
 use crate::net::Family;
 
-/// A thing that was done.
-trait Deed {
+/// Something that was sent or looked at, with what can be seen only at that moment.
+trait Probe {
     /// Judges it, when all that was captured is known.
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim;
 }
@@ -248,7 +248,7 @@ fn proven(
     let mut acts: Vec<Act<'_>> = Vec::new();
     for family in layout.families() {
         progress(&format!("{family}: connections, transfers, datagrams"));
-        let done = deeds(lab, family, (by, asked), interrupt, &mut ports, &mut acts);
+        let done = probes(lab, family, (by, asked), interrupt, &mut ports, &mut acts);
         // They are used up, also if something failed.
         ports.save(lab)?;
         done?;
@@ -274,7 +274,7 @@ fn proven(
     let seen = captures.end()?;
     let judge = |act: Act<'_>| match act {
         Act::Judged(claim) => claim,
-        Act::Done(deed) => deed.judge(layout, &seen),
+        Act::Done(probe) => probe.judge(layout, &seen),
     };
     let mut claims: Vec<Claim> = acts.into_iter().map(judge).collect();
     claims.push(tshark::judge(&seen));
@@ -284,11 +284,11 @@ fn proven(
 
 /// What is done, and judged later or already.
 enum Act<'a> {
-    Done(Box<dyn Deed + 'a>),
+    Done(Box<dyn Probe + 'a>),
     Judged(Claim),
 }
 
-fn deeds<'a>(
+fn probes<'a>(
     lab: &'a Lab,
     family: Family,
     (by, asked): (By, &Asked),
@@ -298,32 +298,32 @@ fn deeds<'a>(
 ) -> Result<(), Error> {
     let layout = &lab.layout;
     let nodes = layout.nodes.len();
-    let mut done = |deed: Box<dyn Deed + 'a>| {
-        acts.push(Act::Done(deed));
+    let mut done = |probe: Box<dyn Probe + 'a>| {
+        acts.push(Act::Done(probe));
         interrupt.check()
     };
     let alone = |what: &str| Act::Judged(layout.not_applicable(family, what, "there is only one node"));
     let mut none = Vec::new();
     // Through every other node, and then locally.
     for via in (1..nodes).chain([0]).filter(|_| asked.has(Part::Calls)) {
-        done(Box::new(calls::Call::make(lab, family, 0, via, ports)?))?;
+        done(Box::new(connections::Connection::make(lab, family, 0, via, ports)?))?;
     }
     if asked.has(Part::Outbound) {
-        done(Box::new(calls::Outbound::ping(lab, family)?))?;
-        done(Box::new(calls::Outbound::page(lab, family, ports)?))?;
+        done(Box::new(connections::Outbound::ping(lab, family)?))?;
+        done(Box::new(connections::Outbound::page(lab, family, ports)?))?;
     }
     if nodes > 1 && asked.has(Part::Transfers) {
         done(Box::new(transfers::Large::down(lab, family, ports)?))?;
         done(Box::new(transfers::Large::up(lab, family, ports)?))?;
     }
     if asked.has(Part::Many) {
-        done(Box::new(calls::Many::make(lab, family, ports)?))?;
+        done(Box::new(connections::Many::make(lab, family, ports)?))?;
     }
     if asked.has(Part::Calls) {
-        done(Box::new(calls::OwnPort::make(lab, family, ports)?))?;
+        done(Box::new(connections::OwnPort::make(lab, family, ports)?))?;
     }
     for via in (0..nodes).filter(|_| asked.has(Part::Calls)) {
-        done(Box::new(calls::Call::make(lab, family, 1, via, ports)?))?;
+        done(Box::new(connections::Connection::make(lab, family, 1, via, ports)?))?;
     }
     for via in (0..nodes).filter(|_| asked.has(Part::Udp)) {
         done(Box::new(udp::Echo::make(lab, family, via, ports)?))?;

@@ -5,16 +5,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::ask::{Answer, CHOICE, Ports, ask, url};
 use super::claim::Claim;
-use super::{Deed, Seen};
+use super::fetch::{CHOICE, Fetched, Ports, fetch, url};
+use super::{Probe, Seen};
 use crate::lab::topology::NARROW;
 use crate::lab::{Error, Frame, Lab, Layout, Machine, run};
 use crate::net::Family;
 
 /// Bytes that went somewhere, and were looked at there.
 struct Transfer {
-    answer: Answer,
+    fetched: Fetched,
     bytes: u64,
     took: Duration,
     /// SHA-256 of what was sent, and of what arrived.
@@ -42,31 +42,31 @@ impl Transfer {
         let sent = lab.file("random");
         let from = ports.tcp(CHOICE);
         let start = Instant::now();
-        let (answer, arrived) = match direction {
+        let (fetched, arrived) = match direction {
             Direction::Down => {
                 let arrived = lab.file("download");
                 let url = url(public, guest.service_port, "/random");
-                (ask(lab, who, from, &url, &["--output", &arrived.to_string_lossy()])?, arrived)
+                (fetch(lab, who, from, &url, &["--output", &arrived.to_string_lossy()])?, arrived)
             }
             Direction::Up => {
                 let arrived = lab.file("servers").join(&guest.name).join("upload/file");
                 let url = url(public, guest.service_port, "/upload/file");
-                (ask(lab, who, from, &url, &["--upload-file", &sent.to_string_lossy()])?, arrived)
+                (fetch(lab, who, from, &url, &["--upload-file", &sent.to_string_lossy()])?, arrived)
             }
         };
         let took = start.elapsed();
-        let (sums, bytes) = match answer.fault {
+        let (sums, bytes) = match fetched.fault {
             None => ((sum(&sent)?, sum(&arrived)?), fs::metadata(&arrived).map_or(0, |about| about.len())),
             Some(_) => Default::default(),
         };
         // What is not there was not sent.
         let _ = fs::remove_file(arrived);
-        Ok(Self { answer, bytes, took, sums })
+        Ok(Self { fetched, bytes, took, sums })
     }
 
     /// Judges what arrived; false if nothing did.
     fn judge(&self, claim: &mut Claim) -> bool {
-        if let Some(fault) = &self.answer.fault {
+        if let Some(fault) = &self.fetched.fault {
             claim.fault(fault.clone());
             return false;
         }
@@ -104,7 +104,7 @@ impl Large {
     }
 }
 
-impl Deed for Large {
+impl Probe for Large {
     fn judge(&self, layout: &Layout, _seen: &Seen) -> Claim {
         let (via, guest, home) = (layout.last(), &layout.guests[0], layout.home());
         let what = match self.direction {
@@ -146,7 +146,7 @@ fn too_big_name(family: Family) -> &'static str {
     }
 }
 
-/// The way is narrow outside: the errors are about answers. A router there cannot send them on, and says so to the address that
+/// The way is narrow outside: the errors are about replies. A router there cannot send them on, and says so to the address that
 /// they came from.
 pub(super) struct NarrowOutside {
     family: Family,
@@ -165,7 +165,7 @@ impl NarrowOutside {
     }
 }
 
-impl Deed for NarrowOutside {
+impl Probe for NarrowOutside {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let (via, guest, home) = (layout.last(), &layout.guests[0], layout.home());
         let at = layout.at(self.family);
@@ -204,7 +204,7 @@ impl Deed for NarrowOutside {
     }
 }
 
-/// The way is narrow between nodes: the errors are about calls. The node that was called cannot send them on to the guest's.
+/// The way is narrow between nodes: the errors are about requests. The entry node cannot send them on to the home node.
 pub(super) struct NarrowInside {
     family: Family,
     transfer: Transfer,
@@ -235,7 +235,7 @@ fn set_pipes(lab: &Lab, mtu: u32) -> Result<(), Error> {
     Ok(())
 }
 
-impl Deed for NarrowInside {
+impl Probe for NarrowInside {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let (via, guest, home) = (layout.last(), &layout.guests[0], layout.home());
         let client = layout.at(self.family).client;

@@ -31,7 +31,7 @@ const STATES: [&str; 3] = ["tcp.checksum.status", "udp.checksum.status", "icmpv6
 pub(super) fn judge(seen: &Seen) -> Claim {
     let mut claim = Claim::new(None, "tshark sees the same addresses, ports and checksums in every frame");
     for capture in seen.all() {
-        match ask(capture) {
+        match read_by_tshark(capture) {
             Ok(lines) => compare(&mut claim, capture, &lines),
             Err(error) => claim.fault(format!("{}: {error}", capture.name)),
         }
@@ -39,7 +39,7 @@ pub(super) fn judge(seen: &Seen) -> Claim {
     claim
 }
 
-fn ask(capture: &Capture) -> Result<String, Error> {
+fn read_by_tshark(capture: &Capture) -> Result<String, Error> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-n").arg("-r").arg(&capture.path).args([
         "-T",

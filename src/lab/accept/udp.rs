@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::ask::{Flow, Ports};
 use super::claim::Claim;
+use super::fetch::{Flow, Ports};
 use super::way::Way;
-use super::{Deed, Seen};
+use super::{Probe, Seen};
 use crate::lab::{Error, Frame, Lab, Layout, servers};
 use crate::net::{Family, Proto};
 
@@ -138,7 +138,7 @@ impl Echo {
     }
 }
 
-impl Deed for Echo {
+impl Probe for Echo {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let (way, node, home) = (&self.way, &layout.nodes[self.way.via], layout.home());
         let public = layout.public(way.via, way.family);

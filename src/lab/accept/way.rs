@@ -1,4 +1,4 @@
-//! The way of a flow, as captures show it: whose names it bears on the LAN, and which pipes it takes.
+//! The way of a flow, as captures show it: which addresses it has on the LAN, and which pipes it takes.
 
 use super::Seen;
 use super::claim::Claim;
@@ -11,12 +11,12 @@ use crate::net::{Family, Proto};
 pub(super) struct Way {
     pub(super) family: Family,
     pub(super) proto: Proto,
-    /// The place of the node that was called.
+    /// The place of the entry node.
     pub(super) via: usize,
     /// The place of the guest.
     pub(super) guest: usize,
     pub(super) client_port: u16,
-    /// The port that was called.
+    /// The port of the original destination.
     pub(super) port: u16,
     /// The guest's.
     pub(super) guest_port: u16,
@@ -32,7 +32,7 @@ impl Way {
         layout.guests[self.guest].home
     }
 
-    /// No answer: how far did it get? The first frames at every place that was watched.
+    /// No reply: how far did the request get? The first frames at every place that was watched.
     pub(super) fn show_where_it_ended(&self, claim: &mut Claim, seen: &Seen) {
         for capture in seen.all() {
             let mut frames = capture.frames.iter().filter(|frame| self.has(frame)).take(3).peekable();
@@ -45,13 +45,13 @@ impl Way {
         }
     }
 
-    /// On the LAN: what is called is the node, and the answers bear its address, but come from the network card of the guest's
+    /// On the LAN: the requests go to the entry node, and the replies have its address, but come from the network card of the home
     /// node; and nobody else takes part under this client port.
     pub(super) fn prove_names_on_lan(&self, claim: &mut Claim, layout: &Layout, seen: &Seen) {
         let (lan, home) = (&seen.lan, &layout.nodes[self.home(layout)]);
         let (public, client) = (layout.public(self.via, self.family), layout.at(self.family).client);
         let is_ours = |frame: &Frame| self.has(frame) && frame.has(client);
-        let is_answer =
+        let is_reply =
             |frame: &Frame| is_ours(frame) && frame.from(public) && frame.sport() == Some(self.port);
         if self.proto == Proto::TCP {
             let ended = lan.count(|frame| is_ours(frame) && frame.fin());
@@ -59,15 +59,15 @@ impl Way {
             let syn = lan.count(|frame| is_ours(frame) && frame.to(public) && frame.syn(false));
             claim.must_be(format_args!("LAN: SYN frames to {public}"), syn, 1);
         }
-        let answers = lan.count(is_answer);
-        claim.must(answers > 0, || format!("LAN: no reply from {public}"));
-        let other_card = lan.count(|frame| is_answer(frame) && frame.src.to_string() != home.card);
+        let replies = lan.count(is_reply);
+        claim.must(replies > 0, || format!("LAN: no reply from {public}"));
+        let other_card = lan.count(|frame| is_reply(frame) && frame.src.to_string() != home.card);
         claim.must_be(
             format_args!("LAN: replies from another network card than that of {}", home.name),
             other_card,
             0,
         );
-        // Had a call gone on as it came, the node that was called would have complained about it.
+        // Had a request gone on as it came, the entry node would have complained about it.
         let complaints = lan.count(|frame| {
             let about = frame.error().map(|error| error.about).filter(|about| about.proto == self.proto);
             let ports = about.and_then(|about| about.ports);
@@ -98,7 +98,7 @@ impl Way {
         );
     }
 
-    /// On the pipes: requests travel from the node that was called to the guest's node, under the MAC address of the former;
+    /// On the pipes: requests travel from the entry node to the home node, under the MAC address of the former;
     /// replies never travel back that way. A local flow is not on any pipe.
     pub(super) fn prove_way_inside(&self, claim: &mut Claim, layout: &Layout, seen: &Seen) {
         let (via, home) = (&layout.nodes[self.via], self.home(layout));

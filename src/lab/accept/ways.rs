@@ -1,8 +1,8 @@
 //! How it is done. Every way of doing it passes the acceptance, so a fallback that nobody has asked for would pass it, too: what
 //! `accept --expect` names is looked for in the rules and in conntrack, and so is what must not be there.
 
-use super::ask;
 use super::claim::Claim;
+use super::fetch;
 use crate::lab::{Error, Lab, Machine, words};
 
 /// A way of working that can be asked for.
@@ -169,7 +169,7 @@ pub(super) fn judge(lab: &Lab, way: Expected) -> Result<Claim, Error> {
     if matches!(way, Expected::CtMarkByVerdict | Expected::CtMarkByRule) {
         let home = &lab.layout.home().name;
         let flows = lab.on(home).must(&["conntrack", "-L"])?;
-        let marked = flows.lines().filter(|line| ask::mark(line).is_some_and(|mark| mark > 0)).count();
+        let marked = flows.lines().filter(|line| fetch::mark(line).is_some_and(|mark| mark > 0)).count();
         claim.must(marked > 0, || format!("{home}: no flow has a mark"));
         let none = if way == Expected::CtMarkByVerdict { ", and no rule of any node sets one" } else { "" };
         claim.proof("ct", format!("{home}: {marked} flows have a mark{none}"));

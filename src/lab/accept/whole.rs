@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::claim::Claim;
 use super::errors::quotes_inside;
-use super::{Deed, Seen};
+use super::{Probe, Seen};
 use crate::lab::{Error, Frame, Lab, Layout};
 use crate::net::{Family, OfFamily as _};
 
@@ -31,7 +31,7 @@ fn icmp6_address(frame: &Frame, kinds: &[u8], at: usize) -> Option<IpAddr> {
 /// No address of the guests' network on the public LAN.
 pub(super) struct LanIsClean(pub(super) Family);
 
-impl Deed for LanIsClean {
+impl Probe for LanIsClean {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let guests = layout.at(self.0).guests;
         let (lan, total) = (&seen.lan, seen.lan.frames.len());
@@ -84,7 +84,7 @@ impl Gateway {
         let gateway = lab.layout.at(family).gateway.to_string();
         let wait = lab.pace.seconds(2).as_secs().to_string();
         let mac = |name: &str| {
-            // One that has sent nothing yet has not looked for it. Whether it answers is no matter.
+            // One that has sent nothing yet has not looked for it. Whether it replies is no matter.
             lab.on(name).output(&["ping", "-n", "-c", "1", "-W", &wait, &gateway])?;
             let text = lab.on(name).must(&["ip", "neigh", "show", &gateway])?;
             let mut words = text.split_whitespace().skip_while(|word| *word != "lladdr").skip(1);
@@ -95,7 +95,7 @@ impl Gateway {
     }
 }
 
-impl Deed for Gateway {
+impl Probe for Gateway {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let gateway = layout.at(self.family).gateway;
         let mut claim =
@@ -201,7 +201,7 @@ impl Trunks {
     }
 }
 
-impl Deed for Trunks {
+impl Probe for Trunks {
     fn judge(&self, layout: &Layout, seen: &Seen) -> Claim {
         let (vlan, cable) = (layout.vlan, layout.trunk_up);
         let mut claim = Claim::new(None, format!("the pipes are VLAN {vlan} of {cable}"));

@@ -3,24 +3,24 @@
 use std::process::{Command, Stdio};
 
 use super::fault::{Fault, present};
-use super::{cluster_file, deeds};
+use super::{cluster_file, inject};
 use crate::lab::machine::failed;
 use crate::lab::{Error, Lab};
 
 /// A command that shows it, where it is run, and which lines of it tell.
-struct Sight {
+struct Evidence {
     /// The machine; none for a file of the lab.
     machine: Option<String>,
     words: Vec<String>,
 }
 
-impl Sight {
+impl Evidence {
     fn on(machine: &str, words: &[&str]) -> Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         Self { machine: Some(machine.to_owned()), words }
     }
 
-    /// As a person types it; `here` is how this lab is called.
+    /// As a person types it; `here` is the command that reaches this lab.
     fn typed(&self, here: &str) -> String {
         let words = self.words.join(" ");
         self.machine
@@ -44,54 +44,54 @@ impl Sight {
 }
 
 /// What shows a fault, the plainest first.
-fn sights(lab: &Lab, fault: Fault) -> Result<Vec<Sight>, Error> {
+fn evidence(lab: &Lab, fault: Fault) -> Result<Vec<Evidence>, Error> {
     let machine = fault.machine(&lab.layout);
     if cluster_file::is_in_it(fault) {
         let files =
             [lab.right_cluster_file(), cluster_file::path(lab)].map(|path| path.display().to_string());
         let words = ["diff", "-U1", &files[0], &files[1]].map(str::to_owned).to_vec();
-        return Ok(vec![Sight { machine: None, words }]);
+        return Ok(vec![Evidence { machine: None, words }]);
     }
-    if let Some(table) = deeds::foreign_table(fault) {
-        return Ok(vec![Sight::on(machine, &["nft", "list", "table", "inet", table])]);
+    if let Some(table) = inject::foreign_table(fault) {
+        return Ok(vec![Evidence::on(machine, &["nft", "list", "table", "inet", table])]);
     }
     Ok(match fault {
         Fault::Save | Fault::Spoof => {
-            let chains = deeds::emptied_chains(lab, fault)?;
+            let chains = inject::emptied_chains(lab, fault)?;
             let list = ["nft", "list", "chain"];
             let words = chains.iter().map(|[ip, table, name]| [&list[..], &[ip, table, name]].concat());
-            words.map(|words| Sight::on(machine, &words)).collect()
+            words.map(|words| Evidence::on(machine, &words)).collect()
         }
         Fault::ConntrackFull => vec![
-            Sight::on(
+            Evidence::on(
                 machine,
                 &["sysctl", "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"],
             ),
-            Sight::on(machine, &["conntrack", "-S"]),
+            Evidence::on(machine, &["conntrack", "-S"]),
         ],
         Fault::BrNetfilter => {
-            vec![Sight::on(machine, &[&["sysctl"], &deeds::BRIDGE_SETTINGS[..]].concat())]
+            vec![Evidence::on(machine, &[&["sysctl"], &inject::BRIDGE_SETTINGS[..]].concat())]
         }
         Fault::Mtu => {
-            let interfaces = deeds::narrow_interfaces(lab);
-            interfaces.iter().map(|name| Sight::on(machine, &["ip", "-o", "link", "show", name])).collect()
+            let interfaces = inject::narrow_interfaces(lab);
+            interfaces.iter().map(|name| Evidence::on(machine, &["ip", "-o", "link", "show", name])).collect()
         }
         Fault::StaleMac => {
             let mut all = Vec::new();
             for family in lab.layout.families() {
                 let gateway = lab.layout.at(family).gateway.to_string();
-                all.push(Sight::on(machine, &["ip", "neigh", "show", &gateway]));
+                all.push(Evidence::on(machine, &["ip", "neigh", "show", &gateway]));
             }
             let home = &lab.layout.home().name;
-            all.push(Sight::on(home, &["ip", "-br", "link", "show", lab.layout.bridge]));
+            all.push(Evidence::on(home, &["ip", "-br", "link", "show", lab.layout.bridge]));
             all
         }
         _ => Vec::new(),
     })
 }
 
-/// Which fault there is, and where it can be seen: each command that shows it, and what it prints now. `here` is how this lab is
-/// called from a command line.
+/// Which fault there is, and where it can be seen: each command that shows it, and what it prints now. `here` is the command that
+/// reaches this lab.
 ///
 /// # Errors
 /// There is none, or a command cannot be run.
@@ -100,8 +100,8 @@ pub fn reveal(lab: &Lab, here: &str) -> Result<String, Error> {
         Error::refused(format!("there is no fault: '{here} start --fault random' makes one"))
     })?;
     let mut text = format!("{}, on {}: {}\n", fault.name(), fault.machine(&lab.layout), fault.about());
-    for sight in sights(lab, fault)? {
-        text += &format!("\n$ {}\n{}\n", sight.typed(here), sight.seen(lab)?);
+    for shown in evidence(lab, fault)? {
+        text += &format!("\n$ {}\n{}\n", shown.typed(here), shown.seen(lab)?);
     }
     if let Some(expected) = expected(lab, fault) {
         text += &format!("\n{expected}\n");

@@ -2,13 +2,13 @@
 //! other machines are right.
 //!
 //! `start` makes a fault: in the cluster file of the node, in the node before dunnat runs there, or behind its back. `stop`
-//! undoes it. Each deed is written down with what undoes it, before it is done: so a start that fails is undone, too.
+//! undoes it. What undoes a fault is written down before the fault is made: so a start that fails is undone, too.
 
 mod cluster_file;
 mod conntrack;
-mod deeds;
 mod evidence;
 mod fault;
+mod inject;
 
 use std::path::PathBuf;
 
@@ -30,17 +30,17 @@ pub(crate) fn check(lab: &Lab, fault: Fault) -> Result<(), Error> {
 /// What has to be wrong before anything starts. From here on `reveal` tells it, and [`undo`] undoes it.
 pub(crate) fn before_start(lab: &Lab, fault: Fault) -> Result<(), Error> {
     lab.write(FILE, fault.name())?;
-    deeds::before_start(lab, fault)
+    inject::before_start(lab, fault)
 }
 
 /// What is made wrong behind dunnat's back.
 pub(crate) fn after_start(lab: &Lab, fault: Fault) -> Result<(), Error> {
-    deeds::after_start(lab, fault)
+    inject::after_start(lab, fault)
 }
 
 /// Makes right again what is not gone with what was started.
 pub(crate) fn undo(lab: &Lab) -> Result<(), Error> {
-    let undone = deeds::undo(lab);
+    let undone = inject::undo(lab);
     for path in [lab.file(FILE), cluster_file::path(lab)] {
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

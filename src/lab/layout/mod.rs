@@ -67,7 +67,7 @@ pub struct Guest {
     pub address: ByFamily<IpAddr>,
     /// The service that leads to it.
     pub service: String,
-    /// The port that is called.
+    /// The port of the original destination.
     pub service_port: u16,
     /// The port that its server listens on.
     pub port: u16,
@@ -165,7 +165,7 @@ impl Layout {
         if self.choice.tag_by == TagBy::Pipe { (a, b) == (low, high) } else { a >= low && a < high }
     }
 
-    /// What a pipe between two nodes is called on the first of them.
+    /// The name of a pipe between two nodes on the first of them.
     pub fn wire_at(&self, _a: usize, b: usize) -> String {
         if self.choice.tag_by == TagBy::Pipe { self.pipe_to(b) } else { self.pipe_up.to_owned() }
     }

@@ -31,7 +31,7 @@ pub(super) const OWNED: &str = "dunnat-serving";
 pub(super) const COMMENT: &str = "dunnat guard; remove it with: dunnat down";
 
 const FROM_PUBLIC: &str = "from-public";
-const CALLS: &str = "untranslated-calls";
+const UNTRANSLATED: &str = "untranslated-calls";
 const SOURCES: &str = "inside-sources";
 const QUOTES: &str = "inside-quotes";
 const ARP: &str = "inside-arp";
@@ -39,7 +39,7 @@ const ARP: &str = "inside-arp";
 /// What is counted, by name, and what it means when it is not zero.
 pub(crate) const COUNTERS: [(&str, &str); 5] = [
     (FROM_PUBLIC, "from the public LAN, with a guest's source address"),
-    (CALLS, "requests to services that nobody translated"),
+    (UNTRANSLATED, "requests to services that nobody translated"),
     (SOURCES, "untranslated on the way out, with a guest's source address"),
     (QUOTES, "ICMP errors on the way out that quote a guest's address"),
     (ARP, "ARP messages to another network that show a guest's address"),
@@ -84,7 +84,7 @@ impl Guard {
                 rules: [loopback(), bridge.clone()]
                     .map(|name| Rule::new(vec![Condition::In(name)], End::Return))
                     .into_iter()
-                    .chain(families.iter().flat_map(|here| calls(*here)))
+                    .chain(families.iter().flat_map(|here| requests(*here)))
                     .collect(),
             },
             Place {
@@ -209,13 +209,14 @@ fn from_public(here: InFamily<'_>, public: &IfName) -> Vec<Rule> {
 }
 
 /// What asks for a service, as the rules that ask dunnat have it.
-fn calls(here: InFamily<'_>) -> Vec<Rule> {
+fn requests(here: InFamily<'_>) -> Vec<Rule> {
     let to_us = || vec![Condition::To(here.public.into())];
     let icmp = |kind| [to_us(), vec![Condition::Proto(here.icmp()), Condition::IcmpType(kind)]].concat();
     // Who has all of ICMP, or all there is, does not have these: the node itself lives by them.
     let mut rules: Vec<Rule> =
         here.icmp_of_the_node().map(|kind| Rule::new(icmp(kind), End::Return)).collect();
-    let mut drop = |more: Vec<Condition>| rules.push(Rule::new([to_us(), more].concat(), End::Drop(CALLS)));
+    let mut drop =
+        |more: Vec<Condition>| rules.push(Rule::new([to_us(), more].concat(), End::Drop(UNTRANSLATED)));
     for proto in here.protos() {
         match here.asked_ports(proto) {
             Some(all) => {

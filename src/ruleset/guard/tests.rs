@@ -126,7 +126,7 @@ fn only_what_drops_is_counted() {
     let guard = Guard::new(&cluster(include_str!("../../../rules/example.toml")), NodeId(0));
     assert_eq!(
         counters(&guard.places.iter().collect::<Vec<_>>()),
-        [FROM_PUBLIC, CALLS, SOURCES, QUOTES, ARP]
+        [FROM_PUBLIC, UNTRANSLATED, SOURCES, QUOTES, ARP]
     );
     let without = guard.places.iter().filter(|place| place.family == "arp").collect::<Vec<_>>();
     assert_eq!(counters(&without), [ARP]);

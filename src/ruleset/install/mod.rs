@@ -273,7 +273,7 @@ impl Installed {
         tell_guarded(&self.guarded.0, &guarded(&self.hold.nft));
     }
 
-    /// Stops asking: no packet enters a queue any more, and those that wait are still answered.
+    /// Stops asking: no packet enters a queue any more, and those that wait still get their verdicts.
     ///
     /// # Errors
     /// The kernel refused.
@@ -296,7 +296,7 @@ impl Installed {
     }
 
     /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
-    pub fn wait_until_answered(queues: &RangeInclusive<u16>, patience: Duration) -> bool {
+    pub fn wait_until_empty(queues: &RangeInclusive<u16>, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         loop {
             match kernel::packets_waiting(|queue| queues.contains(&queue)) {

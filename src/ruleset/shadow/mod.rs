@@ -74,7 +74,7 @@ impl ShadowPlan {
     /// # Errors
     /// More queues than there can be, or the kernel could not be asked.
     pub fn new(cluster: &Cluster, wishes: Wishes, kernel: &Capabilities) -> Result<Self, NoPlan> {
-        let Plan { node, queue_by, ct_mark_by, queue_base, workers, .. } = Plan::new(wishes, kernel)?;
+        let Plan { node, queue_by, ct_mark_by, .. } = Plan::new(wishes, kernel)?;
         let sorted = match ct_mark_by {
             CtMarkBy::Verdict => vec![LaneCtMark::Shown],
             CtMarkBy::Rules => {
@@ -92,7 +92,7 @@ impl ShadowPlan {
                 marks.iter().map(move |ct_mark| ShadowLane { stage, side, ct_mark: *ct_mark })
             })
             .collect();
-        let layout = QueueLayout::new(queue_base, workers, lanes.len())?;
+        let layout = QueueLayout::new(wishes.queue_base, wishes.workers, lanes.len())?;
         Ok(Self { node, queue_by, layout, lanes })
     }
 

@@ -13,31 +13,31 @@ pub struct LinkType(pub u32);
 
 impl LinkType {
     /// An address family in the capturing machine's own byte order (BSD loopback).
-    pub const NULL: Self = Self(0);
+    pub(super) const NULL: Self = Self(0);
     /// Ethernet.
-    pub const ETHERNET: Self = Self(1);
+    pub(super) const ETHERNET: Self = Self(1);
     /// PPP, with the HDLC header before it or without.
-    pub const PPP: Self = Self(9);
+    pub(super) const PPP: Self = Self(9);
     /// PPP in HDLC framing (RFC 1662), or Cisco HDLC.
-    pub const PPP_HDLC: Self = Self(50);
+    pub(super) const PPP_HDLC: Self = Self(50);
     /// A PPPoE session (RFC 2516).
-    pub const PPP_ETHER: Self = Self(51);
+    pub(super) const PPP_ETHER: Self = Self(51);
     /// An IP packet.
-    pub const RAW: Self = Self(101);
+    pub(super) const RAW: Self = Self(101);
     /// Cisco HDLC (RFC 1547 §4.3.1).
-    pub const C_HDLC: Self = Self(104);
+    pub(super) const C_HDLC: Self = Self(104);
     /// An address family in network byte order (OpenBSD loopback).
-    pub const LOOP: Self = Self(108);
+    pub(super) const LOOP: Self = Self(108);
     /// Linux cooked: what tcpdump has of `-i any`.
-    pub const LINUX_SLL: Self = Self(113);
+    pub(super) const LINUX_SLL: Self = Self(113);
     /// An IPv4 packet.
-    pub const IPV4: Self = Self(228);
+    pub(super) const IPV4: Self = Self(228);
     /// An IPv6 packet.
-    pub const IPV6: Self = Self(229);
+    pub(super) const IPV6: Self = Self(229);
     /// What a rule has logged: tcpdump of `-i nflog:GROUP`.
-    pub const NFLOG: Self = Self(239);
+    pub(super) const NFLOG: Self = Self(239);
     /// Linux cooked, version 2.
-    pub const LINUX_SLL2: Self = Self(276);
+    pub(super) const LINUX_SLL2: Self = Self(276);
     /// `DLT_RAW` of systems that have written that number into files instead: most, and OpenBSD.
     const RAW_BY_OTHERS: [Self; 2] = [Self(12), Self(14)];
 }

@@ -32,7 +32,7 @@ use crate::net::{Mac, Stage};
 use crate::packet::{LONGEST, Malformed, View};
 
 /// The most bytes of one packet that a capture has: `MAXIMUM_SNAPLEN` in libpcap's pcap-int.h. More is a damaged length.
-pub const MAXIMUM_SNAPLEN: u32 = 262_144;
+const MAXIMUM_SNAPLEN: u32 = 262_144;
 
 /// An IP packet that was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]

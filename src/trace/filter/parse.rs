@@ -100,7 +100,7 @@ impl<'a> Parser<'a> {
         Ok(match word {
             "stage" => Test::Stage(self.words.value()?),
             "node" => Test::Node(self.node()?),
-            // As it was called in version 1.
+            // Its name in version 1.
             "entry" | "about" => Test::Entry(self.node()?),
             "service" => Test::Service(self.service()?),
             "reason" => Test::Reason(self.words.value()?),

@@ -15,7 +15,7 @@ fn each_word_means_what_its_documentation_says() {
         ("stage tag", &[3, 5][..]),
         ("node node2", &[1, 2, 8, 9]),
         ("entry node1", &[6]),
-        // As it was called in version 1.
+        // Its name in version 1.
         ("about node1", &[6]),
         ("service web", &[1, 8, 9]),
         ("reason from-node", &[3]),

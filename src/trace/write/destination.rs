@@ -1,6 +1,7 @@
 //! Where a node's trace goes: the file that it is gone on with, and its limit.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,7 +23,7 @@ pub struct Destination {
     /// How text is written.
     pub text: Text,
     /// How large it may become, in bytes, if there is a limit.
-    pub size: Option<u64>,
+    pub size: Option<NonZeroU64>,
     /// How many full ones are kept.
     pub keep: u32,
 }

@@ -205,7 +205,7 @@ impl Follower for Output {
         let before = self.buffer.len();
         self.rendering.event(event, &mut self.buffer)?;
         if let Some(rotation) = &self.rotation
-            && self.size + self.buffer.len() as u64 > rotation.size
+            && self.size + self.buffer.len() as u64 > rotation.size.get()
             && self.size + before as u64 > 0
         {
             // This one begins the next file.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use super::file;
@@ -11,8 +12,8 @@ use super::file;
 pub struct Rotation {
     /// The file that is written.
     pub path: PathBuf,
-    /// How large it may become, in bytes.
-    pub size: u64,
+    /// How large it may become, in bytes. A file of no bytes would be full before its first event.
+    pub size: NonZeroU64,
     /// How many full ones are kept.
     pub keep: u32,
 }

@@ -1,6 +1,7 @@
 //! One host: rules and queues that come and go, and what doctor says of it.
 
 mod doctor;
+mod failing;
 mod others;
 mod refused;
 mod rehearsing;
@@ -85,8 +86,8 @@ impl Host {
     }
 
     /// Waits until so many packets have been queued since the node serves, and none waits any more.
-    pub(super) fn wait_until_answered(&self, count: u64) {
-        wait_for("all packets to be answered", || {
+    pub(super) fn wait_until_decided(&self, count: u64) {
+        wait_for("all packets to get their verdicts", || {
             let queues = self.queues();
             let sum = |column: usize| queues.iter().map(|queue| queue[column]).sum::<u64>();
             (sum(7) == count && sum(2) == 0).then_some(())

@@ -148,7 +148,7 @@ fn printing_and_being_refused_drop_no_packet_that_waits() {
     host.serve(&[]).end("KILL");
     let tables_stay = host.ruleset().contains("dunnat-serving");
     let serving = host.serve(&[]);
-    // Somebody who listens to queue 7000 and does not answer.
+    // Somebody who listens to queue 7000 and gives no verdict.
     let mut command = host.command_in(&[DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
     let directory = tempfile::tempdir().unwrap();
     command.args(["--queue-base", "7000", "--workers", "1", "--socket"]).arg(directory.path().join("other"));
@@ -199,7 +199,7 @@ fn printing_and_being_refused_drop_no_packet_that_waits() {
     let next = host.serve(&[]);
     assert_eq!(waiting(), 20, "a node that starts over what is left");
     other.signal("CONT");
-    wait_for("the packets to be answered", || (waiting() == 0).then_some(()));
+    wait_for("the packets to get their verdicts", || (waiting() == 0).then_some(()));
     other.end("TERM");
     next.end("TERM");
     host.must(&["iptables-nft", "-F", "OUTPUT"]);

@@ -57,15 +57,15 @@ fn an_icmp_error_is_as_if_it_had_been_about_the_other_packet() {
         assert_eq!(error_rewritten(&public, Side::Destination, GUEST, Layers::Both), inside, "{quoted}");
         assert_eq!(error_rewritten(&inside, Side::Destination, PUBLIC, Layers::Both), public, "{quoted}");
         // From a router that has an address of its own, and from one that has an inside one.
-        let call = |to, from| too_big(from, CLIENT, &udp_to(to)[..quoted.min(33)]);
+        let request = |to, from| too_big(from, CLIENT, &udp_to(to)[..quoted.min(33)]);
         assert_eq!(
-            error_rewritten(&call(GUEST, ROUTER), Side::Source, PUBLIC, Layers::Inner),
-            call(PUBLIC, ROUTER),
+            error_rewritten(&request(GUEST, ROUTER), Side::Source, PUBLIC, Layers::Inner),
+            request(PUBLIC, ROUTER),
             "{quoted}"
         );
         assert_eq!(
-            error_rewritten(&call(GUEST, [10, 5, 5, 77]), Side::Source, PUBLIC, Layers::Both),
-            call(PUBLIC, PUBLIC),
+            error_rewritten(&request(GUEST, [10, 5, 5, 77]), Side::Source, PUBLIC, Layers::Both),
+            request(PUBLIC, PUBLIC),
             "{quoted}"
         );
     }

@@ -93,16 +93,17 @@ fn other_fields_are_passed_over_and_other_versions_refused_in_words() {
 
 fn events() -> impl Strategy<Value = Event> {
     let name = || prop::option::of("[a-z][a-z0-9.]{0,8}".prop_map(Name::from));
-    let address = || {
+    let addresses = || {
         prop_oneof![
-            any::<[u8; 4]>().prop_map(std::net::IpAddr::from),
-            any::<[u8; 16]>().prop_map(std::net::IpAddr::from)
+            any::<[[u8; 4]; 2]>().prop_map(|both| both.map(std::net::IpAddr::from)),
+            any::<[[u8; 16]; 2]>().prop_map(|both| both.map(std::net::IpAddr::from))
         ]
     };
-    let tuple = move || {
-        (any::<u8>(), address(), address(), any::<Option<(u16, u16)>>())
-            .prop_map(|(proto, src, dst, ports)| Tuple { proto: Proto(proto), src, dst, ports })
-    };
+    let tuple =
+        move || {
+            (any::<u8>(), addresses(), any::<Option<(u16, u16)>>())
+                .prop_map(|(proto, [src, dst], ports)| Tuple { proto: Proto(proto), src, dst, ports })
+        };
     let marks = move || {
         (any::<Option<u32>>(), any::<Option<u32>>(), name()).prop_map(|(before, after, node)| Marks {
             before: before.map(Mark),

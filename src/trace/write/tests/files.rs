@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +15,7 @@ fn full_files_move_on_and_each_is_whole() {
     for (format, size) in [(Format::Json, 3000), (Format::Pcapng, 4000)] {
         let path = dir.path().join(format!("{format:?}"));
         let file = File::create(&path).unwrap();
-        let rotation = Rotation { path: path.clone(), size, keep: 2 };
+        let rotation = Rotation { path: path.clone(), size: NonZeroU64::new(size).unwrap(), keep: 2 };
         let mut output = Output::new(format, plain(), Box::new(file), Some(rotation)).unwrap();
         let events = samples::events();
         for _ in 0..4 {

@@ -38,5 +38,6 @@ fn tshark(file: &Path, arguments: &[&str]) -> String {
 }
 
 fn to(path: &Path, format: Format, size: Option<u64>) -> Destination {
+    let size = size.map(|size| size.try_into().unwrap());
     Destination { path: Some(path.to_owned()), format, text: plain().dated(), size, keep: 2 }
 }

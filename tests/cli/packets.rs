@@ -1,0 +1,143 @@
+//! `explain` and `replay`: packets that are typed, of a trace, of a capture.
+
+use super::*;
+
+#[test]
+fn a_reply_that_shows_an_inside_address_is_dropped() {
+    let output = dunnat(&["explain", "--config", EXAMPLE, "tcp 192.168.122.1:40000 > 10.5.5.201:80"]);
+    let told = text(&output.stdout);
+    assert!(told.ends_with("The client hears nothing.\n"), "{told}");
+    assert!(told.contains("The reply is dropped: 10.5.5.201 is an inside address"), "{told}");
+}
+
+/// What a verb prints where nothing goes wrong, and nothing is said.
+fn printed(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_dunnat")).args(arguments).env("TZ", "UTC").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    text(&output.stdout).to_owned()
+}
+
+#[test]
+fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
+    let request = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
+    let node = printed(&["explain", "-c", EXAMPLE, "-n", "node2", request, "in", "xenbr0", "-v"]);
+    insta::assert_snapshot!("explain at node2", node);
+    let way = printed(&["explain", "-c", EXAMPLE, request]);
+    insta::assert_snapshot!("explain through the cluster", way);
+    let local = printed(&["explain", "-c", EXAMPLE, "--guest-on", "node2", request]);
+    assert!(local.starts_with("node2, the entry node and the home node: "), "{local}");
+
+    let json = printed(&["explain", "-c", EXAMPLE, "--json", request]);
+    let story: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let stages = story["nodes"][0]["stages"].as_array().unwrap();
+    assert_eq!(stages[0]["event"]["reason"], "service");
+    assert_eq!(stages[0]["why"]["rules"][0]["name"], "service web");
+    assert!(stages[1]["not_asked"].is_string());
+}
+
+/// The same engine: what was recorded is decided again, and not otherwise.
+#[test]
+fn a_saved_trace_is_explained_and_replayed() {
+    let file = saved();
+    let path = file.path().to_str().unwrap();
+    let all = printed(&["explain", "-c", EXAMPLE, "--read", path, "--json"]);
+    let recorded = std::fs::read_to_string(path).unwrap();
+    assert_eq!(all.lines().count(), recorded.lines().count());
+    for (told, recorded) in all.lines().zip(recorded.lines()) {
+        let told: serde_json::Value = serde_json::from_str(told).unwrap();
+        let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
+        assert_eq!(told["nodes"][0]["stages"][0]["event"], recorded);
+    }
+    let one = printed(&["explain", "-c", EXAMPLE, "--read", path, "reason mark-conflict"]);
+    assert!(one.contains("the flow keeps it"), "{one}");
+    let two =
+        printed(&["explain", "-c", EXAMPLE, "--read", path, "--node", "node2", "--count", "2", "--json"]);
+    assert_eq!(two.lines().count(), 2);
+
+    let same = printed(&["replay", path, "-c", EXAMPLE]);
+    assert_eq!(same, "repeated 9 decisions: none would change\n");
+    let mut other = tempfile::NamedTempFile::new().unwrap();
+    let edited = std::fs::read_to_string(EXAMPLE).unwrap().replace("port  = 80", "port  = 8080");
+    other.write_all(edited.as_bytes()).unwrap();
+    let config = other.path().to_str().unwrap();
+    let changes = printed(&["replay", path, "-c", config]);
+    insta::assert_snapshot!("replay of a trace", changes);
+    assert_eq!(
+        printed(&["replay", path, "-c", config, "-n", "node1"]),
+        "repeated 5 decisions: none would change\n"
+    );
+    let output = dunnat(&["replay", path, "-c", config, "--format", "json"]);
+    assert_eq!(text(&output.stdout).lines().count(), 9);
+    assert!(text(&output.stderr).contains("3 would change"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_capture_is_explained_and_replayed() {
+    // A pcap file of raw IP: a request and a reply.
+    let mut file = tempfile::NamedTempFile::with_suffix(".pcap").unwrap();
+    let mut bytes =
+        vec![0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 101];
+    for line in std::fs::read_to_string(saved().path()).unwrap().lines().take(4).step_by(3) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let hex = event["bytes"]["before"].as_str().unwrap().as_bytes();
+        let digit = |digit: u8| (digit as char).to_digit(16).unwrap() as u8;
+        let packet: Vec<u8> = hex.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        let len = (packet.len() as u32).to_be_bytes();
+        bytes.extend([&[0, 0, 0, 60, 0, 0, 0, 5][..], &len, &len, &packet].concat());
+    }
+    file.write_all(&bytes).unwrap();
+    let capture = file.path().to_str().unwrap();
+    let output = dunnat(&["replay", capture, "-c", EXAMPLE, "--format", "json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("skipped 1 packet: destination is no public address"),
+        "{}",
+        text(&output.stderr)
+    );
+    let reasons: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        reasons.iter().map(|event| event["reason"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["service", "saved"]
+    );
+
+    let written = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+    let again =
+        printed(&["replay", capture, "-c", EXAMPLE, "-n", "node2", "-w", written.path().to_str().unwrap()]);
+    assert_eq!(again, "");
+    assert!(std::fs::read(written.path()).unwrap().starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
+    insta::assert_snapshot!(
+        "replay of a capture",
+        printed(&["replay", capture, "-c", EXAMPLE, "-n", "node2"])
+    );
+    let story = printed(&[
+        "explain", "-c", EXAMPLE, "-n", "node2", "--read", capture, "--count", "1", "in", "xenbr0",
+    ]);
+    assert!(story.contains("=>   daddr -> 10.5.5.201"), "{story}");
+
+    // What was written has every packet twice, and no marks.
+    let (status, message) = refused(&["replay", written.path().to_str().unwrap(), "-c", EXAMPLE]);
+    assert_eq!(status, 1);
+    assert!(message.contains("from a trace in JSON"), "{message}");
+}
+
+#[test]
+fn what_is_neither_capture_nor_trace_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"hello").unwrap();
+    let path = file.path().to_str().unwrap();
+    for arguments in [&["replay", path, "-c", EXAMPLE][..], &["explain", "-c", EXAMPLE, "--read", path]] {
+        let (status, message) = refused(arguments);
+        assert_eq!(status, 1);
+        assert!(
+            message.contains("is neither a capture (pcap, pcapng) nor a trace (lines of JSON)"),
+            "{message}"
+        );
+    }
+    let trace = saved();
+    let (status, message) =
+        refused(&["replay", trace.path().to_str().unwrap(), "in", "xenbr0", "-c", EXAMPLE]);
+    assert_eq!(status, 2, "{message}");
+}

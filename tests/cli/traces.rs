@@ -1,0 +1,201 @@
+//! `trace` and `path`: saved traces, and the socket of a node.
+
+use super::*;
+
+#[test]
+fn a_saved_trace_is_filtered_and_written_in_every_format() {
+    let file = saved();
+    let path = file.path().to_str().unwrap();
+    let read = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dunnat"))
+            .args([&["trace", "--read", path], arguments].concat())
+            .env("TZ", "UTC")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+        output.stdout
+    };
+    let all = read(&[]);
+    insta::assert_snapshot!("a saved trace as text", text(&all));
+    assert_eq!(read(&["--format", "json"]), std::fs::read(path).unwrap());
+    let spoof = read(&["stage spoof and host 192.168.122.1", "and", "not", "node", "node2"]);
+    assert_eq!(text(&spoof).lines().count(), 2, "one, and that some were lost later");
+    assert_eq!(text(&read(&["--count", "2", "-v"])).lines().count(), 4);
+    assert_eq!(text(&read(&["--flows", "1"])).lines().count(), 6, "five events, and what was lost");
+    assert!(read(&["--format", "pcapng"]).starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
+    let packets = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+    read(&["--write", packets.path().to_str().unwrap(), "rewritten"]);
+    assert!(std::fs::read(packets.path()).unwrap().starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]), "by its name");
+}
+
+/// The zones are in the program: not every host has them.
+#[test]
+fn times_are_of_the_zone_that_is_asked_for() {
+    let trace = saved();
+    for (zone, time) in [
+        ("Asia/Tokyo", "1970-01-01T18:14:22.104233+09:00 node2 dnat"),
+        ("America/New_York", "1970-01-01T04:14:22.104233-05:00 node2 dnat"),
+        ("UTC", "1970-01-01T09:14:22.104233+00:00 node2 dnat"),
+        ("<+10>-10", "1970-01-01T19:14:22.104233+10:00 node2 dnat"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dunnat"));
+        let output = command.args(["trace", "--read"]).arg(trace.path()).env("TZ", zone).output().unwrap();
+        assert!(text(&output.stdout).starts_with(time), "{zone}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn what_is_no_trace_is_refused_with_its_place() {
+    let mut file = saved();
+    writeln!(file, "{{\"v\":1}}").unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = dunnat(&["trace", "--read", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout).lines().count(), 10, "what came before is there");
+    let message = text(&output.stderr);
+    assert!(
+        message.contains(&format!("{path}:10: this is no event")) && message.contains("missing field"),
+        "{message}"
+    );
+    // The last line of a trace that is being written.
+    let mut file = saved();
+    write!(file, "{{\"v\":1,\"seq\"").unwrap();
+    let output = dunnat(&["trace", "--read", file.path().to_str().unwrap()]);
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains(":10: the last line is incomplete"), "{}", text(&output.stderr));
+}
+
+/// Both nodes in one file, or each in its own: it is the same conversation, in every format.
+#[test]
+fn traces_are_joined_and_shown_in_every_format() {
+    // Without the node that is in conflict with the others; and with a reply to this very SYN.
+    let all = std::fs::read_to_string(saved().path()).unwrap().replace("\"ack\":2000", "\"ack\":1001");
+    let lines = all.lines().filter(|line| !line.contains("mark-conflict"));
+    let mut file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+    lines.clone().for_each(|line| writeln!(file, "{line}").unwrap());
+    let part = |node: &str| {
+        let mut part = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+        let wanted = format!("\"node\":\"{node}\",\"stage\"");
+        lines
+            .clone()
+            .filter(|line| line.contains(&wanted))
+            .for_each(|line| writeln!(part, "{line}").unwrap());
+        part
+    };
+    let (one, two) = (part("node1"), part("node2"));
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let join = |arguments: &[&str]| {
+        let output = dunnat(&[&["path"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout).to_owned()
+    };
+    let ladder = join(&[&path(&two), &path(&one)]);
+    assert!(
+        ladder.contains(
+            "\nforeign and right: node2 is the entry node; node1 sent the reply from 192.168.122.12"
+        ),
+        "{ladder}"
+    );
+    assert_eq!(join(&[&path(&one), &path(&two)]), ladder);
+    assert_eq!(join(&[&path(&file)]), ladder);
+    assert_eq!(join(&[&path(&file), "--filter", "service web", "--conversation", "1"]), ladder);
+    assert!(join(&[&path(&file), "--faults"]).starts_with("0 of 1 conversation\n"));
+    assert!(join(&[&path(&file), "--filter", "host 1.2.3.4"]).starts_with("0 of 1 conversation\n"));
+
+    let json: serde_json::Value = serde_json::from_str(&join(&[&path(&file), "--format", "json"])).unwrap();
+    assert_eq!((&json["finding"], &json["right"]), (&"foreign".into(), &true.into()));
+    assert_eq!(json["way"], serde_json::json!(["node2", "node1"]));
+    assert!(join(&[&path(&file), "--format", "mermaid"]).starts_with("sequenceDiagram\n"));
+    let picture = tempfile::NamedTempFile::with_suffix(".svg").unwrap();
+    assert_eq!(join(&[&path(&file), "--write", &path(&picture)]), "");
+    assert!(std::fs::read_to_string(picture.path()).unwrap().starts_with("<svg "), "by its name");
+
+    let (status, message) = refused(&["path", &path(&file), "--conversation", "7"]);
+    assert_eq!(
+        (status, message.contains("no conversation 7") && message.contains("the last is 1")),
+        (2, true)
+    );
+    let (status, message) = refused(&["path", &path(&file), "--filter", "host 1.2.3.4", "--format", "svg"]);
+    assert_eq!((status, message.contains("there are 0")), (2, true), "{message}");
+    let (status, message) = refused(&["path", "/nowhere.jsonl"]);
+    assert_eq!((status, message.contains("cannot read /nowhere.jsonl")), (1, true));
+    let (status, message) = refused(&["path", EXAMPLE]);
+    assert_eq!((status, message.contains("example.toml:1: this is no event")), (1, true), "{message}");
+}
+
+#[test]
+fn the_schemas_are_printed() {
+    let output = dunnat(&["trace", "--schema"]);
+    assert_eq!(text(&output.stdout), dunnat::trace::SCHEMA);
+    let output = dunnat(&["path", "--schema"]);
+    assert_eq!(text(&output.stdout), dunnat::conversations::SCHEMA);
+}
+
+#[test]
+fn nodes_that_are_not_there_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node1.sock");
+    let (status, message) = refused(&["trace", "--socket", path.to_str().unwrap()]);
+    assert_eq!(status, 1);
+    assert!(message.contains("start it with dunnat run"), "{message}");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let (_, message) = refused(&["trace", "--socket", path.to_str().unwrap()]);
+    assert!(message.contains("the dunnat that made it is gone"), "{message}");
+    let (status, message) = refused(&["trace", "--socket", "/etc/passwd"]);
+    assert_eq!(status, 1);
+    assert!(message.contains("/etc/passwd is no socket"), "{message}");
+}
+
+/// A node that is not of ours: what it says first is all that is heard.
+#[test]
+fn what_speaks_another_protocol_is_refused_in_words() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node1.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    for (answer, said) in [
+        (
+            "{\"hello\":{\"v\":2,\"node\":\"node1\",\"dunnat\":\"0.9.0\"}}\n",
+            "the node speaks version 2 of the control protocol",
+        ),
+        ("{\"error\":\"64 clients are attached already\"}\n", "dunnat: 64 clients are attached already"),
+        ("{\"error\":\"\\u001b]0;title\\u0007\"}\n", "dunnat: \\u{1b}]0;title\\u{7}"),
+        ("SSH-2.0-OpenSSH_9.9\r\n", "the socket did not send a message of dunnat: "),
+    ] {
+        let answering = std::thread::scope(|scope| {
+            scope.spawn(|| listener.accept().unwrap().0.write_all(answer.as_bytes()).unwrap());
+            refused(&["trace", "--socket", path.to_str().unwrap()])
+        });
+        assert_eq!(answering.0, 1);
+        assert!(answering.1.contains(said), "{}", answering.1);
+    }
+}
+
+#[test]
+fn a_reader_of_a_trace_that_has_seen_enough_is_no_error() {
+    let file = saved();
+    reader_may_leave(&["trace", "--read", file.path().to_str().unwrap()]);
+}
+
+#[test]
+fn nodes_that_decided_by_different_cluster_files_are_told() {
+    let good = include_str!("../saved/one_connection.jsonl");
+    let told = |other: &str| {
+        let line = |line: &str| {
+            let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+            let is_first = event["node"] == "node1";
+            event["config"] = if is_first { "0123456789abcdef" } else { other }.into();
+            format!("{event}\n")
+        };
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(good.lines().map(line).collect::<String>().as_bytes()).unwrap();
+        let output = dunnat(&["path", file.path().to_str().unwrap()]);
+        assert!(output.status.success());
+        text(&output.stderr).to_owned()
+    };
+    assert_eq!(told("0123456789abcdef"), "");
+    let message = told("00000000ffffffff");
+    assert!(message.contains("node1 used 0123456789abcdef, node2 used 00000000ffffffff"), "{message}");
+}

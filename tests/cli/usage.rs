@@ -1,0 +1,215 @@
+//! Help, usage errors, exit statuses, and what may be written where.
+
+use super::*;
+
+#[test]
+fn help_tells_what_there_is() {
+    for verb in ["", "run", "step", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
+        let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
+        let output = dunnat(&arguments);
+        assert!(output.status.success());
+        insta::assert_snapshot!(format!("help {verb}").trim(), text(&output.stdout));
+    }
+}
+
+/// The help names the words that the parser knows.
+#[test]
+fn the_words_of_a_filter_are_all_in_the_help() {
+    let (status, message) = refused(&["trace", "--read", "/dev/null", "frobnicate"]);
+    assert_eq!(status, 2);
+    let words = message.rsplit_once("expected one of: ").unwrap().1.replace(['(', '\n'], "");
+    let help = dunnat(&["trace", "--help"]);
+    let help = text(&help.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let listed = help.split_once("Its words: ").unwrap().1.split_once("parentheses.").unwrap().0;
+    for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        assert!(listed.contains(word), "{word} is not in: {listed}");
+    }
+}
+
+/// Nobody hears it, and the exit status says so.
+#[test]
+fn what_cannot_be_said_or_written_is_status_1_and_no_panic() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = |words: &[&str], out: Stdio, error: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dunnat"));
+        command.args(words).stdin(Stdio::null()).stdout(out).stderr(error).status().unwrap().code()
+    };
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/saved/one_connection.jsonl");
+    for words in [
+        &["check", "--config", "/nowhere"][..],
+        &["rules", "--config", "/nowhere", "--node", "node1"],
+        &["run", "--config", "/nowhere", "--node", "node1"],
+        &["step", "--config", "/nowhere", "--node", "node1"],
+        &["doctor", "--config", "/nowhere", "--node", "node1"],
+        &["down", "--config", "/nowhere", "--node", "node1"],
+        &["explain", "--config", "/nowhere", "--node", "node1", "tcp"],
+        &["replay", "--config", "/nowhere", "x"],
+        &["trace", "--read", "/nowhere"],
+        &["path", "/nowhere"],
+        &["no-such-verb"],
+        &[],
+        &["lab", "accept", "--name", "there-is-none"],
+    ] {
+        assert_eq!(status(words, Stdio::null(), full().into()), Some(1), "{words:?}");
+        // Its reader has gone.
+        let (gone, pipe) = std::io::pipe().unwrap();
+        drop(gone);
+        assert_eq!(status(words, Stdio::null(), pipe.into()), Some(1), "{words:?}");
+    }
+    for words in [
+        &["--help"][..],
+        &["--version"],
+        &["run", "--help"],
+        &["check", "--config", EXAMPLE],
+        &["rules", "--config", EXAMPLE, "--node", "node1"],
+        &["explain", "--config", EXAMPLE, "--node", "node1", "tcp 192.168.122.1:40000 > 192.168.122.11:80"],
+        &["trace", "--schema"],
+        &["trace", "--read", trace],
+        &["trace", "--read", trace, "--format", "json"],
+        &["path", trace],
+        &["replay", trace, "--config", EXAMPLE],
+    ] {
+        assert_eq!(status(words, full().into(), Stdio::null()), Some(1), "{words:?}");
+    }
+}
+
+#[test]
+fn a_wrong_cluster_file_is_status_2_with_its_place_for_every_verb() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let wrong = std::fs::read_to_string(EXAMPLE).unwrap().replace("tag    = 2", "tag    = 1");
+    file.write_all(wrong.as_bytes()).unwrap();
+    let path = file.path().to_str().unwrap();
+    for verb in ["check", "rules", "run", "doctor"] {
+        let (status, message) = refused(&[verb, "--config", path, "--node", "node1"]);
+        assert_eq!(status, 2);
+        assert!(
+            message.starts_with(&format!("{path}:30:10: tag 0x1 is already used by \"node1\"\n")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
+    let run = ["run", "--config", EXAMPLE, "--node", "node1"];
+    for (arguments, expected) in [
+        (vec![], "Usage:"),
+        (vec!["rnu"], "unrecognized subcommand 'rnu'"),
+        (vec!["run", "--config", EXAMPLE], "--node <NAME>"),
+        (vec!["run", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (vec!["doctor", "--config", EXAMPLE], "--node <NAME>"),
+        (vec!["doctor", "--node", "node1"], "--config <FILE>"),
+        (vec!["doctor", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (
+            vec!["doctor", "--config", EXAMPLE, "--node", "node1", "--queue-base", "65535"],
+            "above 65535, the maximum",
+        ),
+        (vec!["check", "--config", "/nowhere.toml"], "cannot read the cluster file /nowhere.toml"),
+        ([&run[..], &["--workers", "0"]].concat(), "1..=1024"),
+        ([&run[..], &["--queue-base", "65535"]].concat(), "above 65535, the maximum"),
+        ([&run[..], &["--force-fallback", "gso"]].concat(), "possible values: queue"),
+        (
+            vec!["trace", "stage", "spoff"],
+            "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
+        ),
+        (vec!["explain", "--config", EXAMPLE], "PACKET"),
+        (
+            vec!["explain", "--config", EXAMPLE, "--node", "node9", "icmp 1.2.3.4 > 5.6.7.8"],
+            "it has node1, node2",
+        ),
+        (
+            vec!["explain", "--config", EXAMPLE, "tcp 192.168.122.1:40000 > 192.168.122.12"],
+            "> 192.168.122.12\n                            ^^^^^^^^^^^^^^ tcp has ports: expected address and port",
+        ),
+        (
+            vec!["explain", "--config", EXAMPLE, "tcp 1.2.3.4:1 > 5.6.7.8:80"],
+            "no node would see tcp 1.2.3.4:1",
+        ),
+        (
+            vec![
+                "explain",
+                "--config",
+                EXAMPLE,
+                "--node",
+                "node1",
+                "--guest-on",
+                "node1",
+                "icmp 1.2.3.4 > 5.6.7.8",
+            ],
+            "cannot be used with",
+        ),
+        (vec!["replay", "x"], "--config <FILE>"),
+        (vec!["step", "--config", EXAMPLE], "--node <NAME>"),
+        (vec!["step", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "--workers", "2"],
+            "unexpected argument '--workers'",
+        ),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "tcp flags sin"],
+            "  tcp flags sin\n            ^^^",
+        ),
+        (vec!["trace", "--sample", "10"], "a sample is written as in 1/100"),
+        (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
+        (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
+        (vec!["trace", "--read", "x", "--node", "node1"], "cannot be used with"),
+        (vec!["path"], "<FILE>..."),
+        (
+            vec!["path", "x", "--filter", "stage spoff"],
+            "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
+        ),
+        ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
+        ([&run[..], &["--shadow", "--no-rules"]].concat(), "'--shadow' cannot be used with '--no-rules'"),
+        (
+            [&run[..], &["--shadow", "--rewrite", "kernel"]].concat(),
+            "'--shadow' cannot be used with '--rewrite",
+        ),
+        ([&run[..], &["--shadow", "--backend", "nfq"]].concat(), "'--shadow' cannot be used with '--backend"),
+        ([&run[..], &["--shadow", "--full"]].concat(), "'--shadow' cannot be used with '--full'"),
+        (
+            [&run[..], &["--shadow", "--trace", "-"]].concat(),
+            "--shadow writes its report to standard output: give --trace a file",
+        ),
+        (
+            vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--workers", "2"],
+            "cannot be used with",
+        ),
+    ] {
+        let (status, message) = refused(&arguments);
+        assert_eq!(status, 2, "{arguments:?}: {message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+    }
+}
+
+/// A file is never emptied before what replaces it is certain.
+#[test]
+fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let trace = include_bytes!("../saved/one_connection.jsonl");
+    let [read, link, other] = ["read.jsonl", "link.jsonl", "other.jsonl"].map(at);
+    std::fs::write(&read, trace).unwrap();
+    std::fs::write(&other, "kept").unwrap();
+    std::os::unix::fs::symlink(&read, &link).unwrap();
+    for (words, says) in [
+        (vec!["trace", "--read", &read, "--write", &read], "it is being read"),
+        (vec!["replay", &read, "--config", EXAMPLE, "--write", &read], "it is being read"),
+        (vec!["path", &read, "--write", &read], "it is being read"),
+        (vec!["trace", "--read", &link, "--write", &read], "it is being read"),
+        (vec!["trace", "--read", &read, "--write", &link], "it is a symbolic link"),
+        (vec!["trace", "--read", "/nowhere", "--write", &other], "No such file"),
+        (vec!["replay", EXAMPLE, "--config", EXAMPLE, "--write", &other], "neither a capture"),
+        (vec!["path", EXAMPLE, "--write", &other], "no event"),
+        (vec!["trace", "--socket", "/nowhere", "--write", &other], "there is no /nowhere"),
+    ] {
+        let (status, message) = refused(&words);
+        assert_eq!(status, 1, "{words:?}");
+        assert!(message.contains(says), "{words:?}: {message}");
+        assert_eq!(std::fs::read(&read).unwrap(), trace);
+        assert_eq!(std::fs::read(&other).unwrap(), b"kept");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3, "{words:?}");
+    }
+    let output = dunnat(&["trace", "--read", &read, "--format", "json", "--write", &other]);
+    assert!(output.status.success());
+    assert_eq!(std::fs::read(&other).unwrap(), trace);
+}
