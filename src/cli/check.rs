@@ -1,7 +1,9 @@
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use dunnat::cluster::Cluster;
+use dunnat::text::escaped;
 
 use super::{Failure, print};
 
@@ -14,6 +16,9 @@ pub(super) struct Check {
     /// Also check that the file has this node
     #[arg(long, short, value_name = "NAME")]
     node: Option<String>,
+    /// Compare with this cluster file, for example that of another node; exit status 1 if they differ
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
 }
 
 impl Check {
@@ -25,6 +30,19 @@ impl Check {
         for text in cluster.notes() {
             super::note(format_args!("note: {text}"))?;
         }
-        print(&cluster.summary())
+        let Some(path) = &self.against else { return print(&cluster.summary()) };
+        let found = cluster.differences(&Cluster::load(path)?);
+        if found.is_empty() {
+            return print("the two files say the same\n");
+        }
+        let mut out = String::new();
+        for (path, lines) in [(&self.config, &found.here), (path, &found.there)] {
+            let _ = writeln!(out, "only in {}:", escaped(&path.display().to_string()));
+            for line in lines {
+                let _ = writeln!(out, "  {line}");
+            }
+        }
+        print(&out)?;
+        Err(Failure::Differ)
     }
 }

@@ -2,9 +2,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use dunnat::doctor::{self, Features, Host, Role};
+use dunnat::doctor::{self, Features, Host, Role, Running};
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::ruleset::Plan;
+use dunnat::ruleset::{InForce, Plan};
 
 use super::{Failure, NodeArgs, WorkArgs, print, rehearse, this_program};
 
@@ -65,6 +65,14 @@ impl Doctor {
                 }
                 Err(_) => Err("`run` would not start here".to_owned()),
             });
+            if let Some(role) = &role {
+                let wishes = self.how.wishes(cluster, *node)?;
+                let queues = host.queues.as_ref().map_or(0, |queues| queues.len());
+                let first = Plan::new(wishes, &Capabilities::all())?;
+                let plans: Vec<Plan> = Plan::every_one(wishes, queues).into_iter().chain([first]).collect();
+                let in_force = InForce::read(cluster, &plans).map_err(|error| error.to_string());
+                host.running = Some(in_force.map(|found| found.map(|it| Running::of(it, &host, role))));
+            }
             facts = doctor::examine(&host, role.as_ref());
         }
         print(&if self.json { doctor::as_json(&facts) } else { doctor::as_table(&facts) })?;

@@ -27,6 +27,8 @@ pub(super) enum Failure {
     Run(#[from] daemon::Error),
     #[error("`run` would not work here")]
     Unfit,
+    #[error("the cluster files differ")]
+    Differ,
     #[error("not every flow came through")]
     NotThrough,
     #[error("{0}")]
@@ -127,6 +129,7 @@ impl Failure {
             Self::Run(_)
             | Self::Unfit
             | Self::NotThrough
+            | Self::Differ
             | Self::Unrehearsed(_)
             | Self::Rights(_)
             | Self::Rules(_)

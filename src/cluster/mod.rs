@@ -4,6 +4,7 @@
 //! would be right; what later code gets is checked, so it has nothing to refuse. The file's form is shown in
 //! the README and in `rules/example.toml`. Reading a file is the only I/O.
 
+mod differences;
 mod distinct;
 mod file;
 mod index;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, Mark, Ports, Proto};
+pub use differences::Differences;
 pub use index::{FromGuest, ServiceIndex, ToGuest};
 pub use report::{Error, Problem};
 pub use service::Service;

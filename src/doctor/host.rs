@@ -10,7 +10,7 @@ use std::thread;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
-use super::{Features, Listing, Role};
+use super::{Features, Listing, Role, Running};
 use crate::kernel;
 use crate::kernel::tool::{self, Failure, Tool};
 use crate::net::{Mac, Mark};
@@ -49,6 +49,8 @@ pub struct Host {
     pub queues: Reading<Vec<QueueInUse>>,
     /// Interfaces, and whether each has large receive offload on.
     pub offloads: Vec<(String, Reading<bool>)>,
+    /// The node that runs here, if one does.
+    pub running: Option<Reading<Option<Running>>>,
     /// What became of packets in a copy of the host, if that was tried.
     pub rehearsal: Option<Reading<Rehearsal>>,
 }
@@ -155,6 +157,7 @@ impl Host {
             routes: routes(),
             queues: queues(),
             offloads: Vec::new(),
+            running: None,
             rehearsal: None,
         }
     }

@@ -45,6 +45,7 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         let severity = if none_there && place == 0 { Severity::Broken } else { Severity::Matters };
         facts.extend(pipe(host, role, name, severity));
     }
+    facts.extend(guest_ports(host, role));
     let bridges = [public.as_str(), bridge.as_str()];
     let is_ours = |it: &&Interface| {
         bridges.contains(&it.name.as_str()) || it.master.as_deref().is_some_and(|it| bridges.contains(&it))
@@ -52,6 +53,32 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let all = host.interfaces.iter().flatten();
     facts.extend(all.filter(is_ours).filter(|it| it.longest > WHOLE).map(big_tcp));
     facts
+}
+
+/// Ports of guests that take longer packets than the bridge, or shorter ones: what is too long for a port is dropped without a
+/// word, so small packets pass and uploads stall.
+fn guest_ports(host: &Host, role: &Role<'_>) -> Vec<Fact> {
+    let bridge = role.cluster.guests.bridge.as_str();
+    let Ok(Some(Interface { mtu, .. })) = host.interface(bridge) else { return Vec::new() };
+    let pipes = role.cluster.pipes(role.node);
+    let is_guests = |it: &&Interface| {
+        it.master.as_deref() == Some(bridge) && !pipes.iter().any(|pipe| pipe.as_str() == it.name)
+    };
+    let others = host.interfaces.iter().flatten().filter(is_guests).filter(|it| it.mtu != *mtu);
+    others
+        .map(|port| {
+            let name = &port.name;
+            Fact::new(Section::Cluster, "port-mtu", format!("{name}: the MTU of {bridge}"))
+                .about(name)
+                .otherwise(
+                    Severity::Matters,
+                    "a packet that is too long for a port is dropped without a word: small packets pass, and \
+                     transfers stall. The guest behind it needs the same MTU",
+                )
+                .fix(format!("ip link set {name} mtu {mtu}"))
+                .no(format!("{} bytes, {mtu} of {bridge}", port.mtu))
+        })
+        .collect()
 }
 
 /// What the kernel makes of segments unless it is told otherwise, in bytes (`GSO_LEGACY_MAX_SIZE`, include/linux/netdevice.h).

@@ -50,14 +50,39 @@ fn users(host: &Host) -> Reading<Vec<(u32, String)>> {
         for rule in &chain.rules {
             let bits = bits_of(rule);
             if bits != 0 {
-                users.push((bits, format!("{}: {rule}", chain.place())));
+                users.push((bits, format!("{}{}: {rule}", chain.place(), known(&chain.place(), 0))));
             }
         }
     }
     for (priority, mark, mask) in host.policy_routing.as_ref().map_err(Clone::clone)? {
-        users.push((*mask, format!("ip rule {priority}: fwmark {mark:#x}/{mask:#x}")));
+        let whose = known("", *mask);
+        users.push((*mask, format!("ip rule {priority}{whose}: fwmark {mark:#x}/{mask:#x}")));
     }
     Ok(users)
+}
+
+/// Programs that are known to use marks, by a part of the names of their tables and chains in small letters, and by the mask of
+/// their rules of routing, where that is theirs alone.
+const KNOWN: [(&str, u32, &str); 9] = [
+    ("kube-", 0, "kube-proxy"),
+    ("cali-", 0, "Calico"),
+    ("cilium", 0xf00, "Cilium"),
+    ("ts-", 0x00ff_0000, "Tailscale"),
+    ("mwan3", 0x3f00, "mwan3"),
+    ("docker", 0, "Docker"),
+    ("firewalld", 0, "firewalld"),
+    ("fw4", 0, "OpenWrt's firewall"),
+    ("libvirt", 0, "libvirt"),
+];
+
+/// Whose it is, as in ` (Calico)`, if that is known.
+fn known(place: &str, mask: u32) -> String {
+    let place = place.to_ascii_lowercase();
+    let words = || place.split_whitespace();
+    let is_its = |(name, its_mask, _): &&(&str, u32, &str)| {
+        words().any(|word| word.starts_with(name)) || mask != 0 && *its_mask == mask
+    };
+    KNOWN.iter().find(is_its).map(|(.., who)| format!(" ({who})")).unwrap_or_default()
 }
 
 /// A byte of the mark that is nobody's, the lower the better, but not the lowest: many a tool counts from 1.
@@ -140,6 +165,22 @@ mod tests {
             ("socket mark 0x1 accept", 0),
         ] {
             assert_eq!(bits_of(rule), bits, "{rule}");
+        }
+    }
+
+    #[test]
+    fn known_users_are_named() {
+        for (place, mask, who) in [
+            ("ip mangle KUBE-MARK-MASQ", 0, " (kube-proxy)"),
+            ("ip nat DOCKER", 0, " (Docker)"),
+            ("inet firewalld filter_FORWARD", 0, " (firewalld)"),
+            ("", 0x00ff_0000, " (Tailscale)"),
+            ("", 0x3f00, " (mwan3)"),
+            ("inet fw hosts-out", 0, ""),
+            ("", 0xff, ""),
+            ("", 0, ""),
+        ] {
+            assert_eq!(known(place, mask), who, "{place} {mask:#x}");
         }
     }
 

@@ -18,6 +18,7 @@ mod privileges;
 mod queues;
 mod rehearsal;
 mod routes;
+mod running;
 mod settings;
 mod table;
 
@@ -34,6 +35,7 @@ use crate::text::escaped;
 pub use features::Features;
 pub use host::{Host, Interface, QueueInUse, Reading};
 pub use listing::Listing;
+pub use running::Running;
 
 /// What the host is to be.
 #[derive(Clone, Debug)]
@@ -72,6 +74,9 @@ pub struct Fact {
     /// A command for sh(1) that makes it so, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// The same, where a person has to know whether it may be done: it ends a program, or lets one go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<String>,
 }
 
 /// Whether a fact is so.
@@ -112,6 +117,8 @@ pub enum Section {
     Host,
     /// The cluster file against the host.
     Cluster,
+    /// The node that runs here.
+    Running,
     /// Rules that are not ours.
     Others,
 }
@@ -138,6 +145,7 @@ pub fn examine(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
         facts.extend(interfaces::judge(host, role));
         facts.extend(queues::judge(host, role));
         facts.extend(routes::judge(host, role));
+        facts.extend(running::judge(host, role));
         facts.extend(others::judge(host, role));
         facts.extend(marks::judge(host, role));
         facts.extend(rehearsal::judge(host, role));
@@ -179,7 +187,9 @@ impl Fact {
             _ => None,
         };
         let texts = [&mut self.claim, &mut self.found, &mut self.meaning];
-        for text in texts.into_iter().chain(&mut self.about).chain(&mut self.fix).chain(why) {
+        for text in
+            texts.into_iter().chain(&mut self.about).chain(&mut self.fix).chain(&mut self.by_hand).chain(why)
+        {
             let fit = escaped(text).to_string();
             *text = fit;
         }
@@ -196,6 +206,7 @@ impl Fact {
             severity: Severity::GoodToKnow,
             meaning: String::new(),
             fix: None,
+            by_hand: None,
         }
     }
 
@@ -210,6 +221,10 @@ impl Fact {
 
     fn fix(self, command: impl Into<String>) -> Self {
         Self { fix: Some(command.into()), ..self }
+    }
+
+    fn by_hand(self, command: impl Into<String>) -> Self {
+        Self { by_hand: Some(command.into()), ..self }
     }
 
     fn yes(self, found: impl Into<String>) -> Self {
@@ -257,9 +272,10 @@ impl fmt::Display for Fact {
             State::No => write!(f, "{claim}: no ({found}); {meaning}"),
             State::Unknown(why) => write!(f, "{claim}: could not tell ({why}); if not, {meaning}"),
         }?;
-        match &self.fix {
-            Some(fix) => write!(f, "; fix it with: {fix}"),
-            None => Ok(()),
+        match (&self.fix, &self.by_hand) {
+            (Some(fix), _) => write!(f, "; fix it with: {fix}"),
+            (None, Some(command)) => write!(f, "; if that is right, fix it with: {command}"),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -291,6 +307,7 @@ impl fmt::Display for Section {
             Self::Kernel => "kernel",
             Self::Host => "this host",
             Self::Cluster => "this cluster file",
+            Self::Running => "the node that runs here",
             Self::Others => "others' rules",
         })
     }

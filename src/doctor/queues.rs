@@ -34,7 +34,7 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     vec![match &queue.process {
         Some((id, name)) => fact
             .no(format!("queue {} is taken by process {id} ({name})", queue.number))
-            .fix(format!("kill {id}")),
+            .by_hand(format!("kill {id}")),
         None => fact.no(format!("queue {} is taken", queue.number)),
     }]
 }

@@ -106,7 +106,11 @@ fn src_valid_mark(host: &Host, name: &str) -> Fact {
     Fact::new(Section::Host, "src-valid-mark", format!("{name}: no source check by mark"))
         .about(name)
         .otherwise(
-            Severity::Matters,
+            // Without a reverse-path filter nothing comes of it but martians.
+            match of_interface(host, name, "rp_filter") {
+                Ok((0, 0)) => Severity::GoodToKnow,
+                _ => Severity::Matters,
+            },
             "with policy routing by mark, the kernel may silently drop packets with a node's tag as martians",
         )
         .fix(format!("sysctl -w net/ipv4/conf/all/src_valid_mark=0 net/ipv4/conf/{name}/src_valid_mark=0"))
@@ -142,6 +146,16 @@ fn room_for_flows(host: &Host) -> Fact {
     match &used {
         // Only the first network namespace has the right to change it, and it is the same for all.
         Ok((count, max)) => fact
+            .otherwise(
+                // Now it is no more a question of time.
+                if *max > 0 && count >= max && matches!(host.running, Some(Ok(Some(_)))) {
+                    Severity::Broken
+                } else {
+                    Severity::Matters
+                },
+                "when the table is full, the kernel drops packets of new flows and logs `nf_conntrack: table \
+                 full`",
+            )
             .fix(format!("nsenter --target 1 --net sysctl -w net.netfilter.nf_conntrack_max={}", max * 4))
             .from(&used, |_| (*max == 0 || count * 10 < max * 9, format!("{count} of {max} in use"))),
         Err(why) => fact.unknown(format!("{why}; the first rule that needs conntrack loads it")),

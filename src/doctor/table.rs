@@ -44,6 +44,9 @@ pub(super) fn render(facts: &[Fact]) -> String {
         if let Some(fix) = &fact.fix {
             let _ = writeln!(out, "{:STATE$}fix: {fix}", "");
         }
+        if let Some(command) = &fact.by_hand {
+            let _ = writeln!(out, "{:STATE$}fix, if that is right: {command}", "");
+        }
     }
     let count = |severity| facts.iter().filter(|fact| fact.counts_as(severity)).count();
     let (broken, matters) = (count(Severity::Broken), count(Severity::Matters));

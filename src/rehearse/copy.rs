@@ -98,6 +98,8 @@ pub(super) struct Copy {
     /// By which wire frames go in from the public LAN, and from a guest here.
     pub(super) public: String,
     pub(super) guest: String,
+    /// The pipes that frames can pass.
+    pub(super) pipes: Vec<IfName>,
     /// The Ethernet addresses of the public interface, and of the guests' bridge.
     pub(super) macs: (Mac, Mac),
 }
@@ -118,6 +120,11 @@ impl Copy {
         {
             return Err(format!("this host has no interface {missing}"));
         }
+        let bridge = cluster.guests().bridge.as_str();
+        let is_usable = |name: &IfName| {
+            let its = host.interfaces.iter().find(|it| it.ifname == name.as_str());
+            its.is_some_and(|it| it.is_up() && it.master.as_deref() == Some(bridge))
+        };
         let mac_of = |name: &IfName| {
             let its = host.interfaces.iter().find(|it| it.ifname == name.as_str());
             let mac = its.and_then(|it| it.address.as_ref()?.parse().ok());
@@ -131,6 +138,7 @@ impl Copy {
             not_copied: host.not_copied.clone(),
             public: String::new(),
             guest: String::new(),
+            pipes: cluster.pipes(node).iter().filter(|name| is_usable(name)).cloned().collect(),
             macs,
         };
         // Nobody else is there to have the same address.

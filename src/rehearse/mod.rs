@@ -122,7 +122,10 @@ fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, St
             )),
         }
     }
-    let probes = probes(cluster, *node, |family| parties.get(family).copied());
+    if copy.pipes.is_empty() && !cluster.pipes(*node).is_empty() {
+        not_copied.push("no pipe is up, so nothing was tried by way of other nodes".to_owned());
+    }
+    let probes = probes(cluster, *node, &copy.pipes, |family| parties.get(family).copied());
     let outcomes = probes.into_iter().map(|probe| trial.try_out(probe)).collect::<Result<_, _>>()?;
     Ok(Rehearsal { outcomes, not_copied, took: Duration::ZERO })
 }

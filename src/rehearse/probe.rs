@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::cluster::{Cluster, NodeId, Service, ServiceId};
-use crate::net::{Dscp, Family, Mac, Proto, Tuple};
+use crate::net::{Dscp, Family, IfName, Mac, Proto, Tuple};
 use crate::packet::{Fragment, Headers, Icmp, Tcp, TcpFlags};
 use crate::simulate::{made, with_chunk};
 
@@ -90,9 +90,11 @@ pub(super) struct Parties {
 pub(super) fn probes(
     cluster: &Cluster,
     node: NodeId,
+    pipes: &[IfName],
     parties: impl Fn(Family) -> Option<Parties>,
 ) -> Vec<Probe> {
-    let other = cluster.node_ids().find(|id| *id != node).filter(|_| !cluster.pipes(node).is_empty());
+    let is_reached = |id: &NodeId| *id != node && pipe(cluster, node, Some(*id), pipes).is_some();
+    let other = cluster.node_ids().find(is_reached);
     let mut probes = Vec::new();
     for family in Family::ALL {
         let Some(parties) = parties(family) else { continue };
@@ -135,6 +137,21 @@ pub(super) fn probes(
     }
     probes.truncate(MOST);
     probes
+}
+
+/// The pipe by which frames of a node come, or of any: one of `pipes`, which are those that frames can pass.
+pub(super) fn pipe<'a>(
+    cluster: &'a Cluster,
+    node: NodeId,
+    to: Option<NodeId>,
+    pipes: &'a [IfName],
+) -> Option<&'a IfName> {
+    // Where the file says what leads where, no other will do.
+    let named = to.filter(|_| !cluster.node(node).leads_to.is_empty());
+    match named {
+        Some(to) => cluster.pipe_to(node, to).filter(|pipe| pipes.contains(pipe)),
+        None => pipes.first(),
+    }
 }
 
 /// A request that gets that service: its protocol, and its ports before and after dnat.
@@ -390,7 +407,7 @@ mod tests {
 
     fn of(cluster: &Cluster) -> Vec<Probe> {
         let node = cluster.find("node1").unwrap();
-        probes(cluster, node, |family| {
+        probes(cluster, node, cluster.pipes(node), |family| {
             let client = if family == Family::V4 { "192.168.122.200" } else { "fd00:122::200" };
             let public = *cluster.node(node).public.get(family)?;
             Some(Parties { client: client.parse().unwrap(), public })

@@ -10,7 +10,7 @@ use super::host::LIMIT;
 use super::judge::{FlowSeen, Judge, Seen};
 use super::node::Node;
 use super::outcome::{Fate, Outcome, Packet};
-use super::probe::{Expected, Place, Probe, Step, Way, unused_mac};
+use super::probe::{Expected, Place, Probe, Step, Way, pipe, unused_mac};
 use super::rules_met::Rules;
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::tool::{self, Tool};
@@ -117,10 +117,9 @@ impl<'a> Trial<'a> {
         let name = match place {
             Place::Public => Some(self.copy.public.as_str()),
             Place::Guest => Some(self.copy.guest.as_str()),
-            Place::Pipe(Some(to)) => self.cluster.pipe_to(self.node, to).map(|pipe| pipe.as_str()),
-            Place::Pipe(None) => self.cluster.pipes(self.node).first().map(|pipe| pipe.as_str()),
+            Place::Pipe(to) => pipe(self.cluster, self.node, to, &self.copy.pipes).map(|pipe| pipe.as_str()),
         };
-        let name = name.ok_or_else(|| "this node has no pipes".to_owned())?;
+        let name = name.ok_or_else(|| "no pipe of this node is up".to_owned())?;
         self.copy.wire(name).ok_or_else(|| format!("{name} is no interface that a frame could come in by"))
     }
 

@@ -33,7 +33,7 @@ pub use explain::Choice;
 pub(crate) use in_kernel::TABLE as PURE_TABLE;
 pub use in_kernel::{in_kernel, rules_in_kernel};
 pub(crate) use install::is_our_name;
-pub use install::{InstallError, Installed, Ready, take_down};
+pub use install::{InForce, InstallError, Installed, Ready, take_down};
 pub use kernel_rule::KernelRule;
 pub use lane::{Lane, LaneCtMark, Traffic};
 pub use no_plan::NoPlan;

@@ -125,6 +125,28 @@ impl Plan {
         Ok(Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, on_conflict, layout })
     }
 
+    /// Every plan that has so many queues: how a node may work that runs already, on whatever kernel. Of `wishes` the node, what
+    /// becomes of conflicts and the first queue count.
+    pub fn every_one(wishes: Wishes, queues: usize) -> Vec<Self> {
+        let support = |yes| if yes { Support::Yes } else { Support::No(String::new()) };
+        let ways = (0..32u8).filter_map(|choices| {
+            let [full, by_kernel, by_nfq, nft_queue, ct_mark] =
+                [0, 1, 2, 3, 4].map(|bit| choices >> bit & 1 == 1);
+            let kernel = Capabilities { nft_queue: support(nft_queue), ct_mark_by_verdict: support(ct_mark) };
+            let wishes = Wishes {
+                full,
+                rewrite_by: if by_kernel { RewriteBy::Kernel } else { RewriteBy::Userspace },
+                backend: if by_nfq { Backend::Nfq } else { Backend::Netlink },
+                workers: 1,
+                ..wishes
+            };
+            let lanes = Self::new(wishes, &kernel).ok()?.lanes().len();
+            let workers = u16::try_from(queues / lanes).ok()?;
+            Self::new(Wishes { workers, ..wishes }, &kernel).ok()
+        });
+        ways.filter(|plan| plan.queues().len() == queues).collect()
+    }
+
     /// Whether all packets on the way of a stage are asked about, and not only those of flows without a tag, or with one.
     pub(super) fn sees_all(&self, stage: Stage) -> bool {
         sees_all(self.full, self.on_conflict, stage)
@@ -234,6 +256,19 @@ mod tests {
         let mut seen: Vec<u16> = (0..3).flat_map(of_worker).collect();
         seen.sort_unstable();
         assert_eq!(seen, plan.queues().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_plan_of_so_many_queues_is_found() {
+        let all = |queues| Plan::every_one(wishes(100, 1), queues);
+        // Twelve queues: two workers for six lanes, or one for twelve if there were such.
+        let usual = |workers| plan(wishes(100, workers));
+        assert!(all(12).contains(&usual(2)) && !all(12).contains(&usual(1)));
+        assert!(all(12).iter().all(|plan| plan.queues() == (100..=111)));
+        let full = Plan::new(Wishes { full: true, ..wishes(100, 3) }, &Capabilities::all()).unwrap();
+        assert!(all(full.queues().len()).contains(&full));
+        assert_eq!(all(0), []);
+        assert_eq!(all(1), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::rehearse::Rehearsal;
+use crate::ruleset::InForce;
 
 /// Only those who serve UDP are told what the kernel's default, 30 seconds, means for them.
 #[test]
@@ -28,6 +29,9 @@ fn every_fact_is_in_the_manual() {
     let dual = Cluster::parse(include_str!("../../../rules/dual.toml"), Path::new("dual.toml")).unwrap();
     let mut host = host();
     change(&mut host, "guestbr0", |bridge| bridge.longest = 200_000);
+    change(&mut host, "vnet0", |port| port.mtu = 9000);
+    let in_force = InForce { node: Some("node1".to_owned()), process: Some(7), differences: Vec::new() };
+    host.running = Some(Ok(Some(Running { in_force, state: Some('S') })));
     let (outcomes, not_copied) = (Vec::new(), vec!["the XDP program of xenbr0".to_owned()]);
     host.rehearsal = Some(Ok(Rehearsal { outcomes, not_copied, took: Duration::from_millis(400) }));
     let facts = examine(&host, Some(&role(&dual)));
@@ -111,6 +115,15 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
         ),
         (
             |host| set(host, "net/ipv4/conf/guestbr0/src_valid_mark", 1),
+            "src-valid-mark",
+            GoodToKnow,
+            Some("sysctl -w net/ipv4/conf/all/src_valid_mark=0 net/ipv4/conf/guestbr0/src_valid_mark=0"),
+        ),
+        (
+            |host| {
+                set(host, "net/ipv4/conf/guestbr0/src_valid_mark", 1);
+                set(host, "net/ipv4/conf/guestbr0/rp_filter", 2);
+            },
             "src-valid-mark",
             Matters,
             Some("sysctl -w net/ipv4/conf/all/src_valid_mark=0 net/ipv4/conf/guestbr0/src_valid_mark=0"),
@@ -264,7 +277,10 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
         let facts = amiss(change);
         let fact = &facts[0];
         assert!(facts.iter().all(|fact| fact.name == *name), "{name}: {facts:#?}");
-        assert_eq!((fact.name, fact.severity, fact.fix.as_deref()), (*name, *severity, *fix));
+        assert_eq!(
+            (fact.name, fact.severity, fact.fix.as_deref().or(fact.by_hand.as_deref())),
+            (*name, *severity, *fix)
+        );
         assert_eq!(fact.state, State::No, "{name}");
         assert_eq!(verdict(&facts).is_err(), *severity == Broken, "{name}");
     }
@@ -309,4 +325,58 @@ fn bits_that_others_use_are_no_matter_if_ours_are_different() {
     let facts = examine(&host, Some(&role(&cluster)));
     let fact = facts.iter().find(|fact| fact.name == "mark-bits").unwrap();
     assert_eq!((&fact.state, fact.found.as_str()), (&State::Yes, "others use 0xff"));
+}
+
+/// A node that runs is judged by what it does, and not by what it would do.
+#[test]
+fn a_node_that_runs_is_judged_as_it_is() {
+    let amiss = |process, state, differences: &[&str], queues: &[u16]| {
+        let mut host = host();
+        let node = Some("node1".to_owned());
+        let differences = differences.iter().map(|it| (*it).to_owned()).collect();
+        host.running = Some(Ok(Some(Running { in_force: InForce { node, process, differences }, state })));
+        let of_node = |number: &u16| QueueInUse { number: *number, process: Some((7, "dunnat".to_owned())) };
+        host.queues = Ok(queues.iter().map(of_node).collect());
+        if let Ok(rules) = &mut host.rules {
+            rules.comments.push(("inet dunnat-serving".to_owned(), "dunnat node1".to_owned()));
+        }
+        let facts = examine(&host, Some(&role(&cluster())));
+        let wrong = facts.iter().filter(|fact| fact.counts_as(Severity::Broken));
+        wrong.map(|fact| (fact.name, fact.found.clone(), fact.by_hand.clone())).collect::<Vec<_>>()
+    };
+    let all: Vec<u16> = (100..=111).collect();
+    assert_eq!(amiss(Some(7), Some('S'), &[], &all), []);
+    let is =
+        |name, found: &str, by_hand: Option<&str>| vec![(name, found.to_owned(), by_hand.map(str::to_owned))];
+    let stopped = "process 7 is stopped, by a signal or a debugger";
+    assert_eq!(amiss(Some(7), Some('T'), &[], &all), is("node-process", stopped, Some("kill -CONT 7")));
+    assert_eq!(
+        amiss(Some(7), Some('S'), &["a", "b"], &all),
+        is("node-rules", "a, and 1 other difference", None)
+    );
+    let names = |found: Vec<(&'static str, String, Option<String>)>| {
+        found.into_iter().map(|it| it.0).collect::<Vec<_>>()
+    };
+    assert_eq!(names(amiss(None, None, &[], &[])), ["node-process", "queue-readers"]);
+    assert_eq!(names(amiss(Some(7), None, &[], &[])), ["node-process", "queue-readers"]);
+    // It runs in another way than was asked about, with fewer queues.
+    assert_eq!(amiss(Some(7), Some('S'), &[], &all[..6]), []);
+}
+
+/// A full table is a fault of a node that runs, and for one that does not run yet only a warning.
+#[test]
+fn a_full_table_of_flows_matters_most_while_a_node_runs() {
+    let severity = |running| {
+        let mut host = host();
+        set(&mut host, "net/netfilter/nf_conntrack_count", 65536);
+        host.running = Some(Ok(running));
+        let facts = examine(&host, Some(&role(&cluster())));
+        facts
+            .iter()
+            .find(|fact| fact.name == "conntrack-room")
+            .map(|fact| (fact.state.clone(), fact.severity))
+    };
+    let in_force = InForce { node: None, process: Some(7), differences: Vec::new() };
+    assert_eq!(severity(None), Some((State::No, Severity::Matters)));
+    assert_eq!(severity(Some(Running { in_force, state: Some('S') })), Some((State::No, Severity::Broken)));
 }

@@ -81,6 +81,7 @@ fn host() -> Host {
             Interface { mac: "0a:00:00:00:01:00".parse().ok(), ..bridge("guestbr0", "10.5.5.254") },
             pipe("eth1.100"),
             pipe("eth2.100"),
+            Interface { master: Some("guestbr0".to_owned()), ..interface("vnet0") },
         ]),
         rules: Ok(Listing::default()),
         legacy_tables: Ok(Vec::new()),
@@ -91,6 +92,7 @@ fn host() -> Host {
             ("fe80::/64".parse().unwrap(), "eth1".to_owned()),
         ]),
         queues: Ok(Vec::new()),
+        running: None,
         rehearsal: None,
         offloads: vec![("eth1".to_owned(), Ok(false))],
     }

@@ -8,6 +8,7 @@
 mod error;
 mod guarded;
 mod hold;
+mod in_force;
 mod removal;
 mod there;
 mod waiting;
@@ -26,6 +27,8 @@ pub use error::InstallError;
 use error::cannot;
 use guarded::{TELL_EVERY, guarded, tell_guarded};
 use hold::Hold;
+pub use in_force::InForce;
+use in_force::differences;
 pub use removal::take_down;
 use removal::{change_what_is_there, remove};
 pub(crate) use there::is_our_name;
@@ -164,24 +167,7 @@ impl Installed {
     /// Every chain is there, with as many rules.
     fn verify(&self) -> Result<(), InstallError> {
         let (chains, rules) = self.look().map_err(cannot("read the rules back"))?;
-        let mut missing = Vec::new();
-        for table in &self.rules.all_tables() {
-            let family = nftables::family(table.family);
-            for chain in &table.chains {
-                let is_it = |its: &str, name: &str| its == table.name && name == chain.name;
-                let there = chains.iter().any(|it| it.family == family && is_it(&it.table, &it.name));
-                let count =
-                    rules.iter().filter(|it| it.family == family && is_it(&it.table, &it.chain)).count();
-                let wanted = if chain.is_queue() { 1 } else { chain.rules.len() };
-                if !there || count != wanted {
-                    missing.push(format!(
-                        "{}: chain {} should have {wanted} rules, but has {count}",
-                        table.place(),
-                        chain.name
-                    ));
-                }
-            }
-        }
+        let missing = differences(&self.rules.all_tables(), &chains, &rules);
         if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
     }
 

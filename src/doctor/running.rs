@@ -1,0 +1,104 @@
+//! Whether the node that runs here does so: its process, its rules, and who reads its queues.
+
+use std::fs;
+
+use super::{Fact, Host, Role, Section, Severity};
+use crate::ruleset::InForce;
+use crate::text::counted;
+
+/// A node that runs, or should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its rules.
+    pub in_force: InForce,
+    /// The state of its process, a letter of proc_pid_stat(5); none if there is no process.
+    pub state: Option<char>,
+}
+
+impl Running {
+    /// Looks at the process of what is in force; where nobody holds the namespace, at the one that listens on the queues.
+    pub fn of(in_force: InForce, host: &Host, role: &Role<'_>) -> Self {
+        let listens = || {
+            let queues = host.queues.as_ref().ok()?.iter();
+            let mut its = queues.filter(|queue| role.queues.contains(&queue.number));
+            its.find_map(|queue| queue.process.as_ref().map(|(id, _)| *id))
+        };
+        let process = in_force.process.or_else(listens);
+        let state = process.and_then(|id| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            // Behind the name, which may have any characters.
+            stat.rsplit_once(") ")?.1.chars().next()
+        });
+        Self { in_force: InForce { process, ..in_force }, state }
+    }
+}
+
+pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
+    let Some(running) = &host.running else { return Vec::new() };
+    let running = match running {
+        Ok(Some(running)) => running,
+        Ok(None) => return Vec::new(),
+        Err(why) => {
+            let fact = Fact::new(Section::Running, "node-process", "a node decides about packets");
+            return vec![fact.otherwise(Severity::Matters, "packets to services are dropped").unknown(why)];
+        }
+    };
+    let mut facts = vec![process(running), rules(running)];
+    facts.extend(readers(host, role));
+    facts
+}
+
+fn process(Running { in_force, state }: &Running) -> Fact {
+    let node = in_force.node.as_deref().unwrap_or("the node");
+    let fact = Fact::new(Section::Running, "node-process", format!("{node} decides about packets"));
+    let meaning = "packets to services wait in the queues, and are dropped when these are full";
+    let fact = fact.otherwise(Severity::Broken, meaning);
+    match (in_force.process, state) {
+        (Some(id), Some('T' | 't')) => fact
+            .no(format!("process {id} is stopped, by a signal or a debugger"))
+            .by_hand(format!("kill -CONT {id}")),
+        (Some(id), Some('Z' | 'X') | None) => fact.no(format!("process {id} has ended")).fix("dunnat down"),
+        (Some(id), Some(_)) => fact.yes(format!("process {id}")),
+        (None, _) => fact
+            .otherwise(
+                Severity::Broken,
+                "packets to services are dropped, because no program reads the queues",
+            )
+            .no("its rules are there, but no process serves")
+            .by_hand("dunnat down"),
+    }
+}
+
+fn rules(Running { in_force, .. }: &Running) -> Fact {
+    let fact = Fact::new(Section::Running, "node-rules", "its rules are as it has installed them").otherwise(
+        Severity::Broken,
+        "packets pass that should be queued, or the other way round; `run` restores its rules unless it was \
+         started with --no-repair or --no-rules",
+    );
+    match in_force.differences.as_slice() {
+        [] => fact.yes(""),
+        [one] => fact.no(one),
+        [first, rest @ ..] => {
+            fact.no(format!("{first}, and {}", counted(rest.len() as u64, "other difference")))
+        }
+    }
+}
+
+/// A queue that rules fill and nobody reads loses all its packets.
+fn readers(host: &Host, role: &Role<'_>) -> Option<Fact> {
+    let (first, last) = (role.queues.start(), role.queues.end());
+    let fact = Fact::new(Section::Running, "queue-readers", format!("the queues {first} to {last} are read"))
+        .otherwise(Severity::Broken, "packets that the rules put there are dropped");
+    let in_use = match &host.queues {
+        Ok(in_use) => in_use,
+        Err(why) => return Some(fact.unknown(why)),
+    };
+    let is_read = |number: &u16| in_use.iter().any(|queue| queue.number == *number);
+    let unread: Vec<u16> = role.queues.clone().filter(|number| !is_read(number)).collect();
+    // With other options than those that were given here it has other queues, and reads none of these or not all.
+    match unread.as_slice() {
+        [] => Some(fact.yes("")),
+        _ if unread.len() < role.queues.len() => None,
+        [first, ..] => Some(fact.no(format!("nobody reads queue {first}, nor the others"))),
+    }
+}

@@ -1,0 +1,80 @@
+//! What of a node's rules is in the kernel, for whoever looks at a node that runs.
+
+use std::io;
+
+use super::there::{NAMES, There};
+use crate::cluster::Cluster;
+use crate::netlink::nftables::{self, Nftables};
+use crate::ruleset::owner::{Owner, TABLE};
+use crate::ruleset::table::Table;
+use crate::ruleset::{Plan, Rules, guard};
+
+/// The rules of a node that are in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// Whose they are, as their tables say: `node1`; none if there is but the word that somebody serves.
+    pub node: Option<String>,
+    /// The process that holds the network namespace for itself.
+    pub process: Option<u32>,
+    /// What is otherwise than the plan has it that comes nearest, each in a sentence.
+    pub differences: Vec<String>,
+}
+
+impl InForce {
+    /// Reads what there is; none if there is nothing of a node but its guard. `plans` are the ways in which it
+    /// may run.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn read(cluster: &Cluster, plans: &[Plan]) -> io::Result<Option<Self>> {
+        let nft = Nftables::open()?;
+        let there = There::read(&nft).map_err(io::Error::other)?;
+        let of_node = there.tables.iter().find(|table| table.name == TABLE);
+        let serving = there.tables.iter().find(|table| table.name == guard::OWNED && table.owner.is_some());
+        if of_node.is_none() && serving.is_none() {
+            return Ok(None);
+        }
+        let owner = |table: &nftables::Table| table.comment.as_deref()?.parse::<Owner>().ok();
+        let node = of_node.or(serving).and_then(owner);
+        let rules = nft.rules(|_, table| NAMES.contains(&table))?;
+        let of_plans = plans
+            .iter()
+            .map(|plan| differences(&Rules::render(cluster, plan).all_tables(), &there.chains, &rules));
+        // The way in which it most likely runs. A shadow has the pure ruleset, and none of these.
+        let is_shadow = node.as_ref().is_some_and(|owner| owner.is_shadow);
+        let least = of_plans.min_by_key(Vec::len).filter(|_| !is_shadow).unwrap_or_default();
+        Ok(Some(Self {
+            node: node.map(|owner| owner.name()),
+            process: serving.and_then(|table| table.owner),
+            differences: least,
+        }))
+    }
+}
+
+/// What tables should have and chains and rules do not: every chain, with as many rules.
+pub(super) fn differences(
+    tables: &[Table],
+    chains: &[nftables::Chain],
+    rules: &[nftables::Rule],
+) -> Vec<String> {
+    let mut missing = Vec::new();
+    for table in tables {
+        let family = nftables::family(table.family);
+        for chain in &table.chains {
+            let is_it = |its: &str, name: &str| its == table.name && name == chain.name;
+            let there = chains.iter().any(|it| it.family == family && is_it(&it.table, &it.name));
+            let count = rules.iter().filter(|it| it.family == family && is_it(&it.table, &it.chain)).count();
+            let wanted = if chain.is_queue() { 1 } else { chain.rules.len() };
+            if !there {
+                missing.push(format!("{}: there is no chain {}", table.place(), chain.name));
+            } else if count != wanted {
+                missing.push(format!(
+                    "{}: chain {} should have {wanted} rules, but has {count}",
+                    table.place(),
+                    chain.name
+                ));
+            }
+        }
+    }
+    missing
+}
