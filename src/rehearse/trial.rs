@@ -23,6 +23,8 @@ use crate::packet::View;
 
 /// How long a packet may take. In the kernel it takes microseconds, in a busy worker some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long the node may take to decide about one.
+const PATIENCE_WITH_WORKER: Duration = Duration::from_secs(1);
 /// What is said of a packet after it was dropped comes within that.
 const AFTERWARDS: Duration = Duration::from_millis(2);
 
@@ -190,14 +192,20 @@ impl<'a> Trial<'a> {
 
     fn watch(&mut self, step: &Step, expected_at: &str) -> Result<Seen, String> {
         let mut seen = Seen::of(step);
-        let mut until = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let mut until = begun + PATIENCE;
         while Instant::now() < until && !seen.is_there {
             sys::nap(Duration::from_micros(100));
             for told in self.told()? {
                 seen.note(told);
             }
-            if seen.met.last().is_some_and(|it| it.then == Then::Drop) {
-                until = until.min(Instant::now() + AFTERWARDS);
+            match seen.met.last().map(|it| &it.then) {
+                Some(Then::Drop) => until = until.min(Instant::now() + AFTERWARDS),
+                // On a busy host the worker may have to wait for its turn.
+                Some(Then::Queue(number)) if self.queues.contains(number) => {
+                    until = begun + PATIENCE_WITH_WORKER
+                }
+                _ => {}
             }
             for wire in &self.copy.wires {
                 while let Some(frame) = wire.receive() {

@@ -4,12 +4,35 @@ use super::*;
 
 #[test]
 fn help_tells_what_there_is() {
-    for verb in ["", "run", "step", "trace", "explain", "replay", "path", "rules", "check", "doctor"] {
+    let verbs = ["run", "step", "trace", "explain", "replay", "path", "rules", "check", "doctor", "rehearse"];
+    for verb in [""].into_iter().chain(verbs) {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
         insta::assert_snapshot!(format!("help {verb}").trim(), text(&output.stdout));
     }
+}
+
+/// Two files that say the same, and two that do not: the lines that only one has.
+#[test]
+fn two_cluster_files_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let example = std::fs::read_to_string(EXAMPLE).unwrap();
+    std::fs::write(at("same.toml"), format!("# of node2\n{example}")).unwrap();
+    std::fs::write(at("other.toml"), example.replace("tag    = 2", "tag    = 3")).unwrap();
+    let compared = |name: &str| {
+        let output = dunnat(&["check", "--config", EXAMPLE, "--against", &at(name)]);
+        (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let same = "the two files say the same\n".to_owned();
+    assert_eq!(compared("same.toml"), (Some(0), same, String::new()));
+    let (status, differences, message) = compared("other.toml");
+    assert_eq!((status, &*message), (Some(1), "dunnat: the cluster files differ\n"));
+    let node = |tag: &str| format!("  node node2 tag {tag} mac 0e:00:00:00:00:00/24 public 192.168.122.12\n");
+    let other = at("other.toml");
+    assert_eq!(differences, format!("only in {EXAMPLE}:\n{}only in {other}:\n{}", node("0x2"), node("0x3")));
+    assert_eq!(compared("none.toml").0, Some(2));
 }
 
 /// The help names the words that the parser knows.

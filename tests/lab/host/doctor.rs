@@ -26,7 +26,7 @@ fn what_doctor_finds_its_fix_mends() {
         ("big-tcp", "matters", "ip link set eth1.100 gro_max_size 70000"),
         ("rp-filter", "matters", "sysctl -qw net.ipv4.conf.all.rp_filter=1"),
         ("rp-filter", "matters", "sysctl -qw net/ipv4/conf/guestbr0/rp_filter=1"),
-        ("src-valid-mark", "good-to-know", "sysctl -qw net.ipv4.conf.all.src_valid_mark=1"),
+        ("src-valid-mark", "matters", "sysctl -qw net.ipv4.conf.all.src_valid_mark=1"),
         (
             "arp-filter",
             "good-to-know",
@@ -54,11 +54,7 @@ fn what_doctor_finds_its_fix_mends() {
             host.amiss().into_iter().partition(|fact| fact["name"] == "rehearsal");
         assert!(!found.is_empty(), "{breaks}");
         let stops = rehearsed.iter().any(|fact| fact["state"] == "no");
-        assert_eq!(
-            (stops, rehearsed.is_empty()),
-            (name == "forward-drop", severity != "broken" && !stops),
-            "{breaks}"
-        );
+        assert_eq!(stops, name == "forward-drop", "{breaks}: {rehearsed:?}");
         works(i32::from(severity == "broken" || stops));
         for fact in found {
             assert_eq!((&fact["name"], &fact["state"]), (&name.into(), &"no".into()), "{breaks}: {fact}");
@@ -105,8 +101,11 @@ fn doctor_tells_whose_mark_bits_ours_are_and_which_are_free() {
     let host = Host::new();
     host.must(&["iptables-nft", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-xmark", "0x1/0xf"]);
     host.must(&["ip", "rule", "add", "fwmark", "0x80/0xf0", "lookup", "100"]);
-    let [fact] = &host.amiss()[..] else { panic!("{:?}", host.amiss()) };
-    assert_eq!((&fact["name"], &fact["state"]), (&"mark-bits".into(), &"no".into()));
+    let amiss = host.amiss();
+    let fact = amiss.iter().find(|fact| fact["name"] == "mark-bits").unwrap_or_else(|| panic!("{amiss:?}"));
+    assert_eq!(fact["state"], "no");
+    // What the rule does is no guess: it was tried.
+    assert!(amiss.iter().any(|fact| fact["name"] == "rehearsal" && fact["state"] == "no"), "{amiss:?}");
     assert!(fact["found"].as_str().unwrap().starts_with("ip mangle PREROUTING: meta mark set"), "{fact}");
     assert!(fact["meaning"].as_str().unwrap().contains("mask = \"0xff00\", and tags of 0x100"), "{fact}");
     let mut file = tempfile::NamedTempFile::new().unwrap();
