@@ -8,6 +8,7 @@
 //! A node serves ([`run`]), or looks on while the kernel's own ruleset does ([`shadow()`]); all that is in this order is the
 //! same for both.
 
+mod announce;
 mod counters;
 mod descriptors;
 mod error;

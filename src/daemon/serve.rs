@@ -8,6 +8,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
+use super::announce::announce_gateway;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
@@ -21,7 +22,7 @@ use super::worker::Serve;
 use super::workers::{finish, open_queues, start_workers};
 use crate::cluster::{Cluster, NodeId};
 use crate::control::{Listener, Server};
-use crate::doctor::{self, Host, Role, Severity, Unfit};
+use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
 use crate::netlink::sys;
 use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Ready};
@@ -65,7 +66,7 @@ pub(super) fn lanes<L>(
 pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let Setup { cluster, node, ref queues, .. } = setup;
     let name = cluster.node(node).name.clone();
-    check(&Role { cluster, node, queues: queues.clone() })?;
+    let interfaces = check(&Role { cluster, node, queues: queues.clone() })?;
 
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
@@ -75,7 +76,7 @@ pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let signals = Signals::catch(move |signal| drop(on_signal.send(Stop::Signal(signal))))
         .map_err(system("set a signal handler"))?;
 
-    let outcome = serve(setup, stop, &stopped);
+    let outcome = serve(setup, &interfaces, stop, &stopped);
     if let Ok((counters, _)) = &outcome {
         log::info!("{name} has stopped; {counters}");
     }
@@ -84,13 +85,16 @@ pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
 }
 
 /// Refuses what cannot work, and warns of what may not.
-fn check(role: &Role<'_>) -> Result<(), Unfit> {
-    let facts = doctor::examine(&Host::at_start(role), Some(role));
+///
+/// Returns the interfaces of this host.
+fn check(role: &Role<'_>) -> Result<Vec<Interface>, Unfit> {
+    let host = Host::at_start(role);
+    let facts = doctor::examine(&host, Some(role));
     doctor::verdict(&facts)?;
     for fact in facts.iter().filter(|fact| fact.counts_as(Severity::Matters)) {
         log::warn!("{fact}");
     }
-    Ok(())
+    Ok(host.interfaces.unwrap_or_default())
 }
 
 /// How many records may wait for the thread that writes a trace to a file; some 25 MB.
@@ -99,6 +103,7 @@ const WAITING: usize = 65_536;
 /// Everything between the checks and the last word: what came of the packets, and of the trace.
 fn serve(
     setup: Setup<'_>,
+    interfaces: &[Interface],
     stop: Sender<Stop>,
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
@@ -152,6 +157,7 @@ fn serve(
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!("{serving}");
+            announce_gateway(cluster, node, interfaces);
             if let Some(beside) = once_serving
                 && let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(beside)
             {

@@ -12,6 +12,7 @@ mod extensions;
 mod fields;
 mod headers;
 mod icmp_error;
+pub(crate) mod neighbours;
 mod patch;
 mod rewrite;
 #[cfg(test)]

@@ -203,7 +203,7 @@ impl<'a> Trial<'a> {
                 Some(Then::Drop) => until = until.min(Instant::now() + AFTERWARDS),
                 // On a busy host the worker may have to wait for its turn.
                 Some(Then::Queue(number)) if self.queues.contains(number) => {
-                    until = begun + PATIENCE_WITH_WORKER
+                    until = begun + PATIENCE_WITH_WORKER;
                 }
                 _ => {}
             }

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::net::{Mac, Proto};
 use crate::netlink::sys;
-use crate::packet::{PseudoHeader, full};
+use crate::packet::neighbours::{ADVERTISEMENT, REPLY, REQUEST, SOLICITATION, arp, neighbour};
 
 const HEADER: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
@@ -60,7 +60,7 @@ impl Wire {
     pub(super) fn announce(&self, mac: Mac, address: IpAddr, asks_for: IpAddr) -> io::Result<()> {
         match (address, asks_for) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
-                self.put(mac, Mac([0xff; 6]), ARP, &arp(1, (mac, own), (Mac([0; 6]), other)))
+                self.put(mac, Mac([0xff; 6]), ARP, &arp(REQUEST, (mac, own), (Mac([0; 6]), other)))
             }
             (IpAddr::V6(own), IpAddr::V6(other)) => {
                 // The group of those whose address ends so (RFC 4291 §2.7.1), and its frames' address (RFC 2464 §7).
@@ -87,7 +87,7 @@ impl Wire {
             // Who does not get it asks again.
             let _ = match (asked, by) {
                 (IpAddr::V4(own), IpAddr::V4(other)) => {
-                    self.put(mac, frame.source, ARP, &arp(2, (mac, own), (frame.source, other)))
+                    self.put(mac, frame.source, ARP, &arp(REPLY, (mac, own), (frame.source, other)))
                 }
                 (IpAddr::V6(own), IpAddr::V6(other)) => {
                     self.put(mac, frame.source, IPV6, &neighbour(ADVERTISEMENT, (own, other), own, mac))
@@ -119,32 +119,12 @@ impl Frame {
     }
 }
 
-/// A message of ARP for IPv4 on Ethernet (RFC 826): 1 asks, 2 answers.
-fn arp(operation: u8, from: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr)) -> Vec<u8> {
-    let head = [0, 1, 8, 0, 6, 4, 0, operation];
-    [&head[..], &from.0.0, &from.1.octets(), &to.0.0, &to.1.octets()].concat()
-}
-
-const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
-
-/// A message of neighbour discovery with its IPv6 header (RFC 4861 §4.3, §4.4): it has the Ethernet address of who sends it.
-fn neighbour(kind: u8, (from, to): (Ipv6Addr, Ipv6Addr), target: Ipv6Addr, mac: Mac) -> Vec<u8> {
-    // An answer that was asked for, and that replaces what was known.
-    let flags = if kind == ADVERTISEMENT { 0x60 } else { 0 };
-    let option = if kind == ADVERTISEMENT { 2 } else { 1 };
-    let mut message = [&[kind, 0, 0, 0, flags, 0, 0, 0][..], &target.octets(), &[option, 1], &mac.0].concat();
-    let pseudo = PseudoHeader::new(from.into(), to.into(), Proto::ICMP6, message.len() as u32);
-    let checksum = full(&[pseudo.as_bytes(), &message]).to_be_bytes();
-    message[2..4].copy_from_slice(&checksum);
-    let header = [0x60, 0, 0, 0, 0, message.len() as u8, Proto::ICMP6.0, 255];
-    [&header[..], &from.octets(), &to.octets(), &message].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::View;
+    use std::net::Ipv4Addr;
+
+    use crate::packet::{PseudoHeader, View, full};
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 

@@ -217,3 +217,40 @@ fn printed_rules_load_and_serve() {
     host.serve(&["--no-rules", "--workers", "1"]).end("TERM");
     assert!(host.ruleset().contains("queue num 100"), "they were not ours to remove");
 }
+
+/// A guest that has the gateway's address from another node hears of this one's.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn guests_hear_where_their_gateway_is() {
+    let host = Host::new();
+    // One guest here, and one behind a pipe, which has that address from its own node.
+    let [guest, other] = [Host::bare(), Host::bare()];
+    host.ip(&format!("link add vnet0 type veth peer name eth0 netns {}", guest.0));
+    host.ip("link set vnet0 master guestbr0 up");
+    host.ip(&format!("link set far-eth1.100 netns {} name eth0", other.0));
+    host.ip("addr add fd00:5::fe/64 dev guestbr0 nodad");
+    host.ip("addr add fd00:122::11/64 dev xenbr0 nodad");
+    host.must(&["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.bridge.bridge-nf-call-ip6tables=1"]);
+    let gateways = ["10.5.5.254", "fd00:5::fe"];
+    for (guest, last) in [(&guest, 201), (&other, 202)] {
+        guest.ip(&format!("addr add 10.5.5.{last}/24 dev eth0"));
+        guest.ip(&format!("addr add fd00:5::{last}/64 dev eth0 nodad"));
+        guest.ip("link set eth0 up");
+        for gateway in gateways {
+            guest.ip(&format!("neigh replace {gateway} lladdr 0e:00:00:00:01:00 dev eth0 nud stale"));
+        }
+    }
+    let has = |guest: &Host, mac: &str| {
+        let neighbours = guest.must(&["ip", "neigh", "show", "dev", "eth0"]);
+        let of = |gateway: &str| {
+            neighbours.lines().find(|line| line.starts_with(gateway)).unwrap_or_default().to_owned()
+        };
+        gateways.iter().all(|gateway| of(gateway).contains(mac))
+    };
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/dual.toml");
+    let node = host.serve_file(file);
+    wait_for("the guest here to know it", || has(&guest, "0a:00:00:00:01:00").then_some(()));
+    assert!(has(&other, "0e:00:00:00:01:00"));
+    node.end("TERM");
+    host.down();
+}

@@ -1,0 +1,39 @@
+//! The messages by which neighbours tell each other their Ethernet addresses: ARP, and neighbour discovery.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{PseudoHeader, full};
+use crate::net::{Mac, Proto};
+
+/// Asks who has an address.
+pub(crate) const REQUEST: u8 = 1;
+/// Says it.
+pub(crate) const REPLY: u8 = 2;
+
+/// A message of ARP for IPv4 on Ethernet (RFC 826): [`REQUEST`] or [`REPLY`].
+pub(crate) fn arp(operation: u8, from: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr)) -> Vec<u8> {
+    let head = [0, 1, 8, 0, 6, 4, 0, operation];
+    [&head[..], &from.0.0, &from.1.octets(), &to.0.0, &to.1.octets()].concat()
+}
+
+/// Asks who has an address.
+pub(crate) const SOLICITATION: u8 = 135;
+/// Says it.
+pub(crate) const ADVERTISEMENT: u8 = 136;
+
+/// A message of neighbour discovery with its IPv6 header (RFC 4861 §4.3, §4.4): it has the Ethernet address of who sends it.
+pub(crate) fn neighbour(kind: u8, (from, to): (Ipv6Addr, Ipv6Addr), target: Ipv6Addr, mac: Mac) -> Vec<u8> {
+    // It replaces what was known; to one host it goes because that has asked.
+    let flags = match kind {
+        ADVERTISEMENT if to.is_multicast() => 0x20,
+        ADVERTISEMENT => 0x60,
+        _ => 0,
+    };
+    let option = if kind == ADVERTISEMENT { 2 } else { 1 };
+    let mut message = [&[kind, 0, 0, 0, flags, 0, 0, 0][..], &target.octets(), &[option, 1], &mac.0].concat();
+    let pseudo = PseudoHeader::new(from.into(), to.into(), Proto::ICMP6, message.len() as u32);
+    let checksum = full(&[pseudo.as_bytes(), &message]).to_be_bytes();
+    message[2..4].copy_from_slice(&checksum);
+    let header = [0x60, 0, 0, 0, 0, message.len() as u8, Proto::ICMP6.0, 255];
+    [&header[..], &from.octets(), &to.octets(), &message].concat()
+}
