@@ -9,7 +9,7 @@ table inet dunnat-guard {
 	counter from-public {
 	}
 
-	counter untranslated-calls {
+	counter untranslated-requests {
 	}
 
 	counter inside-sources {
@@ -27,11 +27,11 @@ table inet dunnat-guard {
 
 	# A request that still has this node's own address was not translated: no port of the node itself may
 	# reply to it.
-	chain untranslated-calls {
+	chain untranslated-requests {
 		type filter hook prerouting priority -290; policy accept;
 		iifname "lo" return
 		iifname "guestbr0" return
-		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-calls" drop
+		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-requests" drop
 	}
 
 	# No packet goes out with a guest's address, except to networks that may see it. SNAT (100) comes before.

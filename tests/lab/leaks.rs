@@ -64,9 +64,9 @@ fn the_guard_holds_while_nobody_translates() {
     must("kill", &["-s", "TERM", pid.trim()]);
     wait_for("node2 to end", || (!Path::new(&format!("/proc/{}", pid.trim())).exists()).then_some(()));
     for url in ["http://192.168.122.12/", "http://[fd00:122::12]/"] {
-        let before = counted("node2", "untranslated-calls");
+        let before = counted("node2", "untranslated-requests");
         assert_eq!(fetch(url), LATE, "{url}");
-        assert!(counted("node2", "untranslated-calls") > before, "{url}");
+        assert!(counted("node2", "untranslated-requests") > before, "{url}");
     }
     let guest2 = ["shell", "guest2", "--", "ping", "-c", "1", "-W", "1", "192.168.122.1"];
     assert!(!lab.run(&guest2).status.success());

@@ -19,7 +19,7 @@ pub(super) struct Accept {
     /// may be repeated
     #[arg(long, value_name = "WAY")]
     expect: Vec<Expected>,
-    /// Only this part: calls, outbound, transfers, many, udp, errors; may be repeated
+    /// Only this part: requests, outbound, transfers, many, udp, errors; may be repeated
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
     /// Print JSON: an object with all claims, their evidence and faults

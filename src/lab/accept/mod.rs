@@ -305,7 +305,7 @@ fn probes<'a>(
     let alone = |what: &str| Act::Judged(layout.not_applicable(family, what, "there is only one node"));
     let mut none = Vec::new();
     // Through every other node, and then locally.
-    for via in (1..nodes).chain([0]).filter(|_| asked.has(Part::Calls)) {
+    for via in (1..nodes).chain([0]).filter(|_| asked.has(Part::Requests)) {
         done(Box::new(connections::Connection::make(lab, family, 0, via, ports)?))?;
     }
     if asked.has(Part::Outbound) {
@@ -319,10 +319,10 @@ fn probes<'a>(
     if asked.has(Part::Many) {
         done(Box::new(connections::Many::make(lab, family, ports)?))?;
     }
-    if asked.has(Part::Calls) {
+    if asked.has(Part::Requests) {
         done(Box::new(connections::OwnPort::make(lab, family, ports)?))?;
     }
-    for via in (0..nodes).filter(|_| asked.has(Part::Calls)) {
+    for via in (0..nodes).filter(|_| asked.has(Part::Requests)) {
         done(Box::new(connections::Connection::make(lab, family, 1, via, ports)?))?;
     }
     for via in (0..nodes).filter(|_| asked.has(Part::Udp)) {

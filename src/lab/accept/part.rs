@@ -7,7 +7,7 @@ use crate::lab::words;
 #[non_exhaustive]
 pub enum Part {
     /// A connection to each service and to each node's own port, through every node.
-    Calls,
+    Requests,
     /// What a guest begins: ping and HTTP.
     Outbound,
     /// Large files, both ways.
@@ -23,7 +23,7 @@ pub enum Part {
 impl Part {
     /// All there are, with their names.
     pub const ALL: [(Self, &str); 6] = [
-        (Self::Calls, "calls"),
+        (Self::Requests, "requests"),
         (Self::Outbound, "outbound"),
         (Self::Transfers, "transfers"),
         (Self::Many, "many"),

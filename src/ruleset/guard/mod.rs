@@ -31,7 +31,7 @@ pub(super) const OWNED: &str = "dunnat-serving";
 pub(super) const COMMENT: &str = "dunnat guard; remove it with: dunnat down";
 
 const FROM_PUBLIC: &str = "from-public";
-const UNTRANSLATED: &str = "untranslated-calls";
+const UNTRANSLATED: &str = "untranslated-requests";
 const SOURCES: &str = "inside-sources";
 const QUOTES: &str = "inside-quotes";
 const ARP: &str = "inside-arp";
@@ -77,7 +77,7 @@ impl Guard {
             },
             Place {
                 family: "inet",
-                name: "untranslated-calls",
+                name: "untranslated-requests",
                 about: "A request that still has this node's own address was not translated: no port of the node itself may\n\
                         reply to it.",
                 hook: Some(("prerouting", [-290, -289])),
