@@ -77,8 +77,8 @@ pub(super) struct Judge<'j, 'r> {
     pub(super) queues: &'j RangeInclusive<u16>,
     pub(super) own: Option<OwnDrop>,
     pub(super) flow: &'j FlowSeen,
-    /// What the kernel counted.
-    pub(super) kernel: Vec<String>,
+    /// What else may have stopped it, where no rule did.
+    pub(super) kernel: &'j dyn Fn() -> Vec<String>,
 }
 
 impl Judge<'_, '_> {
@@ -122,7 +122,7 @@ impl Judge<'_, '_> {
                 return Fate::Lost(packet, Loss::Neighbours(rule));
             }
         }
-        Fate::Lost(packet, Loss::Kernel(kernel))
+        Fate::Lost(packet, Loss::Kernel(kernel()))
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::copy::Copy;
 use super::counters::Counters;
-use super::host::LIMIT;
 use super::judge::{FlowSeen, Judge, Seen};
 use super::node::Node;
 use super::outcome::{Fate, Outcome, Packet};
 use super::probe::{Expected, Place, Probe, Step, Way, pipe, unused_mac};
+use super::routing::silent;
 use super::rules_met::Rules;
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::tool::{self, Tool};
@@ -24,7 +24,7 @@ use crate::packet::View;
 /// How long a packet may take. In the kernel it takes microseconds, in a busy worker some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How long the node may take to decide about one.
-const PATIENCE_WITH_WORKER: Duration = Duration::from_secs(1);
+const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(250);
 /// What is said of a packet after it was dropped comes within that.
 const AFTERWARDS: Duration = Duration::from_millis(2);
 
@@ -147,14 +147,15 @@ impl<'a> Trial<'a> {
         if seen.is_there {
             return Ok(Fate::Through);
         }
-        let routed = routed_otherwise(step, &self.in_interface(step.from));
-        let kernel = routed.into_iter().chain(counters.gone_up()).collect();
+        let interface = self.in_interface(step.from);
+        let tag = self.cluster.node(self.node).tag;
+        let kernel = || silent(step, &interface, tag).into_iter().chain(counters.gone_up()).collect();
         let judge = Judge {
             rules: &mut self.rules,
             queues: &self.queues,
             own: self.serves.and_then(Node::dropped),
             flow,
-            kernel,
+            kernel: &kernel,
         };
         Ok(judge.judge(packet, seen))
     }
@@ -237,26 +238,6 @@ impl<'a> Trial<'a> {
         };
         wire.reply_as_neighbour(frame, self.mac_of_client(), is_here)
     }
-}
-
-/// Why routing would drop a packet without a word: there is no way back to where it comes from, or another than it came by.
-fn routed_otherwise(step: &Step, by: &str) -> Option<String> {
-    let packet = View::parse(&step.packet, step.packet.len()).ok()?;
-    let source = packet.tuple.src.to_string();
-    let Ok(route) = tool::run_within(LIMIT, Tool::Ip, &["route", "get", &source]) else {
-        return Some(format!("this host has no route back to {source}"));
-    };
-    let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
-    let back = words.nth(1).filter(|back| *back != by)?;
-    let strict = |of: &str| {
-        let setting = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter"));
-        setting.is_ok_and(|setting| setting.trim() == "1")
-    };
-    (packet.tuple.src.is_ipv4() && (strict("all") || strict(by))).then(|| {
-        format!(
-            "the way back to {source} is {back}, and the reverse-path filter is strict (rp_filter of {by})"
-        )
-    })
 }
 
 /// The table that has the copy tell of every packet.

@@ -91,7 +91,7 @@ fn chain(hook: &str, priority: i32, rule: &str) -> String {
 }
 
 #[test]
-#[ignore = "changes network namespaces"]
+#[ignore = "needs root; run by scripts/test"]
 fn a_host_without_rules_of_others_lets_all_through() {
     let stage = Stage::new();
     let found = stage.rehearsed(&[]);
@@ -109,7 +109,7 @@ fn a_host_without_rules_of_others_lets_all_through() {
 
 /// Every way to drop a packet, and the rule that does it.
 #[test]
-#[ignore = "changes network namespaces"]
+#[ignore = "needs root; run by scripts/test"]
 fn who_drops_packets_is_named() {
     let stage = Stage::new();
     let all = ["local", "entry", "home"];
@@ -153,7 +153,7 @@ fn who_drops_packets_is_named() {
 
 /// Chains that are jumped to, policies, other families of rules, and what asks for neighbours.
 #[test]
-#[ignore = "changes network namespaces"]
+#[ignore = "needs root; run by scripts/test"]
 fn who_drops_packets_is_named_wherever_it_stands() {
     let stage = Stage::new();
     for (rules, table, its_chain, text) in [
@@ -204,7 +204,7 @@ fn who_drops_packets_is_named_wherever_it_stands() {
 
 /// What is not dropped by them, but does not come out as it should because of them.
 #[test]
-#[ignore = "changes network namespaces"]
+#[ignore = "needs root; run by scripts/test"]
 fn who_changes_packets_or_their_flows_is_named() {
     let stage = Stage::new();
     for (rules, fate, its) in [
@@ -232,7 +232,7 @@ fn who_changes_packets_or_their_flows_is_named() {
 
 /// What depends on how many there are, or on a program that is not in the copy, is not judged.
 #[test]
-#[ignore = "changes network namespaces"]
+#[ignore = "needs root; run by scripts/test"]
 fn what_cannot_be_known_is_not_judged() {
     let stage = Stage::new();
     let found = stage.with(&chain("forward", 0, "tcp flags syn limit rate over 1/hour drop"));
@@ -252,9 +252,48 @@ fn what_cannot_be_known_is_not_judged() {
     assert!(said.contains("rp_filter of xenbr0"), "{said}");
 }
 
+/// Where no rule drops a packet, routing does, or a bridge.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_drops_packets_without_a_rule_is_told() {
+    let stage = Stage::new();
+    let host = &stage.host;
+    host.ip("link add vnet0 type veth peer name far-vnet0");
+    host.ip("link set vnet0 master guestbr0 up");
+    let four = |ways: &[(&str, u32)]| {
+        ways.iter().map(|(way, packet)| format!("IPv4 {way} {packet} lost")).collect::<Vec<_>>()
+    };
+    for (make, undo, expected, says) in [
+        (
+            "route add blackhole 192.168.122.254/32",
+            "route del blackhole 192.168.122.254/32",
+            four(&[("web local", 2), ("web home", 2), ("- outbound", 1)]),
+            "routing refuses packets from 10.5.5.201 to 192.168.122.254",
+        ),
+        (
+            "rule add fwmark 0x1 prohibit",
+            "rule del fwmark 0x1",
+            four(&[("web local", 1), ("web entry", 1)]),
+            "routing refuses packets from 192.168.122.254 to 10.5.5.201 with the mark 0x1",
+        ),
+    ] {
+        host.ip(make);
+        let found = stage.rehearsed(&[]);
+        host.ip(undo);
+        assert_eq!(stopped(&found), expected, "{make}");
+        assert!(found.to_string().contains(says), "{make}: {found:#}");
+    }
+    for port in ["vnet0", "eth1.100"] {
+        host.ip(&format!("link set {port} type bridge_slave isolated on"));
+    }
+    let found = stage.rehearsed(&[]);
+    assert!(stopped(&found).iter().all(|flow| flow.contains(" home 1 lost")), "{found:#}");
+    assert!(!stopped(&found).is_empty() && found.to_string().contains("isolated ports"), "{found:#}");
+}
+
 /// Rules of iptables are copied by iptables: nft's listing of them leaves conditions out.
 #[test]
-#[ignore = "changes network namespaces"]
+#[ignore = "needs root; run by scripts/test"]
 fn rules_of_iptables_are_tried_as_they_are() {
     let stage = Stage::new();
     stage.host.must(&[
@@ -306,7 +345,7 @@ fn rules_of_iptables_are_tried_as_they_are() {
 
 /// doctor says it, and so does a node, which serves first.
 #[test]
-#[ignore = "changes network namespaces"]
+#[ignore = "needs root; run by scripts/test"]
 fn doctor_and_the_node_say_what_was_rehearsed() {
     let stage = Stage::new();
     stage.with(&chain("forward", 0, "ct state invalid drop"));
