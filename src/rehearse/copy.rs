@@ -310,7 +310,7 @@ impl Copy {
 }
 
 /// A line of `ip rule show` as a command; none for what is there already.
-fn rule_command(line: &str) -> Option<String> {
+pub(super) fn rule_command(line: &str) -> Option<String> {
     let (priority, rule) = line.split_once(':')?;
     let rule = rule.trim().replace(" [detached]", "");
     let usual = [("0", "local"), ("32766", "main"), ("32767", "default")];
@@ -320,7 +320,7 @@ fn rule_command(line: &str) -> Option<String> {
 }
 
 /// What `ip route show table all` prints as commands. Routes that the kernel makes by itself are there already.
-fn route_commands(routes: &str) -> Vec<String> {
+pub(super) fn route_commands(routes: &str) -> Vec<String> {
     let is_made = |line: &str| {
         let line = format!("{line} ");
         ["proto kernel ", "table local ", "dev lo "].iter().any(|words| line.contains(words))

@@ -100,6 +100,11 @@ impl Interface {
     }
 }
 
+/// What `ip -json -details address show` prints.
+pub(super) fn read_interfaces(said: &str) -> Result<Vec<Interface>, String> {
+    serde_json::from_str(said).map_err(|error| format!("ip address: {error}"))
+}
+
 /// ip prints settings as numbers or as true and false.
 fn number(value: &serde_json::Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_bool().map(i64::from))
@@ -143,7 +148,7 @@ impl Host {
         });
         let [interfaces, rules, routes4, routes6, rules4, rules6, iptables, ip6tables, ebtables, sets] = said;
         let said = interfaces.map_err(|(_, why)| why)?;
-        host.interfaces = serde_json::from_str(&said).map_err(|error| format!("ip address: {error}"))?;
+        host.interfaces = read_interfaces(&said)?;
         host.tables = tables::read(&rules.map_err(|(_, why)| why)?);
         host.tables.retain(|table| !is_ours(table));
         for (family, routes, rules) in [(Family::V4, routes4, rules4), (Family::V6, routes6, rules6)] {

@@ -51,9 +51,7 @@ impl Wire {
     pub(super) fn receive(&self) -> Option<Frame> {
         let mut buffer = [0; 2048];
         let len = (&self.frames).read(&mut buffer).ok()?;
-        let (header, payload) = buffer[..len].split_first_chunk::<HEADER>()?;
-        let [_, _, _, _, _, _, a, b, c, d, e, f, kind @ ..] = *header;
-        Some(Frame { source: Mac([a, b, c, d, e, f]), kind, payload: payload.to_vec() })
+        Frame::read(&buffer[..len])
     }
 
     /// Says to all that an address is here, as who asks for another address does: `asks_for` learns it.
@@ -99,7 +97,18 @@ impl Wire {
     }
 }
 
+/// The address that a frame asks for, if it is such a question.
+pub(super) fn asks_for(frame: &[u8]) -> Option<IpAddr> {
+    Frame::read(frame)?.asks_for().map(|(asked, _)| asked)
+}
+
 impl Frame {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (header, payload) = bytes.split_first_chunk::<HEADER>()?;
+        let [_, _, _, _, _, _, a, b, c, d, e, f, kind @ ..] = *header;
+        Some(Self { source: Mac([a, b, c, d, e, f]), kind, payload: payload.to_vec() })
+    }
+
     /// The IP packet in it, if there is one.
     pub(super) fn packet(&self) -> Option<&[u8]> {
         [IPV4, IPV6].contains(&self.kind).then_some(&self.payload)

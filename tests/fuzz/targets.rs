@@ -20,6 +20,7 @@ use dunnat::kernel::Capabilities;
 use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
 use dunnat::queue::{PacketQueue as _, Playback};
+use dunnat::rehearse::read_from_outside;
 use dunnat::replay::Changes;
 use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::simulate::PacketSpec;
@@ -312,6 +313,14 @@ fn answers() {
         let Ok(Some(answer)) = read_answer(bytes) else { return };
         let written = serde_json::to_vec(&answer).unwrap();
         assert_eq!(read_answer(&written).unwrap(), Some(answer));
+    });
+}
+
+/// What the kernel and other programs say of a host that is rehearsed.
+#[test]
+fn rehearsals() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        read_from_outside(bytes);
     });
 }
 
