@@ -10,6 +10,7 @@ use super::rules_met::{RuleMet, Rules};
 use crate::net::Tuple;
 use crate::netlink::nftables::{Met, Then, Traced};
 use crate::packet::View;
+use crate::ruleset::is_our_name;
 
 /// What was seen of one packet.
 pub(super) struct Seen {
@@ -115,12 +116,11 @@ impl Judge<'_, '_> {
         if let Some(by) = touched {
             return Fate::Lost(packet, Loss::Gone { after: by });
         }
-        // Without a neighbour no packet goes out.
-        if let Some(dropped) = drops(&seen.elsewhere).or_else(|| drops(&flow.neighbours)) {
-            let rule = rules.find(&dropped);
-            if !rule.is_ours {
-                return Fate::Lost(packet, Loss::Neighbours(rule));
-            }
+        // Without a neighbour no packet goes out. Our own rules keep such messages from pipes alone.
+        let of_others = |it: &&Traced| it.then == Then::Drop && it.met != Met::End && !is_our_name(&it.table);
+        let asked = flow.neighbours.iter().chain(&seen.elsewhere).rev().find(of_others);
+        if let Some(dropped) = asked {
+            return Fate::Lost(packet, Loss::Neighbours(rules.find(dropped)));
         }
         Fate::Lost(packet, Loss::Kernel(kernel()))
     }
