@@ -63,6 +63,8 @@ impl Events {
                     self.events += 1;
                     Ok(Some(event))
                 }
+                // Rules that packets met stand between decisions.
+                Err(NoEvent::Rule) => continue,
                 Err(NoEvent::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {
                     log::warn!("{}:{}: the last line is incomplete; skipped", self.from, self.number);
                     Ok(None)

@@ -9,6 +9,7 @@ use dunnat::control::ConnectError;
 use dunnat::daemon;
 use dunnat::explain::NoEntry;
 use dunnat::net::WrongWord;
+use dunnat::nftrace::Untraced;
 use dunnat::ruleset::NoPlan;
 use dunnat::simulate::{CaptureError, Foreign};
 use dunnat::text::escaped;
@@ -35,6 +36,8 @@ pub(super) enum Failure {
     Rights(#[from] dunnat::doctor::Unfit),
     #[error(transparent)]
     Rules(#[from] dunnat::ruleset::InstallError),
+    #[error(transparent)]
+    Untraced(#[from] Untraced),
     #[error(
         "cannot fill the chains of the queues: {0}. The kernel may lack the target NFQUEUE; try: modprobe \
          xt_NFQUEUE"
@@ -119,6 +122,7 @@ impl Failure {
             | Self::Usage(_)
             | Self::NoConversation { .. }
             | Self::NotOne(_)
+            | Self::Untraced(Untraced::Wide(_))
             | Self::Terminal => ExitCode::from(2),
             #[cfg(feature = "lab")]
             Self::Lab(dunnat::lab::Error::Typed(_)) => ExitCode::from(2),
@@ -130,6 +134,7 @@ impl Failure {
             | Self::Unrehearsed(_)
             | Self::Rights(_)
             | Self::Rules(_)
+            | Self::Untraced(_)
             | Self::FillQueues(_)
             | Self::Connect(_)
             | Self::Connection { .. }

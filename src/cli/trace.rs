@@ -1,3 +1,5 @@
+mod kernel;
+
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,13 +10,15 @@ use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
 use dunnat::text::counted;
 use dunnat::trace::{
-    Filter, Flows, Follower as _, Format, Output, Replacement, Rotation, SCHEMA, Sample, Selection, Text,
+    Filter, Flows, Follower as _, Format, Output, RULE_SCHEMA, Replacement, Rotation, SCHEMA, Sample,
+    Selection, Text,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::events::Events;
 use super::{Failure, coloured, print};
+use kernel::Kernel;
 
 /// Show the decisions of a running node live, or those of a saved trace
 ///
@@ -64,8 +68,12 @@ pub(super) struct Trace {
     /// How many full files to keep
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
     keep: u32,
-    /// Print the JSON Schema of an output line, with a description of each field
-    #[arg(long, exclusive = true)]
+    #[command(flatten)]
+    kernel: Kernel,
+    /// Print the JSON Schema of an output line, with a description of each field; with --kernel, of a line with a rule
+    #[arg(long, conflicts_with_all = [
+        "node", "socket", "read", "filter", "format", "verbose", "bytes", "sample", "flows", "count", "write",
+    ])]
     schema: bool,
 }
 
@@ -137,14 +145,19 @@ pub(super) fn output(
 impl Trace {
     pub(super) fn run(&self) -> Result<(), Failure> {
         if self.schema {
-            return print(SCHEMA);
+            return print(if self.kernel.is_asked_for() { RULE_SCHEMA } else { SCHEMA });
         }
         // The filter is judged here, where it was typed; the node knows which names there are.
         let filter = (!self.filter.is_empty()).then(|| self.filter.join(" "));
         let parsed = filter.as_deref().map(str::parse::<Filter>).transpose()?;
+        let of_kernel = match self.kernel.is_asked_for() {
+            true => Some(self.kernel.options(parsed.clone(), self.format())?),
+            false => None,
+        };
         let (mut output, to) = self.output()?;
-        let outcome = match &self.read {
-            Some(path) => {
+        let outcome = match (&self.read, of_kernel) {
+            (_, Some(options)) => self.of_kernel(filter, &options, &mut output),
+            (Some(path), None) => {
                 let selection = Selection {
                     filter: parsed,
                     sample: self.sample,
@@ -153,7 +166,7 @@ impl Trace {
                 };
                 self.saved(path, selection, &mut output)
             }
-            None => self.live(filter, &mut output),
+            (None, None) => self.live(filter, &mut output),
         };
         match outcome {
             // Its reader has seen enough.
@@ -276,11 +289,7 @@ impl Trace {
 
 /// Lets the first Ctrl-C end the trace in good order, and the second at once. Says whether there was one.
 fn stop_on_signal(stopper: Stopper) -> io::Result<Arc<AtomicBool>> {
-    let stopping = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;
-        signal_hook::flag::register(signal, Arc::clone(&stopping))?;
-    }
+    let stopping = stopping()?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         for _ in &mut signals {
@@ -289,5 +298,15 @@ fn stop_on_signal(stopper: Stopper) -> io::Result<Arc<AtomicBool>> {
             stopper.cut();
         }
     });
+    Ok(stopping)
+}
+
+/// Whether there was a Ctrl-C; the second one ends the program at once.
+fn stopping() -> io::Result<Arc<AtomicBool>> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;
+        signal_hook::flag::register(signal, Arc::clone(&stopping))?;
+    }
     Ok(stopping)
 }

@@ -15,7 +15,6 @@ mod node;
 mod outcome;
 mod probe;
 mod rules_met;
-mod tables;
 mod text;
 mod trial;
 mod wire;
@@ -34,6 +33,7 @@ use crate::kernel;
 use crate::net::{ByFamily, Family, OfFamily as _};
 use crate::netlink::sys;
 use crate::ruleset;
+use crate::ruleset::listed::Table;
 use crate::text::counted;
 use copy::Copy;
 use host::Host;
@@ -43,7 +43,6 @@ use probe::{Parties, probes};
 pub use probe::{Probe, Way};
 pub use rules_met::RuleMet;
 use rules_met::Rules;
-use tables::Table;
 use trial::Trial;
 
 /// What is to be rehearsed.
