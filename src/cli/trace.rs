@@ -16,7 +16,7 @@ use dunnat::trace::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::events::Events;
+use super::events::{Events, Line};
 use super::{Failure, coloured, print};
 use kernel::Kernel;
 
@@ -267,9 +267,22 @@ impl Trace {
         let mut events = Events::open(path)?;
         // Before an event that is left out; it is said at the next that is not.
         let mut lost = 0;
+        // A rule is of no stage or flow, and has no number: it cannot be counted with the decisions, nor be a packet of a capture.
+        let shows_rules = self.sample.is_none()
+            && self.flows.is_none()
+            && self.count.is_none()
+            && self.format() != Format::Pcapng;
         while !selection.is_done() {
-            let mut event = match events.next() {
-                Ok(Some(event)) => event,
+            let mut event = match events.line() {
+                Ok(Some(Line::Decision(event))) => *event,
+                Ok(Some(Line::Rule(rule))) => {
+                    if shows_rules
+                        && selection.filter.as_ref().is_none_or(|filter| filter.may_want_rule(&rule))
+                    {
+                        output.rule(&rule).map_err(failed)?;
+                    }
+                    continue;
+                }
                 Ok(None) => break,
                 Err(failure) => {
                     output.end_at_fault().map_err(failed)?;

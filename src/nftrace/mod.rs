@@ -37,6 +37,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Nor is it tried more often to find a rule that is not known.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// So many messages are read at once.
+const MOST_AT_ONCE: u32 = 10_000;
 
 /// What is to be traced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +168,8 @@ impl KernelTrace {
         if self.is_stale && self.read.elapsed() >= READ_AGAIN_AFTER {
             self.list();
         }
-        loop {
+        // Others may have far more traced, and who is asked has to answer.
+        for _ in 0..MOST_AT_ONCE {
             let datagram = match self.traces.datagram() {
                 Ok([]) => break,
                 Ok(datagram) => datagram,

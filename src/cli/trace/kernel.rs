@@ -156,7 +156,10 @@ impl Trace {
                     Happened::Decision(event) => output.event(&event)?,
                     // A chain that lets everything pass has nothing to say.
                     Happened::Rule(rule)
-                        if !shows_all && rule.handle.is_none() && rule.verdict == RuleVerdict::Accept => {}
+                        if !shows_all && rule.handle.is_none() && rule.verdict == RuleVerdict::Accept =>
+                    {
+                        continue;
+                    }
                     Happened::Rule(rule) => output.rule(&rule)?,
                 }
                 shown += 1;

@@ -184,8 +184,8 @@ fn traced(message: Message<'_>) -> Option<Traced> {
     // `NFT_TRACETYPE_*`
     it.met = match kind {
         1 => Met::Policy,
-        // A rule may say `return`; the end of a chain has no handle.
-        2 if handle == 0 => Met::End,
+        // A rule may say `return`. The end of a chain has no handle, by whatever way it is reached.
+        2 | 3 if handle == 0 => Met::End,
         2 | 3 => Met::Rule(handle),
         _ => return None,
     };

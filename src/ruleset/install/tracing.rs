@@ -4,7 +4,9 @@
 //! When a base chain goes, the kernel drops every packet that waits in any queue of the network namespace
 //! (`nf_queue_nf_hook_drop()`), and beside a node that serves a packet may wait at any time. So a trace that ends takes its
 //! rules away, which drops nothing. Its chains go only if no queue has a listener: then no packet can wait. Else they stay,
-//! empty, for the next trace, or until `dunnat down`. A packet passes an empty chain and is not changed.
+//! empty, for the next trace, or until `dunnat down`. A packet passes an empty chain and is not changed. A chain that is added
+//! harms nobody: a packet that waits meanwhile may come to its queue once more (`nf_reinject()` counts places), and is not
+//! translated twice, as it has its new address already.
 //!
 //! Since Linux 6.9 the tables belong to the process that traces, and outlive it ([`OWNED`], [`PERSISTS`]): two that trace at once
 //! do not take each other's rules, and nobody's `nft flush ruleset` removes the chains while it goes on. Without

@@ -1,5 +1,6 @@
 //! Whether a packet may be wanted of which only the headers are known, and not what will be decided about it.
 
+use super::super::rule::RuleEvent;
 use super::{Expression, Filter, Interface, Side, Test};
 use crate::net::{Dscp, Proto, Tuple};
 use crate::packet::TcpFlags;
@@ -20,6 +21,17 @@ impl Filter {
     /// Whether the packet is wanted, or may be: what is not known may be so.
     pub(crate) fn may_want(&self, packet: &Known) -> bool {
         is(&self.0, packet).unwrap_or(true)
+    }
+
+    /// Whether a rule is wanted, by the packet that met it as it then was: what is not known of it may be so.
+    pub fn may_want_rule(&self, rule: &RuleEvent) -> bool {
+        self.may_want(&Known {
+            tuple: rule.packet,
+            tcp: rule.flags,
+            icmp: None,
+            dscp: None,
+            by: [rule.in_if.clone(), rule.out_if.clone()],
+        })
     }
 }
 
