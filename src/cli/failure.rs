@@ -38,6 +38,8 @@ pub(super) enum Failure {
     Rules(#[from] dunnat::ruleset::InstallError),
     #[error(transparent)]
     Untraced(#[from] Untraced),
+    #[error("cannot wait for Ctrl-C: {0}")]
+    Signals(io::Error),
     #[error(
         "cannot fill the chains of the queues: {0}. The kernel may lack the target NFQUEUE; try: modprobe \
          xt_NFQUEUE"
@@ -135,6 +137,7 @@ impl Failure {
             | Self::Rights(_)
             | Self::Rules(_)
             | Self::Untraced(_)
+            | Self::Signals(_)
             | Self::FillQueues(_)
             | Self::Connect(_)
             | Self::Connection { .. }

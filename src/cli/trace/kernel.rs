@@ -8,7 +8,7 @@ use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use dunnat::control::{self, Answer, Client, ConnectError, End, Request, Stopper};
 use dunnat::doctor;
-use dunnat::nftrace::{Counts, Happened, KernelTrace, Options, Timeline};
+use dunnat::nftrace::{Counts, Happened, KernelTrace, Options, Timeline, Untraced};
 use dunnat::text::counted;
 use dunnat::trace::{Event, Filter, Follower as _, Format, Output, RuleVerdict};
 use jiff::Timestamp;
@@ -18,7 +18,9 @@ use super::{Trace, stopping};
 
 /// How often the kernel is asked what it has to tell.
 const TURN: Duration = Duration::from_millis(5);
-/// How long a node may take to say that it has told all.
+/// How long a node may take to say that it will tell.
+const FIRST_WORDS: Duration = Duration::from_secs(5);
+/// And to say that it has told all.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -90,6 +92,12 @@ impl Decisions {
         Ok(Self { path, answers, stopper, lost: None })
     }
 
+    /// Waits until the node has said that it tells from now on, or that it does not.
+    fn begin(&mut self) -> Result<(), Failure> {
+        let first = self.answers.recv_timeout(FIRST_WORDS).unwrap_or(Ok(None));
+        self.take(first).map(|_| ())
+    }
+
     /// What has come until now.
     fn come(&mut self) -> Result<Vec<Event>, Failure> {
         let mut events = Vec::new();
@@ -140,8 +148,7 @@ impl Trace {
         options: &Options,
         output: &mut Output,
     ) -> Result<(), Failure> {
-        let stopping =
-            stopping().map_err(|source| Failure::Usage(format!("cannot handle signals: {source}")))?;
+        let stopping = stopping().map_err(Failure::Signals)?;
         let mut decisions = self.decisions(filter)?;
         let mut trace = KernelTrace::begin(options)?;
         let failed = |source| Failure::Output { to: String::new(), source };
@@ -207,7 +214,7 @@ impl Trace {
             None => control::only_node()?,
         };
         match Decisions::of(path, &request) {
-            Ok(decisions) => Ok(Some(decisions)),
+            Ok(mut decisions) => decisions.begin().map(|()| Some(decisions)),
             Err(ConnectError::Stale(path)) if !is_named => {
                 log::info!("nobody listens on {}: only rules are shown", path.display());
                 Ok(None)
@@ -219,7 +226,7 @@ impl Trace {
 
 /// Takes what has come: rules, then the decisions that came before these were asked for.
 fn turn(trace: &mut KernelTrace, decided: Vec<Event>, timeline: &mut Timeline) -> Result<(), Failure> {
-    let rules = trace.told().map_err(|error| Failure::Untraced(dunnat::nftrace::Untraced::Kernel(error)))?;
+    let rules = trace.told().map_err(Untraced::Kernel)?;
     rules.into_iter().for_each(|rule| timeline.rule(rule));
     decided.into_iter().for_each(|event| timeline.decision(event));
     Ok(())
