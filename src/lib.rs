@@ -66,6 +66,7 @@
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
+//! | [`nftrace`] | which rules of anybody the packets of chosen flows meet: the kernel tells | touch a packet, or a rule of others |
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
 //! | [`simulate`] | the way of a packet through a node without a kernel: a packet is typed or captured, passes the stages, and its flow is remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
@@ -203,6 +204,7 @@ pub mod lab;
 pub mod manual;
 pub mod net;
 mod netlink;
+pub mod nftrace;
 pub mod packet;
 pub mod queue;
 pub mod rehearse;

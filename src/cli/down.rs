@@ -5,8 +5,8 @@ use super::Failure;
 
 /// Remove the rules that dunnat left in this network namespace: the guard, and rules of a killed run
 ///
-/// The guard stays after every end of `run`, so that no untranslated packet goes out. While a node is
-/// serving, `down` removes nothing.
+/// The guard stays after every end of `run`, so that no untranslated packet goes out. The tables of `trace
+/// --kernel` may stay, too. While a node is serving, `down` removes nothing.
 #[derive(Args)]
 pub(super) struct Down {}
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dunnat::packet::LONGEST;
 use dunnat::simulate::Capture;
-use dunnat::trace::{Event, NoEvent};
+use dunnat::trace::{Event, NoEvent, RuleEvent};
 
 use super::Failure;
 use super::opened::Begun;
@@ -13,6 +13,13 @@ use super::opened::Begun;
 /// The longest line of a trace, in bytes: the longest packet before and after a decision, each byte as two digits, and all
 /// that is said of it beside. More is not collected.
 const LONGEST_LINE: usize = 2 * 2 * LONGEST + (64 << 10);
+
+/// A line of a trace.
+pub(super) enum Line {
+    Decision(Box<Event>),
+    /// A rule that a packet met, as `--kernel` shows them.
+    Rule(Box<RuleEvent>),
+}
 
 /// A trace in JSON that was saved, or comes by standard input.
 pub(super) struct Events {
@@ -36,8 +43,19 @@ impl Events {
         Self { from, input, line: Vec::new(), number: 0, bytes: 0, events: 0 }
     }
 
-    /// The next event; none at the end.
+    /// The next event; none at the end. Rules between them are passed over.
     pub(super) fn next(&mut self) -> Result<Option<Event>, Failure> {
+        loop {
+            match self.line()? {
+                Some(Line::Rule(_)) => {}
+                Some(Line::Decision(event)) => return Ok(Some(*event)),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What the next line has; none at the end.
+    pub(super) fn line(&mut self) -> Result<Option<Line>, Failure> {
         loop {
             self.line.clear();
             let unreadable = |source| Failure::Input { from: self.from.clone(), source };
@@ -61,7 +79,15 @@ impl Events {
             return match Event::read(line) {
                 Ok(event) => {
                     self.events += 1;
-                    Ok(Some(event))
+                    Ok(Some(Line::Decision(Box::new(event))))
+                }
+                Err(NoEvent::Rule) => {
+                    self.events += 1;
+                    match RuleEvent::read(line) {
+                        Some(rule) => Ok(Some(Line::Rule(Box::new(rule)))),
+                        // As a later program writes it.
+                        None => continue,
+                    }
                 }
                 Err(NoEvent::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {
                     log::warn!("{}:{}: the last line is incomplete; skipped", self.from, self.number);

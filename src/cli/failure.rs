@@ -9,6 +9,7 @@ use dunnat::control::ConnectError;
 use dunnat::daemon;
 use dunnat::explain::NoEntry;
 use dunnat::net::WrongWord;
+use dunnat::nftrace::Untraced;
 use dunnat::ruleset::NoPlan;
 use dunnat::simulate::{CaptureError, Foreign};
 use dunnat::text::escaped;
@@ -37,6 +38,10 @@ pub(super) enum Failure {
     Rights(#[from] dunnat::doctor::Unfit),
     #[error(transparent)]
     Rules(#[from] dunnat::ruleset::InstallError),
+    #[error(transparent)]
+    Untraced(#[from] Untraced),
+    #[error("cannot wait for Ctrl-C: {0}")]
+    Signals(io::Error),
     #[error(
         "cannot fill the chains of the queues: {0}. The kernel may lack the target NFQUEUE; try: modprobe \
          xt_NFQUEUE"
@@ -121,6 +126,7 @@ impl Failure {
             | Self::Usage(_)
             | Self::NoConversation { .. }
             | Self::NotOne(_)
+            | Self::Untraced(Untraced::Wide(_))
             | Self::Terminal => ExitCode::from(2),
             #[cfg(feature = "lab")]
             Self::Lab(dunnat::lab::Error::Typed(_)) => ExitCode::from(2),
@@ -133,6 +139,8 @@ impl Failure {
             | Self::Unrehearsed(_)
             | Self::Rights(_)
             | Self::Rules(_)
+            | Self::Untraced(_)
+            | Self::Signals(_)
             | Self::FillQueues(_)
             | Self::Connect(_)
             | Self::Connection { .. }

@@ -1,3 +1,5 @@
+mod kernel;
+
 use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -9,13 +11,15 @@ use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
 use dunnat::text::counted;
 use dunnat::trace::{
-    Filter, Flows, Follower as _, Format, Output, Replacement, Rotation, SCHEMA, Sample, Selection, Text,
+    Filter, Flows, Follower as _, Format, Output, RULE_SCHEMA, Replacement, Rotation, SCHEMA, Sample,
+    Selection, Text,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::events::Events;
+use super::events::{Events, Line};
 use super::{Failure, coloured, print};
+use kernel::Kernel;
 
 /// Show the decisions of a running node live, or those of a saved trace
 ///
@@ -65,8 +69,12 @@ pub(super) struct Trace {
     /// How many full files to keep
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
     keep: u32,
-    /// Print the JSON Schema of an output line, with a description of each field
-    #[arg(long, exclusive = true)]
+    #[command(flatten)]
+    kernel: Kernel,
+    /// Print the JSON Schema of an output line, with a description of each field; with --kernel, of a line with a rule
+    #[arg(long, conflicts_with_all = [
+        "node", "socket", "read", "filter", "format", "verbose", "bytes", "sample", "flows", "count", "write",
+    ])]
     schema: bool,
 }
 
@@ -138,14 +146,19 @@ pub(super) fn output(
 impl Trace {
     pub(super) fn run(&self) -> Result<(), Failure> {
         if self.schema {
-            return print(SCHEMA);
+            return print(if self.kernel.is_asked_for() { RULE_SCHEMA } else { SCHEMA });
         }
         // The filter is judged here, where it was typed; the node knows which names there are.
         let filter = (!self.filter.is_empty()).then(|| self.filter.join(" "));
         let parsed = filter.as_deref().map(str::parse::<Filter>).transpose()?;
+        let of_kernel = match self.kernel.is_asked_for() {
+            true => Some(self.kernel.options(parsed.clone(), self.format())?),
+            false => None,
+        };
         let (mut output, to) = self.output()?;
-        let outcome = match &self.read {
-            Some(path) => {
+        let outcome = match (&self.read, of_kernel) {
+            (_, Some(options)) => self.of_kernel(filter, &options, &mut output),
+            (Some(path), None) => {
                 let selection = Selection {
                     filter: parsed,
                     sample: self.sample,
@@ -154,7 +167,7 @@ impl Trace {
                 };
                 self.saved(path, selection, &mut output)
             }
-            None => self.live(filter, &mut output),
+            (None, None) => self.live(filter, &mut output),
         };
         match outcome {
             // Its reader has seen enough.
@@ -255,9 +268,22 @@ impl Trace {
         let mut events = Events::open(path)?;
         // Before an event that is left out; it is said at the next that is not.
         let mut lost = 0;
+        // A rule is of no stage or flow, and has no number: it cannot be counted with the decisions, nor be a packet of a capture.
+        let shows_rules = self.sample.is_none()
+            && self.flows.is_none()
+            && self.count.is_none()
+            && self.format() != Format::Pcapng;
         while !selection.is_done() {
-            let mut event = match events.next() {
-                Ok(Some(event)) => event,
+            let mut event = match events.line() {
+                Ok(Some(Line::Decision(event))) => *event,
+                Ok(Some(Line::Rule(rule))) => {
+                    if shows_rules
+                        && selection.filter.as_ref().is_none_or(|filter| filter.may_want_rule(&rule))
+                    {
+                        output.rule(&rule).map_err(failed)?;
+                    }
+                    continue;
+                }
                 Ok(None) => break,
                 Err(failure) => {
                     output.end_at_fault().map_err(failed)?;
@@ -277,11 +303,7 @@ impl Trace {
 
 /// Lets the first Ctrl-C end the trace in good order, and the second at once. Says whether there was one.
 fn stop_on_signal(stopper: Stopper) -> io::Result<Arc<AtomicBool>> {
-    let stopping = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;
-        signal_hook::flag::register(signal, Arc::clone(&stopping))?;
-    }
+    let stopping = stopping()?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         for _ in &mut signals {
@@ -290,5 +312,15 @@ fn stop_on_signal(stopper: Stopper) -> io::Result<Arc<AtomicBool>> {
             stopper.cut();
         }
     });
+    Ok(stopping)
+}
+
+/// Whether there was a Ctrl-C; the second one ends the program at once.
+fn stopping() -> io::Result<Arc<AtomicBool>> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;
+        signal_hook::flag::register(signal, Arc::clone(&stopping))?;
+    }
     Ok(stopping)
 }

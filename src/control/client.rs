@@ -85,16 +85,14 @@ impl ConnectError {
     }
 }
 
-/// The socket of the one node that runs here.
+/// The sockets of all nodes that run here, or were killed here.
 ///
 /// # Errors
-/// None does, or several; or the directory may not be read.
-pub fn only_node() -> Result<PathBuf, ConnectError> {
+/// The directory may not be read.
+pub fn sockets() -> Result<Vec<PathBuf>, ConnectError> {
     let entries = match std::fs::read_dir(DIRECTORY) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ConnectError::Which("no socket, so no dunnat runs here".to_owned()));
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(ConnectError::of(Path::new(DIRECTORY), error)),
     };
     let mut sockets: Vec<PathBuf> = entries
@@ -102,7 +100,15 @@ pub fn only_node() -> Result<PathBuf, ConnectError> {
         .filter(|path| path.extension().is_some_and(|ending| ending == "sock"))
         .collect();
     sockets.sort();
-    match &sockets[..] {
+    Ok(sockets)
+}
+
+/// The socket of the one node that runs here.
+///
+/// # Errors
+/// None does, or several; or the directory may not be read.
+pub fn only_node() -> Result<PathBuf, ConnectError> {
+    match &sockets()?[..] {
         [one] => Ok(one.clone()),
         [] => Err(ConnectError::Which("no socket, so no dunnat runs here".to_owned())),
         several => {

@@ -26,7 +26,7 @@ mod listener;
 mod protocol;
 mod server;
 
-pub use client::{Client, ConnectError, Stopper, only_node, read_answer};
+pub use client::{Client, ConnectError, Stopper, only_node, read_answer, sockets};
 pub use listener::{Listener, TakeError};
 pub use protocol::{Answer, DIRECTORY, End, Hello, Request, Trace, VERSION, socket_of};
 pub use server::Server;

@@ -27,11 +27,17 @@ pub(crate) enum Load {
 
 /// `NFT_META_*`
 pub(crate) mod meta {
+    /// What is behind the frame's header, by its EtherType.
+    pub(crate) const ETHER_TYPE: u32 = 1;
     pub(crate) const IN_NAME: u32 = 6;
     pub(crate) const OUT_NAME: u32 = 7;
+    /// Whether the packet is traced; can only be set.
+    pub(crate) const TRACED: u32 = 12;
     pub(crate) const FAMILY: u32 = 15;
     pub(crate) const PROTOCOL: u32 = 16;
     pub(crate) const CAME_BY_IPSEC: u32 = 25;
+    /// Nanoseconds since 1970, in host byte order. Since Linux 5.4.
+    pub(crate) const TIME: u32 = 30;
 }
 
 /// `NFT_RT_XFRM`
@@ -109,6 +115,40 @@ impl Expressions {
         self.add("bitwise", &data);
     }
 
+    /// Turns eight bytes in the register from host byte order into network byte order, in which they can be compared.
+    pub(crate) fn order_eight(&mut self) {
+        const TO_NETWORK: u32 = 1;
+        self.numbers("byteorder", &[(1, REGISTER), (2, REGISTER), (3, TO_NETWORK), (4, 8), (5, 8)]);
+    }
+
+    /// The rule goes on for so many packets a second, and for as many at once.
+    pub(crate) fn limit(&mut self, packets: u32) {
+        const SECOND: u64 = 1;
+        let mut data = Vec::new();
+        put_padded(&mut data, 1, &u64::from(packets).to_be_bytes());
+        put_padded(&mut data, 2, &SECOND.to_be_bytes());
+        put_padded(&mut data, 3, &packets.to_be_bytes());
+        self.add("limit", &data);
+    }
+
+    /// The kernel tells from here on what rules the packet meets.
+    pub(crate) fn trace(&mut self) {
+        let mut yes = Vec::new();
+        put_padded(&mut yes, 1, &REGISTER.to_be_bytes());
+        put_padded(&mut yes, 2 | NESTED, &value(&[1]));
+        self.add("immediate", &yes);
+        self.numbers("meta", &[(2, meta::TRACED), (3, REGISTER)]);
+    }
+
+    /// The packet goes through another chain, and comes to the end of this one.
+    pub(crate) fn go_to(&mut self, chain: &str) {
+        const GOTO: i32 = -4;
+        let mut verdict = Vec::new();
+        put_padded(&mut verdict, 1, &GOTO.to_be_bytes());
+        put_text(&mut verdict, 2, chain);
+        self.end_with(&verdict);
+    }
+
     /// The rule goes on only if the register is so.
     pub(crate) fn compare(&mut self, how: Compare, with: &[u8]) {
         let mut data = Vec::new();
@@ -130,8 +170,12 @@ impl Expressions {
     pub(crate) fn say(&mut self, verdict: Say) {
         let mut code = Vec::new();
         put_padded(&mut code, 1, &(verdict as i32).to_be_bytes());
+        self.end_with(&code);
+    }
+
+    fn end_with(&mut self, verdict: &[u8]) {
         let mut of_verdict = Vec::new();
-        put_padded(&mut of_verdict, 2 | NESTED, &code);
+        put_padded(&mut of_verdict, 2 | NESTED, verdict);
         let mut data = Vec::new();
         put_padded(&mut data, 1, &0u32.to_be_bytes());
         put_padded(&mut data, 2 | NESTED, &of_verdict);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::tables::{self, Table};
 use crate::kernel::tool::{self, Tool};
 use crate::net::Family;
+use crate::ruleset::listed::{self, Table};
 
 /// How long a tool may take; what it prints is short.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
@@ -149,7 +149,7 @@ impl Host {
         let [interfaces, rules, routes4, routes6, rules4, rules6, iptables, ip6tables, ebtables, sets] = said;
         let said = interfaces.map_err(|(_, why)| why)?;
         host.interfaces = read_interfaces(&said)?;
-        host.tables = tables::read(&rules.map_err(|(_, why)| why)?);
+        host.tables = listed::read(&rules.map_err(|(_, why)| why)?);
         host.tables.retain(|table| !is_ours(table));
         for (family, routes, rules) in [(Family::V4, routes4, rules4), (Family::V6, routes6, rules6)] {
             for (said, into) in [(routes, &mut host.routes), (rules, &mut host.rules)] {

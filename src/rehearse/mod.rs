@@ -17,7 +17,6 @@ mod outside;
 mod probe;
 mod routing;
 mod rules_met;
-mod tables;
 mod text;
 mod trial;
 mod wire;
@@ -36,6 +35,7 @@ use crate::kernel;
 use crate::net::{ByFamily, Family, OfFamily as _};
 use crate::netlink::sys;
 use crate::ruleset;
+use crate::ruleset::listed::Table;
 use crate::text::counted;
 use copy::Copy;
 use host::Host;
@@ -46,7 +46,6 @@ use probe::{Parties, probes};
 pub use probe::{Probe, Way};
 pub use rules_met::RuleMet;
 use rules_met::Rules;
-use tables::Table;
 use trial::Trial;
 
 /// How long flows may be tried. One takes some milliseconds; a packet that is gone without a word is waited for.

@@ -2,14 +2,15 @@
 
 use super::copy::{route_commands, rule_command};
 use super::host::read_interfaces;
-use super::{tables, wire};
+use super::wire;
 use crate::netlink::nftables::read_traces;
+use crate::ruleset::listed;
 
 /// Reads bytes as each tool and the kernel could have sent them, and tells how much was made of them: tables and rules of nft,
 /// interfaces, routes and rules of ip, messages of traces, and frames that ask for a neighbour. Only for `tests/fuzz`.
 pub fn read_from_outside(bytes: &[u8]) -> usize {
     let text = String::from_utf8_lossy(bytes);
-    let tables = tables::read(&text);
+    let tables = listed::read(&text);
     let rules = tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum::<usize>();
     // What is loaded is what was listed, less some lines.
     let loaded = tables.iter().map(|table| table.text.lines().count()).sum::<usize>();

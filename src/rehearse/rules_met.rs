@@ -1,10 +1,10 @@
 //! Which rule of the host a rule of the copy is.
 
 use super::host::LIMIT;
-use super::tables::{self, Table};
 use crate::kernel::tool::{self, Tool};
 use crate::netlink::nftables::{Met, Then, Traced, family_name};
 use crate::ruleset::is_our_name;
+use crate::ruleset::listed::{self, Table};
 
 /// Where a packet was dropped, or handed to somebody else.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -81,7 +81,7 @@ impl<'a> Rules<'a> {
         let Met::Rule(handle) = traced.met else { return met };
         let copy = self.copy.get_or_insert_with(|| {
             let said = tool::run_within(LIMIT, Tool::Nft, &["-a", "-s", "list", "ruleset"]);
-            said.map(|said| tables::read(&said)).unwrap_or_default()
+            said.map(|said| listed::read(&said)).unwrap_or_default()
         });
         let in_copy = copy.iter().find(|it| it.place() == met.table).and_then(|it| it.chain(chain));
         let place = in_copy.and_then(|chain| chain.rules.iter().position(|rule| rule.handle == handle));

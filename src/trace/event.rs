@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::rule;
 use super::shared::{self, Name};
 use crate::engine::Reason;
 use crate::net::{CtState, Dscp, Hook, Mac, Mark, Stage, Tuple, Verdict};
@@ -31,6 +32,9 @@ pub enum NoEvent {
         "it is an event of version {0}; this dunnat reads versions {OLDEST} to {VERSION}. Read it with the dunnat that wrote it"
     )]
     Version(u64),
+    /// It is a [`RuleEvent`](super::RuleEvent), which stands between decisions.
+    #[error("this is a rule that a packet met, and no decision")]
+    Rule,
     /// It is not what a trace has.
     #[error("this is no event of a trace as `dunnat trace --format json` writes it: {0}")]
     Json(serde_json::Error),
@@ -217,6 +221,7 @@ impl Event {
         serde_json::from_slice(line).map_err(|error| match serde_json::from_slice(line) {
             // What else would be wrong with it is not to be known here.
             Ok(Only { v }) if !(u64::from(OLDEST)..=u64::from(VERSION)).contains(&v) => NoEvent::Version(v),
+            _ if rule::is_one(line) => NoEvent::Rule,
             _ => NoEvent::Json(error),
         })
     }

@@ -12,6 +12,7 @@ pub(crate) mod judge;
 mod names;
 mod pcapng;
 mod record;
+mod rule;
 #[cfg(test)]
 pub(crate) mod samples;
 mod selection;
@@ -21,9 +22,11 @@ mod text;
 mod write;
 
 pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source, VERSION, Version};
+pub(crate) use filter::{Alternatives, Asked, Known};
 pub use filter::{Filter, FilterError};
 pub use names::Namer;
 pub use record::{Record, SNAP};
+pub use rule::{RULE_SCHEMA, RuleEvent, RuleVerdict};
 pub use selection::{Flows, Sample, SampleError, Selection};
 pub use shared::Name;
 pub use tap::{Tap, TapEnd, Taps, Tracer};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Event, Namer, Record};
+use super::{Event, Namer, Record, RuleEvent, RuleVerdict};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Meta, Tables, decide};
 use crate::net::{Checksum, CtMark, CtState, Envelope, Mac, Mark, Stage};
@@ -159,4 +159,74 @@ pub(crate) fn events() -> Vec<Event> {
         .collect();
     events[4].lost = 17;
     events
+}
+
+/// Rules that the packet of the first of them met, before and after a queue, and one that dropped it.
+pub(crate) fn rules() -> Vec<RuleEvent> {
+    let time = |place: i32| {
+        jiff::Timestamp::new(33_262, 104_240_000 + 1_000 * place).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    };
+    let queued = RuleEvent {
+        time: time(0),
+        lost: false,
+        id: 0x1234_abcd,
+        hook: Some("prerouting".to_owned()),
+        family: "ip".to_owned(),
+        table: "dunnat".to_owned(),
+        chain: "dnat".to_owned(),
+        handle: Some(9),
+        rule: "iifname \"xenbr0\" tcp dport 80 queue to 100".to_owned(),
+        is_ours: true,
+        verdict: RuleVerdict::Queue,
+        to: None,
+        queue: Some(100),
+        in_if: Some("xenbr0".to_owned()),
+        out_if: None,
+        packet: "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().ok(),
+        flags: Some(crate::packet::TcpFlags(2)),
+        mark: None,
+    };
+    let jumped = RuleEvent {
+        time: time(1),
+        hook: Some("forward".to_owned()),
+        family: "inet".to_owned(),
+        table: "fw".to_owned(),
+        chain: "forward".to_owned(),
+        handle: Some(4),
+        rule: "iifname \"xenbr0\" jump from-public".to_owned(),
+        is_ours: false,
+        verdict: RuleVerdict::Jump,
+        to: Some("from-public".to_owned()),
+        queue: None,
+        out_if: Some("guestbr0".to_owned()),
+        packet: "tcp 192.168.122.1:40000 > 10.5.5.201:80".parse().ok(),
+        mark: Some(Mark(2)),
+        ..queued.clone()
+    };
+    let dropped = RuleEvent {
+        time: time(2),
+        lost: true,
+        chain: "from-public".to_owned(),
+        handle: Some(12),
+        // As somebody may comment a rule who wants to be seen.
+        rule: "tcp dport 80 drop comment \"\u{1b}[31m\"".to_owned(),
+        verdict: RuleVerdict::Drop,
+        to: None,
+        ..jumped.clone()
+    };
+    let policy = RuleEvent {
+        time: time(3),
+        lost: false,
+        hook: None,
+        family: "bridge".to_owned(),
+        handle: None,
+        rule: "policy drop".to_owned(),
+        in_if: None,
+        out_if: None,
+        packet: None,
+        flags: None,
+        mark: None,
+        ..dropped.clone()
+    };
+    vec![queued, jumped, dropped, policy]
 }

@@ -9,17 +9,21 @@
 //! changes, packet mark and ct mark, the verdict, and the reason with the names behind it. An arrow stands only
 //! where something changes; there is no ct mark where conntrack has not seen the packet yet.
 //!
+//! A rule that a packet met has its hook in the place of node and stage, and behind the verdict where it stands, and its text.
+//!
 //! The second line has the rest: first in nft's words, ready to be put into a rule, then what nft has no words for.
 
 use std::fmt::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::event::{Event, Marks};
+use super::rule::{RuleEvent, RuleVerdict};
 use crate::net::{Stage, Tuple, Verdict};
-use crate::text::counted;
 use crate::text::{BAD, DIM, HEAD};
+use crate::text::{counted, escaped};
 
 /// Writes events as text.
 #[derive(Clone, Debug)]
@@ -53,9 +57,7 @@ impl Text {
         if event.lost > 0 {
             self.lost(event.lost, out);
         }
-        let time = event.time.to_zoned(self.zone.clone());
-        let form = if self.dated { "%Y-%m-%dT%H:%M:%S.%6f%:z" } else { "%H:%M:%S.%6f" };
-        let _ = write!(out, "{}", time.strftime(form));
+        self.time(event.time, out);
         let cells = [
             self.cell(|node| node.plain(&event.node)),
             self.way(event),
@@ -78,6 +80,52 @@ impl Text {
             let rest = self.cell(|rest| rest.styled(Rest(event), DIM));
             let _ = writeln!(out, "    {}", rest.text);
         }
+    }
+
+    /// Appends a rule that a packet met, with its newline.
+    pub fn rule(&mut self, rule: &RuleEvent, out: &mut String) {
+        if rule.lost {
+            let lost = "# rules are missing here: the kernel had more to tell than could be read";
+            let _ = writeln!(out, "{}", self.cell(|line| line.styled(lost, BAD)).text);
+        }
+        self.time(rule.time, out);
+        let name = |name: &Option<String>| escaped(name.as_deref().unwrap_or_default()).to_string();
+        let style = if rule.verdict == RuleVerdict::Drop { BAD } else { Style::new() };
+        let flags = rule.flags.map_or_else(String::new, |flags| format!(" {flags}"));
+        let cells = [
+            (self.cell(|hook| hook.plain(name(&rule.hook))), self.widths[0] + 6),
+            (
+                self.cell(|way| way.plain(format_args!("{}>{}", name(&rule.in_if), name(&rule.out_if)))),
+                self.widths[1],
+            ),
+            (
+                self.cell(|packet| match rule.packet {
+                    Some(tuple) => packet.plain(format_args!("{tuple}{flags}")),
+                    None => packet.plain(format_args!("packet {}", rule.id)),
+                }),
+                self.widths[2],
+            ),
+            (
+                self.cell(|mark| mark.plain(format_args!("mark {}", rule.mark.unwrap_or_default()))),
+                self.widths[3],
+            ),
+        ];
+        for (cell, width) in cells {
+            let _ = write!(out, " {}{:pad$}", cell.text, "", pad = width.saturating_sub(cell.width));
+        }
+        let end = self.cell(|end| {
+            end.styled(escaped(&rule.outcome()), style);
+            end.plain(" by ");
+            end.styled(escaped(&rule.place()), style);
+            end.plain(": ");
+            end.styled(escaped(&rule.rule), style);
+        });
+        let _ = writeln!(out, " {}", end.text);
+    }
+
+    fn time(&self, time: Timestamp, out: &mut String) {
+        let form = if self.dated { "%Y-%m-%dT%H:%M:%S.%6f%:z" } else { "%H:%M:%S.%6f" };
+        let _ = write!(out, "{}", time.to_zoned(self.zone.clone()).strftime(form));
     }
 
     /// Appends a line that says how many decisions were lost here.
@@ -221,11 +269,12 @@ impl Cell {
     }
 
     fn styled(&mut self, what: impl fmt::Display, style: Style) {
-        if self.colour {
+        let colour = self.colour && !style.is_plain();
+        if colour {
             let _ = write!(self.text, "{style}");
         }
         self.plain(what);
-        if self.colour {
+        if colour {
             let _ = write!(self.text, "{style:#}");
         }
     }
@@ -325,6 +374,28 @@ mod tests {
     #[test]
     fn an_event_is_a_line_in_columns() {
         insta::assert_snapshot!(written(false, false));
+    }
+
+    #[test]
+    fn rules_stand_between_decisions() {
+        let written = |colour| {
+            let mut text = Text::new(TimeZone::UTC, colour, false);
+            let mut out = String::new();
+            text.event(&samples::events()[0], &mut out);
+            samples::rules().iter().for_each(|rule| text.rule(rule, &mut out));
+            text.event(&samples::events()[1], &mut out);
+            out
+        };
+        insta::assert_snapshot!(written(false));
+        let red: Vec<String> = written(true)
+            .lines()
+            .filter(|line| line.contains("\x1b[1m\x1b[31mdrop"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(
+            red.len(),
+            samples::rules().iter().filter(|rule| rule.verdict == RuleVerdict::Drop).count()
+        );
     }
 
     #[test]

@@ -29,6 +29,42 @@ fn a_saved_trace_is_filtered_and_written_in_every_format() {
     assert!(std::fs::read(packets.path()).unwrap().starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]), "by its name");
 }
 
+/// Rules stand between the decisions of a trace: who wants decisions passes over them.
+#[test]
+fn rules_in_a_trace_are_shown_and_hinder_nobody() {
+    let rule = r#"{"v":2,"kernel":{"time":"2026-03-02T09:14:22Z","id":7,"hook":"forward","family":"inet","table":"fw","chain":"web","handle":4,"rule":"counter drop","verdict":"drop","in":"xenbr0","packet":{"proto":"tcp","src":"192.168.122.1","dst":"10.5.5.201","sport":40000,"dport":80},"flags":["syn"],"mark":"0x2"}}"#;
+    let without = std::fs::read_to_string(saved().path()).unwrap();
+    let later = r#"{"v":2,"kernel":{"new":7}}"#;
+    let with: String = without.lines().map(|line| format!("{rule}\n{line}\n{later}\n")).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (without, with, alone) = (write("without", &without), write("with", &with), write("alone", rule));
+    let said = |arguments: &[&str]| {
+        let output = dunnat(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        (text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    for verb in [
+        &["path"][..],
+        &["path", "--format", "json"],
+        &["replay", "-c", EXAMPLE],
+        &["trace", "--count", "9", "--read"],
+    ] {
+        assert_eq!(said(&[verb, &[&with]].concat()).0, said(&[verb, &[&without]].concat()).0, "{verb:?}");
+    }
+    let shown = said(&["trace", "--read", &alone, "port 80 and dst host 10.5.5.201"]).0;
+    assert!(shown.contains("drop by rule 4 of chain web, table inet fw: counter drop"), "{shown}");
+    assert_eq!(said(&["trace", "--read", &alone, "port 81"]), (String::new(), String::new()));
+    assert_eq!(said(&["trace", "--read", &alone, "--format", "json"]).0.trim_end(), rule);
+    let decisions = std::fs::read_to_string(&without).unwrap().lines().count();
+    let shown = said(&["trace", "--read", &with]).0;
+    assert_eq!(shown.lines().filter(|line| line.contains("counter drop")).count(), decisions);
+}
+
 /// The zones are in the program: not every host has them.
 #[test]
 fn times_are_of_the_zone_that_is_asked_for() {
@@ -129,6 +165,8 @@ fn traces_are_joined_and_shown_in_every_format() {
 fn the_schemas_are_printed() {
     let output = dunnat(&["trace", "--schema"]);
     assert_eq!(text(&output.stdout), dunnat::trace::SCHEMA);
+    let output = dunnat(&["trace", "--kernel", "--schema"]);
+    assert_eq!(text(&output.stdout), dunnat::trace::RULE_SCHEMA);
     let output = dunnat(&["path", "--schema"]);
     assert_eq!(text(&output.stdout), dunnat::conversations::SCHEMA);
 }

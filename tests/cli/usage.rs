@@ -176,6 +176,13 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
         (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
         (vec!["trace", "--read", "x", "--node", "node1"], "cannot be used with"),
+        (vec!["trace", "--kernel"], "because there is no filter: give addresses or ports"),
+        (vec!["trace", "--kernel", "tcp"], "also selects packets of any address and port"),
+        (vec!["trace", "--kernel", "port 80 or stage tag"], "; or add --all"),
+        (vec!["trace", "--kernel", "port 80", "--for", "0"], "1..=86400"),
+        (vec!["trace", "--kernel", "port 80", "--read", "x"], "cannot be used with"),
+        (vec!["trace", "--kernel", "port 80", "--write", "x.pcapng"], "the format is text or json"),
+        (vec!["trace", "--rate", "7", "port 80"], "--kernel"),
         (vec!["path"], "<FILE>..."),
         (
             vec!["path", "x", "--filter", "stage spoff"],

@@ -18,6 +18,7 @@ use dunnat::engine::{Meta, Tables, decide};
 use dunnat::explain::{self, StoryText};
 use dunnat::kernel::Capabilities;
 use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage, Tuple, Verdict};
+use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
@@ -25,7 +26,7 @@ use dunnat::replay::Changes;
 use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::simulate::PacketSpec;
 use dunnat::simulate::{Capture, Counts};
-use dunnat::trace::{Event, Filter, Format, Rendering, Text};
+use dunnat::trace::{Event, Filter, Format, Rendering, RuleEvent, Text};
 
 /// In both families.
 const DUAL: &str = include_str!("../../rules/dual.toml");
@@ -360,7 +361,10 @@ thread_local! {
 #[test]
 fn events() {
     bolero::check!().for_each(|bytes: &[u8]| {
-        let Ok(event) = Event::read(bytes) else { return };
+        let Ok(event) = Event::read(bytes) else {
+            RuleEvent::read(bytes).iter().for_each(rule);
+            return;
+        };
         assert!(event.len as usize <= LONGEST);
         let mut line = Vec::new();
         let text = Text::new(jiff::tz::TimeZone::UTC, false, true);
@@ -391,5 +395,33 @@ fn events() {
         }
         let shown = String::from_utf8(shown).unwrap();
         assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
+    });
+}
+
+/// A rule that a packet met is written so that it is read as the same, and nothing of it is obeyed by a terminal.
+fn rule(event: &RuleEvent) {
+    let line = event.as_json();
+    assert_eq!(RuleEvent::read(line.as_bytes()).as_ref(), Some(event));
+    let (text, mut shown) = (Text::new(jiff::tz::TimeZone::UTC, false, true), Vec::new());
+    Rendering::new(Format::Text, &text).unwrap().rule(event, &mut shown).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
+}
+
+/// Messages of the kernel about traced packets, after a listing of rules: each is a rule that can be shown, or is passed over.
+#[test]
+fn kernel_traces() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let mut datagrams = datagrams(bytes).into_iter();
+        let listing = datagrams.next().unwrap_or_default();
+        for filter in [None, "host 192.168.122.1 and port 80".parse().ok()] {
+            let mut packets = Packets::new(filter);
+            packets.learn(&String::from_utf8_lossy(&listing));
+            for datagram in datagrams.clone() {
+                let met = packets.read(&datagram, jiff::Timestamp::UNIX_EPOCH, |_| None);
+                assert!(met.len() <= datagram.len() / 16, "each has a header");
+                met.iter().for_each(rule);
+            }
+        }
     });
 }

@@ -20,6 +20,7 @@ mod differential;
 mod faults;
 mod host;
 mod itself;
+mod kernel_trace;
 mod leaks;
 mod pairs;
 mod paths;

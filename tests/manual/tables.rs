@@ -50,6 +50,8 @@ fn fields(schema: &str) -> BTreeSet<String> {
 #[test]
 fn every_field_of_json_is_in_the_manual() {
     assert_eq!(tabulated("traces", "field"), fields(dunnat::trace::SCHEMA));
+    let rule: Value = serde_json::from_str(dunnat::trace::RULE_SCHEMA).unwrap();
+    assert_eq!(tabulated("traces", "of a rule"), fields(&rule["properties"]["kernel"].to_string()));
     assert_eq!(tabulated("findings", "field"), fields(dunnat::conversations::SCHEMA));
 }
 

@@ -22,6 +22,23 @@ impl Changes {
         Ok(Self { socket })
     }
 
+    /// Whether somebody has changed anything since this was asked last. Does not wait; afterwards [`next`](Self::next) does not, either.
+    pub(crate) fn any(&self) -> io::Result<bool> {
+        self.socket.never_wait()?;
+        let mut buffer = vec![0; 64 << 10];
+        let mut any = false;
+        loop {
+            match self.socket.receive_one(&mut buffer) {
+                Ok(_) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
+                // More was changed than there was room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Waits for changes.
     pub(crate) fn next(&self) -> io::Result<Vec<Event>> {
         let mut buffer = vec![0; 64 << 10];

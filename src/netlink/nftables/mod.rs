@@ -28,6 +28,8 @@ use numbers::{
 pub(crate) use numbers::{OWNED, PERSISTS};
 pub(crate) use texts::put_text;
 use texts::{read_comment, text};
+#[cfg(test)]
+pub(crate) use traces::trace_message;
 pub(crate) use traces::{Met, Then, Traced, Traces, read as read_traces};
 
 /// A table that the kernel has.

@@ -20,6 +20,9 @@ const VERDICT: u16 = 5;
 const ID: u16 = 6;
 const NETWORK_HEADER: u16 = 8;
 const TRANSPORT_HEADER: u16 = 9;
+const IN: u16 = 10;
+const OUT: u16 = 12;
+const MARK: u16 = 14;
 const POLICY: u16 = 16;
 // `NFTA_VERDICT_*`
 const VERDICT_CODE: u16 = 1;
@@ -46,10 +49,18 @@ impl Traces {
     /// # Errors
     /// The kernel had more to tell than there was room for (`ENOBUFS`), or the socket is broken.
     pub(crate) fn next(&mut self) -> io::Result<Vec<Traced>> {
+        self.datagram().map(read)
+    }
+
+    /// The same as the kernel has sent it, empty if nothing was told.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub(crate) fn datagram(&mut self) -> io::Result<&[u8]> {
         match self.socket.receive_one(&mut self.buffer) {
-            Ok(len) => Ok(read(&self.buffer[..len])),
+            Ok(len) => Ok(&self.buffer[..len]),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(Vec::new())
+                Ok(&[])
             }
             Err(error) => Err(error),
         }
@@ -66,7 +77,11 @@ pub(crate) struct Traced {
     pub(crate) chain: String,
     pub(crate) met: Met,
     pub(crate) then: Then,
-    /// The beginnings of its headers, of each chain's first message alone.
+    /// The packet mark; zero is not told.
+    pub(crate) mark: u32,
+    /// The interfaces that it came in by and leaves by, by their index, and the beginnings of its headers: of the first message
+    /// alone of each base chain that it passes.
+    pub(crate) by: [Option<u32>; 2],
     pub(crate) network: Vec<u8>,
     pub(crate) transport: Vec<u8>,
 }
@@ -133,6 +148,8 @@ fn traced(message: Message<'_>) -> Option<Traced> {
         chain: String::new(),
         met: Met::End,
         then: Then::Continue,
+        mark: 0,
+        by: [None; 2],
         network: Vec::new(),
         transport: Vec::new(),
     };
@@ -146,6 +163,9 @@ fn traced(message: Message<'_>) -> Option<Traced> {
             ID => it.id = be32(value)?,
             NETWORK_HEADER => it.network = value.to_vec(),
             TRANSPORT_HEADER => it.transport = value.to_vec(),
+            IN => it.by[0] = be32(value),
+            OUT => it.by[1] = be32(value),
+            MARK => it.mark = be32(value)?,
             POLICY => it.then = Then::read(be32(value)?, String::new()),
             VERDICT => {
                 let (mut code, mut chain) = (None, String::new());
@@ -164,11 +184,61 @@ fn traced(message: Message<'_>) -> Option<Traced> {
     // `NFT_TRACETYPE_*`
     it.met = match kind {
         1 => Met::Policy,
-        2 => Met::End,
-        3 => Met::Rule(handle),
+        // A rule may say `return`. The end of a chain has no handle, by whatever way it is reached.
+        2 | 3 if handle == 0 => Met::End,
+        2 | 3 => Met::Rule(handle),
         _ => return None,
     };
     Some(it)
+}
+
+/// What the kernel would send, for tests.
+#[cfg(test)]
+pub(crate) fn trace_message(traced: &Traced) -> Vec<u8> {
+    use super::texts::put_text;
+    use crate::netlink::attribute::{NESTED, put_padded};
+    let (code, chain) = match &traced.then {
+        Then::Drop => (0, ""),
+        Then::Accept => (1, ""),
+        Then::Stolen => (2, ""),
+        Then::Queue(number) => (i32::from(*number) << 16 | 3, ""),
+        Then::Continue => (-1, ""),
+        Then::Jump(chain) => (-3, chain.as_str()),
+        Then::Goto(chain) => (-4, chain.as_str()),
+        Then::Return => (-5, ""),
+        Then::Other(code) => (*code, ""),
+    };
+    let mut verdict = Vec::new();
+    put_padded(&mut verdict, VERDICT_CODE, &code.to_be_bytes());
+    put_text(&mut verdict, VERDICT_CHAIN, chain);
+    let (kind, handle) = match traced.met {
+        Met::Policy => (1u32, 0),
+        Met::End => (2, 0),
+        Met::Rule(handle) => (3, handle),
+    };
+    let mut body = Vec::new();
+    put_padded(&mut body, TYPE, &kind.to_be_bytes());
+    put_padded(&mut body, ID, &traced.id.to_be_bytes());
+    put_text(&mut body, TABLE, &traced.table);
+    put_text(&mut body, CHAIN, &traced.chain);
+    put_padded(&mut body, RULE_HANDLE, &handle.to_be_bytes());
+    if kind == 1 {
+        put_padded(&mut body, POLICY, &code.to_be_bytes());
+    } else {
+        put_padded(&mut body, VERDICT | NESTED, &verdict);
+    }
+    put_padded(&mut body, MARK, &traced.mark.to_be_bytes());
+    for (kind, index) in [(IN, traced.by[0]), (OUT, traced.by[1])] {
+        index.into_iter().for_each(|index| put_padded(&mut body, kind, &index.to_be_bytes()));
+    }
+    for (kind, header) in [(NETWORK_HEADER, &traced.network), (TRANSPORT_HEADER, &traced.transport)] {
+        if !header.is_empty() {
+            put_padded(&mut body, kind, header);
+        }
+    }
+    let mut out = Vec::new();
+    message::put(&mut out, SUBSYSTEM << 8 | TRACE, 0, 0, (traced.family, 0), &body);
+    out
 }
 
 #[cfg(test)]
@@ -184,12 +254,17 @@ mod tests {
         put_text(&mut verdict, VERDICT_CHAIN, "next");
         let mut body = Vec::new();
         put_padded(&mut body, ID, &7u32.to_be_bytes());
-        put_padded(&mut body, TYPE, &kind.to_be_bytes());
-        put_padded(&mut body, RULE_HANDLE, &12u64.to_be_bytes());
+        // The fourth is the second without a rule.
+        put_padded(&mut body, TYPE, &if kind == 4 { 2u32 } else { kind }.to_be_bytes());
+        if kind != 4 {
+            put_padded(&mut body, RULE_HANDLE, &12u64.to_be_bytes());
+        }
         put_text(&mut body, TABLE, "fw");
         put_text(&mut body, CHAIN, "forward");
         put_padded(&mut body, VERDICT | NESTED, &verdict);
         put_padded(&mut body, NETWORK_HEADER, &[0x45]);
+        put_padded(&mut body, IN, &3u32.to_be_bytes());
+        put_padded(&mut body, MARK, &2u32.to_be_bytes());
         let mut out = Vec::new();
         message::put(&mut out, SUBSYSTEM << 8 | TRACE, 0, 0, (family("inet"), 0), &body);
         out
@@ -213,9 +288,11 @@ mod tests {
             let [it] = &read(&datagram(3, code))[..] else { panic!("not one") };
             assert_eq!((it.id, it.met, &it.then), (7, Met::Rule(12), &then), "{code:#x}");
             assert_eq!((&*it.table, &*it.chain, &it.network[..]), ("fw", "forward", &[0x45][..]));
+            assert_eq!((it.mark, it.by), (2, [Some(3), None]));
         }
         assert_eq!(read(&datagram(1, 0))[0].met, Met::Policy);
-        assert_eq!(read(&datagram(2, u32::MAX - 4))[0].met, Met::End);
+        assert_eq!(read(&datagram(2, u32::MAX - 4))[0].met, Met::Rule(12));
+        assert_eq!(read(&datagram(4, u32::MAX))[0].met, Met::End);
         assert_eq!(read(&datagram(9, 0)), []);
     }
 

@@ -14,6 +14,11 @@ pub enum InstallError {
     /// Another dunnat serves in this network namespace.
     #[error("{0} is serving in this network namespace already; stop it first")]
     Serving(String),
+    /// Another dunnat traces the packets of this network namespace.
+    #[error(
+        "`dunnat trace --kernel` is running in this network namespace already (process {0}); stop it first"
+    )]
+    Tracing(u32),
     /// Our name is in use by something that is not ours.
     #[error("{0}")]
     NameTaken(String),

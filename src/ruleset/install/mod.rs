@@ -11,6 +11,7 @@ mod hold;
 mod in_force;
 mod removal;
 mod there;
+mod tracing;
 mod waiting;
 
 use std::ops::RangeInclusive;
@@ -33,6 +34,7 @@ pub use removal::take_down;
 use removal::{change_what_is_there, remove};
 pub(crate) use there::is_our_name;
 use there::{NAMES, There, is_of_run};
+pub(crate) use tracing::{TRACING, Tracing};
 use waiting::wait_for_all_queues;
 
 /// A node that has its network namespace for itself, and its guard, but no rules yet.

@@ -2,6 +2,7 @@
 
 use super::error::{InstallError, cannot};
 use super::there::{There, is_ours};
+use super::tracing;
 use super::waiting::wait_for_all_queues;
 use crate::netlink::nftables::{self, Batch, Nftables};
 
@@ -9,12 +10,21 @@ use crate::netlink::nftables::{self, Batch, Nftables};
 pub(super) fn change_what_is_there(
     nft: &Nftables,
     what: &'static str,
-    change: impl Fn(&There) -> Batch,
+    of: impl Fn(&There) -> Batch,
+) -> Result<(), InstallError> {
+    change(nft, what, |nft| Ok(of(&There::read(nft)?)))
+}
+
+/// The same, of what is read as it is made.
+pub(super) fn change(
+    nft: &Nftables,
+    what: &'static str,
+    read: impl Fn(&Nftables) -> Result<Batch, InstallError>,
 ) -> Result<(), InstallError> {
     const ATTEMPTS: u32 = 10;
     let mut attempt = 1;
     loop {
-        match nft.commit(change(&There::read(nft)?)) {
+        match nft.commit(read(nft)?) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) && attempt < ATTEMPTS => attempt += 1,
             other => return other.map_err(cannot(what)),
         }
@@ -43,17 +53,17 @@ pub(super) fn remove(nft: &Nftables, is_it: impl Fn(&nftables::Table) -> bool) -
     waited
 }
 
-/// Removes everything of ours, the guard as well. Says whether there was anything.
+/// Removes everything of ours, the guard and what a trace has left as well. Says whether there was anything.
 ///
 /// # Errors
-/// A dunnat serves here; packets wait; or the kernel refused.
+/// A dunnat serves here, or traces; packets wait; or the kernel refused.
 pub fn take_down() -> Result<bool, InstallError> {
     let nft = Nftables::open().map_err(cannot("talk to nf_tables"))?;
     let there = There::read(&nft)?;
     if let Some(who) = there.serving() {
         return Err(InstallError::Serving(who));
     }
-    let is_any = there.tables.iter().any(is_ours);
+    let is_any = tracing::take_down(&nft)? | there.tables.iter().any(is_ours);
     // Here nothing would be left that keeps conntrack.
     wait_for_all_queues()?;
     remove(&nft, is_ours)?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::error::{InstallError, cannot};
+use super::tracing::TRACING;
 use crate::netlink::nftables::{self, Nftables};
 use crate::ruleset::owner::{Owner, TABLE};
 use crate::ruleset::{guard, in_kernel};
@@ -18,7 +19,7 @@ pub(super) const NAMES: [&str; 4] = [TABLE, in_kernel::TABLE, guard::STAYS, guar
 
 /// Whether tables of that name are ours, if their comment says so.
 pub(crate) fn is_our_name(table: &str) -> bool {
-    NAMES.contains(&table)
+    NAMES.contains(&table) || table == TRACING
 }
 
 fn owner(table: &nftables::Table) -> Option<Owner> {
@@ -28,6 +29,15 @@ fn owner(table: &nftables::Table) -> Option<Owner> {
 /// Whether a table that has a name of ours is ours.
 pub(super) fn is_ours(table: &nftables::Table) -> bool {
     owner(table).is_some()
+}
+
+/// What is said of a table that has a name of ours, and that somebody else made.
+pub(super) fn not_ours(table: &nftables::Table) -> String {
+    let place = format!("{} {}", nftables::family_name(table.family), table.name);
+    format!(
+        "there is a table {place} that dunnat did not make; list it with `nft list table {place}`, and \
+         remove it with `nft delete table {place}` if nothing needs it"
+    )
 }
 
 /// Whether a table goes when the node ends.
@@ -66,10 +76,7 @@ impl There {
                 theirs.join("; ")
             )
         } else {
-            format!(
-                "there is a table {place} that dunnat did not make; list it with `nft list table {place}`, \
-                 and remove it with `nft delete table {place}` if nothing needs it"
-            )
+            not_ours(other)
         }))
     }
 

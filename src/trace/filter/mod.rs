@@ -33,6 +33,8 @@
 //! then `and`.
 
 mod matches;
+mod narrow;
+mod packet;
 mod parse;
 mod print;
 
@@ -44,6 +46,8 @@ use crate::engine::Reason;
 pub use crate::net::WrongWord as FilterError;
 use crate::net::{Dscp, MacPrefix, Mark, Proto, Stage, Verdict};
 use crate::packet::TcpFlags;
+pub(crate) use narrow::{Alternatives, Asked};
+pub(crate) use packet::Known;
 
 /// Which events are wanted. Printed, it is the text that means the same.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -110,7 +110,7 @@ fn side() -> impl Strategy<Value = Side> {
     prop_oneof![Just(Side::Any), Just(Side::Source), Just(Side::Destination)]
 }
 
-fn address() -> impl Strategy<Value = IpAddr> {
+pub(super) fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
 }
 
@@ -150,7 +150,7 @@ fn test() -> impl Strategy<Value = Test> {
     ]
 }
 
-fn expression() -> impl Strategy<Value = Expression> {
+pub(super) fn expression() -> impl Strategy<Value = Expression> {
     test().prop_map(Expression::Is).prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 2..4).prop_map(Expression::All),

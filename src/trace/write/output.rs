@@ -11,6 +11,7 @@ use super::rendering::Rendering;
 use super::reopen::Reopen;
 use super::rotation::Rotation;
 use crate::trace::event::Event;
+use crate::trace::rule::RuleEvent;
 use crate::trace::text::Text;
 
 /// Writes events to a file or a stream. Writes large pieces, each of whole events.
@@ -199,11 +200,20 @@ impl Output {
     }
 }
 
-impl Follower for Output {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
+impl Output {
+    /// Writes a rule that a packet met.
+    ///
+    /// # Errors
+    /// It cannot be written in this format, or not at all.
+    pub fn rule(&mut self, rule: &RuleEvent) -> io::Result<()> {
+        self.put(|rendering, out| rendering.rule(rule, out))
+    }
+
+    /// Writes something whole.
+    fn put(&mut self, render: impl Fn(&mut Rendering, &mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
         self.look_for_another()?;
         let before = self.buffer.len();
-        self.rendering.event(event, &mut self.buffer)?;
+        render(&mut self.rendering, &mut self.buffer)?;
         if let Some(rotation) = &self.rotation
             && self.size + self.buffer.len() as u64 > rotation.size.get()
             && self.size + before as u64 > 0
@@ -218,11 +228,17 @@ impl Follower for Output {
                 self.file = Some(file.try_clone()?);
             }
             self.begin_in(file, 0)?;
-            self.rendering.event(event, &mut self.buffer)?;
+            render(&mut self.rendering, &mut self.buffer)?;
         }
         self.ends.push(self.buffer.len());
         self.has_events = true;
         if self.buffer.len() > PIECE { self.write() } else { Ok(()) }
+    }
+}
+
+impl Follower for Output {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.put(|rendering, out| rendering.event(event, out))
     }
 
     fn idle(&mut self) -> io::Result<()> {

@@ -5,6 +5,7 @@ use std::io;
 use super::format::Format;
 use crate::trace::event::Event;
 use crate::trace::pcapng::Pcapng;
+use crate::trace::rule::RuleEvent;
 use crate::trace::text::Text;
 
 /// An event that is to be written as a packet has no bytes.
@@ -61,6 +62,23 @@ impl Rendering {
                 pcapng.event(event, &bytes.before.0, bytes.after.as_ref().map(|hex| &*hex.0))?;
                 pcapng.take(out);
             }
+        }
+        Ok(())
+    }
+
+    /// Appends a rule that a packet met.
+    ///
+    /// # Errors
+    /// It cannot be written in this format: a capture has packets, and no rules.
+    pub fn rule(&mut self, rule: &RuleEvent, out: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.0 {
+            RenderingKind::Text(text, line) => {
+                line.clear();
+                text.rule(rule, line);
+                out.extend_from_slice(line.as_bytes());
+            }
+            RenderingKind::Json => out.extend_from_slice(rule.as_json().as_bytes()),
+            RenderingKind::Pcapng(_) => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(())
     }

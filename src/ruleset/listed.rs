@@ -2,45 +2,47 @@
 
 /// A table, and what nft needs to make it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Table {
-    pub(super) family: String,
-    pub(super) name: String,
+pub(crate) struct Table {
+    pub(crate) family: String,
+    pub(crate) name: String,
     /// For `nft -f`. The handles in it are comments to nft.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Only those of rules, in their order.
-    pub(super) chains: Vec<Chain>,
+    pub(crate) chains: Vec<Chain>,
     /// nft has no words for something in it: an extension of x_tables.
-    pub(super) is_of_xtables: bool,
+    pub(crate) is_of_xtables: bool,
     /// What was left out so that it can be loaded.
-    pub(super) left_out: Vec<&'static str>,
+    pub(crate) left_out: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Chain {
-    pub(super) name: String,
-    pub(super) rules: Vec<Rule>,
+pub(crate) struct Chain {
+    pub(crate) name: String,
+    /// Of a base chain.
+    pub(crate) hook: Option<String>,
+    pub(crate) rules: Vec<Rule>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) handle: u64,
-    pub(super) text: String,
+pub(crate) struct Rule {
+    pub(crate) handle: u64,
+    pub(crate) text: String,
 }
 
 impl Table {
     /// As `inet fw`.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         format!("{} {}", self.family, self.name)
     }
 
-    pub(super) fn chain(&self, name: &str) -> Option<&Chain> {
+    pub(crate) fn chain(&self, name: &str) -> Option<&Chain> {
         self.chains.iter().find(|chain| chain.name == name)
     }
 }
 
 /// Reads a listing: tables begin a line, chains stand behind one tab, rules behind two; what stands behind more goes on with
 /// the rule before.
-pub(super) fn read(listing: &str) -> Vec<Table> {
+pub(crate) fn read(listing: &str) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     let mut in_chain = false;
     for line in listing.lines() {
@@ -63,7 +65,7 @@ pub(super) fn read(listing: &str) -> Vec<Table> {
             (1, _) => {
                 let name = words.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {"));
                 in_chain = name.is_some();
-                table.chains.extend(name.map(|name| Chain { name: name.to_owned(), rules: Vec::new() }));
+                table.chains.extend(name.map(|name| Chain { name: name.to_owned(), ..Chain::default() }));
             }
             (2.., true) => {
                 table.is_of_xtables |=
@@ -84,7 +86,10 @@ impl Chain {
                 rule.text.push(' ');
                 rule.text.push_str(words);
             }
-            _ if words.starts_with("type ") && words.contains(" hook ") && handle.is_none() => return,
+            _ if words.starts_with("type ") && words.contains(" hook ") && handle.is_none() => {
+                self.hook = words.split(' ').skip_while(|word| *word != "hook").nth(1).map(str::to_owned);
+                return;
+            }
             _ if words.starts_with("comment ") && handle.is_none() => return,
             _ if words.is_empty() || words == "}" => return,
             _ => self.rules.push(Rule { handle: 0, text: words.to_owned() }),
@@ -173,6 +178,7 @@ mod tests {
         assert_eq!(rules[..], [dropped, rule(12, "ct state invalid drop")]);
         assert_eq!(filter.chain("FORWARD").unwrap().rules[0].handle, 4);
         assert_eq!(filter.chain("forward"), None);
+        assert_eq!(fw.chain("forward").unwrap().hook.as_deref(), Some("forward"));
     }
 
     proptest::proptest! {
