@@ -29,6 +29,8 @@ pub(super) enum Failure {
     Unfit,
     #[error("not every flow came through")]
     NotThrough,
+    #[error("{faults} of {all} conversations {} not right", if *faults == 1 { "is" } else { "are" })]
+    Faults { faults: usize, all: usize },
     #[error("{0}")]
     Unrehearsed(String),
     #[error(transparent)]
@@ -127,6 +129,7 @@ impl Failure {
             Self::Run(_)
             | Self::Unfit
             | Self::NotThrough
+            | Self::Faults { .. }
             | Self::Unrehearsed(_)
             | Self::Rights(_)
             | Self::Rules(_)
