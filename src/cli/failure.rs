@@ -32,6 +32,8 @@ pub(super) enum Failure {
     Differ,
     #[error("not every flow came through")]
     NotThrough,
+    #[error("{faults} of {all} conversations {} not right", if *faults == 1 { "is" } else { "are" })]
+    Faults { faults: usize, all: usize },
     #[error("{0}")]
     Unrehearsed(String),
     #[error(transparent)]
@@ -136,6 +138,7 @@ impl Failure {
             | Self::Unfit
             | Self::NotThrough
             | Self::Differ
+            | Self::Faults { .. }
             | Self::Unrehearsed(_)
             | Self::Rights(_)
             | Self::Rules(_)

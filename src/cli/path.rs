@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::iter::{once, once_with};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -28,9 +29,12 @@ pub(super) struct Path {
     /// Only the conversation with this number in the table
     #[arg(long, short, value_name = "NUMBER")]
     conversation: Option<usize>,
-    /// Only conversations that are not right
+    /// Only conversations that are not right; the exit status is 1 if there are any
     #[arg(long)]
     faults: bool,
+    /// The guest with this address lives on this node. Without it, the frames of the guests tell; may be repeated
+    #[arg(long, value_name = "ADDRESS=NODE", value_parser = guest_on)]
+    guest_on: Vec<(IpAddr, Name)>,
     /// Draw a ladder for each conversation, instead of a table
     #[arg(long)]
     ladders: bool,
@@ -43,6 +47,14 @@ pub(super) struct Path {
     /// Print the JSON Schema of an output line, with a description of each field
     #[arg(long, exclusive = true)]
     schema: bool,
+}
+
+/// As in `10.5.5.201=node1`.
+fn guest_on(text: &str) -> Result<(IpAddr, Name), String> {
+    let wrong = || "give the guest's address and its node, as in 10.5.5.201=node1".to_owned();
+    let (address, node) = text.split_once('=').ok_or_else(wrong)?;
+    let address = address.parse().map_err(|_| wrong())?;
+    if node.is_empty() { Err(wrong()) } else { Ok((address, node.into())) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,11 +92,17 @@ impl Path {
             return Err(Failure::NoConversation { number, all: paths.conversations.len() });
         }
         let pieces = self.rendered(&paths, &chosen)?;
-        match &self.write {
+        let done = match &self.write {
             Some(path) => Replacement::begin(path, &self.files)
                 .and_then(|mut file| written(&mut file, pieces).and_then(|()| file.commit()))
                 .map_err(|source| Failure::Output { to: path.display().to_string(), source }),
             None => printed(|out| written(out, pieces)),
+        };
+        done?;
+        let faults = chosen.iter().filter(|one| !one.judgement.finding.is_right()).count();
+        match self.faults && faults > 0 {
+            true => Err(Failure::Faults { faults, all: paths.conversations.len() }),
+            false => Ok(()),
         }
     }
 
@@ -145,6 +163,9 @@ impl Path {
         let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
         let mut progress = Progress::new(self.files.iter().map(size).sum());
         let mut joiner = Joiner::default();
+        for (guest, node) in &self.guest_on {
+            joiner.guest_on(*guest, Name::clone(node));
+        }
         let mut files = ClusterFiles::default();
         let (mut count, mut bytes) = (0, 0);
         for (mut next, mut events) in traces {

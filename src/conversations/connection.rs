@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::repeats::{self, Sent};
 use super::seen::Seen;
 use crate::net::Stage;
 
@@ -14,6 +15,8 @@ pub struct Traced {
     pub lost: u64,
     /// How many replies it has given a public address (spoof).
     pub translated: u64,
+    /// It shows packets of flows that have a tag at tag and save: it runs with `--full`, or asks about conflicts.
+    pub shows_all: bool,
 }
 
 /// An event, and how many followed on that node that were just like it.
@@ -30,6 +33,7 @@ pub struct Kept {
 pub(super) struct Connection {
     pub(super) first_seq: Option<u32>,
     pub(super) kept: Vec<Kept>,
+    pub(super) sent: Vec<Sent>,
     /// Its place among all, by when it was first seen.
     pub(super) order: usize,
     pub(super) wanted: bool,
@@ -38,6 +42,7 @@ pub(super) struct Connection {
 impl Connection {
     /// The first two of a kind are kept, which is enough to show that something was decided again.
     pub(super) fn keep(&mut self, event: Seen) {
+        repeats::note(&mut self.sent, &event);
         let mut alike = self.kept.iter_mut().filter(|kept| kept.event.is_like(&event));
         if alike.next().is_some()
             && let Some(second) = alike.next()
@@ -73,6 +78,7 @@ pub(super) fn merge(mut connections: Vec<Connection>) -> Vec<Connection> {
     whole.order = whole.order.min(late.order);
     whole.wanted |= late.wanted;
     whole.kept.extend(late.kept);
+    whole.sent.extend(late.sent);
     connections
 }
 
@@ -94,9 +100,10 @@ fn by_address(connection: Connection) -> Vec<Connection> {
     if addresses.len() < 2 {
         return vec![connection];
     }
-    let Connection { first_seq, kept, order, wanted } = connection;
+    // Which of them a packet is of that was sent again, nobody knows.
+    let Connection { first_seq, kept, order, wanted, sent: _ } = connection;
     let mut parts: Vec<Connection> =
-        addresses.iter().map(|_| Connection { first_seq, kept: Vec::new(), order, wanted }).collect();
+        addresses.iter().map(|_| Connection { first_seq, order, wanted, ..Connection::default() }).collect();
     let (requests, rest): (Vec<Kept>, Vec<Kept>) =
         kept.into_iter().partition(|kept| kept.event.stage == Stage::Dnat);
     for kept in requests {

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::connection::{Connection, Kept, Traced};
 use super::finding::Judgement;
-use super::home::{HomeNodes, tagged};
+use super::home::{Home, HomeNodes, tagged};
 use super::judge::{Case, OtherConversation, judge};
 use super::seen::Seen;
 use crate::engine::Reason;
@@ -17,7 +17,6 @@ use crate::trace::Name;
 
 /// One connection, or all packets between a client's port and a service where there are no connections.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Conversation {
     /// Its number among all, from 1 on.
     pub number: usize,
@@ -33,7 +32,7 @@ pub struct Conversation {
     pub service: Option<Name>,
     /// The entry node.
     pub entry: Option<Name>,
-    /// The home node.
+    /// The home node, if the guest's own frames tell it, or somebody has said it.
     pub home: Option<Name>,
     /// The nodes that have seen it or should have, from the first to the guest's.
     pub way: Vec<Name>,
@@ -102,23 +101,21 @@ fn one(
     let connection = Connection { kept, ..connection };
     let entry = connection.request();
     let has_guest = entry.is_none_or(|entry| entry.after.is_some());
-    let (home, translated) = match home_nodes.of(flow.dst, &connection).filter(|_| has_guest) {
-        // All that is known is that it came in here, and there is no other trace to tell whether it went on.
-        Some((home, false)) if nodes.len() == 1 && entry.is_some_and(|entry| entry.node == home) => {
-            (None, false)
-        }
-        Some((home, translated)) => (Some(home), translated),
-        None => (None, false),
-    };
+    let Home { known: home, mut likely } =
+        if has_guest { home_nodes.of(flow.dst, &connection) } else { Home::default() };
+    // All that is known is that it came in here, and there is no other trace to tell whether it went on.
+    likely = likely.filter(|likely| nodes.len() > 1 || entry.is_none_or(|entry| entry.node != *likely));
     let judgement = judge(&Case {
         flow: &flow,
         kept: &connection.kept,
+        sent: &connection.sent,
         request: entry,
         home: home.as_ref(),
-        translated,
+        home_nodes,
         others,
         nodes,
     });
+    let last = home.as_ref().or(likely.as_ref());
     let mut way: Vec<Name> = Vec::new();
     let mut step = |node: &Name| {
         if !way.contains(node) {
@@ -133,7 +130,7 @@ fn one(
             if between.iter().any(|event| entry.is_same_packet(event)) {
                 between.retain(|event| entry.is_same_packet(event));
             }
-            let at_home = between.iter().find(|event| Some(&event.node) == home.as_ref()).copied();
+            let at_home = between.iter().find(|event| Some(&event.node) == last).copied();
             between.retain(|event| home_nodes.is_between(flow.dst, entry, at_home, event));
         }
         // The first who saw the frame knows whose it is.
@@ -144,10 +141,12 @@ fn one(
     }
     // Nothing but the clocks tells in which order it passed several.
     between.sort_by_key(|event| event.time);
-    for event in between.iter().filter(|event| Some(&event.node) != home.as_ref()) {
+    for event in between.iter().filter(|event| Some(&event.node) != last) {
         step(&event.node);
     }
-    home.iter().for_each(&mut step);
+    let is_on_the_way =
+        |node: &&Name| home.is_some() || between.iter().any(|event| event.node == **node) || entry.is_none();
+    last.filter(is_on_the_way).into_iter().for_each(&mut step);
     let service = entry.and_then(|entry| entry.service.clone());
     let original_port = entry.and_then(|entry| entry.before?.ports).map(|(_, port)| port);
     let (original_dst, entry) =

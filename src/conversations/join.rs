@@ -6,6 +6,7 @@
 //! again on another node by IP id, sequence number and length.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
@@ -14,7 +15,7 @@ use super::conversation::{Conversation, assemble};
 use super::home::HomeNodes;
 use super::seen::{Seen, SeenKinds};
 use crate::engine::Reason;
-use crate::net::{Stage, Tuple};
+use crate::net::{Stage, Tuple, Verdict};
 use crate::trace::{Event, Name};
 
 /// Takes the events of all nodes, in any order of nodes; those of one node as they were numbered.
@@ -25,6 +26,7 @@ pub struct Joiner {
     nodes: FxHashMap<Name, Traced>,
     others: BTreeMap<(Stage, Reason), u64>,
     connections: usize,
+    home_nodes: HomeNodes,
 }
 
 /// All conversations of some traces.
@@ -46,6 +48,11 @@ struct Flow {
 }
 
 impl Joiner {
+    /// That guest lives on that node, whatever the traces have.
+    pub fn guest_on(&mut self, guest: IpAddr, node: Name) {
+        self.home_nodes.say(guest, node);
+    }
+
     /// Takes an event. Conversations of which no event is `wanted` are left out in the end.
     pub fn add(&mut self, event: Event, wanted: bool) {
         if !self.nodes.contains_key(&event.node) {
@@ -55,7 +62,13 @@ impl Joiner {
             node.events += 1;
             node.lost = node.lost.saturating_add(event.lost);
             node.translated += u64::from(event.reason == Reason::EntryNode);
+            node.shows_all |= matches!(event.stage, Stage::Tag | Stage::Save)
+                && event
+                    .ct_mark
+                    .as_ref()
+                    .is_some_and(|marks| marks.before.is_none_or(|mark| !(mark & event.mask).is_zero()));
         }
+        self.home_nodes.see(&event);
         let Some(flow) = flow_of(&event) else {
             *self.others.entry((event.stage, event.reason)).or_default() += 1;
             return;
@@ -75,7 +88,7 @@ impl Joiner {
         flows.sort_unstable_by_key(|(_, connections)| {
             connections.iter().map(|connection| connection.order).min()
         });
-        let mut home_nodes = HomeNodes::default();
+        let mut home_nodes = self.home_nodes;
         for (flow, connections) in &flows {
             for connection in connections {
                 home_nodes.learn(flow, connection);
@@ -145,7 +158,12 @@ fn flow_of(event: &Event) -> Option<Tuple> {
         (Stage::Dnat, Reason::Service) => event.after,
         // It asked for a service, and could not be translated.
         (Stage::Dnat, _) => event.service.as_ref().map(|_| before),
-        (_, Reason::NotFromPipe | Reason::NotToGuest | Reason::NotFromGuest) => None,
+        // A drop is one, whatever the reason.
+        (_, Reason::NotFromPipe | Reason::NotToGuest | Reason::NotFromGuest)
+            if event.verdict == Verdict::Accept =>
+        {
+            None
+        }
         (Stage::Tag | Stage::Save, _) => Some(before),
         (Stage::Spoof, _) => Some(before.reversed()),
     }

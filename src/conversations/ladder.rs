@@ -252,7 +252,10 @@ impl<'a> Drawing<'a> {
             .or_else(|| replies().find(|event| event.is_reply(of.flow.dst)))
             .or_else(|| replies().next());
         let Some((event, home)) = reply.and_then(|reply| Some((reply, self.lane(&reply.node)?))) else {
-            if reached {
+            if let Some(reply) = reply {
+                let says = format!("a reply came to {} instead", reply.node);
+                self.rungs.push(Rung::Gap { from: self.guest(), to: Self::CLIENT, says });
+            } else if reached {
                 let says = "no reply seen".to_owned();
                 self.rungs.push(Rung::Gap { from: self.guest(), to: Self::CLIENT, says });
             }

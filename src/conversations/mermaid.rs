@@ -49,6 +49,15 @@ pub fn mermaid(conversation: &Conversation) -> String {
             Rung::Gap { from, to, says } => writeln!(out, "    l{from}--xl{to}: {}", escaped(says)),
         };
     }
+    for possible in &conversation.judgement.causes {
+        let _ = writeln!(
+            out,
+            "    Note over l0,l{last}: {}: {}<br/>{}",
+            possible.cause,
+            escaped(&possible.says),
+            escaped(&possible.decided_by())
+        );
+    }
     for also in &conversation.judgement.also {
         let _ = writeln!(out, "    Note over l0,l{last}: {}", escaped(also));
     }

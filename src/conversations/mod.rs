@@ -6,12 +6,16 @@
 //! port, the guest and the protocol; single packets by IP id, TCP sequence numbers and length. Within a node the events'
 //! numbers tell what came first; between nodes the way of a packet does.
 //!
+//! What the events do not prove is not said to be so: then the judgement names the last event that shows the packet, and the
+//! [causes that are possible](Possible), each with what decides it.
+//!
 //! The cluster file is not asked. Where the nodes' files differ each of them would find itself right, and what shows it
 //! is that the source of a reply is not the original destination.
 //!
 //! One conversation is drawn as a [`Ladder`], which text ([`Text`]), [`mermaid()`], [`svg()`] and
 //! [`json()`] have in common.
 
+mod clue;
 mod connection;
 mod conversation;
 mod finding;
@@ -21,12 +25,14 @@ mod json;
 mod judge;
 mod ladder;
 mod mermaid;
+mod repeats;
 mod seen;
 mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use clue::{Clue, Possible};
 pub use connection::{Kept, Traced};
 pub use conversation::Conversation;
 pub use finding::{Cause, Finding, Judgement, Proof};

@@ -15,6 +15,7 @@ use crate::trace::{Event, Marks, Name, Source};
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
 /// An event, without what no finding rests on. The fields are those of an [`Event`], and so are those of its [`SeenKind`],
@@ -48,6 +49,8 @@ pub struct SeenKind {
     pub node: Name,
     /// The run of the program that decided.
     pub run: Option<Name>,
+    /// The cluster file that was decided by.
+    pub config: Option<Name>,
     /// What was decided about.
     pub stage: Stage,
     /// The interface it came in by.
@@ -94,6 +97,7 @@ impl SeenKinds {
             kind: self.shared(SeenKind {
                 node: event.node,
                 run: event.run,
+                config: event.config,
                 stage: event.stage,
                 in_if: event.in_if,
                 out_if: event.out_if,
@@ -161,6 +165,26 @@ impl Seen {
         self.has(ACK) && !self.has(SYN) && !self.has(RST)
     }
 
+    /// Whether it is the first packet of a side.
+    pub(super) fn is_syn(&self) -> bool {
+        self.has(SYN)
+    }
+
+    /// Whether its receiver has to acknowledge it. What the header says does not tell how much data there is; a packet that is
+    /// longer than the longest headers (60 bytes of IPv4, or 40 of IPv6, and 60 of TCP) has some.
+    pub(super) fn asks_for_ack(&self) -> bool {
+        self.tcp.is_some()
+            && !self.has(RST)
+            && (self.has(SYN) || self.has(FIN) || self.has(PSH) || self.len > 120)
+    }
+
+    /// Whether it is a packet of the guest itself on its way to a client.
+    pub(super) fn is_from(&self, guest: IpAddr) -> bool {
+        self.stage == Stage::Spoof
+            && !self.is_error()
+            && self.before.is_some_and(|before| before.src == guest)
+    }
+
     /// Whether it resets a connection.
     pub(super) fn is_reset(&self) -> bool {
         self.has(RST)
@@ -186,10 +210,7 @@ impl Seen {
 
     /// Whether a reply of the guest itself goes on.
     pub(super) fn is_reply(&self, guest: IpAddr) -> bool {
-        self.stage == Stage::Spoof
-            && !self.is_error()
-            && self.verdict == Verdict::Accept
-            && self.before.is_some_and(|before| before.src == guest)
+        self.is_from(guest) && self.verdict == Verdict::Accept
     }
 
     /// The address of the original destination, if this is the entry node's event.

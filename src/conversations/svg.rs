@@ -71,6 +71,13 @@ pub fn svg(conversation: &Conversation) -> String {
         picture.y += LINE;
         picture.text(24, "soft", "start", &line);
     }
+    for possible in &conversation.judgement.causes {
+        let text = format!("{}: {}; {}", possible.cause, possible.says, possible.decided_by());
+        for line in wrapped(text.trim_end_matches("; "), columns) {
+            picture.y += LINE;
+            picture.text(24, "soft", "start", &line);
+        }
+    }
     picture.y += 22;
     picture.ladder(&ladder);
     for also in &conversation.judgement.also {

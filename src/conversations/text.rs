@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
+use super::clue::Possible;
 use super::conversation::Conversation;
 use super::finding::{Finding, Proof};
 use super::join::Paths;
@@ -53,6 +54,7 @@ impl Text {
             let mut piece = format!("{}\n", line(&row(conversation), style(finding)));
             if !finding.is_right() {
                 self.indented(&mut piece, widths[0] + 2, &why(conversation));
+                self.causes(&mut piece, widths[0] + 2, conversation);
             }
             piece
         };
@@ -105,6 +107,7 @@ impl Text {
         for line in lines {
             let _ = writeln!(out, "{line}");
         }
+        self.causes(&mut out, 0, conversation);
         out.push('\n');
         let ladder = conversation.ladder();
         let lanes = Lanes::new(&ladder.lanes);
@@ -145,6 +148,25 @@ impl Text {
             }
         }
         out
+    }
+
+    /// What may be behind it, most likely first, each with what decides it.
+    fn causes(self, out: &mut String, indent: usize, conversation: &Conversation) {
+        let judgement = &conversation.judgement;
+        if judgement.causes.is_empty() {
+            return;
+        }
+        let head = match judgement.cause {
+            Some(_) => "look at:",
+            None => "the events do not prove why; what fits, most likely first:",
+        };
+        self.indented(out, indent, head);
+        for (number, possible) in (1..).zip(&judgement.causes) {
+            for (place, line) in possible_lines(possible, WIDTH - indent - 4).into_iter().enumerate() {
+                let lead = if place == 0 { format!("{number:>2}. ") } else { "    ".to_owned() };
+                let _ = writeln!(out, "{:indent$}{lead}{line}", "");
+            }
+        }
     }
 
     fn indented(self, out: &mut String, indent: usize, text: &str) {
@@ -202,6 +224,15 @@ pub(super) fn because(conversation: &Conversation) -> String {
         true => judgement.says.clone(),
         false => format!("{} ({})", judgement.says, proof.join(", ")),
     }
+}
+
+fn possible_lines(possible: &Possible, width: usize) -> Vec<String> {
+    let decided_by = possible.decided_by();
+    let mut lines = wrapped(&format!("{}: {}", possible.cause, possible.says), width);
+    if !decided_by.is_empty() {
+        lines.extend(wrapped(&decided_by, width));
+    }
+    lines
 }
 
 fn why(conversation: &Conversation) -> String {

@@ -45,6 +45,10 @@ pub struct Icmp {
     /// The same as the error goes on, where that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inner_after: Option<Tuple>,
+    /// Of an error about a packet that is too big: the longest that gets through, in bytes, if the sender says it
+    /// (RFC 1191 §4, type 3 code 4; RFC 4443 §3.2, type 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
 
 impl Headers {
@@ -65,10 +69,21 @@ impl Headers {
         let proto = view.tuple.proto;
         if let (Proto::ICMP | Proto::ICMP6, Some([kind, code])) = (proto, at(transport, 0)) {
             let inner = view.error.map(|error| error.about);
-            headers.icmp = Some(Icmp { kind, code, inner, inner_after: None });
+            let mtu = inner.and_then(|_| mtu(proto, kind, code, transport));
+            headers.icmp = Some(Icmp { kind, code, inner, inner_after: None, mtu });
         }
         headers
     }
+}
+
+/// Routers older than RFC 1191 leave the field zero.
+fn mtu(proto: Proto, kind: u8, code: u8, message: &[u8]) -> Option<u32> {
+    let mtu = match (proto, kind, code) {
+        (Proto::ICMP, 3, 4) => at(message, 6).map(u16::from_be_bytes).map(u32::from),
+        (Proto::ICMP6, 2, _) => at(message, 4).map(u32::from_be_bytes),
+        _ => None,
+    };
+    mtu.filter(|mtu| *mtu > 0)
 }
 
 fn at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -107,6 +122,31 @@ mod tests {
     }
 
     #[test]
+    fn an_error_about_a_packet_that_is_too_big_tells_the_mtu() {
+        for (kind, code, rest, mtu) in [
+            (3, 4, [0, 0, 5, 0], Some(1280)),
+            (3, 4, [0; 4], None),
+            (3, 3, [0, 0, 5, 0], None),
+            (11, 0, [0, 0, 5, 0], None),
+        ] {
+            let mut bytes = Vec::new();
+            PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 12], 64)
+                .icmpv4_raw(kind, code, rest)
+                .write(&mut bytes, &tcp())
+                .unwrap();
+            assert_eq!(read(&bytes).icmp.unwrap().mtu, mtu, "type {kind} code {code}");
+        }
+        let mut quoted = Vec::new();
+        PacketBuilder::ipv6([1; 16], [2; 16], 64).udp(53, 4000).write(&mut quoted, b"").unwrap();
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv6([3; 16], [1; 16], 64)
+            .icmpv6_raw(2, 0, [0, 0, 5, 0])
+            .write(&mut bytes, &quoted)
+            .unwrap();
+        assert_eq!(read(&bytes).icmp.unwrap().mtu, Some(1280));
+    }
+
+    #[test]
     fn an_icmp_error_names_what_it_is_about() {
         for quoted in [20, 23, 24, 28, 40] {
             let mut bytes = Vec::new();
@@ -124,7 +164,10 @@ mod tests {
         }
         let mut echo = Vec::new();
         PacketBuilder::ipv4([1; 4], [2; 4], 64).icmpv4_echo_request(1, 2).write(&mut echo, &tcp()).unwrap();
-        assert_eq!(read(&echo).icmp, Some(Icmp { kind: 8, code: 0, inner: None, inner_after: None }));
+        assert_eq!(
+            read(&echo).icmp,
+            Some(Icmp { kind: 8, code: 0, inner: None, inner_after: None, mtu: None })
+        );
     }
 
     proptest! {

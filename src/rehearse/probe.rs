@@ -303,7 +303,7 @@ impl Flow {
         let error = |tuple, dscp, about| {
             let headers = Headers {
                 dscp,
-                icmp: Some(Icmp { kind, code, inner: Some(about), inner_after: None }),
+                icmp: Some(Icmp { kind, code, inner: Some(about), inner_after: None, mtu: None }),
                 ..Headers::default()
             };
             made(tuple, &headers, Fragment::None, 0)
@@ -340,7 +340,7 @@ fn segment(tuple: Tuple, dscp: Dscp, tcp: Tcp, data: usize) -> Option<Vec<u8>> {
 }
 
 fn message(tuple: Tuple, dscp: Dscp, kind: u8) -> Option<Vec<u8>> {
-    let icmp = Some(Icmp { kind, code: 0, inner: None, inner_after: None });
+    let icmp = Some(Icmp { kind, code: 0, inner: None, inner_after: None, mtu: None });
     made(tuple, &Headers { dscp, icmp, ..Headers::default() }, Fragment::None, 84)
 }
 

@@ -85,7 +85,7 @@ impl PacketSpec {
             Proto::ICMP6 => Some(128),
             _ => None,
         };
-        let icmp = kind.map(|kind| Icmp { kind, code: 0, inner: None, inner_after: None });
+        let icmp = kind.map(|kind| Icmp { kind, code: 0, inner: None, inner_after: None, mtu: None });
         let headers = Headers { dscp: self.dscp, tcp, icmp, ..Headers::default() };
         let bytes = made(self.tuple, &headers, Fragment::None, 0).unwrap_or_default();
         self.context.apply(Arrival::of(bytes), cluster, node)

@@ -190,7 +190,7 @@ proptest! {
             ip_id: v4.then_some(ip_id),
             tcp: (whole && proto == Proto::TCP).then_some(Tcp { flags: TcpFlags(flags), seq, ack }),
             icmp: (whole && matches!(proto, Proto::ICMP | Proto::ICMP6))
-                .then_some(Icmp { kind, code, inner: quotes.then_some(quoted), inner_after: None }),
+                .then_some(Icmp { kind, code, inner: quotes.then_some(quoted), inner_after: None, mtu: None }),
         };
         let bytes = made(tuple, &headers, fragment, len).unwrap();
         let view = View::parse(&bytes, bytes.len()).unwrap();

@@ -229,6 +229,9 @@ fn packet(event: &Event) -> Cell {
     }
     if let Some(icmp) = &event.icmp {
         cell.plain(format_args!(" type {} code {}", icmp.kind, icmp.code));
+        if let Some(mtu) = icmp.mtu {
+            cell.plain(format_args!(" mtu {mtu}"));
+        }
     }
     cell
 }

@@ -105,9 +105,10 @@ fn what_is_no_trace_is_refused_with_its_place() {
 /// Both nodes in one file, or each in its own: it is the same conversation, in every format.
 #[test]
 fn traces_are_joined_and_shown_in_every_format() {
-    // Without the node that is in conflict with the others; and with a reply to this very SYN.
+    // Without the node that is in conflict with the others, and without ICMP errors; and with a reply to this very SYN.
     let all = std::fs::read_to_string(saved().path()).unwrap().replace("\"ack\":2000", "\"ack\":1001");
-    let lines = all.lines().filter(|line| !line.contains("mark-conflict"));
+    let right = all.lines().filter(|line| !line.contains("mark-conflict"));
+    let lines = right.clone().filter(|line| !line.contains("\"icmp\":"));
     let mut file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
     lines.clone().for_each(|line| writeln!(file, "{line}").unwrap());
     let part = |node: &str| {
@@ -139,6 +140,31 @@ fn traces_are_joined_and_shown_in_every_format() {
     assert_eq!(join(&[&path(&file), "--filter", "service web", "--conversation", "1"]), ladder);
     assert!(join(&[&path(&file), "--faults"]).starts_with("0 of 1 conversation\n"));
     assert!(join(&[&path(&file), "--filter", "host 1.2.3.4"]).starts_with("0 of 1 conversation\n"));
+
+    // An error that came is a fault of its own, whatever else is right.
+    let mut errors = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+    right.for_each(|line| writeln!(errors, "{line}").unwrap());
+    let output = dunnat(&["path", &path(&errors), "--faults", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let json: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
+    assert_eq!((&json["finding"], &json["cause"]), (&"rejected".into(), &"port-unreachable".into()));
+    assert!(json["also"][0].as_str().unwrap().contains("fragmentation needed"), "{json}");
+
+    // Without the events of the home node it is not seen to be right.
+    let output = dunnat(&["path", &path(&two), "--faults", "--guest-on", "10.5.5.201=node1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "dunnat: 1 of 1 conversations is not right\n");
+    let said = text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains("tag did not follow on node1, the home node, of which there is no trace"),
+        "{said}"
+    );
+    assert!(said.contains("1. not-traced: node1 saw the packet"), "{said}");
+    assert!(dunnat(&["path", &path(&two)]).status.success());
+    for odd in ["10.5.5.201", "guest1=node1", "10.5.5.201="] {
+        let (status, message) = refused(&["path", &path(&two), "--guest-on", odd]);
+        assert_eq!((status, message.contains("as in 10.5.5.201=node1")), (2, true), "{message}");
+    }
 
     let json: serde_json::Value = serde_json::from_str(&join(&[&path(&file), "--format", "json"])).unwrap();
     assert_eq!((&json["finding"], &json["right"]), (&"foreign".into(), &true.into()));

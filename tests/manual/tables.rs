@@ -39,6 +39,16 @@ fn every_finding_and_cause_is_in_the_manual() {
         let finding = Finding::ALL.into_iter().find(|finding| finding.name() == row[0]).unwrap();
         assert_eq!(row[1] == "yes", finding.is_right(), "{finding}");
     }
+    let facts = tabulated("facts", "fact");
+    for row in table("findings", "cause") {
+        let cause = Cause::ALL.into_iter().find(|cause| cause.name() == row[0]).unwrap();
+        let clue = cause.clue();
+        let ways = clue.fact.into_iter().chain(clue.command);
+        assert!(ways.clone().all(|way| row[2].contains(way)), "{cause}: {ways:?} is not in: {}", row[2]);
+        assert!(ways.count() > 0 || row[2].is_empty(), "{cause}: {}", row[2]);
+        // What is to be looked up is there.
+        assert!(clue.fact.is_none_or(|fact| facts.contains(fact)), "{cause}");
+    }
 }
 
 /// The fields of a schema.

@@ -1,7 +1,9 @@
 //! What else is worth knowing of a conversation, beside what came of it.
 
 use super::Case;
+use super::rejected::meaning;
 use crate::conversations::finding::{Cause, Finding, Judgement, Proof};
+use crate::conversations::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Stage, Verdict};
 use crate::text::counted;
@@ -10,23 +12,7 @@ impl Case<'_> {
     pub(super) fn also(&self, judgement: &Judgement) -> Vec<String> {
         let mut also = Vec::new();
         let is_well = matches!(judgement.finding, Finding::Local | Finding::Foreign);
-        if let (true, Some(request)) = (self.is_tcp(), self.request) {
-            let again: u64 = self
-                .kept
-                .iter()
-                .filter(|kept| {
-                    kept.event.stage == Stage::Dnat && kept.event.tcp.is_some() && !kept.event.acknowledges()
-                })
-                .filter(|kept| {
-                    kept.event.tcp.map(|tcp| (tcp.seq, tcp.flags))
-                        == request.tcp.map(|tcp| (tcp.seq, tcp.flags))
-                })
-                .map(|kept| 1 + kept.more)
-                .sum();
-            if again > 1 {
-                also.push(format!("the client sent its first packet {again} times"));
-            }
-        }
+        also.extend(self.repeats(judgement));
         if let Some(request) = self.request
             && let Some(elsewhere) = self
                 .find(|event| event.stage == Stage::Dnat && event.original_dst() != request.original_dst())
@@ -47,12 +33,30 @@ impl Case<'_> {
         for (stage, says) in
             [(Stage::Spoof, "an ICMP error came back"), (Stage::Dnat, "an ICMP error about a reply came in")]
         {
-            let told = stage == Stage::Spoof && judgement.finding == Finding::IcmpError;
-            if let (false, Some(error)) = (told, self.find(|event| event.stage == stage && event.is_error()))
-            {
-                let (kind, code) = error.icmp.as_ref().map_or((0, 0), |icmp| (icmp.kind, icmp.code));
-                also.push(format!("{says}: type {kind} code {code} ({})", Proof::from(error)));
+            let is_told = |event: &Seen| {
+                matches!(judgement.finding, Finding::IcmpError | Finding::Rejected)
+                    && judgement.proof.contains(&Proof::from(event))
+            };
+            let error = self.find(|event| event.stage == stage && event.is_error());
+            if let Some(error) = error.filter(|error| !is_told(error)) {
+                let is_v4 = error.before.is_none_or(|before| before.src.is_ipv4());
+                let words = error.icmp.as_ref().map_or(String::new(), |icmp| meaning(is_v4, icmp).words);
+                also.push(format!("{says}: {words} ({})", Proof::from(error)));
             }
+        }
+        if let Some((stray, pipe)) = self
+            .events()
+            .filter(|event| event.is_reply(self.flow.dst))
+            .find_map(|event| Some((event, self.home_nodes.pipe_of(event)?)))
+            .filter(|_| judgement.cause != Some(Cause::GatewayMac))
+        {
+            also.push(format!(
+                "a reply came to {} through {}, a pipe ({pipe}): the guest has its MAC address for the gateway ({}); in the \
+                 guest: ip neigh",
+                stray.node,
+                stray.phys_in.as_deref().unwrap_or("a port"),
+                Proof::from(stray)
+            ));
         }
         if is_well {
             let reset = self.find(|event| event.stage == Stage::Spoof && event.is_reset());
@@ -69,5 +73,53 @@ impl Case<'_> {
             }));
         }
         also
+    }
+
+    /// Packets that were sent more than once.
+    fn repeats(&self, judgement: &Judgement) -> Vec<String> {
+        let mut all = Vec::new();
+        let first = self.request.and_then(|request| Some((request, request.tcp?)));
+        if let Some((request, tcp)) = first.filter(|(request, _)| request.begins()) {
+            let is_it = |event: &Seen| {
+                event.node == request.node
+                    && event.stage == Stage::Dnat
+                    && event.begins()
+                    && event.tcp.is_some_and(|it| it.seq == tcp.seq)
+            };
+            let times: u64 =
+                self.kept.iter().filter(|kept| is_it(&kept.event)).map(|kept| 1 + kept.more).sum();
+            if times > 1 {
+                all.push(format!("the client sent its SYN {times} times"));
+            }
+        } else if let (false, Some(request), Finding::NoReply) =
+            (self.is_tcp(), self.request, judgement.finding)
+        {
+            let is_it = |event: &Seen| event.node == request.node && event.is_request();
+            let times: u64 =
+                self.kept.iter().filter(|kept| is_it(&kept.event)).map(|kept| 1 + kept.more).sum();
+            if times > 1 {
+                all.push(format!("the client sent {times} requests"));
+            }
+        }
+        for sent in self.sent.iter().filter(|sent| sent.times > 1) {
+            // A finding that rests on it has said it.
+            let is_told = judgement.finding == Finding::Stalled && judgement.proof.contains(&sent.proof());
+            let who = match (sent.kind().stage, sent.is_syn) {
+                (Stage::Dnat, true) => continue,
+                (Stage::Dnat, false) => "the client",
+                (Stage::Spoof, _) => "the guest",
+                (Stage::Tag | Stage::Save, _) => continue,
+            };
+            if is_told {
+                continue;
+            }
+            let what = if sent.is_syn {
+                "its SYN/ACK".to_owned()
+            } else {
+                format!("the same packet of {} bytes", sent.len)
+            };
+            all.push(format!("{who} sent {what} {} times ({})", sent.times, sent.proof()));
+        }
+        all
     }
 }

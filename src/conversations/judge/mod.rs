@@ -1,18 +1,25 @@
 //! From a conversation's events to what came of it.
 //!
 //! Replies are judged by addresses, and not by the names or tags of nodes: these are each cluster file's own, and a
-//! wrong cluster file is what may have to be found. What was not seen proves something only where all was traced;
-//! where a trace has lost events this is said.
+//! wrong cluster file is what may have to be found. What was not seen proves nothing: the judgement then names the last
+//! event that shows the packet, and what may have become of it. Where a trace has lost events this is said.
 
 mod also;
+mod frames;
+mod kept;
 mod no_reply;
 mod no_request;
+mod rejected;
+mod stalled;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::clue::{Clue, Possible};
 use super::connection::{Kept, Traced};
 use super::finding::{Cause, Finding, Judgement, Proof};
+use super::home::HomeNodes;
+use super::repeats::Sent;
 use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Proto, Stage, Tuple, Verdict};
@@ -23,12 +30,13 @@ pub(super) struct Case<'a> {
     pub(super) flow: &'a Tuple,
     /// Sorted by node and number.
     pub(super) kept: &'a [Kept],
+    /// The last packet of each side at each stage that asks for an acknowledgement.
+    pub(super) sent: &'a [Sent],
     /// The event of the entry node.
     pub(super) request: Option<&'a Seen>,
-    /// The node that the guest lives on.
+    /// The node that the guest lives on, if it is known.
     pub(super) home: Option<&'a Name>,
-    /// Some reply of this guest was given a public address, be it to others.
-    pub(super) translated: bool,
+    pub(super) home_nodes: &'a HomeNodes,
     /// Other connections of the same flow.
     pub(super) others: &'a [&'a OtherConversation],
     pub(super) nodes: &'a BTreeMap<Name, Traced>,
@@ -54,9 +62,31 @@ pub(super) fn judge(case: &Case<'_>) -> Judgement {
     judgement
 }
 
-fn judgement(finding: Finding, cause: Option<Cause>, says: String, proof: &[&Seen]) -> Judgement {
-    let proof = proof.iter().map(|event| Proof::from(*event)).collect();
-    Judgement { finding, cause, says, proof, also: Vec::new() }
+/// What the events prove.
+fn certain(finding: Finding, cause: Option<Cause>, says: String, proof: &[&Seen]) -> Judgement {
+    open(finding, says, proof, Vec::new()).because(cause)
+}
+
+/// What they do not prove the cause of.
+fn open(finding: Finding, says: String, proof: &[&Seen], causes: Vec<Possible>) -> Judgement {
+    let mut all: Vec<Proof> = Vec::new();
+    for event in proof {
+        let proof = Proof::from(*event);
+        if !all.contains(&proof) {
+            all.push(proof);
+        }
+    }
+    Judgement { finding, cause: None, causes, says, proof: all, also: Vec::new() }
+}
+
+impl Judgement {
+    fn because(self, cause: Option<Cause>) -> Self {
+        Self { cause, ..self }
+    }
+
+    fn perhaps(self, causes: Vec<Possible>) -> Self {
+        Self { causes, ..self }
+    }
 }
 
 impl<'a> Case<'a> {
@@ -77,6 +107,24 @@ impl<'a> Case<'a> {
         self.home == Some(&event.node)
     }
 
+    /// Whether it may be the home node's: it is, or nobody knows.
+    fn may_be_home(&self, event: &Seen) -> bool {
+        self.home.is_none() || self.is_home(event)
+    }
+
+    /// Whether a node's trace shows packets of flows that have a tag at tag and save, too.
+    fn shows_all(&self, node: &Name) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.shows_all)
+    }
+
+    fn possible(&self, cause: Cause, node: &Name) -> Possible {
+        Clue::of(cause, node, self.flow.dst, self.flow.src)
+    }
+
+    fn possibles(&self, causes: &[Cause], node: &Name) -> Vec<Possible> {
+        causes.iter().map(|cause| self.possible(*cause, node)).collect()
+    }
+
     /// A guest that has a public address for itself began it. The replies come to that address.
     fn begun_by_guest(&self) -> Option<Judgement> {
         let is_begun = |event: &Seen| event.reason == Reason::OneToOne && (event.begins() || !self.is_tcp());
@@ -88,7 +136,7 @@ impl<'a> Case<'a> {
         }
         let says =
             format!("{} has the address {public} for itself, and left {} with it", self.flow.dst, begun.node);
-        Some(judgement(Finding::Outbound, None, says, &[begun]))
+        Some(certain(Finding::Outbound, None, says, &[begun]))
     }
 
     /// The original destination is known: it has to be the source of the replies.
@@ -109,89 +157,89 @@ impl<'a> Case<'a> {
         if let Some(wrong) = replies().find(|reply| left_port(reply) != original_port) {
             let words = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
             let says = format!(
-                "{} sent the reply from port {}; the original destination has port {}. The cluster files differ",
+                "{} sent the reply from port {}; the original destination has port {}",
                 wrong.node,
                 words(left_port(wrong)),
                 words(original_port)
             );
-            return judgement(Finding::WrongAddress, Some(Cause::OtherAddress), says, &[wrong, request]);
+            return self.by_files((wrong, request), Cause::OtherAddress, says, &[wrong, request]);
+        }
+        if let Some(rejected) = self.rejected(original) {
+            return rejected;
         }
         let Some(reply) = replies().next() else {
-            return self.error_instead(original).unwrap_or_else(|| self.no_reply(request));
+            return self.time_exceeded(original).unwrap_or_else(|| self.no_reply(request));
         };
-        let home = &reply.node;
+        if let Some(stalled) = self.stalled(request) {
+            return stalled;
+        }
+        let home = self.home.unwrap_or(&reply.node);
         if request.node == *home {
             let says = format!("{home} is the entry node and the home node; the reply came from {original}");
-            return judgement(Finding::Local, None, says, &[reply]);
+            return certain(Finding::Local, None, says, &[reply]);
         }
-        let says = format!("{} is the entry node; {home} sent the reply from {original}", request.node);
-        judgement(Finding::Foreign, None, says, &[reply])
-    }
-
-    /// The client got an ICMP error about its packet.
-    fn error_instead(&self, original: IpAddr) -> Option<Judgement> {
-        let error = self.find(|event| event.stage == Stage::Spoof && event.is_error())?;
-        let (icmp, outer) = (error.icmp.as_ref()?, error.leaves_as()?);
-        let quoted = icmp.inner_after.or(icmp.inner)?;
-        let says = format!(
-            "{} sent an ICMP error from {}, type {} code {}, about the request to {original}",
-            error.node, outer.src, icmp.kind, icmp.code
-        );
-        (quoted.dst == original).then(|| judgement(Finding::IcmpError, None, says, &[error]))
-    }
-
-    fn wrong_address(&self, request: &'a Seen, original: IpAddr, wrong: &'a Seen, left: IpAddr) -> Judgement {
-        let home = &wrong.node;
-        if let Some(other) = self.others.iter().find(|other| other.original_dst == left) {
-            return self.shared(request, original, other, Some(wrong));
-        }
-        let reply = format!("{home} sent the reply from {left}; the original destination is {original}");
-        // The first packet shows who sent it, however the guest's node names that node.
-        let tag = self.events().find(|tag| {
-            tag.stage == Stage::Tag
-                && tag.node == *home
-                && tag.entry.as_ref().is_some_and(|entry| *entry != request.node)
-        });
-        if let (Some(tag), true) = (tag, request.node != *home) {
-            let mac = tag.mac.as_ref().map_or("the frame".to_owned(), |mac| mac.address.to_string());
-            let entry = tag.entry.as_deref().unwrap_or_default();
-            let says = format!(
-                "{reply}. For {home}, {mac} is {entry}'s, but {} sent this frame: the cluster files differ",
-                request.node
-            );
-            return judgement(Finding::WrongAddress, Some(Cause::TakenForAnother), says, &[wrong, tag]);
-        }
-        if wrong.entry.as_ref() == Some(&request.node) {
-            let says = format!(
-                "{reply}. For {home}, {left} is {}'s address: the cluster files differ",
-                request.node
-            );
-            return judgement(Finding::WrongAddress, Some(Cause::OtherAddress), says, &[wrong, request]);
-        }
-        judgement(Finding::WrongAddress, None, reply, &[wrong, request])
+        let says =
+            format!("{} is the entry node; {} sent the reply from {original}", request.node, reply.node);
+        certain(Finding::Foreign, None, says, &[reply])
     }
 
     /// A reply left as the guest sent it.
     fn no_ct_mark(&self, reply: &'a Seen) -> Judgement {
-        let home = &reply.node;
+        let node = &reply.node;
         let left = format!(
-            "the reply left {home} with source {}, untranslated, for the kernel's SNAT",
+            "the reply left {node} with source {}, untranslated, for the kernel's SNAT",
             self.flow.dst
         );
+        let found = |cause, says, proof: &[&Seen]| certain(Finding::NoCtMark, Some(cause), says, proof);
+        if let Some(stray) = self.stray(reply, &left) {
+            return stray;
+        }
         if reply.reason == Reason::UnknownTag {
             let mark = reply.ct_mark.as_ref().and_then(|marks| marks.before);
             let mark = mark.map_or("which is not known".to_owned(), |mark| mark.to_string());
             let says = format!("{left}: the ct mark of the flow, {mark}, is no node's tag there");
-            return judgement(Finding::NoCtMark, Some(Cause::UnknownTag), says, &[reply]);
+            return found(Cause::UnknownTag, says, &[reply])
+                .perhaps(self.possibles(&[Cause::CtMarkChanged, Cause::TakenForAnother], node));
         }
-        if let Some((cause, says, tag)) = self.unknown_mac() {
-            return judgement(Finding::NoCtMark, Some(cause), format!("{left}: {says}"), &[tag, reply]);
+        if let Some(changed) = self.mark_changed() {
+            return Judgement {
+                finding: Finding::NoCtMark,
+                says: format!("{left}: {}", changed.says),
+                ..changed
+            };
         }
-        if let Some((decided, again)) = self.not_kept() {
-            let says = format!("{left}: {}", not_kept(decided));
-            return judgement(Finding::NoCtMark, Some(Cause::NotKept), says, &[decided, again]);
+        if let Some(unknown) = self.unknown_sender() {
+            let says = format!("{left}: {}", unknown.says);
+            let mut judgement = Judgement { finding: Finding::NoCtMark, says, ..unknown };
+            judgement.proof.push(reply.into());
+            return judgement;
         }
-        judgement(Finding::NoCtMark, None, format!("{left}: its flow has no ct mark there"), &[reply])
+        if let Some(forgotten) = self.not_kept() {
+            return Judgement { says: format!("{left}: {}", forgotten.says), ..forgotten };
+        }
+        let is_tagged = self
+            .find(|event| event.node == *node && event.stage != Stage::Dnat && event.stage != Stage::Spoof);
+        let mut causes = Vec::new();
+        if is_tagged.is_none() && self.request.is_some_and(|request| request.node != *node) {
+            causes.extend(self.possibles(&[Cause::BrNetfilter, Cause::GatewayMac, Cause::NotTraced], node));
+        }
+        causes.extend(self.possibles(&[Cause::CtMarkChanged, Cause::ConntrackForgot, Cause::NoSave], node));
+        open(Finding::NoCtMark, format!("{left}: its flow has no ct mark there"), &[reply], causes)
+    }
+
+    /// A reply that came to a node through a pipe: a guest sends them to the node whose MAC address it has for the gateway.
+    fn stray(&self, reply: &'a Seen, left: &str) -> Option<Judgement> {
+        let pipe = self.home_nodes.pipe_of(reply)?;
+        let says = format!(
+            "{left}. It came to {} through {}, which is a pipe: the guest {} has the MAC address of {0} for the gateway",
+            reply.node,
+            reply.phys_in.as_deref().unwrap_or("a port"),
+            self.flow.dst
+        );
+        let mut judgement = certain(Finding::NoCtMark, Some(Cause::GatewayMac), says, &[reply])
+            .perhaps(vec![self.possible(Cause::GatewayMac, &reply.node)]);
+        judgement.proof.push(pipe.clone());
+        Some(judgement)
     }
 
     fn others_than(&self, original: IpAddr) -> impl Iterator<Item = &'a OtherConversation> {
@@ -203,64 +251,27 @@ impl<'a> Case<'a> {
         request: &'a Seen,
         original: IpAddr,
         other: &OtherConversation,
-        event: Option<&'a Seen>,
+        event: &'a Seen,
     ) -> Judgement {
-        let conflict = event.filter(|event| event.reason == Reason::MarkConflict);
         let says = format!(
             "{} sent requests from one port to {original} and to {} ({}). For {} both are one flow{}",
             self.flow.src,
             other.original_dst,
             other.proof,
-            self.home.map_or("the home node", |home| home),
-            match conflict {
-                Some(conflict) => came_of(conflict),
-                None if other.took => ", and the flow has taken the tag of the other",
-                None => ", and the flow keeps the first tag",
+            event.node,
+            match event.reason {
+                Reason::MarkConflict => came_of(event),
+                _ if other.took => ", and the flow has taken the tag of the other",
+                _ => ", and the flow keeps the first tag",
             }
         );
-        let mut judgement = judgement(Finding::MarkConflict, Some(Cause::PortShared), says, &[request]);
+        let mut judgement = certain(Finding::MarkConflict, Some(Cause::PortShared), says, &[request]);
         judgement.proof.push(other.proof.clone());
-        judgement.proof.extend(event.map(Proof::from));
-        judgement
-    }
-
-    /// The home node does not know who sent the frame.
-    fn unknown_mac(&self) -> Option<(Cause, String, &'a Seen)> {
-        let tag = self.find(|event| {
-            (self.home.is_none() || self.is_home(event))
-                && matches!(event.reason, Reason::UnknownMac | Reason::NoMac)
-        })?;
-        let node = &tag.node;
-        let from = match &tag.mac {
-            Some(mac) => format!("for {node}, {} is the MAC address of no node", mac.address),
-            None => format!("{node} does not know the MAC address of the frame"),
-        };
-        let sender = self.request.map_or(String::new(), |request| format!("; {} sent it", request.node));
-        Some((Cause::UnknownMac, format!("{from}, so the flow gets no ct mark{sender}"), tag))
-    }
-
-    /// A ct mark was decided on the home node, and later it is not there.
-    fn not_kept(&self) -> Option<(&'a Seen, &'a Seen)> {
-        let here = |event: &&Seen| self.home.is_none() || self.is_home(event);
-        let mut decided: Option<&Seen> = None;
-        for event in self.events().filter(here) {
-            let Some(marks) = &event.ct_mark else { continue };
-            let none = marks.before.is_some_and(|before| (before & event.mask).is_zero());
-            if let Some(first) = decided.filter(|first| none && first.node == event.node) {
-                return Some((first, event));
-            }
-            if marks.after.is_some() {
-                decided = Some(event);
-            }
+        let event = Proof::from(event);
+        if !judgement.proof.contains(&event) {
+            judgement.proof.push(event);
         }
-        None
-    }
-
-    /// The last that a node has of the first packet.
-    fn last(&self, node: &Name) -> Option<&'a Seen> {
-        let first = self.request.or_else(|| self.events().next())?;
-        let on_node = || self.events().filter(|event| event.node == *node && event.stage != Stage::Spoof);
-        on_node().filter(|event| event.is_same_packet(first)).last().or_else(|| on_node().next())
+        judgement
     }
 }
 
@@ -271,12 +282,4 @@ fn came_of(conflict: &Seen) -> &'static str {
         (Verdict::Accept, true) => ", and the flow has taken the tag of this connection",
         (Verdict::Accept, false) => ", and the flow keeps the first tag",
     }
-}
-
-fn not_kept(decided: &Seen) -> String {
-    let mark = decided.ct_mark.as_ref().and_then(|marks| marks.after).unwrap_or_default();
-    format!(
-        "{} decided ct mark {mark}, but the next packet found none: the rule that saves it is gone",
-        decided.node
-    )
 }

@@ -1,113 +1,290 @@
 //! No trace has a reply: how far did the request get?
 
-use super::{Case, came_of, judgement, not_kept};
-use crate::conversations::finding::{Cause, Finding, Judgement};
+use super::{Case, came_of, certain, open};
+use crate::conversations::clue::Possible;
+use crate::conversations::finding::{Cause, Finding, Judgement, Proof};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{CtState, Stage, Verdict};
 use crate::trace::Name;
 
+/// How far a request came, as far as it is known.
+enum Reached<'a> {
+    /// Only the entry node's dnat has it.
+    Dnat,
+    /// Behind the forward hook of the entry node, on its way to the home node.
+    Pipe(&'a Seen),
+    /// The node that it is for.
+    Home(&'a Seen),
+}
+
 impl<'a> Case<'a> {
     pub(super) fn no_reply(&self, request: &'a Seen) -> Judgement {
-        let no_reply = |cause, says, proof: &[&Seen]| judgement(Finding::NoReply, Some(cause), says, proof);
-        let is_dropped =
-            |event: &Seen| event.verdict == Verdict::Drop && event.reason != Reason::MarkConflict;
-        if let Some(dropped) = self.find(is_dropped) {
-            let says = format!("{} dropped a packet at {}: {}", dropped.node, dropped.stage, dropped.reason);
-            return no_reply(Cause::Dropped, says, &[dropped]);
+        if let Some(dropped) = self.dropped() {
+            return dropped;
+        }
+        if let Some(changed) = self.mark_changed() {
+            return changed;
         }
         let original = request.before.map_or(self.flow.dst, |before| before.dst);
         if let Some(conflict) = self.find(|event| event.reason == Reason::MarkConflict) {
-            let mut judgement = match self.others_than(original).next() {
-                Some(other) => self.shared(request, original, other, Some(conflict)),
-                None => judgement(
+            return match self.others_than(original).next() {
+                Some(other) => self.shared(request, original, other, conflict),
+                None => certain(
                     Finding::MarkConflict,
                     None,
                     format!("on {} the flow has the tag of another node{}", conflict.node, came_of(conflict)),
                     &[conflict],
-                ),
+                )
+                .perhaps(self.possibles(&[Cause::PortShared, Cause::CtMarkChanged], &conflict.node)),
             };
-            judgement.proof.dedup();
-            return judgement;
         }
+        if let Some(unknown) = self.unknown_sender() {
+            return unknown;
+        }
+        if let Some(forgotten) = self.not_kept() {
+            return forgotten;
+        }
+        let mut judgement = self.no_answer(request);
         // A request that got its tag at the home node has no conflict, whoever used the port before.
         let fresh =
             |event: &Seen| self.is_home(event) && matches!(event.reason, Reason::FromNode | Reason::Saved);
         if let (Some(other), None) = (self.others_than(original).next(), self.find(fresh)) {
-            return self.shared(request, original, other, None);
-        }
-        if let Some((cause, says, tag)) = self.unknown_mac() {
-            return no_reply(cause, says, &[tag]);
-        }
-        if let Some((decided, again)) = self.not_kept() {
-            return judgement(Finding::NoCtMark, Some(Cause::NotKept), not_kept(decided), &[decided, again]);
-        }
-        let Some(home) = self.home else {
-            let last = self.last(&request.node).unwrap_or(request);
-            let says = format!(
-                "last seen on {} on its way to {}. The trace of the home node is missing, or the guest sends no reply",
-                request.node, self.flow.dst
+            judgement.says += &format!(
+                ". {} also sent requests from this port to {} ({}), which are the same flow for the home node",
+                self.flow.src, other.original_dst, other.proof
             );
-            return no_reply(Cause::NotTraced, says, &[last]);
-        };
-        let last = self.last(home);
-        let Some(last) = last else {
-            let sent = self.last(&request.node).unwrap_or(request);
-            let says = format!(
-                "{} sent it to {home}, and {home} did not see it. Look at the pipe and at {home}'s rule for tag",
-                request.node
-            );
-            return no_reply(Cause::NeverArrived, says, &[sent]);
-        };
-        self.without_reply(home, last)
+            judgement.proof.push(other.proof.clone());
+            judgement.causes.insert(0, self.possible(Cause::PortShared, self.home.unwrap_or(&request.node)));
+        }
+        judgement
     }
 
-    /// The home node passed the request on, and there is no reply.
-    fn without_reply(&self, home: &Name, last: &'a Seen) -> Judgement {
-        let no_reply = |cause, says, proof: &[&Seen]| judgement(Finding::NoReply, Some(cause), says, proof);
-        let others = self.nodes.get(home).is_some_and(|node| node.translated > 0);
-        let sign_of_reply = self.sign_of_reply();
-        let let_in = format!("{home} passed the request on to {}", self.flow.dst);
-        match sign_of_reply {
-            Some((event, how)) if others => {
-                let says =
-                    format!("{let_in}. There was a reply ({how}), but the trace of {home} does not have it");
-                no_reply(Cause::NotTraced, says, &[last, event])
+    /// A request or a reply was dropped, and none got through there later.
+    pub(super) fn dropped(&self) -> Option<Judgement> {
+        let is_drop = |event: &Seen| {
+            event.verdict == Verdict::Drop && event.reason != Reason::MarkConflict && !event.is_error()
+        };
+        let goes_on = |drop: &Seen| {
+            self.events().any(|event| {
+                (&event.node, &event.run, event.stage) == (&drop.node, &drop.run, drop.stage)
+                    && event.verdict == Verdict::Accept
+                    && !event.is_error()
+                    && event.seq > drop.seq
+            })
+        };
+        let dropped = self.find(|event| is_drop(event) && !goes_on(event))?;
+        let says = format!("{} dropped a packet at {}: {}", dropped.node, dropped.stage, dropped.reason);
+        Some(certain(Finding::NoReply, Some(Cause::Dropped), says, &[dropped]))
+    }
+
+    fn no_answer(&self, request: &'a Seen) -> Judgement {
+        match self.reached(request) {
+            Reached::Dnat => self.only_at_dnat(request),
+            Reached::Pipe(last) => self.on_its_way(request, last),
+            Reached::Home(last) => self.without_reply(request, last),
+        }
+    }
+
+    fn reached(&self, request: &'a Seen) -> Reached<'a> {
+        let entry = &request.node;
+        let last_on = |node: &Name| {
+            let here = || {
+                self.events().filter(|event| {
+                    event.node == *node
+                        && matches!(event.stage, Stage::Tag | Stage::Save)
+                        && !event.is_error()
+                })
+            };
+            here().filter(|event| event.is_same_packet(request)).last().or_else(|| here().next())
+        };
+        if let Some(home) = self.home
+            && let Some(last) = last_on(home)
+        {
+            return Reached::Home(last);
+        }
+        let between = self.events().filter(|event| event.stage == Stage::Tag && event.node != *entry);
+        let nearest = between.max_by_key(|event| {
+            // Where that leaves two, the clocks decide.
+            (self.home_nodes.ways(self.flow.dst, &event.node), event.time)
+        });
+        if let Some(last) = nearest.and_then(|event| last_on(&event.node)) {
+            return Reached::Pipe(last);
+        }
+        match last_on(entry) {
+            Some(save) => Reached::Pipe(save),
+            // Conntrack has seen packets of it in both directions, so this is none of its first.
+            None if request.acknowledges() && self.home == Some(entry) => Reached::Home(request),
+            None if request.acknowledges() => Reached::Pipe(request),
+            None => Reached::Dnat,
+        }
+    }
+
+    /// As in `the client's SYN`.
+    fn packet(&self, last: &Seen) -> String {
+        let what = match (self.is_tcp(), last.is_syn()) {
+            (true, true) => "SYN",
+            (true, false) => "packet",
+            (false, _) => "request",
+        };
+        format!("{} is the last that shows the client's {what}", Proof::from(last))
+    }
+
+    /// What follows dnat on a node is conntrack, routing, the forward hook, and then save.
+    fn only_at_dnat(&self, request: &'a Seen) -> Judgement {
+        let node = &request.node;
+        let mut causes = vec![Cause::ForwardDrop, Cause::ConntrackFull];
+        let mut says = format!("{}; save did not follow on {node}", self.packet(request));
+        if self.shows_all(node) {
+            says += ", which shows every packet there";
+        } else {
+            says += ", where it is seen if its flow has no ct mark yet";
+            causes.extend([Cause::CtMarkChanged, Cause::MarkChanged]);
+        }
+        causes.extend([Cause::NotForwarded, Cause::NotTraced]);
+        open(Finding::NoReply, says, &[request], self.possibles(&causes, node))
+    }
+
+    /// It left the entry node, or one behind it, and the home node is not known or does not have it.
+    fn on_its_way(&self, request: &'a Seen, last: &'a Seen) -> Judgement {
+        let at = &last.node;
+        let is_entry = *at == request.node;
+        let mut causes = Vec::new();
+        let mut says = self.packet(last);
+        match self.home {
+            Some(home) if home != at => {
+                says += &format!("; tag did not follow on {home}, the home node");
+                if self.is_tcp() && !request.begins() && !self.shows_all(home) {
+                    says += ", which shows it only if its flow has no ct mark yet";
+                    causes.extend(self.beyond(home, last));
+                }
+                if !self.nodes.contains_key(home) {
+                    says += ", of which there is no trace";
+                    causes.push(self.possible(Cause::NotTraced, home));
+                }
+                causes.extend(self.possibles(&[Cause::NeverArrived], at));
+                causes.extend(self.possibles(&[Cause::ConntrackFull, Cause::BrNetfilter], home));
+                if is_entry {
+                    causes.push(self.possible(Cause::NoNeighbour, at));
+                }
+                causes.extend(self.possibles(&[Cause::ForwardDrop, Cause::NotTraced], home));
             }
-            Some((event, how)) => {
-                let says = format!(
-                    "{let_in}. There was a reply ({how}), but {home} translates no reply at all: its rule for spoof is gone, or was not traced"
+            _ => {
+                says += &format!(
+                    ". The home node of {} is not known: the traces have no frame of the guest itself (--guest-on {0}=NODE names it)",
+                    self.flow.dst
                 );
-                no_reply(Cause::NoSpoof, says, &[last, event])
-            }
-            None if self.translated => {
-                let says = format!("{let_in}. No reply to this request came back");
-                no_reply(Cause::Silent, says, &[last])
-            }
-            None if others => {
-                let says = format!(
-                    "{let_in}. {home} translates replies of other guests, but saw none of this guest"
-                );
-                no_reply(Cause::Silent, says, &[last])
-            }
-            None => {
-                let says = format!(
-                    "{let_in}. {home} translates no reply at all: its rule for spoof is gone, or no guest there replies"
-                );
-                no_reply(Cause::NoSpoof, says, &[last])
+                let is_alone = self.nodes.len() == 1;
+                if is_alone {
+                    causes.push(self.possible(Cause::NotTraced, &Name::from("the home node")));
+                }
+                causes.extend(self.beyond(at, last));
+                if !is_alone {
+                    let lost = [Cause::NeverArrived, Cause::ConntrackFull, Cause::BrNetfilter];
+                    causes.extend(self.possibles(&lost[..1], at));
+                    causes.extend(self.possibles(&lost[1..], &Name::from("the home node")));
+                    if is_entry {
+                        causes.push(self.possible(Cause::NoNeighbour, at));
+                    }
+                    causes.push(self.possible(Cause::NotTraced, &Name::from("the home node")));
+                }
             }
         }
+        unique(&mut causes);
+        open(Finding::NoReply, says, &[last], causes)
+    }
+
+    /// The home node has the request, and there is no reply.
+    fn without_reply(&self, request: &'a Seen, last: &'a Seen) -> Judgement {
+        let home = &last.node;
+        let mut says = format!("{}, on the home node; spoof did not follow there", self.packet(last));
+        let mut proof = vec![last];
+        let mut causes = self.beyond(home, last);
+        if let Some((event, how)) = self.sign_of_reply() {
+            says += &format!(". There was a reply: {how}");
+            proof.push(event);
+            let went = |cause: &[Cause]| self.possibles(cause, home);
+            causes = if event.acknowledges() && event.stage == Stage::Dnat {
+                went(&[Cause::NotTraced, Cause::NoSpoof, Cause::CtMarkChanged])
+            } else if event.node == request.node && request.node != *home {
+                // Conntrack there has seen a reply, which is not its way.
+                let mut all = vec![self.possible(Cause::GatewayMac, home)];
+                all.extend(went(&[Cause::NotTraced, Cause::NoSpoof]));
+                all
+            } else {
+                went(&[
+                    Cause::NoSpoof,
+                    Cause::CtMarkChanged,
+                    Cause::ForwardDrop,
+                    Cause::OtherWayOut,
+                    Cause::NotTraced,
+                ])
+            };
+        }
+        let mut judgement = open(Finding::NoReply, says, &proof, causes);
+        if let (Some(stray), Some(cause)) = (self.home_nodes.strays(self.flow.dst), judgement.causes.first())
+            && cause.cause == Cause::GatewayMac
+        {
+            judgement.says += &format!(
+                ". Frames of the guest for other clients came to {} through a pipe ({stray})",
+                stray.node
+            );
+            judgement.proof.push(stray.clone());
+        }
+        unique(&mut judgement.causes);
+        judgement
+    }
+
+    /// What may be behind the last that a node shows of a request, if that node may be the guest's.
+    fn beyond(&self, node: &Name, last: &Seen) -> Vec<Possible> {
+        let mut causes = Vec::new();
+        let strays = self.home_nodes.strays(self.flow.dst).is_some();
+        if strays {
+            causes.push(Cause::GatewayMac);
+        }
+        // At tag the forward hook is still to come. What is kept of the flow at the next packet has passed it.
+        let is_before_forward = last.stage == Stage::Tag;
+        let repeated = self.sent.iter().any(|sent| sent.kind().stage == Stage::Dnat && sent.times > 1)
+            || self.kept.iter().any(|kept| kept.more > 0 && kept.event.stage == Stage::Dnat);
+        if is_before_forward && self.shows_all(node) {
+            causes.push(Cause::ForwardDrop);
+        }
+        let translates = self.nodes.get(node).is_some_and(|node| node.translated > 0);
+        if translates {
+            causes.extend([Cause::Silent, Cause::GatewayMac]);
+        } else {
+            causes.extend([Cause::Silent, Cause::NoSpoof, Cause::GatewayMac]);
+        }
+        if is_before_forward && !repeated {
+            causes.push(Cause::ForwardDrop);
+        }
+        causes.extend([Cause::CtMarkChanged, Cause::NoSpoof, Cause::ForwardDrop, Cause::OtherWayOut]);
+        let mut causes = self.possibles(&causes, node);
+        unique(&mut causes);
+        causes
     }
 
     /// What shows that there was a reply, though no trace has it.
     fn sign_of_reply(&self) -> Option<(&'a Seen, &'static str)> {
-        let forth = |event: &Seen| event.stage != Stage::Spoof;
+        let forth = |event: &Seen| event.stage != Stage::Spoof && !event.is_error();
+        let follows = self.find(|event| event.stage == Stage::Dnat && event.acknowledges());
         let established =
             self.find(|event| forth(event) && self.is_tcp() && event.ct_state == Some(CtState::Established));
-        if let Some(event) = established {
-            return Some((event, "conntrack has it established"));
+        match (follows, established) {
+            (Some(event), _) => Some((event, "the client acknowledges it")),
+            (None, Some(event)) => Some((event, "conntrack has the connection established")),
+            (None, None) => None,
         }
-        let follows = self.find(|event| event.stage == Stage::Dnat && event.acknowledges())?;
-        Some((follows, "the client acknowledges it"))
     }
+}
+
+/// Each once, at the place where it is first.
+fn unique(causes: &mut Vec<Possible>) {
+    let mut known: Vec<Possible> = Vec::new();
+    for cause in causes.drain(..) {
+        if !known.iter().any(|it| it.cause == cause.cause && it.on == cause.on) {
+            known.push(cause);
+        }
+    }
+    *causes = known;
 }

@@ -1,6 +1,6 @@
 //! No trace has the request.
 
-use super::{Case, judgement, not_kept};
+use super::{Case, certain, open};
 use crate::conversations::finding::{Cause, Finding, Judgement};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
@@ -10,36 +10,21 @@ impl Case<'_> {
     /// No event has the original destination.
     pub(super) fn no_request(&self) -> Judgement {
         let Some(first) = self.events().next() else {
-            return judgement(Finding::NoRequest, None, "there are no events".to_owned(), &[]);
+            return certain(Finding::NoRequest, None, "there are no events".to_owned(), &[]);
         };
         let reply = self.find(|event| event.is_reply(self.flow.dst));
-        let no_request = |cause, says, proof: &[&Seen]| judgement(Finding::NoRequest, cause, says, proof);
         if self.events().all(|event| event.reason == Reason::Unmarked) {
-            // What the guest begins with tells who began, where the trace has it.
-            let begun = match self.is_tcp() {
-                true => self.find(|event| event.stage == Stage::Spoof && event.begins()),
-                false => Some(first).filter(|first| first.stage == Stage::Spoof),
-            };
-            if let Some(begun) = begun {
-                let says =
-                    format!("the guest {} began it; it left {} by plain SNAT", self.flow.dst, begun.node);
-                return judgement(Finding::Outbound, None, says, &[begun]);
-            }
-            if let Some(reply) = reply.filter(|reply| reply.accepts()) {
-                let says = format!(
-                    "{} accepts a connection, but the traces do not have the request, and the flow has no tag",
-                    self.flow.dst
-                );
-                return judgement(Finding::NoCtMark, None, says, &[reply]);
-            }
-            let says = "the flow has no tag, and the traces do not have its beginning".to_owned();
-            return no_request(None, says, &[first]);
+            return self.unmarked(first, reply);
         }
-        if let Some((cause, says, tag)) = self.unknown_mac() {
-            return no_request(Some(cause), says, &[tag]);
+        let unseen = |judgement| Judgement { finding: Finding::NoRequest, ..judgement };
+        if let Some(dropped) = self.dropped() {
+            return unseen(dropped);
         }
-        if let (Some((decided, again)), None) = (self.not_kept(), reply) {
-            return no_request(Some(Cause::NotKept), not_kept(decided), &[decided, again]);
+        if let Some(unknown) = self.unknown_sender() {
+            return unseen(unknown);
+        }
+        if let (Some(forgotten), None) = (self.not_kept(), reply) {
+            return unseen(forgotten);
         }
         let by = self.find(|event| event.entry.is_some()).unwrap_or(first);
         let says = match (&by.entry, reply.and_then(Seen::leaves_as)) {
@@ -50,6 +35,46 @@ impl Case<'_> {
             (Some(entry), None) => format!("{entry} is the entry node, but its events are missing"),
             (None, _) => "the events of the entry node are missing".to_owned(),
         };
-        no_request(Some(Cause::NotTraced), says, &[by])
+        match &by.entry {
+            // The event names a node, and there is nothing of that node.
+            Some(entry) if !self.nodes.contains_key(entry) => {
+                certain(Finding::NoRequest, Some(Cause::NotTraced), says, &[by])
+            }
+            Some(entry) => {
+                let causes = self.possibles(&[Cause::NotTraced, Cause::TakenForAnother], entry);
+                open(Finding::NoRequest, says, &[by], causes)
+            }
+            None => {
+                let causes = vec![self.possible(Cause::NotTraced, &"the entry node".into())];
+                open(Finding::NoRequest, says, &[by], causes)
+            }
+        }
+    }
+
+    /// The flow has no tag, as far as anybody knows.
+    fn unmarked(&self, first: &Seen, reply: Option<&Seen>) -> Judgement {
+        // What the guest begins with tells who began, where the trace has it.
+        let begun = match self.is_tcp() {
+            true => self.find(|event| event.stage == Stage::Spoof && event.begins()),
+            false => Some(first).filter(|first| first.stage == Stage::Spoof),
+        };
+        if let Some(begun) = begun {
+            let says = format!("the guest {} began it; it left {} by plain SNAT", self.flow.dst, begun.node);
+            return certain(Finding::Outbound, None, says, &[begun]);
+        }
+        if let Some(reply) = reply.filter(|reply| reply.accepts()) {
+            let says = format!(
+                "{} accepts a connection, but the traces do not have the request, and the flow has no tag on {}",
+                self.flow.dst, reply.node
+            );
+            if let Some(stray) = self.stray(reply, &says) {
+                return stray;
+            }
+            let causes = [Cause::NotTraced, Cause::GatewayMac, Cause::CtMarkChanged, Cause::ConntrackForgot];
+            return open(Finding::NoCtMark, says, &[reply], self.possibles(&causes, &reply.node));
+        }
+        let says = "the flow has no tag, and the traces do not have its beginning".to_owned();
+        let causes = vec![self.possible(Cause::NotTraced, &"the entry node".into())];
+        open(Finding::NoRequest, says, &[first], causes)
     }
 }

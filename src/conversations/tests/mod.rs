@@ -3,3 +3,4 @@
 mod cluster;
 mod findings;
 mod renderings;
+mod uncertain;

@@ -112,7 +112,7 @@ fn neighbours_of_an_address_that_a_guest_has_are_the_nodes() {
     let all = Cluster::parse(&all, Path::new("c")).unwrap();
     for cluster in [offering(), all] {
         for kind in 128..=143 {
-            let icmp = Some(Icmp { kind, code: 0, inner: None, inner_after: None });
+            let icmp = Some(Icmp { kind, code: 0, inner: None, inner_after: None, mtu: None });
             let headers = Headers { icmp, ..Headers::default() };
             let tuple = "icmpv6 fd00:122::1 > fd00:122::11".parse().unwrap();
             let bytes = made(tuple, &headers, Fragment::None, 0).unwrap();
@@ -127,7 +127,7 @@ fn neighbours_of_an_address_that_a_guest_has_are_the_nodes() {
 #[test]
 fn what_is_for_neighbours_is_never_rewritten() {
     let icmp = |kind| Headers {
-        icmp: Some(Icmp { kind, code: 0, inner: None, inner_after: None }),
+        icmp: Some(Icmp { kind, code: 0, inner: None, inner_after: None, mtu: None }),
         ..Headers::default()
     };
     for (src, dst) in [
@@ -163,7 +163,7 @@ fn icmpv6_errors_are_translated_both_ways() {
     let error = |kind, src: &str, dst: &str, about: &str| {
         let inner = about.parse().unwrap();
         let tuple = Tuple { proto: Proto::ICMP6, src: address(src), dst: address(dst), ports: None };
-        let icmp = Icmp { kind, code: 0, inner: Some(inner), inner_after: None };
+        let icmp = Icmp { kind, code: 0, inner: Some(inner), inner_after: None, mtu: None };
         made(tuple, &Headers { icmp: Some(icmp), ..Headers::default() }, Fragment::None, 0).unwrap()
     };
     let of_flow = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };

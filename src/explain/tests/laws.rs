@@ -42,7 +42,7 @@ prop_compose! {
         let (from, to) = if back { (dst, src) } else { (elsewhere.0, elsewhere.1) };
         let inner = Tuple { proto: quoted, src: from.into(), dst: to.into(), ports: quoted.has_ports().then_some((ports.1, ports.0)) };
         let dscp = Dscp::of_traffic_class(class);
-        let icmp = (proto == Proto::ICMP).then_some(Icmp { kind, code: 0, inner: Some(inner), inner_after: None });
+        let icmp = (proto == Proto::ICMP).then_some(Icmp { kind, code: 0, inner: Some(inner), inner_after: None, mtu: None });
         let mut bytes = made(tuple, &Headers { dscp, icmp, ..Headers::default() }, fragment, len).unwrap();
         let original_len = bytes.len();
         bytes.truncate(keep.max(30));
@@ -263,7 +263,7 @@ proptest! {
         let kind = if is_v4 { 11 } else { kind };
         let quoted = (kind < 128).then_some(inner);
         let icmp = matches!(proto, Proto::ICMP | Proto::ICMP6);
-        let icmp = icmp.then_some(Icmp { kind, code: 0, inner: quoted, inner_after: None });
+        let icmp = icmp.then_some(Icmp { kind, code: 0, inner: quoted, inner_after: None, mtu: None });
         let bytes = made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 0).unwrap();
 
         let cluster = with_services(include_str!("../../../rules/dual.toml").to_owned(), &services);

@@ -168,6 +168,7 @@ fn events() -> impl Strategy<Value = Event> {
                     code,
                     inner,
                     inner_after: inner.filter(|_| code % 2 == 0),
+                    mtu: (code == 4).then_some(u32::from(kind) + 1280),
                 }),
                 mark: marks.0,
                 ct_mark: marks.1,

@@ -1,0 +1,127 @@
+//! Packets that somebody has rejected, and said so: by a reset, or by an ICMP error.
+
+use std::net::IpAddr;
+
+use super::{Case, certain};
+use crate::conversations::finding::{Cause, Finding, Judgement};
+use crate::conversations::seen::Seen;
+use crate::net::{Stage, Verdict};
+use crate::packet::Icmp;
+
+/// What an ICMP error says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// None: time exceeded, and what is no error about a packet's way.
+    pub(super) cause: Option<Cause>,
+    pub(super) words: String,
+}
+
+/// By type and code, in the registries of IANA: RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1, RFC 4443.
+pub(super) fn meaning(is_v4: bool, icmp: &Icmp) -> Meaning {
+    let (cause, words) = match (is_v4, icmp.kind, icmp.code) {
+        (true, 11, 0) | (false, 3, 0) => (None, "time exceeded in transit"),
+        (true, 11, _) | (false, 3, _) => (Some(Cause::OtherError), "fragment reassembly time exceeded"),
+        // It speaks to neighbours about neighbours.
+        (true, 5, _) => (None, "redirect"),
+        (true, 3, 3) | (false, 1, 4) => (Some(Cause::PortUnreachable), "port unreachable"),
+        (true, 3, 4) => (Some(Cause::TooBig), "fragmentation needed"),
+        (false, 2, _) => (Some(Cause::TooBig), "packet too big"),
+        (true, 3, 9) => (Some(Cause::Prohibited), "network administratively prohibited"),
+        (true, 3, 10) => (Some(Cause::Prohibited), "host administratively prohibited"),
+        (true, 3, 13) | (false, 1, 1) => (Some(Cause::Prohibited), "administratively prohibited"),
+        (false, 1, 5) => (Some(Cause::Prohibited), "source address failed policy"),
+        (false, 1, 6) => (Some(Cause::Prohibited), "reject route"),
+        (true, 3, 0) => (Some(Cause::Unreachable), "network unreachable"),
+        (true, 3, 1) => (Some(Cause::Unreachable), "host unreachable"),
+        (true, 3, 6) => (Some(Cause::Unreachable), "network unknown"),
+        (true, 3, 7) => (Some(Cause::Unreachable), "host unknown"),
+        (false, 1, 0) => (Some(Cause::Unreachable), "no route to destination"),
+        (false, 1, 3) => (Some(Cause::Unreachable), "address unreachable"),
+        (true, 3, 2) => (Some(Cause::OtherError), "protocol unreachable"),
+        (true, 3, _) | (false, 1, _) => (Some(Cause::OtherError), "destination unreachable"),
+        (true, 4, _) => (Some(Cause::OtherError), "source quench"),
+        (true, 12, _) | (false, 4, _) => (Some(Cause::OtherError), "parameter problem"),
+        _ => (Some(Cause::OtherError), "ICMP error"),
+    };
+    let mtu = icmp.mtu.map(|mtu| format!(", MTU {mtu}")).unwrap_or_default();
+    Meaning { cause, words: format!("{words}{mtu} (type {} code {})", icmp.kind, icmp.code) }
+}
+
+impl<'a> Case<'a> {
+    /// Who sent an error.
+    pub(super) fn sender(&self, error: &Seen) -> String {
+        let Some(src) = error.before.map(|before| before.src) else { return "somebody".to_owned() };
+        if src == self.flow.dst {
+            return format!("the guest {src}");
+        }
+        if src == self.flow.src {
+            return format!("the client {src}");
+        }
+        if error.stage == Stage::Spoof && error.in_if.is_none() {
+            return format!("{} itself ({src})", error.node);
+        }
+        let of_node = self.events().find(|event| event.original_dst() == Some(src));
+        match of_node {
+            Some(event) => format!("{} ({src})", event.node),
+            None => format!("a router, {src},"),
+        }
+    }
+
+    /// Somebody says that a packet does not get through.
+    pub(super) fn rejected(&self, original: IpAddr) -> Option<Judgement> {
+        let cause_of = |event: &Seen| {
+            let icmp = event.icmp.as_ref().filter(|_| event.is_error())?;
+            meaning(event.before?.src.is_ipv4(), icmp).cause
+        };
+        if let Some(error) = self.find(|event| event.verdict == Verdict::Accept && cause_of(event).is_some())
+        {
+            let icmp = error.icmp.as_ref()?;
+            let words = meaning(error.before?.src.is_ipv4(), icmp).words;
+            let cause = cause_of(error)?;
+            let about = match error.stage {
+                Stage::Spoof => format!("the request to {original}"),
+                _ => format!("a reply of {}", self.flow.dst),
+            };
+            let says =
+                format!("{} sent \"{words}\" about {about}, seen on {}", self.sender(error), error.node);
+            let causes = match error.stage {
+                Stage::Spoof => vec![self.possible(cause, &error.node)],
+                _ => Vec::new(),
+            };
+            return Some(certain(Finding::Rejected, Some(cause), says, &[error]).perhaps(causes));
+        }
+        self.reset()
+    }
+
+    /// All that the guest says to the SYN is a reset.
+    fn reset(&self) -> Option<Judgement> {
+        let request = self.request.filter(|request| request.begins())?;
+        let mut replies = self.events().filter(|event| event.is_reply(self.flow.dst)).peekable();
+        let first = *replies.peek()?;
+        if !replies.all(Seen::is_reset) {
+            return None;
+        }
+        let says = format!(
+            "the guest {} refused the connection: its reply to the SYN is a reset, which {} sent on rightly",
+            self.flow.dst, first.node
+        );
+        Some(
+            certain(Finding::Rejected, Some(Cause::Reset), says, &[first, request])
+                .perhaps(vec![self.possible(Cause::Reset, &first.node)]),
+        )
+    }
+
+    /// The client got "time exceeded" about its packet.
+    pub(super) fn time_exceeded(&self, original: IpAddr) -> Option<Judgement> {
+        let error = self.find(|event| {
+            event.stage == Stage::Spoof && event.is_error() && event.verdict == Verdict::Accept
+        })?;
+        let (icmp, outer) = (error.icmp.as_ref()?, error.leaves_as()?);
+        let quoted = icmp.inner_after.or(icmp.inner)?;
+        let says = format!(
+            "{} sent an ICMP error from {}, type {} code {}, about the request to {original}",
+            error.node, outer.src, icmp.kind, icmp.code
+        );
+        (quoted.dst == original).then(|| certain(Finding::IcmpError, None, says, &[error]))
+    }
+}

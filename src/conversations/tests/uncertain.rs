@@ -1,0 +1,502 @@
+//! Faults that events do not prove: each is among the causes that fit, and nothing wrong is said to be certain.
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+use super::cluster::{ACK, GUEST, RST, SYN, Sim, Wrong};
+use crate::conversations::{Cause, Conversation, Finding, Judgement, Paths};
+
+fn of(paths: &Paths, port: u16) -> &Conversation {
+    paths.conversations.iter().find(|one| one.flow.ports.unwrap().0 == port).unwrap()
+}
+
+fn fits(judgement: &Judgement) -> Vec<Cause> {
+    judgement.causes.iter().map(|possible| possible.cause).collect()
+}
+
+/// A cluster in which all is well with one guest's connection, and then something is wrong.
+fn with(full: bool, wrong: Wrong) -> Sim {
+    let mut sim = Sim::new();
+    sim.full = full;
+    for node in 1..=3 {
+        sim.connect(node, 41000 + node as u16);
+    }
+    sim.wrong = wrong;
+    sim
+}
+
+/// A client tries through a node, and nothing comes back.
+fn tries(sim: &mut Sim, node: usize) -> Judgement {
+    let port = 40000 + node as u16;
+    for _ in 0..3 {
+        sim.asks(node, port, SYN, u32::from(port) * 10, 0, false);
+    }
+    of(&sim.paths(), port).judgement.clone()
+}
+
+/// The last that shows the packet, no certain cause, and the first that fits.
+fn is_open(judgement: &Judgement, last: &str, first: Cause) {
+    assert_eq!((judgement.finding, judgement.cause), (Finding::NoReply, None), "{judgement:?}");
+    assert_eq!(judgement.proof[0].to_string().split(" #").next(), Some(last), "{judgement:?}");
+    assert_eq!(fits(judgement)[0], first, "{judgement:?}");
+    assert!(judgement.says.contains("is the last that shows"), "{}", judgement.says);
+    assert!(judgement.causes.iter().all(|possible| !possible.decided_by().is_empty()), "{judgement:?}");
+}
+
+fn both_ways(check: impl Fn(bool)) {
+    check(false);
+    check(true);
+}
+
+#[test]
+fn a_drop_in_the_forward_hook() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong { forward_drop: Some(1), ..Wrong::default() });
+        is_open(&tries(&mut sim, 1), "node1 dnat", Cause::ForwardDrop);
+        for node in [2, 3] {
+            let judgement = tries(&mut sim, node);
+            is_open(&judgement, "node1 tag", Cause::ForwardDrop);
+            assert!(!judgement.says.contains("gone"), "{}", judgement.says);
+            assert_eq!(judgement.says.contains("node1 shows every packet at save"), full);
+        }
+        // On the entry node of a foreign flow.
+        let mut sim = with(full, Wrong { forward_drop: Some(2), ..Wrong::default() });
+        is_open(&tries(&mut sim, 2), "node2 dnat", Cause::ForwardDrop);
+    });
+}
+
+#[test]
+fn a_conntrack_table_that_is_full() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong { conntrack_full: Some(1), ..Wrong::default() });
+        for (node, last) in [(1, "node1 dnat"), (2, "node2 save"), (3, "node2 ")] {
+            let judgement = tries(&mut sim, node);
+            assert!(judgement.proof[0].to_string().starts_with(last), "{judgement:?}");
+            assert_eq!((judgement.finding, judgement.cause), (Finding::NoReply, None));
+            let full = judgement.causes.iter().find(|it| it.cause == Cause::ConntrackFull).unwrap();
+            assert_eq!(full.decided_by(), "on node1: dunnat doctor, fact conntrack-room; conntrack -S");
+            assert!(!fits(&judgement).contains(&Cause::NoSpoof), "{judgement:?}");
+        }
+    });
+}
+
+/// Nobody knows then where the guest lives: it is not to be guessed.
+#[test]
+fn a_full_table_on_the_home_node_of_a_guest_of_which_nothing_is_seen() {
+    both_ways(|full| {
+        let mut sim = Sim::new();
+        (sim.full, sim.wrong.conntrack_full) = (full, Some(1));
+        let judgements: Vec<Judgement> = (1..=3).map(|node| tries(&mut sim, node)).collect();
+        let paths = sim.paths();
+        for (one, judgement) in paths.conversations.iter().zip(&judgements) {
+            assert_eq!((one.home.as_deref(), judgement.cause), (None, None));
+            assert!(fits(&one.judgement).contains(&Cause::ConntrackFull), "{judgement:?}");
+        }
+        assert!(paths.conversations[1].judgement.says.contains("home node of 10.5.5.201 is not known"));
+    });
+}
+
+#[test]
+fn conntrack_that_is_flushed() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong::default());
+        sim.asks(2, 40002, SYN, 400_020, 0, false);
+        sim.flush(1);
+        sim.asks(2, 40002, SYN, 400_020, 0, false);
+        let paths = sim.paths();
+        let judgement = &of(&paths, 40002).judgement;
+        // Only in full mode save shows that the packet passed the forward hook.
+        let expected = match full {
+            true => (Finding::NoCtMark, Some(Cause::NotKept)),
+            false => (Finding::NoReply, None),
+        };
+        assert_eq!((judgement.finding, judgement.cause), expected, "{judgement:?}");
+        assert!(fits(judgement).contains(&Cause::ConntrackForgot));
+        let first = if full { Cause::ConntrackForgot } else { Cause::ForwardDrop };
+        assert!(fits(judgement)[..2].contains(&first), "{judgement:?}");
+        assert!(!judgement.says.contains("node2") && !fits(judgement).contains(&Cause::NoSpoof));
+    });
+}
+
+#[test]
+fn a_guest_that_has_another_node_for_its_gateway() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong { gateway: Some(2), ..Wrong::default() });
+        // The guest's node before node2, so that it is known which of its ports is the pipe.
+        sim.connect(3, 40003);
+        sim.try_to_connect(1, 40001);
+        let paths = sim.paths();
+        let foreign = of(&paths, 40003);
+        assert_eq!(foreign.judgement.finding, Finding::Foreign, "{:?}", foreign.judgement);
+        assert!(foreign.judgement.also.iter().any(|also| also.contains("ip neigh")), "{foreign:?}");
+        assert_eq!(foreign.home.as_deref(), Some("node1"));
+        let local = of(&paths, 40001);
+        assert_eq!(local.home.as_deref(), Some("node1"));
+        if full {
+            assert_eq!(local.judgement.finding, Finding::NoCtMark);
+            assert_eq!(local.judgement.cause, Some(Cause::GatewayMac));
+            assert!(local.judgement.says.contains("eth1.100, which is a pipe"), "{}", local.judgement.says);
+        } else {
+            is_open(&local.judgement, "node1 save", Cause::GatewayMac);
+            assert!(
+                local.judgement.says.contains("came to node2 through a pipe"),
+                "{}",
+                local.judgement.says
+            );
+        }
+        assert_eq!(local.judgement.causes[0].decided_by(), "in the guest: ip neigh");
+    });
+}
+
+#[test]
+fn a_guest_that_is_silent() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong::default());
+        is_open(&tries(&mut sim, 1), "node1 save", Cause::Silent);
+        is_open(&tries(&mut sim, 2), if full { "node1 save" } else { "node1 tag" }, Cause::Silent);
+        assert_eq!(
+            of(&sim.paths(), 40002).judgement.also,
+            ["the client sent its SYN 3 times"],
+            "how often is no other cause"
+        );
+    });
+}
+
+#[test]
+fn a_bridge_with_the_mac_address_of_another_node() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong { mac_of: Some((2, 3)), ..Wrong::default() });
+        sim.try_to_connect(2, 40002);
+        let judge = |sim: &Sim| of(&sim.paths(), 40002).judgement.clone();
+        let judgement = judge(&sim);
+        assert_eq!((judgement.finding, judgement.cause), (Finding::WrongAddress, Some(Cause::BridgeMac)));
+        assert!(judgement.says.contains("by the same cluster file"), "{}", judgement.says);
+        assert_eq!(judgement.causes[0].decided_by(), "on node2: dunnat doctor, fact bridge-mac");
+        // Traces that do not say by which file they were decided prove neither.
+        sim.events.iter_mut().for_each(|event| event.config = None);
+        let judgement = judge(&sim);
+        assert_eq!(judgement.cause, None);
+        assert_eq!(fits(&judgement), [Cause::BridgeMac, Cause::TakenForAnother]);
+    });
+}
+
+#[test]
+fn a_bridge_with_the_mac_address_of_nobody() {
+    let mut sim = with(false, Wrong { mac_of: Some((2, 9)), ..Wrong::default() });
+    let judgement = tries(&mut sim, 2);
+    assert_eq!(judgement.cause, Some(Cause::UnknownMac));
+    assert_eq!(
+        (fits(&judgement), judgement.causes[0].on.as_deref()),
+        (vec![Cause::BridgeMac], Some("node2"))
+    );
+}
+
+#[test]
+fn a_mark_that_another_rule_sets() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong { mark: Some(1), ..Wrong::default() });
+        sim.try_to_connect(1, 40001);
+        let paths = sim.paths();
+        let judgement = &of(&paths, 40001).judgement;
+        assert_eq!(judgement.cause, Some(Cause::MarkChanged), "{judgement:?}");
+        let expected = if full { Finding::NoCtMark } else { Finding::NoReply };
+        assert_eq!(judgement.finding, expected);
+        assert!(judgement.says.contains("set the mark 0x1 at dnat, and at save the same packet has 0x64"));
+        let proof: Vec<String> =
+            judgement.proof.iter().map(|proof| format!("{} {}", proof.node, proof.stage)).collect();
+        assert_eq!(proof, ["node1 dnat", "node1 save"]);
+    });
+}
+
+#[test]
+fn a_ct_mark_that_another_rule_sets() {
+    both_ways(|full| {
+        for node in [1, 2] {
+            let mut sim = with(full, Wrong { ct_mark: Some(1), ..Wrong::default() });
+            let judgement = tries(&mut sim, node);
+            if full {
+                assert_eq!(judgement.cause, Some(Cause::UnknownTag), "{judgement:?}");
+                assert!(judgement.says.contains("0x64, which is no node's tag"), "{}", judgement.says);
+            } else {
+                assert_eq!(judgement.cause, None);
+                assert!(fits(&judgement).contains(&Cause::CtMarkChanged), "{judgement:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_firewall_that_drops_what_is_invalid() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong { invalid_drop: Some(2), ..Wrong::default() });
+        let first = 400_020;
+        sim.asks(2, 40002, SYN, first, 0, false);
+        sim.replies(40002, SYN | ACK, 500, first + 1);
+        sim.asks(2, 40002, ACK, first + 1, 501, false);
+        for _ in 0..4 {
+            sim.sends(2, 40002, first + 1, 200);
+            sim.replies(40002, SYN | ACK, 500, first + 1);
+        }
+        let paths = sim.paths();
+        let judgement = &of(&paths, 40002).judgement;
+        assert_eq!((judgement.finding, judgement.cause), (Finding::Stalled, None), "{judgement:?}");
+        assert_eq!(fits(judgement)[0], Cause::InvalidDrop);
+        assert!(judgement.says.contains("the client sent the same packet of 240 bytes 4 times"));
+        assert!(judgement.says.contains("sent its SYN/ACK 5 times"), "{}", judgement.says);
+        assert_eq!(judgement.says.contains("node2 shows every packet at save"), full);
+    });
+}
+
+#[test]
+fn a_pipe_that_carries_less() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong { pipe_mtu: Some(1280), ..Wrong::default() });
+        sim.connect(2, 40002);
+        for _ in 0..4 {
+            sim.sends(2, 40002, 400_021, 1460);
+        }
+        let paths = sim.paths();
+        let judgement = &of(&paths, 40002).judgement;
+        assert_eq!((judgement.finding, judgement.cause), (Finding::Stalled, None), "{judgement:?}");
+        assert_eq!(fits(judgement)[0], Cause::PipeMtu, "{judgement:?}");
+        assert!(judgement.says.contains("1500 bytes 4 times, while shorter packets got through"));
+        // It goes on: then nothing is wrong any more.
+        sim.wrong.pipe_mtu = None;
+        sim.sends(2, 40002, 401_481, 1460);
+        assert_eq!(of(&sim.paths(), 40002).judgement.finding, Finding::Foreign);
+    });
+}
+
+#[test]
+fn replies_that_do_not_come_to_the_client() {
+    let mut sim = with(false, Wrong::default());
+    sim.connect(1, 40001);
+    for _ in 0..3 {
+        sim.replies_data(40001, 501, 1460);
+    }
+    let paths = sim.paths();
+    let judgement = &of(&paths, 40001).judgement;
+    assert_eq!((judgement.finding, fits(judgement)[0]), (Finding::Stalled, Cause::PublicPath));
+}
+
+#[test]
+fn errors_are_named_with_their_sender() {
+    const ROUTER: [u8; 4] = [198, 51, 100, 9];
+    for (from, what, rest, finding, cause, says) in [
+        (
+            GUEST,
+            (3, 3),
+            [0; 4],
+            Finding::Rejected,
+            Some(Cause::PortUnreachable),
+            "the guest 10.5.5.201 sent \"port unreachable (type 3 code 3)\"",
+        ),
+        (
+            ROUTER,
+            (3, 4),
+            [0, 0, 5, 0],
+            Finding::Rejected,
+            Some(Cause::TooBig),
+            "a router, 198.51.100.9, sent \"fragmentation needed, MTU 1280 (type 3 code 4)\"",
+        ),
+        (
+            ROUTER,
+            (3, 13),
+            [0; 4],
+            Finding::Rejected,
+            Some(Cause::Prohibited),
+            "\"administratively prohibited (type 3 code 13)\"",
+        ),
+        (ROUTER, (3, 1), [0; 4], Finding::Rejected, Some(Cause::Unreachable), "\"host unreachable"),
+        (ROUTER, (12, 0), [0; 4], Finding::Rejected, Some(Cause::OtherError), "\"parameter problem"),
+        (ROUTER, (11, 0), [0; 4], Finding::IcmpError, None, "type 11 code 0"),
+    ] {
+        both_ways(|full| {
+            let mut sim = with(full, Wrong::default());
+            sim.asks(2, 40002, SYN, 400_020, 0, false);
+            sim.rejects(from, 40002, what, rest);
+            let paths = sim.paths();
+            let judgement = &of(&paths, 40002).judgement;
+            assert_eq!((judgement.finding, judgement.cause), (finding, cause), "{judgement:?}");
+            assert!(judgement.says.contains(says), "{}", judgement.says);
+            assert_eq!(judgement.proof.len(), 1);
+        });
+    }
+    // An error is a fault also where there are replies.
+    let mut sim = with(false, Wrong::default());
+    sim.connect(2, 40002);
+    sim.rejects(ROUTER, 40002, (3, 4), [0, 0, 5, 0]);
+    assert_eq!(of(&sim.paths(), 40002).judgement.cause, Some(Cause::TooBig));
+}
+
+#[test]
+fn a_guest_that_refuses() {
+    both_ways(|full| {
+        let mut sim = with(full, Wrong::default());
+        sim.asks(2, 40002, SYN, 400_020, 0, false);
+        sim.replies(40002, RST | ACK, 0, 400_021);
+        let paths = sim.paths();
+        let judgement = &of(&paths, 40002).judgement;
+        assert_eq!((judgement.finding, judgement.cause), (Finding::Rejected, Some(Cause::Reset)));
+        // A connection that is reset later was there.
+        sim.connect(3, 40003);
+        sim.replies(40003, RST, 501, 0);
+        assert_eq!(of(&sim.paths(), 40003).judgement.finding, Finding::Foreign);
+    });
+}
+
+#[test]
+fn whoever_knows_it_says_where_a_guest_lives() {
+    let mut sim = Sim::new();
+    for _ in 0..3 {
+        sim.asks(2, 40002, SYN, 7, 0, true);
+    }
+    let mut joiner = crate::conversations::Joiner::default();
+    joiner.guest_on(std::net::IpAddr::from(GUEST), "node1".into());
+    sim.events.iter().for_each(|event| joiner.add(event.clone(), true));
+    let paths = joiner.finish();
+    let one = &paths.conversations[0];
+    assert_eq!(one.home.as_deref(), Some("node1"));
+    assert!(
+        one.judgement.says.contains("tag did not follow on node1, the home node, of which there is no trace")
+    );
+    assert_eq!(fits(&one.judgement)[0], Cause::NotTraced);
+}
+
+#[test]
+fn drops_of_any_reason_are_a_proof() {
+    for reason in crate::engine::Reason::ALL {
+        let mut sim = with(false, Wrong::default());
+        sim.asks(1, 40001, SYN, 400_010, 0, false);
+        let event = sim.events.last_mut().unwrap();
+        (event.verdict, event.reason) = (crate::net::Verdict::Drop, reason);
+        let paths = sim.paths();
+        let judgement = &of(&paths, 40001).judgement;
+        if reason != crate::engine::Reason::MarkConflict {
+            assert_eq!(judgement.cause, Some(Cause::Dropped), "{reason}");
+        }
+        assert_eq!(judgement.proof[0].to_string(), format!("node1 save #{}", sim.events.last().unwrap().seq));
+    }
+}
+
+/// What can go wrong, by a number.
+fn wrong(number: usize) -> (Wrong, bool) {
+    let mut wrong = Wrong::default();
+    let node = Some(1 + number % 3);
+    match number / 3 {
+        0 => wrong.forward_drop = node,
+        1 => wrong.conntrack_full = node,
+        2 => wrong.mark = node,
+        3 => wrong.ct_mark = node,
+        4 => wrong.gateway = node.filter(|node| *node > 1),
+        5 => wrong.mac_of = Some((1 + number % 3, 3 - number % 3)),
+        6 => wrong.invalid_drop = node,
+        7 => wrong.pipe_mtu = Some(100),
+        _ => return (wrong, number.is_multiple_of(2)),
+    }
+    (wrong, false)
+}
+
+fn any_sim(full: bool, number: usize, clocks: [i64; 3]) -> Sim {
+    let mut sim = Sim::new();
+    for (node, seconds) in (1..).zip(clocks) {
+        sim.set_clock(node, SignedDuration::from_secs(seconds));
+    }
+    (sim.full, (sim.wrong, sim.forgets)) = (full, wrong(number));
+    for node in 1..=3 {
+        let port = 40000 + node as u16;
+        sim.connect(node, port);
+        for _ in 0..3 {
+            sim.sends(node, port, u32::from(port) * 10 + 1, 800);
+        }
+    }
+    sim
+}
+
+/// What is said of each conversation.
+fn said(paths: &Paths) -> Vec<(u16, String)> {
+    let mut all: Vec<_> = paths
+        .conversations
+        .iter()
+        .map(|one| {
+            let Judgement { finding, cause, causes, proof, says, .. } = &one.judgement;
+            (
+                one.flow.ports.unwrap().0,
+                format!("{finding} {cause:?} {causes:?} {proof:?} {says} {:?}", one.home),
+            )
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_certain_without_an_event_that_proves_it(
+        full: bool,
+        number in 0..26_usize,
+        clocks in prop::array::uniform3(-7200..7200_i64),
+    ) {
+        let sim = any_sim(full, number, clocks);
+        let paths = sim.paths();
+        for one in &paths.conversations {
+            let judgement = &one.judgement;
+            prop_assert!(!judgement.proof.is_empty(), "{judgement:?}");
+            for proof in &judgement.proof {
+                let is_it = |event: &&crate::trace::Event| {
+                    (&event.node, event.seq, event.stage) == (&proof.node, proof.seq, proof.stage)
+                };
+                prop_assert!(sim.events.iter().any(|event| is_it(&event)), "{proof}");
+            }
+            if judgement.cause.is_none() && !judgement.finding.is_right() {
+                prop_assert!(!judgement.causes.is_empty(), "{judgement:?}");
+            }
+            if judgement.finding.is_right() {
+                prop_assert!(judgement.cause.is_none() && judgement.causes.is_empty(), "{judgement:?}");
+            }
+            // Without the cluster files nothing is said about them.
+            prop_assert!(!judgement.says.contains("different cluster files"), "{judgement:?}");
+        }
+    }
+
+    #[test]
+    fn neither_clocks_nor_the_order_of_traces_matter(
+        full: bool,
+        number in 0..26_usize,
+        clocks in prop::array::uniform3(-7200..7200_i64),
+        first in 0..3_usize,
+    ) {
+        let nodes = ["node1", "node2", "node3"];
+        let order: Vec<&str> = (0..3).map(|place| nodes[(first + 2 * place) % 3]).collect();
+        let right = any_sim(full, number, [0; 3]).paths();
+        let sim = any_sim(full, number, clocks);
+        prop_assert_eq!(said(&sim.joined(&order)), said(&right));
+    }
+}
+
+#[test]
+fn clocks_that_differ_by_two_seconds_or_an_hour_change_nothing() {
+    for clocks in [[0, 2, 0], [2, 0, -2], [0, 3600, 0], [0, -3600, 3600], [3600, 0, -3600]] {
+        both_ways(|full| {
+            let mut sim = Sim::new();
+            sim.full = full;
+            for (node, seconds) in (1..).zip(clocks) {
+                sim.set_clock(node, SignedDuration::from_secs(seconds));
+            }
+            for node in 1..=3 {
+                sim.connect(node, 40000 + node as u16);
+            }
+            let paths = sim.paths();
+            for (port, finding, way) in [
+                (40001, Finding::Local, "node1"),
+                (40002, Finding::Foreign, "node2 node1"),
+                (40003, Finding::Foreign, "node3 node2 node1"),
+            ] {
+                let one = of(&paths, port);
+                assert_eq!((one.judgement.finding, one.way.join(" ").as_str()), (finding, way), "{clocks:?}");
+            }
+        });
+    }
+}
