@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::plan::{Backend, CtMarkBy, RewriteBy};
+use super::choices::{Backend, CtMarkBy, RewriteBy};
 use crate::net::{CtMark, Envelope, Mark, Proto, Stage};
 
 /// A kind of packets that has queues of its own.

@@ -9,6 +9,7 @@
 
 mod bridge;
 mod chains;
+mod choices;
 mod explain;
 mod family;
 mod guard;
@@ -30,6 +31,7 @@ mod rules;
 mod shadow;
 mod table;
 
+pub use choices::{Backend, CtMarkBy, QueueBy, RewriteBy};
 pub use explain::Choice;
 pub(crate) use in_kernel::TABLE as PURE_TABLE;
 pub use in_kernel::{in_kernel, rules_in_kernel};
@@ -38,7 +40,7 @@ pub(crate) use install::{TRACING, Tracing, is_our_name};
 pub use kernel_rule::KernelRule;
 pub use lane::{Lane, LaneCtMark, Traffic};
 pub use no_plan::NoPlan;
-pub use plan::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy, Wishes};
+pub use plan::{Plan, Wishes};
 pub use queue_chain::fill_all;
 pub use queues::{ByQueue, QueueLayout};
 pub use rules::Rules;

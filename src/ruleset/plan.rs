@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::choices::{Backend, CtMarkBy, QueueBy, RewriteBy};
 use super::lane::{Lane, LaneCtMark, Traffic, lanes};
 use super::no_plan::NoPlan;
 use super::queues::QueueLayout;
@@ -9,48 +10,6 @@ use crate::cluster::{NodeId, OnConflict};
 use crate::kernel::{Capabilities, Support};
 use crate::net::{Proto, Stage};
 use crate::queue::QueueConfig;
-
-/// How packets get into the queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum QueueBy {
-    /// Rules of nft, with its `queue` statement.
-    Nft,
-    /// The target NFQUEUE of x_tables, in chains of our own tables that rules of nft jump to; for kernels without nft `queue`.
-    Xt,
-}
-
-/// Who takes packets out of the queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Backend {
-    /// Batches of packets and verdicts.
-    Netlink,
-    /// The nfq crate, one packet at a time.
-    Nfq,
-}
-
-/// Who changes the bytes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RewriteBy {
-    /// The worker, before it sends the packet back.
-    Userspace,
-    /// The kernel, in a chain after the queue, by the mark that the verdict set: the worker sees the packet's
-    /// headers and sends nothing back.
-    Kernel,
-}
-
-/// How decisions get to know ct marks, and change them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CtMarkBy {
-    /// The queue shows it, and the verdict sets it.
-    Verdict,
-    /// Rules before a queue copy it to the packet mark, or sort packets by it; rules after a queue copy the packet mark
-    /// to it. For kernels whose queues know nothing of conntrack, and for the nfq crate.
-    Rules,
-}
 
 /// All choices for one node on one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
