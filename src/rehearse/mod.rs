@@ -147,7 +147,9 @@ fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, St
 
 fn start(options: &Options) -> Result<Node, String> {
     let mut command = Command::new(&options.program);
-    let socket = std::env::temp_dir().join(format!("dunnat-rehearsal-{}.sock", std::process::id()));
+    // Where others may write, somebody could take the name.
+    let folder = if sys::user() == 0 { "/run".into() } else { std::env::temp_dir() };
+    let socket = folder.join(format!("dunnat-rehearsal-{}.sock", std::process::id()));
     command.args(&options.run).arg("--socket").arg(&socket);
     command.args(["--trace", "-", "--trace-format", "json"]);
     let started = Node::start(command);
