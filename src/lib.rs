@@ -99,6 +99,10 @@
 //! the names, reads the rest of the headers, asks the [`Filter`](trace::Filter), and writes. `run --trace` has such a thread for its
 //! file, and [`control::Server`] one for each client. A client gets JSON, and `dunnat trace` writes it as text, JSON or pcapng.
 //!
+//! Between two decisions the kernel applies rules of others. [`nftrace::KernelTrace`] has it tell which: rules in a table of ours choose
+//! packets, by what the filter asks of addresses, ports and protocol. Each message becomes a [`RuleEvent`](trace::RuleEvent), and
+//! [`nftrace::Timeline`] puts it in order with the decisions.
+//!
 //! A node goes on with the trace file that it finds, and never empties it ([`trace::Destination`]). The file that a verb writes
 //! has another name until it is whole ([`trace::Replacement`]). Neither follows a symbolic link, or writes to the file of
 //! somebody else.

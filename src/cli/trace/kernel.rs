@@ -17,7 +17,7 @@ use super::super::Failure;
 use super::{Trace, stopping};
 
 /// How often the kernel is asked what it has to tell.
-const TURN: Duration = Duration::from_millis(5);
+const TURN: Duration = Duration::from_millis(1);
 /// How long a node may take to say that it will tell.
 const FIRST_WORDS: Duration = Duration::from_secs(5);
 /// And to say that it has told all.
