@@ -66,7 +66,7 @@ impl<'a> Case<'a> {
             last.proof()
         );
         // With every packet at save, what is not there did not pass the forward hook.
-        let not_forwarded = !is_syn_ack && last.kind().stage == Stage::Dnat && self.shows_all(entry);
+        let not_forwarded = !is_syn_ack && last.kind().stage == Stage::Dnat && self.shows_all(request);
         if not_forwarded {
             says += &format!(". {entry} shows every packet at save, and has none of it there");
         }
