@@ -192,8 +192,15 @@ impl<'a> Case<'a> {
         if causes.first().is_some_and(|first| first.cause == Cause::GatewayMac) {
             says += &self.stray_frames();
         }
+        let mut proof = vec![last];
+        if let Some(follows) = self.find(|event| event.stage == Stage::Dnat && event.acknowledges()) {
+            says += ". There was a reply: the client acknowledges it";
+            proof.push(follows);
+            // It came to the client, so nothing was lost but its events.
+            causes = vec![Possible { cause: Cause::NotTraced, node: self.home.cloned() }];
+        }
         unique(&mut causes);
-        open(Finding::NoReply, says, &[last], causes)
+        open(Finding::NoReply, says, &proof, causes)
     }
 
     /// The home node has the request, and there is no reply.

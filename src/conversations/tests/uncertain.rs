@@ -426,6 +426,45 @@ fn drops_of_any_reason_are_a_proof() {
     }
 }
 
+/// UDP has no numbers that tell one request from the next.
+#[test]
+fn datagrams_too() {
+    both_ways(|full| {
+        for (wrong, node, first) in [
+            (Wrong { forward_drop: Some(1), ..Wrong::default() }, 2, Cause::ForwardDrop),
+            (Wrong { forward_drop: Some(1), ..Wrong::default() }, 1, Cause::ForwardDrop),
+            (Wrong::default(), 1, Cause::Silent),
+            (Wrong::default(), 3, Cause::Silent),
+        ] {
+            let mut sim = with(full, wrong);
+            tries(&mut sim, node);
+            for event in &mut sim.events {
+                event.tcp = None;
+                for tuple in [&mut event.before, &mut event.after] {
+                    tuple.iter_mut().for_each(|tuple| tuple.proto = crate::net::Proto::UDP);
+                }
+            }
+            let paths = sim.paths();
+            let one = of(&paths, 40000 + node as u16);
+            assert_eq!((one.judgement.finding, one.judgement.cause), (Finding::NoReply, None), "{one:?}");
+            assert_eq!(fits(&one.judgement)[0], first, "{:?}", one.judgement);
+            assert!(one.judgement.also.contains(&"the client sent 3 requests".to_owned()), "{one:?}");
+        }
+    });
+}
+
+#[test]
+fn a_reply_that_the_client_acknowledges_was_there() {
+    let mut sim = with(false, Wrong::default());
+    sim.asks(2, 40002, SYN, 400_020, 0, false);
+    sim.asks(2, 40002, ACK, 400_021, 501, false);
+    let paths = sim.paths();
+    let judgement = &of(&paths, 40002).judgement;
+    assert_eq!((judgement.finding, fits(judgement)[0]), (Finding::NoReply, Cause::NotTraced));
+    assert!(judgement.says.ends_with("There was a reply: the client acknowledges it"), "{}", judgement.says);
+    assert!(!fits(judgement).contains(&Cause::Silent), "{judgement:?}");
+}
+
 /// What can go wrong, by a number.
 fn wrong(number: usize) -> (Wrong, bool) {
     let mut wrong = Wrong::default();
