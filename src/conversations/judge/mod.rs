@@ -219,7 +219,7 @@ impl<'a> Case<'a> {
             let mark = mark.map_or("which is not known".to_owned(), |mark| mark.to_string());
             let says = format!("{left}: the ct mark of the flow, {mark}, is no node's tag there");
             return found(Cause::UnknownTag, says, &[reply])
-                .perhaps(self.possibles(&[Cause::CtMarkChanged, Cause::TakenForAnother], node));
+                .perhaps(self.possibles(&[Cause::CtMarkChanged], node));
         }
         if let Some(changed) = self.mark_changed() {
             return Judgement {
