@@ -1,5 +1,6 @@
 //! No trace has a reply: how far did the request get?
 
+use super::stalled::least_mtu;
 use super::{Case, came_of, certain, open};
 use crate::conversations::clue::Possible;
 use crate::conversations::connection::Traced;
@@ -109,7 +110,7 @@ impl<'a> Case<'a> {
         }
         match last_on(entry) {
             Some(save) => Reached::Pipe(save),
-            // Conntrack has seen packets of it in both directions, so this is none of its first.
+            // A packet of a connection that was there before: save need not see it.
             None if request.acknowledges() && self.home == Some(entry) => Reached::Home(request),
             None if request.acknowledges() => Reached::Pipe(request),
             None => Reached::Dnat,
@@ -159,7 +160,7 @@ impl<'a> Case<'a> {
                     says += ", of which there is no trace";
                     causes.push(self.possible(Cause::NotTraced, home));
                 }
-                causes.extend(self.possibles(&[Cause::NeverArrived], at));
+                causes.extend(self.lost_in_pipe(last));
                 causes.extend(self.possibles(&[Cause::ConntrackFull, Cause::BrNetfilter], home));
                 if is_entry {
                     causes.push(self.possible(Cause::NoNeighbour, at));
@@ -171,7 +172,6 @@ impl<'a> Case<'a> {
                     ". The home node of {} is not known: the traces have no frame of the guest itself (--guest-on {0}=NODE names it)",
                     self.flow.dst
                 );
-                let lost = [Cause::NeverArrived, Cause::ConntrackFull, Cause::BrNetfilter];
                 let beyond = self.beyond(at, last);
                 if self.nodes.len() == 1 {
                     causes.extend(self.elsewhere(&[Cause::NotTraced]));
@@ -182,8 +182,8 @@ impl<'a> Case<'a> {
                     if is_entry {
                         causes.push(self.possible(Cause::NoNeighbour, at));
                     }
-                    causes.extend(self.possibles(&lost[..1], at));
-                    causes.extend(self.elsewhere(&lost[1..]));
+                    causes.extend(self.lost_in_pipe(last));
+                    causes.extend(self.elsewhere(&[Cause::ConntrackFull, Cause::BrNetfilter]));
                     causes.extend_from_slice(rest);
                     causes.extend(self.elsewhere(&[Cause::NotTraced]));
                 }
@@ -193,7 +193,7 @@ impl<'a> Case<'a> {
             says += &self.stray_frames();
         }
         let mut proof = vec![last];
-        if let Some(follows) = self.find(|event| event.stage == Stage::Dnat && event.acknowledges()) {
+        if let Some(follows) = self.acknowledged() {
             says += ". There was a reply: the client acknowledges it";
             proof.push(follows);
             // It came to the client, so nothing was lost but its events.
@@ -201,6 +201,13 @@ impl<'a> Case<'a> {
         }
         unique(&mut causes);
         open(Finding::NoReply, says, &proof, causes)
+    }
+
+    fn lost_in_pipe(&self, last: &Seen) -> Vec<Possible> {
+        let is_large = last.len > least_mtu(self.flow.src.is_ipv4());
+        let causes: &[Cause] =
+            if is_large { &[Cause::NeverArrived, Cause::PipeMtu] } else { &[Cause::NeverArrived] };
+        self.possibles(causes, &last.node)
     }
 
     /// The home node has the request, and there is no reply.
@@ -277,10 +284,16 @@ impl<'a> Case<'a> {
         causes
     }
 
+    /// The client acknowledges what came back after its SYN. An ACK alone may be anything.
+    fn acknowledged(&self) -> Option<&'a Seen> {
+        self.request.filter(|request| request.begins())?;
+        self.find(|event| event.stage == Stage::Dnat && event.acknowledges())
+    }
+
     /// What shows that there was a reply, though no trace has it.
     fn answered(&self) -> Option<(&'a Seen, &'static str)> {
         let forth = |event: &Seen| event.stage != Stage::Spoof && !event.is_error();
-        let follows = self.find(|event| event.stage == Stage::Dnat && event.acknowledges());
+        let follows = self.acknowledged();
         let established =
             self.find(|event| forth(event) && self.is_tcp() && event.ct_state == Some(CtState::Established));
         match (follows, established) {

@@ -11,7 +11,7 @@ use crate::trace::Name;
 const OFTEN: u64 = 3;
 
 /// Every path carries as many bytes (RFC 791 §3.2, RFC 8200 §5), so a packet that is not longer is not lost for its length.
-fn least_mtu(is_v4: bool) -> u32 {
+pub(super) fn least_mtu(is_v4: bool) -> u32 {
     if is_v4 { 576 } else { 1280 }
 }
 
