@@ -37,8 +37,9 @@
 //! packet ([`cluster::ServiceIndex`]). A guest that has all of an address, 1:1, begins flows without state, too: dnat, which is
 //! before conntrack, leads all replies to it. So **spoof** writes the address, and SNAT sees nothing to do.
 //!
-//! One client may use one guest through two nodes from one port. On the home node that is one flow, with one tag. **tag** and
-//! **save** notice it, and [`cluster::OnConflict`] says what becomes of packet and flow.
+//! One client may use one guest through two nodes from one port. On the home node that is one flow, with one tag.
+//! [`cluster::OnConflict`] says what becomes of packet and flow. **tag** and **save** notice it where they see the packet: with
+//! full rules, or if something is to become of it. By default the flow keeps its tag, and they see only its first packet.
 //!
 //! # ICMP errors
 //!

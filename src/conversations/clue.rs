@@ -5,10 +5,20 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::finding::Cause;
+use crate::trace::Name;
 
-/// A cause that fits the events, which do not prove it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A cause that fits the events, which do not prove it. There may be very many: words are made when somebody reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Possible {
+    /// Which.
+    pub cause: Cause,
+    /// The node on which it would be; none if that is the one that is not known.
+    pub node: Option<Name>,
+}
+
+/// A cause that fits, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hint {
     /// Which.
     pub cause: Cause,
     /// What would be so then, a sentence.
@@ -22,6 +32,9 @@ pub struct Possible {
     /// A command there that decides it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// The same in words: `on node1`, `in the guest`.
+    #[serde(skip)]
+    place: String,
 }
 
 /// What a cause means, and what decides whether it is so. In braces: `{node}`, where it would be; `{guest}` and `{client}`, the
@@ -48,10 +61,13 @@ impl Clue {
     const fn in_guest(says: &'static str, command: &'static str) -> Self {
         Self { says, in_guest: true, fact: None, command: Some(command) }
     }
+}
 
-    /// The cause as it may be in one conversation.
-    pub(super) fn of(cause: Cause, node: &str, guest: IpAddr, client: IpAddr) -> Possible {
-        let clue = cause.clue();
+impl Possible {
+    /// In words; `unknown` is what the node is called that is not known.
+    pub(super) fn hint(&self, unknown: &str, guest: IpAddr, client: IpAddr) -> Hint {
+        let clue = self.cause.clue();
+        let node = self.node.as_deref().unwrap_or(unknown);
         let (ip, of_family): (_, fn(_) -> _) =
             if guest.is_ipv4() { ("ip", |fact| fact) } else { ("ip6", of_ipv6) };
         let (guest, client) = (guest.to_string(), client.to_string());
@@ -69,13 +85,17 @@ impl Clue {
             });
             parts.collect::<String>()
         };
-        Possible {
-            cause,
+        let (on, place) = match clue.in_guest {
+            true => (Some("guest"), "in the guest".to_owned()),
+            false => (self.node.as_deref(), format!("on {node}")),
+        };
+        Hint {
+            cause: self.cause,
             says: fill(clue.says),
-            on: (clue.fact.is_some() || clue.command.is_some())
-                .then(|| if clue.in_guest { "guest".to_owned() } else { node.to_owned() }),
+            on: on.filter(|_| clue.fact.is_some() || clue.command.is_some()).map(str::to_owned),
             fact: clue.fact.map(of_family),
             command: clue.command.map(fill),
+            place,
         }
     }
 }
@@ -89,16 +109,12 @@ fn of_ipv6(fact: &'static str) -> &'static str {
     }
 }
 
-impl Possible {
+impl Hint {
     /// What decides it, as in `on node1: dunnat doctor, fact conntrack-room; conntrack -S`; empty if there is nothing.
     pub fn decided_by(&self) -> String {
         let fact = self.fact.map(|fact| format!("dunnat doctor, fact {fact}"));
         let ways: Vec<String> = fact.into_iter().chain(self.command.clone()).collect();
-        match &self.on {
-            Some(on) if on == "guest" => format!("in the guest: {}", ways.join("; ")),
-            Some(on) => format!("on {on}: {}", ways.join("; ")),
-            None => String::new(),
-        }
+        if ways.is_empty() { String::new() } else { format!("{}: {}", self.place, ways.join("; ")) }
     }
 }
 
@@ -252,7 +268,7 @@ mod tests {
         ];
         for cause in Cause::ALL {
             for (guest, client) in guest.into_iter().zip(client) {
-                let possible = Clue::of(cause, "{guest}", guest, client);
+                let possible = Possible { cause, node: Some("{guest}".into()) }.hint("", guest, client);
                 let text = format!("{} {}", possible.says, possible.decided_by());
                 assert!(!text.replace("{guest}", "").contains(['{', '}']), "{text}");
                 assert!(!possible.says.ends_with('.') && !possible.says.contains("  "), "{text}");
@@ -260,7 +276,10 @@ mod tests {
                 assert!(guest.is_ipv4() || !text.contains("table ip dunnat"), "{text}");
             }
         }
-        let six = |cause| Clue::of(cause, "node1", guest[1], client[1]).fact;
+        let hint = |cause| Possible { cause, node: None }.hint("the home node", guest[1], client[1]);
+        let six = |cause| hint(cause).fact;
+        assert_eq!(hint(Cause::ConntrackFull).on, None, "this is no name of a node");
+        assert!(hint(Cause::ConntrackFull).decided_by().starts_with("on the home node: "));
         assert_eq!(six(Cause::BrNetfilter), Some("bridge-nf-call-ip6tables"));
         assert_eq!(six(Cause::NotForwarded), Some("ipv6-forwarding"));
     }

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::repeats::{self, Sent};
 use super::seen::Seen;
+use crate::engine::Reason;
 use crate::net::Stage;
+use crate::trace::{Event, Name};
 
 /// What is known of a node by its trace as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +17,35 @@ pub struct Traced {
     pub lost: u64,
     /// How many replies it has given a public address (spoof).
     pub translated: u64,
-    /// It shows packets of flows that have a tag at tag and save: it runs with `--full`, or asks about conflicts.
-    pub shows_all: bool,
+    /// The runs of it that show packets of flows that have a tag at tag and save: with `--full`, or with conflicts to decide.
+    pub(super) showing_all: Vec<Option<Name>>,
+}
+
+impl Traced {
+    /// One more event of it.
+    pub(super) fn note(&mut self, event: &Event) {
+        self.events += 1;
+        self.lost = self.lost.saturating_add(event.lost);
+        self.translated += u64::from(event.reason == Reason::EntryNode);
+        let is_of_tagged = matches!(event.stage, Stage::Tag | Stage::Save)
+            && event
+                .ct_mark
+                .as_ref()
+                .is_some_and(|marks| marks.before.is_none_or(|mark| !(mark & event.mask).is_zero()));
+        if is_of_tagged && !self.shows_all(event.run.as_ref()) {
+            self.showing_all.push(event.run.clone());
+        }
+    }
+
+    /// Whether that run of it shows packets of flows that have a tag at tag and save.
+    pub(super) fn shows_all(&self, run: Option<&Name>) -> bool {
+        self.showing_all.iter().any(|known| known.as_ref() == run)
+    }
+
+    /// Whether any run of it does.
+    pub(super) fn shows_any(&self) -> bool {
+        !self.showing_all.is_empty()
+    }
 }
 
 /// An event, and how many followed on that node that were just like it.

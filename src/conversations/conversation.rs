@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
+use super::clue::{Hint, Possible};
 use super::connection::{Connection, Kept, Traced};
-use super::finding::Judgement;
+use super::finding::{Finding, Judgement};
 use super::home::{Home, HomeNodes, tagged};
 use super::judge::{Case, OtherConversation, judge};
 use super::seen::Seen;
@@ -190,6 +191,14 @@ impl Conversation {
     /// The client, with its port if there is one.
     pub fn client(&self) -> String {
         end(self.flow.src, self.flow.ports.map(|(client, _)| client))
+    }
+
+    /// The causes that fit, in words, most likely first.
+    pub fn hints(&self) -> Vec<Hint> {
+        let unknown =
+            if self.judgement.finding == Finding::NoRequest { "the entry node" } else { "the home node" };
+        let hint = |possible: &Possible| possible.hint(unknown, self.flow.dst, self.flow.src);
+        self.judgement.causes.iter().map(hint).collect()
     }
 
     /// The original destination, with its port.

@@ -25,6 +25,8 @@ pub(super) struct HomeNodes {
     /// Ports by which other frames have come.
     no_pipes: FxHashSet<(Name, Name)>,
     frames: FxHashMap<IpAddr, Vec<Frames>>,
+    /// From a node to a guest: how many connections, and how many of them another node has seen behind it.
+    entered: FxHashMap<(Name, IpAddr), (u64, u64)>,
     passed_to: FxHashMap<IpAddr, FxHashMap<Name, u64>>,
     /// From a node to a guest: how many connections each node has seen on their way.
     passed: FxHashMap<(Name, IpAddr), FxHashMap<Name, u64>>,
@@ -95,7 +97,11 @@ impl HomeNodes {
         if tagged.is_empty() {
             *all.entry(Name::clone(&entry.node)).or_default() += 1;
         }
-        let passed = self.passed.entry((Name::clone(&entry.node), flow.dst)).or_default();
+        let key = (Name::clone(&entry.node), flow.dst);
+        let (all, sent_on) = self.entered.entry(key.clone()).or_default();
+        *all += 1;
+        *sent_on += u64::from(tagged.iter().any(|event| event.node != entry.node));
+        let passed = self.passed.entry(key).or_default();
         for event in &tagged {
             *passed.entry(Name::clone(&event.node)).or_default() += 1;
         }
@@ -122,13 +128,13 @@ impl HomeNodes {
     }
 
     fn by_frames(&self, guest: IpAddr, connection: &Connection) -> Option<Name> {
-        let is_own = |node: &Name, port: Option<&Name>| {
-            port.is_some_and(|port| self.no_pipes.contains(&(Name::clone(node), Name::clone(port))))
-        };
+        let is_own = |node: &Name, port: Option<&Name>| self.is_no_pipe(node, port);
         // A guest may have moved: the frames of this connection come first.
         let here: Vec<&Seen> = connection
             .events()
-            .filter(|event| event.is_from(guest) && self.pipe(&event.node, event.phys_in.as_ref()).is_none())
+            .filter(|event| {
+                event.is_from(guest) && !self.is_stray(guest, &event.node, event.phys_in.as_ref())
+            })
             .collect();
         let sure = here.iter().find(|event| is_own(&event.node, event.phys_in.as_ref()));
         if let Some(event) = sure {
@@ -138,7 +144,7 @@ impl HomeNodes {
             .frames
             .get(&guest)?
             .iter()
-            .filter(|frames| self.pipe(&frames.node, frames.port.as_ref()).is_none())
+            .filter(|frames| !self.is_stray(guest, &frames.node, frames.port.as_ref()))
             .collect();
         let one_of = |nodes: Vec<&Name>| {
             let first = nodes.first().copied()?;
@@ -154,17 +160,36 @@ impl HomeNodes {
         self.pipes.get(&(Name::clone(node), Name::clone(port?)))
     }
 
+    fn is_no_pipe(&self, node: &Name, port: Option<&Name>) -> bool {
+        port.is_some_and(|port| self.no_pipes.contains(&(Name::clone(node), Name::clone(port))))
+    }
+
+    /// Whether frames of a guest that come to a node by a port show that it lives elsewhere: the port is a pipe, or the node sends
+    /// all requests to the guest on to another node.
+    fn is_stray(&self, guest: IpAddr, node: &Name, port: Option<&Name>) -> bool {
+        let sends_on = || {
+            let entered = self.entered.get(&(Name::clone(node), guest));
+            entered.is_some_and(|(all, sent_on)| all == sent_on) && !self.is_no_pipe(node, port)
+        };
+        self.pipe(node, port).is_some() || sends_on()
+    }
+
     /// What shows that a frame came by a pipe, if it did.
     pub(super) fn pipe_of(&self, event: &Seen) -> Option<&Proof> {
         self.pipe(&event.node, event.phys_in.as_ref())
     }
 
-    /// What shows that a guest sends frames for clients to another node through a pipe.
+    /// Whether a packet of a guest came to a node on which it does not live.
+    pub(super) fn strayed(&self, guest: IpAddr, event: &Seen) -> bool {
+        self.is_stray(guest, &event.node, event.phys_in.as_ref())
+    }
+
+    /// What shows that a guest sends frames for clients to a node that it does not live on.
     pub(super) fn strays(&self, guest: IpAddr) -> Option<&Proof> {
         let frames = self.frames.get(&guest)?.iter();
         frames
             .filter(|frames| frames.first.stage == Stage::Spoof)
-            .find(|frames| self.pipe(&frames.node, frames.port.as_ref()).is_some())
+            .find(|frames| self.is_stray(guest, &frames.node, frames.port.as_ref()))
             .map(|frames| &frames.first)
     }
 

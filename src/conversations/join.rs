@@ -59,14 +59,7 @@ impl Joiner {
             self.nodes.insert(Name::clone(&event.node), Traced::default());
         }
         if let Some(node) = self.nodes.get_mut(&event.node) {
-            node.events += 1;
-            node.lost = node.lost.saturating_add(event.lost);
-            node.translated += u64::from(event.reason == Reason::EntryNode);
-            node.shows_all |= matches!(event.stage, Stage::Tag | Stage::Save)
-                && event
-                    .ct_mark
-                    .as_ref()
-                    .is_some_and(|marks| marks.before.is_none_or(|mark| !(mark & event.mask).is_zero()));
+            node.note(&event);
         }
         self.home_nodes.see(&event);
         let Some(flow) = flow_of(&event) else {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::clue::Possible;
+use super::clue::Hint;
 use super::conversation::Conversation;
 use super::finding::{Cause, Finding, Proof};
 use super::ladder::{Arrow, Rung};
@@ -47,8 +47,8 @@ struct Line<'a> {
     right: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<Cause>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    causes: &'a [Possible],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    causes: Vec<Hint>,
     says: &'a str,
     proof: &'a [Proof],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -154,7 +154,7 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
         finding: judgement.finding,
         right: judgement.finding.is_right(),
         cause: judgement.cause,
-        causes: &judgement.causes,
+        causes: conversation.hints(),
         says: &judgement.says,
         proof: &judgement.proof,
         also: &judgement.also,

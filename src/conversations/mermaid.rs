@@ -49,13 +49,13 @@ pub fn mermaid(conversation: &Conversation) -> String {
             Rung::Gap { from, to, says } => writeln!(out, "    l{from}--xl{to}: {}", escaped(says)),
         };
     }
-    for possible in &conversation.judgement.causes {
+    for hint in conversation.hints() {
         let _ = writeln!(
             out,
             "    Note over l0,l{last}: {}: {}<br/>{}",
-            possible.cause,
-            escaped(&possible.says),
-            escaped(&possible.decided_by())
+            hint.cause,
+            escaped(&hint.says),
+            escaped(&hint.decided_by())
         );
     }
     for also in &conversation.judgement.also {

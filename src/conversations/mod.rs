@@ -32,7 +32,7 @@ mod svg;
 mod tests;
 mod text;
 
-pub use clue::{Clue, Possible};
+pub use clue::{Clue, Hint, Possible};
 pub use connection::{Kept, Traced};
 pub use conversation::Conversation;
 pub use finding::{Cause, Finding, Judgement, Proof};

@@ -71,8 +71,8 @@ pub fn svg(conversation: &Conversation) -> String {
         picture.y += LINE;
         picture.text(24, "soft", "start", &line);
     }
-    for possible in &conversation.judgement.causes {
-        let text = format!("{}: {}; {}", possible.cause, possible.says, possible.decided_by());
+    for hint in conversation.hints() {
+        let text = format!("{}: {}; {}", hint.cause, hint.says, hint.decided_by());
         for line in wrapped(text.trim_end_matches("; "), columns) {
             picture.y += LINE;
             picture.text(24, "soft", "start", &line);

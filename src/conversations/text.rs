@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::clue::Possible;
+use super::clue::Hint;
 use super::conversation::Conversation;
 use super::finding::{Finding, Proof};
 use super::join::Paths;
@@ -161,8 +161,8 @@ impl Text {
             None => "the events do not prove why; what fits, most likely first:",
         };
         self.indented(out, indent, head);
-        for (number, possible) in (1..).zip(&judgement.causes) {
-            for (place, line) in possible_lines(possible, WIDTH - indent - 4).into_iter().enumerate() {
+        for (number, hint) in (1..).zip(conversation.hints()) {
+            for (place, line) in hint_lines(&hint, WIDTH - indent - 4).into_iter().enumerate() {
                 let lead = if place == 0 { format!("{number:>2}. ") } else { "    ".to_owned() };
                 let _ = writeln!(out, "{:indent$}{lead}{line}", "");
             }
@@ -226,9 +226,9 @@ pub(super) fn because(conversation: &Conversation) -> String {
     }
 }
 
-fn possible_lines(possible: &Possible, width: usize) -> Vec<String> {
-    let decided_by = possible.decided_by();
-    let mut lines = wrapped(&format!("{}: {}", possible.cause, possible.says), width);
+fn hint_lines(hint: &Hint, width: usize) -> Vec<String> {
+    let decided_by = hint.decided_by();
+    let mut lines = wrapped(&format!("{}: {}", hint.cause, hint.says), width);
     if !decided_by.is_empty() {
         lines.extend(wrapped(&decided_by, width));
     }

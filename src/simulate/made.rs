@@ -154,7 +154,9 @@ fn crc32c(bytes: &[u8]) -> u32 {
 /// header and eight bytes.
 fn icmp(headers: &Headers) -> Vec<u8> {
     let Some(icmp) = headers.icmp else { return Vec::new() };
-    let mut message = vec![icmp.kind, icmp.code, 0, 0, 0, 0, 0, 0];
+    // ICMP has 16 bits for an MTU (RFC 1191 §4), ICMPv6 32 (RFC 4443 §3.2), which end at the same place.
+    let [b0, b1, b2, b3] = icmp.mtu.unwrap_or_default().to_be_bytes();
+    let mut message = vec![icmp.kind, icmp.code, 0, 0, b0, b1, b2, b3];
     if let Some(quoted) = icmp.inner.and_then(|inner| made(inner, &Headers::default(), Fragment::None, 0)) {
         let header = if quoted.first().is_some_and(|byte| byte >> 4 == 6) { 40 } else { 20 };
         message.extend_from_slice(&quoted[..quoted.len().min(header + 8)]);

@@ -174,7 +174,7 @@ proptest! {
         ],
         ports in any::<(u16, u16)>(),
         (ip_id, seq, ack, flags) in any::<(u16, u32, u32, u8)>(),
-        (kind, code, class) in any::<(u8, u8, u8)>(),
+        (kind, code, class) in (prop_oneof![any::<u8>(), 1u8..5], prop_oneof![any::<u8>(), Just(4)], any::<u8>()),
         fragment in prop::sample::select(vec![Fragment::None, Fragment::First, Fragment::Later]),
         len in 0usize..2000,
     ) {
@@ -185,12 +185,14 @@ proptest! {
         let tuple = Tuple { proto, src, dst, ports: has_ports.then_some(ports) };
         let quoted = Tuple { proto: Proto::TCP, src: dst, dst: src, ports: Some(ports) };
         let quotes = if v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };
+        let tells_mtu = quotes && if v4 { (kind, code) == (3, 4) } else { kind == 2 };
+        let mtu = Some(if v4 { seq & 0xffff } else { seq }).filter(|mtu| tells_mtu && *mtu > 0);
         let headers = Headers {
             dscp: Dscp::of_traffic_class(class),
             ip_id: v4.then_some(ip_id),
             tcp: (whole && proto == Proto::TCP).then_some(Tcp { flags: TcpFlags(flags), seq, ack }),
             icmp: (whole && matches!(proto, Proto::ICMP | Proto::ICMP6))
-                .then_some(Icmp { kind, code, inner: quotes.then_some(quoted), inner_after: None, mtu: None }),
+                .then_some(Icmp { kind, code, inner: quotes.then_some(quoted), inner_after: None, mtu }),
         };
         let bytes = made(tuple, &headers, fragment, len).unwrap();
         let view = View::parse(&bytes, bytes.len()).unwrap();

@@ -425,3 +425,39 @@ fn kernel_traces() {
         }
     });
 }
+
+/// Lines of the traces of several nodes: whatever they say together, nothing is certain that no event of theirs proves, and
+/// what is shown is obeyed by no terminal.
+#[test]
+fn traces() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let mut joiner = Joiner::default();
+        let mut events = Vec::new();
+        for event in bytes.split(|byte| *byte == b'\n').filter_map(|line| Event::read(line).ok()) {
+            joiner.add(event.clone(), true);
+            events.push(event);
+        }
+        let paths = joiner.finish();
+        assert_eq!(
+            paths.conversations.iter().map(conversations::Conversation::count).sum::<u64>()
+                + paths.others.values().sum::<u64>(),
+            events.len() as u64
+        );
+        for conversation in &paths.conversations {
+            let judgement = &conversation.judgement;
+            assert!(judgement.cause.is_none() || !judgement.proof.is_empty(), "{judgement:?}");
+            for proof in &judgement.proof {
+                let proves = |event: &Event| {
+                    (&event.node, &event.run, event.seq, event.stage)
+                        == (&proof.node, &proof.run, proof.seq, proof.stage)
+                };
+                assert!(events.iter().any(proves), "{proof}");
+            }
+            assert!(!judgement.finding.is_right() || judgement.causes.is_empty(), "{judgement:?}");
+            let shown = conversations::Text::new(false).ladder(conversation) + &mermaid(conversation);
+            assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
+            svg(conversation);
+            conversations::json(conversation).unwrap();
+        }
+    });
+}

@@ -44,18 +44,27 @@ impl Case<'_> {
                 also.push(format!("{says}: {words} ({})", Proof::from(error)));
             }
         }
-        if let Some((stray, pipe)) = self
-            .events()
-            .filter(|event| event.is_reply(self.flow.dst))
-            .find_map(|event| Some((event, self.home_nodes.pipe_of(event)?)))
-            .filter(|_| judgement.cause != Some(Cause::GatewayMac))
-        {
+        let is_stray =
+            |event: &Seen| event.is_reply(self.flow.dst) && self.home_nodes.strayed(self.flow.dst, event);
+        if let Some(stray) = self.find(is_stray).filter(|_| judgement.cause != Some(Cause::GatewayMac)) {
+            let by = match self.home_nodes.pipe_of(stray) {
+                Some(pipe) => {
+                    format!(" through {}, a pipe ({pipe})", stray.phys_in.as_deref().unwrap_or("a port"))
+                }
+                None => ", on which the guest does not live".to_owned(),
+            };
             also.push(format!(
-                "a reply came to {} through {}, a pipe ({pipe}): the guest has its MAC address for the gateway ({}); in the \
-                 guest: ip neigh",
+                "a reply came to {}{by}: the guest has its MAC address for the gateway ({}); in the guest: ip neigh",
                 stray.node,
-                stray.phys_in.as_deref().unwrap_or("a port"),
                 Proof::from(stray)
+            ));
+        }
+        if let (true, Some((decided, again))) = (is_well, self.forgotten()) {
+            also.push(format!(
+                "conntrack on {} forgot the ct mark of the flow in between ({}, {})",
+                again.node,
+                Proof::from(decided),
+                Proof::from(again)
             ));
         }
         if is_well {

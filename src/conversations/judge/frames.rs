@@ -173,10 +173,10 @@ impl<'a> Case<'a> {
             }
         }
         // A node that the frame only passes need not know its sender.
-        let is_last = !self.events().any(|event| event.stage == Stage::Tag && event.node != *node);
-        if self.is_home(tag) || is_last {
+        if self.is_home(tag) {
             return Some(certain(Finding::NoReply, Some(cause), says, &[tag]).perhaps(causes));
         }
+        causes.retain(|possible| possible.cause != cause);
         causes.insert(0, self.possible(cause, node));
         Some(open(Finding::NoReply, says, &[tag], causes))
     }

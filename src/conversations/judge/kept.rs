@@ -75,7 +75,7 @@ impl<'a> Case<'a> {
         let decides = format!("{node} decided ct mark {mark} at {}", decided.stage);
         let next = format!("the next packet at {} found none", again.stage);
         let Some(passed) = passed else {
-            let shows = match self.shows_all(node) {
+            let shows = match self.shows_all(decided) {
                 true => format!("{node} shows every packet at save, and has none of it there"),
                 false => format!("{node} has no event that shows it behind the forward hook"),
             };
@@ -138,7 +138,7 @@ impl<'a> Case<'a> {
     }
 
     /// The event that decided a ct mark, and a later one on that node that found none.
-    fn forgotten(&self) -> Option<(&'a Seen, &'a Seen)> {
+    pub(super) fn forgotten(&self) -> Option<(&'a Seen, &'a Seen)> {
         let mut decided: Option<&Seen> = None;
         // The home node's matters: there the reply needs it.
         for event in self.events().filter(|event| self.may_be_home(event) && !event.is_error()) {

@@ -15,7 +15,7 @@ mod stalled;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::clue::{Clue, Possible};
+use super::clue::Possible;
 use super::connection::{Kept, Traced};
 use super::finding::{Cause, Finding, Judgement, Proof};
 use super::home::HomeNodes;
@@ -59,6 +59,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judgement {
     judgement.also = case.also(&judgement);
     // There may be very many.
     judgement.says.shrink_to_fit();
+    judgement.causes.shrink_to_fit();
     judgement
 }
 
@@ -107,18 +108,35 @@ impl<'a> Case<'a> {
         self.home == Some(&event.node)
     }
 
-    /// Whether it may be the home node's: it is, or nobody knows.
+    /// Whether it may be the home node's: it is, or nobody knows, and no other node is nearer to the guest.
     fn may_be_home(&self, event: &Seen) -> bool {
-        self.home.is_none() || self.is_home(event)
+        self.home.or_else(|| self.nearest()).is_none_or(|node| *node == event.node)
     }
 
-    /// Whether a node's trace shows packets of flows that have a tag at tag and save, too.
-    fn shows_all(&self, node: &Name) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.shows_all)
+    /// The node nearest to the guest, of those that show the conversation on its way there.
+    fn nearest(&self) -> Option<&'a Name> {
+        let tagged = self.events().filter(|event| {
+            event.stage == Stage::Tag && self.request.is_none_or(|request| request.node != event.node)
+        });
+        let nearest = tagged.max_by_key(|event| {
+            // Where that leaves two, the clocks decide.
+            (self.home_nodes.ways(self.flow.dst, &event.node), event.time)
+        });
+        nearest.or(self.request).map(|event| &event.node)
+    }
+
+    /// Whether the run of a node that an event is of shows packets of flows that have a tag at tag and save, too.
+    fn shows_all(&self, event: &Seen) -> bool {
+        self.nodes.get(&event.node).is_some_and(|node| node.shows_all(event.run.as_ref()))
     }
 
     fn possible(&self, cause: Cause, node: &Name) -> Possible {
-        Clue::of(cause, node, self.flow.dst, self.flow.src)
+        Possible { cause, node: Some(Name::clone(node)) }
+    }
+
+    /// On the node that is not known.
+    fn elsewhere(&self, causes: &[Cause]) -> Vec<Possible> {
+        causes.iter().map(|cause| Possible { cause: *cause, node: None }).collect()
     }
 
     fn possibles(&self, causes: &[Cause], node: &Name) -> Vec<Possible> {
@@ -173,8 +191,10 @@ impl<'a> Case<'a> {
         if let Some(stalled) = self.stalled(request) {
             return stalled;
         }
-        let home = self.home.unwrap_or(&reply.node);
-        if request.node == *home {
+        let strayed = self.home_nodes.strayed(guest, reply);
+        let by_reply = Some(&reply.node).filter(|_| !strayed);
+        let home = self.home.or(by_reply).or_else(|| self.nearest()).unwrap_or(&reply.node);
+        if request.node == *home && !strayed {
             let says = format!("{home} is the entry node and the home node; the reply came from {original}");
             return certain(Finding::Local, None, says, &[reply]);
         }
@@ -199,7 +219,7 @@ impl<'a> Case<'a> {
             let mark = mark.map_or("which is not known".to_owned(), |mark| mark.to_string());
             let says = format!("{left}: the ct mark of the flow, {mark}, is no node's tag there");
             return found(Cause::UnknownTag, says, &[reply])
-                .perhaps(self.possibles(&[Cause::CtMarkChanged, Cause::TakenForAnother], node));
+                .perhaps(self.possibles(&[Cause::CtMarkChanged], node));
         }
         if let Some(changed) = self.mark_changed() {
             return Judgement {
@@ -220,8 +240,15 @@ impl<'a> Case<'a> {
         let is_tagged = self
             .find(|event| event.node == *node && event.stage != Stage::Dnat && event.stage != Stage::Spoof);
         let mut causes = Vec::new();
+        if self.home_nodes.strayed(self.flow.dst, reply) {
+            causes.push(self.possible(Cause::GatewayMac, node));
+        }
         if is_tagged.is_none() && self.request.is_some_and(|request| request.node != *node) {
-            causes.extend(self.possibles(&[Cause::BrNetfilter, Cause::GatewayMac, Cause::NotTraced], node));
+            for cause in [Cause::BrNetfilter, Cause::GatewayMac, Cause::NotTraced] {
+                if causes.iter().all(|known| known.cause != cause) {
+                    causes.push(self.possible(cause, node));
+                }
+            }
         }
         causes.extend(self.possibles(&[Cause::CtMarkChanged, Cause::ConntrackForgot, Cause::NoSave], node));
         open(Finding::NoCtMark, format!("{left}: its flow has no ct mark there"), &[reply], causes)

@@ -1,7 +1,9 @@
 //! No trace has a reply: how far did the request get?
 
+use super::stalled::least_mtu;
 use super::{Case, came_of, certain, open};
 use crate::conversations::clue::Possible;
+use crate::conversations::connection::Traced;
 use crate::conversations::finding::{Cause, Finding, Judgement, Proof};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
@@ -103,17 +105,12 @@ impl<'a> Case<'a> {
         {
             return Reached::Home(last);
         }
-        let between = self.events().filter(|event| event.stage == Stage::Tag && event.node != *entry);
-        let nearest = between.max_by_key(|event| {
-            // Where that leaves two, the clocks decide.
-            (self.home_nodes.ways(self.flow.dst, &event.node), event.time)
-        });
-        if let Some(last) = nearest.and_then(|event| last_on(&event.node)) {
+        if let Some(last) = self.nearest().filter(|node| *node != entry).and_then(last_on) {
             return Reached::Pipe(last);
         }
         match last_on(entry) {
             Some(save) => Reached::Pipe(save),
-            // Conntrack has seen packets of it in both directions, so this is none of its first.
+            // A packet of a connection that was there before: save need not see it.
             None if request.acknowledges() && self.home == Some(entry) => Reached::Home(request),
             None if request.acknowledges() => Reached::Pipe(request),
             None => Reached::Dnat,
@@ -135,7 +132,7 @@ impl<'a> Case<'a> {
         let node = &request.node;
         let mut causes = vec![Cause::ForwardDrop, Cause::ConntrackFull];
         let mut says = format!("{}; save did not follow on {node}", self.packet(request));
-        if self.shows_all(node) {
+        if self.shows_all(request) {
             says += ", which shows every packet there";
         } else {
             says += ", where it is seen if its flow has no ct mark yet";
@@ -154,7 +151,8 @@ impl<'a> Case<'a> {
         match self.home {
             Some(home) if home != at => {
                 says += &format!("; tag did not follow on {home}, the home node");
-                if self.is_tcp() && !request.begins() && !self.shows_all(home) {
+                if self.is_tcp() && !request.begins() && !self.nodes.get(home).is_some_and(Traced::shows_any)
+                {
                     says += ", which shows it only if its flow has no ct mark yet";
                     causes.extend(self.beyond(home, last));
                 }
@@ -162,7 +160,7 @@ impl<'a> Case<'a> {
                     says += ", of which there is no trace";
                     causes.push(self.possible(Cause::NotTraced, home));
                 }
-                causes.extend(self.possibles(&[Cause::NeverArrived], at));
+                causes.extend(self.lost_in_pipe(last));
                 causes.extend(self.possibles(&[Cause::ConntrackFull, Cause::BrNetfilter], home));
                 if is_entry {
                     causes.push(self.possible(Cause::NoNeighbour, at));
@@ -174,24 +172,42 @@ impl<'a> Case<'a> {
                     ". The home node of {} is not known: the traces have no frame of the guest itself (--guest-on {0}=NODE names it)",
                     self.flow.dst
                 );
-                let is_alone = self.nodes.len() == 1;
-                if is_alone {
-                    causes.push(self.possible(Cause::NotTraced, &Name::from("the home node")));
-                }
-                causes.extend(self.beyond(at, last));
-                if !is_alone {
-                    let lost = [Cause::NeverArrived, Cause::ConntrackFull, Cause::BrNetfilter];
-                    causes.extend(self.possibles(&lost[..1], at));
-                    causes.extend(self.possibles(&lost[1..], &Name::from("the home node")));
+                let beyond = self.beyond(at, last);
+                if self.nodes.len() == 1 {
+                    causes.extend(self.elsewhere(&[Cause::NotTraced]));
+                    causes.extend(beyond);
+                } else {
+                    let (first, rest) = beyond.split_at(beyond.len().min(1));
+                    causes.extend_from_slice(first);
                     if is_entry {
                         causes.push(self.possible(Cause::NoNeighbour, at));
                     }
-                    causes.push(self.possible(Cause::NotTraced, &Name::from("the home node")));
+                    causes.extend(self.lost_in_pipe(last));
+                    causes.extend(self.elsewhere(&[Cause::ConntrackFull, Cause::BrNetfilter]));
+                    causes.extend_from_slice(rest);
+                    causes.extend(self.elsewhere(&[Cause::NotTraced]));
                 }
             }
         }
+        if causes.first().is_some_and(|first| first.cause == Cause::GatewayMac) {
+            says += &self.stray_frames();
+        }
+        let mut proof = vec![last];
+        if let Some(follows) = self.acknowledged() {
+            says += ". There was a reply: the client acknowledges it";
+            proof.push(follows);
+            // It came to the client, so nothing was lost but its events.
+            causes = vec![Possible { cause: Cause::NotTraced, node: self.home.cloned() }];
+        }
         unique(&mut causes);
-        open(Finding::NoReply, says, &[last], causes)
+        open(Finding::NoReply, says, &proof, causes)
+    }
+
+    fn lost_in_pipe(&self, last: &Seen) -> Vec<Possible> {
+        let is_large = last.len > least_mtu(self.flow.src.is_ipv4());
+        let causes: &[Cause] =
+            if is_large { &[Cause::NeverArrived, Cause::PipeMtu] } else { &[Cause::NeverArrived] };
+        self.possibles(causes, &last.node)
     }
 
     /// The home node has the request, and there is no reply.
@@ -221,18 +237,22 @@ impl<'a> Case<'a> {
                 ])
             };
         }
-        let mut judgement = open(Finding::NoReply, says, &proof, causes);
-        if let (Some(stray), Some(cause)) = (self.home_nodes.strays(self.flow.dst), judgement.causes.first())
-            && cause.cause == Cause::GatewayMac
-        {
-            judgement.says += &format!(
-                ". Frames of the guest for other clients came to {} through a pipe ({stray})",
-                stray.node
-            );
-            judgement.proof.push(stray.clone());
+        if causes.first().is_some_and(|first| first.cause == Cause::GatewayMac) {
+            says += &self.stray_frames();
         }
+        let mut judgement = open(Finding::NoReply, says, &proof, causes);
         unique(&mut judgement.causes);
         judgement
+    }
+
+    /// Where other frames of the guest came to, as a sentence that goes on.
+    fn stray_frames(&self) -> String {
+        self.home_nodes.strays(self.flow.dst).map_or_else(String::new, |stray| {
+            format!(
+                ". Frames of the guest for other clients came to {}, on which it does not live ({stray})",
+                stray.node
+            )
+        })
     }
 
     /// What may be behind the last that a node shows of a request, if that node may be the guest's.
@@ -246,7 +266,7 @@ impl<'a> Case<'a> {
         let is_before_forward = last.stage == Stage::Tag;
         let repeated = self.sent.iter().any(|sent| sent.kind().stage == Stage::Dnat && sent.times > 1)
             || self.kept.iter().any(|kept| kept.more > 0 && kept.event.stage == Stage::Dnat);
-        if is_before_forward && self.shows_all(node) {
+        if is_before_forward && self.shows_all(last) {
             causes.push(Cause::ForwardDrop);
         }
         let translates = self.nodes.get(node).is_some_and(|node| node.translated > 0);
@@ -264,10 +284,16 @@ impl<'a> Case<'a> {
         causes
     }
 
+    /// The client acknowledges what came back after its SYN. An ACK alone may be anything.
+    fn acknowledged(&self) -> Option<&'a Seen> {
+        self.request.filter(|request| request.begins())?;
+        self.find(|event| event.stage == Stage::Dnat && event.acknowledges())
+    }
+
     /// What shows that there was a reply, though no trace has it.
     fn sign_of_reply(&self) -> Option<(&'a Seen, &'static str)> {
         let forth = |event: &Seen| event.stage != Stage::Spoof && !event.is_error();
-        let follows = self.find(|event| event.stage == Stage::Dnat && event.acknowledges());
+        let follows = self.acknowledged();
         let established =
             self.find(|event| forth(event) && self.is_tcp() && event.ct_state == Some(CtState::Established));
         match (follows, established) {
@@ -282,7 +308,7 @@ impl<'a> Case<'a> {
 fn unique(causes: &mut Vec<Possible>) {
     let mut known: Vec<Possible> = Vec::new();
     for cause in causes.drain(..) {
-        if !known.iter().any(|it| it.cause == cause.cause && it.on == cause.on) {
+        if !known.contains(&cause) {
             known.push(cause);
         }
     }

@@ -45,7 +45,7 @@ impl Case<'_> {
                 open(Finding::NoRequest, says, &[by], causes)
             }
             None => {
-                let causes = vec![self.possible(Cause::NotTraced, &"the entry node".into())];
+                let causes = self.elsewhere(&[Cause::NotTraced]);
                 open(Finding::NoRequest, says, &[by], causes)
             }
         }
@@ -74,7 +74,7 @@ impl Case<'_> {
             return open(Finding::NoCtMark, says, &[reply], self.possibles(&causes, &reply.node));
         }
         let says = "the flow has no tag, and the traces do not have its beginning".to_owned();
-        let causes = vec![self.possible(Cause::NotTraced, &"the entry node".into())];
+        let causes = self.elsewhere(&[Cause::NotTraced]);
         open(Finding::NoRequest, says, &[first], causes)
     }
 }

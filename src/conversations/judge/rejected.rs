@@ -57,7 +57,7 @@ impl<'a> Case<'a> {
         if src == self.flow.src {
             return format!("the client {src}");
         }
-        if error.stage == Stage::Spoof && error.in_if.is_none() {
+        if is_own(error) {
             return format!("{} itself ({src})", error.node);
         }
         let of_node = self.events().find(|event| event.original_dst() == Some(src));
@@ -82,12 +82,19 @@ impl<'a> Case<'a> {
                 Stage::Spoof => format!("the request to {original}"),
                 _ => format!("a reply of {}", self.flow.dst),
             };
-            let says =
+            let mut says =
                 format!("{} sent \"{words}\" about {about}, seen on {}", self.sender(error), error.node);
+            let quoted = icmp.inner_after.or(icmp.inner)?;
+            if error.stage == Stage::Spoof && quoted.dst != original {
+                says += ". It left untranslated, so the client does not know which packet it is about";
+            }
+            // What a node itself sends is what a rule there rejects, whatever the error says.
             let causes = match error.stage {
-                Stage::Spoof => vec![self.possible(cause, &error.node)],
+                Stage::Spoof if is_own(error) => vec![Cause::Prohibited, cause],
+                Stage::Spoof => vec![cause],
                 _ => Vec::new(),
             };
+            let causes = self.possibles(&causes, &error.node);
             return Some(certain(Finding::Rejected, Some(cause), says, &[error]).perhaps(causes));
         }
         self.reset()
@@ -101,13 +108,24 @@ impl<'a> Case<'a> {
         if !replies.all(Seen::is_reset) {
             return None;
         }
+        let guest = self.flow.dst;
+        if is_own(first) {
+            let says = format!(
+                "{} itself rejected the SYN for {guest}: the reset that it sent in the guest's name came in by no interface",
+                first.node
+            );
+            return Some(
+                certain(Finding::Rejected, Some(Cause::Prohibited), says, &[first, request])
+                    .perhaps(self.possibles(&[Cause::Prohibited], &first.node)),
+            );
+        }
         let says = format!(
-            "the guest {} refused the connection: its reply to the SYN is a reset, which {} sent on rightly",
-            self.flow.dst, first.node
+            "the guest {guest} refused the connection: its reply to the SYN is a reset, which {} sent on rightly",
+            first.node
         );
         Some(
             certain(Finding::Rejected, Some(Cause::Reset), says, &[first, request])
-                .perhaps(vec![self.possible(Cause::Reset, &first.node)]),
+                .perhaps(self.possibles(&[Cause::Reset], &first.node)),
         )
     }
 
@@ -123,5 +141,52 @@ impl<'a> Case<'a> {
             error.node, outer.src, icmp.kind, icmp.code
         );
         (quoted.dst == original).then(|| certain(Finding::IcmpError, None, says, &[error]))
+    }
+}
+
+/// A node's own packet comes in by no interface.
+fn is_own(event: &Seen) -> bool {
+    event.stage == Stage::Spoof && event.in_if.is_none() && event.out_if.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers and names as IANA lists them (ICMP and ICMPv6 parameters).
+    #[test]
+    fn errors_have_their_names() {
+        let named = |is_v4, kind, code, mtu| {
+            let Meaning { cause, words } =
+                meaning(is_v4, &Icmp { kind, code, inner: None, inner_after: None, mtu });
+            (cause, words)
+        };
+        for (is_v4, kind, code, cause, words) in [
+            (true, 11, 0, None, "time exceeded in transit"),
+            (false, 3, 0, None, "time exceeded in transit"),
+            (true, 11, 1, Some(Cause::OtherError), "fragment reassembly time exceeded"),
+            (true, 3, 3, Some(Cause::PortUnreachable), "port unreachable"),
+            (false, 1, 4, Some(Cause::PortUnreachable), "port unreachable"),
+            (true, 3, 13, Some(Cause::Prohibited), "administratively prohibited"),
+            (false, 1, 1, Some(Cause::Prohibited), "administratively prohibited"),
+            (true, 3, 1, Some(Cause::Unreachable), "host unreachable"),
+            (false, 1, 3, Some(Cause::Unreachable), "address unreachable"),
+            (true, 3, 2, Some(Cause::OtherError), "protocol unreachable"),
+            (false, 4, 1, Some(Cause::OtherError), "parameter problem"),
+        ] {
+            let expected = (cause, format!("{words} (type {kind} code {code})"));
+            assert_eq!(named(is_v4, kind, code, None), expected);
+        }
+        let too_big = |is_v4, kind, code| named(is_v4, kind, code, Some(1280)).1;
+        assert_eq!(too_big(true, 3, 4), "fragmentation needed, MTU 1280 (type 3 code 4)");
+        assert_eq!(too_big(false, 2, 0), "packet too big, MTU 1280 (type 2 code 0)");
+        // Whatever comes is named, and only time exceeded and redirects are no fault.
+        for (is_v4, kind, code) in (0..=u8::MAX)
+            .flat_map(|kind| (0..=20).flat_map(move |code| [(true, kind, code), (false, kind, code)]))
+        {
+            let (cause, words) = named(is_v4, kind, code, None);
+            let is_no_fault = matches!((is_v4, kind, code), (true, 11, 0) | (false, 3, 0) | (true, 5, _));
+            assert_eq!(cause.is_none(), is_no_fault, "{words}");
+        }
     }
 }

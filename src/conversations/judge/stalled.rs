@@ -11,7 +11,7 @@ use crate::trace::Name;
 const OFTEN: u64 = 3;
 
 /// Every path carries as many bytes (RFC 791 §3.2, RFC 8200 §5), so a packet that is not longer is not lost for its length.
-fn least_mtu(is_v4: bool) -> u32 {
+pub(super) fn least_mtu(is_v4: bool) -> u32 {
     if is_v4 { 576 } else { 1280 }
 }
 
@@ -66,7 +66,7 @@ impl<'a> Case<'a> {
             last.proof()
         );
         // With every packet at save, what is not there did not pass the forward hook.
-        let not_forwarded = !is_syn_ack && last.kind().stage == Stage::Dnat && self.shows_all(entry);
+        let not_forwarded = !is_syn_ack && last.kind().stage == Stage::Dnat && self.shows_all(request);
         if not_forwarded {
             says += &format!(". {entry} shows every packet at save, and has none of it there");
         }

@@ -39,6 +39,8 @@ pub(super) struct Sim {
     pub(super) no_spoof: bool,
     /// What is wrong with the nodes or the guest.
     pub(super) wrong: Wrong,
+    /// The last packet of a client came to the guest.
+    pub(super) arrived: bool,
     ip_id: u16,
 }
 
@@ -123,6 +125,7 @@ impl Sim {
             forgets: false,
             no_spoof: false,
             wrong: Wrong::default(),
+            arrived: false,
             ip_id: 7000,
         }
     }
@@ -283,6 +286,7 @@ impl Sim {
 
     fn goes(&mut self, node: usize, segment: Segment, lost: bool) {
         let wrong = self.wrong;
+        self.arrived = false;
         let client = Some(Mac([0x52, 0x54, 0, 0, 0, 1]));
         let meta = Meta { src_mac: client, ..Meta::default() };
         let (inside, mark) = self.decide(node, Stage::Dnat, segment, meta, [1, 0, 0, 0]);
@@ -297,6 +301,7 @@ impl Sim {
             self.nodes[node - 1].marks.insert(Self::flow(&inside), FOREIGN);
         }
         self.save(node, inside, if wrong.mark == Some(node) { FOREIGN } else { mark });
+        self.arrived = node == 1;
         if node == 1 || lost {
             return;
         }
@@ -317,6 +322,7 @@ impl Sim {
             }
             self.save(at, inside, mark);
         }
+        self.arrived = true;
     }
 
     /// A packet of the guest.

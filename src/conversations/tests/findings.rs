@@ -294,7 +294,7 @@ fn traces_that_are_missing_are_said_to_be() {
     let mut sim = Sim::new();
     sim.connect(2, 40002);
     let entry = sim.joined(&["node2"]);
-    assert_eq!(found(&entry), [one(40002, Finding::NoReply, None, "node2 save")]);
+    assert_eq!(found(&entry), [one(40002, Finding::NoReply, None, "node2 save, node2 dnat")]);
     assert_eq!(possible(&entry.conversations[0])[0], Cause::NotTraced);
     let home = sim.joined(&["node1"]);
     assert_eq!(found(&home), [one(40002, Finding::NoRequest, Some(Cause::NotTraced), "node1 tag")]);
