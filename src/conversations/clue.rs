@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::finding::Cause;
+use super::cause::Cause;
 use crate::trace::Name;
 
 /// A cause that fits the events, which do not prove it. There may be very many: words are made when somebody reads them.

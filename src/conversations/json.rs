@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::cause::Cause;
 use super::clue::Hint;
 use super::conversation::Conversation;
-use super::finding::{Cause, Finding, Proof};
+use super::finding::{Finding, Proof};
 use super::ladder::{Arrow, Rung};
 use crate::engine::Reason;
 use crate::net::{Mac, Proto, Stage, Tuple, Verdict};

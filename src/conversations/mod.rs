@@ -15,6 +15,7 @@
 //! One conversation is drawn as a [`Ladder`], which text ([`Text`]), [`mermaid()`], [`svg()`] and
 //! [`json()`] have in common.
 
+mod cause;
 mod clue;
 mod connection;
 mod conversation;
@@ -25,6 +26,7 @@ mod json;
 mod judge;
 mod ladder;
 mod mermaid;
+mod named;
 mod repeats;
 mod seen;
 mod svg;
@@ -32,10 +34,11 @@ mod svg;
 mod tests;
 mod text;
 
+pub use cause::Cause;
 pub use clue::{Clue, Hint, Possible};
 pub use connection::{Kept, Traced};
 pub use conversation::Conversation;
-pub use finding::{Cause, Finding, Judgement, Proof};
+pub use finding::{Finding, Judgement, Proof};
 pub use join::{Joiner, Paths};
 pub use json::{SCHEMA, VERSION, json};
 pub use ladder::{Arrow, Decision, Ladder, Lifeline, Rung};

@@ -1,10 +1,10 @@
 //! A rehearsal: whether packets would come through on this host, found out by sending some through a copy of it.
 //!
 //! Others' rules can say anything, so they are not read but tried. The copy is a network namespace of its own with the host's
-//! interfaces, addresses, routes, settings and rules ([`host`], [`copy`]), and with the node as it would run ([`node`]). Through it
-//! goes a flow of each kind of service and each way that it can take ([`probe`]), packet by packet; the kernel tells which
-//! rules each packet meets ([`trial`]). What does not come out is told with the rule that dropped it, as it stands on the
-//! host ([`rules_met`]), and what cannot be copied is told, too. Nothing on the host is changed.
+//! interfaces, addresses, routes, settings and rules (`host.rs`, `copy.rs`), and with the node as it would run (`node.rs`). Through it
+//! goes a flow of each kind of service and each way that it can take (`probe.rs`), packet by packet; the kernel tells which
+//! rules each packet meets (`trial.rs`). What does not come out is told with the rule that dropped it, as it stands on the
+//! host (`rules_met.rs`), and what cannot be copied is told, too. Nothing on the host is changed.
 
 mod copy;
 mod counters;

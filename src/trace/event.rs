@@ -8,17 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::rule;
 use super::shared::{self, Name};
+use super::version::{OLDEST, VERSION, Version};
 use crate::engine::Reason;
 use crate::net::{CtState, Dscp, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, LONGEST, Malformed, Tcp};
-
-/// The version of an event's JSON. It changes when a field goes or means something else; a new field does not
-/// change it.
-pub const VERSION: u32 = 2;
-
-/// The oldest version that is read. What it named otherwise is read by its old name: `about` is `entry`, and two
-/// [reasons](Reason).
-const OLDEST: u32 = 1;
 
 /// The JSON Schema (draft 2020-12) of one line of JSON; it explains each field.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -165,11 +158,6 @@ pub struct Event {
     pub bytes: Option<Bytes>,
 }
 
-/// The number [`VERSION`]; earlier ones are read, too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct Version;
-
 /// Where a frame came from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
@@ -258,23 +246,6 @@ fn is_zero(number: &u64) -> bool {
 
 fn is_false(yes: &bool) -> bool {
     !yes
-}
-
-impl From<Version> for u32 {
-    fn from(_: Version) -> Self {
-        VERSION
-    }
-}
-
-impl TryFrom<u32> for Version {
-    type Error = String;
-
-    fn try_from(number: u32) -> Result<Self, String> {
-        match number {
-            OLDEST..=VERSION => Ok(Self),
-            _ => Err(format!("events of version {number}; this dunnat reads versions {OLDEST} to {VERSION}")),
-        }
-    }
 }
 
 impl fmt::Display for Hex {

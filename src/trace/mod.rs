@@ -19,9 +19,10 @@ mod selection;
 mod shared;
 mod tap;
 mod text;
+mod version;
 mod write;
 
-pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source, VERSION, Version};
+pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source};
 pub(crate) use filter::{Alternatives, Asked, Known};
 pub use filter::{Filter, FilterError};
 pub use names::Namer;
@@ -32,6 +33,7 @@ pub use shared::Name;
 pub use tap::{Tap, TapEnd, Taps, Tracer};
 pub(crate) use text::mark;
 pub use text::{Text, decision, packet_text};
+pub use version::{VERSION, Version};
 pub use write::{
     Destination, Follower, Format, FormatError, NoBytes, Outcome, Output, Rendering, Replacement, Rotation,
     Unwritable, Unwritten, Writer, follow,

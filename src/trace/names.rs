@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
-use super::event::{Bytes, Event, Hex, Marks, Source, Version};
+use super::event::{Bytes, Event, Hex, Marks, Source};
 use super::record::Record;
 use super::shared::Name;
 use super::shared::shared;
+use super::version::Version;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Checksum, Dscp, Mark, Stage, Tuple};
 use crate::netlink::sys;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::Version;
+use super::version::Version;
 use crate::net::{Mark, Tuple};
 use crate::packet::TcpFlags;
 

@@ -2,7 +2,8 @@
 
 use super::Case;
 use super::rejected::meaning;
-use crate::conversations::finding::{Cause, Finding, Judgement, Proof};
+use crate::conversations::cause::Cause;
+use crate::conversations::finding::{Finding, Judgement, Proof};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Stage, Verdict};

@@ -1,7 +1,8 @@
 //! Marks that were decided, and are others or none at the next packet or stage.
 
 use super::{Case, certain, open};
-use crate::conversations::finding::{Cause, Finding, Judgement, Proof};
+use crate::conversations::cause::Cause;
+use crate::conversations::finding::{Finding, Judgement, Proof};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
 use crate::net::Stage;

@@ -15,9 +15,10 @@ mod stalled;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::cause::Cause;
 use super::clue::Possible;
 use super::connection::{Kept, Traced};
-use super::finding::{Cause, Finding, Judgement, Proof};
+use super::finding::{Finding, Judgement, Proof};
 use super::home::HomeNodes;
 use super::repeats::Sent;
 use super::seen::Seen;

@@ -2,9 +2,10 @@
 
 use super::stalled::least_mtu;
 use super::{Case, came_of, certain, open};
+use crate::conversations::cause::Cause;
 use crate::conversations::clue::Possible;
 use crate::conversations::connection::Traced;
-use crate::conversations::finding::{Cause, Finding, Judgement, Proof};
+use crate::conversations::finding::{Finding, Judgement, Proof};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{CtState, Stage, Verdict};

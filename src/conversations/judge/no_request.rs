@@ -1,7 +1,8 @@
 //! No trace has the request.
 
 use super::{Case, certain, open};
-use crate::conversations::finding::{Cause, Finding, Judgement};
+use crate::conversations::cause::Cause;
+use crate::conversations::finding::{Finding, Judgement};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
 use crate::net::Stage;

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Case, certain};
-use crate::conversations::finding::{Cause, Finding, Judgement};
+use crate::conversations::cause::Cause;
+use crate::conversations::finding::{Finding, Judgement};
 use crate::conversations::seen::Seen;
 use crate::net::{Stage, Verdict};
 use crate::packet::Icmp;

@@ -1,7 +1,8 @@
 //! Conversations that had replies, and then go on no more.
 
 use super::{Case, open};
-use crate::conversations::finding::{Cause, Finding, Judgement};
+use crate::conversations::cause::Cause;
+use crate::conversations::finding::{Finding, Judgement};
 use crate::conversations::repeats::Sent;
 use crate::conversations::seen::Seen;
 use crate::net::Stage;

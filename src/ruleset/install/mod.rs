@@ -5,6 +5,7 @@
 //! kernel drops every packet that waits in any queue of the network namespace when one goes (`nf_queue_nf_hook_drop()`), so one
 //! goes only while nothing waits. Tables that others made are read, and left alone.
 
+mod change;
 mod error;
 mod guarded;
 mod hold;
@@ -24,17 +25,19 @@ use crate::kernel::tool::{self, Tool};
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::table::Chain;
 use crate::ruleset::{Plan, Rules, ShadowPlan, guard, queue_chain};
+use change::change_what_is_there;
 pub use error::InstallError;
 use error::cannot;
 use guarded::{TELL_EVERY, guarded, tell_guarded};
 use hold::Hold;
 pub use in_force::InForce;
 use in_force::differences;
+use removal::remove;
 pub use removal::take_down;
-use removal::{change_what_is_there, remove};
+pub(crate) use there::TRACING;
 pub(crate) use there::is_our_name;
 use there::{NAMES, There, is_of_run};
-pub(crate) use tracing::{TRACING, Tracing};
+pub(crate) use tracing::Tracing;
 use waiting::wait_for_all_queues;
 
 /// A node that has its network namespace for itself, and its guard, but no rules yet.

@@ -3,7 +3,6 @@
 use std::fs;
 
 use super::error::{InstallError, cannot};
-use super::tracing::TRACING;
 use crate::netlink::nftables::{self, Nftables};
 use crate::ruleset::owner::{Owner, TABLE};
 use crate::ruleset::{guard, in_kernel};
@@ -13,6 +12,9 @@ pub(super) struct There {
     pub(super) tables: Vec<nftables::Table>,
     pub(super) chains: Vec<nftables::Chain>,
 }
+
+/// The name of the tables of `dunnat trace --kernel`.
+pub(crate) const TRACING: &str = "dunnat-trace";
 
 /// Tables by these names are ours, if their comment says so.
 pub(super) const NAMES: [&str; 4] = [TABLE, in_kernel::TABLE, guard::STAYS, guard::OWNED];

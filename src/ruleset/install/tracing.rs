@@ -16,14 +16,13 @@
 
 use std::io;
 
+use super::change::change;
 use super::error::{InstallError, cannot};
-use super::removal::change;
+use super::there::TRACING;
 use super::waiting::wait_for_all_queues;
 use crate::kernel;
 use crate::netlink::nftables::{self, Batch, Nftables, OWNED, PERSISTS};
 
-/// The name of the tables.
-pub(crate) const TRACING: &str = "dunnat-trace";
 const COMMENT: &str = "dunnat trace --kernel; remove it with: dunnat down";
 
 /// The tables, with the rules of a trace that goes on.
