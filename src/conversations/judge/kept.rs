@@ -35,6 +35,33 @@ impl<'a> Case<'a> {
                     .perhaps(self.possibles(&[Cause::MarkChanged], &save.node)),
             );
         }
+        self.ct_mark_changed()
+    }
+
+    /// The flow has a ct mark that no node gave it.
+    fn ct_mark_changed(&self) -> Option<Judgement> {
+        // Where rules sort packets by it, all that is known of it is that it is another.
+        let is_conflict = |event: &&Seen| event.stage == Stage::Save && event.reason == Reason::MarkConflict;
+        // With another connection of the flow it may be that one's.
+        for found in self.events().filter(is_conflict).filter(|_| self.others.is_empty()) {
+            let is_decided = |event: &Seen| {
+                event.node == found.node
+                    && event.run == found.run
+                    && event.reason == Reason::FromNode
+                    && event.is_same_packet(found)
+            };
+            let Some(decided) = self.find(is_decided) else { continue };
+            let mark = decided.ct_mark.as_ref().and_then(|marks| marks.after).unwrap_or_default();
+            let says = format!(
+                "{} decided ct mark {mark} at tag, and at save the flow of the same packet has another: a rule of another \
+                 program has changed it",
+                found.node
+            );
+            return Some(
+                certain(Finding::NoReply, Some(Cause::CtMarkChanged), says, &[decided, found])
+                    .perhaps(self.possibles(&[Cause::CtMarkChanged], &found.node)),
+            );
+        }
         let is_nobodys = |event: &Seen| {
             event.stage != Stage::Spoof
                 && event.reason == Reason::MarkConflict
