@@ -258,3 +258,10 @@ fn a_narrow_pipe_is_among_the_causes() {
     let requests: [(Request, &[&str]); 2] = [((1, 80, false), &[]), ((2, 80, true), &["pipe-mtu"])];
     fault_is_among_the_causes("mtu", &requests);
 }
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn bridged_frames_that_meet_no_rules_are_among_the_causes() {
+    let expected: [&[&str]; 3] = [&[], &["br-netfilter"], &["br-netfilter"]];
+    fault_is_among_the_causes("br-netfilter", &through_all(expected));
+}

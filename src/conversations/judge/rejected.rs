@@ -89,13 +89,14 @@ impl<'a> Case<'a> {
             if error.stage == Stage::Spoof && quoted.dst != original {
                 says += ". It left untranslated, so the client does not know which packet it is about";
             }
-            // What a node itself sends is what a rule there rejects, whatever the error says.
+            // What a node itself sends is what a rule there rejects, whatever the error says, or is too long for its way.
             let causes = match error.stage {
-                Stage::Spoof if is_own(error) => vec![Cause::Prohibited, cause],
+                Stage::Spoof if is_own(error) && cause != Cause::TooBig => vec![Cause::Prohibited, cause],
                 Stage::Spoof => vec![cause],
                 _ => Vec::new(),
             };
-            let causes = self.possibles(&causes, &error.node);
+            let mut causes = self.possibles(&causes, &error.node);
+            causes.dedup();
             return Some(certain(Finding::Rejected, Some(cause), says, &[error]).perhaps(causes));
         }
         self.reset()

@@ -366,6 +366,20 @@ fn errors_are_named_with_their_sender() {
             assert_eq!(judgement.proof.len(), 1);
         });
     }
+    // A node sends it itself where a rule rejects the request, or the way is too narrow.
+    for (what, expected) in [
+        ((3, 3), &[Cause::Prohibited, Cause::PortUnreachable][..]),
+        ((3, 13), &[Cause::Prohibited]),
+        ((3, 4), &[Cause::TooBig]),
+    ] {
+        let mut sim = with(false, Wrong::default());
+        sim.asks(2, 40002, SYN, 400_020, 0, false);
+        sim.rejects([192, 168, 122, 11], 40002, what, [0, 0, 5, 0]);
+        sim.events.last_mut().unwrap().in_if = None;
+        let judgement = of(&sim.paths(), 40002).judgement.clone();
+        assert!(judgement.says.starts_with("node1 itself (192.168.122.11) sent "), "{}", judgement.says);
+        assert_eq!(fits(&judgement), expected);
+    }
     // An error is a fault also where there are replies.
     let mut sim = with(false, Wrong::default());
     sim.connect(2, 40002);
