@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 2;
 
 /// The oldest version that is read. What it named otherwise is read by its old name: `about` is `entry`, and two
-/// [reasons](Reason).
+/// [reasons](crate::engine::Reason).
 pub(super) const OLDEST: u32 = 1;
 
 /// The number [`VERSION`]; earlier ones are read, too.
