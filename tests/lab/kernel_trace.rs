@@ -198,12 +198,21 @@ fn starts_and_stops_lose_no_packet() {
         print $sent;"#;
     let sender = client.command_in(&["perl", "-e", send]).stdout(Stdio::piped()).spawn().unwrap();
     let socket = host.socket();
-    for _ in 0..20 {
-        let tracing = Tracing::on(&host, &["--socket", &socket, "--rate", "1000", "net 10.5.5.0/24"]);
+    for round in 0..20 {
+        let with_node = round % 2 == 0;
+        let of_node = ["--socket", &*socket];
+        let words: &[&str] = if with_node { &of_node } else { &[] };
+        let tracing = Tracing::on(&host, &[words, &["--rate", "1000", "net 10.5.5.0/24"]].concat());
         std::thread::sleep(Duration::from_millis(50));
+        if !with_node {
+            // Now packets are certain to wait while it ends.
+            node.signal("STOP");
+            wait_for("packets to wait", || host.queues().iter().any(|queue| queue[2] > 0).then_some(()));
+        }
         tracing.signal("INT");
         let (lines, said) = tracing.ended();
         assert!(lines.len() > 10, "{said}");
+        node.signal("CONT");
     }
     must("kill", &[&sender.id().to_string()]);
     let sent: u64 = text(&sender.wait_with_output().unwrap().stdout).parse().unwrap();
