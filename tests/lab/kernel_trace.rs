@@ -8,6 +8,8 @@ use super::*;
 /// `dunnat trace --kernel`, which traces.
 struct Tracing {
     child: Child,
+    /// A pipe that nobody reads would be full at some time.
+    stdout: File,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
@@ -15,13 +17,14 @@ impl Tracing {
     fn on(host: &Host, arguments: &[&str]) -> Self {
         let words = [&[DUNNAT, "trace", "--kernel", "--format", "json"], arguments].concat();
         let mut command = host.command_in(&words);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = tempfile::tempfile().unwrap();
+        let mut child = command.stdout(stdout.try_clone().unwrap()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains("tracing for") {
             assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "it ended:\n{said}");
         }
-        Self { child, stderr }
+        Self { child, stdout, stderr }
     }
 
     fn signal(&self, signal: &str) {
@@ -32,9 +35,10 @@ impl Tracing {
     fn ended(mut self) -> (Vec<Value>, String) {
         let mut said = String::new();
         std::io::Read::read_to_string(&mut self.stderr, &mut said).unwrap();
-        let output = self.child.wait_with_output().unwrap();
-        assert!(matches!(output.status.code(), Some(0) | None), "{said}");
-        let lines = text(&output.stdout);
+        let status = self.child.wait().unwrap();
+        assert!(matches!(status.code(), Some(0) | None), "{said}");
+        std::io::Seek::rewind(&mut self.stdout).unwrap();
+        let lines = std::io::read_to_string(self.stdout).unwrap();
         (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), said)
     }
 }
@@ -176,30 +180,44 @@ fn only_one_traces_and_what_is_left_of_one_that_is_killed_does_nothing_in_the_en
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn starts_and_stops_lose_no_packet() {
-    const PINGS: &str = "8000";
     let host = Host::new();
     let client = host.neighbour();
     load(
         &host,
         "table inet count {\n\tchain out {\n\t\ttype filter hook postrouting priority 400; policy accept;\n\
-         \t\ticmp type echo-request counter\n\t}\n}\n",
+         \t\tudp dport 9 counter\n\t}\n}\n",
     );
     let node = host.serve(&["--full"]);
-    let ping = client
-        .command_in(&["ping", "-q", "-i", "0.002", "-W", "1", "-c", PINGS, "10.5.5.201"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let send = r#"
+        use strict; use Socket;
+        socket(my $s, AF_INET, SOCK_DGRAM, 0) or die "socket: $!";
+        my $to = sockaddr_in(9, inet_aton("10.5.5.201"));
+        my ($sent, $ended) = (0, 0);
+        $SIG{TERM} = sub { $ended = 1 };
+        until ($ended) { send($s, "x", 0, $to) or die "send: $!"; $sent++; select(undef, undef, undef, 0.0005); }
+        print $sent;"#;
+    let sender = client.command_in(&["perl", "-e", send]).stdout(Stdio::piped()).spawn().unwrap();
     let socket = host.socket();
-    for _ in 0..20 {
-        let tracing = Tracing::on(&host, &["--socket", &socket, "--rate", "1000", "net 10.5.5.0/24"]);
+    for round in 0..20 {
+        let with_node = round % 2 == 0;
+        let of_node = ["--socket", &*socket];
+        let words: &[&str] = if with_node { &of_node } else { &[] };
+        let tracing = Tracing::on(&host, &[words, &["--rate", "1000", "net 10.5.5.0/24"]].concat());
         std::thread::sleep(Duration::from_millis(50));
+        if !with_node {
+            // Now packets are certain to wait while it ends.
+            node.signal("STOP");
+            wait_for("packets to wait", || host.queues().iter().any(|queue| queue[2] > 0).then_some(()));
+        }
         tracing.signal("INT");
-        tracing.ended();
+        let (lines, said) = tracing.ended();
+        assert!(lines.len() > 10, "{said}");
+        node.signal("CONT");
     }
-    let ping = text(&ping.wait_with_output().unwrap().stdout);
-    let sent: u64 =
-        ping.lines().find_map(|line| line.split_once(" packets transmitted")?.0.parse().ok()).unwrap();
+    must("kill", &[&sender.id().to_string()]);
+    let sent: u64 = text(&sender.wait_with_output().unwrap().stdout).parse().unwrap();
+    assert!(sent > 2000, "{sent}");
+    wait_for("all packets to be answered", || host.queues().iter().all(|queue| queue[2] == 0).then_some(()));
     let counter = host.must(&["nft", "list", "chain", "inet", "count", "out"]);
     let came: u64 = counter.split_once("packets ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
     assert_eq!(came, sent, "{counter}");
