@@ -37,3 +37,44 @@ pub(crate) fn neighbour(kind: u8, (from, to): (Ipv6Addr, Ipv6Addr), target: Ipv6
     let header = [0x60, 0, 0, 0, 0, message.len() as u8, Proto::ICMP6.0, 255];
     [&header[..], &from.octets(), &to.octets(), &message].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const THERE: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    #[test]
+    fn golden_bytes_of_arp() {
+        let (own, other) = (Ipv4Addr::new(10, 5, 5, 254), Ipv4Addr::new(10, 5, 5, 201));
+        for operation in [REQUEST, REPLY] {
+            let expected = [
+                &[0, 1, 8, 0, 6, 4, 0, operation][..],
+                &[2, 0, 0, 0, 0, 1, 10, 5, 5, 254],
+                &[2, 0, 0, 0, 0, 9, 10, 5, 5, 201],
+            ];
+            assert_eq!(arp(operation, (HERE, own), (THERE, other)), expected.concat());
+        }
+    }
+
+    /// Type, flags and option of each: what is asked, what is said to who has asked, and what is said to all (RFC 4861 §4.3, §4.4).
+    #[test]
+    fn golden_bytes_of_neighbour_discovery() {
+        let (own, other): (Ipv6Addr, Ipv6Addr) =
+            ("fd00:5::fe".parse().unwrap(), "fd00:5::201".parse().unwrap());
+        let all: Ipv6Addr = "ff02::1".parse().unwrap();
+        for (kind, to, flags, option) in
+            [(SOLICITATION, other, 0, 1), (ADVERTISEMENT, other, 0x60, 2), (ADVERTISEMENT, all, 0x20, 2)]
+        {
+            let bytes = neighbour(kind, (own, to), own, HERE);
+            let expected =
+                [&[0x60, 0, 0, 0, 0, 32, 58, 255][..], &own.octets(), &to.octets(), &[kind, 0]].concat();
+            assert_eq!(bytes[..42], expected);
+            let behind = [&[flags, 0, 0, 0][..], &own.octets(), &[option, 1], &HERE.0].concat();
+            assert_eq!(bytes[44..], behind);
+            let pseudo = PseudoHeader::new(own.into(), to.into(), Proto::ICMP6, 32);
+            assert_eq!(full(&[pseudo.as_bytes(), &bytes[40..]]), 0, "the checksum is right");
+        }
+    }
+}
