@@ -3,10 +3,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::kernel::Capabilities;
 use dunnat::net::{ByFamily, OfFamily as _};
 use dunnat::rehearse::{self, Options};
-use dunnat::ruleset::Plan;
 
 use super::{Failure, NodeArgs, WorkArgs, print, this_program};
 
@@ -66,9 +64,10 @@ pub(super) fn options(
     who: &NodeArgs,
     how: &WorkArgs,
 ) -> Result<Options, Failure> {
-    let queues = Plan::new(how.wishes(cluster, node)?, &Capabilities::all())?.queues();
+    // Wrong numbers are told of before anything is tried.
+    how.wishes(cluster, node)?;
     let mut run = how.arguments(who);
     run.splice(0..0, ["run".to_owned(), "--no-rehearsal".to_owned()]);
     let cluster = Arc::clone(cluster);
-    Ok(Options { cluster, node, queues, program: this_program(), run, client: ByFamily::default() })
+    Ok(Options { cluster, node, program: this_program(), run, client: ByFamily::default() })
 }

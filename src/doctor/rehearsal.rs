@@ -32,9 +32,8 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
 fn stops(cause: &[String], stopped: &[(&Outcome, &Packet)], role: &Role<'_>) -> Fact {
     let is_unknown = !stopped.iter().any(|(outcome, _)| outcome.is_fault());
     // An error that is lost makes connections slow or hang, and some not at all.
-    let is_vital = |(outcome, packet): &(&Outcome, &Packet)| {
-        outcome.probe.way != Way::Outbound && !packet.what.contains("ICMP error")
-    };
+    let is_vital =
+        |(outcome, packet): &(&Outcome, &Packet)| outcome.probe.way != Way::Outbound && !packet.is_error;
     let severity = if stopped.iter().any(is_vital) { Severity::Broken } else { Severity::Matters };
     let first = stopped.first().map_or_else(String::new, |(outcome, packet)| {
         format!("{}: {}", outcome.name(role.cluster), packet.what)

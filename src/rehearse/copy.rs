@@ -31,11 +31,12 @@ impl Outside {
         let (tell, told) = mpsc::channel();
         let held = thread::Builder::new().name("outside".to_owned()).spawn(move || {
             let entered = sys::enter_new_network().and_then(|()| thread_id());
-            // What the kernel says by itself would only be in the way.
-            let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
-            if tell.send(entered).is_err() {
+            let is_there = entered.is_ok();
+            if tell.send(entered).is_err() || !is_there {
                 return;
             }
+            // What the kernel says by itself would only be in the way.
+            let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
             // Ends with who asks.
             while let Ok(ends) = wanted.recv() {
                 if made.send(open(&ends)).is_err() {
@@ -115,19 +116,16 @@ impl Copy {
             .chain(cluster.pipes(node))
             .map(|name| name.as_str())
             .collect();
-        if let Some(missing) =
-            needed.iter().find(|name| !host.interfaces.iter().any(|it| it.ifname == **name))
-        {
+        if let Some(missing) = needed.iter().find(|name| host.interface(name).is_none()) {
             return Err(format!("this host has no interface {missing}"));
         }
         let bridge = cluster.guests().bridge.as_str();
         let is_usable = |name: &IfName| {
-            let its = host.interfaces.iter().find(|it| it.ifname == name.as_str());
+            let its = host.interface(name.as_str());
             its.is_some_and(|it| it.is_up() && it.master.as_deref() == Some(bridge))
         };
         let mac_of = |name: &IfName| {
-            let its = host.interfaces.iter().find(|it| it.ifname == name.as_str());
-            let mac = its.and_then(|it| it.address.as_ref()?.parse().ok());
+            let mac = host.interface(name.as_str()).and_then(|it| it.address.as_ref()?.parse().ok());
             mac.ok_or_else(|| format!("{name} has no Ethernet address"))
         };
         let macs = (mac_of(cluster.public())?, mac_of(&cluster.guests().bridge)?);
@@ -192,7 +190,7 @@ impl Copy {
         self.guest = port_of(bridge).map_or(PORT.to_owned(), |it| it.ifname.clone());
         let public = cluster.public().as_str();
         self.public = public.to_owned();
-        if others().any(|it| it.ifname == public && it.is_bridge()) {
+        if host.interface(public).is_some_and(Interface::is_bridge) {
             self.public = port_of(public).map_or(format!("{PORT}2"), |it| it.ifname.clone());
         }
         for (name, master) in [(&self.guest, bridge), (&self.public, public)] {

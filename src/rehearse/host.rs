@@ -177,6 +177,11 @@ impl Host {
         Ok(host)
     }
 
+    /// The interface of that name.
+    pub(super) fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|it| it.ifname == name)
+    }
+
     /// nft's listing of a table that a tool of x_tables has made leaves conditions out. Such a table is that tool's.
     fn take_saved(&mut self, family: &str, restores: Tool, saved: Result<String, (bool, String)>) {
         match saved {

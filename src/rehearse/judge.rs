@@ -1,7 +1,6 @@
 //! Why a packet did not come out as it should, from what was seen of it.
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use super::node::OwnDrop;
 use super::outcome::{Change, Fate, Loss, Packet};
@@ -74,8 +73,7 @@ pub(super) struct FlowSeen {
 /// What a packet is judged by that did not come out as it should.
 pub(super) struct Judge<'j, 'r> {
     pub(super) rules: &'j mut Rules<'r>,
-    /// The node's own.
-    pub(super) queues: &'j RangeInclusive<u16>,
+    /// What the node itself dropped.
     pub(super) own: Option<OwnDrop>,
     pub(super) flow: &'j FlowSeen,
     /// What else may have stopped it, where no rule did.
@@ -84,7 +82,7 @@ pub(super) struct Judge<'j, 'r> {
 
 impl Judge<'_, '_> {
     pub(super) fn judge(self, packet: Packet, seen: Seen) -> Fate {
-        let Self { rules, queues, own, flow, kernel } = self;
+        let Self { rules, own, flow, kernel } = self;
         let drops =
             |met: &[Traced]| met.iter().rev().find(|it| it.then == Then::Drop && it.met != Met::End).cloned();
         // The last of them did it, if it was not what became of the packet anyway.
@@ -102,7 +100,7 @@ impl Judge<'_, '_> {
             return Fate::Lost(packet, Loss::Node { stage, reason, before: touched });
         }
         let to_others = seen.met.iter().rev().find_map(|it| match it.then {
-            Then::Queue(number) if !queues.contains(&number) => Some((number, it)),
+            Then::Queue(number) if !is_our_name(&it.table) => Some((number, it)),
             _ => None,
         });
         if let Some((number, traced)) = to_others {

@@ -58,8 +58,6 @@ pub struct Options {
     pub cluster: Arc<Cluster>,
     /// Which of its nodes this host is.
     pub node: NodeId,
-    /// The queues that it takes.
-    pub queues: std::ops::RangeInclusive<u16>,
     /// This program.
     pub program: PathBuf,
     /// Its arguments to run the node, beginning with the verb: what is tried is what would run.
@@ -107,13 +105,13 @@ pub fn rehearse(options: &Options) -> Result<Rehearsal, Unrehearsed> {
 }
 
 fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, String> {
-    let Options { cluster, node, queues, .. } = options;
+    let Options { cluster, node, .. } = options;
     let copy = Copy::make(host, cluster, *node)?;
     let serves = if runs { Some(start(options)?) } else { None };
     let own: Vec<IpAddr> =
         host.interfaces.iter().flat_map(|it| &it.addr_info).filter_map(|it| it.local).collect();
     let rules = Rules::of(&host.tables);
-    let mut trial = Trial::set((cluster, *node), &copy, serves.as_ref(), rules, own, queues.clone())?;
+    let mut trial = Trial::set((cluster, *node), &copy, serves.as_ref(), rules, own)?;
     let mut not_copied = copy.not_copied.clone();
     let mut parties = ByFamily::default();
     for family in cluster.guests().network.families() {
@@ -160,7 +158,7 @@ fn start(options: &Options) -> Result<Node, String> {
 
 /// A client of the public LAN: the last address of its network that is nobody's here.
 fn client(host: &Host, cluster: &Cluster, family: Family) -> Option<IpAddr> {
-    let public = host.interfaces.iter().find(|it| it.ifname == cluster.public().as_str())?;
+    let public = host.interface(cluster.public().as_str())?;
     let is_taken = |address: IpAddr| {
         cluster.nodes().iter().any(|node| node.public.get(family) == Some(&address))
             || host.interfaces.iter().flat_map(|it| &it.addr_info).any(|it| it.local == Some(address))

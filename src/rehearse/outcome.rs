@@ -36,6 +36,8 @@ pub struct Packet {
     pub of: usize,
     /// As in "the client's SYN".
     pub what: &'static str,
+    /// It is an ICMP error.
+    pub is_error: bool,
 }
 
 /// Why a packet did not come out.

@@ -21,7 +21,7 @@ pub(super) fn render(rehearsal: &Rehearsal, cluster: &Cluster, node: NodeId) -> 
             let _ = writeln!(out, "{}", escaped(line));
         }
         for (outcome, packet) in stopped {
-            let Packet { number, of, what } = packet;
+            let Packet { number, of, what, .. } = packet;
             let _ = writeln!(out, "  {}: {what} (packet {number} of {of})", name(outcome, cluster));
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::copy::Copy;
 use super::counters::Counters;
+use super::host::LIMIT;
 use super::judge::{FlowSeen, Judge, Seen};
 use super::node::Node;
 use super::outcome::{Fate, Outcome, Packet};
@@ -20,6 +21,7 @@ use crate::netlink::nftables::{Then, Traced, Traces};
 use crate::netlink::socket::Socket;
 use crate::netlink::sys;
 use crate::packet::View;
+use crate::ruleset::is_our_name;
 
 /// How long a packet may take. In the kernel it takes microseconds, in a busy worker some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -30,14 +32,13 @@ const AFTERWARDS: Duration = Duration::from_millis(2);
 
 /// What is tried on.
 pub(super) struct Trial<'a> {
-    pub(super) cluster: &'a Cluster,
-    pub(super) node: NodeId,
-    pub(super) copy: &'a Copy,
-    pub(super) serves: Option<&'a Node>,
-    pub(super) rules: Rules<'a>,
+    cluster: &'a Cluster,
+    node: NodeId,
+    copy: &'a Copy,
+    serves: Option<&'a Node>,
+    rules: Rules<'a>,
     /// The addresses of this host, by which it is no neighbour of itself.
-    pub(super) own: Vec<IpAddr>,
-    pub(super) queues: std::ops::RangeInclusive<u16>,
+    own: Vec<IpAddr>,
     traces: Traces,
     flows: Socket,
 }
@@ -51,16 +52,15 @@ impl<'a> Trial<'a> {
         serves: Option<&'a Node>,
         rules: Rules<'a>,
         own: Vec<IpAddr>,
-        queues: std::ops::RangeInclusive<u16>,
     ) -> Result<Self, String> {
         let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let traces = Traces::watch().map_err(failed("cannot watch traces"))?;
         let flows = Socket::small().map_err(failed("cannot ask conntrack"))?;
         flows.limit_waiting(Duration::from_secs(1)).map_err(failed("cannot ask conntrack"))?;
         let devices: Vec<String> = copy.wires.iter().map(|wire| format!("\"{}\"", wire.name)).collect();
-        tool::feed(Tool::Nft, &["-f", "-"], &tracing(&devices.join(", ")))
+        tool::feed_within(LIMIT, Tool::Nft, &["-f", "-"], &tracing(&devices.join(", ")))
             .map_err(|failure| failure.to_string())?;
-        Ok(Self { cluster, node, copy, serves, rules, own, queues, traces, flows })
+        Ok(Self { cluster, node, copy, serves, rules, own, traces, flows })
     }
 
     fn mac_of_client(&self) -> Mac {
@@ -83,7 +83,8 @@ impl<'a> Trial<'a> {
         let of = probe.steps.len();
         let mut fate = Fate::Through;
         for (place, step) in probe.steps.iter().enumerate() {
-            let packet = Packet { number: place + 1, of, what: step.what };
+            let is_error = matches!(step.expected, Expected::Error(..));
+            let packet = Packet { number: place + 1, of, what: step.what, is_error };
             fate = self.pass(step, packet, &mut flow)?;
             if fate != Fate::Through {
                 break;
@@ -150,13 +151,8 @@ impl<'a> Trial<'a> {
         let interface = self.in_interface(step.from);
         let tag = self.cluster.node(self.node).tag;
         let kernel = || silent(step, &interface, tag).into_iter().chain(counters.gone_up()).collect();
-        let judge = Judge {
-            rules: &mut self.rules,
-            queues: &self.queues,
-            own: self.serves.and_then(Node::dropped),
-            flow,
-            kernel: &kernel,
-        };
+        let judge =
+            Judge { rules: &mut self.rules, own: self.serves.and_then(Node::dropped), flow, kernel: &kernel };
         Ok(judge.judge(packet, seen))
     }
 
@@ -200,10 +196,10 @@ impl<'a> Trial<'a> {
             for told in self.told()? {
                 seen.note(told);
             }
-            match seen.met.last().map(|it| &it.then) {
-                Some(Then::Drop) => until = until.min(Instant::now() + AFTERWARDS),
+            match seen.met.last() {
+                Some(it) if it.then == Then::Drop => until = until.min(Instant::now() + AFTERWARDS),
                 // On a busy host the worker may have to wait for its turn.
-                Some(Then::Queue(number)) if self.queues.contains(number) => {
+                Some(it) if matches!(it.then, Then::Queue(_)) && is_our_name(&it.table) => {
                     until = begun + PATIENCE_WITH_WORKER;
                 }
                 _ => {}
