@@ -2,5 +2,7 @@
 
 mod cluster;
 mod findings;
+mod laws;
+mod rejected;
 mod renderings;
 mod uncertain;

@@ -1,21 +1,18 @@
 //! Faults that events do not prove: each is among the causes that fit, and nothing wrong is said to be certain.
 
-use jiff::SignedDuration;
-use proptest::prelude::*;
-
-use super::cluster::{ACK, GUEST, RST, SYN, Sim, Wrong};
+use super::cluster::{ACK, GUEST, SYN, Sim, Wrong};
 use crate::conversations::{Cause, Conversation, Finding, Judgement, Paths};
 
-fn of(paths: &Paths, port: u16) -> &Conversation {
+pub(super) fn of(paths: &Paths, port: u16) -> &Conversation {
     paths.conversations.iter().find(|one| one.flow.ports.unwrap().0 == port).unwrap()
 }
 
-fn fits(judgement: &Judgement) -> Vec<Cause> {
+pub(super) fn fits(judgement: &Judgement) -> Vec<Cause> {
     judgement.causes.iter().map(|possible| possible.cause).collect()
 }
 
 /// A cluster in which all is well with one guest's connection, and then something is wrong.
-fn with(full: bool, wrong: Wrong) -> Sim {
+pub(super) fn with(full: bool, wrong: Wrong) -> Sim {
     let mut sim = Sim::new();
     sim.full = full;
     for node in 1..=3 {
@@ -44,7 +41,7 @@ fn is_open(conversation: &Conversation, last: &str, first: Cause) {
     assert!(conversation.hints().iter().all(|hint| !hint.decided_by().is_empty()), "{judgement:?}");
 }
 
-fn both_ways(check: impl Fn(bool)) {
+pub(super) fn both_ways(check: impl Fn(bool)) {
     check(false);
     check(true);
 }
@@ -324,94 +321,6 @@ fn replies_that_do_not_come_to_the_client() {
 }
 
 #[test]
-fn errors_are_named_with_their_sender() {
-    const ROUTER: [u8; 4] = [198, 51, 100, 9];
-    for (from, what, rest, finding, cause, says) in [
-        (
-            GUEST,
-            (3, 3),
-            [0; 4],
-            Finding::Rejected,
-            Some(Cause::PortUnreachable),
-            "the guest 10.5.5.201 sent \"port unreachable (type 3 code 3)\"",
-        ),
-        (
-            ROUTER,
-            (3, 4),
-            [0, 0, 5, 0],
-            Finding::Rejected,
-            Some(Cause::TooBig),
-            "a router, 198.51.100.9, sent \"fragmentation needed, MTU 1280 (type 3 code 4)\"",
-        ),
-        (
-            ROUTER,
-            (3, 13),
-            [0; 4],
-            Finding::Rejected,
-            Some(Cause::Prohibited),
-            "\"administratively prohibited (type 3 code 13)\"",
-        ),
-        (ROUTER, (3, 1), [0; 4], Finding::Rejected, Some(Cause::Unreachable), "\"host unreachable"),
-        (ROUTER, (12, 0), [0; 4], Finding::Rejected, Some(Cause::OtherError), "\"parameter problem"),
-        (ROUTER, (11, 0), [0; 4], Finding::IcmpError, None, "type 11 code 0"),
-    ] {
-        both_ways(|full| {
-            let mut sim = with(full, Wrong::default());
-            sim.asks(2, 40002, SYN, 400_020, 0, false);
-            sim.rejects(from, 40002, what, rest);
-            let paths = sim.paths();
-            let judgement = &of(&paths, 40002).judgement;
-            assert_eq!((judgement.finding, judgement.cause), (finding, cause), "{judgement:?}");
-            assert!(judgement.says.contains(says), "{}", judgement.says);
-            assert_eq!(judgement.proof.len(), 1);
-        });
-    }
-    // A node sends it itself where a rule rejects the request, or the way is too narrow.
-    for (what, expected) in [
-        ((3, 3), &[Cause::Prohibited, Cause::PortUnreachable][..]),
-        ((3, 13), &[Cause::Prohibited]),
-        ((3, 4), &[Cause::TooBig]),
-    ] {
-        let mut sim = with(false, Wrong::default());
-        sim.asks(2, 40002, SYN, 400_020, 0, false);
-        sim.rejects([192, 168, 122, 11], 40002, what, [0, 0, 5, 0]);
-        sim.events.last_mut().unwrap().in_if = None;
-        let judgement = of(&sim.paths(), 40002).judgement.clone();
-        assert!(judgement.says.starts_with("node1 itself (192.168.122.11) sent "), "{}", judgement.says);
-        assert_eq!(fits(&judgement), expected);
-    }
-    // An error is a fault also where there are replies.
-    let mut sim = with(false, Wrong::default());
-    sim.connect(2, 40002);
-    sim.rejects(ROUTER, 40002, (3, 4), [0, 0, 5, 0]);
-    assert_eq!(of(&sim.paths(), 40002).judgement.cause, Some(Cause::TooBig));
-}
-
-#[test]
-fn a_guest_that_refuses() {
-    both_ways(|full| {
-        let mut sim = with(full, Wrong::default());
-        sim.asks(2, 40002, SYN, 400_020, 0, false);
-        sim.replies(40002, RST | ACK, 0, 400_021);
-        let paths = sim.paths();
-        let judgement = &of(&paths, 40002).judgement;
-        assert_eq!((judgement.finding, judgement.cause), (Finding::Rejected, Some(Cause::Reset)));
-        // A node that rejects it speaks in the guest's name.
-        let mut by_node = with(full, Wrong::default());
-        by_node.asks(2, 40002, SYN, 400_020, 0, false);
-        by_node.replies(40002, RST | ACK, 0, 400_021);
-        by_node.events.last_mut().unwrap().in_if = None;
-        by_node.events.last_mut().unwrap().phys_in = None;
-        let judgement = of(&by_node.paths(), 40002).judgement.clone();
-        assert_eq!((judgement.finding, judgement.cause), (Finding::Rejected, Some(Cause::Prohibited)));
-        // A connection that is reset later was there.
-        sim.connect(3, 40003);
-        sim.replies(40003, RST, 501, 0);
-        assert_eq!(of(&sim.paths(), 40003).judgement.finding, Finding::Foreign);
-    });
-}
-
-#[test]
 fn whoever_knows_it_says_where_a_guest_lives() {
     let mut sim = Sim::new();
     for _ in 0..3 {
@@ -482,160 +391,4 @@ fn a_reply_that_the_client_acknowledges_was_there() {
     assert_eq!((judgement.finding, fits(judgement)[0]), (Finding::NoReply, Cause::NotTraced));
     assert!(judgement.says.ends_with("There was a reply: the client acknowledges it"), "{}", judgement.says);
     assert!(!fits(judgement).contains(&Cause::Silent), "{judgement:?}");
-}
-
-/// What can go wrong, by a number.
-fn wrong(number: usize) -> (Wrong, bool) {
-    let mut wrong = Wrong::default();
-    let node = Some(1 + number % 3);
-    match number / 3 {
-        0 => wrong.forward_drop = node,
-        1 => wrong.conntrack_full = node,
-        2 => wrong.mark = node,
-        3 => wrong.ct_mark = node,
-        4 => wrong.gateway = node.filter(|node| *node > 1),
-        5 => wrong.mac_of = Some((1 + number % 3, 3 - number % 3)),
-        6 => wrong.invalid_drop = node,
-        7 => wrong.pipe_mtu = Some(100),
-        _ => return (wrong, number.is_multiple_of(2)),
-    }
-    (wrong, false)
-}
-
-fn any_sim(full: bool, number: usize, clocks: [i64; 3]) -> Sim {
-    let mut sim = Sim::new();
-    for (node, seconds) in (1..).zip(clocks) {
-        sim.set_clock(node, SignedDuration::from_secs(seconds));
-    }
-    (sim.full, (sim.wrong, sim.forgets)) = (full, wrong(number));
-    for node in 1..=3 {
-        let port = 40000 + node as u16;
-        let first = u32::from(port) * 10;
-        // Who gets nothing says nothing.
-        let mut is_open = false;
-        for _ in 0..2 {
-            sim.asks(node, port, SYN, first, 0, false);
-            if sim.arrived {
-                sim.replies(port, SYN | ACK, 500, first + 1);
-                is_open = true;
-            }
-        }
-        if is_open {
-            for _ in 0..3 {
-                sim.sends(node, port, first + 1, 800);
-            }
-            if sim.arrived {
-                sim.replies_data(port, 501, 100);
-            }
-        }
-    }
-    sim
-}
-
-/// What is said of each conversation.
-fn said(paths: &Paths) -> Vec<(u16, String)> {
-    let mut all: Vec<_> = paths
-        .conversations
-        .iter()
-        .map(|one| {
-            let Judgement { finding, cause, causes, proof, says, .. } = &one.judgement;
-            (
-                one.flow.ports.unwrap().0,
-                format!("{finding} {cause:?} {causes:?} {proof:?} {says} {:?}", one.home),
-            )
-        })
-        .collect();
-    all.sort();
-    all
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
-    #[test]
-    fn nothing_is_certain_without_an_event_that_proves_it(
-        full: bool,
-        number in 0..26_usize,
-        clocks in prop::array::uniform3(-7200..7200_i64),
-        // Traces have gaps, begin late and end early.
-        lost in prop::collection::vec(prop::bool::weighted(0.2), 200),
-        late in 0..40_usize,
-    ) {
-        let mut sim = any_sim(full, number, clocks);
-        let mut lost = lost.into_iter().cycle();
-        if late > 20 {
-            sim.events.retain(|_| !lost.next().unwrap());
-            sim.events.drain(..(late - 20).min(sim.events.len()));
-        }
-        let paths = sim.paths();
-        for one in &paths.conversations {
-            let judgement = &one.judgement;
-            let drawn = crate::conversations::Text::new(false).ladder(one);
-            prop_assert!(drawn.lines().all(|line| line.chars().count() <= 100), "{drawn}");
-            prop_assert!(!judgement.proof.is_empty(), "{judgement:?}");
-            for proof in &judgement.proof {
-                let is_it = |event: &&crate::trace::Event| {
-                    (&event.node, event.seq, event.stage) == (&proof.node, proof.seq, proof.stage)
-                };
-                prop_assert!(sim.events.iter().any(|event| is_it(&event)), "{proof}");
-            }
-            let right: &[Cause] = match number / 3 {
-                2 => &[Cause::MarkChanged],
-                3 => &[Cause::UnknownTag, Cause::CtMarkChanged],
-                4 => &[Cause::GatewayMac],
-                5 => &[Cause::BridgeMac],
-                8 if number.is_multiple_of(2) => &[Cause::NotKept],
-                _ => &[],
-            };
-            let is_right = |cause| right.contains(&cause) || cause == Cause::NotTraced && late > 20;
-            prop_assert!(judgement.cause.is_none_or(is_right), "{number} {judgement:?}");
-            if judgement.cause.is_none() && !judgement.finding.is_right() {
-                prop_assert!(!judgement.causes.is_empty(), "{judgement:?}");
-            }
-            if judgement.finding.is_right() {
-                prop_assert!(judgement.cause.is_none() && judgement.causes.is_empty(), "{judgement:?}");
-            }
-            // Without the cluster files nothing is said about them.
-            prop_assert!(!judgement.says.contains("different cluster files"), "{judgement:?}");
-        }
-    }
-
-    #[test]
-    fn neither_clocks_nor_the_order_of_traces_matter(
-        full: bool,
-        number in 0..26_usize,
-        clocks in prop::array::uniform3(-7200..7200_i64),
-        first in 0..3_usize,
-    ) {
-        let nodes = ["node1", "node2", "node3"];
-        let order: Vec<&str> = (0..3).map(|place| nodes[(first + 2 * place) % 3]).collect();
-        let right = any_sim(full, number, [0; 3]).paths();
-        let sim = any_sim(full, number, clocks);
-        prop_assert_eq!(said(&sim.joined(&order)), said(&right));
-    }
-}
-
-#[test]
-fn clocks_that_differ_by_two_seconds_or_an_hour_change_nothing() {
-    for clocks in [[0, 2, 0], [2, 0, -2], [0, 3600, 0], [0, -3600, 3600], [3600, 0, -3600]] {
-        both_ways(|full| {
-            let mut sim = Sim::new();
-            sim.full = full;
-            for (node, seconds) in (1..).zip(clocks) {
-                sim.set_clock(node, SignedDuration::from_secs(seconds));
-            }
-            for node in 1..=3 {
-                sim.connect(node, 40000 + node as u16);
-            }
-            let paths = sim.paths();
-            for (port, finding, way) in [
-                (40001, Finding::Local, "node1"),
-                (40002, Finding::Foreign, "node2 node1"),
-                (40003, Finding::Foreign, "node3 node2 node1"),
-            ] {
-                let one = of(&paths, port);
-                assert_eq!((one.judgement.finding, one.way.join(" ").as_str()), (finding, way), "{clocks:?}");
-            }
-        });
-    }
 }
