@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, NodeId};
 use crate::doctor::Interface;
 use crate::net::Mac;
 use crate::netlink::sys;
-use crate::packet::neighbours::{ADVERTISEMENT, REQUEST, arp, neighbour};
+use crate::packet::neighbours::{ADVERTISEMENT, ETHER_ARP, ETHER_IPV6, REQUEST, arp, frame, neighbour};
 
 /// Tells all guests of this host, by the ports of the bridge that are no pipes: those behind a pipe have a gateway of their own.
 pub(super) fn announce_gateway(cluster: &Cluster, node: NodeId, interfaces: &[Interface]) {
@@ -42,17 +42,14 @@ fn send(port: &str, frame: &[u8]) -> io::Result<()> {
 /// (RFC 4861 §7.2.6).
 fn announcement(mac: Mac, address: IpAddr) -> Vec<u8> {
     let (to, kind, payload) = match address {
-        IpAddr::V4(four) => (Mac([0xff; 6]), [0x08, 0x06], arp(REQUEST, (mac, four), (Mac([0; 6]), four))),
+        IpAddr::V4(four) => (Mac([0xff; 6]), ETHER_ARP, arp(REQUEST, (mac, four), (Mac([0; 6]), four))),
         IpAddr::V6(six) => {
             // All nodes of the link, and the group's frames (RFC 4291 §2.7.1, RFC 2464 §7).
             const ALL: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-            (Mac([0x33, 0x33, 0, 0, 0, 1]), [0x86, 0xdd], neighbour(ADVERTISEMENT, (six, ALL), six, mac))
+            (Mac([0x33, 0x33, 0, 0, 0, 1]), ETHER_IPV6, neighbour(ADVERTISEMENT, (six, ALL), six, mac))
         }
     };
-    let mut frame = [&to.0[..], &mac.0, &kind, &payload].concat();
-    // Ethernet's shortest.
-    frame.resize(frame.len().max(60), 0);
-    frame
+    frame(mac, to, kind, &payload)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use etherparse::{Ethernet2Slice, SingleVlanSlice};
 
 use super::machine::{failed, signal};
 use super::{Error, Machine, Pace};
-use crate::net::{Mac, Tuple};
+use crate::net::{Mac, Tuple, octets};
 use crate::packet::{IcmpError, TcpFlags, View};
 use crate::simulate::Capture as Reader;
 
@@ -270,13 +270,9 @@ impl Frame {
             return None;
         }
         let segment = self.bytes.get(view.transport_at()..view.len)?;
-        let address = |address: IpAddr| match address {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
-        };
         let len = u16::try_from(segment.len()).ok()?.to_be_bytes();
         // The pseudo headers of both families hold the same words (RFC 9293 §3.1, RFC 8200 §8.1).
-        let parts = [&*address(tuple.src), &address(tuple.dst), &[0, tuple.proto.0], &len, segment];
+        let parts = [&*octets(tuple.src), &octets(tuple.dst), &[0, tuple.proto.0], &len, segment];
         Some(crate::packet::full(&parts) == 0)
     }
 }

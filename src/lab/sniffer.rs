@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -10,7 +9,7 @@ use super::by::By;
 use super::capture::{self, read};
 use super::machine::{lives_in, signal};
 use super::{Error, Lab};
-use crate::net::Family;
+use crate::net::{Family, octets};
 
 const CAPTURE: &str = "outside.pcap";
 const LOG: &str = "outside.log";
@@ -104,10 +103,7 @@ fn filter(lab: &Lab, by: By) -> String {
 
 /// At that place of libpcap's `bytes` is an address of that network. libpcap has words of 32 bits.
 fn field(bytes: &str, offset: usize, network: IpNet) -> String {
-    let address = match network.network() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
+    let address = octets(network.network());
     let mut left = u32::from(network.prefix_len());
     let mut all = Vec::new();
     for (place, word) in address.chunks_exact(4).enumerate() {

@@ -53,6 +53,14 @@ impl OfFamily for IpNet {
     }
 }
 
+/// The bytes of an address, as a header has them.
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(four) => four.octets().to_vec(),
+        IpAddr::V6(six) => six.octets().to_vec(),
+    }
+}
+
 /// At most one of each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ByFamily<T> {

@@ -22,6 +22,7 @@ pub use ct_mark::CtMark;
 pub use ct_state::CtState;
 pub use dscp::{Dscp, DscpError};
 pub use envelope::{Checksum, Envelope};
+pub(crate) use family::octets;
 pub use family::{ByFamily, Family, OfFamily};
 pub use ifname::{IfName, IfNameError};
 pub use mac::{Mac, MacError, MacPrefix};

@@ -158,6 +158,17 @@ impl Expressions {
         self.add("cmp", &data);
     }
 
+    /// The port at that place of the transport header, in bytes, is one of these.
+    pub(crate) fn port(&mut self, at: u32, (first, last): (u16, u16)) {
+        self.load(Load::Transport(at, 2));
+        if first == last {
+            self.compare(Compare::Equal, &first.to_be_bytes());
+        } else {
+            self.compare(Compare::AtLeast, &first.to_be_bytes());
+            self.compare(Compare::AtMost, &last.to_be_bytes());
+        }
+    }
+
     /// Counts in the counter of that name.
     pub(crate) fn count(&mut self, counter: &str) {
         let mut data = Vec::new();

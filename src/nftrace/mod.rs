@@ -24,10 +24,10 @@ use jiff::Timestamp;
 use crate::kernel::tool::{self, Tool};
 use crate::netlink::nftables::{Batch, Changes, Traces};
 use crate::netlink::sys;
+use crate::ruleset::listed::UNLISTED;
 use crate::ruleset::{InstallError, Tracing};
 use crate::trace::{Filter, RuleEvent};
 pub use packets::Packets;
-use packets::UNLISTED;
 use rules::{CHOSEN, FAMILIES, TRACED, Wanted};
 pub use timeline::{Happened, Timeline};
 

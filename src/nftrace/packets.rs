@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::told::{Likeness, known, likeness};
 use crate::net::Mark;
 use crate::netlink::nftables::{self, Met, Then, Traced, family_name};
-use crate::ruleset::listed::{self, Table};
+use crate::ruleset::listed::{self, Table, UNLISTED};
 use crate::ruleset::{TRACING, is_our_name};
 use crate::trace::{Filter, Known, RuleEvent, RuleVerdict};
 
@@ -81,14 +81,13 @@ impl Packets {
         let family = family_name(traced.family);
         let chain = self.rules.iter().find(|it| it.family == family && it.name == traced.table);
         let chain = chain.and_then(|table| table.chain(&traced.chain));
-        let listed = |handle: u64| chain?.rules.iter().find(|rule| rule.handle == handle);
+        let rule_of = |handle: u64| chain?.rules.iter().find(|rule| rule.handle == handle);
         let (handle, rule) = match traced.met {
             Met::Rule(handle) => {
-                let text = listed(handle).map(|rule| rule.text.clone());
+                let text = rule_of(handle).map(|rule| rule.text.clone());
                 (Some(handle), text.unwrap_or_else(|| UNLISTED.to_owned()))
             }
-            Met::Policy if traced.then == Then::Drop => (None, "policy drop".to_owned()),
-            Met::Policy => (None, "policy accept".to_owned()),
+            Met::Policy => (None, listed::policy(&traced.then)),
             Met::End => (None, String::new()),
         };
         let hook = chain.and_then(|chain| chain.hook.clone());
@@ -143,9 +142,6 @@ impl Packets {
         })
     }
 }
-
-/// What is said of a rule that was not there when the rules were read.
-pub(super) const UNLISTED: &str = "a rule that nft does not list";
 
 fn packet<'p>(packets: &'p mut HashMap<u32, Packet>, order: &mut VecDeque<u32>, id: u32) -> &'p mut Packet {
     if !packets.contains_key(&id) {

@@ -4,12 +4,11 @@
 //! ([`Alternatives`]), which leads to one chain: it counts the packet, and has it traced if not too many were. No rule does more:
 //! each packet goes on as it came.
 
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
 
-use crate::net::{Family, OfFamily as _};
+use crate::net::{Family, OfFamily as _, octets};
 use crate::netlink::expression::{Compare, Expressions, Load, Say, meta};
 use crate::netlink::nftables::{self, Batch, Hook};
 use crate::ruleset::TRACING;
@@ -101,8 +100,8 @@ fn leading(family: &str, conditions: &[Asked]) -> Vec<u8> {
             // Where the addresses are in the header: RFC 791 §3.1, RFC 8200 §3.
             Asked::From(net) => within(&mut out, family, *net, [12, 8]),
             Asked::To(net) => within(&mut out, family, *net, [16, 24]),
-            Asked::FromPort(first, last) => ports(&mut out, 0, (*first, *last)),
-            Asked::ToPort(first, last) => ports(&mut out, 2, (*first, *last)),
+            Asked::FromPort(first, last) => out.port(0, (*first, *last)),
+            Asked::ToPort(first, last) => out.port(2, (*first, *last)),
         }
     }
     out.go_to(CHOSEN);
@@ -119,30 +118,17 @@ fn within(out: &mut Expressions, family: &str, net: IpNet, [four, six]: [u32; 2]
         out.load(Load::Meta(meta::ETHER_TYPE));
         out.compare(Compare::Equal, &(ether_type as u16).to_be_bytes());
     }
-    let bytes = |address: IpAddr| match address {
-        IpAddr::V4(four) => four.octets().to_vec(),
-        IpAddr::V6(six) => six.octets().to_vec(),
-    };
-    let address = bytes(net.network());
+    let address = octets(net.network());
     out.load(Load::Network(if net.family() == Family::V4 { four } else { six }, address.len() as u32));
     if net.prefix_len() < net.max_prefix_len() {
-        out.mask(&bytes(net.netmask()));
+        out.mask(&octets(net.netmask()));
     }
     out.compare(Compare::Equal, &address);
 }
 
-fn ports(out: &mut Expressions, at: u32, (first, last): (u16, u16)) {
-    out.load(Load::Transport(at, 2));
-    if first == last {
-        out.compare(Compare::Equal, &first.to_be_bytes());
-    } else {
-        out.compare(Compare::AtLeast, &first.to_be_bytes());
-        out.compare(Compare::AtMost, &last.to_be_bytes());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use proptest::prelude::*;

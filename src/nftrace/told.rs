@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::net::{Dscp, Proto, Tuple};
-use crate::packet::TcpFlags;
+use crate::packet::{TcpFlags, addresses};
 use crate::trace::Known;
 
 /// What two headers say. What is not there, or is no IP packet, says nothing.
@@ -13,17 +13,14 @@ pub(super) fn known(network: &[u8], transport: &[u8]) -> Known {
 }
 
 fn read(network: &[u8], transport: &[u8]) -> Option<Known> {
+    let (src, dst) = addresses(network)?;
     // RFC 791 §3.1, RFC 8200 §3.
-    let four = |at: usize| Some(IpAddr::from(*network.get(at..)?.first_chunk::<4>()?));
-    let six = |at: usize| Some(IpAddr::from(*network.get(at..)?.first_chunk::<16>()?));
-    let (proto, src, dst, class, is_later) = match *network {
+    let (proto, class, is_later) = match *network {
         [first, class, ..] if first >> 4 == 4 => {
             let offset = u16::from_be_bytes(*network.get(6..)?.first_chunk()?) & 0x1fff;
-            (*network.get(9)?, four(12)?, four(16)?, class, offset > 0)
+            (*network.get(9)?, class, offset > 0)
         }
-        [first, second, ..] if first >> 4 == 6 => {
-            (*network.get(6)?, six(8)?, six(24)?, first << 4 | second >> 4, false)
-        }
+        [first, second, ..] if first >> 4 == 6 => (*network.get(6)?, first << 4 | second >> 4, false),
         _ => return None,
     };
     let proto = Proto(proto);

@@ -1,5 +1,7 @@
 //! What else the headers say: of no weight for a decision, and of much for who reads a trace.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::tcp_flags::TcpFlags;
@@ -86,6 +88,17 @@ fn mtu(proto: Proto, kind: u8, code: u8, message: &[u8]) -> Option<u32> {
     mtu.filter(|mtu| *mtu > 0)
 }
 
+/// Source and destination of an IP header, of which there may be no more than these (RFC 791 §3.1, RFC 8200 §3).
+pub(crate) fn addresses(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let four = |place| at::<4>(header, place).map(IpAddr::from);
+    let six = |place| at::<16>(header, place).map(IpAddr::from);
+    match header.first()? >> 4 {
+        4 => Some((four(12)?, four(16)?)),
+        6 => Some((six(8)?, six(24)?)),
+        _ => None,
+    }
+}
+
 fn at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
@@ -102,6 +115,21 @@ mod tests {
     }
 
     /// With an identification and a code point.
+    #[test]
+    fn addresses_are_where_the_family_has_them() {
+        use crate::net::octets;
+        for (src, dst, at) in [("192.168.122.12", "10.5.5.201", 12), ("fd00:5::201", "2001:db8::7", 8)] {
+            let [src, dst]: [IpAddr; 2] = [src, dst].map(|it| it.parse().unwrap());
+            let mut header = vec![if src.is_ipv4() { 0x45 } else { 0x60 }];
+            header.resize(at, 0);
+            header.extend([octets(src), octets(dst)].concat());
+            assert_eq!(addresses(&header), Some((src, dst)));
+            assert_eq!(addresses(&header[..header.len() - 1]), None);
+        }
+        assert_eq!(addresses(&[0x50; 40]), None);
+        assert_eq!(addresses(&[]), None);
+    }
+
     fn tcp() -> Vec<u8> {
         let mut bytes = syn_ack();
         bytes[4..6].copy_from_slice(&4660u16.to_be_bytes());

@@ -24,6 +24,7 @@ mod view;
 pub(crate) use checksum::PseudoHeader;
 pub use checksum::{Difference, full};
 pub use fields::{Field, fields};
+pub(crate) use headers::addresses;
 pub use headers::{Headers, Icmp, Tcp};
 pub use icmp_error::IcmpError;
 pub use patch::{Patch, Refused, set_dscp};

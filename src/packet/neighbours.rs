@@ -5,6 +5,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{PseudoHeader, full};
 use crate::net::{Mac, Proto};
 
+/// The types of frames that carry them (`ETH_P_*`, include/uapi/linux/if_ether.h).
+pub(crate) const ETHER_ARP: [u8; 2] = [0x08, 0x06];
+pub(crate) const ETHER_IPV6: [u8; 2] = [0x86, 0xdd];
+
+/// A frame of Ethernet, and no shorter than its shortest.
+pub(crate) fn frame(from: Mac, to: Mac, kind: [u8; 2], payload: &[u8]) -> Vec<u8> {
+    let mut frame = [&to.0[..], &from.0, &kind, payload].concat();
+    frame.resize(frame.len().max(60), 0);
+    frame
+}
+
 /// Asks who has an address.
 pub(crate) const REQUEST: u8 = 1;
 /// Says it.

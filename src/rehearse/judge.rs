@@ -8,7 +8,7 @@ use super::probe::Step;
 use super::rules_met::{RuleMet, Rules};
 use crate::net::Tuple;
 use crate::netlink::nftables::{Met, Then, Traced};
-use crate::packet::View;
+use crate::packet::{View, addresses};
 use crate::ruleset::is_our_name;
 
 /// What was seen of one packet.
@@ -47,17 +47,6 @@ impl Seen {
         }
         let met = if self.ids.contains(&traced.id) { &mut self.met } else { &mut self.elsewhere };
         met.push(traced);
-    }
-}
-
-/// Source and destination of an IP header (RFC 791 §3.1, RFC 8200 §3).
-fn addresses(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    let four = |at: usize| Some(IpAddr::from(*header.get(at..)?.first_chunk::<4>()?));
-    let six = |at: usize| Some(IpAddr::from(*header.get(at..)?.first_chunk::<16>()?));
-    match header.first()? >> 4 {
-        4 => Some((four(12)?, four(16)?)),
-        6 => Some((six(8)?, six(24)?)),
-        _ => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::host::LIMIT;
 use crate::kernel::tool::{self, Tool};
-use crate::netlink::nftables::{Met, Then, Traced, family_name};
+use crate::netlink::nftables::{Met, Traced, family_name};
 use crate::ruleset::is_our_name;
 use crate::ruleset::listed::{self, Table};
 
@@ -25,11 +25,7 @@ pub struct RuleMet {
 impl RuleMet {
     /// Where it stands, as in `rule 7 of chain forward, table inet fw`.
     pub fn place(&self) -> String {
-        let Self { table, chain, .. } = self;
-        match self.handle {
-            Some(handle) => format!("rule {handle} of chain {chain}, table {table}"),
-            None => format!("chain {chain}, table {table}"),
-        }
+        listed::place(&self.table, &self.chain, self.handle)
     }
 }
 
@@ -75,7 +71,7 @@ impl<'a> Rules<'a> {
             table: format!("{family} {table}"),
             chain: chain.clone(),
             handle: None,
-            rule: format!("policy {}", if traced.then == Then::Drop { "drop" } else { "accept" }),
+            rule: listed::policy(&traced.then),
             is_ours,
         };
         let Met::Rule(handle) = traced.met else { return met };
@@ -89,7 +85,7 @@ impl<'a> Rules<'a> {
         let on_host = on_host.and_then(|chain| chain.rules.get(place?));
         let rule = on_host.or_else(|| in_copy?.rules.get(place?));
         met.handle = on_host.map(|rule| rule.handle);
-        met.rule = rule.map_or_else(|| "a rule that nft does not list".to_owned(), |rule| rule.text.clone());
+        met.rule = rule.map_or_else(|| listed::UNLISTED.to_owned(), |rule| rule.text.clone());
         met
     }
 }

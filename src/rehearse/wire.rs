@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::net::{Mac, Proto};
 use crate::netlink::sys;
-use crate::packet::neighbours::{ADVERTISEMENT, REPLY, REQUEST, SOLICITATION, arp, neighbour};
+use crate::packet::neighbours::{
+    ADVERTISEMENT, ETHER_ARP as ARP, ETHER_IPV6 as IPV6, REPLY, REQUEST, SOLICITATION, arp, frame, neighbour,
+};
 
 const HEADER: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-const ARP: [u8; 2] = [0x08, 0x06];
 
 /// The far end of an interface.
 pub(super) struct Wire {
@@ -41,10 +41,7 @@ impl Wire {
     }
 
     fn put(&self, from: Mac, to: Mac, kind: [u8; 2], payload: &[u8]) -> io::Result<()> {
-        let mut frame = [&to.0[..], &from.0, &kind, payload].concat();
-        // Ethernet's shortest.
-        frame.resize(frame.len().max(60), 0);
-        (&self.frames).write_all(&frame)
+        (&self.frames).write_all(&frame(from, to, kind, payload))
     }
 
     /// The next frame that came, if one did.

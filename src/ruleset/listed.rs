@@ -1,5 +1,7 @@
 //! The rules of a host as `nft -a -s list ruleset` prints them: to be loaded elsewhere, and to find a rule again.
 
+use crate::netlink::nftables::Then;
+
 /// A table, and what nft needs to make it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
@@ -27,6 +29,20 @@ pub(crate) struct Chain {
 pub(crate) struct Rule {
     pub(crate) handle: u64,
     pub(crate) text: String,
+}
+
+/// What is said of a rule that was not there when the rules were read.
+pub(crate) const UNLISTED: &str = "a rule that nft does not list";
+
+/// The policy of a chain by what becomes of a packet there, as nft writes it.
+pub(crate) fn policy(then: &Then) -> String {
+    format!("policy {}", if *then == Then::Drop { "drop" } else { "accept" })
+}
+
+/// Where a rule stands, as in `rule 7 of chain forward, table inet fw`; without a handle it is the policy of the chain.
+pub(crate) fn place(table: &str, chain: &str, handle: Option<u64>) -> String {
+    let rule = handle.map(|handle| format!("rule {handle} of ")).unwrap_or_default();
+    format!("{rule}chain {chain}, table {table}")
 }
 
 impl Table {

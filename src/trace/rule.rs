@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::version::Version;
 use crate::net::{Mark, Tuple};
 use crate::packet::TcpFlags;
+use crate::ruleset::listed;
 
 /// The JSON Schema (draft 2020-12) of a line with a rule; it explains each field.
 pub const RULE_SCHEMA: &str = include_str!("rule_schema.json");
@@ -120,11 +121,7 @@ impl RuleEvent {
 
     /// Where the rule stands: `rule 7 of chain forward, table inet fw`.
     pub(super) fn place(&self) -> String {
-        let Self { family, table, chain, .. } = self;
-        match self.handle {
-            Some(handle) => format!("rule {handle} of chain {chain}, table {family} {table}"),
-            None => format!("chain {chain}, table {family} {table}"),
-        }
+        listed::place(&format!("{} {}", self.family, self.table), &self.chain, self.handle)
     }
 }
 

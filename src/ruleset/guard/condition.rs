@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::net::{Family, IfName, OfFamily as _, Ports, Proto};
+use crate::net::{Family, IfName, OfFamily as _, Ports, Proto, octets};
 use crate::netlink::expression::{
     CT_STATE, CT_STATE_INVALID, Compare, Expressions, GOES_BY_IPSEC, Load, meta,
 };
@@ -92,16 +92,7 @@ impl Condition {
                 within(out, |len| Load::Network(at, len), *net, true);
             }
             Self::Proto(proto) => is(Load::Meta(meta::PROTOCOL), &[proto.0]),
-            Self::Ports(ports) => {
-                let (first, last) = (ports.first().to_be_bytes(), ports.last().to_be_bytes());
-                out.load(Load::Transport(2, 2));
-                if first == last {
-                    out.compare(Compare::Equal, &first);
-                } else {
-                    out.compare(Compare::AtLeast, &first);
-                    out.compare(Compare::AtMost, &last);
-                }
-            }
+            Self::Ports(ports) => out.port(2, (ports.first(), ports.last())),
             Self::IcmpType(kind) => is(Load::Transport(0, 1), &[*kind]),
             Self::Quotes(at, net) => within(out, |len| Load::Transport(*at, len), *net, false),
             // RFC 826: behind types and lengths, and the sender's hardware address.
@@ -119,11 +110,7 @@ impl Condition {
 
 /// What is loaded is an address of that network.
 fn within(out: &mut Expressions, load: impl Fn(u32) -> Load, net: IpNet, has_name: bool) {
-    let bytes = |address: IpAddr| match address {
-        IpAddr::V4(four) => four.octets().to_vec(),
-        IpAddr::V6(six) => six.octets().to_vec(),
-    };
-    let (mut address, mut mask) = (bytes(net.network()), bytes(net.netmask()));
+    let (mut address, mut mask) = (octets(net.network()), octets(net.netmask()));
     // As nft does: an address that has a name is read whole, if its prefix does not end with a byte.
     let whole_bytes = net.prefix_len().is_multiple_of(8);
     if whole_bytes || !has_name {
