@@ -90,8 +90,16 @@ table arp dunnat-guard {
 }
 
 table ip dunnat { comment "dunnat node1"; }
+add set ip dunnat elsewhere { type ipv4_addr; }
+flush set ip dunnat elsewhere
 flush table ip dunnat
 table ip dunnat {
+	# Guests that live on other nodes: those with another `home` in the cluster file.
+	# dunnat adds those whose frames come in by a pipe.
+	set elsewhere {
+		type ipv4_addr
+	}
+
 	chain queue-100 {
 	}
 
@@ -130,8 +138,16 @@ table ip dunnat {
 }
 
 table ip6 dunnat { comment "dunnat node1"; }
+add set ip6 dunnat elsewhere { type ipv6_addr; }
+flush set ip6 dunnat elsewhere
 flush table ip6 dunnat
 table ip6 dunnat {
+	# Guests that live on other nodes: those with another `home` in the cluster file.
+	# dunnat adds those whose frames come in by a pipe.
+	set elsewhere {
+		type ipv6_addr
+	}
+
 	chain queue-100 {
 	}
 
@@ -179,6 +195,12 @@ dunnat fill-queues
 
 nft -f - <<'END'
 table ip dunnat {
+	# Guests that live on other nodes: those with another `home` in the cluster file.
+	# dunnat adds those whose frames come in by a pipe.
+	set elsewhere {
+		type ipv4_addr
+	}
+
 	# dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack
 	# knows the flow by the guest's address, as on the home node.
 	chain ask-dnat {
@@ -193,6 +215,14 @@ table ip dunnat {
 	chain expiring {
 		type filter hook prerouting priority -298; policy accept;
 		iifname "xenbr0" ip daddr 10.5.5.0/24 ip ttl < 2 notrack
+	}
+
+	# Foreign flows only pass here: their replies take another way. Conntrack would take what it sees of them
+	# for invalid.
+	chain pass-foreign {
+		type filter hook prerouting priority -297; policy accept;
+		iifname "xenbr0" ip daddr @elsewhere notrack
+		iifname "guestbr0" ip saddr != 10.5.5.0/24 ip daddr @elsewhere notrack
 	}
 
 	# tag: frames that are bridged to a guest, of a flow without a tag. The source MAC address tells which
@@ -251,6 +281,12 @@ table ip dunnat {
 }
 
 table ip6 dunnat {
+	# Guests that live on other nodes: those with another `home` in the cluster file.
+	# dunnat adds those whose frames come in by a pipe.
+	set elsewhere {
+		type ipv6_addr
+	}
+
 	# dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack
 	# knows the flow by the guest's address, as on the home node.
 	chain ask-dnat {
@@ -266,6 +302,14 @@ table ip6 dunnat {
 	chain expiring {
 		type filter hook prerouting priority -298; policy accept;
 		iifname "xenbr0" ip6 daddr fd00:5::/64 ip6 hoplimit < 2 notrack
+	}
+
+	# Foreign flows only pass here: their replies take another way. Conntrack would take what it sees of them
+	# for invalid.
+	chain pass-foreign {
+		type filter hook prerouting priority -297; policy accept;
+		iifname "xenbr0" ip6 daddr @elsewhere notrack
+		iifname "guestbr0" ip6 saddr != fd00:5::/64 ip6 daddr @elsewhere notrack
 	}
 
 	# tag: frames that are bridged to a guest, of a flow without a tag. The source MAC address tells which

@@ -13,19 +13,19 @@
 //! 1. **dnat**, on node2. The SYN comes in by the public interface, before conntrack (hook ip prerouting, priority -300).
 //!    [`engine::Tables`] has a service for tcp port 80. The destination becomes `10.5.5.201` (and the port the guest's, if that is
 //!    another), and the packet mark becomes node2's tag, 2. The source stays: the home node has to reply to the client.
-//!    Conntrack now sees client → guest.
-//! 2. **save**, on node2. The packet is routed to the guests' bridge (ip postrouting). Its mark becomes the ct mark of the
-//!    flow. The frame goes out by a pipe, with the MAC address of node2's bridge as its source.
-//! 3. **tag**, on node1. br_netfilter shows the bridged frame to ip prerouting, after conntrack. Its source MAC address
+//!    No reply will pass here, so conntrack does not track the flow (`notrack`). The packet is routed to the guests' bridge,
+//!    and goes out by a pipe, with the MAC address of node2's bridge as its source.
+//! 2. **tag**, on node1. br_netfilter shows the bridged frame to ip prerouting, after conntrack. Its source MAC address
 //!    belongs to node2, so packet mark and ct mark become node2's tag. The packet goes on to the guest.
-//! 4. **spoof**, on node1. The guest replies through its gateway, which is node1. The reply is routed to the public interface
+//! 3. **spoof**, on node1. The guest replies through its gateway, which is node1. The reply is routed to the public interface
 //!    (ip postrouting, before SNAT at 100). Conntrack knows the flow, and its ct mark is 2. The source becomes node2's public
 //!    address, and its port the one of the original destination. The client sees a reply of `192.168.122.12`.
 //!
 //! `tag_by` of the cluster file has two other ways to know the entry node ([`cluster::TagBy`]): by the pipe, or by a code point. A
 //! rule of the bridge family writes the code point on the way into a pipe, and removes it on the way to a guest.
 //!
-//! In a local flow, node1 is entry node and home node: dnat, save and spoof run there, with tag 1. A flow that a guest begins has no
+//! In a local flow, node1 is entry node and home node: dnat, **save** and spoof run there, with tag 1. save is in ip postrouting, where
+//! the packet is routed to the guests' bridge: its mark becomes the ct mark of the flow. A flow that a guest begins has no
 //! tag. dunnat does not change it, and plain SNAT translates it. Every node has the same gateway address; the only other
 //! rules keep ARP and neighbour discovery for it off the pipes.
 //!
@@ -40,6 +40,12 @@
 //! One client may use one guest through two nodes from one port. On the home node that is one flow, with one tag.
 //! [`cluster::OnConflict`] says what becomes of packet and flow. **tag** and **save** notice it where they see the packet: with
 //! full rules, or if something is to become of it. By default the flow keeps its tag, and they see only its first packet.
+//!
+//! # Where a guest lives
+//!
+//! Only guests that are known to live on other nodes are in the set `elsewhere`, which `notrack` asks: by `home` in the cluster file, or
+//! because the bridge has last seen their MAC address at a pipe (`daemon/homes.rs`, by rtnetlink). A guest at home that counted as one
+//! elsewhere would reply from its own address; so what is not known is tracked.
 //!
 //! # ICMP errors
 //!

@@ -50,7 +50,7 @@ pub(super) struct Path {
 }
 
 /// As in `10.5.5.201=node1`.
-fn guest_on(text: &str) -> Result<(IpAddr, Name), String> {
+pub(super) fn guest_on(text: &str) -> Result<(IpAddr, Name), String> {
     let wrong = || "give the guest's address and its node, as in 10.5.5.201=node1".to_owned();
     let (address, node) = text.split_once('=').ok_or_else(wrong)?;
     let address = address.parse().map_err(|_| wrong())?;

@@ -1,13 +1,15 @@
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::replay::Changes;
 use dunnat::simulate::Context;
-use dunnat::trace::{Follower as _, Format, Output};
+use dunnat::trace::{Follower as _, Format, Name, Output};
 
 use super::events::Events;
+use super::path::guest_on;
 use super::saved::{Packets, Saved};
 use super::trace::{FormatArg, output};
 use super::{Failure, note, print};
@@ -32,6 +34,10 @@ pub(super) struct Replay {
     /// trace, show only this node
     #[arg(long, short, value_name = "NAME")]
     node: Option<String>,
+    /// For a capture, the home node of a guest, for example `10.5.5.201=node1`; may be repeated [default:
+    /// `home` in the cluster file]
+    #[arg(long, value_name = "ADDRESS=NODE", value_parser = guest_on)]
+    guest_on: Vec<(IpAddr, Name)>,
     /// Write the decisions to this file
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -56,6 +62,9 @@ impl Replay {
     fn capture(&self, cluster: &Cluster, node: Option<NodeId>, mut packets: Packets) -> Result<(), Failure> {
         let context: Context = self.known.join(" ").parse()?;
         let mut replay = dunnat::replay::Replay::new(cluster, node, context);
+        for (guest, home) in &self.guest_on {
+            replay.guest_on(*guest, cluster.find(home)?);
+        }
         let (mut output, to) = self.output()?;
         let mut decisions = 0;
         let mut write = || -> Result<Result<(), Failure>, io::Error> {
@@ -78,8 +87,8 @@ impl Replay {
     }
 
     fn trace(&self, cluster: &Cluster, node: Option<NodeId>, mut events: Events) -> Result<(), Failure> {
-        if !self.known.is_empty() {
-            let all = "facts about packets are for a capture only; a trace already has them";
+        if !self.known.is_empty() || !self.guest_on.is_empty() {
+            let all = "facts about packets and guests are for a capture only; a trace already has them";
             return Err(Failure::Usage(all.to_owned()));
         }
         let mut changes = Changes::new(cluster);

@@ -221,7 +221,7 @@ mod tests {
                 guests.insert(Family::V6, IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(guest.1)]));
             }
             let guest_port = first.filter(|first| ports.is_some_and(|ports| ports.first() != *first));
-            Service { name: String::new(), proto, ports, guest: guests, guest_port }
+            Service { name: String::new(), proto, ports, guest: guests, guest_port, home: None }
         }
     }
 

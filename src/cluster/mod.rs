@@ -13,6 +13,7 @@ mod report;
 mod service;
 mod special;
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
@@ -85,6 +86,31 @@ impl fmt::Display for OnConflict {
     }
 }
 
+/// What conntrack does about foreign flows on nodes that they only pass: their guest lives on another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Foreign {
+    /// It does not track them. It would see the requests alone, take them for invalid, and a rule of somebody else that drops
+    /// what is invalid would stop them.
+    #[default]
+    NoTrack,
+    /// It tracks them, for rules of others that let pass only what conntrack knows.
+    Track,
+}
+
+impl Foreign {
+    const NAMES: [(Self, &'static str); 2] = [(Self::NoTrack, "notrack"), (Self::Track, "track")];
+}
+
+impl FromStr for Foreign {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::NAMES.iter().find(|(_, name)| *name == text);
+        known.map(|(value, _)| *value).ok_or("give \"notrack\" or \"track\"")
+    }
+}
+
 /// By what a node knows which other node has sent it a packet for a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -124,6 +150,8 @@ pub struct Guests {
     pub pipes: Vec<IfName>,
     /// Other networks that may see guests' addresses, beside the guests' own.
     pub inside: Vec<IpNet>,
+    /// What conntrack does about foreign flows.
+    pub foreign: Foreign,
 }
 
 /// A member of the cluster.
@@ -261,6 +289,23 @@ impl Cluster {
         here.map(|(place, service, guest)| (ServiceId(place as u32), service, guest))
     }
 
+    /// The node that a guest lives on, where the file says it.
+    pub fn home_of(&self, guest: IpAddr) -> Option<NodeId> {
+        let homes = self.services.iter().filter(|service| service.guest.has(&guest));
+        homes.filter_map(|service| service.home).next()
+    }
+
+    /// The guests that live on other nodes than this one, as far as the file says it.
+    pub fn living_elsewhere(&self, id: NodeId) -> BTreeSet<IpAddr> {
+        let others = self.services.iter().filter(|service| service.home.is_some_and(|home| home != id));
+        others.flat_map(|service| service.guest.iter().copied()).collect()
+    }
+
+    /// Whether a node has to know which guests live elsewhere: there it does not track their flows.
+    pub fn passes_foreign(&self, id: NodeId) -> bool {
+        self.guests.foreign == Foreign::NoTrack && !self.pipes(id).is_empty() && !self.services.is_empty()
+    }
+
     /// Which service a packet is for, in each family that the cluster speaks.
     pub fn index(&self) -> &ByFamily<ServiceIndex> {
         &self.index
@@ -327,10 +372,10 @@ impl Cluster {
 
     /// What a person wants to see of a cluster: who is in it, and what leads where.
     pub fn summary(&self) -> String {
-        let Guests { network, gateway, bridge, pipes, inside } = &self.guests;
+        let Guests { network, gateway, bridge, pipes, inside, foreign } = &self.guests;
         let pipes: Vec<&str> = pipes.iter().map(IfName::as_str).collect();
         let mut out = format!(
-            "guests    {network} on {bridge}, gateway {gateway}, pipes {}{}\npublic    {}\nmarks     mask {}{}",
+            "guests    {network} on {bridge}, gateway {gateway}, pipes {}{}{}\npublic    {}\nmarks     mask {}{}",
             if pipes.is_empty() { "none".to_owned() } else { pipes.join(" ") },
             if inside.is_empty() {
                 String::new()
@@ -338,6 +383,7 @@ impl Cluster {
                 let inside: Vec<String> = inside.iter().map(IpNet::to_string).collect();
                 format!(", inside {}", inside.join(" "))
             },
+            if *foreign == Foreign::Track { ", foreign track" } else { "" },
             self.public,
             self.mask,
             match self.on_conflict {
@@ -351,7 +397,11 @@ impl Cluster {
         out.push('\n');
         let services = self.services.iter().map(|service| service.name.len()).max().unwrap_or(0);
         for service in &self.services {
-            let _ = writeln!(out, "service   {:services$}  {}", service.name, service.summary());
+            let _ = write!(out, "service   {:services$}  {}", service.name, service.summary());
+            if let Some(home) = service.home {
+                let _ = write!(out, ", home {}", self.node(home).name);
+            }
+            out.push('\n');
         }
         let nodes = self.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
         for Node { name, tag, mac, dscp, public, pipes, leads_to } in &self.nodes {

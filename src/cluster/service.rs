@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::NodeId;
 use crate::net::{ByFamily, Family, Ports, Proto};
 
 /// Packets to the public addresses that lead to a guest.
@@ -22,6 +23,8 @@ pub struct Service {
     pub guest: ByFamily<IpAddr>,
     /// The guest's port, if it is another than the public one; of a range the first, of as many.
     pub guest_port: Option<u16>,
+    /// The node that the guest lives on, where the file says it.
+    pub home: Option<NodeId>,
 }
 
 impl Service {

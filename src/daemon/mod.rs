@@ -12,6 +12,7 @@ mod announce;
 mod counters;
 mod descriptors;
 mod error;
+mod homes;
 mod losses;
 mod observer;
 mod options;
@@ -103,6 +104,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         trace,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
+        fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
         worker: &|tracer, watch| {
             let pipes = cluster.pipes(plan.node).to_vec();
             Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)).watched(watch))
@@ -156,6 +158,8 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         trace,
         ready: Some(&|| Ready::for_shadow(&cluster, &plan)),
         keep: repair,
+        // There the rules are those of the pure ruleset, to the letter.
+        fills: false,
         worker: &|tracer, _| {
             let (tables, judge) = (Arc::clone(&tables), Arc::clone(&judge));
             Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))

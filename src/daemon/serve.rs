@@ -12,6 +12,7 @@ use super::announce::announce_gateway;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
+use super::homes::HomesWatch;
 use super::losses::LossMonitor;
 use super::observer::{Observer, Observing};
 use super::rules::{GUARD_EVERY, put_back, remove};
@@ -44,6 +45,8 @@ pub(super) struct Setup<'a> {
     pub(super) ready: Option<&'a dyn Fn() -> Result<Ready, InstallError>>,
     /// Whether they are put back when others change them.
     pub(super) keep: bool,
+    /// Whether the set of guests that live elsewhere is filled.
+    pub(super) fills: bool,
     pub(super) worker: &'a dyn Fn(Tracer, Option<Observing>) -> Box<dyn Serve>,
     /// Who is shown each decision.
     pub(super) watched: Option<Observer>,
@@ -107,7 +110,7 @@ fn serve(
     stop: Sender<Stop>,
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
-    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, .. } = setup;
+    let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
     let Setup { worker, watched, once_serving, serving, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
@@ -148,7 +151,13 @@ fn serve(
     // All that can fail comes before the rules, which would stay.
     let watch_others = keep.then(|| watch::Watch::start(cluster, node)).transpose();
     let watch_others = watch_others.map_err(system("watch rules and interfaces"))?;
+    let homes = fills.then(|| HomesWatch::start(cluster, node)).transpose();
+    let homes = homes.map_err(system("watch where guests live"))?;
     let mut installed = ready.map(Ready::install).transpose()?;
+    let moved = homes.as_ref().map_or_else(never, |homes| homes.changed.clone());
+    if let (Some(installed), Ok(elsewhere)) = (&mut installed, moved.try_recv()) {
+        installed.set_elsewhere(elsewhere);
+    }
     // Clients must not get the descriptors that it takes to remove the rules.
     let spare = Spare::take();
 
@@ -175,6 +184,11 @@ fn serve(
                     recv(changed) -> by => {
                         if let (Ok(by), Some(installed)) = (by, &mut installed) {
                             torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
+                        }
+                    }
+                    recv(moved) -> elsewhere => {
+                        if let (Ok(first), Some(installed)) = (elsewhere, &mut installed) {
+                            installed.set_elsewhere(moved.try_iter().last().unwrap_or(first));
                         }
                     }
                     default(GUARD_EVERY) => {
@@ -204,7 +218,7 @@ fn serve(
     };
 
     drop(going_on);
-    drop(watch_others);
+    drop((watch_others, homes));
     let guarded = installed.is_some();
     server.close();
     drop(spare);

@@ -1,7 +1,7 @@
 //! What the rehearsal found: a fact for each thing that stops packets.
 
 use super::{Fact, Host, Role, Section, Severity};
-use crate::rehearse::{Outcome, Packet, Rehearsal, Way};
+use crate::rehearse::{Outcome, Packet, Rehearsal, Way, advice};
 use crate::text::counted;
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
@@ -42,10 +42,11 @@ fn stops(cause: &[String], stopped: &[(&Outcome, &Packet)], role: &Role<'_>) -> 
         0 | 1 => String::new(),
         all => format!(", and {} more", all - 1),
     };
+    let advice = advice(stopped, role.cluster, role.node).map_or_else(String::new, |it| format!("; {it}"));
     let found: Vec<&str> = cause.iter().map(|line| line.trim()).collect();
     let fact = Fact::new(Section::Others, "rehearsal", "packets come through a copy of this host")
         .about(found.first().copied().unwrap_or_default().trim_end_matches(':'))
-        .otherwise(severity, format!("that is so for {first}{more}; all of them: dunnat rehearse"));
+        .otherwise(severity, format!("that is so for {first}{more}{advice}; all of them: dunnat rehearse"));
     if is_unknown { fact.unknown(found.join(" ")) } else { fact.no(found.join(" ")) }
 }
 

@@ -1,5 +1,6 @@
 //! The way of a packet as a story: nodes, and at each node the stages.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -126,8 +127,8 @@ fn asked_about(cluster: &Cluster, event: &Event) -> Option<PacketSpec> {
     Some(PacketSpec { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), dscp, context })
 }
 
-/// What happens in the cluster to a packet, and to its reply. The cluster file does not say
-/// where guests live: `home` does, or another node than the entry node is taken.
+/// What happens in the cluster to a packet, and to its reply. Where the guest lives is said by `home` or by the cluster file;
+/// where neither does, another node than the entry node is taken.
 ///
 /// # Errors
 /// No node would see it.
@@ -148,6 +149,7 @@ pub fn through_cluster(
     if entry.is_none() && !guests.contains(&tuple.dst) && !guests.contains(&tuple.src) {
         return Err(nobody());
     }
+    let home = home.or_else(|| cluster.home_of(guest(cluster, tuple)?));
     let other = || cluster.node_ids().find(|id| Some(*id) != entry.or(sender));
     let taken = home.or_else(other).or(entry).or(sender).ok_or_else(nobody)?;
     let mut story = Story { before: Vec::new(), nodes: Vec::new(), after: Vec::new() };
@@ -161,8 +163,11 @@ pub fn through_cluster(
 
     // The request as the home node sees it; the reply comes by there again.
     let to_guest = if let Some(entry) = entry.filter(|entry| *entry != taken) {
-        let (at_node, passage) =
-            explainer.at_node(&mut SimulatedNode::new(cluster, entry), Some("the entry node"), arrival);
+        let (at_node, passage) = explainer.at_node(
+            &mut SimulatedNode::new(cluster, entry).without_guests(),
+            Some("the entry node"),
+            arrival,
+        );
         story.nodes.push(at_node);
         if let Some(end) = explainer.end(entry, &passage) {
             story.after.push(end);
@@ -208,6 +213,14 @@ pub fn through_cluster(
     let sent = passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
     story.after.push(judged(tuple, entry.is_some(), sent, guests));
     Ok(story)
+}
+
+/// The guest that a request is for, by what it asks for or by its address.
+fn guest(cluster: &Cluster, tuple: Tuple) -> Option<IpAddr> {
+    let port = tuple.ports.map(|(_, port)| port);
+    let index = cluster.index().get(tuple.dst.family())?;
+    let is_public = cluster.nodes.iter().any(|node| node.public.has(&tuple.dst));
+    if is_public { index.by_request(tuple.proto, port).map(|to| to.guest) } else { Some(tuple.dst) }
 }
 
 /// Whether the source of the reply is the original destination.

@@ -58,6 +58,7 @@ pages! {
     families
     services
     conflicts
+    foreign
     guard
     reasons
     traces

@@ -8,6 +8,7 @@ pub(crate) mod attribute;
 pub(crate) mod conntrack;
 pub(crate) mod expression;
 pub(crate) mod message;
+pub(crate) mod neighbours;
 pub(crate) mod nfqueue;
 pub(crate) mod nftables;
 pub(crate) mod passing;

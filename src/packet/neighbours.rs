@@ -56,6 +56,17 @@ mod tests {
     const HERE: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const THERE: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
+    /// An Ethernet frame has 60 bytes at least, without its check sequence (IEEE 802.3 §4A.4.2).
+    #[test]
+    fn a_frame_is_never_too_short() {
+        let head = [&THERE.0[..], &HERE.0, &ETHER_ARP].concat();
+        for len in [0, 28, 46, 47, 1500] {
+            let framed = frame(HERE, THERE, ETHER_ARP, &vec![7; len]);
+            assert_eq!(framed[..14], head);
+            assert_eq!((&framed[14..14 + len], framed.len()), (&vec![7; len][..], 60.max(14 + len)));
+        }
+    }
+
     #[test]
     fn golden_bytes_of_arp() {
         let (own, other) = (Ipv4Addr::new(10, 5, 5, 254), Ipv4Addr::new(10, 5, 5, 201));

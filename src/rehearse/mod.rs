@@ -46,6 +46,7 @@ use probe::{Parties, probes};
 pub use probe::{Probe, Way};
 pub use rules_met::RuleMet;
 use rules_met::Rules;
+pub(crate) use text::advice;
 use trial::Trial;
 
 /// How long flows may be tried. One takes some milliseconds; a packet that is gone without a word is waited for.

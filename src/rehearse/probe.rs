@@ -101,15 +101,18 @@ pub(super) fn probes(
         let mut kinds = Vec::new();
         let mut first_guest = None;
         for (id, service, guest) in cluster.services_in(family) {
-            let kind =
-                (service.proto, service.ports.map(|ports| ports.is_one()), service.guest_port.is_some());
+            // Where the file says the guest's home, it has no other.
+            let [may_be_here, may_be_there] =
+                [service.home.is_none_or(|it| it == node), service.home != Some(node)];
+            let ports = service.ports.map(|ports| ports.is_one());
+            let kind = (service.proto, ports, service.guest_port.is_some(), [may_be_here, may_be_there]);
             if kinds.contains(&kind) {
                 continue;
             }
             // A service that others hide is asked for by nobody.
             let Some((proto, port, at_guest)) = request_for(cluster, family, id, service) else { continue };
             kinds.push(kind);
-            first_guest.get_or_insert(guest);
+            first_guest = first_guest.or(may_be_here.then_some(guest));
             let flow = Flow { parties, guest, proto, port, at_guest, entry: parties.public };
             let mut add = |way, flow: Flow| {
                 let request = flow.request(way);
@@ -123,10 +126,14 @@ pub(super) fn probes(
                     steps: flow.steps(cluster, way),
                 });
             };
-            add(Way::Local, flow);
+            if may_be_here {
+                add(Way::Local, flow);
+            }
             if let Some(other) = other {
-                add(Way::Entry, flow);
-                if let Some(entry) = cluster.node(other).public.get(family) {
+                if may_be_there {
+                    add(Way::Entry, flow);
+                }
+                if let (true, Some(entry)) = (may_be_here, cluster.node(other).public.get(family)) {
                     add(Way::Home(other), Flow { entry: *entry, ..flow });
                 }
             }

@@ -20,9 +20,12 @@ pub(super) fn render(rehearsal: &Rehearsal, cluster: &Cluster, node: NodeId) -> 
         for line in &cause {
             let _ = writeln!(out, "{}", escaped(line));
         }
-        for (outcome, packet) in stopped {
-            let Packet { number, of, what, .. } = packet;
+        for (outcome, packet) in &stopped {
+            let Packet { number, of, what, .. } = *packet;
             let _ = writeln!(out, "  {}: {what} (packet {number} of {of})", name(outcome, cluster));
+        }
+        if let Some(advice) = advice(&stopped, cluster, node) {
+            let _ = writeln!(out, "  {advice}");
         }
     }
     if through > 0 {
@@ -57,6 +60,21 @@ pub(super) fn name(outcome: &Outcome, cluster: &Cluster) -> String {
         Way::Outbound => " to the public LAN".to_owned(),
     };
     format!("{} {what}{way}", probe.family)
+}
+
+/// What to do about rules that stop only flows which conntrack does not track.
+pub(crate) fn advice(
+    stopped: &[(&Outcome, &Packet)],
+    cluster: &Cluster,
+    node: NodeId,
+) -> Option<&'static str> {
+    let is_foreign = |(outcome, _): &(&Outcome, &Packet)| {
+        let by_others = outcome.fate.rule().is_some_and(|rule| !rule.is_ours);
+        outcome.probe.way == Way::Entry && by_others
+    };
+    (cluster.passes_foreign(node) && stopped.iter().all(is_foreign)).then_some(
+        "only foreign flows, which conntrack does not track here: have that ruleset accept `ct state untracked`, or set foreign = \"track\" (dunnat help foreign)",
+    )
 }
 
 /// A cause in lines, and the flows that it stops, each with the packet that is stopped.

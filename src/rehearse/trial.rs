@@ -15,13 +15,13 @@ use super::routing::silent;
 use super::rules_met::Rules;
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::tool::{self, Tool};
-use crate::net::Mac;
+use crate::net::{Mac, octets};
 use crate::netlink::conntrack;
-use crate::netlink::nftables::{Then, Traced, Traces};
+use crate::netlink::nftables::{self, Nftables, Then, Traced, Traces};
 use crate::netlink::socket::Socket;
 use crate::netlink::sys;
 use crate::packet::View;
-use crate::ruleset::is_our_name;
+use crate::ruleset::{NODE_TABLE, elsewhere, is_our_name};
 
 /// How long a packet may take. In the kernel it takes microseconds, in a busy worker some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -112,8 +112,30 @@ impl<'a> Trial<'a> {
             announce(Place::Public, self.mac_of_client(), (probe.client, *public))?;
         }
         sys::nap(Duration::from_micros(500));
+        self.wait_for_home(probe);
         flow.neighbours = self.told()?;
         Ok(())
+    }
+
+    /// Until the node knows where the guest lives: foreign flows to a guest elsewhere are not tracked.
+    fn wait_for_home(&self, probe: &Probe) {
+        if self.serves.is_none()
+            || !self.cluster.passes_foreign(self.node)
+            || self.cluster.home_of(probe.guest).is_some()
+        {
+            return;
+        }
+        let Ok(nft) = Nftables::open() else { return };
+        let (begun, family) = (Instant::now(), nftables::family(probe.family.nft()));
+        let is_elsewhere = |keys: Vec<Vec<u8>>| keys.contains(&octets(probe.guest));
+        while begun.elapsed() < PATIENCE {
+            match nft.elements(family, NODE_TABLE, elsewhere::SET).map(is_elsewhere) {
+                Ok(known) if known == (probe.way == Way::Entry) => return,
+                Ok(_) => sys::nap(Duration::from_micros(200)),
+                Err(error) => return log::debug!("cannot read which guests live elsewhere: {error}"),
+            }
+        }
+        log::debug!("the node has not learned where {} lives", probe.guest);
     }
 
     fn wire(&self, place: Place) -> Result<&'a super::wire::Wire, String> {

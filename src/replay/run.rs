@@ -1,5 +1,6 @@
 //! Captured packets pass the nodes of a cluster.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cluster::{Cluster, NodeId};
@@ -51,6 +52,13 @@ impl<'a> Replay<'a> {
             seq: 0,
             left_out: LeftOut::default(),
             unknown: Vec::new(),
+        }
+    }
+
+    /// A guest lives on that node, whatever the cluster file says.
+    pub fn guest_on(&mut self, guest: IpAddr, home: NodeId) {
+        for host in &mut self.hosts {
+            host.guest_on(guest, home);
         }
     }
 

@@ -56,7 +56,8 @@ const PREROUTING: &str = "filter hook prerouting";
 pub(super) const POSTROUTING: &str = "filter hook postrouting";
 
 /// The chains of a family.
-pub(super) fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
+/// `pass_foreign` is that of [`elsewhere`](super::elsewhere).
+pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain>) -> Vec<Chain> {
     let InFamily { cluster, network, public, .. } = here;
     let ip = here.family.nft();
     let tag = cluster.node(plan.node).tag;
@@ -98,6 +99,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
         Some((PREROUTING, ORDER.forget_expiring)),
         &[format!("iifname \"{nic}\" {ip} daddr {network} {} < 2 notrack", here.ttl())],
     );
+    chains.0.extend(pass_foreign);
     if plan.sees_all(Stage::Tag) && by_rules {
         chains.add(
             "A queue does not show ct marks: copy the tag to the packet mark.",

@@ -6,6 +6,7 @@
 
 use super::bridge::code_points_alone;
 use super::chains::{NO_REDIRECTS, NOTHING_INSIDE};
+use super::elsewhere::elsewhere;
 use super::family::InFamily;
 use super::kernel_rule::KernelRule;
 use super::marks::{Bits, copy_chains, save};
@@ -93,8 +94,14 @@ pub fn in_kernel(cluster: &Cluster, id: NodeId) -> String {
 /// Its tables, with that comment.
 pub(super) fn tables(cluster: &Cluster, id: NodeId, comment: &str) -> Vec<Table> {
     let families = || InFamily::all(cluster, id);
-    let mut tables: Vec<Table> =
-        families().map(|here| Table::new(here.family.nft(), TABLE, comment, chains(here, id))).collect();
+    let mut tables: Vec<Table> = families()
+        .map(|here| {
+            let (set, chain) = elsewhere(here, id, false).unzip();
+            let mut chains = chains(here, id);
+            chains.splice(2..2, chain);
+            Table { sets: set.into_iter().collect(), ..Table::new(here.family.nft(), TABLE, comment, chains) }
+        })
+        .collect();
     let pipes: Vec<String> = cluster.pipes(id).iter().map(|pipe| format!("\"{pipe}\"")).collect();
     if pipes.is_empty() {
         return tables;

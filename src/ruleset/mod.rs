@@ -10,6 +10,7 @@
 mod bridge;
 mod chains;
 mod choices;
+pub(crate) mod elsewhere;
 mod explain;
 mod family;
 mod guard;
@@ -40,6 +41,7 @@ pub(crate) use install::{TRACING, Tracing, is_our_name};
 pub use kernel_rule::KernelRule;
 pub use lane::{Lane, LaneCtMark, Traffic};
 pub use no_plan::NoPlan;
+pub(crate) use owner::TABLE as NODE_TABLE;
 pub use plan::{Plan, Wishes};
 pub use queue_chain::fill_all;
 pub use queues::{ByQueue, QueueLayout};

@@ -17,7 +17,7 @@ pub(crate) struct Owner {
 pub(crate) struct NotOurs;
 
 /// The name of the tables that hold our rules, in the families ip, ip6 and bridge.
-pub(super) const TABLE: &str = "dunnat";
+pub(crate) const TABLE: &str = "dunnat";
 const OURS: &str = "dunnat ";
 /// No node's name has a space.
 const SHADOW: &str = " shadow";

@@ -57,12 +57,14 @@ pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<S
                 rule(format!("iifname \"{bridge}\" {ip} daddr {network} {untagged}"));
             }
             Stage::Save => {
+                // What conntrack does not track has no flow to save a tag in.
+                let tracked = if cluster.passes_foreign(plan.node) { "ct state != untracked" } else { "" };
                 let which = match lane.ct_mark {
-                    LaneCtMark::Is(Mark::ZERO) if plan.sees_all(stage) => String::new(),
+                    LaneCtMark::Is(Mark::ZERO) if plan.sees_all(stage) => tracked.to_owned(),
                     LaneCtMark::Is(Mark::ZERO) => format!("{} {}", mark.set(), ct_mark.unset()),
                     LaneCtMark::Another => ct_mark.set(),
                     // The packet comes with it.
-                    LaneCtMark::Shown | LaneCtMark::Any | LaneCtMark::Is(_) => String::new(),
+                    LaneCtMark::Shown | LaneCtMark::Any | LaneCtMark::Is(_) => tracked.to_owned(),
                     LaneCtMark::IsPacketMark => {
                         let pairs: Vec<String> =
                             cluster.nodes.iter().map(|node| format!("{0} . {0}", node.tag)).collect();

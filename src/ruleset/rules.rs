@@ -3,6 +3,7 @@
 use super::Plan;
 use super::bridge::on_pipes;
 use super::chains::chains;
+use super::elsewhere::elsewhere;
 use super::family::InFamily;
 use super::guard::Guard;
 use super::owner::{Owner, TABLE};
@@ -28,7 +29,11 @@ impl Rules {
         );
         let comment = Owner::of(node).to_string();
         let mut tables: Vec<Table> = InFamily::all(cluster, plan.node)
-            .map(|here| Table::new(here.family.nft(), TABLE, &comment, chains(here, plan)))
+            .map(|here| {
+                let (set, chain) = elsewhere(here, plan.node, true).unzip();
+                let table = Table::new(here.family.nft(), TABLE, &comment, chains(here, plan, chain));
+                Table { sets: set.into_iter().collect(), ..table }
+            })
             .collect();
         if !cluster.pipes(plan.node).is_empty() {
             tables.push(Table::new("bridge", TABLE, &comment, on_pipes(cluster, plan.node)));

@@ -1,6 +1,7 @@
 //! Tables and chains as data: what is printed, what is installed, and what is looked for in the kernel are one.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use super::queue_chain;
 
@@ -13,7 +14,19 @@ pub(super) struct Table {
     pub(super) comment: String,
     /// Counters with names: they go on counting when the rules are replaced.
     pub(super) counters: Vec<&'static str>,
+    pub(super) sets: Vec<Set>,
     pub(super) chains: Vec<Chain>,
+}
+
+/// A set of addresses that rules look up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Set {
+    /// What is in it, line by line.
+    pub(super) about: String,
+    pub(super) name: &'static str,
+    /// nft's name for the type of its elements.
+    pub(super) of: &'static str,
+    pub(super) elements: Vec<IpAddr>,
 }
 
 /// A chain of ours.
@@ -36,7 +49,7 @@ pub(super) struct Hook {
 
 impl Table {
     pub(super) fn new(family: &'static str, name: &'static str, comment: &str, chains: Vec<Chain>) -> Self {
-        Self { family, name, comment: comment.to_owned(), counters: Vec::new(), chains }
+        Self { family, name, comment: comment.to_owned(), counters: Vec::new(), sets: Vec::new(), chains }
     }
 
     /// How nft names it.
@@ -50,9 +63,14 @@ impl Table {
         format!("\ncreate table {}\n{}", self.place(), self.block(|_| true))
     }
 
-    /// The table is there, with its comment if it is new.
+    /// The table is there, with its comment if it is new, and its sets are empty.
     pub(super) fn declared(&self) -> String {
-        format!("table {} {{ comment \"{}\"; }}\n", self.place(), self.comment)
+        let place = self.place();
+        let mut out = format!("table {place} {{ comment \"{}\"; }}\n", self.comment);
+        for Set { name, of, .. } in &self.sets {
+            let _ = writeln!(out, "add set {place} {name} {{ type {of}; }}\nflush set {place} {name}");
+        }
+        out
     }
 
     /// For a file that may be loaded again and again: what was in the table is replaced, in one step.
@@ -65,6 +83,9 @@ impl Table {
         let mut out = format!("table {} {{\n", self.place());
         for counter in &self.counters {
             let _ = writeln!(out, "\tcounter {counter} {{\n\t}}\n");
+        }
+        for set in &self.sets {
+            out.push_str(&set.text());
         }
         let chains: Vec<String> = self.chains.iter().filter(|chain| wanted(chain)).map(Chain::text).collect();
         out.push_str(&chains.join("\n"));
@@ -121,6 +142,23 @@ impl Chain {
             let _ = writeln!(out, "\t\t{rule}");
         }
         out.push_str("\t}\n");
+        out
+    }
+}
+
+impl Set {
+    fn text(&self) -> String {
+        let Self { about, name, of, elements } = self;
+        let mut out = String::new();
+        for line in about.lines() {
+            let _ = writeln!(out, "\t# {line}");
+        }
+        let _ = writeln!(out, "\tset {name} {{\n\t\ttype {of}");
+        if !elements.is_empty() {
+            let elements: Vec<String> = elements.iter().map(IpAddr::to_string).collect();
+            let _ = writeln!(out, "\t\telements = {{ {} }}", elements.join(", "));
+        }
+        out.push_str("\t}\n\n");
         out
     }
 }

@@ -1,5 +1,7 @@
 //! By what a packet comes to a node, and by what it leaves.
 
+use std::net::IpAddr;
+
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{IfName, Stage, Tuple};
 use crate::trace::{Event, Name};
@@ -43,6 +45,11 @@ pub enum NotQueued {
     /// It does not leave.
     #[error("it is not forwarded: the destination is no guest")]
     Here,
+    /// Its guest lives on another node.
+    #[error(
+        "guest {0} lives on another node, so conntrack does not track the flow here, and there is no ct mark to save"
+    )]
+    NotTracked(IpAddr),
     /// It was dropped before.
     #[error("{0} has dropped it")]
     Dropped(Stage),

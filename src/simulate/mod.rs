@@ -12,6 +12,9 @@ mod interfaces;
 mod made;
 mod spec;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId};
@@ -67,6 +70,8 @@ pub struct SimulatedNode<'a> {
     cluster: &'a Cluster,
     id: NodeId,
     tables: Tables,
+    /// The guests that live on other nodes.
+    elsewhere: BTreeSet<IpAddr>,
     /// The ct marks of flows.
     flows: FxHashMap<Flow, Mark>,
 }
@@ -146,7 +151,36 @@ impl Visit {
 impl<'a> SimulatedNode<'a> {
     /// The node `id`, which knows no flows yet.
     pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
-        Self { cluster, id, tables: Tables::new(cluster, id), flows: FxHashMap::default() }
+        let elsewhere = cluster.living_elsewhere(id);
+        Self { cluster, id, tables: Tables::new(cluster, id), elsewhere, flows: FxHashMap::default() }
+    }
+
+    /// The same; no guest lives on it.
+    #[must_use]
+    pub fn without_guests(self) -> Self {
+        let guests = self.cluster.services().iter().flat_map(|service| service.guest.iter().copied());
+        Self { elsewhere: guests.collect(), ..self }
+    }
+
+    /// A guest lives on that node.
+    pub fn guest_on(&mut self, guest: IpAddr, home: NodeId) {
+        if home == self.id {
+            self.elsewhere.remove(&guest);
+        } else {
+            self.elsewhere.insert(guest);
+        }
+    }
+
+    /// The guest of a packet that conntrack does not track here, as it lives elsewhere: one that has come by the public
+    /// interface, or from another node.
+    fn passing(&self, ingress: &Ingress, tuple: Option<Tuple>) -> Option<IpAddr> {
+        let Tuple { src, dst, .. } = tuple?;
+        let is_foreign = match ingress {
+            Ingress::Public => true,
+            Ingress::Bridge(_) => !self.cluster.guests.network.contains(&src),
+            Ingress::Other(_) => false,
+        };
+        (is_foreign && self.cluster.passes_foreign(self.id) && self.elsewhere.contains(&dst)).then_some(dst)
     }
 
     /// The cluster that it belongs to.
@@ -167,17 +201,23 @@ impl<'a> SimulatedNode<'a> {
         let mut steps: Vec<(Stage, Result<Visit, NotQueued>)> = Vec::new();
         let mut flow = None;
         let mut held = Mark::ZERO;
+        let mut passing = None;
         let mut dropped = None;
         for stage in Stage::ALL {
             if stage == Stage::Tag {
                 // Conntrack (-200) has seen it now.
-                flow = View::parse(&bytes, original_len).ok().map(|view| Flow::of(&view, &bytes));
+                passing = self.passing(&ingress, tuple(&bytes));
+                let view = View::parse(&bytes, original_len).ok().filter(|_| passing.is_none());
+                flow = view.map(|view| Flow::of(&view, &bytes));
                 held = ct_mark.or_else(|| self.flows.get(&flow?).copied()).unwrap_or(Mark::ZERO);
             }
             if stage == Stage::Save && egress.is_none() {
                 egress = Some(Egress::route(self.cluster, self.id, &ingress, tuple(&bytes)));
             }
-            if let Err(why) = self.is_queued(stage, &ingress, egress.as_ref(), dropped) {
+            let not_tracked = passing.filter(|_| stage == Stage::Save && dropped.is_none());
+            let untracked = not_tracked.map_or(Ok(()), |guest| Err(NotQueued::NotTracked(guest)));
+            let queued = untracked.and_then(|()| self.is_queued(stage, &ingress, egress.as_ref(), dropped));
+            if let Err(why) = queued {
                 steps.push((stage, Err(why)));
                 continue;
             }

@@ -18,6 +18,7 @@ mod capture;
 mod cluster;
 mod differential;
 mod faults;
+mod foreign;
 mod host;
 mod itself;
 mod kernel_trace;

@@ -233,7 +233,7 @@ fn a_guest_that_drops_or_rejects_is_among_the_causes() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn a_stale_mac_of_the_gateway_is_among_the_causes() {
-    let mut requests = through_all([&["gateway-mac"], &[], &[]]);
+    let mut requests = through_all([&["gateway-mac"]; 3]);
     // So that it is seen which port is the pipe.
     requests.push(((1, 8080, false), &[]));
     fault_is_among_the_causes("stale-mac", &requests);

@@ -301,7 +301,14 @@ fn a_conflict_ends_as_the_cluster_file_says() {
                 let ours: Vec<_> = all.iter().filter(|one| one["client_port"] == port + 1).collect();
                 let conflict = ours.iter().find(|one| one["finding"] == "mark-conflict");
                 let says = conflict.map_or(String::new(), |one| one["says"].to_string());
-                // Where the flow keeps its tag and is asked about once, the reply alone tells.
+                // Where the flow keeps its tag and is asked about once, no event shows the conflict; of datagrams nobody knows which
+                // reply belongs to which request.
+                if on_conflict == "keep" && options != "--full" {
+                    let silent = ours.iter().find(|one| one["finding"] == "no-reply");
+                    let silent = silent.unwrap_or_else(|| panic!("{options}: {ours:#?}"));
+                    assert_eq!(silent["causes"][0]["cause"], "port-shared", "{options}: {silent:#}");
+                    continue;
+                }
                 let expected = match on_conflict {
                     "keep" => "keeps the first tag",
                     "drop" => "this packet is dropped",

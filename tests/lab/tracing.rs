@@ -53,21 +53,22 @@ fn who_attaches_sees_the_decisions_and_leaves_no_trace() {
     let lab = Lab::up(&["--nodes", "2"]);
     lab.must(&["start"]);
     let before = ["node1", "node2"].map(|node| belongings(&lab, node));
-    let entry = Attached::to(&lab, "node2", &["--format", "json", "--bytes", "--count", "2"]);
+    let entry = Attached::to(&lab, "node2", &["--format", "json", "--bytes", "--count", "1"]);
+    let home =
+        Attached::to(&lab, "node1", &["--format", "json", "--count", "1", "stage", "tag", "and", "tcp"]);
     let spoof = Attached::to(&lab, "node1", &["stage", "spoof", "and", "tcp", "flags", "syn"]);
     let file = lab.state("node1.pcapng");
     let packets = Attached::to(&lab, "node1", &["--write", file.to_str().unwrap(), "not icmp"]);
     curl(&lab);
 
-    let events: Vec<dunnat::trace::Event> =
-        entry.end(false).0.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let [dnat, save] = &events[..] else { panic!("{events:?}") };
+    let [dnat, tag]: [dunnat::trace::Event; 2] =
+        [entry, home].map(|attached| serde_json::from_str(attached.end(false).0.trim_end()).unwrap());
     assert_eq!((&*dnat.node, dnat.stage.name(), dnat.reason.name()), ("node2", "dnat", "service"));
     assert_eq!((dnat.in_if.as_deref(), dnat.service.as_deref()), (Some("xenbr0"), Some("web")));
-    assert_eq!(dnat.leaves_as(), save.before);
-    assert_eq!(save.before.unwrap().dst.to_string(), "10.5.5.201");
-    assert_eq!((dnat.ip_id, dnat.tcp), (save.ip_id, save.tcp), "the same packet");
-    assert_eq!(save.ct_mark.as_ref().unwrap().node.as_deref(), Some("node2"));
+    assert_eq!(dnat.leaves_as(), tag.before);
+    assert_eq!(tag.before.unwrap().dst.to_string(), "10.5.5.201");
+    assert_eq!((dnat.ip_id, dnat.tcp), (tag.ip_id, tag.tcp), "the same packet");
+    assert_eq!(tag.ct_mark.as_ref().unwrap().node.as_deref(), Some("node2"));
     let bytes = &dnat.bytes.as_ref().unwrap().before.0;
     assert_eq!(u16::from_be_bytes([bytes[2], bytes[3]]).to_string(), dnat.len.to_string());
 

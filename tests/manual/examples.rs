@@ -99,7 +99,9 @@ pub(super) fn workplace() -> TempDir {
         fs::write(at(&format!("{node}.pcapng")), capture(frames)).unwrap();
         let said = run(
             directory.path(),
-            &format!("dunnat replay {node}.pcapng -c cluster.toml -n {node} -w {node}.jsonl"),
+            &format!(
+                "dunnat replay {node}.pcapng -c cluster.toml -n {node} --guest-on 10.5.5.201=node1 -w {node}.jsonl"
+            ),
         );
         assert!(fs::metadata(at(&format!("{node}.jsonl"))).is_ok_and(|file| file.len() > 0), "{said}");
     }

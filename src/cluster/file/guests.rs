@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::check::Check;
 use super::families::bare;
 use super::raw::RawGuests;
-use crate::cluster::{Guests, TagBy};
+use crate::cluster::{Foreign, Guests, TagBy};
 
 impl Check {
     pub(super) fn guests(&mut self, raw: &RawGuests, tag_by: Option<TagBy>) -> Option<Guests> {
@@ -40,6 +40,10 @@ impl Check {
                 "pipes are ports of the bridge, not the bridge itself",
             );
         }
+        let foreign = match &raw.foreign {
+            Some(text) => self.read("way to treat foreign flows", text),
+            None => Some(Foreign::default()),
+        };
         let texts = raw.inside.iter().flat_map(|inside| &inside.texts);
         let inside: Vec<Option<IpNet>> = texts.map(|text| self.network(text)).collect();
         Some(Guests {
@@ -48,6 +52,7 @@ impl Check {
             bridge: bridge?,
             pipes: pipes?,
             inside: inside.into_iter().collect::<Option<_>>()?,
+            foreign: foreign?,
         })
     }
 }

@@ -54,9 +54,11 @@ impl Check {
             );
         }
 
-        let services: Vec<_> = file.service.iter().map(|raw| self.service(raw, guests.as_ref())).collect();
+        let services: Vec<_> =
+            file.service.iter().map(|raw| self.service(file, raw, guests.as_ref())).collect();
         self.unique("the name", &named(file.service.iter().map(|raw| &raw.name)));
         self.services_are_distinct(file, &services);
+        self.homes_agree(file, &services);
 
         let nodes: Vec<_> =
             file.node.iter().map(|raw| self.node(file, raw, network, (mask, tag_by))).collect();

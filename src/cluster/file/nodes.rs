@@ -9,10 +9,10 @@ use toml::Value;
 
 use super::check::Check;
 use super::families::{Placed, bare};
-use super::raw::{File, RawNode};
+use super::raw::{File, RawNode, Text};
 use crate::cluster::report::{brief, quoted};
 use crate::cluster::special::special;
-use crate::cluster::{Node, TagBy};
+use crate::cluster::{Node, NodeId, TagBy};
 use crate::net::{ByFamily, Dscp, Family, Mac, MacPrefix, Mark, OfFamily as _};
 
 impl Check {
@@ -42,6 +42,21 @@ impl Check {
         }
         let (pipes, leads_to) = self.own_pipes(file, raw, tag_by)?;
         Some(Node { name: name?, tag: tag?, mac: mac?, dscp: dscp?, public: bare(&public?), pipes, leads_to })
+    }
+
+    /// The node that something else of the file names.
+    pub(super) fn node_by_name(&mut self, file: &File, name: &Text) -> Option<NodeId> {
+        let place = file.node.iter().position(|node| node.name.get_ref() == name.get_ref());
+        if place.is_none() {
+            let known: Vec<&str> =
+                file.node.iter().map(|node| node.name.get_ref().as_str()).take(20).collect();
+            self.say(
+                name.span(),
+                format_args!("there is no node {}", quoted(name.get_ref())),
+                format_args!("give the name of a node of this file: {}", brief(&known.join(", "))),
+            );
+        }
+        place.map(|place| NodeId(place as u32))
     }
 
     /// Not in vain where tags go by something else: a trace names the node that a frame's address belongs to.

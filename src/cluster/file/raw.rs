@@ -86,6 +86,7 @@ pub(super) struct RawGuests {
     pub(super) bridge: Text,
     pub(super) pipes: Option<Vec<Text>>,
     pub(super) inside: Option<Texts>,
+    pub(super) foreign: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +103,8 @@ pub(super) struct RawService {
     pub(super) port: Option<Spanned<Value>>,
     pub(super) guest: Texts,
     pub(super) guest_port: Option<Spanned<i64>>,
+    /// The name of a node.
+    pub(super) home: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! `[[service]]`: what a packet is told by, which guest it leads to, and that no two can be taken for each other.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -11,11 +11,16 @@ use super::families::{Placed, bare};
 use super::raw::{File, RawService};
 use crate::cluster::distinct::{Ambiguous, Ranges, ambiguous};
 use crate::cluster::report::{brief, quoted};
-use crate::cluster::{Guests, Service};
+use crate::cluster::{Guests, NodeId, Service};
 use crate::net::{ByFamily, Family, Ports, Proto};
 
 impl Check {
-    pub(super) fn service(&mut self, raw: &RawService, guests: Option<&Guests>) -> Option<Service> {
+    pub(super) fn service(
+        &mut self,
+        file: &File,
+        raw: &RawService,
+        guests: Option<&Guests>,
+    ) -> Option<Service> {
         let name = self.name(&raw.name);
         let proto: Option<Option<Proto>> = match raw.proto.get_ref().as_str() {
             "any" => Some(None),
@@ -36,6 +41,10 @@ impl Check {
         let guest_port = match (proto, ports) {
             (Some(proto), Some(ports)) => self.guest_port(raw, proto, ports),
             _ => None,
+        };
+        let home = match &raw.home {
+            Some(name) => self.node_by_name(file, name).map(Some),
+            None => Some(None),
         };
         let guest = self.by_family(&raw.guest, Self::address);
         if let (Some(guest), Some(guests)) = (&guest, guests) {
@@ -59,6 +68,7 @@ impl Check {
             ports: ports?,
             guest: bare(&guest?),
             guest_port: guest_port?,
+            home: home?,
         })
     }
 
@@ -154,6 +164,27 @@ impl Check {
             return None;
         }
         Some(first.filter(|first| *first != ports.first()))
+    }
+
+    /// A guest lives on one node, whatever it offers.
+    pub(super) fn homes_agree(&mut self, file: &File, services: &[Option<Service>]) {
+        let mut homes: HashMap<IpAddr, (NodeId, &str)> = HashMap::new();
+        for (raw, service) in file.service.iter().zip(services) {
+            let (Some(service), Some(typed)) = (service, &raw.home) else { continue };
+            let Some(home) = service.home else { continue };
+            for guest in service.guest.iter() {
+                let (other, name) = *homes.entry(*guest).or_insert((home, &service.name));
+                if other != home {
+                    let message = format_args!("guest {guest} has another home in service {}", quoted(name));
+                    self.say(
+                        typed.span(),
+                        message,
+                        "a guest lives on one node: give its services the same home",
+                    );
+                    break;
+                }
+            }
+        }
     }
 
     pub(super) fn services_are_distinct(&mut self, file: &File, services: &[Option<Service>]) {

@@ -12,7 +12,7 @@ fn a_fault_is_shown_with_its_place_and_what_would_be_right() {
        = give an address of 10.5.5.0/24
     "#);
     insta::assert_snapshot!(faults(&example_with("bridge  =", "brigde  =")), @r#"
-    cluster.toml:10:1: unknown field `brigde`, expected one of `network`, `gateway`, `bridge`, `pipes`, `inside`
+    cluster.toml:10:1: unknown field `brigde`, expected one of `network`, `gateway`, `bridge`, `pipes`, `inside`, `foreign`
        |
     10 | brigde  = "guestbr0"            # the bridge that guests and pipes are ports of
        | ^^^^^^

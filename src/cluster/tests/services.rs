@@ -175,3 +175,53 @@ fn protocols_that_are_extension_headers_are_refused_where_a_guest_is_of_ipv6() {
         assert!(with(proto, both).is_ok(), "{proto}");
     }
 }
+
+/// Where guests live, and whether conntrack tracks foreign flows.
+#[test]
+fn a_guest_may_have_a_home_and_only_one() {
+    let guest = "guest = \"10.5.5.201\"";
+    let at = |home: &str| example_with(guest, &format!("{guest}\nhome = {home}"));
+    let cluster = Cluster::parse(&at("\"node2\""), Path::new("c")).unwrap();
+    let address: IpAddr = "10.5.5.201".parse().unwrap();
+    let [here, there] = [NodeId(0), NodeId(1)];
+    assert_eq!(cluster.home_of(address), Some(there));
+    assert_eq!([here, there].map(|id| cluster.living_elsewhere(id).contains(&address)), [true, false]);
+    assert!(cluster.summary().contains("-> guest 10.5.5.201, home node2\n"), "{}", cluster.summary());
+    assert!(cluster.passes_foreign(here));
+    insta::assert_snapshot!(faults(&at("\"node9\"")), @r#"
+    cluster.toml:21:8: there is no node "node9"
+       |
+    21 | home = "node9"
+       |        ^^^^^^^
+       = give the name of a node of this file: node1, node2
+"#);
+    let other =
+        "\n[[service]]\nname = \"x\"\nproto = \"udp\"\nport = 53\nguest = \"10.5.5.201\"\nhome = \"node1\"\n";
+    insta::assert_snapshot!(faults(&(at("\"node2\"") + other)), @r#"
+    cluster.toml:44:8: guest 10.5.5.201 has another home in service "web"
+       |
+    44 | home = "node1"
+       |        ^^^^^^^
+       = a guest lives on one node: give its services the same home
+"#);
+    // The same for both, or for one alone, is no contradiction.
+    for home in ["home = \"node2\"\n", ""] {
+        let text = at("\"node2\"") + &other.replace("home = \"node1\"\n", home);
+        assert_eq!(Cluster::parse(&text, Path::new("c")).unwrap().home_of(address), Some(there), "{home}");
+    }
+
+    let pipes = "pipes   = [\"eth1.100\", \"eth2.100\"]";
+    let foreign = |what: &str| example_with(pipes, &format!("{pipes}\nforeign = \"{what}\""));
+    let [track, notrack] =
+        ["track", "notrack"].map(|what| Cluster::parse(&foreign(what), Path::new("c")).unwrap());
+    assert!(!track.passes_foreign(here) && notrack.passes_foreign(here));
+    assert!(track.summary().contains(", foreign track\n"), "{}", track.summary());
+    assert_eq!(notrack.summary(), Cluster::parse(EXAMPLE, Path::new("c")).unwrap().summary());
+    insta::assert_snapshot!(faults(&foreign("tracked")), @r#"
+    cluster.toml:12:11: "tracked" is no way to treat foreign flows
+       |
+    12 | foreign = "tracked"
+       |           ^^^^^^^^^
+       = give "notrack" or "track"
+"#);
+}

@@ -126,9 +126,12 @@ impl<'a> Case<'a> {
         nearest.or(self.request).map(|event| &event.node)
     }
 
-    /// Whether the run of a node that an event is of shows packets of flows that have a tag at tag and save, too.
+    /// Whether the run of a node that an event is of shows packets of flows that have a tag at tag and save, too. On a node that the
+    /// flow only passes, conntrack does not track it, and there is no save.
     fn shows_all(&self, event: &Seen) -> bool {
-        self.nodes.get(&event.node).is_some_and(|node| node.shows_all(event.run.as_ref()))
+        let is_tracked = self.home == Some(&event.node)
+            || self.find(|other| other.node == event.node && other.stage == Stage::Save).is_some();
+        is_tracked && self.nodes.get(&event.node).is_some_and(|node| node.shows_all(event.run.as_ref()))
     }
 
     fn possible(&self, cause: Cause, node: &Name) -> Possible {

@@ -132,6 +132,9 @@ impl<'a> Case<'a> {
     fn only_at_dnat(&self, request: &'a Seen) -> Judgement {
         let node = &request.node;
         let mut causes = vec![Cause::ForwardDrop, Cause::ConntrackFull];
+        if self.home != Some(node) {
+            return self.passed_on(request);
+        }
         let mut says = format!("{}; save did not follow on {node}", self.packet(request));
         if self.shows_all(request) {
             says += ", which shows every packet there";
@@ -141,6 +144,22 @@ impl<'a> Case<'a> {
         }
         causes.extend([Cause::NotForwarded, Cause::NotTraced]);
         open(Finding::NoReply, says, &[request], self.possibles(&causes, node))
+    }
+
+    /// The same of a flow that only passes its entry node: behind dnat no stage sees it there, whatever becomes of it.
+    fn passed_on(&self, request: &'a Seen) -> Judgement {
+        let node = &request.node;
+        let mut further = self.on_its_way(request, request);
+        further.says +=
+            &format!(". On {node} no stage behind dnat sees a flow whose guest lives on another node");
+        let mut here = self.possibles(&[Cause::ForwardDrop, Cause::NotForwarded], node);
+        // A guest that is not known to live elsewhere is tracked.
+        let tracked = [Cause::InvalidDrop, Cause::ConntrackFull];
+        further.causes.extend(self.possibles(&tracked, node));
+        here.append(&mut further.causes);
+        unique(&mut here);
+        further.causes = here;
+        further
     }
 
     /// It left the entry node, or one behind it, and the home node is not known or does not have it.

@@ -15,13 +15,19 @@ pub(super) fn path(lab: &Lab) -> PathBuf {
 /// # Errors
 /// It cannot be written.
 pub fn cluster_file_of(lab: &Lab, node: &Node, fault: Option<Fault>) -> Result<PathBuf, Error> {
-    let Some(fault) = fault.filter(|_| node.name == lab.layout.home().name) else {
+    let is_its = |fault: &Fault| of_all(*fault) || node.name == lab.layout.home().name;
+    let Some(fault) = fault.filter(is_its) else {
         return Ok(lab.right_cluster_file());
     };
     let path = path(lab);
     std::fs::write(&path, text(&lab.layout, fault))
         .map_err(|source| Error::File { path: path.clone(), source })?;
     Ok(path)
+}
+
+/// Whether all nodes work by that file: the fault is not that they differ.
+fn of_all(fault: Fault) -> bool {
+    fault == Fault::InvalidDrop
 }
 
 /// Whether the fault is in that file.
@@ -54,6 +60,10 @@ pub(super) fn text(layout: &Layout, fault: Fault) -> String {
             let is_it = |section: &str| section.starts_with("[[service]]") && section.contains(&name);
             let others: Vec<&str> = text.split("\n\n").filter(|section| !is_it(section)).collect();
             return others.join("\n\n");
+        }
+        // What is not tracked is not invalid.
+        Fault::InvalidDrop => {
+            return cluster_file(layout).replacen("\n[public]", "foreign = \"track\"\n\n[public]", 1);
         }
         _ => {}
     }

@@ -63,7 +63,7 @@ impl Fault {
         (
             Self::InvalidDrop,
             "invalid-drop",
-            "a foreign firewall drops packets of ct state invalid in the forward hook",
+            "a foreign firewall drops packets of ct state invalid in the forward hook, and the cluster file has foreign = \"track\"",
         ),
         (
             Self::Mark,

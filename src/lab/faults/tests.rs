@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::cluster::{Cluster, Node, TagBy};
+use crate::cluster::{Cluster, Foreign, Node, TagBy};
 use crate::lab::{Choice, Families, Layout, NameSet, Pipes};
 
 fn layout(nodes: usize, names: NameSet, tag_by: TagBy) -> Layout {
@@ -67,8 +67,11 @@ fn a_wrong_cluster_file_differs_in_one_thing() {
         for (fault, ..) in Fault::ALL.into_iter().filter(|(fault, ..)| fault.needs(&layout).is_none()) {
             let wrong = cluster(&layout, fault);
             let others = |cluster: &Cluster| {
-                let mut rest =
-                    format!("{:?}", (&cluster.guests, cluster.mask, cluster.tag_by, cluster.on_conflict));
+                let mut guests = cluster.guests.clone();
+                if fault == Fault::InvalidDrop {
+                    guests.foreign = Foreign::default();
+                }
+                let mut rest = format!("{:?}", (&guests, cluster.mask, cluster.tag_by, cluster.on_conflict));
                 if fault != Fault::Service {
                     rest += &format!("{:?}", cluster.services);
                 }

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::numbers::{
-    BATCH_BEGIN, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, COUNTER, DEL_CHAIN, DEL_RULE,
-    DEL_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NEW_CHAIN, NEW_OBJECT, NEW_RULE, NEW_TABLE, NLM_F_ACK,
+    BATCH_BEGIN, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, COUNTER, DEL_CHAIN,
+    DEL_ELEMENTS, DEL_RULE, DEL_TABLE, ELEMENT, ELEMENT_KEY, ELEMENTS, ELEMENTS_SET, ELEMENTS_TABLE,
+    HOOK_NUMBER, HOOK_PRIORITY, NEW_CHAIN, NEW_ELEMENTS, NEW_OBJECT, NEW_RULE, NEW_TABLE, NLM_F_ACK,
     NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE, OBJECT_TYPE,
-    RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME, TABLE_USERDATA,
+    RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME, TABLE_USERDATA, VALUE,
 };
 use super::texts::{comment_data, put_text};
 use crate::netlink::attribute::{NESTED, put_padded};
@@ -17,6 +18,14 @@ pub(super) fn sequence() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     const ROOM: u32 = 1 << 16;
     NEXT.fetch_add(ROOM, Ordering::Relaxed)
+}
+
+/// Which set elements are of.
+pub(super) fn set_attributes(table: &str, set: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_text(&mut out, ELEMENTS_TABLE, table);
+    put_text(&mut out, ELEMENTS_SET, set);
+    out
 }
 
 /// Where a base chain is.
@@ -135,6 +144,26 @@ impl Batch {
         put_text(&mut out, RULE_CHAIN, chain);
         put_padded(&mut out, RULE_EXPRESSIONS | NESTED, expressions);
         self.add(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, family, &out);
+    }
+
+    /// What is in a set becomes these, and nothing else. The set has to be there.
+    pub(crate) fn fill_set(&mut self, family: u8, table: &str, set: &str, keys: &[&[u8]]) {
+        let of_set = set_attributes(table, set);
+        // Without elements it is about all of them (net/netfilter/nf_tables_api.c, `nf_tables_delsetelem()`).
+        self.add(DEL_ELEMENTS, 0, family, &of_set);
+        // A list is an attribute, whose length has 16 bits.
+        for keys in keys.chunks(1000) {
+            let mut list = Vec::new();
+            for key in keys {
+                let (mut data, mut element) = (Vec::new(), Vec::new());
+                put_padded(&mut data, VALUE, key);
+                put_padded(&mut element, ELEMENT_KEY | NESTED, &data);
+                put_padded(&mut list, ELEMENT | NESTED, &element);
+            }
+            let mut out = of_set.clone();
+            put_padded(&mut out, ELEMENTS | NESTED, &list);
+            self.add(NEW_ELEMENTS, NLM_F_CREATE, family, &out);
+        }
     }
 
     /// A counter with a name, unless there is one.

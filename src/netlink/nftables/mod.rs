@@ -16,14 +16,15 @@ use std::io;
 use crate::netlink::attribute::{Attributes, be32, be64};
 use crate::netlink::message::{self, Message};
 use crate::netlink::socket::Socket;
-use batch::sequence;
 pub(crate) use batch::{Batch, Hook};
+use batch::{sequence, set_attributes};
 pub(crate) use changes::{Changes, Event};
 pub(crate) use family::{family, family_name};
 use numbers::{
-    BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, COUNTER_PACKETS, GET_CHAIN, GET_OBJECT, GET_RULE,
-    GET_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NLM_F_DUMP, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE,
-    RULE_CHAIN, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_NAME, TABLE_OWNER, TABLE_USERDATA,
+    BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, COUNTER_PACKETS, ELEMENT_KEY, ELEMENTS, GET_CHAIN,
+    GET_ELEMENTS, GET_OBJECT, GET_RULE, GET_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NLM_F_DUMP, NLM_F_REQUEST,
+    OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_NAME,
+    TABLE_OWNER, TABLE_USERDATA, VALUE,
 };
 pub(crate) use numbers::{OWNED, PERSISTS};
 pub(crate) use texts::put_text;
@@ -60,6 +61,28 @@ pub(crate) struct Rule {
     pub(crate) table: String,
     pub(crate) chain: String,
     pub(crate) handle: u64,
+}
+
+/// The attribute of that kind.
+fn within<'a>(mut attributes: Attributes<'a>, wanted: u16) -> Option<&'a [u8]> {
+    attributes.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// What is to be listed.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    kind: u16,
+    /// 0 for all.
+    family: u8,
+    /// Attributes that say of what.
+    about: &'a [u8],
+}
+
+impl From<u16> for Asked<'_> {
+    /// All of a kind.
+    fn from(kind: u16) -> Self {
+        Self { kind, family: 0, about: &[] }
+    }
 }
 
 /// A connection to nf_tables. Tables that are owned by it go when it does.
@@ -121,10 +144,18 @@ impl Nftables {
         }
     }
 
-    /// Everything of a kind, of all families and tables, each given to `take` with its family and attributes.
-    fn dump(&self, kind: u16, mut take: impl FnMut(u8, Attributes<'_>)) -> io::Result<()> {
+    /// Everything that is asked for, each given to `take` with its family and attributes.
+    fn dump(&self, asked: Asked<'_>, mut take: impl FnMut(u8, Attributes<'_>)) -> io::Result<()> {
         let (mut request, number) = (Vec::new(), sequence());
-        message::put(&mut request, SUBSYSTEM << 8 | kind, NLM_F_REQUEST | NLM_F_DUMP, number, (0, 0), &[]);
+        let Asked { kind, family, about } = asked;
+        message::put(
+            &mut request,
+            SUBSYSTEM << 8 | kind,
+            NLM_F_REQUEST | NLM_F_DUMP,
+            number,
+            (family, 0),
+            about,
+        );
         self.socket.send_one(&request)?;
         let mut answer = vec![0; 64 << 10];
         loop {
@@ -141,11 +172,16 @@ impl Nftables {
     }
 
     /// Reads again if somebody changed something meanwhile.
-    fn dump_whole<T>(&self, kind: u16, read: impl Fn(u8, Attributes<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+    fn dump_whole<'a, T>(
+        &self,
+        asked: impl Into<Asked<'a>>,
+        read: impl Fn(u8, Attributes<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let asked = asked.into();
         const ATTEMPTS: u32 = 100;
         for _ in 1..ATTEMPTS {
             let mut all = Vec::new();
-            match self.dump(kind, |family, attributes| all.extend(read(family, attributes))) {
+            match self.dump(asked, |family, attributes| all.extend(read(family, attributes))) {
                 Ok(()) => return Ok(all),
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 Err(error) => return Err(error),
@@ -206,6 +242,20 @@ impl Nftables {
             }
             wanted(family, &rule.table).then_some(rule)
         })
+    }
+
+    /// The keys of a set's elements.
+    pub(crate) fn elements(&self, family: u8, table: &str, set: &str) -> io::Result<Vec<Vec<u8>>> {
+        let about = set_attributes(table, set);
+        let all = self.dump_whole(Asked { kind: GET_ELEMENTS, family, about: &about }, |_, attributes| {
+            let list = Attributes::new(within(attributes, ELEMENTS)?);
+            let key = |element| {
+                let key = within(Attributes::new(element), ELEMENT_KEY)?;
+                within(Attributes::new(key), VALUE).map(<[u8]>::to_vec)
+            };
+            Some(list.filter_map(|(_, element)| key(element)).collect::<Vec<_>>())
+        })?;
+        Ok(all.concat())
     }
 
     /// The counters with names of the tables that `wanted` selects by family and name: table, name, packets.

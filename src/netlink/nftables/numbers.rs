@@ -14,6 +14,9 @@ pub(super) const DEL_CHAIN: u16 = 5;
 pub(super) const NEW_RULE: u16 = 6;
 pub(super) const GET_RULE: u16 = 7;
 pub(super) const DEL_RULE: u16 = 8;
+pub(super) const NEW_ELEMENTS: u16 = 12;
+pub(super) const GET_ELEMENTS: u16 = 13;
+pub(super) const DEL_ELEMENTS: u16 = 14;
 pub(super) const NEW_GENERATION: u16 = 15;
 pub(super) const NEW_OBJECT: u16 = 18;
 pub(super) const GET_OBJECT: u16 = 19;
@@ -39,6 +42,14 @@ pub(super) const RULE_TABLE: u16 = 1;
 pub(super) const RULE_CHAIN: u16 = 2;
 pub(super) const RULE_HANDLE: u16 = 3;
 pub(super) const RULE_EXPRESSIONS: u16 = 4;
+pub(super) const ELEMENTS_TABLE: u16 = 1;
+pub(super) const ELEMENTS_SET: u16 = 2;
+pub(super) const ELEMENTS: u16 = 3;
+/// `NFTA_LIST_ELEM`
+pub(super) const ELEMENT: u16 = 1;
+pub(super) const ELEMENT_KEY: u16 = 1;
+/// `NFTA_DATA_VALUE`
+pub(super) const VALUE: u16 = 1;
 pub(super) const OBJECT_TABLE: u16 = 1;
 pub(super) const OBJECT_NAME: u16 = 2;
 pub(super) const OBJECT_TYPE: u16 = 3;

@@ -15,6 +15,8 @@ mod there;
 mod tracing;
 mod waiting;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -22,9 +24,10 @@ use std::{io, thread};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Tool};
+use crate::net::{OfFamily as _, octets};
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::table::Chain;
-use crate::ruleset::{Plan, Rules, ShadowPlan, guard, queue_chain};
+use crate::ruleset::{Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
 use change::change_what_is_there;
 pub use error::InstallError;
 use error::cannot;
@@ -248,6 +251,25 @@ impl Installed {
         let there = There::read(&self.hold.nft)?;
         there.check()?;
         self.write(&there)
+    }
+
+    /// These guests live on other nodes, and no others.
+    pub fn set_elsewhere(&mut self, guests: BTreeSet<IpAddr>) {
+        let mut batch = Batch::new();
+        for table in &mut self.rules.tables {
+            let (family, place) = (table.family, table.name);
+            for set in table.sets.iter_mut().filter(|set| set.name == elsewhere::SET) {
+                let of_family = guests.iter().filter(|guest| guest.family().nft() == family);
+                set.elements = of_family.copied().collect();
+                let keys: Vec<Vec<u8>> = set.elements.iter().map(|guest| octets(*guest)).collect();
+                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                batch.fill_set(nftables::family(family), place, set.name, &keys);
+            }
+        }
+        if let Err(error) = self.hold.nft.commit(batch) {
+            // Somebody has removed it: it is filled again when it is put back.
+            log::debug!("cannot say which guests live on other nodes: {error}");
+        }
     }
 
     /// Tells what the guard has dropped since it was told last, if that is some time ago.

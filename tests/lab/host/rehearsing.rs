@@ -109,6 +109,38 @@ fn a_host_without_rules_of_others_lets_all_through() {
     }
 }
 
+/// Conntrack sees one direction only of a flow whose guest lives elsewhere.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn where_foreign_flows_are_tracked_what_drops_invalid_packets_stops_them() {
+    let stage = Stage::new();
+    let rule = chain("forward", 0, "ct state invalid drop");
+    assert_eq!(stopped(&stage.with(&rule)), Vec::<String>::new());
+    let text = include_str!("../../../rules/dual.toml");
+    let homes = |home: &str| text.replace("\nguest ", &format!("\nhome = \"{home}\"\nguest "));
+    let ways = |found: &Value| {
+        let flows = found["flows"].as_array().unwrap().iter();
+        let mut ways: Vec<String> = flows.map(|flow| flow["way"].as_str().unwrap().to_owned()).collect();
+        ways.sort();
+        ways.dedup();
+        ways
+    };
+    // What the file says of the home is tried, and nothing else.
+    for (home, expected) in [("node2", &["entry"][..]), ("node1", &["home", "local", "outbound"])] {
+        fs::write(stage.file.path(), homes(home)).unwrap();
+        let found = stage.with(&rule);
+        assert_eq!(stopped(&found), Vec::<String>::new(), "{found:#}");
+        assert_eq!(ways(&found), expected, "{found:#}");
+    }
+    let tracked = text.replacen("\n[public]", "\nforeign = \"track\"\n[public]", 1);
+    assert_ne!(tracked, text);
+    fs::write(stage.file.path(), tracked).unwrap();
+    let found = stage.with(&rule);
+    let expected = ["IPv4 web entry 2 lost", "IPv6 web entry 2 lost"];
+    assert_eq!(stopped(&found), expected, "{found:#}");
+    assert_eq!(culprits(&found)[0].3, "ct state invalid drop", "{found:#}");
+}
+
 /// Every way to drop a packet, and the rule that does it.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
@@ -121,8 +153,8 @@ fn who_drops_packets_is_named() {
     };
     let only_four = |rule: &str| format!("meta nfproto ipv4 {rule}");
     let cases = [
-        // Conntrack sees one direction only of a flow whose guest lives elsewhere.
-        (chain("forward", 0, &only_four("ct state invalid drop")), four(&["entry"], &[2])),
+        // A flow whose guest lives elsewhere is not tracked.
+        (chain("forward", 0, &only_four("ct state untracked drop")), four(&["entry"], &[1])),
         (chain("forward", 0, &only_four("tcp dport 80 log prefix \"x\" drop")), four(&all, &[1, 1, 1])),
         (
             chain("forward", 5, &only_four("ip daddr 10.5.5.0/24 tcp dport vmap { 80 : drop }")),
@@ -350,21 +382,21 @@ fn rules_of_iptables_are_tried_as_they_are() {
 #[ignore = "needs root; run by scripts/test"]
 fn doctor_and_the_node_say_what_was_rehearsed() {
     let stage = Stage::new();
-    stage.with(&chain("forward", 0, "ct state invalid drop"));
+    stage.with(&chain("forward", 0, "ct state untracked drop"));
     let file = stage.file.path().to_str().unwrap();
     let (status, json) = stage.host.doctor(&[], file);
     assert_eq!((status, &json["works"]), (1, &false.into()), "{json:#}");
     let facts = json["facts"].as_array().unwrap();
     let fact = facts.iter().find(|fact| fact["name"] == "rehearsal").unwrap();
     assert_eq!((&fact["state"], &fact["severity"]), (&"no".into(), &"broken".into()), "{fact:#}");
-    assert!(fact["found"].as_str().unwrap().contains("ct state invalid drop"), "{fact:#}");
+    assert!(fact["found"].as_str().unwrap().contains("ct state untracked drop"), "{fact:#}");
+    assert!(fact.to_string().contains("set foreign = \\\"track\\\" (dunnat help foreign)"), "{fact:#}");
 
     let mut command = stage.host.command_in(&[DUNNAT, "run", "--config", file, "--node", "node1"]);
     command.args(["--socket", &stage.host.socket()]);
     let mut node = stage.host.served_by(command);
     let said = node.reads("rehearsal: ");
-    let expected =
-        "rehearsal: LOST: dropped by rule 2 of chain it, table inet fw: ct state invalid drop; 2 of 11 flows";
+    let expected = "rehearsal: LOST: dropped by rule 2 of chain it, table inet fw: ct state untracked drop; 3 of 11 flows";
     assert!(said.contains(expected), "{said}");
     node.end("INT");
     stage.host.down();

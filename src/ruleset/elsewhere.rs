@@ -1,0 +1,59 @@
+//! Foreign flows are not tracked where they only pass.
+//!
+//! The replies of a guest that lives on another node do not come by here. Conntrack would see one direction of its flows and take
+//! most of their packets for invalid, and a rule of somebody else that drops what is invalid would stop them. So they pass without
+//! conntrack: requests that came in by the public interface, and those that other nodes send on through this one. Flows that
+//! guests begin stay tracked, on whatever node their other end lives.
+//!
+//! A guest counts as living elsewhere only if that is known: from the cluster file (`home`), or because its frames come in by a pipe.
+//! A guest that is at home and taken for one elsewhere would reply from its own address, so what is not known is tracked.
+
+use super::family::InFamily;
+use super::table::{Chain, Set};
+use crate::cluster::NodeId;
+use crate::net::{Family, OfFamily as _};
+
+/// The name of the set.
+pub(crate) const SET: &str = "elsewhere";
+
+/// Behind dnat (-300) and before conntrack (-200).
+const PRIORITY: i32 = -297;
+
+/// The set of a family, with what the cluster file says, and the chain that looks it up; none where there is nothing to pass.
+pub(super) fn elsewhere(here: InFamily<'_>, node: NodeId, is_filled: bool) -> Option<(Set, Chain)> {
+    let InFamily { cluster, family, network, .. } = here;
+    if !cluster.passes_foreign(node) || !here.has_services() {
+        return None;
+    }
+    let (ip, nic, bridge) = (family.nft(), &cluster.public, &cluster.guests.bridge);
+    let fills = if is_filled {
+        "dunnat adds those whose frames come in by a pipe."
+    } else {
+        "Others can be added while the rules are loaded."
+    };
+    let set = Set {
+        about: format!(
+            "Guests that live on other nodes: those with another `home` in the cluster file.\n{fills}"
+        ),
+        name: SET,
+        of: match family {
+            Family::V4 => "ipv4_addr",
+            Family::V6 => "ipv6_addr",
+        },
+        elements: cluster
+            .living_elsewhere(node)
+            .into_iter()
+            .filter(|guest| guest.family() == family)
+            .collect(),
+    };
+    let chain = Chain::new(
+        "Foreign flows only pass here: their replies take another way. Conntrack would take what it sees of them\n\
+         for invalid.",
+        "pass-foreign",
+        vec![
+            format!("iifname \"{nic}\" {ip} daddr @{SET} notrack"),
+            format!("iifname \"{bridge}\" {ip} saddr != {network} {ip} daddr @{SET} notrack"),
+        ],
+    );
+    Some((set, chain.at("filter hook prerouting", PRIORITY)))
+}
