@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::counters::Counters;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
-use crate::engine::{Decision, Meta, Tables, decide};
+use crate::engine::{Decision, Meta, NoWitness, Tables, decide};
 use crate::net::{CtMark, Envelope, Stage, Verdict};
 use crate::packet::{Malformed, Patch, View};
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
@@ -103,7 +103,7 @@ impl ShadowWorker {
         let ct_mark = ct_mark.unwrap_or_default();
         let meta = Meta::new(&self.tables, pipe, envelope.src_mac, envelope.mark, ct_mark);
         let decided: (Decision, Option<Patch>) =
-            decide(&self.tables, stage, view, &meta).work_out(bytes, view, envelope.checksum);
+            decide(&self.tables, stage, view, &meta).work_out(bytes, view, envelope.checksum, &mut NoWitness);
         self.counters.decisions[stage.index()][decided.0.reason.index()] += 1;
         let record = Record::new(packet, stage, view.copied(), meta.ct_mark, decided, began);
         if self.tracer.is_on() {

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::counters::Counters;
 use super::observer::Observing;
-use crate::engine::{Meta, Tables, decide};
+use crate::engine::{Conditions, Decision, Meta, NoWitness, Tables, Witness, decide_before};
 use crate::net::{IfName, Stage, Verdict};
 use crate::netlink::{passing, sys};
-use crate::packet::View;
+use crate::packet::{Malformed, Patch, View};
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
 use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
@@ -94,12 +94,14 @@ impl Worker {
         let ct_mark = lane.ct_mark.of(envelope).unwrap_or_default();
         let meta = Meta::new(&self.tables, pipe, envelope.src_mac, envelope.mark, ct_mark);
         let read = view.as_ref().map_err(|malformed| *malformed);
-        let decision = decide(&self.tables, stage, read, &meta);
-        let (decision, patch) =
-            if rewrites { decision.work_out(bytes, read, envelope.checksum) } else { (decision, None) };
+        let (tables, facts) = (&*self.tables, (stage, read, &meta));
         let (decision, patch) = match &mut self.watch {
-            None => (decision, patch),
-            Some(watch) => watch.show(packet, stage, (view, meta), (decision, patch), &mut began),
+            None => decided(tables, facts, packet, rewrites, &mut NoWitness),
+            Some(watch) => {
+                let mut conditions = Conditions::new();
+                let decided = decided(tables, facts, packet, rewrites, &mut conditions);
+                watch.show(packet, stage, (view, meta), (decided, &conditions), &mut began)
+            }
         };
         self.counters.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
@@ -112,6 +114,22 @@ impl Worker {
             ct_mark: ct_mark.map(|tag| (tag, self.tables.mask())),
             patch,
         }
+    }
+}
+
+/// The decision about a packet and, where it is rewritten here, what changes in its bytes.
+#[inline]
+fn decided(
+    tables: &Tables,
+    (stage, view, meta): (Stage, Result<&View, Malformed>, &Meta),
+    packet: &Packet<'_>,
+    rewrites: bool,
+    witness: &mut impl Witness,
+) -> (Decision, Option<Patch>) {
+    let decision = decide_before(tables, stage, view, meta, witness);
+    match rewrites {
+        true => decision.work_out(packet.bytes, view, packet.envelope.checksum, witness),
+        false => (decision, None),
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
+use super::condition::{Subject, Value, Wants};
+use super::witness::Witness;
 use crate::cluster::{Cluster, NodeId, OnConflict, ServiceIndex, TagBy, ToGuest};
 use crate::net::{ByFamily, Dscp, Family, Mac, MacPrefix, Mark, OfFamily, Proto};
 
@@ -65,6 +67,23 @@ impl Tables {
     /// The bits of marks that are ours.
     pub fn mask(&self) -> Mark {
         self.mask
+    }
+
+    /// Whether an address is a guest's, asked before a witness.
+    #[inline]
+    pub(super) fn is_guest(&self, subject: Subject, address: IpAddr, witness: &mut impl Witness) -> bool {
+        let inside = self.guests.contains(&address);
+        witness.holds(inside, || (subject, Value::Address(address), Wants::In(self.network(address))))
+    }
+
+    /// The guests' network of an address's family.
+    pub(super) fn network(&self, like: IpAddr) -> Value {
+        self.guests.get(like.family()).map_or(Value::Nothing, |network| Value::Network(*network))
+    }
+
+    /// The node's public address of an address's family.
+    pub(super) fn public_like(&self, like: IpAddr) -> Value {
+        self.own_public.get(like.family()).map_or(Value::Nothing, |public| Value::Address(*public))
     }
 
     /// The services of a family.

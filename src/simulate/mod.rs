@@ -1,7 +1,7 @@
 //! The way of packets through a node, without a kernel: which stages a packet comes by, in the kernel's order, what
 //! is decided there, and what the next stage sees of it.
 //!
-//! Decisions are [`decide`]'s and changed bytes [`Patch`]'s, as for packets from a queue. What the kernel does
+//! Decisions are [`decide`](crate::engine::decide)'s and changed bytes [`Patch`]'s, as for packets from a queue. What the kernel does
 //! between the stages is imitated as far as it matters to them: routing (guests are behind the bridge, everybody else
 //! behind the public interface) and conntrack (both directions of a flow have one ct mark). As with full rules, a
 //! packet comes by every stage that its interfaces lead it by.
@@ -15,7 +15,7 @@ mod spec;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Decision, Meta, Tables, decide};
+use crate::engine::{Conditions, Decision, Meta, Tables, decide_before};
 use crate::net::{Checksum, CtMark, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
 pub use capture::{
@@ -101,6 +101,8 @@ pub struct Visit {
     pub meta: Meta,
     /// The decision.
     pub decision: Decision,
+    /// What was asked for it, in order.
+    pub conditions: Conditions,
     /// What changes in the bytes.
     pub patch: Option<Patch>,
     /// By what the packet came.
@@ -126,9 +128,23 @@ impl Visit {
     ) -> Self {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let checksum = Checksum::Ready;
-        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, checksum);
+        let mut conditions = Conditions::new();
+        let decision = decide_before(tables, stage, read, &meta, &mut conditions);
+        let (decision, patch) = decision.work_out(&bytes, read, checksum, &mut conditions);
         let ingress = Ingress::Public;
-        Self { stage, bytes, original_len, view, checksum, meta, decision, patch, ingress, egress: None }
+        Self {
+            stage,
+            bytes,
+            original_len,
+            view,
+            checksum,
+            meta,
+            decision,
+            conditions,
+            patch,
+            ingress,
+            egress: None,
+        }
     }
 
     /// The packet as it goes on; none if it is dropped.
