@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Arithmetic, Why, arithmetic, why};
-use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
-use crate::engine::{Reason, Tables};
+use super::{Arithmetic, Asked, arithmetic, asked};
+use crate::cluster::{Cluster, FromGuest, NodeId, OnConflict, ServiceId};
+use crate::engine::{Reason, Row, Subject, Tables};
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
 use crate::replay::{NotRecorded, RecordedDecision};
@@ -56,9 +56,9 @@ pub struct Step {
     /// The decision, as in a trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
-    /// What was looked at.
+    /// What was asked for it, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<Why>,
+    pub why: Option<Vec<Asked>>,
     /// The rules of the pure nftables ruleset that do the same, or would.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nft: Vec<Nft>,
@@ -234,35 +234,48 @@ fn judged(request: Tuple, has_entry: bool, reply: Option<Tuple>, guests: &ByFami
 impl Step {
     /// A decision that `event` tells of, explained.
     pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
-        let (stage, why) = (visit.stage, why(cluster, node, visit));
+        let (stage, decision) = (visit.stage, &visit.decision);
         let tuple = visit.view.as_ref().ok().map(|view| view.tuple);
         let proto = tuple.map(|tuple| tuple.proto);
         let family = tuple.map_or(Family::V4, |tuple| tuple.src.family());
         let is_for = |rule: &KernelRule, service: Option<ServiceId>| {
             service.is_some_and(|service| rule.services.contains(&service))
         };
-        let conflict = why.reason == Some(Reason::MarkConflict);
+        let conflict = decision.reason == Reason::MarkConflict;
         let matches = |rule: &KernelRule| match stage {
-            Stage::Dnat => is_for(rule, why.fits.1),
-            Stage::Tag => why.fits.0.is_some(),
+            Stage::Dnat => is_for(rule, decision.service),
+            Stage::Tag => decision.node.is_some(),
             Stage::Save => match (cluster.on_conflict, rule.node) {
                 (OnConflict::Drop, Some(_)) => conflict,
                 (OnConflict::Take, _) if conflict => true,
-                _ => why.reason == Some(Reason::Saved),
+                _ => decision.reason == Reason::Saved,
             },
             Stage::Spoof if rule.services.is_empty() => {
-                let elsewhere = [Some(Reason::NotFromGuest), Some(Reason::OneToOne)];
-                why.fits.0.is_some() && !elsewhere.contains(&why.reason)
+                let elsewhere = [Reason::NotFromGuest, Reason::OneToOne];
+                decision.node.is_some() && !elsewhere.contains(&decision.reason)
             }
-            Stage::Spoof => is_for(rule, why.spoof_service),
+            Stage::Spoof => is_for(rule, service_of_reply(visit)),
         };
         let nft = rules_in_kernel(cluster, node, family, stage)
             .into_iter()
             .filter(|rule| rule.proto.is_none() || rule.proto == proto)
-            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
+            .filter(|rule| rule.node.is_none() || decision.node.is_none() || rule.node == decision.node)
             .map(|rule| Nft { matches: matches(&rule), rule: rule.text })
             .collect();
-        Self { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+        let why = Some(asked(cluster, node, visit));
+        Self { stage, not_asked: None, event: Some(event), why, nft, checksums: arithmetic(visit) }
+    }
+}
+
+/// The service whose port is written at spoof, or that has all of the address.
+fn service_of_reply(visit: &Visit) -> Option<ServiceId> {
+    let asked = visit.conditions.iter().find(|condition| condition.subject == Subject::Sport)?;
+    match asked.looked_up()? {
+        (_, Some(Row::FromGuest(FromGuest { service, port, .. }))) => {
+            let writes = port.is_some() || visit.decision.service == Some(service);
+            (writes && visit.decision.node.is_some()).then_some(service)
+        }
+        _ => None,
     }
 }
 

@@ -33,7 +33,12 @@ fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
     let story: serde_json::Value = serde_json::from_str(&json).unwrap();
     let stages = story["nodes"][0]["stages"].as_array().unwrap();
     assert_eq!(stages[0]["event"]["reason"], "service");
-    assert_eq!(stages[0]["why"]["rules"][0]["name"], "service web");
+    let why = stages[0]["why"].as_array().unwrap();
+    let told: Vec<_> =
+        why.iter().map(|asked| (&asked["subject"], &asked["operator"], &asked["holds"])).collect();
+    assert_eq!(told[0], (&"ip daddr".into(), &"is".into(), &true.into()));
+    assert_eq!(told[1..], [(&"tcp dport".into(), &"is one of".into(), &true.into())]);
+    assert_eq!((&why[1]["row"], &why[1]["rows"][0]["name"]), (&"web".into(), &"service web".into()));
     assert!(stages[1]["not_asked"].is_string());
 }
 

@@ -1,15 +1,16 @@
-//! Laws for all packets and clusters: what is explained is what is decided.
+//! Laws for all packets and clusters: what is told is what was asked, and what was asked is what decides.
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::honest::hold;
 use super::*;
 use crate::cluster::OnConflict;
-use crate::engine::{Meta, Tables, decide};
+use crate::engine::{Meta, Tables};
 use crate::net::{CtMark, Dscp, Mac, Proto, Tuple};
-use crate::packet::{Fragment, Headers, Icmp, View};
+use crate::packet::{Fragment, Headers, Icmp};
 use crate::simulate::{Ingress, Visit, made};
 
 fn address() -> impl Strategy<Value = [u8; 4]> {
@@ -141,9 +142,8 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// The law that keeps the explanation honest.
     #[test]
-    fn what_is_explained_is_what_is_decided(
+    fn what_is_told_is_what_was_asked_and_decides(
         cluster in any_cluster(),
         (bytes, original_len) in packet(),
         meta in meta(),
@@ -154,34 +154,11 @@ proptest! {
         let tables = Tables::new(&cluster, node);
         let pipe = meta.from_pipe.then_some(0);
         let meta = Meta::new(&tables, pipe, meta.src_mac, meta.mark, meta.ct_mark);
-        let view = View::parse(&bytes, original_len);
         let mut visit = Visit::new(&tables, stage, (bytes, original_len), meta);
         let pipe = cluster.pipes(node)[0].clone();
         visit.ingress = Ingress::Bridge(meta.from_pipe.then_some(pipe));
 
-        // It is the engine that has decided.
-        let decided = decide(&tables, stage, view.as_ref().map_err(|e| *e), &meta);
-        if visit.decision.reason != Reason::Cut {
-            prop_assert_eq!(visit.decision, decided);
-        }
-
-        let why = why(&cluster, node, &visit);
-        prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
-        prop_assert_eq!(why.fits.1, visit.decision.service);
-        prop_assert_eq!(why.fits.0, visit.decision.node);
-        // A port is written at spoof where it is said that the public one is another.
-        if let (Stage::Spoof, Some(rewrite), Reason::EntryNode) = (stage, visit.decision.rewrite, why.reason.unwrap()) {
-            prop_assert_eq!(why.spoof_service.is_some(), rewrite.port.is_some());
-        }
-        // At most one rule fits, and the last of the conditions before and behind the rules is the only one not to hold.
-        prop_assert!(why.rules.iter().filter(|rule| rule.misses.is_none()).count() <= 1);
-        for checks in [&why.first, &why.then] {
-            let earlier = checks.len().saturating_sub(1);
-            prop_assert!(checks[..earlier].iter().all(|check| check.holds), "{:?}", checks);
-        }
-        let fails = why.first.last().is_some_and(|check| !check.holds);
-        prop_assert!(!fails || why.rules.is_empty() && why.then.is_empty(), "{:?}", why);
-
+        hold(&cluster, node, &tables, &visit)?;
         // The arithmetic arrives at what is in the packet.
         let sums = arithmetic(&visit);
         prop_assert_eq!(sums.is_empty(), visit.patch.is_none());
@@ -245,7 +222,7 @@ proptest! {
 
     /// The same law where there are two families, also for what ICMPv6 errors quote, and for services that only one has.
     #[test]
-    fn what_is_explained_is_what_is_decided_in_both_families(
+    fn what_is_told_is_what_was_asked_in_both_families(
         ((is_v4, src), dst) in (either(), 0usize..6),
         (inner_src, inner_dst, kind) in (0usize..6, 0usize..6, prop::sample::select(vec![1u8, 2, 3, 4, 128, 135])),
         proto in prop::sample::select(vec![Proto::TCP, Proto::UDP, Proto::ICMP6, Proto::SCTP, Proto(47)]),
@@ -272,9 +249,7 @@ proptest! {
         let len = bytes.len();
         let mut visit = Visit::new(&tables, stage, (bytes, len), Meta { pipe_of: None, ..meta });
         visit.ingress = Ingress::Bridge(meta.from_pipe.then(|| cluster.pipes(node)[0].clone()));
-        let why = why(&cluster, node, &visit);
-        prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
-        prop_assert_eq!(why.fits, (visit.decision.node, visit.decision.service));
+        hold(&cluster, node, &tables, &visit)?;
         if let Some(rewrite) = visit.decision.rewrite {
             prop_assert_eq!(rewrite.to.is_ipv4(), is_v4, "a packet keeps its family");
             prop_assert!(visit.patch.is_some());
