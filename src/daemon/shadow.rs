@@ -104,7 +104,7 @@ impl ShadowWorker {
         let meta = Meta::new(&self.tables, pipe, envelope.src_mac, envelope.mark, ct_mark);
         let decided: (Decision, Option<Patch>) =
             decide(&self.tables, stage, view, &meta).work_out(bytes, view, envelope.checksum, &mut NoWitness);
-        self.counters.decisions[stage.index()][decided.0.reason.index()] += 1;
+        self.counters.would_decide(stage, decided.0.reason);
         let record = Record::new(packet, stage, view.copied(), meta.ct_mark, decided, began);
         if self.tracer.is_on() {
             self.tracer.trace(record);

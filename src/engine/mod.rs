@@ -21,7 +21,7 @@ use crate::cluster::{NodeId, OnConflict, ServiceId};
 use crate::net::{Checksum, CtMark, Mac, Mark, OfFamily, Stage, Verdict};
 use crate::packet::{IcmpError, Malformed, Patch, Refused, Rewrite, View};
 pub use condition::{Condition, Row, Subject, Table, Value, Wants};
-pub use reason::{Reason, ReasonError};
+pub use reason::{Reason, ReasonError, ReasonRow};
 pub use tables::Tables;
 pub use witness::{Conditions, NoWitness, Witness};
 
@@ -102,7 +102,7 @@ pub struct Decision {
 
 impl Decision {
     /// The packet goes on as it is.
-    fn leave(reason: Reason) -> Self {
+    pub(crate) fn leave(reason: Reason) -> Self {
         Self {
             verdict: Verdict::Accept,
             rewrite: None,

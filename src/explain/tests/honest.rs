@@ -26,6 +26,11 @@ pub(super) fn hold(
     let told_of_bytes = usize::from(visit.decision != decided);
     prop_assert_eq!(&visit.conditions[..visit.conditions.len() - told_of_bytes], &conditions[..]);
 
+    // The verdict and the stage are among those that the table of reasons has.
+    let row = visit.decision.reason.row().unwrap();
+    prop_assert!(row.stages.contains(&visit.stage), "{:?}", visit);
+    prop_assert!(row.verdict.is_none_or(|verdict| verdict == visit.decision.verdict), "{:?}", visit);
+
     for condition in &visit.conditions {
         prop_assert!(is_so(condition), "{:?}", condition);
         prop_assert!(looked_up_right(cluster, node, visit, condition), "{:?}", condition);
