@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::explain::{self, Story, StoryText};
+use dunnat::policy::Named;
 use dunnat::replay::Replay;
 use dunnat::simulate::{Context, PacketSpec, SimulatedNode};
 use dunnat::trace::Filter;
@@ -56,11 +57,12 @@ impl Explain {
             return self.read(path, &cluster, node, &words);
         }
         let asked: PacketSpec = words.parse()?;
+        let by = |cluster: &Cluster, id| Named::Cluster.make(cluster, id);
         let story = match node {
             Some(node) => {
                 explain::at_node(&mut SimulatedNode::new(&cluster, node), asked.arrival(&cluster, node))
             }
-            None => explain::through_cluster(&cluster, &asked, home)?,
+            None => explain::through_cluster(&cluster, &asked, home, &by)?,
         };
         self.tell(&story)
     }
@@ -68,6 +70,7 @@ impl Explain {
 
 impl Explain {
     fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
+        let by = |cluster: &Cluster, id| Named::Cluster.make(cluster, id);
         let wanted = self.count.unwrap_or(u64::MAX);
         match Saved::open(path)? {
             Saved::Trace(mut events) => {
@@ -81,7 +84,7 @@ impl Explain {
                         continue;
                     }
                     left -= 1;
-                    match explain::of_event(cluster, &event) {
+                    match explain::of_event(cluster, &event, &by) {
                         Ok(story) => self.tell(&story)?,
                         Err(why) => log::warn!("skipped event {} of {}: {why}", event.seq, event.node),
                     }

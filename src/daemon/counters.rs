@@ -10,7 +10,7 @@ use crate::queue::Turn;
 use crate::text::counted;
 
 /// Counts of one worker, or of all of them added up. A worker owns its own; nothing is shared while it runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     pub(super) decisions: [[u64; Reason::ALL.len()]; Stage::ALL.len()],
     /// Those with reasons that are not known before the node runs.
@@ -24,6 +24,19 @@ pub struct Counters {
     /// What the kernel says it dropped before we saw it. What was lost at a socket is also in [`Turn::lost`], as soon as
     /// another packet of the queue has come.
     pub losses: Losses,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            decisions: [[0; Reason::ALL.len()]; Stage::ALL.len()],
+            others: BTreeMap::new(),
+            dropped: 0,
+            stray: 0,
+            turns: Turn::default(),
+            losses: Losses::default(),
+        }
+    }
 }
 
 impl Counters {

@@ -64,6 +64,8 @@ pub enum Subject {
     Service,
     /// The public address of the node that was found before, in the packet's family.
     Public,
+    /// What the policy said.
+    Policy,
 }
 
 /// What a subject is, or should be.
@@ -203,6 +205,7 @@ impl Condition {
             Subject::CtMark => bits("ct mark"),
             Subject::Service => "service".to_owned(),
             Subject::Public => "public address".to_owned(),
+            Subject::Policy => "policy".to_owned(),
         }
     }
 }

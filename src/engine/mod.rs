@@ -8,9 +8,12 @@
 //! What is never done here: a decision by default. Every outcome has a [`Reason`], and a packet that belongs
 //! to us but cannot be translated is dropped, because untranslated it would show an inside address.
 
+mod cluster_nat;
 mod condition;
 mod dnat;
+mod policy;
 mod reason;
+mod remembered;
 mod save;
 mod spoof;
 mod tables;
@@ -20,8 +23,11 @@ mod witness;
 use crate::cluster::{NodeId, OnConflict, ServiceId};
 use crate::net::{Checksum, CtMark, Mac, Mark, OfFamily, Stage, Verdict};
 use crate::packet::{IcmpError, Malformed, Patch, Refused, Rewrite, View};
+pub use cluster_nat::ClusterNat;
 pub use condition::{Condition, Row, Subject, Table, Value, Wants};
+pub use policy::{Decide, Facts, Outcome, Policy};
 pub use reason::{Reason, ReasonError, ReasonRow};
+pub use remembered::{Change, NothingRemembered, Remembered, SHORT, Short, Time};
 pub use tables::Tables;
 pub use witness::{Conditions, NoWitness, Witness};
 
@@ -41,20 +47,6 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// What is known of a packet that came in by one of the node's pipes (by its place), or by none. Only
-    /// [`Stage::Tag`] asks for the pipe.
-    #[inline]
-    pub fn new(
-        tables: &Tables,
-        pipe: Option<usize>,
-        src_mac: Option<Mac>,
-        mark: Mark,
-        ct_mark: CtMark,
-    ) -> Self {
-        let pipe_of = pipe.and_then(|place| tables.pipe_of(place));
-        Self { from_pipe: pipe.is_some(), pipe_of, src_mac, mark, ct_mark }
-    }
-
     /// What becomes of a packet with a tag, by what its flow holds; `free` is the reason if that is nothing yet.
     fn flow(&self, tables: &Tables, tag: Mark, free: Reason, witness: &mut impl Witness) -> Decision {
         let held = self.ct_mark.masked(tables.mask);
@@ -115,7 +107,7 @@ impl Decision {
     }
 
     /// The packet is ours and cannot be translated.
-    fn drop(reason: Reason) -> Self {
+    pub(crate) fn drop(reason: Reason) -> Self {
         Self { verdict: Verdict::Drop, ..Self::leave(reason) }
     }
 

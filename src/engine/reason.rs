@@ -126,6 +126,10 @@ reasons! {
             "the TCP, UDP or other transport header is incomplete";
         Quote = "icmp-quote", either at Dnat Tag Save Spoof:
             "the packet that an ICMP error quotes cannot be read";
+        PolicyPanicked = "policy-panicked", drop at Dnat Tag Save Spoof:
+            "the policy panicked, which is a bug of it";
+        PolicyNonsense = "policy-nonsense", drop at Dnat Tag Save Spoof:
+            "the policy said what cannot be carried out, which is a bug of it";
         ByHand = "by-hand", drop at Dnat Tag Save Spoof: "somebody dropped the packet in dunnat step";
         Unknown = "unknown-reason", either at Dnat Tag Save Spoof:
             "a trace has more reasons of other policies than this program can tell apart";

@@ -23,8 +23,6 @@ pub struct Tables {
     pub(super) on_conflict: OnConflict,
     services: ByFamily<ServiceIndex>,
     pub(super) tag_by: TagBy,
-    /// The nodes that our own pipes lead to, in turn.
-    leads_to: Vec<NodeId>,
     dscps: FxHashMap<Dscp, NodeId>,
     /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
     macs: Vec<(u8, FxHashMap<Mac, NodeId>)>,
@@ -55,7 +53,6 @@ impl Tables {
             on_conflict: cluster.on_conflict,
             services: cluster.index().clone(),
             tag_by: cluster.tag_by,
-            leads_to: cluster.node(own).leads_to.clone(),
             dscps: ids().filter_map(|id| Some((cluster.node(id).dscp?, id))).collect(),
             macs,
             tags: ids().map(|id| (cluster.node(id).tag, id)).collect(),
@@ -106,11 +103,6 @@ impl Tables {
     /// The node that writes this code point.
     pub(super) fn node_by_dscp(&self, dscp: Dscp) -> Option<NodeId> {
         self.dscps.get(&dscp).copied()
-    }
-
-    /// The node that our pipe at this place leads to, where each leads to one.
-    pub(super) fn pipe_of(&self, place: usize) -> Option<NodeId> {
-        self.leads_to.get(place).copied()
     }
 
     /// The node whose tag our bits of `mark` are.

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::{Arithmetic, Asked, arithmetic, asked};
 use crate::cluster::{Cluster, FromGuest, NodeId, OnConflict, ServiceId};
-use crate::engine::{Reason, Row, Subject, Tables};
+use crate::engine::{Reason, Row, Subject};
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
+use crate::policy::{Maker, Supervised};
 use crate::replay::{NotRecorded, RecordedDecision};
 use crate::ruleset::{KernelRule, rules_in_kernel};
 use crate::simulate::{
@@ -96,15 +97,15 @@ pub fn at_node(host: &mut SimulatedNode<'_>, arrival: Arrival) -> Story {
     Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() }
 }
 
-/// The decision that an event tells of, made again.
+/// The decision that an event tells of, made again by the policy that `by` makes.
 ///
 /// # Errors
 /// The cluster has no such node, or there is no such packet.
-pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> {
+pub fn of_event(cluster: &Cluster, event: &Event, by: Maker<'_>) -> Result<Story, NotRecorded> {
     let recorded = RecordedDecision::of(event, cluster)?;
-    let tables = Tables::new(cluster, recorded.node);
+    let policy = Supervised::new(by(cluster, recorded.node), cluster, recorded.node, 1);
     let mut explainer = Explainer::new(cluster);
-    let step = explainer.step(recorded.node, &recorded.visit(&tables), Some(event));
+    let step = explainer.step(recorded.node, &recorded.visit(&policy), Some(event));
     let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
     Ok(Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() })
@@ -126,7 +127,7 @@ fn asked_about(cluster: &Cluster, event: &Event) -> Option<PacketSpec> {
     Some(PacketSpec { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), dscp, context })
 }
 
-/// What happens in the cluster to a packet, and to its reply. The cluster file does not say
+/// What happens in the cluster to a packet, and to its reply, where the policies that `by` makes decide. The cluster file does not say
 /// where guests live: `home` does, or another node than the entry node is taken.
 ///
 /// # Errors
@@ -135,7 +136,9 @@ pub fn through_cluster(
     cluster: &Cluster,
     asked: &PacketSpec,
     home: Option<NodeId>,
+    by: Maker<'_>,
 ) -> Result<Story, NoEntry> {
+    let node = |id| SimulatedNode::with_policy(cluster, id, by(cluster, id));
     let mut explainer = Explainer::new(cluster);
     let (tuple, guests) = (asked.tuple, &cluster.guests.network);
     let entry = cluster.node_ids().find(|id| cluster.node(*id).public.has(&tuple.dst));
@@ -156,13 +159,12 @@ pub fn through_cluster(
         let guest = "The cluster file does not say which node a guest lives on";
         story.before.push(format!("{guest}; taken here: {} (--guest-on names another).", name(taken)));
     }
-    let mut home = SimulatedNode::new(cluster, taken);
+    let mut home = node(taken);
     let arrival = asked.arrival(cluster, entry.unwrap_or(taken));
 
     // The request as the home node sees it; the reply comes by there again.
     let to_guest = if let Some(entry) = entry.filter(|entry| *entry != taken) {
-        let (at_node, passage) =
-            explainer.at_node(&mut SimulatedNode::new(cluster, entry), Some("the entry node"), arrival);
+        let (at_node, passage) = explainer.at_node(&mut node(entry), Some("the entry node"), arrival);
         story.nodes.push(at_node);
         if let Some(end) = explainer.end(entry, &passage) {
             story.after.push(end);

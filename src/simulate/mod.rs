@@ -1,7 +1,7 @@
 //! The way of packets through a node, without a kernel: which stages a packet comes by, in the kernel's order, what
 //! is decided there, and what the next stage sees of it.
 //!
-//! Decisions are [`decide`](crate::engine::decide)'s and changed bytes [`Patch`]'s, as for packets from a queue. What the kernel does
+//! Decisions are those of a [`policy`](crate::policy) and changed bytes [`Patch`]'s, as for packets from a queue. What the kernel does
 //! between the stages is imitated as far as it matters to them: routing (guests are behind the bridge, everybody else
 //! behind the public interface) and conntrack (both directions of a flow have one ct mark). As with full rules, a
 //! packet comes by every stage that its interfaces lead it by.
@@ -12,12 +12,15 @@ mod interfaces;
 mod made;
 mod spec;
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Conditions, Decision, Meta, Tables, decide_before};
+use crate::engine::{Conditions, Decision, Meta, Policy, Time};
 use crate::net::{Checksum, CtMark, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
+use crate::policy::{Named, Supervised};
 pub use capture::{
     Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, Order, Piece, Place,
 };
@@ -44,6 +47,8 @@ pub struct Arrival {
     pub mark: Mark,
     /// The ct mark of its flow; none if the host is to remember.
     pub ct_mark: Option<Mark>,
+    /// When it comes.
+    pub time: Time,
 }
 
 impl Arrival {
@@ -58,6 +63,7 @@ impl Arrival {
             src_mac: None,
             mark: Mark::ZERO,
             ct_mark: None,
+            time: Time::default(),
         }
     }
 }
@@ -66,7 +72,7 @@ impl Arrival {
 pub struct SimulatedNode<'a> {
     cluster: &'a Cluster,
     id: NodeId,
-    tables: Tables,
+    policy: Supervised,
     /// The ct marks of flows.
     flows: FxHashMap<Flow, Mark>,
 }
@@ -113,23 +119,29 @@ pub struct Visit {
 
 impl Visit {
     /// Decides about a packet as a worker does.
-    pub fn new(tables: &Tables, stage: Stage, (bytes, original_len): (Vec<u8>, usize), meta: Meta) -> Self {
+    pub fn new(
+        policy: &Supervised,
+        stage: Stage,
+        (bytes, original_len): (Vec<u8>, usize),
+        meta: Meta,
+        now: Time,
+    ) -> Self {
         let view = View::parse(&bytes, original_len);
-        Self::with_view(tables, stage, (bytes, original_len), view, meta)
+        Self::with_view(policy, stage, (bytes, original_len), (view, meta), now)
     }
 
     /// The same for bytes that have been read.
     pub fn with_view(
-        tables: &Tables,
+        policy: &Supervised,
         stage: Stage,
         (bytes, original_len): (Vec<u8>, usize),
-        view: Result<View, Malformed>,
-        meta: Meta,
+        (view, meta): (Result<View, Malformed>, Meta),
+        now: Time,
     ) -> Self {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let checksum = Checksum::Ready;
         let mut conditions = Conditions::new();
-        let decision = decide_before(tables, stage, read, &meta, &mut conditions);
+        let decision = policy.decide_before(stage, read, &meta, || now, &mut conditions);
         let (decision, patch) = decision.work_out(&bytes, read, checksum, &mut conditions);
         let ingress = Ingress::Public;
         Self {
@@ -162,7 +174,13 @@ impl Visit {
 impl<'a> SimulatedNode<'a> {
     /// The node `id`, which knows no flows yet.
     pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
-        Self { cluster, id, tables: Tables::new(cluster, id), flows: FxHashMap::default() }
+        Self::with_policy(cluster, id, Named::Cluster.make(cluster, id))
+    }
+
+    /// The same, where a policy of your own decides.
+    pub fn with_policy(cluster: &'a Cluster, id: NodeId, policy: Arc<dyn Policy>) -> Self {
+        let policy = Supervised::new(policy, cluster, id, 1);
+        Self { cluster, id, policy, flows: FxHashMap::default() }
     }
 
     /// The cluster that it belongs to.
@@ -177,7 +195,8 @@ impl<'a> SimulatedNode<'a> {
 
     /// Lets a packet pass.
     pub fn pass(&mut self, arrival: Arrival) -> Passage {
-        let Arrival { mut bytes, original_len, ingress, mut egress, src_mac, mut mark, ct_mark } = arrival;
+        let Arrival { mut bytes, original_len, ingress, mut egress, src_mac, mut mark, ct_mark, time } =
+            arrival;
         let tuple = |bytes: &[u8]| View::parse(bytes, original_len).ok().map(|view| view.tuple);
         let ingress = ingress.unwrap_or_else(|| Ingress::guess(self.cluster, self.id, tuple(&bytes)));
         let mut steps: Vec<(Stage, Result<Visit, NotQueued>)> = Vec::new();
@@ -199,8 +218,9 @@ impl<'a> SimulatedNode<'a> {
             }
             let pipe = ingress.pipe(self.cluster, self.id).filter(|_| stage == Stage::Tag);
             let held_now = if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask };
-            let meta = Meta::new(&self.tables, pipe, src_mac, mark, CtMark::Is(held_now));
-            let mut visit = Visit::new(&self.tables, stage, (std::mem::take(&mut bytes), original_len), meta);
+            let meta = self.policy.meta(pipe, src_mac, mark, CtMark::Is(held_now));
+            let packet = (std::mem::take(&mut bytes), original_len);
+            let mut visit = Visit::new(&self.policy, stage, packet, meta, time);
             visit.ingress = ingress.clone();
             visit.egress = egress.clone().filter(|_| stage.hook() == Hook::Postrouting);
             mark = visit.decision.mark.unwrap_or(mark);

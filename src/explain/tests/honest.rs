@@ -11,13 +11,9 @@ use crate::net::{CtMark, Mark};
 use crate::simulate::Visit;
 
 /// A witness changes nothing; what it is told is so; the last of it has decided; and what is made of it in words agrees.
-pub(super) fn hold(
-    cluster: &Cluster,
-    node: NodeId,
-    tables: &Tables,
-    visit: &Visit,
-) -> Result<(), TestCaseError> {
+pub(super) fn hold(cluster: &Cluster, node: NodeId, visit: &Visit) -> Result<(), TestCaseError> {
     let read = visit.view.as_ref().map_err(|malformed| *malformed);
+    let tables = &Tables::new(cluster, node);
     let decided = decide(tables, visit.stage, read, &visit.meta);
     let mut conditions = Conditions::new();
     prop_assert_eq!(decide_before(tables, visit.stage, read, &visit.meta, &mut conditions), decided);

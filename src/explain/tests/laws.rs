@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use super::honest::hold;
 use super::*;
 use crate::cluster::OnConflict;
-use crate::engine::{Meta, Tables};
+use crate::engine::{Meta, Time};
 use crate::net::{CtMark, Dscp, Mac, Proto, Tuple};
 use crate::packet::{Fragment, Headers, Icmp};
+use crate::policy::Supervised;
 use crate::simulate::{Ingress, Visit, made};
 
 fn address() -> impl Strategy<Value = [u8; 4]> {
@@ -151,14 +152,14 @@ proptest! {
         stage in prop::sample::select(Stage::ALL.to_vec()),
     ) {
         let node = NodeId(own);
-        let tables = Tables::new(&cluster, node);
+        let policy = Supervised::cluster(&cluster, node);
         let pipe = meta.from_pipe.then_some(0);
-        let meta = Meta::new(&tables, pipe, meta.src_mac, meta.mark, meta.ct_mark);
-        let mut visit = Visit::new(&tables, stage, (bytes, original_len), meta);
+        let meta = policy.meta(pipe, meta.src_mac, meta.mark, meta.ct_mark);
+        let mut visit = Visit::new(&policy, stage, (bytes, original_len), meta, Time::default());
         let pipe = cluster.pipes(node)[0].clone();
         visit.ingress = Ingress::Bridge(meta.from_pipe.then_some(pipe));
 
-        hold(&cluster, node, &tables, &visit)?;
+        hold(&cluster, node, &visit)?;
         // The arithmetic arrives at what is in the packet.
         let sums = arithmetic(&visit);
         prop_assert_eq!(sums.is_empty(), visit.patch.is_none());
@@ -181,7 +182,7 @@ proptest! {
         let (src, dst) = (IpAddr::from(src), IpAddr::from(dst));
         let ct = ct.map_or(String::new(), |ct| format!(" ct mark {ct}"));
         let asked: PacketSpec = format!("tcp {src}:40000 > {dst}:{port}{ct}").parse().unwrap();
-        if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId)) {
+        if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId), &by_cluster) {
             prop_assert!(!story.nodes.is_empty() && story.after.len() == 1, "{:?}", story);
             let is_public = cluster.nodes.iter().any(|node| node.public.has(&dst));
             let offered = cluster.services.iter().any(|service| service.takes(Proto::TCP, Some(port)));
@@ -245,11 +246,11 @@ proptest! {
 
         let cluster = with_services(include_str!("../../../rules/dual.toml").to_owned(), &services);
         let node = NodeId(own);
-        let tables = Tables::new(&cluster, node);
+        let policy = Supervised::cluster(&cluster, node);
         let len = bytes.len();
-        let mut visit = Visit::new(&tables, stage, (bytes, len), Meta { pipe_of: None, ..meta });
+        let mut visit = Visit::new(&policy, stage, (bytes, len), Meta { pipe_of: None, ..meta }, Time::default());
         visit.ingress = Ingress::Bridge(meta.from_pipe.then(|| cluster.pipes(node)[0].clone()));
-        hold(&cluster, node, &tables, &visit)?;
+        hold(&cluster, node, &visit)?;
         if let Some(rewrite) = visit.decision.rewrite {
             prop_assert_eq!(rewrite.to.is_ipv4(), is_v4, "a packet keeps its family");
             prop_assert!(visit.patch.is_some());
