@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::explain::{self, Story, StoryText};
-use dunnat::policy::Named;
 use dunnat::replay::Replay;
 use dunnat::simulate::{Context, PacketSpec, SimulatedNode};
 use dunnat::trace::Filter;
 
 use super::saved::Saved;
-use super::{Failure, coloured, print};
+use super::{Failure, PolicyArgs, coloured, print};
 
 /// Explain what would happen to a packet, and why; needs no root and no network
 ///
@@ -35,6 +34,8 @@ pub(super) struct Explain {
     /// Stop after N packets or decisions
     #[arg(long, value_name = "N", requires = "read")]
     count: Option<u64>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Also show how checksums change
     #[arg(long, short)]
     verbose: bool,
@@ -57,10 +58,11 @@ impl Explain {
             return self.read(path, &cluster, node, &words);
         }
         let asked: PacketSpec = words.parse()?;
-        let by = |cluster: &Cluster, id| Named::Cluster.make(cluster, id);
+        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
         let story = match node {
             Some(node) => {
-                explain::at_node(&mut SimulatedNode::new(&cluster, node), asked.arrival(&cluster, node))
+                let mut host = SimulatedNode::with_policy(&cluster, node, by(&cluster, node));
+                explain::at_node(&mut host, asked.arrival(&cluster, node))
             }
             None => explain::through_cluster(&cluster, &asked, home, &by)?,
         };
@@ -70,7 +72,7 @@ impl Explain {
 
 impl Explain {
     fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
-        let by = |cluster: &Cluster, id| Named::Cluster.make(cluster, id);
+        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
         let wanted = self.count.unwrap_or(u64::MAX);
         match Saved::open(path)? {
             Saved::Trace(mut events) => {
@@ -92,7 +94,7 @@ impl Explain {
             }
             Saved::Capture(mut packets) => {
                 let context: Context = words.parse()?;
-                let mut replay = Replay::new(cluster, node, context);
+                let mut replay = Replay::with_policy(cluster, node, context, &by);
                 let mut told = 0;
                 let read = loop {
                     if told == wanted {

@@ -10,7 +10,7 @@ use dunnat::trace::{Follower as _, Format, Output};
 use super::events::Events;
 use super::saved::{Packets, Saved};
 use super::trace::{FormatArg, output};
-use super::{Failure, note, print};
+use super::{Failure, PolicyArgs, note, print};
 
 /// Run a capture through the engine, or repeat the decisions of a trace with another cluster file; needs no
 /// root and no network
@@ -32,6 +32,8 @@ pub(super) struct Replay {
     /// trace, show only this node
     #[arg(long, short, value_name = "NAME")]
     node: Option<String>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Write the decisions to this file
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -54,8 +56,9 @@ impl Replay {
     }
 
     fn capture(&self, cluster: &Cluster, node: Option<NodeId>, mut packets: Packets) -> Result<(), Failure> {
+        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
         let context: Context = self.known.join(" ").parse()?;
-        let mut replay = dunnat::replay::Replay::new(cluster, node, context);
+        let mut replay = dunnat::replay::Replay::with_policy(cluster, node, context, &by);
         let (mut output, to) = self.output()?;
         let mut decisions = 0;
         let mut write = || -> Result<Result<(), Failure>, io::Error> {
@@ -82,7 +85,7 @@ impl Replay {
             let all = "facts about packets are for a capture only; a trace already has them";
             return Err(Failure::Usage(all.to_owned()));
         }
-        let mut changes = Changes::new(cluster);
+        let mut changes = Changes::with_policy(cluster, &|cluster, id| self.policy.make(cluster, id));
         let zone = jiff::tz::TimeZone::system();
         // Asked for in a format, it is the decisions as they would be; else the changes.
         let asked = self.write.is_some() || self.format.is_some();

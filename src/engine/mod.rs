@@ -11,6 +11,7 @@
 mod cluster_nat;
 mod condition;
 mod dnat;
+mod observe;
 mod policy;
 mod reason;
 mod remembered;
@@ -25,6 +26,7 @@ use crate::net::{Checksum, CtMark, Mac, Mark, OfFamily, Stage, Verdict};
 use crate::packet::{IcmpError, Malformed, Patch, Refused, Rewrite, View};
 pub use cluster_nat::ClusterNat;
 pub use condition::{Condition, Row, Subject, Table, Value, Wants};
+pub use observe::Observe;
 pub use policy::{Decide, Facts, Outcome, Policy};
 pub use reason::{Reason, ReasonError, ReasonRow};
 pub use remembered::{Change, NothingRemembered, Remembered, SHORT, Short, Time};
@@ -94,7 +96,7 @@ pub struct Decision {
 
 impl Decision {
     /// The packet goes on as it is.
-    pub(crate) fn leave(reason: Reason) -> Self {
+    pub fn leave(reason: Reason) -> Self {
         Self {
             verdict: Verdict::Accept,
             rewrite: None,
@@ -106,8 +108,8 @@ impl Decision {
         }
     }
 
-    /// The packet is ours and cannot be translated.
-    pub(crate) fn drop(reason: Reason) -> Self {
+    /// The packet ends here: it is ours and cannot be translated, for example.
+    pub fn drop(reason: Reason) -> Self {
         Self { verdict: Verdict::Drop, ..Self::leave(reason) }
     }
 

@@ -134,6 +134,10 @@ reasons! {
         Unknown = "unknown-reason", either at Dnat Tag Save Spoof:
             "a trace has more reasons of other policies than this program can tell apart";
     }
+    /// The reasons of the policy that only looks on.
+    OBSERVE {
+        Observed = "observed", accept at Dnat Tag Save Spoof: "the packet goes on as it is; dunnat only looks on";
+    }
 }
 
 /// How many names of reasons that this program does not know are told apart.

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, FromGuest, NodeId, OnConflict, ServiceId};
 use crate::engine::{Reason, Row, Subject};
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
-use crate::policy::{Maker, Supervised};
+use crate::policy::{Maker, Named, Supervised};
 use crate::replay::{NotRecorded, RecordedDecision};
 use crate::ruleset::{KernelRule, rules_in_kernel};
 use crate::simulate::{
@@ -89,11 +89,13 @@ struct Explainer<'a> {
     cluster: &'a Cluster,
     shared: Arc<Cluster>,
     seq: u64,
+    /// The cluster's own policy decides: what the node's other rules do, and those of the pure ruleset, belongs to it.
+    by_cluster: bool,
 }
 
 /// What happens to a packet at one node.
 pub fn at_node(host: &mut SimulatedNode<'_>, arrival: Arrival) -> Story {
-    let at_node = Explainer::new(host.cluster()).at_node(host, None, arrival).0;
+    let at_node = Explainer::new(host.cluster(), host.policy()).at_node(host, None, arrival).0;
     Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() }
 }
 
@@ -104,7 +106,7 @@ pub fn at_node(host: &mut SimulatedNode<'_>, arrival: Arrival) -> Story {
 pub fn of_event(cluster: &Cluster, event: &Event, by: Maker<'_>) -> Result<Story, NotRecorded> {
     let recorded = RecordedDecision::of(event, cluster)?;
     let policy = Supervised::new(by(cluster, recorded.node), cluster, recorded.node, 1);
-    let mut explainer = Explainer::new(cluster);
+    let mut explainer = Explainer::new(cluster, &policy);
     let step = explainer.step(recorded.node, &recorded.visit(&policy), Some(event));
     let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
@@ -139,7 +141,6 @@ pub fn through_cluster(
     by: Maker<'_>,
 ) -> Result<Story, NoEntry> {
     let node = |id| SimulatedNode::with_policy(cluster, id, by(cluster, id));
-    let mut explainer = Explainer::new(cluster);
     let (tuple, guests) = (asked.tuple, &cluster.guests.network);
     let entry = cluster.node_ids().find(|id| cluster.node(*id).public.has(&tuple.dst));
     let sends = |mac, id: &NodeId| cluster.node(*id).mac.is_some_and(|own| own.contains(mac));
@@ -160,6 +161,7 @@ pub fn through_cluster(
         story.before.push(format!("{guest}; taken here: {} (--guest-on names another).", name(taken)));
     }
     let mut home = node(taken);
+    let mut explainer = Explainer::new(cluster, home.policy());
     let arrival = asked.arrival(cluster, entry.unwrap_or(taken));
 
     // The request as the home node sees it; the reply comes by there again.
@@ -208,7 +210,10 @@ pub fn through_cluster(
     let (at_node, passage) = explainer.at_node(&mut home, Some("the reply"), arrival);
     story.nodes.push(at_node);
     let sent = passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
-    story.after.push(judged(tuple, entry.is_some(), sent, guests));
+    story.after.push(match sent {
+        Some(sent) if !explainer.by_cluster => format!("The reply goes out as {sent}."),
+        sent => judged(tuple, entry.is_some(), sent, guests),
+    });
     Ok(story)
 }
 
@@ -234,7 +239,7 @@ fn judged(request: Tuple, has_entry: bool, reply: Option<Tuple>, guests: &ByFami
 }
 
 impl Step {
-    /// A decision that `event` tells of, explained.
+    /// A decision that `event` tells of, explained; with the rules of the pure ruleset, which does what the cluster's policy does.
     pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
         let (stage, decision) = (visit.stage, &visit.decision);
         let tuple = visit.view.as_ref().ok().map(|view| view.tuple);
@@ -282,8 +287,9 @@ fn service_of_reply(visit: &Visit) -> Option<ServiceId> {
 }
 
 impl<'a> Explainer<'a> {
-    fn new(cluster: &'a Cluster) -> Self {
-        Self { cluster, shared: Arc::new(cluster.clone()), seq: 0 }
+    fn new(cluster: &'a Cluster, policy: &Supervised) -> Self {
+        let by_cluster = policy.name() == Named::Cluster.name();
+        Self { cluster, shared: Arc::new(cluster.clone()), seq: 0, by_cluster }
     }
 
     fn at_node(
@@ -331,7 +337,8 @@ impl<'a> Explainer<'a> {
                 ..was.clone()
             },
         };
-        Step::of(self.cluster, node, visit, event)
+        let step = Step::of(self.cluster, node, visit, event);
+        if self.by_cluster { step } else { Step { nft: Vec::new(), ..step } }
     }
 
     /// What is known of a packet, as somebody would ask about it.
@@ -373,6 +380,16 @@ impl<'a> Explainer<'a> {
         match (dropped, &passage.egress) {
             (Some((stage, reason)), _) => Some(format!("{stage} on {name} drops the packet: {reason}.")),
             (None, Egress::Bridge) => None,
+            (None, Egress::Here) if !self.by_cluster => Some(format!("The packet stays on {name}.")),
+            (None, egress) if !self.by_cluster => {
+                let bytes = passage.after.as_deref().unwrap_or_default();
+                let sent = View::parse(bytes, bytes.len()).map(|view| format!(" as {}", view.tuple));
+                Some(format!(
+                    "The packet leaves {name} by {}{}.",
+                    egress.name(self.cluster),
+                    sent.unwrap_or_default()
+                ))
+            }
             (None, Egress::Here) => Some(format!(
                 "The packet stays on {name}, unchanged: it is for the node itself, or for a flow that its SNAT knows."
             )),

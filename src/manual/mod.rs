@@ -67,6 +67,7 @@ pages! {
     captures
     stepping
     shadow
+    policies
     facts
     rehearsal
     labs

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{ClusterNat, Policy};
+use crate::engine::{ClusterNat, Observe, Policy};
 
 /// Makes the policy of a node.
 pub type Maker<'a> = &'a dyn Fn(&Cluster, NodeId) -> Arc<dyn Policy>;
@@ -17,6 +17,8 @@ pub enum Named {
     /// [`ClusterNat`].
     #[default]
     Cluster,
+    /// [`Observe`].
+    Observe,
 }
 
 /// Why a text is not a policy.
@@ -26,12 +28,13 @@ pub struct NamedError;
 
 impl Named {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Cluster];
+    pub const ALL: [Self; 2] = [Self::Cluster, Self::Observe];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cluster => "cluster",
+            Self::Observe => "observe",
         }
     }
 
@@ -39,6 +42,7 @@ impl Named {
     pub fn make(self, cluster: &Cluster, own: NodeId) -> Arc<dyn Policy> {
         match self {
             Self::Cluster => Arc::new(ClusterNat::new(cluster, own)),
+            Self::Observe => Arc::new(Observe),
         }
     }
 }

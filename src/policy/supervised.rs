@@ -53,6 +53,11 @@ impl Supervised {
         Self::new(Arc::new(ClusterNat::new(cluster, own)), cluster, own, 1)
     }
 
+    /// The policy's name.
+    pub fn name(&self) -> &str {
+        self.policy.name()
+    }
+
     /// The bits of marks that it may change.
     pub fn mask(&self) -> Mark {
         self.mask

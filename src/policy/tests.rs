@@ -274,5 +274,5 @@ fn policies_have_names_and_reasons_of_their_own() {
         assert!(!policy.reasons().is_empty(), "{named}");
         assert!(policy.reasons().iter().all(|reason| !Reason::COMMON.contains(reason)), "{named}");
     }
-    assert_eq!("maglev".parse::<Named>().unwrap_err().to_string(), "a policy is one of cluster");
+    assert_eq!("maglev".parse::<Named>().unwrap_err().to_string(), "a policy is one of cluster, observe");
 }

@@ -193,6 +193,11 @@ impl<'a> SimulatedNode<'a> {
         self.id
     }
 
+    /// What decides.
+    pub fn policy(&self) -> &Supervised {
+        &self.policy
+    }
+
     /// Lets a packet pass.
     pub fn pass(&mut self, arrival: Arrival) -> Passage {
         let Arrival { mut bytes, original_len, ingress, mut egress, src_mac, mut mark, ct_mark, time } =

@@ -1,0 +1,27 @@
+//! A policy that only looks on.
+
+use super::policy::{Decide, Facts, Outcome};
+use super::remembered::Remembered;
+use super::{Decision, Reason, Witness};
+
+/// Accepts every packet as it is: dunnat beside somebody else's NAT, as a tracer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Observe;
+
+impl Decide for Observe {
+    fn name(&self) -> &'static str {
+        "observe"
+    }
+
+    fn reasons(&self) -> &[Reason] {
+        Reason::OBSERVE
+    }
+
+    fn decide<W: Witness>(&self, facts: &Facts<'_>, _: &dyn Remembered, witness: &mut W) -> Outcome {
+        match facts.packet {
+            Ok(_) => Decision::leave(Reason::Observed),
+            Err(malformed) => Decision::unreadable(malformed, witness),
+        }
+        .into()
+    }
+}
