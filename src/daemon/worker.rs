@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::counters::Counters;
 use super::observer::Observing;
-use crate::engine::{Conditions, NoWitness, Time};
+use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
 use crate::net::{IfName, Stage, Verdict};
 use crate::netlink::{passing, sys};
-use crate::packet::View;
+use crate::packet::{Malformed, Patch, View};
 use crate::policy::Supervised;
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
 use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan};
@@ -96,23 +97,15 @@ impl Worker {
         let ct_mark = lane.ct_mark.of(envelope).unwrap_or_default();
         let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
         let read = view.as_ref().map_err(|malformed| *malformed);
-        let (policy, now) = (&*self.policy, || Time(self.policy.began().elapsed()));
-        let (decision, patch) = match &mut self.watch {
-            None => {
-                let decision = policy.decide(stage, read, &meta, now);
-                match rewrites {
-                    true => decision.work_out(bytes, read, envelope.checksum, &mut NoWitness),
-                    false => (decision, None),
-                }
-            }
-            Some(watch) => {
-                let mut conditions = Conditions::new();
-                let decision = policy.decide_before(stage, read, &meta, now, &mut conditions);
-                let decided = match rewrites {
-                    true => decision.work_out(bytes, read, envelope.checksum, &mut conditions),
-                    false => (decision, None),
-                };
-                watch.show(packet, stage, (view, meta), (decided, &conditions), &mut began)
+        let (decision, patch) = if self.watch.is_some() {
+            self.watched_decision(packet, (stage, rewrites), (view, meta), &mut began)
+        } else {
+            let now = || Time(self.policy.began().elapsed());
+            let decision = self.policy.decide(stage, read, &meta, now);
+            if rewrites {
+                decision.work_out(bytes, read, envelope.checksum, &mut NoWitness)
+            } else {
+                (decision, None)
             }
         };
         self.counters.decided(stage, &decision);
@@ -125,6 +118,31 @@ impl Worker {
             mark: decision.mark,
             ct_mark: ct_mark.map(|tag| (tag, self.policy.mask())),
             patch,
+        }
+    }
+}
+
+impl Worker {
+    /// The same where somebody is shown each decision, with what was asked for it.
+    #[cold]
+    fn watched_decision(
+        &mut self,
+        packet: &Packet<'_>,
+        (stage, rewrites): (Stage, bool),
+        (view, meta): (Result<View, Malformed>, Meta),
+        began: &mut Option<Instant>,
+    ) -> (Decision, Option<Patch>) {
+        let read = view.as_ref().map_err(|malformed| *malformed);
+        let now = || Time(self.policy.began().elapsed());
+        let mut conditions = Conditions::new();
+        let decision = self.policy.decide_before(stage, read, &meta, now, &mut conditions);
+        let decided = match rewrites {
+            true => decision.work_out(packet.bytes, read, packet.envelope.checksum, &mut conditions),
+            false => (decision, None),
+        };
+        match &mut self.watch {
+            Some(watch) => watch.show(packet, stage, (view, meta), (decided, &conditions), began),
+            None => decided,
         }
     }
 }
@@ -198,7 +216,7 @@ mod tests {
     use super::*;
     use crate::cluster::{Cluster, NodeId, OnConflict};
     use crate::daemon::{Held, Response};
-    use crate::engine::{Decide, Decision, Facts, Outcome, Reason, Remembered, Witness};
+    use crate::engine::{Changes, Decide, Facts, Reason, Remembered, Witness};
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
     use crate::queue::{Memory, Waiting};
@@ -293,7 +311,13 @@ mod tests {
             &[]
         }
 
-        fn decide<W: Witness>(&self, facts: &Facts<'_>, _: &dyn Remembered, _: &mut W) -> Outcome {
+        fn decide<W: Witness>(
+            &self,
+            facts: &Facts<'_>,
+            _: &dyn Remembered,
+            _: &mut Changes,
+            _: &mut W,
+        ) -> Decision {
             let view = facts.packet.unwrap();
             let decision = Decision::leave(Reason::NoService);
             match view.tuple.ports.unwrap().1 {
@@ -301,7 +325,6 @@ mod tests {
                 82 => Decision { mark: Some(Mark(77)), ..decision },
                 _ => decision,
             }
-            .into()
         }
     }
 

@@ -1,8 +1,8 @@
 //! The cluster's own policy.
 
-use super::policy::{Decide, Facts, Outcome};
-use super::remembered::Remembered;
-use super::{Reason, Tables, Witness, decide_before};
+use super::policy::{Decide, Facts};
+use super::remembered::{Changes, Remembered};
+use super::{Decision, Reason, Tables, Witness, decide_before};
 use crate::cluster::{Cluster, NodeId};
 
 /// The policy of a node of the cluster, see [`decide`](super::decide): what it does follows from the cluster file and the packet alone.
@@ -27,7 +27,13 @@ impl Decide for ClusterNat {
     }
 
     #[inline]
-    fn decide<W: Witness>(&self, facts: &Facts<'_>, _: &dyn Remembered, witness: &mut W) -> Outcome {
-        decide_before(&self.0, facts.stage, facts.packet, facts.meta, witness).into()
+    fn decide<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        _: &dyn Remembered,
+        _: &mut Changes,
+        witness: &mut W,
+    ) -> Decision {
+        decide_before(&self.0, facts.stage, facts.packet, facts.meta, witness)
     }
 }

@@ -27,9 +27,9 @@ use crate::packet::{IcmpError, Malformed, Patch, Refused, Rewrite, View};
 pub use cluster_nat::ClusterNat;
 pub use condition::{Condition, Row, Subject, Table, Value, Wants};
 pub use observe::Observe;
-pub use policy::{Decide, Facts, Outcome, Policy};
+pub use policy::{Decide, Facts, Policy};
 pub use reason::{Reason, ReasonError, ReasonRow};
-pub use remembered::{Change, NothingRemembered, Remembered, SHORT, Short, Time};
+pub use remembered::{Change, Changes, NothingRemembered, Remembered, SHORT, Short, Time};
 pub use tables::Tables;
 pub use witness::{Conditions, NoWitness, Witness};
 

@@ -1,7 +1,7 @@
 //! A policy that only looks on.
 
-use super::policy::{Decide, Facts, Outcome};
-use super::remembered::Remembered;
+use super::policy::{Decide, Facts};
+use super::remembered::{Changes, Remembered};
 use super::{Decision, Reason, Witness};
 
 /// Accepts every packet as it is: dunnat beside somebody else's NAT, as a tracer.
@@ -17,11 +17,16 @@ impl Decide for Observe {
         Reason::OBSERVE
     }
 
-    fn decide<W: Witness>(&self, facts: &Facts<'_>, _: &dyn Remembered, witness: &mut W) -> Outcome {
+    fn decide<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        _: &dyn Remembered,
+        _: &mut Changes,
+        witness: &mut W,
+    ) -> Decision {
         match facts.packet {
             Ok(_) => Decision::leave(Reason::Observed),
             Err(malformed) => Decision::unreadable(malformed, witness),
         }
-        .into()
     }
 }

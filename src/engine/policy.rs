@@ -1,6 +1,6 @@
 //! What decides: facts and what is remembered in, a decision out.
 
-use super::remembered::{Change, Remembered, Time};
+use super::remembered::{Changes, Remembered, Time};
 use super::{Conditions, Decision, Meta, NoWitness, Reason, Witness};
 use crate::net::Stage;
 use crate::packet::{Malformed, View};
@@ -18,23 +18,6 @@ pub struct Facts<'a> {
     pub now: Time,
 }
 
-/// What a policy says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// What becomes of the packet.
-    pub decision: Decision,
-    /// What is to be remembered, in order; the caller sees to it, after the decision.
-    pub changes: Vec<Change>,
-}
-
-/// Without anything to remember.
-impl From<Decision> for Outcome {
-    #[inline]
-    fn from(decision: Decision) -> Self {
-        Self { decision, changes: Vec::new() }
-    }
-}
-
 /// A policy, as one writes it. It has no clock, no lock and no I/O: facts and what is remembered decide, and nothing else does.
 /// Whoever implements this has a [`Policy`].
 pub trait Decide: Send + Sync {
@@ -49,8 +32,15 @@ pub trait Decide: Send + Sync {
         false
     }
 
-    /// Decides. Each condition goes through the witness: what it is told is what decides.
-    fn decide<W: Witness>(&self, facts: &Facts<'_>, remembered: &dyn Remembered, witness: &mut W) -> Outcome;
+    /// Decides. Each condition goes through the witness: what it is told is what decides. What is to be remembered, or forgotten,
+    /// goes to `changes`, in order; the caller sees to it after the decision.
+    fn decide<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+        witness: &mut W,
+    ) -> Decision;
 }
 
 /// A policy, as it is asked: of any kind, behind a pointer. The conditions of a decision cost nothing where nobody wants to know
@@ -66,15 +56,16 @@ pub trait Policy: Send + Sync {
     fn remembers(&self) -> bool;
 
     /// Decides without a witness.
-    fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered) -> Outcome;
+    fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered, changes: &mut Changes) -> Decision;
 
     /// Decides in the same way, and tells what was asked for it.
     fn decide_before(
         &self,
         facts: &Facts<'_>,
         remembered: &dyn Remembered,
+        changes: &mut Changes,
         conditions: &mut Conditions,
-    ) -> Outcome;
+    ) -> Decision;
 }
 
 impl<T: Decide> Policy for T {
@@ -90,16 +81,17 @@ impl<T: Decide> Policy for T {
         Decide::remembers(self)
     }
 
-    fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered) -> Outcome {
-        Decide::decide(self, facts, remembered, &mut NoWitness)
+    fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered, changes: &mut Changes) -> Decision {
+        Decide::decide(self, facts, remembered, changes, &mut NoWitness)
     }
 
     fn decide_before(
         &self,
         facts: &Facts<'_>,
         remembered: &dyn Remembered,
+        changes: &mut Changes,
         conditions: &mut Conditions,
-    ) -> Outcome {
-        Decide::decide(self, facts, remembered, conditions)
+    ) -> Decision {
+        Decide::decide(self, facts, remembered, changes, conditions)
     }
 }

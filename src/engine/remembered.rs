@@ -27,6 +27,9 @@ pub struct Change {
     pub entry: Option<(Short, Time)>,
 }
 
+/// Changes, in order.
+pub type Changes = Vec<Change>;
+
 /// What was remembered.
 ///
 /// All workers of a node share one memory: the two directions of a flow come by different queues once an address was changed, and

@@ -16,7 +16,7 @@
 //! use std::sync::Arc;
 //!
 //! use dunnat::cluster::Cluster;
-//! use dunnat::engine::{Decide, Decision, Facts, Outcome, Reason, Remembered, Subject, Value, Wants, Witness};
+//! use dunnat::engine::{Changes, Decide, Decision, Facts, Reason, Remembered, Subject, Value, Wants, Witness};
 //! use dunnat::net::{Proto, Stage};
 //! use dunnat::simulate::{PacketSpec, SimulatedNode};
 //!
@@ -34,13 +34,19 @@
 //!         &self.reasons
 //!     }
 //!
-//!     fn decide<W: Witness>(&self, facts: &Facts<'_>, _: &dyn Remembered, witness: &mut W) -> Outcome {
+//!     fn decide<W: Witness>(
+//!         &self,
+//!         facts: &Facts<'_>,
+//!         _: &dyn Remembered,
+//!         _: &mut Changes,
+//!         witness: &mut W,
+//!     ) -> Decision {
 //!         let [telnet, other] = self.reasons;
 //!         let port = facts.packet.ok().and_then(|view| view.tuple.ports).map(|(_, port)| port);
 //!         let of = |port| Value::Port(Proto::TCP, None, port);
 //!         let is_telnet =
 //!             witness.holds(port == Some(23), || (Subject::Dport, of(port), Wants::Is(of(Some(23)))));
-//!         if is_telnet { Decision::drop(telnet) } else { Decision::leave(other) }.into()
+//!         if is_telnet { Decision::drop(telnet) } else { Decision::leave(other) }
 //!     }
 //! }
 //!

@@ -20,7 +20,24 @@ pub struct Notes {
     lost: AtomicU64,
 }
 
-type Part = FxHashMap<Short, (Short, Time)>;
+#[derive(Debug, Default)]
+struct Part {
+    entries: FxHashMap<Short, (Short, Time)>,
+    /// Before that no entry expires that was there when last looked: a part that is full is not gone through for each packet.
+    full_until: Time,
+}
+
+impl Part {
+    /// Whether there is room for an entry more, or could be made.
+    fn has_room(&mut self, most: usize, now: Time) -> bool {
+        if self.entries.len() >= most && self.full_until <= now {
+            self.entries.retain(|_, (_, until)| *until > now);
+            let first = self.entries.values().map(|(_, until)| *until).min();
+            self.full_until = first.unwrap_or_default();
+        }
+        self.entries.len() < most
+    }
+}
 
 impl Notes {
     /// Nothing yet, in so many parts: some for each worker.
@@ -43,17 +60,14 @@ impl Notes {
         for Change { key, entry } in changes {
             let mut part = self.part(key);
             let Some((note, until)) = entry else {
-                part.remove(key);
+                part.entries.remove(key);
                 continue;
             };
-            if part.len() >= self.most && !part.contains_key(key) {
-                part.retain(|_, (_, until)| *until > now);
-                if part.len() >= self.most {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
+            if part.entries.contains_key(key) || part.has_room(self.most, now) {
+                part.entries.insert(*key, (*note, *until));
+            } else {
+                self.lost.fetch_add(1, Ordering::Relaxed);
             }
-            part.insert(*key, (*note, *until));
         }
     }
 
@@ -73,6 +87,6 @@ impl Notes {
 
 impl Remembered for Notes {
     fn get(&self, key: &Short, now: Time) -> Option<Short> {
-        self.part(key).get(key).filter(|(_, until)| *until > now).map(|(note, _)| *note)
+        self.part(key).entries.get(key).filter(|(_, until)| *until > now).map(|(note, _)| *note)
     }
 }

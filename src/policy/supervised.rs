@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::Notes;
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{
-    ClusterNat, Condition, Conditions, Decision, Facts, Meta, NothingRemembered, Outcome, Policy, Reason,
-    Remembered, Subject, Time, Value, Wants,
+    Change, Changes, ClusterNat, Condition, Conditions, Decision, Facts, Meta, NothingRemembered, Policy,
+    Reason, Remembered, Subject, Time, Value, Wants,
 };
 use crate::net::{CtMark, Mac, Mark, OfFamily, Stage};
 use crate::packet::{Layers, Malformed, Rewrite, View};
@@ -91,8 +91,18 @@ impl Supervised {
         now: impl FnOnce() -> Time,
     ) -> Decision {
         let facts = self.facts((stage, packet, meta), now);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.policy.decide(&facts, self.remembered())));
-        self.held_to(&facts, outcome.ok()).unwrap_or_else(|(reason, _)| Decision::drop(reason))
+        let mut changes = Changes::new();
+        let decide = || self.policy.decide(&facts, self.remembered(), &mut changes);
+        match catch_unwind(AssertUnwindSafe(decide)) {
+            Ok(decision) => match self.fault(&facts, &decision) {
+                None => {
+                    self.note(&changes, facts.now);
+                    decision
+                }
+                Some(_) => Decision::drop(Reason::PolicyNonsense),
+            },
+            Err(_) => Decision::drop(Reason::PolicyPanicked),
+        }
     }
 
     /// Has it decide, and tell what was asked for the decision.
@@ -105,17 +115,25 @@ impl Supervised {
         conditions: &mut Conditions,
     ) -> Decision {
         let facts = self.facts((stage, packet, meta), now);
-        let ask = || self.policy.decide_before(&facts, self.remembered(), conditions);
-        let outcome = catch_unwind(AssertUnwindSafe(ask));
-        self.held_to(&facts, outcome.ok()).unwrap_or_else(|(reason, so)| {
-            conditions.push(Condition {
-                subject: Subject::Policy,
-                value: Value::Word(so),
-                wants: Wants::Is(Value::Word("a decision that can be carried out")),
-                holds: false,
-            });
-            Decision::drop(reason)
-        })
+        let mut changes = Changes::new();
+        let decide = || self.policy.decide_before(&facts, self.remembered(), &mut changes, conditions);
+        let (reason, so) = match catch_unwind(AssertUnwindSafe(decide)) {
+            Ok(decision) => match self.fault(&facts, &decision) {
+                None => {
+                    self.note(&changes, facts.now);
+                    return decision;
+                }
+                Some(fault) => (Reason::PolicyNonsense, fault),
+            },
+            Err(_) => (Reason::PolicyPanicked, "panicked"),
+        };
+        conditions.push(Condition {
+            subject: Subject::Policy,
+            value: Value::Word(so),
+            wants: Wants::Is(Value::Word("a decision that can be carried out")),
+            holds: false,
+        });
+        Decision::drop(reason)
     }
 
     #[inline]
@@ -135,27 +153,16 @@ impl Supervised {
         }
     }
 
-    /// The decision, and what is to be remembered is; or why the packet is dropped.
+    /// Sees to it that what is to be remembered is.
     #[inline]
-    fn held_to(
-        &self,
-        facts: &Facts<'_>,
-        outcome: Option<Outcome>,
-    ) -> Result<Decision, (Reason, &'static str)> {
-        let Some(Outcome { decision, changes }) = outcome else {
-            return Err((Reason::PolicyPanicked, "panicked"));
-        };
-        if let Some(fault) = self.fault(facts, &decision) {
-            return Err((Reason::PolicyNonsense, fault));
-        }
+    fn note(&self, changes: &[Change], now: Time) {
         if let (Some(notes), false) = (&self.notes, changes.is_empty()) {
-            notes.apply(&changes, facts.now);
+            notes.apply(changes, now);
         }
-        Ok(decision)
     }
 
     /// What is wrong with a decision, so that it cannot be carried out.
-    #[inline]
+    #[inline(never)]
     fn fault(&self, facts: &Facts<'_>, decision: &Decision) -> Option<&'static str> {
         if let Some(rewrite) = &decision.rewrite
             && let Some(fault) = cannot_rewrite(facts, rewrite)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::cluster::{Cluster, NodeId, ServiceId};
 use crate::engine::{
-    Change, Conditions, Decide, Decision, Facts, Meta, Outcome, Policy, Reason, Remembered, SHORT, Short,
+    Change, Changes, Conditions, Decide, Decision, Facts, Meta, Policy, Reason, Remembered, SHORT, Short,
     Subject, Time, Value, Wants, Witness,
 };
 use crate::net::{CtMark, Mark, Proto, Stage, Tuple};
@@ -37,8 +37,8 @@ impl Decide for Says {
         &[]
     }
 
-    fn decide<W: Witness>(&self, _: &Facts<'_>, _: &dyn Remembered, _: &mut W) -> Outcome {
-        self.0.into()
+    fn decide<W: Witness>(&self, _: &Facts<'_>, _: &dyn Remembered, _: &mut Changes, _: &mut W) -> Decision {
+        self.0
     }
 }
 
@@ -107,13 +107,19 @@ impl Decide for Panics {
         &[]
     }
 
-    fn decide<W: Witness>(&self, facts: &Facts<'_>, _: &dyn Remembered, witness: &mut W) -> Outcome {
+    fn decide<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        _: &dyn Remembered,
+        _: &mut Changes,
+        witness: &mut W,
+    ) -> Decision {
         let view = facts.packet.unwrap();
         let to = view.tuple.ports.unwrap().1;
         let port =
             || (Subject::Dport, Value::Port(view.tuple.proto, None, Some(to)), Wants::Is(Value::Nothing));
         assert!(!witness.holds(to == 81, port), "port 81 is not for me");
-        Decision::leave(Reason::NoService).into()
+        Decision::leave(Reason::NoService)
     }
 }
 
@@ -163,8 +169,14 @@ impl Decide for Napt {
         true
     }
 
-    fn decide<W: Witness>(&self, facts: &Facts<'_>, remembered: &dyn Remembered, _: &mut W) -> Outcome {
-        let none = Decision::leave(Reason::Unmarked).into();
+    fn decide<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+        _: &mut W,
+    ) -> Decision {
+        let none = Decision::leave(Reason::Unmarked);
         let Ok(View { tuple: Tuple { proto, src, dst, ports: Some((from, to)) }, .. }) = facts.packet else {
             return none;
         };
@@ -176,7 +188,7 @@ impl Decide for Napt {
         let look = |kind, end| read(remembered.get(&Self::key(kind, *proto, end)?, facts.now)?);
         let (inside, here) = (SocketAddr::new(*src, *from), SocketAddr::new(*dst, *to));
         match facts.stage {
-            Stage::Dnat => look(1, here).map_or(none, |inside| rewritten(Side::Destination, inside).into()),
+            Stage::Dnat => look(1, here).map_or(none, |inside| rewritten(Side::Destination, inside)),
             Stage::Spoof => {
                 let mapped = look(0, inside).unwrap_or(SocketAddr::new(self.public, from ^ 0x8000));
                 let until = facts.now.after(Duration::from_secs(120));
@@ -184,9 +196,8 @@ impl Decide for Napt {
                     let note = Short::new(&[to.to_string().as_bytes()])?;
                     Some(Change { key: Self::key(kind, *proto, end)?, entry: Some((note, until)) })
                 };
-                let changes = [change(0, inside, mapped), change(1, mapped, inside)];
-                let changes = changes.into_iter().flatten().collect();
-                Outcome { decision: rewritten(Side::Source, mapped), changes }
+                changes.extend([change(0, inside, mapped), change(1, mapped, inside)].into_iter().flatten());
+                rewritten(Side::Source, mapped)
             }
             _ => none,
         }
@@ -234,8 +245,10 @@ fn notes_expire_are_forgotten_and_do_not_grow_without_end() {
     // One that is there can be put off, though there is no room; and what has expired makes room.
     notes.apply(&[keep(3, 60)], at(10));
     assert_eq!((notes.lost(), notes.get(&key(3), at(55))), (90, Some(note)));
+    notes.apply(&[keep(78, 90)], at(49));
+    assert_eq!((notes.lost(), notes.get(&key(78), at(49))), (91, None));
     notes.apply(&[keep(77, 90)], at(55));
-    assert_eq!((notes.lost(), notes.get(&key(77), at(56))), (90, Some(note)));
+    assert_eq!((notes.lost(), notes.get(&key(77), at(56))), (91, Some(note)));
     // In several parts each key is found again.
     let notes = Notes::new(8);
     notes.apply(&many, at(0));
