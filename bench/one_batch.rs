@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use dunnat::cluster::{Cluster, OnConflict};
 use dunnat::daemon::Worker;
-use dunnat::engine::Tables;
 use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
+use dunnat::policy::Supervised;
 use dunnat::queue::{Playback, Waiting};
 use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::trace::Taps;
@@ -59,7 +59,7 @@ fn main() {
     let mut queue = Playback::new(&packets);
     // Nobody is attached, as in a node that nobody looks at; `untraced` as second argument leaves even that out.
     let tracer = (std::env::args().nth(2).as_deref() != Some("untraced")).then(|| Taps::default().tracer());
-    let mut worker = Worker::new(Arc::new(Tables::new(&cluster, node)), &plan, Vec::new(), tracer);
+    let mut worker = Worker::new(Arc::new(Supervised::cluster(&cluster, node)), &plan, Vec::new(), tracer);
     for _ in 0..batches {
         worker.turn(&mut queue).unwrap();
     }

@@ -15,9 +15,9 @@ use std::time::Instant;
 
 use dunnat::cluster::{Cluster, OnConflict};
 use dunnat::daemon::Worker;
-use dunnat::engine::Tables;
 use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
+use dunnat::policy::Supervised;
 use dunnat::queue::{Playback, Waiting};
 use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
 use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
@@ -72,8 +72,8 @@ fn main() {
     let writer = Writer::start(tap, namer, Output::new(Format::Json, plain, out, None).unwrap()).unwrap();
     let packets: Vec<Waiting> = (0..64).map(request).collect();
     let mut queue = Playback::new(&packets);
-    let tables = Arc::new(Tables::new(&cluster, node));
-    let mut worker = Worker::new(tables, &plan, Vec::new(), Some(taps.tracer()));
+    let policy = Arc::new(Supervised::cluster(&cluster, node));
+    let mut worker = Worker::new(policy, &plan, Vec::new(), Some(taps.tracer()));
     for _ in 0..events / 64 {
         worker.turn(&mut queue).unwrap();
     }

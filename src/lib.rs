@@ -68,6 +68,7 @@
 //! | [`cluster`] | the cluster file, checked: what is in a [`Cluster`](cluster::Cluster) cannot contradict itself | guess |
 //! | [`packet`] | the bytes of a packet: read into a [`View`](packet::View), changed by a [`Patch`](packet::Patch) | panic on any bytes |
 //! | [`engine`] | [`decide`](engine::decide): facts in, decision out; a file for each stage | know a socket, a clock, a thread |
+//! | [`policy`] | who decides: policies by name; any policy held to what it may, with what it remembers | let a policy cost more than a packet |
 //! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, and for tests and benchmarks without a kernel | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
@@ -77,7 +78,7 @@
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
 //! | [`simulate`] | the way of a packet through a node without a kernel: a packet is typed or captured, passes the stages, and its flow is remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
-//! | [`explain`] | why a decision was made, derived beside the engine; a property test compares the two | decide |
+//! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
@@ -94,7 +95,8 @@
 //! [`queue::Netlink`] receives the packet, with others, and calls the worker (`daemon/worker.rs`) with a [`queue::Packet`]. The number
 //! of the queue tells the [`ruleset::Lane`]: the stage, and what the rules guarantee. [`packet::View::parse`] reads the bytes.
 //! [`engine::decide`] looks at view, marks and MAC address ([`engine::Meta`]) and returns a [`Decision`](engine::Decision) with its
-//! [`Reason`](engine::Reason). If an address changes, [`packet::Patch::new`] works out the bytes, and the checksums by difference (RFC 1624).
+//! [`Reason`](engine::Reason). It asks its conditions before a [`Witness`](engine::Witness); a worker has none, which costs
+//! nothing. If an address changes, [`packet::Patch::new`] works out the bytes, and the checksums by difference (RFC 1624).
 //! The worker counts, gives a [`Record`](trace::Record) to the taps, if there are any, and returns the verdict. The queue
 //! applies the patch where the packet lies. When the whole batch is decided, one system call takes all verdicts to the kernel.
 //!
@@ -136,8 +138,9 @@
 //! `explain` and `replay` ask the same engine. A [`simulate::SimulatedNode`] leads a packet through the stages as the rules of a node
 //! would, and gives [`engine::decide`] the same facts. The outcome is a [`simulate::Visit`], which has an [`Event`](trace::Event) like
 //! any decision. A packet is typed ([`simulate::PacketSpec`]), captured ([`simulate::Capture`]), or traced
-//! ([`replay::RecordedDecision`]); the event of a traced packet has all facts of its decision. [`explain::why`] goes through every rule
-//! of the cluster file, and says which condition does not hold.
+//! ([`replay::RecordedDecision`]); the event of a traced packet has all facts of its decision. The decision is made before a
+//! witness, and [`explain::asked`] puts into words what it was told: each condition in the order in which the engine asked it, and
+//! whether it holds. Where the engine looked something up, the other rows of that table are listed, each with its first difference.
 //!
 //! # A shadow
 //!
@@ -217,6 +220,7 @@ pub mod net;
 mod netlink;
 pub mod nftrace;
 pub mod packet;
+pub mod policy;
 pub mod queue;
 pub mod rehearse;
 pub mod replay;

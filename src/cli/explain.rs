@@ -9,7 +9,7 @@ use dunnat::simulate::{Context, PacketSpec, SimulatedNode};
 use dunnat::trace::Filter;
 
 use super::saved::Saved;
-use super::{Failure, coloured, print};
+use super::{Failure, PolicyArgs, coloured, print};
 
 /// Explain what would happen to a packet, and why; needs no root and no network
 ///
@@ -34,6 +34,8 @@ pub(super) struct Explain {
     /// Stop after N packets or decisions
     #[arg(long, value_name = "N", requires = "read")]
     count: Option<u64>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Also show how checksums change
     #[arg(long, short)]
     verbose: bool,
@@ -56,11 +58,13 @@ impl Explain {
             return self.read(path, &cluster, node, &words);
         }
         let asked: PacketSpec = words.parse()?;
+        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
         let story = match node {
             Some(node) => {
-                explain::at_node(&mut SimulatedNode::new(&cluster, node), asked.arrival(&cluster, node))
+                let mut host = SimulatedNode::with_policy(&cluster, node, by(&cluster, node));
+                explain::at_node(&mut host, asked.arrival(&cluster, node))
             }
-            None => explain::through_cluster(&cluster, &asked, home)?,
+            None => explain::through_cluster(&cluster, &asked, home, &by)?,
         };
         self.tell(&story)
     }
@@ -68,6 +72,7 @@ impl Explain {
 
 impl Explain {
     fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
+        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
         let wanted = self.count.unwrap_or(u64::MAX);
         match Saved::open(path)? {
             Saved::Trace(mut events) => {
@@ -81,7 +86,7 @@ impl Explain {
                         continue;
                     }
                     left -= 1;
-                    match explain::of_event(cluster, &event) {
+                    match explain::of_event(cluster, &event, &by) {
                         Ok(story) => self.tell(&story)?,
                         Err(why) => log::warn!("skipped event {} of {}: {why}", event.seq, event.node),
                     }
@@ -89,7 +94,7 @@ impl Explain {
             }
             Saved::Capture(mut packets) => {
                 let context: Context = words.parse()?;
-                let mut replay = Replay::new(cluster, node, context);
+                let mut replay = Replay::with_policy(cluster, node, context, &by);
                 let mut told = 0;
                 let read = loop {
                     if told == wanted {

@@ -27,10 +27,13 @@ mod trace;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
+use dunnat::engine::Policy;
 use dunnat::kernel::{Capabilities, Feature, Support};
+use dunnat::policy::Named;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
 use dunnat::text::escaped;
 
@@ -92,6 +95,21 @@ struct WorkArgs {
     workers: Option<u16>,
     #[command(flatten)]
     manner: ModeArgs,
+}
+
+/// What decides.
+#[derive(Args)]
+struct PolicyArgs {
+    /// What decides: cluster (the cluster file); or observe (accepts every packet unchanged)
+    #[arg(long = "policy", value_name = "NAME", default_value = "cluster")]
+    named: Named,
+}
+
+impl PolicyArgs {
+    /// The policy of a node.
+    fn make(&self, cluster: &Cluster, node: NodeId) -> Arc<dyn Policy> {
+        self.named.make(cluster, node)
+    }
 }
 
 /// How the work is done, whoever does it.

@@ -12,7 +12,7 @@ use super::events::Events;
 use super::path::guest_on;
 use super::saved::{Packets, Saved};
 use super::trace::{FormatArg, output};
-use super::{Failure, note, print};
+use super::{Failure, PolicyArgs, note, print};
 
 /// Run a capture through the engine, or repeat the decisions of a trace with another cluster file; needs no
 /// root and no network
@@ -38,6 +38,8 @@ pub(super) struct Replay {
     /// `home` in the cluster file]
     #[arg(long, value_name = "ADDRESS=NODE", value_parser = guest_on)]
     guest_on: Vec<(IpAddr, Name)>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Write the decisions to this file
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -60,8 +62,9 @@ impl Replay {
     }
 
     fn capture(&self, cluster: &Cluster, node: Option<NodeId>, mut packets: Packets) -> Result<(), Failure> {
+        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
         let context: Context = self.known.join(" ").parse()?;
-        let mut replay = dunnat::replay::Replay::new(cluster, node, context);
+        let mut replay = dunnat::replay::Replay::with_policy(cluster, node, context, &by);
         for (guest, home) in &self.guest_on {
             replay.guest_on(*guest, cluster.find(home)?);
         }
@@ -91,7 +94,7 @@ impl Replay {
             let all = "facts about packets and guests are for a capture only; a trace already has them";
             return Err(Failure::Usage(all.to_owned()));
         }
-        let mut changes = Changes::new(cluster);
+        let mut changes = Changes::with_policy(cluster, &|cluster, id| self.policy.make(cluster, id));
         let zone = jiff::tz::TimeZone::system();
         // Asked for in a format, it is the decisions as they would be; else the changes.
         let asked = self.write.is_some() || self.format.is_some();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use dunnat::control;
 use dunnat::daemon::{self, Options, OwnRules, ShadowOptions};
+use dunnat::policy::Named;
 use dunnat::rehearse;
 use dunnat::trace::{Destination, Format};
 
@@ -87,6 +88,7 @@ impl Run {
                 (false, false) => OwnRules::Kept,
             };
             daemon::run(Options {
+                policy: Named::Cluster.make(&cluster, node),
                 cluster,
                 plan,
                 pin,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use dunnat::control;
 use dunnat::daemon::{self, Options, OwnRules};
+use dunnat::policy::Named;
 use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
 
@@ -67,6 +68,7 @@ impl Step {
         let failed = |source| daemon::Error::System { what: "start a thread", source };
         let observer = step::observer(Arc::clone(&cluster), node, selection, console).map_err(failed)?;
         daemon::run(Options {
+            policy: Named::Cluster.make(&cluster, node),
             cluster,
             plan,
             socket: self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node)),

@@ -1,5 +1,6 @@
 //! What came of the packets, by stage and reason.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::engine::{Decision, Reason};
@@ -9,9 +10,11 @@ use crate::queue::Turn;
 use crate::text::counted;
 
 /// Counts of one worker, or of all of them added up. A worker owns its own; nothing is shared while it runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     pub(super) decisions: [[u64; Reason::ALL.len()]; Stage::ALL.len()],
+    /// Those with reasons that are not known before the node runs.
+    pub(super) others: BTreeMap<(Stage, Reason), u64>,
     /// Packets that got the verdict drop.
     pub dropped: u64,
     /// Packets from a queue that no rule of ours fills.
@@ -23,9 +26,30 @@ pub struct Counters {
     pub losses: Losses,
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            decisions: [[0; Reason::ALL.len()]; Stage::ALL.len()],
+            others: BTreeMap::new(),
+            dropped: 0,
+            stray: 0,
+            turns: Turn::default(),
+            losses: Losses::default(),
+        }
+    }
+}
+
 impl Counters {
+    /// A decision that nobody carries out.
+    pub(super) fn would_decide(&mut self, stage: Stage, reason: Reason) {
+        match self.decisions[stage.index()].get_mut(reason.index()) {
+            Some(count) => *count += 1,
+            None => *self.others.entry((stage, reason)).or_default() += 1,
+        }
+    }
+
     pub(super) fn decided(&mut self, stage: Stage, decision: &Decision) {
-        self.decisions[stage.index()][decision.reason.index()] += 1;
+        self.would_decide(stage, decision.reason);
         self.dropped += u64::from(decision.verdict == Verdict::Drop);
     }
 
@@ -39,7 +63,8 @@ impl Counters {
 
     /// How many decisions at a stage had that reason.
     pub fn decisions(&self, stage: Stage, reason: Reason) -> u64 {
-        self.decisions[stage.index()][reason.index()]
+        let known = self.decisions[stage.index()].get(reason.index()).copied();
+        known.unwrap_or_else(|| self.others.get(&(stage, reason)).copied().unwrap_or(0))
     }
 
     /// Packets that were to be queued and that we never saw, each once.
@@ -52,6 +77,9 @@ impl Counters {
     pub(super) fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.decisions.iter_mut().flatten().zip(other.decisions.iter().flatten()) {
             *mine += theirs;
+        }
+        for (reason, theirs) in &other.others {
+            *self.others.entry(*reason).or_default() += theirs;
         }
         self.dropped += other.dropped;
         self.stray += other.stray;
@@ -67,7 +95,8 @@ impl fmt::Display for Counters {
         let mut separator = ": ";
         for stage in Stage::ALL {
             let mut name = Some(stage);
-            for reason in Reason::ALL {
+            let others = self.others.keys().filter(|(at, _)| *at == stage).map(|(_, reason)| *reason);
+            for reason in Reason::ALL.into_iter().chain(others) {
                 let count = self.decisions(stage, reason);
                 if count > 0 {
                     f.write_str(separator)?;
@@ -107,6 +136,23 @@ impl fmt::Display for Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_that_were_not_known_before_are_counted_too() {
+        let decided = |names: &[&str]| {
+            let mut counters = Counters::default();
+            for name in names {
+                let decision = Decision::leave(Reason::read(name).unwrap());
+                counters.decided(Stage::Spoof, &decision);
+            }
+            counters
+        };
+        let mut counters = decided(&["unmarked", "of-a-policy", "of-a-policy"]);
+        counters.add(&decided(&["of-a-policy", "of-another"]));
+        assert_eq!(counters.to_string(), "0 packets: spoof unmarked 1, of-a-policy 3, of-another 1");
+        assert_eq!(counters.decisions(Stage::Spoof, Reason::read("of-a-policy").unwrap()), 3);
+        assert_eq!(counters.decisions(Stage::Dnat, Reason::read("of-a-policy").unwrap()), 0);
+    }
 
     #[test]
     fn a_packet_that_is_lost_is_counted_once_whoever_has_noticed() {

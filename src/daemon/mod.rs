@@ -32,8 +32,8 @@ use jiff::tz::TimeZone;
 
 use crate::cluster::Cluster;
 use crate::doctor;
-use crate::engine::Tables;
 use crate::kernel::{Capabilities, Feature};
+use crate::policy::Supervised;
 use crate::ruleset::{Backend, Choice, CtMarkBy, Moment, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes};
 use crate::shadow::Judge;
 use crate::trace::Namer;
@@ -78,8 +78,8 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, pin, rules, socket, trace, observer, once_serving } = options;
-    let tables = Arc::new(Tables::new(&cluster, plan.node));
+    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving } = options;
+    let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
     let ready = || Ready::for_plan(&cluster, &plan);
     run_as(Setup {
         cluster: &cluster,
@@ -107,7 +107,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
         worker: &|tracer, watch| {
             let pipes = cluster.pipes(plan.node).to_vec();
-            Box::new(Worker::new(Arc::clone(&tables), &plan, pipes, Some(tracer)).watched(watch))
+            Box::new(Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer)).watched(watch))
         },
         watched: observer,
         once_serving,
@@ -135,7 +135,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
     let ShadowOptions { cluster, plan, repair, pin, socket, trace, report } = options;
     let node = plan.node;
-    let tables = Arc::new(Tables::new(&cluster, node));
+    let policy = Arc::new(Supervised::cluster(&cluster, node));
     let names = Namer::new(Arc::clone(&cluster), node, false);
     let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::system(), cluster.mask)));
     let teller =
@@ -161,8 +161,8 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         // There the rules are those of the pure ruleset, to the letter.
         fills: false,
         worker: &|tracer, _| {
-            let (tables, judge) = (Arc::clone(&tables), Arc::clone(&judge));
-            Box::new(ShadowWorker::new(&cluster, &plan, tables, judge, teller.lines(), tracer))
+            let (policy, judge) = (Arc::clone(&policy), Arc::clone(&judge));
+            Box::new(ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer))
         },
         watched: None,
         once_serving: None,

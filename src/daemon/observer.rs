@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
-use crate::engine::{Decision, Meta, Reason};
+use crate::engine::{Condition, Decision, Meta, Reason};
 use crate::net::{Stage, Verdict};
 use crate::packet::{Malformed, Patch, View};
 use crate::queue::Packet;
@@ -23,6 +23,8 @@ pub struct Held<'a> {
     pub meta: Meta,
     /// The decision.
     pub decision: Decision,
+    /// What was asked for it, in order.
+    pub conditions: &'a [Condition],
     /// What changes in the bytes; none if nothing does, or if the kernel is to do it.
     pub patch: Option<Patch>,
     /// Disconnected when the node is about to end: then let the packet go.
@@ -66,11 +68,12 @@ impl Observing {
         packet: &Packet<'_>,
         stage: Stage,
         (view, meta): (Result<View, Malformed>, Meta),
-        (decision, patch): (Decision, Option<Patch>),
+        ((decision, patch), conditions): ((Decision, Option<Patch>), &[Condition]),
         began: &mut Option<Instant>,
     ) -> (Decision, Option<Patch>) {
         let shown = Instant::now();
-        let said = (self.observe)(&Held { packet, stage, view, meta, decision, patch, ending: &self.ending });
+        let ending = &self.ending;
+        let said = (self.observe)(&Held { packet, stage, view, meta, decision, conditions, patch, ending });
         if let Some(began) = began {
             *began += shown.elapsed();
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::observer::Observer;
 use crate::cluster::Cluster;
+use crate::engine::Policy;
 use crate::ruleset::{Plan, ShadowPlan};
 use crate::trace::Destination;
 
@@ -15,6 +16,8 @@ pub struct Options {
     pub cluster: Arc<Cluster>,
     /// Which of its nodes this is, and how it works; see [`plan`](super::plan).
     pub plan: Plan,
+    /// What decides; one of this program's ([`Named`](crate::policy::Named)), or one of your own.
+    pub policy: Arc<dyn Policy>,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
     /// Whose business the rules are.

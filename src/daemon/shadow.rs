@@ -10,9 +10,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::counters::Counters;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
-use crate::engine::{Decision, Meta, Tables, decide};
+use crate::engine::{Decision, NoWitness, Time};
 use crate::net::{CtMark, Envelope, Stage, Verdict};
 use crate::packet::{Malformed, Patch, View};
+use crate::policy::Supervised;
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
 use crate::ruleset::{ByQueue, Moment, ShadowLane, ShadowPlan};
 use crate::shadow::{Judge, Key, Seen, Tally};
@@ -20,7 +21,7 @@ use crate::trace::{Record, Tracer};
 
 /// One for each worker thread; the judge is of them all.
 pub struct ShadowWorker {
-    tables: Arc<Tables>,
+    policy: Arc<Supervised>,
     judge: Arc<Mutex<Judge>>,
     lines: Sender<String>,
     lanes: ByQueue<ShadowLane>,
@@ -34,13 +35,13 @@ impl ShadowWorker {
     pub fn new(
         cluster: &Cluster,
         plan: &ShadowPlan,
-        tables: Arc<Tables>,
+        policy: Arc<Supervised>,
         judge: Arc<Mutex<Judge>>,
         lines: Sender<String>,
         tracer: Tracer,
     ) -> Self {
         Self {
-            tables,
+            policy,
             judge,
             lines,
             lanes: ByQueue::new(plan.layout, plan.lanes().iter().copied()),
@@ -69,7 +70,7 @@ impl ShadowWorker {
         let line = match (stage, side) {
             (Stage::Tag, _) => {
                 let envelope =
-                    Envelope { mark: packet.envelope.mark & !self.tables.mask(), ..*packet.envelope };
+                    Envelope { mark: packet.envelope.mark & !self.policy.mask(), ..*packet.envelope };
                 let before = Packet { envelope: &envelope, ..*packet };
                 let decided = self.decide(stage, &before, view, ct_mark, now);
                 // What becomes of the ct mark is for `save` to show.
@@ -101,10 +102,15 @@ impl ShadowWorker {
         let Packet { envelope, bytes } = *packet;
         let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
         let ct_mark = ct_mark.unwrap_or_default();
-        let meta = Meta::new(&self.tables, pipe, envelope.src_mac, envelope.mark, ct_mark);
-        let decided: (Decision, Option<Patch>) =
-            decide(&self.tables, stage, view, &meta).work_out(bytes, view, envelope.checksum);
-        self.counters.decisions[stage.index()][decided.0.reason.index()] += 1;
+        let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
+        let now = || Time(self.policy.began().elapsed());
+        let decided: (Decision, Option<Patch>) = self.policy.decide(stage, view, &meta, now).work_out(
+            bytes,
+            view,
+            envelope.checksum,
+            &mut NoWitness,
+        );
+        self.counters.would_decide(stage, decided.0.reason);
         let record = Record::new(packet, stage, view.copied(), meta.ct_mark, decided, began);
         if self.tracer.is_on() {
             self.tracer.trace(record);
@@ -255,10 +261,10 @@ mod tests {
         let names =
             Namer::with_interfaces(Arc::clone(&cluster), node, false, |index| Some(format!("if{index}")));
         let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::UTC, cluster.mask)));
-        let tables = Arc::new(Tables::new(&cluster, node));
+        let policy = Arc::new(Supervised::cluster(&cluster, node));
         let (lines, told) = bounded(100);
         let taps = Taps::default();
-        let mut worker = ShadowWorker::new(&cluster, &plan, tables, Arc::clone(&judge), lines, taps.tracer());
+        let mut worker = ShadowWorker::new(&cluster, &plan, policy, Arc::clone(&judge), lines, taps.tracer());
         worker.pipes.known(PIPE);
         let mut queue = Memory::new(packets.clone());
         while worker.turn(&mut queue).is_ok() {}

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::counters::Counters;
 use super::observer::Observing;
-use crate::engine::{Meta, Tables, decide};
+use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
 use crate::net::{IfName, Stage, Verdict};
 use crate::netlink::{passing, sys};
-use crate::packet::View;
+use crate::packet::{Malformed, Patch, View};
+use crate::policy::Supervised;
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
 use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan};
 use crate::trace::{Record, Tracer};
@@ -35,9 +37,10 @@ pub(super) trait Serve: Send {
     }
 }
 
-/// Owns all it needs, so workers never wait for each other; the tables are shared and only read.
+/// Owns all it needs, so workers never wait for each other. The policy is shared; if it remembers anything, they may wait a moment
+/// for what another one writes down.
 pub struct Worker {
-    tables: Arc<Tables>,
+    policy: Arc<Supervised>,
     lanes: ByQueue<(Lane, bool)>,
     ct_mark_by: CtMarkBy,
     pipes: Pipes,
@@ -48,11 +51,11 @@ pub struct Worker {
 
 impl Worker {
     /// A worker for the queues of a plan. `pipes` are the names of the interfaces that lead to other nodes.
-    pub fn new(tables: Arc<Tables>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
+    pub fn new(policy: Arc<Supervised>, plan: &Plan, pipes: Vec<IfName>, tracer: Option<Tracer>) -> Self {
         let lanes = lanes(plan);
         let pipes = Pipes::new(pipes);
         Self {
-            tables,
+            policy,
             lanes,
             ct_mark_by: plan.ct_mark_by,
             pipes,
@@ -92,14 +95,18 @@ impl Worker {
         let view = View::parse(bytes, packet.original_len());
         let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
         let ct_mark = lane.ct_mark.of(envelope).unwrap_or_default();
-        let meta = Meta::new(&self.tables, pipe, envelope.src_mac, envelope.mark, ct_mark);
+        let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
         let read = view.as_ref().map_err(|malformed| *malformed);
-        let decision = decide(&self.tables, stage, read, &meta);
-        let (decision, patch) =
-            if rewrites { decision.work_out(bytes, read, envelope.checksum) } else { (decision, None) };
-        let (decision, patch) = match &mut self.watch {
-            None => (decision, patch),
-            Some(watch) => watch.show(packet, stage, (view, meta), (decision, patch), &mut began),
+        let (decision, patch) = if self.watch.is_some() {
+            self.watched_decision(packet, (stage, rewrites), (view, meta), &mut began)
+        } else {
+            let now = || Time(self.policy.began().elapsed());
+            let decision = self.policy.decide(stage, read, &meta, now);
+            if rewrites {
+                decision.work_out(bytes, read, envelope.checksum, &mut NoWitness)
+            } else {
+                (decision, None)
+            }
         };
         self.counters.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
@@ -109,8 +116,33 @@ impl Worker {
         PacketVerdict {
             verdict: decision.verdict,
             mark: decision.mark,
-            ct_mark: ct_mark.map(|tag| (tag, self.tables.mask())),
+            ct_mark: ct_mark.map(|tag| (tag, self.policy.mask())),
             patch,
+        }
+    }
+}
+
+impl Worker {
+    /// The same where somebody is shown each decision, with what was asked for it.
+    #[cold]
+    fn watched_decision(
+        &mut self,
+        packet: &Packet<'_>,
+        (stage, rewrites): (Stage, bool),
+        (view, meta): (Result<View, Malformed>, Meta),
+        began: &mut Option<Instant>,
+    ) -> (Decision, Option<Patch>) {
+        let read = view.as_ref().map_err(|malformed| *malformed);
+        let now = || Time(self.policy.began().elapsed());
+        let mut conditions = Conditions::new();
+        let decision = self.policy.decide_before(stage, read, &meta, now, &mut conditions);
+        let decided = match rewrites {
+            true => decision.work_out(packet.bytes, read, packet.envelope.checksum, &mut conditions),
+            false => (decision, None),
+        };
+        match &mut self.watch {
+            Some(watch) => watch.show(packet, stage, (view, meta), (decided, &conditions), began),
+            None => decided,
         }
     }
 }
@@ -184,11 +216,12 @@ mod tests {
     use super::*;
     use crate::cluster::{Cluster, NodeId, OnConflict};
     use crate::daemon::{Held, Response};
-    use crate::engine::Reason;
+    use crate::engine::{Changes, Decide, Facts, Reason, Remembered, Witness};
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::{Backend, RewriteBy, Wishes};
+    use crate::trace::{Event, Format, Namer, Output, Taps, Text, Writer};
 
     const PIPE: u32 = 7;
 
@@ -196,8 +229,8 @@ mod tests {
         Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
     }
 
-    fn worker(own: u32) -> Worker {
-        let wishes = Wishes {
+    fn wishes(own: u32) -> Wishes {
+        Wishes {
             node: NodeId(own),
             backend: Backend::Nfq,
             rewrite_by: RewriteBy::Userspace,
@@ -205,9 +238,13 @@ mod tests {
             on_conflict: OnConflict::Keep,
             queue_base: 100,
             workers: 1,
-        };
-        let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
-        let mut worker = Worker::new(Arc::new(Tables::new(&cluster(), NodeId(own))), &plan, Vec::new(), None);
+        }
+    }
+
+    fn worker(own: u32) -> Worker {
+        let plan = Plan::new(wishes(own), &Capabilities::all()).unwrap();
+        let mut worker =
+            Worker::new(Arc::new(Supervised::cluster(&cluster(), NodeId(own))), &plan, Vec::new(), None);
         worker.pipes.known(PIPE);
         worker
     }
@@ -260,6 +297,63 @@ mod tests {
         for (served, outside) in serve(&mut worker(0), replies.to_vec()).into_iter().zip(outside) {
             assert!(served.unwrap().bytes == outside);
         }
+    }
+
+    /// Panics about what goes to port 81, and says nonsense about port 82.
+    struct Broken;
+
+    impl Decide for Broken {
+        fn name(&self) -> &'static str {
+            "broken"
+        }
+
+        fn reasons(&self) -> &[Reason] {
+            &[]
+        }
+
+        fn decide<W: Witness>(
+            &self,
+            facts: &Facts<'_>,
+            _: &dyn Remembered,
+            _: &mut Changes,
+            _: &mut W,
+        ) -> Decision {
+            let view = facts.packet.unwrap();
+            let decision = Decision::leave(Reason::NoService);
+            match view.tuple.ports.unwrap().1 {
+                81 => panic!("not 81"),
+                82 => Decision { mark: Some(Mark(77)), ..decision },
+                _ => decision,
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_that_panics_or_talks_nonsense_costs_its_packet_and_not_the_node() {
+        let cluster = Arc::new(cluster());
+        let plan = Plan::new(wishes(0), &Capabilities::all()).unwrap();
+        let policy = Arc::new(Supervised::new(Arc::new(Broken), &cluster, NodeId(0), 1));
+        let (taps, file) = (Taps::default(), tempfile::NamedTempFile::new().unwrap());
+        let (tap, tap_end) = taps.attach(100);
+        let namer = Namer::new(Arc::clone(&cluster), NodeId(0), false);
+        let text = Text::new(jiff::tz::TimeZone::UTC, false, false);
+        let output = Output::new(Format::Json, text, Box::new(file.reopen().unwrap()), None).unwrap();
+        let writer = Writer::start(tap, namer, output).unwrap();
+        let mut worker = Worker::new(policy, &plan, Vec::new(), Some(taps.tracer()));
+        let request = |port| waiting(100, 0, tcp(CLIENT, 40000, PUBLIC1, port, b"x"));
+        let served = serve(&mut worker, [80, 81, 82, 81, 80].map(request).to_vec());
+        let went_on: Vec<bool> = served.iter().map(Option::is_some).collect();
+        assert_eq!(went_on, [true, false, false, false, true]);
+        insta::assert_snapshot!(worker.counters, @"5 packets: dnat no-service 2, policy-panicked 2, policy-nonsense 1; dropped by verdict: 3");
+        drop((worker, taps, tap_end));
+        assert_eq!(writer.finish().written, 5);
+        let traced = std::fs::read_to_string(file.path()).unwrap();
+        let events = traced.lines().map(|line| Event::read(line.as_bytes()).unwrap());
+        let told: Vec<_> = events.map(|event| (event.reason, event.verdict)).collect();
+        let dropped = |reason| (reason, Verdict::Drop);
+        let left = (Reason::NoService, Verdict::Accept);
+        let panicked = dropped(Reason::PolicyPanicked);
+        assert_eq!(told, [left, panicked, dropped(Reason::PolicyNonsense), panicked, left]);
     }
 
     #[test]

@@ -8,18 +8,30 @@
 //! What is never done here: a decision by default. Every outcome has a [`Reason`], and a packet that belongs
 //! to us but cannot be translated is dropped, because untranslated it would show an inside address.
 
+mod cluster_nat;
+mod condition;
 mod dnat;
+mod observe;
+mod policy;
 mod reason;
+mod remembered;
 mod save;
 mod spoof;
 mod tables;
 mod tag;
+mod witness;
 
 use crate::cluster::{NodeId, OnConflict, ServiceId};
-use crate::net::{Checksum, CtMark, Mac, Mark, Stage, Verdict};
-use crate::packet::{Malformed, Patch, Refused, Rewrite, View};
-pub use reason::{Reason, ReasonError};
+use crate::net::{Checksum, CtMark, Mac, Mark, OfFamily, Stage, Verdict};
+use crate::packet::{IcmpError, Malformed, Patch, Refused, Rewrite, View};
+pub use cluster_nat::ClusterNat;
+pub use condition::{Condition, Row, Subject, Table, Value, Wants};
+pub use observe::Observe;
+pub use policy::{Decide, Facts, Policy};
+pub use reason::{Reason, ReasonError, ReasonRow};
+pub use remembered::{Change, Changes, NothingRemembered, Remembered, SHORT, Short, Time};
 pub use tables::Tables;
+pub use witness::{Conditions, NoWitness, Witness};
 
 /// What is known of a packet beside its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,30 +49,21 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// What is known of a packet that came in by one of the node's pipes (by its place), or by none. Only
-    /// [`Stage::Tag`] asks for the pipe.
-    #[inline]
-    pub fn new(
-        tables: &Tables,
-        pipe: Option<usize>,
-        src_mac: Option<Mac>,
-        mark: Mark,
-        ct_mark: CtMark,
-    ) -> Self {
-        let pipe_of = pipe.and_then(|place| tables.pipe_of(place));
-        Self { from_pipe: pipe.is_some(), pipe_of, src_mac, mark, ct_mark }
-    }
-
     /// What becomes of a packet with a tag, by what its flow holds; `free` is the reason if that is nothing yet.
-    fn flow(&self, tables: &Tables, tag: Mark, free: Reason) -> Decision {
-        match self.ct_mark.masked(tables.mask) {
-            CtMark::ZERO => Decision { ct_mark: Some(tag), ..Decision::leave(free) },
-            CtMark::Is(held) if held == tag => Decision::leave(Reason::AlreadySaved),
-            _ => match tables.on_conflict {
-                OnConflict::Keep => Decision::leave(Reason::MarkConflict),
-                OnConflict::Drop => Decision::drop(Reason::MarkConflict),
-                OnConflict::Take => Decision { ct_mark: Some(tag), ..Decision::leave(Reason::MarkConflict) },
-            },
+    fn flow(&self, tables: &Tables, tag: Mark, free: Reason, witness: &mut impl Witness) -> Decision {
+        let held = self.ct_mark.masked(tables.mask);
+        let value = Value::CtMark(held, tables.mask);
+        let is = |mark| Wants::Is(Value::Mark(mark, tables.mask));
+        if witness.holds(held == CtMark::ZERO, || (Subject::CtMark, value, is(Mark::ZERO))) {
+            return Decision { ct_mark: Some(tag), ..Decision::leave(free) };
+        }
+        if witness.holds(held == CtMark::Is(tag), || (Subject::CtMark, value, is(tag))) {
+            return Decision::leave(Reason::AlreadySaved);
+        }
+        match tables.on_conflict {
+            OnConflict::Keep => Decision::leave(Reason::MarkConflict),
+            OnConflict::Drop => Decision::drop(Reason::MarkConflict),
+            OnConflict::Take => Decision { ct_mark: Some(tag), ..Decision::leave(Reason::MarkConflict) },
         }
     }
 }
@@ -93,7 +96,7 @@ pub struct Decision {
 
 impl Decision {
     /// The packet goes on as it is.
-    fn leave(reason: Reason) -> Self {
+    pub fn leave(reason: Reason) -> Self {
         Self {
             verdict: Verdict::Accept,
             rewrite: None,
@@ -105,9 +108,21 @@ impl Decision {
         }
     }
 
-    /// The packet is ours and cannot be translated.
-    fn drop(reason: Reason) -> Self {
+    /// The packet ends here: it is ours and cannot be translated, for example.
+    pub fn drop(reason: Reason) -> Self {
         Self { verdict: Verdict::Drop, ..Self::leave(reason) }
+    }
+
+    /// The bytes cannot be read.
+    fn unreadable(malformed: Malformed, witness: &mut impl Witness) -> Self {
+        let readable = || Wants::Is(Value::Word("readable"));
+        witness.holds(false, || (Subject::Bytes, Value::Malformed(malformed), readable()));
+        Self::leave(malformed.into())
+    }
+
+    /// The same reason, for a packet that is ours.
+    fn dropped(self) -> Self {
+        Self::drop(self.reason)
     }
 
     /// The same decision for a packet whose bytes could not be changed as decided: it does not go on unchanged.
@@ -128,16 +143,47 @@ impl Decision {
         packet: &[u8],
         view: Result<&View, Malformed>,
         checksum: Checksum,
+        witness: &mut impl Witness,
     ) -> (Self, Option<Patch>) {
         let (Ok(view), Some(rewrite)) = (view, self.rewrite) else { return (self, None) };
         match Patch::new(packet, view, rewrite, checksum) {
             Ok(patch) => (self, Some(patch)),
-            Err(refused) => (self.refused(refused), None),
+            Err(refused) => {
+                witness.holds(false, || match refused {
+                    Refused::Cut => (Subject::Bytes, Value::Word("cut"), Wants::Is(Value::Word("whole"))),
+                    Refused::Family => {
+                        let family = Value::Family(rewrite.to.family());
+                        (Subject::Family, Value::Family(view.tuple.src.family()), Wants::Is(family))
+                    }
+                });
+                (self.refused(refused), None)
+            }
         }
     }
 
     fn about(self, node: NodeId) -> Self {
         Self { node: Some(node), ..self }
+    }
+}
+
+impl Wants {
+    fn node_by_tag(row: Option<NodeId>) -> Self {
+        Self::OneOf(Table::Tags, row.map(Row::Node))
+    }
+}
+
+impl IcmpError {
+    /// Tells that a packet is an ICMP error.
+    fn is_error(&self, view: &View, witness: &mut impl Witness) {
+        let value = Value::Error(view.tuple.src, self.about);
+        witness.holds(true, || (Subject::Error, value, Wants::Is(Value::Word("an ICMP error"))));
+    }
+
+    fn is_no_redirect(&self, view: &View, witness: &mut impl Witness) -> bool {
+        let value = Value::Error(view.tuple.src, self.about);
+        witness.holds(!self.is_redirect(), || {
+            (Subject::Redirect, value, Wants::IsNot(Value::Word("a redirect")))
+        })
     }
 }
 
@@ -147,11 +193,23 @@ impl Decision {
 /// `save` do not need its bytes, `dnat` leaves it to the node's own IP stack, `spoof` drops it.
 #[inline]
 pub fn decide(tables: &Tables, stage: Stage, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
+    decide_before(tables, stage, packet, meta, &mut NoWitness)
+}
+
+/// Decides about a packet as [`decide`] does, before a witness, who is told what was asked for the decision.
+#[inline]
+pub fn decide_before(
+    tables: &Tables,
+    stage: Stage,
+    packet: Result<&View, Malformed>,
+    meta: &Meta,
+    witness: &mut impl Witness,
+) -> Decision {
     match stage {
-        Stage::Dnat => dnat::decide(tables, packet, meta),
-        Stage::Tag => tag::decide(tables, packet, meta),
-        Stage::Save => save::decide(tables, meta),
-        Stage::Spoof => spoof::decide(tables, packet, meta),
+        Stage::Dnat => dnat::decide(tables, packet, meta, witness),
+        Stage::Tag => tag::decide(tables, packet, meta, witness),
+        Stage::Save => save::decide(tables, meta, witness),
+        Stage::Spoof => spoof::decide(tables, packet, meta, witness),
     }
 }
 

@@ -2,106 +2,211 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
-use crate::net::as_text;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::net::{Stage, Verdict};
 use crate::packet::Malformed;
 
+/// Why a decision was what it was: a row of a table, with a name that stays.
+///
+/// Each policy has a table of its own reasons, and all have the [common](Self::COMMON) ones. A trace may have reasons of a
+/// policy that this program does not know; they are known by their names alone, see [`read`](Self::read).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reason(u16);
+
+/// What is known of a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReasonRow {
+    /// The name in traces, counters and filters.
+    pub name: &'static str,
+    /// The verdict of decisions with this reason; none if it may be either.
+    pub verdict: Option<Verdict>,
+    /// The stages at which there are such decisions.
+    pub stages: &'static [Stage],
+    /// A sentence about the packet, without a full stop.
+    pub about: &'static str,
+}
+
+macro_rules! verdict {
+    (accept) => {
+        Some(Verdict::Accept)
+    };
+    (drop) => {
+        Some(Verdict::Drop)
+    };
+    (either) => {
+        None
+    };
+}
+
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
-        /// Why a decision was what it was: a closed set, with names that stay.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[non_exhaustive]
-        pub enum Reason {
-            $($(#[doc = $doc])* $variant,)*
+    ($($(#[$of:meta])* $policy:ident {
+        $($variant:ident = $name:literal, $verdict:tt at $($stage:ident)*: $about:literal;)*
+    })*) => {
+        /// The places of the reasons.
+        enum Place {
+            $($($variant,)*)*
+        }
+
+        /// How many reasons this program knows.
+        const KNOWN: usize = [$($($name,)*)*].len();
+
+        static ROWS: [ReasonRow; KNOWN] = [$($(
+            ReasonRow {
+                name: $name,
+                verdict: verdict!($verdict),
+                stages: &[$(Stage::$stage),*],
+                about: $about,
+            },
+        )*)*];
+
+        #[allow(non_upper_case_globals, reason = "they are written and matched as the variants of an enum")]
+        impl Reason {
+            $($(
+                #[doc = concat!("`", $name, "`: ", $about, ".")]
+                pub const $variant: Self = Self(Place::$variant as u16);
+            )*)*
         }
 
         impl Reason {
-            /// All reasons; a reason's place here is its [`index`](Self::index).
-            pub const ALL: [Self; [$(Self::$variant),*].len()] = [$(Self::$variant),*];
+            /// All reasons that this program knows; a reason's place here is its [`index`](Self::index).
+            pub const ALL: [Self; KNOWN] = [$($(Self::$variant,)*)*];
 
-            /// The name in traces, counters and filters.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
+            $($(#[$of])* pub const $policy: &'static [Self] = &[$(Self::$variant),*];)*
         }
     };
 }
 
 reasons! {
-    /// dnat: the packet asks for a service; its destination becomes the guest, its mark our tag.
-    Service = "service",
-    /// dnat: the destination is not this node's public address.
-    NotPublic = "not-public",
-    /// dnat: nothing is offered at that protocol and port.
-    NoService = "no-service",
-    /// dnat: a later fragment has no port to tell a service by.
-    Fragment = "fragment",
-    /// dnat: an ICMP error about a reply of a service; it and the packet that it quotes become the guest's.
-    ErrorAboutReply = "error-about-reply",
-    /// tag: the packet was sent by a node; its tag becomes the packet's mark and the flow's.
-    FromNode = "from-node",
-    /// tag: the packet did not come in through a pipe.
-    NotFromPipe = "not-from-pipe",
-    /// tag: the packet is not for the guests' network.
-    NotToGuest = "not-to-guest",
-    /// tag: the kernel did not say the frame's source address.
-    NoMac = "no-mac",
-    /// tag: the frame's source address is no node's.
-    UnknownMac = "unknown-mac",
-    /// tag: the pipe that the packet came in by leads to no node.
-    UnknownPipe = "unknown-pipe",
-    /// tag: the packet's code point is no node's.
-    UnknownDscp = "unknown-dscp",
-    /// save: the packet's mark becomes the ct mark of its flow.
-    Saved = "saved",
-    /// save, tag: the flow holds that tag already.
-    AlreadySaved = "already-saved",
-    /// save, tag: the flow holds another node's tag. What comes of it is chosen in the cluster file: the flow keeps it,
-    /// the packet is dropped, or the flow takes the packet's tag.
-    MarkConflict = "mark-conflict",
-    /// save: the packet has no mark of ours. spoof: the flow has none; it did not enter through a node.
-    Unmarked = "unmarked",
-    /// save, spoof: our bits of the mark hold what is no node's tag.
-    UnknownTag = "unknown-tag",
-    /// spoof: the flow holds a node's tag; the source becomes that node's public address.
-    EntryNode = "entry-node",
-    /// spoof: the guest has all of this node's public address, or all its ports, and began the flow; the source becomes
-    /// that address.
-    OneToOne = "one-to-one",
-    /// spoof: an ICMP error about a client's packet; what is inside of it and of the packet that it quotes becomes the
-    /// entry node's public address.
-    ErrorAboutRequest = "error-about-request",
-    /// An ICMP redirect speaks to neighbours about neighbours. dnat leaves it to this node; spoof drops one that would
-    /// show an inside address.
-    Redirect = "redirect",
-    /// spoof: the source is not a guest's address, so there is nothing to hide.
-    NotFromGuest = "not-from-guest",
-    /// The queue's copy range cut the packet; what is not there cannot be sent back.
-    Cut = "cut",
-    /// The new address is not of the packet's family.
-    Family = "other-family",
-    /// The bytes are neither IPv4 nor IPv6.
-    NotIp = "not-ip",
-    /// The IP header is incomplete.
-    IpHeader = "ip-header",
-    /// The IP header's length is not the packet's.
-    IpLength = "ip-length",
-    /// The IPv6 extension headers are wrong.
-    Extension = "ipv6-extension",
-    /// The transport header is incomplete.
-    TransportHeader = "transport-header",
-    /// The packet that an ICMP error quotes cannot be read.
-    Quote = "icmp-quote",
-    /// Not decided here: somebody who was shown the decision has dropped the packet (`dunnat step`).
-    ByHand = "by-hand",
+    /// The reasons of the cluster's own policy.
+    CLUSTER {
+        Service = "service", accept at Dnat:
+            "the packet is a request for a service; destination and mark are set";
+        NotPublic = "not-public", accept at Dnat: "the destination is not a public address of this node";
+        NoService = "no-service", accept at Dnat: "no service has this protocol and port";
+        Fragment = "fragment", accept at Dnat: "a later fragment has no port, so no service can be found";
+        ErrorAboutReply = "error-about-reply", accept at Dnat:
+            "an ICMP error about a reply; it and its quoted packet become the guest's";
+        FromNode = "from-node", accept at Tag:
+            "another node sent the frame; its tag becomes mark and ct mark";
+        NotFromPipe = "not-from-pipe", accept at Tag: "the frame did not come in by a pipe";
+        NotToGuest = "not-to-guest", accept at Tag: "the destination is not in the guests' network";
+        NoMac = "no-mac", accept at Tag: "the kernel did not tell the source MAC address";
+        UnknownMac = "unknown-mac", accept at Tag: "no node has this MAC address";
+        UnknownPipe = "unknown-pipe", accept at Tag: "the pipe leads to no node";
+        UnknownDscp = "unknown-dscp", accept at Tag: "no node has this code point";
+        Saved = "saved", accept at Save: "the mark becomes the ct mark of the flow";
+        AlreadySaved = "already-saved", accept at Tag Save: "the flow has this tag already";
+        MarkConflict = "mark-conflict", either at Tag Save: "the flow has the tag of another node";
+        Unmarked = "unmarked", accept at Save Spoof:
+            "there is no tag: the packet or its flow did not enter through a node";
+        UnknownTag = "unknown-tag", accept at Save Spoof: "the cluster's bits of the mark are no node's tag";
+        EntryNode = "entry-node", accept at Spoof:
+            "the source becomes the public address of the entry node";
+        OneToOne = "one-to-one", accept at Spoof:
+            "the guest has all of an address and began the flow; the source becomes that address";
+        ErrorAboutRequest = "error-about-request", accept at Spoof:
+            "an ICMP error about a request; inside addresses become the original destination";
+        Redirect = "redirect", either at Dnat Spoof:
+            "an ICMP redirect: for the node itself, or dropped because it would show an inside address";
+        NotFromGuest = "not-from-guest", accept at Spoof: "the source is not a guest's address";
+    }
+    /// The reasons that every policy has, because of what a packet is or of who carries the decision out.
+    COMMON {
+        Cut = "cut", drop at Dnat Spoof: "the packet is longer than a queue can hand over";
+        Family = "other-family", drop at Dnat Spoof: "the new address is of the other family";
+        NotIp = "not-ip", either at Dnat Tag Save Spoof: "the bytes are neither IPv4 nor IPv6";
+        IpHeader = "ip-header", either at Dnat Tag Save Spoof: "the IP header is incomplete";
+        IpLength = "ip-length", either at Dnat Tag Save Spoof:
+            "the length in the IP header is not the length of the packet";
+        Extension = "ipv6-extension", either at Dnat Tag Save Spoof: "the IPv6 extension headers are wrong";
+        TransportHeader = "transport-header", either at Dnat Tag Save Spoof:
+            "the TCP, UDP or other transport header is incomplete";
+        Quote = "icmp-quote", either at Dnat Tag Save Spoof:
+            "the packet that an ICMP error quotes cannot be read";
+        PolicyPanicked = "policy-panicked", drop at Dnat Tag Save Spoof:
+            "the policy panicked, which is a bug of it";
+        PolicyNonsense = "policy-nonsense", drop at Dnat Tag Save Spoof:
+            "the policy said what cannot be carried out, which is a bug of it";
+        ByHand = "by-hand", drop at Dnat Tag Save Spoof: "somebody dropped the packet in dunnat step";
+        Unknown = "unknown-reason", either at Dnat Tag Save Spoof:
+            "a trace has more reasons of other policies than this program can tell apart";
+    }
+    /// The reasons of the policy that only looks on.
+    OBSERVE {
+        Observed = "observed", accept at Dnat Tag Save Spoof: "the packet goes on as it is; dunnat only looks on";
+    }
+}
+
+/// How many names of reasons that this program does not know are told apart.
+const LEARNED: usize = 256;
+
+/// How long such a name may be, in bytes.
+const LONGEST: usize = 40;
+
+/// Names that were learned; the first free place gets the next.
+pub(super) struct Names([OnceLock<Box<str>>; LEARNED]);
+
+static NAMES: Names = Names::new();
+
+impl Names {
+    pub(super) const fn new() -> Self {
+        Self([const { OnceLock::new() }; LEARNED])
+    }
+
+    /// The place of a name; none if there is no room for it. Of two threads that learn at once one comes second, and goes on to
+    /// the next place.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|slot| **slot.get_or_init(|| name.into()) == *name)
+    }
+
+    fn get(&self, place: usize) -> Option<&str> {
+        self.0.get(place)?.get().map(|name| &**name)
+    }
 }
 
 impl Reason {
-    /// The place of the reason in [`ALL`](Self::ALL).
+    /// The place of the reason in [`ALL`](Self::ALL); behind it for one that this program does not know.
+    #[inline]
     pub fn index(self) -> usize {
-        self as usize
+        usize::from(self.0)
+    }
+
+    /// What is known of it; none if this program does not know it.
+    pub fn row(self) -> Option<&'static ReasonRow> {
+        ROWS.get(self.index())
+    }
+
+    /// The name in traces, counters and filters.
+    pub fn name(self) -> &'static str {
+        match self.row() {
+            Some(row) => row.name,
+            None => self.index().checked_sub(KNOWN).and_then(|place| NAMES.get(place)).unwrap_or_default(),
+        }
+    }
+
+    /// A sentence about a packet with this reason, without a full stop.
+    pub fn about(self) -> &'static str {
+        self.row().map_or("a reason of a policy that this program does not know", |row| row.about)
+    }
+
+    /// The reason of a name in a trace. A name that this program does not know is learned: a word of small letters, digits and
+    /// hyphens, of at most 40 bytes. Of those it tells 256 apart; what comes after is [`Unknown`](Self::Unknown).
+    ///
+    /// # Errors
+    /// It is no such word.
+    pub fn read(name: &str) -> Result<Self, ReasonError> {
+        name.parse().or_else(|error| {
+            let is_word = name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+                && name.len() <= LONGEST;
+            if !is_word {
+                return Err(error);
+            }
+            Ok(NAMES.place(name).map_or(Self::Unknown, |place| Self((KNOWN + place) as u16)))
+        })
     }
 }
 
@@ -127,6 +232,7 @@ const FORMER: [(&str, &str); 2] =
 #[error("a reason is one of {}", Reason::ALL.map(Reason::name).join(", "))]
 pub struct ReasonError;
 
+/// Only what this program knows: a name that somebody types may be mistyped.
 impl FromStr for Reason {
     type Err = ReasonError;
 
@@ -136,10 +242,39 @@ impl FromStr for Reason {
     }
 }
 
-as_text! { Reason: "a reason" }
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// As [`read`](Self::read).
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl serde::de::Visitor<'_> for Name {
+            type Value = Reason;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a reason")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Reason, E> {
+                Reason::read(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reason({self})")
     }
 }

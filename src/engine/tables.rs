@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
+use super::condition::{Subject, Value, Wants};
+use super::witness::Witness;
 use crate::cluster::{Cluster, NodeId, OnConflict, ServiceIndex, TagBy, ToGuest};
 use crate::net::{ByFamily, Dscp, Family, Mac, MacPrefix, Mark, OfFamily, Proto};
 
@@ -21,8 +23,6 @@ pub struct Tables {
     pub(super) on_conflict: OnConflict,
     services: ByFamily<ServiceIndex>,
     pub(super) tag_by: TagBy,
-    /// The nodes that our own pipes lead to, in turn.
-    leads_to: Vec<NodeId>,
     dscps: FxHashMap<Dscp, NodeId>,
     /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
     macs: Vec<(u8, FxHashMap<Mac, NodeId>)>,
@@ -53,7 +53,6 @@ impl Tables {
             on_conflict: cluster.on_conflict,
             services: cluster.index().clone(),
             tag_by: cluster.tag_by,
-            leads_to: cluster.node(own).leads_to.clone(),
             dscps: ids().filter_map(|id| Some((cluster.node(id).dscp?, id))).collect(),
             macs,
             tags: ids().map(|id| (cluster.node(id).tag, id)).collect(),
@@ -65,6 +64,23 @@ impl Tables {
     /// The bits of marks that are ours.
     pub fn mask(&self) -> Mark {
         self.mask
+    }
+
+    /// Whether an address is a guest's, asked before a witness.
+    #[inline]
+    pub(super) fn is_guest(&self, subject: Subject, address: IpAddr, witness: &mut impl Witness) -> bool {
+        let inside = self.guests.contains(&address);
+        witness.holds(inside, || (subject, Value::Address(address), Wants::In(self.network(address))))
+    }
+
+    /// The guests' network of an address's family.
+    pub(super) fn network(&self, like: IpAddr) -> Value {
+        self.guests.get(like.family()).map_or(Value::Nothing, |network| Value::Network(*network))
+    }
+
+    /// The node's public address of an address's family.
+    pub(super) fn public_like(&self, like: IpAddr) -> Value {
+        self.own_public.get(like.family()).map_or(Value::Nothing, |public| Value::Address(*public))
     }
 
     /// The services of a family.
@@ -87,11 +103,6 @@ impl Tables {
     /// The node that writes this code point.
     pub(super) fn node_by_dscp(&self, dscp: Dscp) -> Option<NodeId> {
         self.dscps.get(&dscp).copied()
-    }
-
-    /// The node that our pipe at this place leads to, where each leads to one.
-    pub(super) fn pipe_of(&self, place: usize) -> Option<NodeId> {
-        self.leads_to.get(place).copied()
     }
 
     /// The node whose tag our bits of `mark` are.

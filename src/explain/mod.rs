@@ -2,19 +2,20 @@
 //!
 //! A packet is typed ([`PacketSpec`](crate::simulate::PacketSpec)), or comes from a capture or a trace. [`at_node`] lets it pass one node,
 //! [`through_cluster`] the whole cluster: the entry node, the home node, and the way back of the reply. The
-//! decisions are the engine's own, made by [`crate::simulate`]; beside each stands what was looked at for it
-//! ([`Why`]), the nft rule that does the same, and the arithmetic of the checksums.
+//! decisions are the engine's own, made by [`crate::simulate`]; beside each stands what the engine asked for it
+//! ([`Asked`]), the nft rule that does the same, and the arithmetic of the checksums.
 
+mod asked;
 mod checksum;
+mod rows;
 mod story;
 mod text;
-mod why;
 
+pub use asked::{Asked, TableRow, asked};
 pub use checksum::Arithmetic;
 use checksum::arithmetic;
 pub use story::{AtNode, Nft, NoEntry, Step, Story, at_node, of_event, through_cluster};
 pub use text::StoryText;
-pub use why::{Check, Rule, Why, why};
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Arithmetic, Why, arithmetic, why};
-use crate::cluster::{Cluster, NodeId, OnConflict, ServiceId};
-use crate::engine::{Reason, Tables};
+use super::{Arithmetic, Asked, arithmetic, asked};
+use crate::cluster::{Cluster, FromGuest, NodeId, OnConflict, ServiceId};
+use crate::engine::{Reason, Row, Subject};
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple, Verdict};
 use crate::packet::{TcpFlags, View, set_dscp};
+use crate::policy::{Maker, Named, Supervised};
 use crate::replay::{NotRecorded, RecordedDecision};
 use crate::ruleset::{KernelRule, rules_in_kernel};
 use crate::simulate::{
@@ -57,9 +58,9 @@ pub struct Step {
     /// The decision, as in a trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
-    /// What was looked at.
+    /// What was asked for it, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<Why>,
+    pub why: Option<Vec<Asked>>,
     /// The rules of the pure nftables ruleset that do the same, or would.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nft: Vec<Nft>,
@@ -89,23 +90,25 @@ struct Explainer<'a> {
     cluster: &'a Cluster,
     shared: Arc<Cluster>,
     seq: u64,
+    /// The cluster's own policy decides: what the node's other rules do, and those of the pure ruleset, belongs to it.
+    by_cluster: bool,
 }
 
 /// What happens to a packet at one node.
 pub fn at_node(host: &mut SimulatedNode<'_>, arrival: Arrival) -> Story {
-    let at_node = Explainer::new(host.cluster()).at_node(host, None, arrival).0;
+    let at_node = Explainer::new(host.cluster(), host.policy()).at_node(host, None, arrival).0;
     Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() }
 }
 
-/// The decision that an event tells of, made again.
+/// The decision that an event tells of, made again by the policy that `by` makes.
 ///
 /// # Errors
 /// The cluster has no such node, or there is no such packet.
-pub fn of_event(cluster: &Cluster, event: &Event) -> Result<Story, NotRecorded> {
+pub fn of_event(cluster: &Cluster, event: &Event, by: Maker<'_>) -> Result<Story, NotRecorded> {
     let recorded = RecordedDecision::of(event, cluster)?;
-    let tables = Tables::new(cluster, recorded.node);
-    let mut explainer = Explainer::new(cluster);
-    let step = explainer.step(recorded.node, &recorded.visit(&tables), Some(event));
+    let policy = Supervised::new(by(cluster, recorded.node), cluster, recorded.node, 1);
+    let mut explainer = Explainer::new(cluster, &policy);
+    let step = explainer.step(recorded.node, &recorded.visit(&policy), Some(event));
     let packet = asked_about(cluster, event).map(|asked| asked.to_string());
     let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
     Ok(Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() })
@@ -127,8 +130,8 @@ fn asked_about(cluster: &Cluster, event: &Event) -> Option<PacketSpec> {
     Some(PacketSpec { tuple: event.before?, flags: event.tcp.map(|tcp| tcp.flags), dscp, context })
 }
 
-/// What happens in the cluster to a packet, and to its reply. Where the guest lives is said by `home` or by the cluster file;
-/// where neither does, another node than the entry node is taken.
+/// What happens in the cluster to a packet, and to its reply, where the policies that `by` makes decide. Where the guest lives is
+/// said by `home` or by the cluster file; where neither does, another node than the entry node is taken.
 ///
 /// # Errors
 /// No node would see it.
@@ -136,8 +139,9 @@ pub fn through_cluster(
     cluster: &Cluster,
     asked: &PacketSpec,
     home: Option<NodeId>,
+    by: Maker<'_>,
 ) -> Result<Story, NoEntry> {
-    let mut explainer = Explainer::new(cluster);
+    let node = |id| SimulatedNode::with_policy(cluster, id, by(cluster, id));
     let (tuple, guests) = (asked.tuple, &cluster.guests.network);
     let entry = cluster.node_ids().find(|id| cluster.node(*id).public.has(&tuple.dst));
     let sends = |mac, id: &NodeId| cluster.node(*id).mac.is_some_and(|own| own.contains(mac));
@@ -158,16 +162,14 @@ pub fn through_cluster(
         let guest = "The cluster file does not say which node a guest lives on";
         story.before.push(format!("{guest}; taken here: {} (--guest-on names another).", name(taken)));
     }
-    let mut home = SimulatedNode::new(cluster, taken);
+    let mut home = node(taken);
+    let mut explainer = Explainer::new(cluster, home.policy());
     let arrival = asked.arrival(cluster, entry.unwrap_or(taken));
 
     // The request as the home node sees it; the reply comes by there again.
     let to_guest = if let Some(entry) = entry.filter(|entry| *entry != taken) {
-        let (at_node, passage) = explainer.at_node(
-            &mut SimulatedNode::new(cluster, entry).without_guests(),
-            Some("the entry node"),
-            arrival,
-        );
+        let (at_node, passage) =
+            explainer.at_node(&mut node(entry).without_guests(), Some("the entry node"), arrival);
         story.nodes.push(at_node);
         if let Some(end) = explainer.end(entry, &passage) {
             story.after.push(end);
@@ -211,7 +213,10 @@ pub fn through_cluster(
     let (at_node, passage) = explainer.at_node(&mut home, Some("the reply"), arrival);
     story.nodes.push(at_node);
     let sent = passage.after.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
-    story.after.push(judged(tuple, entry.is_some(), sent, guests));
+    story.after.push(match sent {
+        Some(sent) if !explainer.by_cluster => format!("The reply goes out as {sent}."),
+        sent => judged(tuple, entry.is_some(), sent, guests),
+    });
     Ok(story)
 }
 
@@ -245,43 +250,57 @@ fn judged(request: Tuple, has_entry: bool, reply: Option<Tuple>, guests: &ByFami
 }
 
 impl Step {
-    /// A decision that `event` tells of, explained.
+    /// A decision that `event` tells of, explained; with the rules of the pure ruleset, which does what the cluster's policy does.
     pub fn of(cluster: &Cluster, node: NodeId, visit: &Visit, event: Event) -> Self {
-        let (stage, why) = (visit.stage, why(cluster, node, visit));
+        let (stage, decision) = (visit.stage, &visit.decision);
         let tuple = visit.view.as_ref().ok().map(|view| view.tuple);
         let proto = tuple.map(|tuple| tuple.proto);
         let family = tuple.map_or(Family::V4, |tuple| tuple.src.family());
         let is_for = |rule: &KernelRule, service: Option<ServiceId>| {
             service.is_some_and(|service| rule.services.contains(&service))
         };
-        let conflict = why.reason == Some(Reason::MarkConflict);
+        let conflict = decision.reason == Reason::MarkConflict;
         let matches = |rule: &KernelRule| match stage {
-            Stage::Dnat => is_for(rule, why.fits.1),
-            Stage::Tag => why.fits.0.is_some(),
+            Stage::Dnat => is_for(rule, decision.service),
+            Stage::Tag => decision.node.is_some(),
             Stage::Save => match (cluster.on_conflict, rule.node) {
                 (OnConflict::Drop, Some(_)) => conflict,
                 (OnConflict::Take, _) if conflict => true,
-                _ => why.reason == Some(Reason::Saved),
+                _ => decision.reason == Reason::Saved,
             },
             Stage::Spoof if rule.services.is_empty() => {
-                let elsewhere = [Some(Reason::NotFromGuest), Some(Reason::OneToOne)];
-                why.fits.0.is_some() && !elsewhere.contains(&why.reason)
+                let elsewhere = [Reason::NotFromGuest, Reason::OneToOne];
+                decision.node.is_some() && !elsewhere.contains(&decision.reason)
             }
-            Stage::Spoof => is_for(rule, why.spoof_service),
+            Stage::Spoof => is_for(rule, service_of_reply(visit)),
         };
         let nft = rules_in_kernel(cluster, node, family, stage)
             .into_iter()
             .filter(|rule| rule.proto.is_none() || rule.proto == proto)
-            .filter(|rule| rule.node.is_none() || why.fits.0.is_none() || rule.node == why.fits.0)
+            .filter(|rule| rule.node.is_none() || decision.node.is_none() || rule.node == decision.node)
             .map(|rule| Nft { matches: matches(&rule), rule: rule.text })
             .collect();
-        Self { stage, not_asked: None, event: Some(event), why: Some(why), nft, checksums: arithmetic(visit) }
+        let why = Some(asked(cluster, node, visit));
+        Self { stage, not_asked: None, event: Some(event), why, nft, checksums: arithmetic(visit) }
+    }
+}
+
+/// The service whose port is written at spoof, or that has all of the address.
+fn service_of_reply(visit: &Visit) -> Option<ServiceId> {
+    let asked = visit.conditions.iter().find(|condition| condition.subject == Subject::Sport)?;
+    match asked.looked_up()? {
+        (_, Some(Row::FromGuest(FromGuest { service, port, .. }))) => {
+            let writes = port.is_some() || visit.decision.service == Some(service);
+            (writes && visit.decision.node.is_some()).then_some(service)
+        }
+        _ => None,
     }
 }
 
 impl<'a> Explainer<'a> {
-    fn new(cluster: &'a Cluster) -> Self {
-        Self { cluster, shared: Arc::new(cluster.clone()), seq: 0 }
+    fn new(cluster: &'a Cluster, policy: &Supervised) -> Self {
+        let by_cluster = policy.name() == Named::Cluster.name();
+        Self { cluster, shared: Arc::new(cluster.clone()), seq: 0, by_cluster }
     }
 
     fn at_node(
@@ -329,7 +348,8 @@ impl<'a> Explainer<'a> {
                 ..was.clone()
             },
         };
-        Step::of(self.cluster, node, visit, event)
+        let step = Step::of(self.cluster, node, visit, event);
+        if self.by_cluster { step } else { Step { nft: Vec::new(), ..step } }
     }
 
     /// What is known of a packet, as somebody would ask about it.
@@ -371,6 +391,16 @@ impl<'a> Explainer<'a> {
         match (dropped, &passage.egress) {
             (Some((stage, reason)), _) => Some(format!("{stage} on {name} drops the packet: {reason}.")),
             (None, Egress::Bridge) => None,
+            (None, Egress::Here) if !self.by_cluster => Some(format!("The packet stays on {name}.")),
+            (None, egress) if !self.by_cluster => {
+                let bytes = passage.after.as_deref().unwrap_or_default();
+                let sent = View::parse(bytes, bytes.len()).map(|view| format!(" as {}", view.tuple));
+                Some(format!(
+                    "The packet leaves {name} by {}{}.",
+                    egress.name(self.cluster),
+                    sent.unwrap_or_default()
+                ))
+            }
             (None, Egress::Here) => Some(format!(
                 "The packet stays on {name}, unchanged: it is for the node itself, or for a flow that its SNAT knows."
             )),

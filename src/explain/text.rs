@@ -10,14 +10,14 @@
 //!     nft  iifname "xenbr0" ip daddr 192.168.122.12 ip daddr set tcp dport map { 80 : 10.5.5.201 } meta mark set 0x2
 //! ```
 //!
-//! `yes` and `no` are what was looked at, in order; `=>` is the decision as a trace writes it; `nft` the rule of the pure
+//! `yes` and `no` are what was asked, in order; `=>` is the decision as a trace writes it; `nft` the rule of the pure
 //! nftables ruleset that does the same, or does not match either.
 
 use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::{Arithmetic, AtNode, Nft, Step, Story, Why};
+use super::{Arithmetic, Asked, AtNode, Nft, Step, Story, TableRow};
 use crate::net::{Stage, Verdict};
 use crate::text::{BAD, DIM, GOOD, HEAD, Paint, UNSURE};
 use crate::trace::decision;
@@ -77,7 +77,9 @@ impl StoryText {
         };
         let _ = writeln!(out, "  {name}  {}", self.paint.styled(place, DIM));
         if let Some(why) = &step.why {
-            self.why(why, out);
+            for asked in why {
+                self.asked(asked, out);
+            }
         }
         if let Some(event) = &step.event {
             let style = if event.verdict == Verdict::Drop { BAD } else { HEAD };
@@ -92,19 +94,15 @@ impl StoryText {
         }
     }
 
-    fn why(self, why: &Why, out: &mut String) {
+    /// A condition; where a table was asked, its rows.
+    fn asked(self, asked: &Asked, out: &mut String) {
         let check = |holds| if holds { ("yes", GOOD) } else { ("no", UNSURE) };
-        for first in &why.first {
-            self.line(check(first.holds), &first.says, out);
+        if asked.rows.is_empty() {
+            self.line(check(asked.holds), &asked.says, out);
         }
-        for rule in &why.rules {
-            match &rule.misses {
-                None => self.line(check(true), &format!("{}: {}", rule.name, rule.wants), out),
-                Some(misses) => self.line(check(false), &format!("{}: {misses}", rule.name), out),
-            }
-        }
-        for then in &why.then {
-            self.line(check(then.holds), &then.says, out);
+        for TableRow { name, wants, misses } in &asked.rows {
+            let says = misses.as_ref().unwrap_or(wants);
+            self.line(check(misses.is_none()), &format!("{name}: {says}"), out);
         }
     }
 

@@ -68,6 +68,7 @@ pages! {
     captures
     stepping
     shadow
+    policies
     facts
     rehearsal
     labs

@@ -8,8 +8,9 @@ use rustc_hash::FxHashMap;
 
 use super::{NotRecorded, RecordedDecision};
 use crate::cluster::Cluster;
-use crate::engine::{Reason, Tables};
+use crate::engine::Reason;
 use crate::net::{Mark, Stage, Tuple};
+use crate::policy::{Maker, Named, Supervised};
 use crate::simulate::Numbering;
 use crate::text::counted;
 use crate::trace::{Event, Marks, Name, Namer, packet_text};
@@ -17,7 +18,7 @@ use crate::trace::{Event, Marks, Name, Namer, packet_text};
 /// Makes the decisions of a trace again, and counts those that are others.
 pub struct Changes<'a> {
     cluster: &'a Cluster,
-    tables: Vec<Tables>,
+    policies: Vec<Supervised>,
     namers: Vec<Namer>,
     events: u64,
     changed: u64,
@@ -45,10 +46,16 @@ struct ChangeKind {
 impl<'a> Changes<'a> {
     /// Decisions are made again under this cluster.
     pub fn new(cluster: &'a Cluster) -> Self {
+        Self::with_policy(cluster, &|cluster, id| Named::Cluster.make(cluster, id))
+    }
+
+    /// The same, where the policies that `by` makes decide.
+    pub fn with_policy(cluster: &'a Cluster, by: Maker<'_>) -> Self {
+        let policy = |id| Supervised::new(by(cluster, id), cluster, id, 1);
         let shared = Arc::new(cluster.clone());
         Self {
             cluster,
-            tables: cluster.node_ids().map(|id| Tables::new(cluster, id)).collect(),
+            policies: cluster.node_ids().map(policy).collect(),
             namers: cluster.node_ids().map(|id| Namer::new(Arc::clone(&shared), id, false)).collect(),
             events: 0,
             changed: 0,
@@ -68,7 +75,7 @@ impl<'a> Changes<'a> {
             }
         };
         let place = recorded.node.0 as usize;
-        let visit = recorded.visit(&self.tables[place]);
+        let visit = recorded.visit(&self.policies[place]);
         let moment = Numbering { time: was.time, seq: was.seq, packet: was.packet_id };
         let now = visit.event(self.cluster, &mut self.namers[place], moment);
         Some(Event {

@@ -1,9 +1,10 @@
 //! From an event back to what was decided about.
 
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Meta, Reason, Tables};
+use crate::engine::{Reason, Time};
 use crate::net::{CtMark, IfName, Mac, Mark, Stage};
 use crate::packet::{Fragment, Headers, Malformed, View};
+use crate::policy::Supervised;
 use crate::simulate::{Egress, Ingress, Visit, made};
 use crate::trace::{Event, Marks, SNAP};
 
@@ -22,6 +23,7 @@ pub struct RecordedDecision {
     ct_mark: CtMark,
     ingress: Ingress,
     egress: Option<Egress>,
+    time: Time,
 }
 
 /// Why a decision cannot be made again.
@@ -74,14 +76,15 @@ impl RecordedDecision {
             ct_mark,
             ingress,
             egress,
+            time: event.time.into(),
         })
     }
 
-    /// The decision, made again by the tables of its node.
-    pub fn visit(&self, tables: &Tables) -> Visit {
+    /// The decision, made again by the policy of its node.
+    pub fn visit(&self, policy: &Supervised) -> Visit {
         let packet = (self.bytes.clone(), self.original_len);
-        let meta = Meta::new(tables, self.pipe, self.src_mac, self.mark, self.ct_mark);
-        let mut visit = Visit::with_view(tables, self.stage, packet, self.view, meta);
+        let meta = policy.meta(self.pipe, self.src_mac, self.mark, self.ct_mark);
+        let mut visit = Visit::with_view(policy, self.stage, packet, (self.view, meta), self.time);
         visit.ingress.clone_from(&self.ingress);
         visit.egress.clone_from(&self.egress);
         visit

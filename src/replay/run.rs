@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::IfName;
 use crate::packet::View;
+use crate::policy::{Maker, Named};
 use crate::simulate::{Arrival, Captured, Context, Ingress, Numbering, SimulatedNode};
 use crate::trace::{Event, Namer};
 
@@ -41,12 +42,18 @@ impl<'a> Replay<'a> {
     /// Packets pass `node`; if none is named, each the node whose public address it is for. `around` is known of all
     /// of them.
     pub fn new(cluster: &'a Cluster, node: Option<NodeId>, context: Context) -> Self {
+        Self::with_policy(cluster, node, context, &|cluster, id| Named::Cluster.make(cluster, id))
+    }
+
+    /// The same, where the policies that `by` makes decide.
+    pub fn with_policy(cluster: &'a Cluster, node: Option<NodeId>, context: Context, by: Maker<'_>) -> Self {
+        let host = |id| SimulatedNode::with_policy(cluster, id, by(cluster, id));
         let shared = Arc::new(cluster.clone());
         Self {
             cluster,
             node,
             context,
-            hosts: cluster.node_ids().map(|id| SimulatedNode::new(cluster, id)).collect(),
+            hosts: cluster.node_ids().map(host).collect(),
             namers: cluster.node_ids().map(|id| Namer::new(Arc::clone(&shared), id, true)).collect(),
             packets: 0,
             seq: 0,
@@ -115,6 +122,7 @@ impl Captured {
                 .ingress(cluster, node)
                 .filter(|ingress| !matches!(ingress, Ingress::Other(_) | Ingress::Bridge(None))),
             src_mac: self.src_mac,
+            time: self.time.into(),
             ..Arrival::of(self.bytes.clone())
         }
     }

@@ -1,7 +1,7 @@
 //! The way of packets through a node, without a kernel: which stages a packet comes by, in the kernel's order, what
 //! is decided there, and what the next stage sees of it.
 //!
-//! Decisions are [`decide`]'s and changed bytes [`Patch`]'s, as for packets from a queue. What the kernel does
+//! Decisions are those of a [`policy`](crate::policy) and changed bytes [`Patch`]'s, as for packets from a queue. What the kernel does
 //! between the stages is imitated as far as it matters to them: routing (guests are behind the bridge, everybody else
 //! behind the public interface) and conntrack (both directions of a flow have one ct mark). As with full rules, a
 //! packet comes by every stage that its interfaces lead it by.
@@ -14,13 +14,15 @@ mod spec;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Decision, Meta, Tables, decide};
+use crate::engine::{Conditions, Decision, Meta, Policy, Time};
 use crate::net::{Checksum, CtMark, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
+use crate::policy::{Named, Supervised};
 pub use capture::{
     Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, Order, Piece, Place,
 };
@@ -47,6 +49,8 @@ pub struct Arrival {
     pub mark: Mark,
     /// The ct mark of its flow; none if the host is to remember.
     pub ct_mark: Option<Mark>,
+    /// When it comes.
+    pub time: Time,
 }
 
 impl Arrival {
@@ -61,6 +65,7 @@ impl Arrival {
             src_mac: None,
             mark: Mark::ZERO,
             ct_mark: None,
+            time: Time::default(),
         }
     }
 }
@@ -69,7 +74,7 @@ impl Arrival {
 pub struct SimulatedNode<'a> {
     cluster: &'a Cluster,
     id: NodeId,
-    tables: Tables,
+    policy: Supervised,
     /// The guests that live on other nodes.
     elsewhere: BTreeSet<IpAddr>,
     /// The ct marks of flows.
@@ -106,6 +111,8 @@ pub struct Visit {
     pub meta: Meta,
     /// The decision.
     pub decision: Decision,
+    /// What was asked for it, in order.
+    pub conditions: Conditions,
     /// What changes in the bytes.
     pub patch: Option<Patch>,
     /// By what the packet came.
@@ -116,24 +123,44 @@ pub struct Visit {
 
 impl Visit {
     /// Decides about a packet as a worker does.
-    pub fn new(tables: &Tables, stage: Stage, (bytes, original_len): (Vec<u8>, usize), meta: Meta) -> Self {
+    pub fn new(
+        policy: &Supervised,
+        stage: Stage,
+        (bytes, original_len): (Vec<u8>, usize),
+        meta: Meta,
+        now: Time,
+    ) -> Self {
         let view = View::parse(&bytes, original_len);
-        Self::with_view(tables, stage, (bytes, original_len), view, meta)
+        Self::with_view(policy, stage, (bytes, original_len), (view, meta), now)
     }
 
     /// The same for bytes that have been read.
     pub fn with_view(
-        tables: &Tables,
+        policy: &Supervised,
         stage: Stage,
         (bytes, original_len): (Vec<u8>, usize),
-        view: Result<View, Malformed>,
-        meta: Meta,
+        (view, meta): (Result<View, Malformed>, Meta),
+        now: Time,
     ) -> Self {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let checksum = Checksum::Ready;
-        let (decision, patch) = decide(tables, stage, read, &meta).work_out(&bytes, read, checksum);
+        let mut conditions = Conditions::new();
+        let decision = policy.decide_before(stage, read, &meta, || now, &mut conditions);
+        let (decision, patch) = decision.work_out(&bytes, read, checksum, &mut conditions);
         let ingress = Ingress::Public;
-        Self { stage, bytes, original_len, view, checksum, meta, decision, patch, ingress, egress: None }
+        Self {
+            stage,
+            bytes,
+            original_len,
+            view,
+            checksum,
+            meta,
+            decision,
+            conditions,
+            patch,
+            ingress,
+            egress: None,
+        }
     }
 
     /// The packet as it goes on; none if it is dropped.
@@ -151,8 +178,14 @@ impl Visit {
 impl<'a> SimulatedNode<'a> {
     /// The node `id`, which knows no flows yet.
     pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
+        Self::with_policy(cluster, id, Named::Cluster.make(cluster, id))
+    }
+
+    /// The same, where a policy of your own decides.
+    pub fn with_policy(cluster: &'a Cluster, id: NodeId, policy: Arc<dyn Policy>) -> Self {
+        let policy = Supervised::new(policy, cluster, id, 1);
         let elsewhere = cluster.living_elsewhere(id);
-        Self { cluster, id, tables: Tables::new(cluster, id), elsewhere, flows: FxHashMap::default() }
+        Self { cluster, id, policy, elsewhere, flows: FxHashMap::default() }
     }
 
     /// The same; no guest lives on it.
@@ -193,9 +226,15 @@ impl<'a> SimulatedNode<'a> {
         self.id
     }
 
+    /// What decides.
+    pub fn policy(&self) -> &Supervised {
+        &self.policy
+    }
+
     /// Lets a packet pass.
     pub fn pass(&mut self, arrival: Arrival) -> Passage {
-        let Arrival { mut bytes, original_len, ingress, mut egress, src_mac, mut mark, ct_mark } = arrival;
+        let Arrival { mut bytes, original_len, ingress, mut egress, src_mac, mut mark, ct_mark, time } =
+            arrival;
         let tuple = |bytes: &[u8]| View::parse(bytes, original_len).ok().map(|view| view.tuple);
         let ingress = ingress.unwrap_or_else(|| Ingress::guess(self.cluster, self.id, tuple(&bytes)));
         let mut steps: Vec<(Stage, Result<Visit, NotQueued>)> = Vec::new();
@@ -223,8 +262,9 @@ impl<'a> SimulatedNode<'a> {
             }
             let pipe = ingress.pipe(self.cluster, self.id).filter(|_| stage == Stage::Tag);
             let held_now = if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask };
-            let meta = Meta::new(&self.tables, pipe, src_mac, mark, CtMark::Is(held_now));
-            let mut visit = Visit::new(&self.tables, stage, (std::mem::take(&mut bytes), original_len), meta);
+            let meta = self.policy.meta(pipe, src_mac, mark, CtMark::Is(held_now));
+            let packet = (std::mem::take(&mut bytes), original_len);
+            let mut visit = Visit::new(&self.policy, stage, packet, meta, time);
             visit.ingress = ingress.clone();
             visit.egress = egress.clone().filter(|_| stage.hook() == Hook::Postrouting);
             mark = visit.decision.mark.unwrap_or(mark);

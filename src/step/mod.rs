@@ -88,7 +88,7 @@ pub fn observer(
 
 impl Shown {
     fn new(held: &Held<'_>, namer: &mut Namer, cluster: &Cluster, id: NodeId) -> Self {
-        let Held { packet, stage, view, meta, decision, patch, ending: _ } = *held;
+        let Held { packet, stage, view, meta, decision, conditions, patch, ending: _ } = *held;
         let record =
             Record::new(packet, stage, view, meta.ct_mark, (decision, patch), std::time::Instant::now());
         let event = namer.event(&record);
@@ -101,6 +101,7 @@ impl Shown {
             checksum: packet.envelope.checksum,
             meta,
             decision,
+            conditions: conditions.to_vec(),
             patch,
             ingress,
             egress: None,

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::engine::{Meta, Tables, decide};
+use crate::engine::{Conditions, Meta, Tables, decide_before};
 use crate::net::{CtMark, Envelope, Mac, Mark, Stage};
 use crate::packet::View;
 use crate::queue::Packet;
@@ -75,12 +75,15 @@ impl Waiting {
         let packet = Packet { envelope: &envelope, bytes: &self.bytes };
         let view = View::parse(packet.bytes, packet.original_len());
         let read = view.as_ref().map_err(|malformed| *malformed);
-        let decision = decide(&Tables::new(&samples::cluster(), self.node()), self.stage, read, &self.meta);
+        let tables = Tables::new(&samples::cluster(), self.node());
+        let mut conditions = Conditions::new();
+        let decision = decide_before(&tables, self.stage, read, &self.meta, &mut conditions);
         let (decision, patch) = match self.by {
-            RewriteBy::Userspace => decision.work_out(packet.bytes, read, envelope.checksum),
+            RewriteBy::Userspace => decision.work_out(packet.bytes, read, envelope.checksum, &mut conditions),
             RewriteBy::Kernel => (decision, None),
         };
-        observe(&Held { packet: &packet, stage: self.stage, view, meta: self.meta, decision, patch, ending })
+        let (stage, meta, conditions) = (self.stage, self.meta, &*conditions);
+        observe(&Held { packet: &packet, stage, view, meta, decision, conditions, patch, ending })
     }
 
     fn screen(&self, colour: bool) -> String {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Event, Namer, Record, RuleEvent, RuleVerdict};
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Meta, Tables, decide};
+use crate::engine::{Meta, Time};
 use crate::net::{Checksum, CtMark, CtState, Envelope, Mac, Mark, Stage};
 use crate::packet::{Patch, View};
+use crate::policy::Supervised;
 use crate::queue::Packet;
 
 pub(crate) fn cluster() -> Arc<Cluster> {
@@ -121,8 +122,8 @@ impl Sample {
         };
         let packet = Packet { envelope: &envelope, bytes: &self.bytes };
         let view = View::parse(packet.bytes, packet.original_len());
-        let tables = Tables::new(&cluster(), NodeId(self.node));
-        let decision = decide(&tables, self.stage, view.as_ref().map_err(|e| *e), &self.meta);
+        let policy = Supervised::cluster(&cluster(), NodeId(self.node));
+        let decision = policy.decide(self.stage, view.as_ref().map_err(|e| *e), &self.meta, Time::default);
         let patch = view
             .as_ref()
             .ok()

@@ -33,8 +33,40 @@ fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
     let story: serde_json::Value = serde_json::from_str(&json).unwrap();
     let stages = story["nodes"][0]["stages"].as_array().unwrap();
     assert_eq!(stages[0]["event"]["reason"], "service");
-    assert_eq!(stages[0]["why"]["rules"][0]["name"], "service web");
+    let why = stages[0]["why"].as_array().unwrap();
+    let told: Vec<_> =
+        why.iter().map(|asked| (&asked["subject"], &asked["operator"], &asked["holds"])).collect();
+    assert_eq!(told[0], (&"ip daddr".into(), &"is".into(), &true.into()));
+    assert_eq!(told[1..], [(&"tcp dport".into(), &"is one of".into(), &true.into())]);
+    assert_eq!((&why[1]["row"], &why[1]["rows"][0]["name"]), (&"web".into(), &"service web".into()));
     assert!(stages[1]["not_asked"].is_string());
+}
+
+/// What decides is named; whatever it is, the way through the node is the same.
+#[test]
+fn another_policy_explains_and_replays() {
+    let request = "tcp 192.168.122.1:40000 > 192.168.122.12:80";
+    let observed = ["explain", "-c", EXAMPLE, "--policy", "observe", request];
+    let told = printed(&observed);
+    assert!(told.contains("=>   mark 0x0 accept observed\n") && !told.contains("nft "), "{told}");
+    assert!(told.ends_with("The packet stays on node2.\n"), "{told}");
+    let usual = printed(&["explain", "-c", EXAMPLE, "--policy", "cluster", request]);
+    assert_eq!(usual, printed(&["explain", "-c", EXAMPLE, request]));
+    let reply = "tcp 10.5.5.201:80 > 192.168.122.1:40000 ct mark 2";
+    let told = printed(&["explain", "-c", EXAMPLE, "-n", "node1", "--policy", "observe", reply]);
+    assert!(told.contains("ct mark 0x2 accept observed\n"), "{told}");
+
+    let file = saved();
+    let path = file.path().to_str().unwrap();
+    let changes = printed(&["replay", path, "-c", EXAMPLE, "--policy", "observe"]);
+    assert!(changes.contains("repeated 9 decisions: 9 would change:\n"), "{changes}");
+    assert!(changes.contains("spoof entry-node => observed; node, saddr\n"), "{changes}");
+    let story = printed(&["explain", "-c", EXAMPLE, "--policy", "observe", "--read", path, "--count", "1"]);
+    assert!(story.contains("accept observed"), "{story}");
+
+    let (status, refused) = refused(&["explain", "-c", EXAMPLE, "--policy", "maglev", request]);
+    assert_eq!(status, 2);
+    assert!(refused.contains("a policy is one of cluster, observe"), "{refused}");
 }
 
 /// The same engine: what was recorded is decided again, and not otherwise.

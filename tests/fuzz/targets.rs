@@ -20,6 +20,7 @@ use dunnat::kernel::Capabilities;
 use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
+use dunnat::policy::{Named, Supervised};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
 use dunnat::replay::Changes;
@@ -66,7 +67,7 @@ thread_local! {
 #[test]
 fn messages() {
     let (cluster, [node, _]) = cluster_and_nodes();
-    let tables = Arc::new(Tables::new(&cluster, node));
+    let policy = Arc::new(Supervised::cluster(&cluster, node));
     let wishes = Wishes {
         node,
         backend: Backend::Netlink,
@@ -83,7 +84,7 @@ fn messages() {
         // As many as one turn takes.
         let count = datagrams.len().min(64) as u64;
         let mut queue = QUEUE.replace(Playback::new(&[])).refilled(datagrams.clone());
-        let mut worker = Worker::new(Arc::clone(&tables), &plan, Vec::new(), None);
+        let mut worker = Worker::new(Arc::clone(&policy), &plan, Vec::new(), None);
         worker.turn(&mut queue).unwrap();
         let mut again = queue.refilled(datagrams);
         let mut accept = |_: &dunnat::queue::Packet<'_>| dunnat::queue::PacketVerdict {
@@ -379,7 +380,9 @@ fn events() {
             if let Some(again) = Changes::new(cluster).again(&event) {
                 assert_eq!((&again.node, again.stage), (&event.node, event.stage));
             }
-            if let Ok(story) = explain::of_event(cluster, &event) {
+            if let Ok(story) =
+                explain::of_event(cluster, &event, &|cluster, id| Named::Cluster.make(cluster, id))
+            {
                 shown.extend(StoryText::new(false, true).story(&story).as_bytes());
             }
         });

@@ -4,6 +4,8 @@ use dunnat::conversations::{Cause, Finding};
 use dunnat::engine::Reason;
 use dunnat::kernel::tool::Tool;
 use dunnat::manual::rows;
+use dunnat::net::Stage;
+use dunnat::policy::Named;
 use dunnat::simulate::PacketSpec;
 use dunnat::trace::Filter;
 use serde_json::Value;
@@ -29,6 +31,22 @@ fn tabulated(page: &str, head: &str) -> BTreeSet<String> {
 #[test]
 fn every_reason_is_in_the_manual() {
     assert_eq!(tabulated("reasons", "reason"), set(Reason::ALL.map(Reason::name)));
+    for row in table("reasons", "reason") {
+        let reason: Reason = row[0].parse().unwrap();
+        let known = reason.row().unwrap();
+        // Where a table is of more than one stage, they stand before the meaning.
+        let of_policy = row.len() == 3 && Named::ALL.iter().any(|named| named.name() == row[1]);
+        let (stages, meaning) = match row.len() {
+            4 => (Some(&row[1]), &row[2]),
+            _ if of_policy => (None, &row[2]),
+            _ => (None, &row[1]),
+        };
+        assert!(meaning.starts_with(known.about), "{reason}: {meaning}; in the table: {}", known.about);
+        let all = known.stages.len() == Stage::ALL.len();
+        let names: Vec<&str> = known.stages.iter().map(|stage| stage.name()).collect();
+        let said = if all { "all".to_owned() } else { names.join(", ") };
+        assert!(stages.is_none_or(|stages| *stages == said), "{reason}: {said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 mod errors;
 mod families;
+mod reasons;
 mod services;
 mod tags;
 mod untouched;
@@ -129,17 +130,6 @@ fn a_foreign_connection_goes_through_all_four_stages() {
     assert_eq!((spoof.reason, spoof.node), (Reason::EntryNode, Some(NODE2)));
     assert_eq!(spoof.rewrite, Some(Rewrite::outer(Side::Source, [192, 168, 122, 12].into())));
     assert_eq!((spoof.mark, spoof.ct_mark), (None, None));
-}
-
-#[test]
-fn reasons_have_distinct_names_and_their_index() {
-    for (place, reason) in Reason::ALL.into_iter().enumerate() {
-        assert_eq!(reason.index(), place);
-        assert_eq!(format!("{reason:>20}"), format!("{:>20}", reason.name()));
-        assert_eq!(reason.name().parse(), Ok(reason));
-        assert!(Reason::ALL[..place].iter().all(|earlier| earlier.name() != reason.name()));
-    }
-    assert_eq!("servic".parse::<Reason>(), Err(ReasonError));
 }
 
 fn any_meta() -> impl Strategy<Value = Meta> {

@@ -84,14 +84,6 @@ fn prefixes_of_several_lengths_are_looked_up() {
 }
 
 #[test]
-fn a_pipe_leads_to_the_node_in_its_place() {
-    let mut cluster = cluster();
-    cluster.nodes[0].leads_to = vec![NODE2];
-    let tables = Tables::new(&cluster, NODE1);
-    assert_eq!((tables.pipe_of(0), tables.pipe_of(1)), (Some(NODE2), None));
-}
-
-#[test]
 fn a_conflict_ends_as_the_cluster_file_says() {
     let inside = view("tcp 192.168.122.1:40000 > 10.5.5.201:80");
     for (on_conflict, verdict, mark, ct_mark) in [

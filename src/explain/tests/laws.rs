@@ -1,15 +1,17 @@
-//! Laws for all packets and clusters: what is explained is what is decided.
+//! Laws for all packets and clusters: what is told is what was asked, and what was asked is what decides.
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::honest::hold;
 use super::*;
 use crate::cluster::OnConflict;
-use crate::engine::{Meta, Tables, decide};
+use crate::engine::{Meta, Time};
 use crate::net::{CtMark, Dscp, Mac, Proto, Tuple};
-use crate::packet::{Fragment, Headers, Icmp, View};
+use crate::packet::{Fragment, Headers, Icmp};
+use crate::policy::Supervised;
 use crate::simulate::{Ingress, Visit, made};
 
 fn address() -> impl Strategy<Value = [u8; 4]> {
@@ -141,9 +143,8 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// The law that keeps the explanation honest.
     #[test]
-    fn what_is_explained_is_what_is_decided(
+    fn what_is_told_is_what_was_asked_and_decides(
         cluster in any_cluster(),
         (bytes, original_len) in packet(),
         meta in meta(),
@@ -151,37 +152,14 @@ proptest! {
         stage in prop::sample::select(Stage::ALL.to_vec()),
     ) {
         let node = NodeId(own);
-        let tables = Tables::new(&cluster, node);
+        let policy = Supervised::cluster(&cluster, node);
         let pipe = meta.from_pipe.then_some(0);
-        let meta = Meta::new(&tables, pipe, meta.src_mac, meta.mark, meta.ct_mark);
-        let view = View::parse(&bytes, original_len);
-        let mut visit = Visit::new(&tables, stage, (bytes, original_len), meta);
+        let meta = policy.meta(pipe, meta.src_mac, meta.mark, meta.ct_mark);
+        let mut visit = Visit::new(&policy, stage, (bytes, original_len), meta, Time::default());
         let pipe = cluster.pipes(node)[0].clone();
         visit.ingress = Ingress::Bridge(meta.from_pipe.then_some(pipe));
 
-        // It is the engine that has decided.
-        let decided = decide(&tables, stage, view.as_ref().map_err(|e| *e), &meta);
-        if visit.decision.reason != Reason::Cut {
-            prop_assert_eq!(visit.decision, decided);
-        }
-
-        let why = why(&cluster, node, &visit);
-        prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
-        prop_assert_eq!(why.fits.1, visit.decision.service);
-        prop_assert_eq!(why.fits.0, visit.decision.node);
-        // A port is written at spoof where it is said that the public one is another.
-        if let (Stage::Spoof, Some(rewrite), Reason::EntryNode) = (stage, visit.decision.rewrite, why.reason.unwrap()) {
-            prop_assert_eq!(why.spoof_service.is_some(), rewrite.port.is_some());
-        }
-        // At most one rule fits, and the last of the conditions before and behind the rules is the only one not to hold.
-        prop_assert!(why.rules.iter().filter(|rule| rule.misses.is_none()).count() <= 1);
-        for checks in [&why.first, &why.then] {
-            let earlier = checks.len().saturating_sub(1);
-            prop_assert!(checks[..earlier].iter().all(|check| check.holds), "{:?}", checks);
-        }
-        let fails = why.first.last().is_some_and(|check| !check.holds);
-        prop_assert!(!fails || why.rules.is_empty() && why.then.is_empty(), "{:?}", why);
-
+        hold(&cluster, node, &visit)?;
         // The arithmetic arrives at what is in the packet.
         let sums = arithmetic(&visit);
         prop_assert_eq!(sums.is_empty(), visit.patch.is_none());
@@ -204,7 +182,7 @@ proptest! {
         let (src, dst) = (IpAddr::from(src), IpAddr::from(dst));
         let ct = ct.map_or(String::new(), |ct| format!(" ct mark {ct}"));
         let asked: PacketSpec = format!("tcp {src}:40000 > {dst}:{port}{ct}").parse().unwrap();
-        if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId)) {
+        if let Ok(story) = through_cluster(&cluster, &asked, home.map(NodeId), &by_cluster) {
             prop_assert!(!story.nodes.is_empty() && story.after.len() == 1, "{:?}", story);
             let is_public = cluster.nodes.iter().any(|node| node.public.has(&dst));
             let offered = cluster.services.iter().any(|service| service.takes(Proto::TCP, Some(port)));
@@ -245,7 +223,7 @@ proptest! {
 
     /// The same law where there are two families, also for what ICMPv6 errors quote, and for services that only one has.
     #[test]
-    fn what_is_explained_is_what_is_decided_in_both_families(
+    fn what_is_told_is_what_was_asked_in_both_families(
         ((is_v4, src), dst) in (either(), 0usize..6),
         (inner_src, inner_dst, kind) in (0usize..6, 0usize..6, prop::sample::select(vec![1u8, 2, 3, 4, 128, 135])),
         proto in prop::sample::select(vec![Proto::TCP, Proto::UDP, Proto::ICMP6, Proto::SCTP, Proto(47)]),
@@ -268,13 +246,11 @@ proptest! {
 
         let cluster = with_services(include_str!("../../../rules/dual.toml").to_owned(), &services);
         let node = NodeId(own);
-        let tables = Tables::new(&cluster, node);
+        let policy = Supervised::cluster(&cluster, node);
         let len = bytes.len();
-        let mut visit = Visit::new(&tables, stage, (bytes, len), Meta { pipe_of: None, ..meta });
+        let mut visit = Visit::new(&policy, stage, (bytes, len), Meta { pipe_of: None, ..meta }, Time::default());
         visit.ingress = Ingress::Bridge(meta.from_pipe.then(|| cluster.pipes(node)[0].clone()));
-        let why = why(&cluster, node, &visit);
-        prop_assert_eq!(why.reason, Some(visit.decision.reason), "{:?}", why);
-        prop_assert_eq!(why.fits, (visit.decision.node, visit.decision.service));
+        hold(&cluster, node, &visit)?;
         if let Some(rewrite) = visit.decision.rewrite {
             prop_assert_eq!(rewrite.to.is_ipv4(), is_v4, "a packet keeps its family");
             prop_assert!(visit.patch.is_some());

@@ -1,0 +1,39 @@
+//! The cluster's own policy.
+
+use super::policy::{Decide, Facts};
+use super::remembered::{Changes, Remembered};
+use super::{Decision, Reason, Tables, Witness, decide_before};
+use crate::cluster::{Cluster, NodeId};
+
+/// The policy of a node of the cluster, see [`decide`](super::decide): what it does follows from the cluster file and the packet alone.
+/// It remembers nothing, as conntrack does.
+#[derive(Clone, Debug)]
+pub struct ClusterNat(Tables);
+
+impl ClusterNat {
+    /// The policy of the node `own`.
+    pub fn new(cluster: &Cluster, own: NodeId) -> Self {
+        Self(Tables::new(cluster, own))
+    }
+}
+
+impl Decide for ClusterNat {
+    fn name(&self) -> &'static str {
+        "cluster"
+    }
+
+    fn reasons(&self) -> &[Reason] {
+        Reason::CLUSTER
+    }
+
+    #[inline]
+    fn decide<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        _: &dyn Remembered,
+        _: &mut Changes,
+        witness: &mut W,
+    ) -> Decision {
+        decide_before(&self.0, facts.stage, facts.packet, facts.meta, witness)
+    }
+}

@@ -1,0 +1,75 @@
+//! Who decides: policies by name, and what holds any policy to what it may.
+//!
+//! A policy is code that somebody wrote, perhaps yesterday. [`Supervised`] asks it, and whatever it does costs at most the packet:
+//! a panic, or an answer that cannot be carried out, becomes a drop with a reason of its own. It also keeps what the policy
+//! remembers ([`Notes`]), as a policy has no lock and no clock.
+//!
+//! # A policy of your own
+//!
+//! Implement [`Decide`](crate::engine::Decide). Each condition goes through the witness, which gives back whether it holds: so
+//! `explain` and `step` show it, and a worker, which has no witness, pays nothing. Whoever takes a
+//! [`Policy`](crate::engine::Policy) takes it: [`daemon::Options`](crate::daemon::Options),
+//! [`SimulatedNode`](crate::simulate::SimulatedNode), [`Replay`](crate::replay::Replay).
+//!
+//! ```
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use dunnat::cluster::Cluster;
+//! use dunnat::engine::{Changes, Decide, Decision, Facts, Reason, Remembered, Subject, Value, Wants, Witness};
+//! use dunnat::net::{Proto, Stage};
+//! use dunnat::simulate::{PacketSpec, SimulatedNode};
+//!
+//! /// Nobody gets in by telnet.
+//! struct NoTelnet {
+//!     reasons: [Reason; 2],
+//! }
+//!
+//! impl Decide for NoTelnet {
+//!     fn name(&self) -> &'static str {
+//!         "no-telnet"
+//!     }
+//!
+//!     fn reasons(&self) -> &[Reason] {
+//!         &self.reasons
+//!     }
+//!
+//!     fn decide<W: Witness>(
+//!         &self,
+//!         facts: &Facts<'_>,
+//!         _: &dyn Remembered,
+//!         _: &mut Changes,
+//!         witness: &mut W,
+//!     ) -> Decision {
+//!         let [telnet, other] = self.reasons;
+//!         let port = facts.packet.ok().and_then(|view| view.tuple.ports).map(|(_, port)| port);
+//!         let of = |port| Value::Port(Proto::TCP, None, port);
+//!         let is_telnet =
+//!             witness.holds(port == Some(23), || (Subject::Dport, of(port), Wants::Is(of(Some(23)))));
+//!         if is_telnet { Decision::drop(telnet) } else { Decision::leave(other) }
+//!     }
+//! }
+//!
+//! let reasons = [Reason::read("telnet")?, Reason::read("no-telnet")?];
+//! let cluster = Cluster::load(Path::new("rules/example.toml"))?;
+//! let node1 = cluster.find("node1")?;
+//! let mut node = SimulatedNode::with_policy(&cluster, node1, Arc::new(NoTelnet { reasons }));
+//! let packet: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:23".parse()?;
+//! let passage = node.pass(packet.arrival(&cluster, node1));
+//! assert_eq!(passage.after, None);
+//! let (_, Ok(visit)) = &passage.steps[0] else { return Err("not queued".into()) };
+//! assert_eq!((visit.stage, visit.decision.reason.name()), (Stage::Dnat, "telnet"));
+//! assert!(visit.conditions[0].holds);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod named;
+mod notes;
+mod supervised;
+
+pub use named::{Maker, Named, NamedError};
+pub use notes::Notes;
+pub use supervised::Supervised;
+
+#[cfg(test)]
+mod tests;

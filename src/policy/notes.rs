@@ -1,0 +1,92 @@
+//! What a policy remembers, kept for it.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::engine::{Change, Remembered, Short, Time};
+
+/// How many entries are kept, in all parts together.
+const MOST: usize = 1 << 18;
+
+/// Entries, in parts with a lock each, so that workers seldom wait for each other.
+#[derive(Debug)]
+pub struct Notes {
+    parts: Vec<Mutex<Part>>,
+    /// How many entries a part may have.
+    most: usize,
+    lost: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    entries: FxHashMap<Short, (Short, Time)>,
+    /// Before that no entry expires that was there when last looked: a part that is full is not gone through for each packet.
+    full_until: Time,
+}
+
+impl Part {
+    /// Whether there is room for an entry more, or could be made.
+    fn has_room(&mut self, most: usize, now: Time) -> bool {
+        if self.entries.len() >= most && self.full_until <= now {
+            self.entries.retain(|_, (_, until)| *until > now);
+            let first = self.entries.values().map(|(_, until)| *until).min();
+            self.full_until = first.unwrap_or_default();
+        }
+        self.entries.len() < most
+    }
+}
+
+impl Notes {
+    /// Nothing yet, in so many parts: some for each worker.
+    pub fn new(parts: usize) -> Self {
+        Self::with_room(parts, MOST)
+    }
+
+    /// With room for so many entries, in all parts together.
+    pub fn with_room(parts: usize, most: usize) -> Self {
+        let parts = parts.max(1);
+        Self {
+            parts: (0..parts).map(|_| Mutex::default()).collect(),
+            most: most.div_ceil(parts),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Carries out changes that were wanted at a time, in order.
+    pub fn apply(&self, changes: &[Change], now: Time) {
+        for Change { key, entry } in changes {
+            let mut part = self.part(key);
+            let Some((note, until)) = entry else {
+                part.entries.remove(key);
+                continue;
+            };
+            if part.entries.contains_key(key) || part.has_room(self.most, now) {
+                part.entries.insert(*key, (*note, *until));
+            } else {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How many changes found no room.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// A lock that somebody held who panicked holds whole entries all the same.
+    fn part(&self, key: &Short) -> MutexGuard<'_, Part> {
+        let mut hasher = FxBuildHasher.build_hasher();
+        hasher.write(key.bytes());
+        let place = (hasher.finish() >> 32) as usize % self.parts.len();
+        self.parts[place].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered for Notes {
+    fn get(&self, key: &Short, now: Time) -> Option<Short> {
+        self.part(key).entries.get(key).filter(|(_, until)| *until > now).map(|(note, _)| *note)
+    }
+}

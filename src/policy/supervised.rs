@@ -1,0 +1,212 @@
+//! A policy, held to what it may.
+
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Notes;
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::{
+    Change, Changes, ClusterNat, Condition, Conditions, Decision, Facts, Meta, NothingRemembered, Policy,
+    Reason, Remembered, Subject, Time, Value, Wants,
+};
+use crate::net::{CtMark, Mac, Mark, OfFamily, Stage};
+use crate::packet::{Layers, Malformed, Rewrite, View};
+
+/// A policy of a node, and what holds it to what it may. All workers of the node share one.
+pub struct Supervised {
+    policy: Arc<dyn Policy>,
+    /// What it remembers, if it does.
+    notes: Option<Notes>,
+    mask: Mark,
+    tags: Vec<Mark>,
+    services: usize,
+    /// The nodes that the node's pipes lead to, where each leads to one.
+    leads_to: Vec<NodeId>,
+    /// The time of a node's workers counts from here.
+    began: Instant,
+}
+
+/// A policy that has panicked is asked about the next packet all the same, and its notes are whole entries: there is nothing else
+/// that a panic could leave half done.
+impl RefUnwindSafe for Supervised {}
+impl UnwindSafe for Supervised {}
+
+impl Supervised {
+    /// A policy of the node `own`, for so many workers.
+    pub fn new(policy: Arc<dyn Policy>, cluster: &Cluster, own: NodeId, workers: u16) -> Self {
+        // Several parts for each worker: two seldom meet.
+        let parts = usize::from(workers) * if workers > 1 { 4 } else { 1 };
+        Self {
+            notes: policy.remembers().then(|| Notes::new(parts)),
+            policy,
+            mask: cluster.mask,
+            tags: cluster.nodes.iter().map(|node| node.tag).collect(),
+            services: cluster.services.len(),
+            leads_to: cluster.node(own).leads_to.clone(),
+            began: Instant::now(),
+        }
+    }
+
+    /// The cluster's own policy of the node `own`, for one worker.
+    pub fn cluster(cluster: &Cluster, own: NodeId) -> Self {
+        Self::new(Arc::new(ClusterNat::new(cluster, own)), cluster, own, 1)
+    }
+
+    /// The policy's name.
+    pub fn name(&self) -> &str {
+        self.policy.name()
+    }
+
+    /// The bits of marks that it may change.
+    pub fn mask(&self) -> Mark {
+        self.mask
+    }
+
+    /// When it was made; the time of a node counts from there.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// What it remembers.
+    pub fn notes(&self) -> Option<&Notes> {
+        self.notes.as_ref()
+    }
+
+    /// What is known of a packet that came in by one of the node's pipes (by its place), or by none. Only
+    /// [`Stage::Tag`] asks for the pipe.
+    #[inline]
+    pub fn meta(&self, pipe: Option<usize>, src_mac: Option<Mac>, mark: Mark, ct_mark: CtMark) -> Meta {
+        let pipe_of = pipe.and_then(|place| self.leads_to.get(place).copied());
+        Meta { from_pipe: pipe.is_some(), pipe_of, src_mac, mark, ct_mark }
+    }
+
+    /// Has it decide. The time is asked for only if the policy remembers anything.
+    #[inline]
+    pub fn decide(
+        &self,
+        stage: Stage,
+        packet: Result<&View, Malformed>,
+        meta: &Meta,
+        now: impl FnOnce() -> Time,
+    ) -> Decision {
+        let facts = self.facts((stage, packet, meta), now);
+        let mut changes = Changes::new();
+        let decide = || self.policy.decide(&facts, self.remembered(), &mut changes);
+        match catch_unwind(AssertUnwindSafe(decide)) {
+            Ok(decision) => match self.fault(&facts, &decision) {
+                None => {
+                    self.note(&changes, facts.now);
+                    decision
+                }
+                Some(_) => Decision::drop(Reason::PolicyNonsense),
+            },
+            Err(_) => Decision::drop(Reason::PolicyPanicked),
+        }
+    }
+
+    /// Has it decide, and tell what was asked for the decision.
+    pub fn decide_before(
+        &self,
+        stage: Stage,
+        packet: Result<&View, Malformed>,
+        meta: &Meta,
+        now: impl FnOnce() -> Time,
+        conditions: &mut Conditions,
+    ) -> Decision {
+        let facts = self.facts((stage, packet, meta), now);
+        let mut changes = Changes::new();
+        let decide = || self.policy.decide_before(&facts, self.remembered(), &mut changes, conditions);
+        let (reason, so) = match catch_unwind(AssertUnwindSafe(decide)) {
+            Ok(decision) => match self.fault(&facts, &decision) {
+                None => {
+                    self.note(&changes, facts.now);
+                    return decision;
+                }
+                Some(fault) => (Reason::PolicyNonsense, fault),
+            },
+            Err(_) => (Reason::PolicyPanicked, "panicked"),
+        };
+        conditions.push(Condition {
+            subject: Subject::Policy,
+            value: Value::Word(so),
+            wants: Wants::Is(Value::Word("a decision that can be carried out")),
+            holds: false,
+        });
+        Decision::drop(reason)
+    }
+
+    #[inline]
+    fn facts<'a>(
+        &self,
+        (stage, packet, meta): (Stage, Result<&'a View, Malformed>, &'a Meta),
+        now: impl FnOnce() -> Time,
+    ) -> Facts<'a> {
+        Facts { stage, packet, meta, now: if self.notes.is_some() { now() } else { Time::default() } }
+    }
+
+    #[inline]
+    fn remembered(&self) -> &dyn Remembered {
+        match &self.notes {
+            Some(notes) => notes,
+            None => &NothingRemembered,
+        }
+    }
+
+    /// Sees to it that what is to be remembered is.
+    #[inline]
+    fn note(&self, changes: &[Change], now: Time) {
+        if let (Some(notes), false) = (&self.notes, changes.is_empty()) {
+            notes.apply(changes, now);
+        }
+    }
+
+    /// What is wrong with a decision, so that it cannot be carried out.
+    #[inline(never)]
+    fn fault(&self, facts: &Facts<'_>, decision: &Decision) -> Option<&'static str> {
+        if let Some(rewrite) = &decision.rewrite
+            && let Some(fault) = cannot_rewrite(facts, rewrite)
+        {
+            return Some(fault);
+        }
+        let is_tag = |mark: Mark| mark.is_zero() || self.tags.contains(&mark);
+        if let Some(mark) = decision.mark
+            && mark != facts.meta.mark
+        {
+            if facts.meta.mark.merge(mark & self.mask, self.mask) != mark {
+                return Some("it changes bits of the mark that are not the cluster's");
+            }
+            if !is_tag(mark & self.mask) {
+                return Some("its mark is no node's tag");
+            }
+        }
+        if decision.ct_mark.is_some_and(|tag| !is_tag(tag)) {
+            return Some("its ct mark is no node's tag");
+        }
+        if decision.node.is_some_and(|node| node.0 as usize >= self.tags.len()) {
+            return Some("it names a node that there is not");
+        }
+        if decision.service.is_some_and(|service| service.0 as usize >= self.services) {
+            return Some("it names a service that there is not");
+        }
+        None
+    }
+}
+
+/// Why an address cannot be changed as decided.
+#[inline]
+fn cannot_rewrite(facts: &Facts<'_>, rewrite: &Rewrite) -> Option<&'static str> {
+    let Ok(view) = facts.packet else { return Some("it changes a packet that cannot be read") };
+    if rewrite.to.family() != view.tuple.src.family() {
+        return Some("the new address is of another family than the packet");
+    }
+    if matches!(facts.stage, Stage::Tag | Stage::Save) {
+        return Some("it changes an address where none can be changed");
+    }
+    let ports = match (rewrite.layers, &view.error) {
+        (Layers::Outer, _) => view.tuple.ports,
+        (_, Some(error)) => error.about.ports,
+        (_, None) => return Some("it changes a quoted packet where none is"),
+    };
+    (rewrite.port.is_some() && ports.is_none()).then_some("it changes a port that the packet has not")
+}
