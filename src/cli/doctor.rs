@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use dunnat::doctor::{self, Features, Host, Role, Running};
+use dunnat::cluster::{Cluster, NodeId};
+use dunnat::doctor::{self, Fact, Features, Host, Reading, Role, Running, Section, Severity, State};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{InForce, Plan};
 
@@ -41,17 +42,7 @@ impl Doctor {
             who.as_ref().map(NodeArgs::load).transpose()?.map(|(cluster, node)| (Arc::new(cluster), node));
         let features = Features::in_scratch_namespace(&this_program());
         let role = match &loaded {
-            Some((cluster, node)) => {
-                let node = *node;
-                // How packets get into the queues does not change how many there are; how ct marks are known does.
-                let wishes = self.how.wishes(cluster, node)?;
-                let unwanted = self.how.unwanted().contains(&Feature::CtMark);
-                let ct_mark_by_verdict =
-                    if unwanted { Support::unwanted() } else { features.ct_mark_by_verdict.clone() };
-                let kernel = Capabilities { ct_mark_by_verdict, ..Capabilities::all() };
-                let queues = Plan::new(wishes, &kernel)?.queues();
-                Some(Role { cluster, node, queues })
-            }
+            Some((cluster, node)) => Some(role(cluster, *node, &self.how, &features.ct_mark_by_verdict)?),
             None => None,
         };
         let mut host = Host::in_full(role.as_ref(), features);
@@ -66,16 +57,57 @@ impl Doctor {
                 Err(_) => Err("`run` would not start here".to_owned()),
             });
             if let Some(role) = &role {
-                let wishes = self.how.wishes(cluster, *node)?;
-                let queues = host.queues.as_ref().map_or(0, |queues| queues.len());
-                let first = Plan::new(wishes, &Capabilities::all())?;
-                let plans: Vec<Plan> = Plan::every_one(wishes, queues).into_iter().chain([first]).collect();
-                let in_force = InForce::read(cluster, &plans).map_err(|error| error.to_string());
-                host.running = Some(in_force.map(|found| found.map(|it| Running::of(it, &host, role))));
+                host.running = Some(running(&host, role, &self.how)?);
             }
             facts = doctor::examine(&host, role.as_ref());
         }
-        print(&if self.json { doctor::as_json(&facts) } else { doctor::as_table(&facts) })?;
+        let unseen = role.as_ref().map(doctor::unseen).unwrap_or_default();
+        print(&match self.json {
+            true => doctor::as_json(&facts, &unseen),
+            false => doctor::as_table(&facts, &unseen),
+        })?;
         doctor::verdict(&facts).map_err(|_| Failure::Unfit)
     }
+}
+
+/// What the host is to be. How packets get into the queues does not change how many there are; how ct marks are known does.
+fn role<'a>(
+    cluster: &'a Arc<Cluster>,
+    node: NodeId,
+    how: &WorkArgs,
+    ct_mark_by_verdict: &Support,
+) -> Result<Role<'a>, Failure> {
+    let wishes = how.wishes(cluster, node)?;
+    let unwanted = how.unwanted().contains(&Feature::CtMark);
+    let ct_mark_by_verdict = if unwanted { Support::unwanted() } else { ct_mark_by_verdict.clone() };
+    let kernel = Capabilities { ct_mark_by_verdict, ..Capabilities::all() };
+    let queues = Plan::new(wishes, &kernel)?.queues();
+    Ok(Role { cluster, node, queues })
+}
+
+/// The node that runs here, if one does.
+fn running(host: &Host, role: &Role<'_>, how: &WorkArgs) -> Result<Reading<Option<Running>>, Failure> {
+    let wishes = how.wishes(role.cluster, role.node)?;
+    let queues = host.queues.as_ref().map_or(0, |queues| queues.len());
+    let first = Plan::new(wishes, &Capabilities::all())?;
+    let plans: Vec<Plan> = Plan::every_one(wishes, queues).into_iter().chain([first]).collect();
+    let in_force = InForce::read(role.cluster, &plans).map_err(|error| error.to_string());
+    Ok(in_force.map(|found| found.map(|it| Running::of(it, host, role))))
+}
+
+/// What is wrong on this host itself and not in a copy of it: its interfaces, its conntrack, and the node that runs here.
+pub(super) fn beside_a_copy(
+    cluster: &Arc<Cluster>,
+    node: NodeId,
+    how: &WorkArgs,
+) -> Result<Vec<Fact>, Failure> {
+    let role = role(cluster, node, how, &Support::Yes)?;
+    let mut host = Host::at_start(&role);
+    host.running = Some(running(&host, &role, how)?);
+    let mut facts = doctor::examine(&host, Some(&role));
+    facts.retain(|fact| {
+        let is_here = [Section::Host, Section::Cluster, Section::Running].contains(&fact.section);
+        is_here && fact.state == State::No && fact.severity >= Severity::Matters
+    });
+    Ok(facts)
 }

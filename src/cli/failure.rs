@@ -32,6 +32,8 @@ pub(super) enum Failure {
     Differ,
     #[error("not every flow came through")]
     NotThrough,
+    #[error("every flow came through the copy, but on this host packets are stopped: see above")]
+    NotOnThisHost,
     #[error("{faults} of {all} conversations {} not right", if *faults == 1 { "is" } else { "are" })]
     Faults { faults: usize, all: usize },
     #[error("{0}")]
@@ -137,6 +139,7 @@ impl Failure {
             Self::Run(_)
             | Self::Unfit
             | Self::NotThrough
+            | Self::NotOnThisHost
             | Self::Differ
             | Self::Faults { .. }
             | Self::Unrehearsed(_)

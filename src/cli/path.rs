@@ -2,13 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::iter::{once, once_with};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 
 use clap::{Args, ValueEnum};
 use dunnat::conversations::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
-use dunnat::trace::{Event, Filter, Format, Name, Replacement};
+use dunnat::text::counted;
+use dunnat::trace::{Event, Filter, Format, Name, Replacement, RuleEvent, RuleVerdict};
 
-use super::events::Events;
+use super::events::{Events, Line};
 use super::progress::Progress;
 use super::{Failure, coloured, print, printed};
 
@@ -29,7 +30,8 @@ pub(super) struct Path {
     /// Only the conversation with this number in the table
     #[arg(long, short, value_name = "NUMBER")]
     conversation: Option<usize>,
-    /// Only conversations that are not right; the exit status is 1 if there are any
+    /// Only conversations that are not right; the exit status is 1 if there is a fault among them. Where the
+    /// traces lack the request, nobody knows whether there is one
     #[arg(long)]
     faults: bool,
     /// The guest with this address lives on this node. Without it, the frames of the guests tell; may be repeated
@@ -99,7 +101,7 @@ impl Path {
             None => printed(|out| written(out, pieces)),
         };
         done?;
-        let faults = chosen.iter().filter(|one| !one.judgement.finding.is_right()).count();
+        let faults = chosen.iter().filter(|one| one.judgement.is_fault()).count();
         match self.faults && faults > 0 {
             true => Err(Failure::Faults { faults, all: paths.conversations.len() }),
             false => Ok(()),
@@ -150,39 +152,85 @@ impl Path {
     }
 
     fn join(&self, filter: Option<&Filter>) -> Result<Paths, Failure> {
-        let mut traces: Vec<(Option<Event>, Events)> = Vec::new();
-        for path in &self.files {
-            let mut events = Events::open(path)?;
-            traces.push((events.next()?, events));
-        }
-        // A trace that was rotated is several files: what came first is read first.
-        traces.sort_by(|(one, _), (two, _)| {
-            let place = |event: &Option<Event>| event.as_ref().map(|event| (event.node.clone(), event.seq));
-            place(one).cmp(&place(two))
-        });
-        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
-        let mut progress = Progress::new(self.files.iter().map(size).sum());
         let mut joiner = Joiner::default();
         for (guest, node) in &self.guest_on {
             joiner.guest_on(*guest, Name::clone(node));
         }
+        let mut traces = Vec::new();
+        for path in &self.files {
+            traces.push(TraceFile::begin(path, &mut joiner)?);
+        }
+        // A trace that was rotated is several files: what came first is read first.
+        traces.sort_by_key(|file| file.next.as_ref().map(|event| (event.node.clone(), event.seq)));
+        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        let mut progress = Progress::new(self.files.iter().map(size).sum());
         let mut files = ClusterFiles::default();
         let (mut count, mut bytes) = (0, 0);
-        for (mut next, mut events) in traces {
-            while let Some(event) = next {
+        for mut file in traces {
+            while let Some(event) = file.next.take() {
                 files.note(&event);
                 let wanted = filter.is_none_or(|filter| filter.matches(&event));
                 joiner.add(event, wanted);
                 count += 1;
                 if count % 4096 == 0 {
-                    progress.update(bytes + events.bytes(), count);
+                    progress.update(bytes + file.events.bytes(), count);
                 }
-                next = events.next()?;
+                file.read_on(&mut joiner)?;
             }
-            bytes += events.bytes();
+            bytes += file.events.bytes();
         }
         files.warn();
         Ok(joiner.finish())
+    }
+}
+
+/// A trace that is read: its next decision, and the node of its rules.
+struct TraceFile {
+    from: String,
+    events: Events,
+    next: Option<Event>,
+    /// The node of its decisions.
+    node: Option<Name>,
+    /// Rules that do not tell their node, before the first decision does.
+    of_nobody: Vec<RuleEvent>,
+}
+
+impl TraceFile {
+    fn begin(path: &FilePath, joiner: &mut Joiner) -> Result<Self, Failure> {
+        let (from, events) = (path.display().to_string(), Events::open(path)?);
+        let mut file = Self { from, events, next: None, node: None, of_nobody: Vec::new() };
+        file.read_on(joiner)?;
+        if !file.of_nobody.is_empty() {
+            log::warn!(
+                "{}: {} left out: there is no decision to tell the node",
+                file.from,
+                counted(file.of_nobody.len() as u64, "rule")
+            );
+        }
+        Ok(file)
+    }
+
+    /// Reads to the next decision. Rules between are told of at once.
+    fn read_on(&mut self, joiner: &mut Joiner) -> Result<(), Failure> {
+        while let Some(line) = self.events.line()? {
+            match line {
+                Line::Decision(event) => {
+                    let node = self.node.get_or_insert_with(|| Name::clone(&event.node));
+                    self.of_nobody.drain(..).for_each(|rule| joiner.add_rule(node, rule));
+                    self.next = Some(*event);
+                    return Ok(());
+                }
+                // The others stopped nothing.
+                Line::Rule(rule) if rule.verdict == RuleVerdict::Drop => {
+                    match rule.node.clone().or_else(|| self.node.clone()) {
+                        Some(node) => joiner.add_rule(&node, *rule),
+                        None => self.of_nobody.push(*rule),
+                    }
+                }
+                Line::Rule(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,16 +3,19 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
+use dunnat::doctor::{Fact, Severity};
 use dunnat::net::{ByFamily, OfFamily as _};
 use dunnat::rehearse::{self, Options};
 
+use super::doctor::beside_a_copy;
 use super::{Failure, NodeArgs, WorkArgs, print, this_program};
 
 /// Send packets through a copy of this host, and show which rule of whom stops them
 ///
 /// The copy is a separate network namespace with the same interfaces, addresses, routes, settings and rules, in
-/// which the node runs. This host is not changed. Exit status: 0 if every flow came through; 1 if one did not, or
-/// it could not be tried.
+/// which the node runs. This host is not changed. What is wrong on the host itself and cannot be in a copy, for
+/// example a node that has stopped, is told, too. Exit status: 0 if every flow came through, and nothing like that
+/// stops packets; 1 if not, or if it could not be tried.
 #[derive(Args)]
 pub(super) struct Rehearse {
     #[command(flatten)]
@@ -20,7 +23,7 @@ pub(super) struct Rehearse {
     /// Address of the client; give one of each family [default: one of the network of the public interface]
     #[arg(long, value_name = "ADDRESS", num_args = 1..=2)]
     client: Vec<IpAddr>,
-    /// Print JSON: an object with `works`, `flows` and `not_copied`
+    /// Print JSON: an object with `works`, `flows`, `not_copied` and `host`
     #[arg(long)]
     json: bool,
     /// Say it in the log, for the node that has started this.
@@ -52,8 +55,17 @@ impl Rehearse {
             return Ok(());
         }
         let found = found.map_err(|why| Failure::Unrehearsed(why.to_string()))?;
-        print(&if self.json { found.as_json(&cluster, node) } else { found.as_text(&cluster, node) })?;
-        if found.is_fine() { Ok(()) } else { Err(Failure::NotThrough) }
+        let beside = beside_a_copy(&cluster, node, &self.how)?;
+        let is_broken = beside.iter().any(|fact| fact.counts_as(Severity::Broken));
+        print(&match self.json {
+            true => with_facts(&found.as_json(&cluster, node), &beside, is_broken),
+            false => found.as_text(&cluster, node) + &as_lines(&beside),
+        })?;
+        match (found.is_fine(), is_broken) {
+            (false, _) => Err(Failure::NotThrough),
+            (true, true) => Err(Failure::NotOnThisHost),
+            (true, false) => Ok(()),
+        }
     }
 }
 
@@ -70,4 +82,23 @@ pub(super) fn options(
     run.splice(0..0, ["run".to_owned(), "--no-rehearsal".to_owned()]);
     let cluster = Arc::clone(cluster);
     Ok(Options { cluster, node, program: this_program(), run, client: ByFamily::default() })
+}
+
+/// What is wrong on the host itself: a copy has its own node, its own flows and its own cables.
+fn as_lines(facts: &[Fact]) -> String {
+    if facts.is_empty() {
+        return String::new();
+    }
+    let lines: String = facts.iter().map(|fact| format!("  {fact}\n")).collect();
+    format!("\nnot tried in the copy, and wrong on this host (dunnat doctor):\n{lines}")
+}
+
+/// The same in JSON, as `host`.
+fn with_facts(json: &str, facts: &[Fact], is_broken: bool) -> String {
+    let Ok(mut value) = serde_json::from_str::<serde_json::Value>(json) else { return json.to_owned() };
+    value["host"] = serde_json::json!(facts);
+    if is_broken {
+        value["works"] = false.into();
+    }
+    format!("{value}\n")
 }

@@ -7,6 +7,8 @@ named! {
     Cause {
         /// A packet of it was dropped.
         Dropped = "dropped", "a packet was dropped";
+        /// A rule dropped a packet of it, by the kernel's own words (`dunnat trace --kernel`).
+        RuleDrop = "rule-drop", "a rule dropped it";
         /// The home node knows no node by the MAC address that the frame came from.
         UnknownMac = "unknown-mac", "unknown MAC address";
         /// The pipe that the frame came by leads to no node.
@@ -55,6 +57,10 @@ named! {
         NoSpoof = "no-spoof", "spoof is off";
         /// Replies leave by another interface than the public one.
         OtherWayOut = "other-way-out", "the reply leaves by another interface";
+        /// Guests do not find their gateway on their node.
+        NoGateway = "no-gateway", "the guest does not find its gateway";
+        /// No process decides on that node.
+        NodeStopped = "node-stopped", "nobody decides on that node";
         /// The guest sends no reply.
         Silent = "silent", "the guest does not reply";
         /// Lost between the home node and the client.

@@ -126,6 +126,7 @@ impl Cause {
         let on_node = Clue::on_node;
         match self {
             Self::Dropped => on_node("{node} dropped a packet", "", "dunnat trace --read FILE verdict drop"),
+            Self::RuleDrop => on_node("a rule on {node} drops its packets", "", "nft -a list ruleset"),
             Self::UnknownMac => on_node(
                 "the cluster file of {node} lacks the MAC address of the entry node's bridge",
                 "",
@@ -209,14 +210,18 @@ impl Cause {
                 "",
                 "ip neigh show {guest}",
             ),
-            Self::NeverArrived => on_node("the frame is lost in the pipe of {node}", "pipe", "ip -s link"),
+            Self::NeverArrived => on_node(
+                "the frame is lost in a pipe of {node}: the pipe is down, or no port of the bridge",
+                "pipe",
+                "ip -s link",
+            ),
             Self::BrNetfilter => on_node(
                 "on {node}, bridged frames meet no IP rules, so that tag does not see them",
                 "bridge-nf-call-iptables",
                 "",
             ),
             Self::PipeMtu => on_node(
-                "packets of that length do not get through the pipe of {node}",
+                "packets of that length do not get through a pipe of {node}, or another port of its bridge",
                 "pipe-mtu",
                 "ip -d link",
             ),
@@ -228,9 +233,21 @@ impl Cause {
                 "ways-out",
                 "ip route get {client} from {guest} iif BRIDGE",
             ),
+            Self::NoGateway => on_node(
+                "the guest does not find its gateway on {node}: the address is not there, or a rule drops ARP or neighbour \
+                 discovery",
+                "gateway-address",
+                REHEARSE,
+            ),
+            Self::NodeStopped => on_node(
+                "no process decides on {node}: packets wait in its queues, or are dropped there",
+                "node-process",
+                "",
+            ),
             Self::Silent => Clue::in_guest(
-                "the guest sends no reply: nothing listens there, or its own firewall drops the request",
-                "ss -lntu",
+                "the guest sends no reply: nothing listens there, its own firewall drops the request, or it has no route to the \
+                 client",
+                "ss -lntu; ip route get {client}",
             ),
             Self::PublicPath => on_node(
                 "the replies are lost between {node} and the client, or the client is gone",
@@ -242,7 +259,7 @@ impl Cause {
             Self::TooBig => on_node("the packet is too big for the way", "pipe-mtu", "ip -d link"),
             Self::Prohibited => on_node("a firewall forbids the packet", "rehearsal", REHEARSE),
             Self::Unreachable => on_node(
-                "the guest does not say its MAC address, or there is no route",
+                "the guest does not say its MAC address to {node} (it is off, or not connected), or there is no route",
                 "",
                 "ip neigh show {guest}",
             ),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::repeats::{self, Sent};
+use super::repeats::{self, Acknowledged, Sent};
 use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::Stage;
@@ -63,6 +63,7 @@ pub(super) struct Connection {
     pub(super) first_seq: Option<u32>,
     pub(super) kept: Vec<Kept>,
     pub(super) sent: Vec<Sent>,
+    pub(super) acknowledged: Vec<Acknowledged>,
     /// Its place among all, by when it was first seen.
     pub(super) order: usize,
     pub(super) wanted: bool,
@@ -72,6 +73,7 @@ impl Connection {
     /// The first two of a kind are kept, which is enough to show that something was decided again.
     pub(super) fn keep(&mut self, event: Seen) {
         repeats::note(&mut self.sent, &event);
+        repeats::note_ack(&mut self.acknowledged, &event);
         let mut alike = self.kept.iter_mut().filter(|kept| kept.event.is_like(&event));
         if alike.next().is_some()
             && let Some(second) = alike.next()
@@ -108,6 +110,7 @@ pub(super) fn merge(mut connections: Vec<Connection>) -> Vec<Connection> {
     whole.wanted |= late.wanted;
     whole.kept.extend(late.kept);
     whole.sent.extend(late.sent);
+    whole.acknowledged.extend(late.acknowledged);
     connections
 }
 
@@ -130,7 +133,7 @@ fn by_address(connection: Connection) -> Vec<Connection> {
         return vec![connection];
     }
     // Which of them a packet is of that was sent again, nobody knows.
-    let Connection { first_seq, kept, order, wanted, sent: _ } = connection;
+    let Connection { first_seq, kept, order, wanted, sent: _, acknowledged: _ } = connection;
     let mut parts: Vec<Connection> =
         addresses.iter().map(|_| Connection { first_seq, order, wanted, ..Connection::default() }).collect();
     let (requests, rest): (Vec<Kept>, Vec<Kept>) =

@@ -11,6 +11,7 @@ use super::connection::{Connection, Kept, Traced};
 use super::finding::{Finding, Judgement};
 use super::home::{Home, HomeNodes, tagged};
 use super::judge::{Case, OtherConversation, judge};
+use super::rule_drop::RuleDrops;
 use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::Tuple;
@@ -51,6 +52,7 @@ pub(super) fn assemble(
     connections: Vec<Connection>,
     home_nodes: &HomeNodes,
     nodes: &BTreeMap<Name, Traced>,
+    rule_drops: &RuleDrops,
 ) -> Vec<Conversation> {
     let addresses: Vec<Option<OtherConversation>> = connections.iter().map(other).collect();
     let conversation = |(place, connection): (usize, Connection)| {
@@ -60,7 +62,7 @@ pub(super) fn assemble(
             .filter(|(other, _)| *other != place)
             .filter_map(|(_, address)| address.as_ref())
             .collect();
-        one(flow, connection, &others, home_nodes, nodes)
+        one(flow, connection, &others, (home_nodes, nodes, rule_drops))
     };
     connections.into_iter().enumerate().map(conversation).collect()
 }
@@ -89,8 +91,7 @@ fn one(
     flow: Tuple,
     connection: Connection,
     others: &[&OtherConversation],
-    home_nodes: &HomeNodes,
-    nodes: &BTreeMap<Name, Traced>,
+    (home_nodes, nodes, rule_drops): (&HomeNodes, &BTreeMap<Name, Traced>, &RuleDrops),
 ) -> Conversation {
     let mut kept = connection.kept;
     let begun = runs(&kept);
@@ -107,9 +108,11 @@ fn one(
     // All that is known is that it came in here, and there is no other trace to tell whether it went on.
     likely = likely.filter(|likely| nodes.len() > 1 || entry.is_none_or(|entry| entry.node != *likely));
     let judgement = judge(&Case {
+        rule_drops: &rule_drops.of(&flow, entry.and_then(|entry| entry.before)),
         flow: &flow,
         kept: &connection.kept,
         sent: &connection.sent,
+        acknowledged: &connection.acknowledged,
         request: entry,
         home: home.as_ref(),
         home_nodes,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cause::Cause;
 use super::clue::Possible;
 use super::named::named;
+use super::rule_drop::RuleDrop;
 use super::seen::Seen;
 use crate::net::Stage;
 use crate::trace::{Event, Name};
@@ -93,6 +94,18 @@ pub struct Judgement {
     pub says: String,
     /// The events that prove it.
     pub proof: Vec<Proof>,
+    /// The rule that dropped it, where the kernel's own words prove that.
+    pub rule: Option<Box<RuleDrop>>,
     /// What else is worth knowing.
     pub also: Vec<String>,
+}
+
+impl Judgement {
+    /// Whether something went wrong. Where the traces lack the request, that is not known: a node may have been traced too late.
+    pub fn is_fault(&self) -> bool {
+        match self.finding {
+            Finding::NoRequest => !matches!(self.cause, None | Some(Cause::NotTraced)),
+            finding => !finding.is_right(),
+        }
+    }
 }

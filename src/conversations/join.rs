@@ -8,15 +8,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::connection::{Connection, Traced, merge, split};
 use super::conversation::{Conversation, assemble};
 use super::home::HomeNodes;
+use super::once::Once;
+use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::{Seen, SeenKinds};
 use crate::engine::Reason;
 use crate::net::{Stage, Tuple, Verdict};
-use crate::trace::{Event, Name};
+use crate::trace::{Event, Name, RuleEvent};
 
 /// Takes the events of all nodes, in any order of nodes; those of one node as they were numbered.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub struct Joiner {
     others: BTreeMap<(Stage, Reason), u64>,
     connections: usize,
     home_nodes: HomeNodes,
+    once: Once,
+    rule_drops: RuleDrops,
 }
 
 /// All conversations of some traces.
@@ -38,6 +42,8 @@ pub struct Paths {
     pub nodes: BTreeMap<Name, Traced>,
     /// Events that belong to no conversation, by stage and reason.
     pub others: BTreeMap<(Stage, Reason), u64>,
+    /// What rules dropped that belongs to no conversation: no decision was made about it, or its trace is missing.
+    pub rule_drops: Vec<RuleDrop>,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +59,12 @@ impl Joiner {
         self.home_nodes.say(guest, node);
     }
 
-    /// Takes an event. Conversations of which no event is `wanted` are left out in the end.
+    /// Takes an event. Conversations of which no event is `wanted` are left out in the end. One that was taken before, from
+    /// another file with the same decisions, is passed over.
     pub fn add(&mut self, event: Event, wanted: bool) {
+        if !self.once.is_new(&event) {
+            return;
+        }
         if !self.nodes.contains_key(&event.node) {
             self.nodes.insert(Name::clone(&event.node), Traced::default());
         }
@@ -74,6 +84,11 @@ impl Joiner {
         connection.keep(event);
     }
 
+    /// Takes a rule that a packet met on that node. One that dropped it proves what became of it.
+    pub fn add_rule(&mut self, node: &Name, event: RuleEvent) {
+        self.rule_drops.note(node, event);
+    }
+
     /// Judges what was taken.
     pub fn finish(self) -> Paths {
         let mut flows: Vec<(Tuple, Vec<Connection>)> =
@@ -90,14 +105,18 @@ impl Joiner {
         let nodes: BTreeMap<Name, Traced> = self.nodes.into_iter().collect();
         let mut conversations =
             Vec::with_capacity(flows.iter().map(|(_, connections)| connections.len()).sum());
+        let mut known: FxHashSet<Tuple> = FxHashSet::default();
         for (flow, connections) in flows {
-            conversations.extend(assemble(flow, connections, &home_nodes, &nodes));
+            known.insert(flow);
+            known.extend(connections.iter().filter_map(|it| it.request()?.before));
+            conversations.extend(assemble(flow, connections, &home_nodes, &nodes, &self.rule_drops));
         }
         conversations.sort_by_key(|conversation| conversation.number);
         for (conversation, number) in conversations.iter_mut().zip(1..) {
             conversation.number = number;
         }
-        Paths { conversations, nodes, others: self.others }
+        let rule_drops = self.rule_drops.of_none(&known);
+        Paths { conversations, nodes, others: self.others, rule_drops }
     }
 }
 

@@ -9,6 +9,7 @@ use super::clue::Hint;
 use super::conversation::Conversation;
 use super::finding::{Finding, Proof};
 use super::ladder::{Arrow, Rung};
+use super::rule_drop::RuleDrop;
 use crate::engine::Reason;
 use crate::net::{Mac, Proto, Stage, Tuple, Verdict};
 use crate::packet::TcpFlags;
@@ -52,6 +53,8 @@ struct Line<'a> {
     causes: Vec<Hint>,
     says: &'a str,
     proof: &'a [Proof],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a RuleDrop>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     also: &'a [String],
     ladder: Vec<Step<'a>>,
@@ -158,6 +161,7 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
         causes: conversation.hints(),
         says: &judgement.says,
         proof: &judgement.proof,
+        rule: judgement.rule.as_deref(),
         also: &judgement.also,
         ladder: steps.collect(),
     })?;

@@ -9,6 +9,8 @@
 //! What the events do not prove is not said to be so: then the judgement names the last event that shows the packet, and the
 //! [causes that are possible](Possible), each with what decides it.
 //!
+//! What `dunnat trace --kernel` has seen of rules is joined, too: a rule that dropped a packet is a [`RuleDrop`], and no guess.
+//!
 //! The cluster file is not asked. Where the nodes' files differ each of them would find itself right, and what shows it
 //! is that the source of a reply is not the original destination.
 //!
@@ -27,7 +29,9 @@ mod judge;
 mod ladder;
 mod mermaid;
 mod named;
+mod once;
 mod repeats;
+mod rule_drop;
 mod seen;
 mod svg;
 #[cfg(test)]
@@ -43,6 +47,7 @@ pub use join::{Joiner, Paths};
 pub use json::{SCHEMA, VERSION, json};
 pub use ladder::{Arrow, Decision, Ladder, Lifeline, Rung};
 pub use mermaid::mermaid;
+pub use rule_drop::RuleDrop;
 pub use seen::{Seen, SeenKind};
 pub use svg::svg;
 pub use text::Text;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::finding::Proof;
 use super::seen::{Seen, SeenKind};
+use crate::net::Stage;
 
 /// The last packet of one side at one stage of a node that asks for an acknowledgement, and how often it was sent. When it is
 /// followed by another one, nothing is wrong any more.
@@ -37,6 +38,39 @@ impl Sent {
             run: self.kind.run.clone(),
             seq: self.first,
             stage: self.kind.stage,
+        }
+    }
+}
+
+/// How far one side has acknowledged what the other sent, by what a stage of a node saw.
+#[derive(Clone, Debug)]
+pub(super) struct Acknowledged {
+    kind: Arc<SeenKind>,
+    ack: u32,
+}
+
+impl Acknowledged {
+    /// Whether that is an acknowledgement of the packet: of the other side, and beyond its sequence number (RFC 9293 §3.4).
+    pub(super) fn covers(&self, sent: &Sent) -> bool {
+        let is_reply = |stage| stage == Stage::Spoof;
+        is_reply(self.kind.stage) != is_reply(sent.kind.stage) && is_behind(self.ack, sent.seq)
+    }
+}
+
+/// Whether a sequence number comes behind another; they begin anew after the highest (RFC 9293 §3.4).
+fn is_behind(one: u32, other: u32) -> bool {
+    (1..1 << 31).contains(&one.wrapping_sub(other))
+}
+
+/// One more packet of a connection: what it acknowledges.
+pub(super) fn note_ack(acknowledged: &mut Vec<Acknowledged>, event: &Seen) {
+    let Some(tcp) = event.tcp.filter(|_| event.accepts() || event.acknowledges()) else { return };
+    match acknowledged.iter_mut().find(|known| known.kind.stage == event.stage) {
+        Some(known) if is_behind(tcp.ack, known.ack) => known.ack = tcp.ack,
+        Some(_) => {}
+        None => {
+            acknowledged.reserve_exact(1);
+            acknowledged.push(Acknowledged { kind: Arc::clone(&event.kind), ack: tcp.ack });
         }
     }
 }

@@ -12,6 +12,8 @@ use super::ladder::{Lifeline, Rung};
 use crate::text::{BAD, DIM, GOOD, Paint, UNSURE, packed, wrapped};
 
 const WIDTH: usize = 100;
+/// So many drops of no conversation are told of.
+const MOST_DROPS: usize = 5;
 
 /// Writes conversations as text.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +92,18 @@ impl Text {
                 .map(|((stage, reason), count)| format!("{stage} {reason} {count}"))
                 .collect();
             let _ = writeln!(out, "of no conversation: {}", others.join(", "));
+        }
+        if shown.is_empty() && all > 0 {
+            let says = "not judged: what no trace has, because a rule dropped it before dnat, or the node that it came to has no \
+                        such service in its cluster file";
+            self.indented(&mut out, 0, says);
+        }
+        let drops = &paths.rule_drops;
+        for drop in drops.iter().take(MOST_DROPS) {
+            self.indented(&mut out, 0, &format!("of no conversation: {}", drop.words()));
+        }
+        if drops.len() > MOST_DROPS {
+            let _ = writeln!(out, "of no conversation: {} more drops by rules", drops.len() - MOST_DROPS);
         }
         out
     }

@@ -47,8 +47,8 @@ pub struct Host {
     pub routes: Reading<Vec<(IpNet, String)>>,
     /// The queues that programs listen on.
     pub queues: Reading<Vec<QueueInUse>>,
-    /// Interfaces, and whether each has large receive offload on.
-    pub offloads: Vec<(String, Reading<bool>)>,
+    /// Interfaces, and what each does for the kernel.
+    pub offloads: Vec<(String, Reading<Offloads>)>,
     /// The node that runs here, if one does.
     pub running: Option<Reading<Option<Running>>>,
     /// What became of packets in a copy of the host, if that was tried.
@@ -64,6 +64,8 @@ pub struct Interface {
     pub kind: Option<String>,
     /// Whether the administrator has it up.
     pub up: bool,
+    /// Whether it has a carrier: what is below it and at its other end is there, and up.
+    pub has_link: bool,
     /// In bytes.
     pub mtu: u32,
     /// The longest packet that the kernel makes of segments here, in bytes, coming or going (`gro_max_size`, `gso_max_size`
@@ -83,6 +85,15 @@ pub struct Interface {
     pub addresses: Vec<IpAddr>,
     /// Those that duplicate address detection has found elsewhere, too.
     pub duplicates: Vec<IpAddr>,
+}
+
+/// What a device does in the place of the kernel, as `ethtool -k` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offloads {
+    /// Large receive offload: it merges packets that came.
+    pub lro: bool,
+    /// It computes the checksums of packets that it sends.
+    pub tx_checksum: bool,
 }
 
 /// A queue that somebody listens on.
@@ -108,7 +119,7 @@ impl Host {
         host.kernel = Some(kernel_version());
         if let Some(role) = role {
             let names = host.devices(role);
-            host.offloads = names.into_iter().map(|name| (name.clone(), lro(&name))).collect();
+            host.offloads = names.into_iter().map(|name| (name.clone(), offloads(&name))).collect();
         }
         host
     }
@@ -197,6 +208,11 @@ impl Host {
         // A bridge receives nothing itself.
         let receives = |interface: &&Interface| interface.kind.as_deref() != Some("bridge");
         interfaces.iter().filter(below).filter(receives).map(|interface| interface.name.clone()).collect()
+    }
+
+    /// Whether a node serves here, as far as that was asked.
+    pub(super) fn is_served(&self) -> bool {
+        matches!(self.running, Some(Ok(Some(_))))
     }
 
     /// Whether packets of the cluster pass that device.
@@ -390,6 +406,7 @@ fn interfaces() -> Reading<Vec<Interface>> {
     let interface = |it: IpInterface| Interface {
         name: it.ifname,
         up: it.flags.iter().any(|flag| flag == "UP"),
+        has_link: it.flags.iter().any(|flag| flag == "LOWER_UP"),
         mtu: it.mtu,
         longest: it.gso_max_size.max(it.gro_max_size).max(it.gso_ipv4_max_size).max(it.gro_ipv4_max_size),
         mac: it.address.and_then(|mac| mac.parse().ok()),
@@ -421,12 +438,14 @@ fn rules() -> Reading<Listing> {
     Ok(Listing::parse(&said))
 }
 
-fn lro(name: &str) -> Reading<bool> {
+fn offloads(name: &str) -> Reading<Offloads> {
     let said = ask(Tool::Ethtool, &["-k", name])?;
-    said.lines()
-        .find_map(|line| line.trim().strip_prefix("large-receive-offload: "))
-        .map(|state| state.starts_with("on"))
-        .ok_or_else(|| format!("ethtool -k {name} does not say"))
+    let feature = |feature: &str| {
+        let state = said.lines().find_map(|line| line.trim().strip_prefix(feature)?.strip_prefix(": "));
+        let state = state.ok_or_else(|| format!("ethtool -k {name} does not say {feature}"))?;
+        Ok::<_, String>(state.starts_with("on"))
+    };
+    Ok(Offloads { lro: feature("large-receive-offload")?, tx_checksum: feature("tx-checksumming")? })
 }
 
 fn queues() -> Reading<Vec<QueueInUse>> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Fact, Host, Interface, Reading, Role, Section, Severity};
+use super::{Fact, Host, Interface, Reading, Role, Section, Severity, mtu};
 use crate::cluster::TagBy;
 use crate::net::{IfName, Mac, MacPrefix, OfFamily};
 
@@ -26,7 +26,9 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
                 .iter()
                 .map(|ours| address("public-address", &public, *ours, None, (Severity::Matters, meaning))),
         );
-        facts.push(up(&public, "no packet passes through it"));
+        let meaning = "no packet passes through it";
+        facts.push(up(&public, of_ways(host), meaning));
+        facts.extend(link(&public, of_ways(host), meaning));
     }
     if let Some(bridge) = present(host, bridge) {
         facts.push(is_bridge(&bridge));
@@ -37,15 +39,15 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         }));
         let by_mac = role.cluster.nodes.len() > 1 && role.cluster.tag_by == TagBy::Mac;
         facts.extend(node.mac.filter(|_| by_mac).map(|prefix| mac(&bridge, prefix)));
-        facts.push(up(&bridge, "no packet passes through it"));
+        facts.push(up(&bridge, of_ways(host), "no packet passes through it"));
     }
     let pipes = role.cluster.pipes(role.node);
     let none_there = host.interfaces.is_ok() && pipes.iter().all(|name| present(host, name).is_none());
     for (place, name) in pipes.iter().enumerate() {
-        let severity = if none_there && place == 0 { Severity::Broken } else { Severity::Matters };
+        let severity = if none_there && place == 0 { Severity::Broken } else { of_ways(host) };
         facts.extend(pipe(host, role, name, severity));
     }
-    facts.extend(guest_ports(host, role));
+    facts.extend(mtu::judge(host, role));
     let bridges = [public.as_str(), bridge.as_str()];
     let is_ours = |it: &&Interface| {
         bridges.contains(&it.name.as_str()) || it.master.as_deref().is_some_and(|it| bridges.contains(&it))
@@ -53,32 +55,6 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let all = host.interfaces.iter().flatten();
     facts.extend(all.filter(is_ours).filter(|it| it.longest > WHOLE).map(big_tcp));
     facts
-}
-
-/// Ports of guests that take longer packets than the bridge, or shorter ones: what is too long for a port is dropped without a
-/// word, so small packets pass and uploads stall.
-fn guest_ports(host: &Host, role: &Role<'_>) -> Vec<Fact> {
-    let bridge = role.cluster.guests.bridge.as_str();
-    let Ok(Some(Interface { mtu, .. })) = host.interface(bridge) else { return Vec::new() };
-    let pipes = role.cluster.pipes(role.node);
-    let is_guests = |it: &&Interface| {
-        it.master.as_deref() == Some(bridge) && !pipes.iter().any(|pipe| pipe.as_str() == it.name)
-    };
-    let others = host.interfaces.iter().flatten().filter(is_guests).filter(|it| it.mtu != *mtu);
-    others
-        .map(|port| {
-            let name = &port.name;
-            Fact::new(Section::Cluster, "port-mtu", format!("{name}: the MTU of {bridge}"))
-                .about(name)
-                .otherwise(
-                    Severity::Matters,
-                    "a packet that is too long for a port is dropped without a word: small packets pass, and \
-                     transfers stall. The guest behind it needs the same MTU",
-                )
-                .fix(format!("ip link set {name} mtu {mtu}"))
-                .no(format!("{} bytes, {mtu} of {bridge}", port.mtu))
-        })
-        .collect()
 }
 
 /// What the kernel makes of segments unless it is told otherwise, in bytes (`GSO_LEGACY_MAX_SIZE`, include/linux/netdevice.h).
@@ -191,10 +167,10 @@ fn mac(bridge: &Interface, prefix: MacPrefix) -> Fact {
     }
 }
 
-fn up(interface: &Interface, meaning: &str) -> Fact {
+fn up(interface: &Interface, severity: Severity, meaning: &str) -> Fact {
     let fact = Fact::new(Section::Cluster, "interface-up", format!("{} is up", interface.name))
         .about(&interface.name)
-        .otherwise(Severity::Matters, meaning)
+        .otherwise(severity, meaning)
         .fix(format!("ip link set {} up", interface.name));
     if interface.up { fact.yes("") } else { fact.no("down") }
 }
@@ -227,26 +203,36 @@ fn pipe(host: &Host, role: &Role<'_>, name: &IfName, severity: Severity) -> Vec<
             }];
         }
     };
-    let fact = fact
-        .otherwise(Severity::Matters, "no packet reaches the nodes behind it, or comes from them")
-        .fix(join);
+    let meaning = "no packet reaches the nodes behind it, or comes from them";
+    let severity = of_ways(host);
+    let fact = fact.otherwise(severity, meaning).fix(join);
     let fact = match pipe.master.as_deref() {
         Some(master) if master == bridge.as_str() => fact.yes(""),
         Some(master) => fact.no(format!("it is a port of {master}")),
         None => fact.no("it is no port"),
     };
-    let mut facts = vec![fact, up(pipe, "no packet reaches the nodes behind it, or comes from them")];
-    if let Ok(Some(bridge)) = host.interface(bridge.as_str()) {
-        let fact =
-            Fact::new(Section::Cluster, "pipe-mtu", format!("{name}: MTU at least that of {}", bridge.name))
-                .about(name.as_str())
-                .otherwise(
-                    Severity::Matters,
-                    "the bridge silently drops packets that are too long for this pipe",
-                )
-                .fix(format!("ip link set {} mtu {}", bridge.name, pipe.mtu));
-        let found = format!("{} bytes, {} of {}", pipe.mtu, bridge.mtu, bridge.name);
-        facts.push(if pipe.mtu >= bridge.mtu { fact.yes(found) } else { fact.no(found) });
-    }
+    let mut facts = vec![fact, up(pipe, severity, meaning)];
+    facts.extend(link(pipe, severity, meaning));
     facts
+}
+
+/// An interface that is up has no link where the cable is out, or what is below it or at the other end is down.
+fn link(interface: &Interface, severity: Severity, meaning: &str) -> Option<Fact> {
+    let name = &interface.name;
+    let fact = Fact::new(Section::Cluster, "link", format!("{name} has a link"))
+        .about(name)
+        .otherwise(severity, meaning);
+    match (interface.up, interface.has_link) {
+        (false, _) => None,
+        (true, true) => Some(fact.yes("")),
+        (true, false) if interface.kind.as_deref() == Some("bridge") => {
+            Some(fact.no("none of its ports has one"))
+        }
+        (true, false) => Some(fact.no("no carrier: the cable, what is below it, or its other end")),
+    }
+}
+
+/// What a way that is not there does: of a node that serves it is no question of time any more.
+fn of_ways(host: &Host) -> Severity {
+    if host.is_served() { Severity::Broken } else { Severity::Matters }
 }

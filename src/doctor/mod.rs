@@ -13,7 +13,9 @@ mod json;
 mod kernel;
 mod listing;
 mod marks;
+mod mtu;
 mod others;
+mod own_rules;
 mod privileges;
 mod queues;
 mod rehearsal;
@@ -21,6 +23,7 @@ mod routes;
 mod running;
 mod settings;
 mod table;
+mod unseen;
 
 #[cfg(test)]
 mod tests;
@@ -33,9 +36,10 @@ use serde::Serialize;
 use crate::cluster::{Cluster, NodeId};
 use crate::text::escaped;
 pub use features::Features;
-pub use host::{Host, Interface, QueueInUse, Reading};
+pub use host::{Host, Interface, Offloads, QueueInUse, Reading};
 pub use listing::Listing;
 pub use running::Running;
+pub use unseen::unseen;
 
 /// What the host is to be.
 #[derive(Clone, Debug)]
@@ -169,14 +173,14 @@ pub fn verdict(facts: &[Fact]) -> Result<(), Unfit> {
     }
 }
 
-/// For a person: sections, columns, and under what is not so what it means and what mends it.
-pub fn as_table(facts: &[Fact]) -> String {
-    table::render(facts)
+/// For a person: sections, columns, and under what is not so what it means and what mends it. Last comes what is [`unseen`].
+pub fn as_table(facts: &[Fact], unseen: &[String]) -> String {
+    table::render(facts, unseen)
 }
 
-/// For a program: an object with `works` and `facts`, one line for each fact.
-pub fn as_json(facts: &[Fact]) -> String {
-    json::render(facts)
+/// For a program: an object with `works`, `unseen` and `facts`, one line for each fact.
+pub fn as_json(facts: &[Fact], unseen: &[String]) -> String {
+    json::render(facts, unseen)
 }
 
 impl Fact {

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::{Fact, Host, Role, Section, Severity};
+use super::own_rules::changed;
+use super::{Fact, Host, Reading, Role, Section, Severity};
 use crate::ruleset::InForce;
 use crate::text::counted;
 
@@ -13,6 +14,8 @@ pub struct Running {
     pub in_force: InForce,
     /// The state of its process, a letter of proc_pid_stat(5); none if there is no process.
     pub state: Option<char>,
+    /// Rules that say something else than they should, each in a sentence.
+    pub changed: Reading<Vec<String>>,
 }
 
 impl Running {
@@ -29,7 +32,12 @@ impl Running {
             // Behind the name, which may have any characters.
             stat.rsplit_once(") ")?.1.chars().next()
         });
-        Self { in_force: InForce { process, ..in_force }, state }
+        let changed = match (&in_force.should_be, &host.rules) {
+            (None, _) => Ok(Vec::new()),
+            (Some(_), Err(why)) => Err(why.clone()),
+            (Some(should_be), Ok(found)) => changed(should_be.clone(), found),
+        };
+        Self { in_force: InForce { process, ..in_force }, state, changed }
     }
 }
 
@@ -48,7 +56,7 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     facts
 }
 
-fn process(Running { in_force, state }: &Running) -> Fact {
+fn process(Running { in_force, state, .. }: &Running) -> Fact {
     let node = in_force.node.as_deref().unwrap_or("the node");
     let fact = Fact::new(Section::Running, "node-process", format!("{node} decides about packets"));
     let meaning = "packets to services wait in the queues, and are dropped when these are full";
@@ -69,16 +77,19 @@ fn process(Running { in_force, state }: &Running) -> Fact {
     }
 }
 
-fn rules(Running { in_force, .. }: &Running) -> Fact {
+fn rules(Running { in_force, changed, .. }: &Running) -> Fact {
     let fact = Fact::new(Section::Running, "node-rules", "its rules are as it has installed them").otherwise(
         Severity::Broken,
         "packets pass that should be queued, or the other way round; `run` restores its rules unless it was \
          started with --no-repair or --no-rules",
     );
-    match in_force.differences.as_slice() {
-        [] => fact.yes(""),
-        [one] => fact.no(one),
-        [first, rest @ ..] => {
+    let changed = changed.as_ref().map_err(Clone::clone).map(Vec::as_slice);
+    let all: Vec<&String> = in_force.differences.iter().chain(changed.clone().unwrap_or_default()).collect();
+    match (all.as_slice(), changed) {
+        ([], Err(why)) => fact.unknown(format!("there are as many as there should be, but {why}")),
+        ([], Ok(_)) => fact.yes(""),
+        ([one], _) => fact.no(*one),
+        ([first, rest @ ..], _) => {
             fact.no(format!("{first}, and {}", counted(rest.len() as u64, "other difference")))
         }
     }

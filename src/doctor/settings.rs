@@ -1,5 +1,6 @@
 //! The kernel's settings: those that stop packets without a word.
 
+use super::host::Offloads;
 use super::{Fact, Host, Reading, Role, Section, Severity};
 use crate::net::{Family, Proto};
 
@@ -22,7 +23,10 @@ pub(super) fn judge(host: &Host, role: Option<&Role<'_>>) -> Vec<Fact> {
     }
     facts.push(room_for_flows(host));
     facts.extend(role.filter(|role| serves_udp(role)).map(|_| remembers_udp(host)));
-    facts.extend(host.offloads.iter().map(|(name, on)| no_lro(name, on)));
+    for (name, offloads) in &host.offloads {
+        facts.push(no_lro(name, offloads));
+        facts.extend(checksums(host, name, offloads));
+    }
     facts
 }
 
@@ -148,7 +152,7 @@ fn room_for_flows(host: &Host) -> Fact {
         Ok((count, max)) => fact
             .otherwise(
                 // Now it is no more a question of time.
-                if *max > 0 && count >= max && matches!(host.running, Some(Ok(Some(_)))) {
+                if *max > 0 && count >= max && host.is_served() {
                     Severity::Broken
                 } else {
                     Severity::Matters
@@ -185,7 +189,7 @@ fn remembers_udp(host: &Host) -> Fact {
     }
 }
 
-fn no_lro(name: &str, on: &Reading<bool>) -> Fact {
+fn no_lro(name: &str, offloads: &Reading<Offloads>) -> Fact {
     Fact::new(Section::Host, "lro", format!("{name}: no large receive offload (LRO)"))
         .about(name)
         .otherwise(
@@ -194,5 +198,30 @@ fn no_lro(name: &str, on: &Reading<bool>) -> Fact {
              (GRO is fine)",
         )
         .fix(format!("ethtool -K {name} lro off"))
-        .from(on, |on| (!on, if *on { "on" } else { "off" }.to_owned()))
+        .from(offloads, |it| (!it.lro, if it.lro { "on" } else { "off" }.to_owned()))
+}
+
+/// Who computes the checksums that go out on a wire. What a device makes of them is not seen on this host: its own captures
+/// show packets before that. A virtual device has no wire.
+fn checksums(host: &Host, name: &str, offloads: &Reading<Offloads>) -> Option<Fact> {
+    let is_virtual = host.interface(name).is_ok_and(|it| it.is_some_and(|it| it.kind.is_some()));
+    if is_virtual {
+        return None;
+    }
+    let fact = Fact::new(Section::Host, "tx-checksum", format!("{name}: right checksums on the wire"))
+        .about(name)
+        .otherwise(
+            Severity::GoodToKnow,
+            "the next host drops packets with a wrong checksum, and counts them (nstat -az TcpInCsumErrors \
+             UdpInCsumErrors, conntrack -S: invalid). A capture on this host does not show them",
+        );
+    Some(match offloads {
+        Err(why) => fact.unknown(why),
+        Ok(Offloads { tx_checksum: false, .. }) => fact.yes("the kernel computes them"),
+        Ok(_) => fact
+            .unknown(
+                "the device computes them; whether rightly can only be seen at the other end of the wire",
+            )
+            .by_hand(format!("ethtool -K {name} tx off")),
+    })
 }

@@ -10,7 +10,7 @@ const WIDTH: usize = 100;
 /// "could not tell", the longest state, with a margin on both sides.
 const STATE: usize = 18;
 
-pub(super) fn render(facts: &[Fact]) -> String {
+pub(super) fn render(facts: &[Fact], unseen: &[String]) -> String {
     let mut out = String::new();
     let mut section = None;
     let claims = facts.iter().map(|fact| fact.claim.chars().count()).max().unwrap_or(0);
@@ -50,7 +50,18 @@ pub(super) fn render(facts: &[Fact]) -> String {
     }
     let count = |severity| facts.iter().filter(|fact| fact.counts_as(severity)).count();
     let (broken, matters) = (count(Severity::Broken), count(Severity::Matters));
-    let verdict = if broken == 0 { "a node would work here" } else { "a node would not work here" };
+    let loses = |fact: &&Fact| fact.state == State::No && fact.severity == Severity::Matters;
+    let verdict = match (broken, facts.iter().any(|fact| loses(&fact))) {
+        (0, false) => "a node would work here",
+        (0, true) => "a node would run here, but packets may be lost",
+        _ => "a node would not work here",
+    };
     let _ = writeln!(out, "\n{verdict}: {} facts, {broken} broken, {matters} that matter", facts.len());
+    for (place, what) in unseen.iter().enumerate() {
+        let lead = if place == 0 { "not seen from here: " } else { "" };
+        for (line, text) in wrapped(what, WIDTH - 20).iter().enumerate() {
+            let _ = writeln!(out, "{:20}{text}", if line == 0 { lead } else { "" });
+        }
+    }
     out
 }

@@ -121,6 +121,7 @@ impl Packets {
         };
         let Known { tuple, tcp, by: [in_if, out_if], .. } = packet.known.clone();
         Some(RuleEvent {
+            node: None,
             time,
             lost: false,
             id: traced.id,

@@ -15,6 +15,9 @@ use crate::netlink::sys;
 /// A port that a bridge gets if it has none that a frame could come in by.
 const PORT: &str = "dunnat-port";
 
+/// Whoever is at the far end sends what is too long for this one, too.
+const FAR_MTU: u32 = 65_535;
+
 /// The far ends of the copy's interfaces, in a network namespace of their own.
 struct Outside {
     ends: mpsc::Sender<Vec<(String, String)>>,
@@ -101,6 +104,8 @@ pub(super) struct Copy {
     pub(super) guest: String,
     /// The pipes that frames can pass.
     pub(super) pipes: Vec<IfName>,
+    /// The MTU of each interface of the host, in bytes.
+    pub(super) mtus: Vec<(String, u32)>,
     /// The Ethernet addresses of the public interface, and of the guests' bridge.
     pub(super) macs: (Mac, Mac),
 }
@@ -136,6 +141,7 @@ impl Copy {
             not_copied: host.not_copied.clone(),
             public: String::new(),
             guest: String::new(),
+            mtus: host.interfaces.iter().map(|it| (it.ifname.clone(), it.mtu)).collect(),
             pipes: cluster.pipes(node).iter().filter(|name| is_usable(name)).cloned().collect(),
             macs,
         };
@@ -159,7 +165,9 @@ impl Copy {
         let mut veth = |commands: &mut String, name: &str, more: &str| {
             let far = format!("far{}", ends.len());
             let of = self.outside.thread;
-            commands.push_str(&format!("link add name {name}{more} type veth peer name {far} netns {of}\n"));
+            commands.push_str(&format!(
+                "link add name {name}{more} type veth peer name {far} mtu {FAR_MTU} netns {of}\n"
+            ));
             ends.push((name.to_owned(), far));
         };
         let of = |it: &Interface| {

@@ -129,7 +129,8 @@ fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, St
     if copy.pipes.is_empty() && !cluster.pipes(*node).is_empty() {
         not_copied.push("no pipe is up, so nothing was tried by way of other nodes".to_owned());
     }
-    let probes = probes(cluster, *node, &copy.pipes, |family| parties.get(family).copied());
+    let full = longest(host, cluster, &copy);
+    let probes = probes(cluster, *node, &copy.pipes, full, |family| parties.get(family).copied());
     let (mut outcomes, all, begun) = (Vec::new(), probes.len(), Instant::now());
     for probe in probes {
         if begun.elapsed() > TIME {
@@ -142,6 +143,14 @@ fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, St
         outcomes.push(trial.try_out(probe)?);
     }
     Ok(Rehearsal { outcomes, not_copied, took: Duration::ZERO })
+}
+
+/// How long a packet may be that a client sends and a guest gets: as long as both ends of this host's way carry.
+fn longest(host: &Host, cluster: &Cluster, copy: &Copy) -> usize {
+    const AT_MOST: u32 = 9000;
+    let ends = [cluster.public().as_str(), &copy.public, &copy.guest];
+    let mtus = ends.into_iter().filter_map(|name| host.interface(name)).map(|it| it.mtu);
+    mtus.min().unwrap_or(0).min(AT_MOST) as usize
 }
 
 fn start(options: &Options) -> Result<Node, String> {

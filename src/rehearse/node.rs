@@ -50,6 +50,8 @@ impl Node {
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let _ = node.child.wait();
+                    // What it chose is no reason.
+                    said.retain(|line| !line.contains(" INFO ]") && !line.contains(" INFO]"));
                     return Err(format!("a node would not start: {}", said.join("; ")));
                 }
             }

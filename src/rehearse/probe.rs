@@ -42,6 +42,8 @@ pub(super) struct Step {
     pub(super) packet: Vec<u8>,
     pub(super) to: Place,
     pub(super) expected: Expected,
+    /// It fills a packet: whoever finds it too long may say so to its sender, who then sends shorter ones.
+    pub(super) is_full: bool,
 }
 
 /// What has to come out.
@@ -86,11 +88,12 @@ pub(super) struct Parties {
 }
 
 /// The flows to try, at most [`MOST`]: of services that differ in nothing that a rule could see but the guest or the number of
-/// a port, one is enough. `parties` are of a family, none if it has no client.
+/// a port, one is enough. `parties` are of a family, none if it has no client; the longest packets have `full` bytes.
 pub(super) fn probes(
     cluster: &Cluster,
     node: NodeId,
     pipes: &[IfName],
+    full: usize,
     parties: impl Fn(Family) -> Option<Parties>,
 ) -> Vec<Probe> {
     let is_reached = |id: &NodeId| *id != node && pipe(cluster, node, Some(*id), pipes).is_some();
@@ -123,7 +126,7 @@ pub(super) fn probes(
                     request,
                     client: parties.client,
                     guest,
-                    steps: flow.steps(cluster, way),
+                    steps: flow.steps(cluster, way, full),
                 });
             };
             if may_be_here {
@@ -217,7 +220,8 @@ impl Flow {
         if matches!(way, Way::Home(_)) { self.inside() } else { self.outside() }
     }
 
-    fn steps(&self, cluster: &Cluster, way: Way) -> Vec<Step> {
+    /// `full` is how long the longest packets are.
+    fn steps(&self, cluster: &Cluster, way: Way, full: usize) -> Vec<Step> {
         let (came, went) = match way {
             Way::Home(entry) => (self.inside(), (Place::Pipe(Some(entry)), Place::Guest)),
             Way::Entry => (self.outside(), (Place::Public, Place::Pipe(None))),
@@ -235,6 +239,7 @@ impl Flow {
                 packet,
                 to: went.1,
                 expected: Expected::Tuple(self.inside()),
+                is_full: false,
             })
         };
         let (inside, outside) = (self.inside().reversed(), self.outside().reversed());
@@ -246,9 +251,11 @@ impl Flow {
                 packet,
                 to: Place::Public,
                 expected: Expected::Tuple(outside),
+                is_full: false,
             })
         };
         let mut steps: Vec<Step> = Vec::new();
+        let mut full_steps: Vec<Step> = Vec::new();
         match self.proto {
             Proto::TCP => {
                 // Sequence numbers of the client and of the guest, and how much both say.
@@ -268,6 +275,15 @@ impl Flow {
                 steps.extend(request("the client's data", tcp(came, push, CLIENT + 1, GUEST + 1, DATA)));
                 let said = CLIENT + 1 + DATA as u32;
                 steps.extend(reply("the guest's data", plain(inside, push, GUEST + 1, said, DATA)));
+                let answered = GUEST + 1 + DATA as u32;
+                let data = full.saturating_sub(if self.guest.is_ipv4() { 40 } else { 60 });
+                if data > DATA {
+                    let long = tcp(came, push, said, answered, data);
+                    full_steps.extend(request("the client's full-sized packet", long));
+                    let received = said + data as u32;
+                    let long = plain(inside, push, answered, received, data);
+                    full_steps.extend(reply("the guest's full-sized packet", long));
+                }
             }
             Proto::ICMP | Proto::ICMP6 => {
                 let (ask, answer) = if self.proto == Proto::ICMP { (8, 0) } else { (128, 129) };
@@ -292,6 +308,7 @@ impl Flow {
             }
         }
         steps.extend(self.errors(way, dscp, went));
+        steps.extend(full_steps.into_iter().map(|step| Step { is_full: true, ..step }));
         steps
     }
 
@@ -326,6 +343,7 @@ impl Flow {
             packet,
             to,
             expected: Expected::Error(said(client, self.guest), inside.reversed()),
+            is_full: false,
         });
         let to_client = error(said(self.guest, client), Dscp::default(), inside)
             .filter(|_| way != Way::Entry)
@@ -335,6 +353,7 @@ impl Flow {
                 packet,
                 to: Place::Public,
                 expected: Expected::Error(said(self.entry, client), outside),
+                is_full: false,
             });
         to_guest.into_iter().chain(to_client).collect()
     }
@@ -362,7 +381,8 @@ fn outbound(family: Family, Parties { client, public }: Parties, guest: IpAddr) 
     let tcp = |flags, seq, ack| Tcp { flags: TcpFlags(flags), seq, ack };
     let (inside, outside) = (tuple(guest, client), tuple(public, client));
     let step = |what, (from, to), packet: Option<Vec<u8>>, expected| {
-        Some(Step { what, from, packet: packet?, to, expected: Expected::Tuple(expected) })
+        let expected = Expected::Tuple(expected);
+        Some(Step { what, from, packet: packet?, to, expected, is_full: false })
     };
     let (out, back) = ((Place::Guest, Place::Public), (Place::Public, Place::Guest));
     let syn = segment(inside, Dscp::default(), tcp(0x02, 1_000, 0), 0);
@@ -414,7 +434,7 @@ mod tests {
 
     fn of(cluster: &Cluster) -> Vec<Probe> {
         let node = cluster.find("node1").unwrap();
-        probes(cluster, node, cluster.pipes(node), |family| {
+        probes(cluster, node, cluster.pipes(node), 1500, |family| {
             let client = if family == Family::V4 { "192.168.122.200" } else { "fd00:122::200" };
             let public = *cluster.node(node).public.get(family)?;
             Some(Parties { client: client.parse().unwrap(), public })

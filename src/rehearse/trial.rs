@@ -17,7 +17,7 @@ use crate::cluster::{Cluster, NodeId};
 use crate::kernel::tool::{self, Tool};
 use crate::net::{Mac, octets};
 use crate::netlink::conntrack;
-use crate::netlink::nftables::{self, Nftables, Then, Traced, Traces};
+use crate::netlink::nftables::{self, Met, Nftables, Then, Traced, Traces};
 use crate::netlink::socket::Socket;
 use crate::netlink::sys;
 use crate::packet::View;
@@ -170,12 +170,34 @@ impl<'a> Trial<'a> {
         if seen.is_there {
             return Ok(Fate::Through);
         }
+        let is_dropped = seen.met.iter().any(|it| it.then == Then::Drop && it.met != Met::End);
+        if let Some(narrow) = self.narrow(step, &expected_at).filter(|_| !is_dropped) {
+            return Ok(Fate::Unknown(packet, narrow));
+        }
         let interface = self.in_interface(step.from);
         let tag = self.cluster.node(self.node).tag;
         let kernel = || silent(step, &interface, tag).into_iter().chain(counters.gone_up()).collect();
         let judge =
             Judge { rules: &mut self.rules, own: self.serves.and_then(Node::dropped), flow, kernel: &kernel };
         Ok(judge.judge(packet, seen))
+    }
+
+    /// What on the way is narrower than a packet is long. Whether such packets come, the guest's own MTU decides, which is not seen.
+    fn narrow(&self, step: &Step, expected_at: &str) -> Option<String> {
+        let came_by = self.wire(step.from).ok()?.name.as_str();
+        let ways = [came_by, self.cluster.guests().bridge.as_str(), expected_at];
+        let len = step.packet.len();
+        let is_narrow = |(name, mtu): &&(String, u32)| ways.contains(&name.as_str()) && (*mtu as usize) < len;
+        // A bridge has the MTU of its narrowest port.
+        let (name, mtu) = self.copy.mtus.iter().filter(is_narrow).max_by_key(|(name, mtu)| {
+            (std::cmp::Reverse(*mtu), name != self.cluster.guests().bridge.as_str())
+        })?;
+        step.is_full.then(|| {
+            format!(
+                "packets of {len} bytes do not come through: {name} has an MTU of {mtu} bytes. Small packets pass, and \
+                 transfers stall, unless the guest itself has no greater MTU"
+            )
+        })
     }
 
     /// The interface that the host knows such a frame by: a port's bridge.
@@ -238,7 +260,9 @@ impl<'a> Trial<'a> {
                         Expected::Tuple(tuple) => view.tuple == tuple && quoted.is_none(),
                         Expected::Error(tuple, about) => view.tuple == tuple && quoted == Some(about),
                     };
-                    if is_it && wire.name == expected_at {
+                    let is_told =
+                        step.is_full && wire.name == self.wire(step.from)?.name && is_too_big(packet, &view);
+                    if is_it && wire.name == expected_at || is_told {
                         seen.is_there = true;
                     } else if view.tuple.proto == step.expected.tuple().proto {
                         seen.others.push((wire.name.clone(), quoted.unwrap_or(view.tuple)));
@@ -256,6 +280,13 @@ impl<'a> Trial<'a> {
         };
         wire.reply_as_neighbour(frame, self.mac_of_client(), is_here)
     }
+}
+
+/// Whether an ICMP error says that a packet was too big: RFC 792 type 3 code 4, RFC 4443 §3.2 type 2.
+fn is_too_big(packet: &[u8], view: &View) -> bool {
+    let message = packet.get(view.transport_at()..).unwrap_or_default();
+    let is_four = view.tuple.src.is_ipv4();
+    view.error.is_some() && if is_four { message.starts_with(&[3, 4]) } else { message.starts_with(&[2]) }
 }
 
 /// The table that has the copy tell of every packet.

@@ -46,7 +46,7 @@ impl Wire {
 
     /// The next frame that came, if one did.
     pub(super) fn receive(&self) -> Option<Frame> {
-        let mut buffer = [0; 2048];
+        let mut buffer = [0; 10_240];
         let len = (&self.frames).read(&mut buffer).ok()?;
         Frame::read(&buffer[..len])
     }

@@ -78,6 +78,13 @@ impl Table {
         format!("\n{}flush table {}\n{}", self.declared(), self.place(), self.block(|_| true))
     }
 
+    /// The same, without the rules of queues: their chains are there, and empty.
+    pub(super) fn without_queues(&self) -> String {
+        let queues = self.chains.iter().filter(|chain| chain.is_queue());
+        let queues: String = queues.map(|it| format!("add chain {} {}\n", self.place(), it.name)).collect();
+        format!("\n{}{queues}{}", self.declared(), self.block(|chain| !chain.is_queue()))
+    }
+
     /// Its counters, and those chains that are wanted.
     pub(super) fn block(&self, wanted: impl Fn(&Chain) -> bool) -> String {
         let mut out = format!("table {} {{\n", self.place());

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Name;
 use super::version::Version;
 use crate::net::{Mark, Tuple};
 use crate::packet::TcpFlags;
@@ -15,6 +16,9 @@ pub const RULE_SCHEMA: &str = include_str!("rule_schema.json");
 /// here, and what is `None` is left out: it is not known, or there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleEvent {
+    /// The node on which that was, if one ran there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
     /// When this was read from the kernel, which does not say when it was.
     pub time: Timestamp,
     /// Before this the kernel had more to tell than there was room for.

@@ -168,6 +168,7 @@ pub(crate) fn rules() -> Vec<RuleEvent> {
         jiff::Timestamp::new(33_262, 104_240_000 + 1_000 * place).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     };
     let queued = RuleEvent {
+        node: Some("node2".into()),
         time: time(0),
         lost: false,
         id: 0x1234_abcd,

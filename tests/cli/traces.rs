@@ -49,8 +49,8 @@ fn rules_in_a_trace_are_shown_and_hinder_nobody() {
         (text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
     };
     for verb in [
+        // These drops explain no finding of this trace.
         &["path"][..],
-        &["path", "--format", "json"],
         &["replay", "-c", EXAMPLE],
         &["trace", "--count", "9", "--read"],
     ] {
@@ -160,6 +160,31 @@ fn traces_are_joined_and_shown_in_every_format() {
         "{said}"
     );
     assert!(said.contains("1. not-traced: node1 saw the packet"), "{said}");
+    // What the kernel said of a rule is joined with it, from any file; it tells the node by itself, or by what is beside it.
+    let rule = |node: &str| {
+        format!(
+            r#"{{"v":2,"kernel":{{{node}"time":"2026-03-02T09:14:22Z","id":7,"hook":"forward","family":"inet","table":"fw","chain":"web","handle":4,"rule":"counter drop","verdict":"drop","packet":{{"proto":"tcp","src":"192.168.122.1","dst":"10.5.5.201","sport":40000,"dport":80}},"flags":["syn"]}}}}"#
+        )
+    };
+    let by_rule = |node: &str, beside: &str| {
+        let mut kernel = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+        write!(kernel, "{}\n{beside}", rule(node)).unwrap();
+        dunnat(&["path", &path(&two), &path(&kernel), "--faults", "--format", "json"])
+    };
+    let node2 = std::fs::read_to_string(two.path()).unwrap();
+    for (node, beside, expected) in [(r#""node":"node1","#, "", "node1"), ("", &node2, "node2")] {
+        let output = by_rule(node, beside);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_str(text(&output.stdout)).unwrap();
+        assert_eq!(
+            (&json["finding"], &json["cause"], &json["rule"]["node"]),
+            (&"no-reply".into(), &"rule-drop".into(), &expected.into()),
+            "{json:#}"
+        );
+    }
+    let output = by_rule("", "");
+    assert!(text(&output.stderr).contains("1 rule left out: there is no decision to tell the node"));
+    assert!(!text(&output.stdout).contains("rule-drop"));
     assert!(dunnat(&["path", &path(&two)]).status.success());
     for odd in ["10.5.5.201", "guest1=node1", "10.5.5.201="] {
         let (status, message) = refused(&["path", &path(&two), "--guest-on", odd]);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::{Request, read_answer};
-use dunnat::conversations::{self, Joiner, mermaid, svg};
+use dunnat::conversations::{self, Cause, Joiner, mermaid, svg};
 use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
 use dunnat::explain::{self, StoryText};
@@ -435,10 +435,21 @@ fn kernel_traces() {
 fn traces() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let mut joiner = Joiner::default();
-        let mut events = Vec::new();
-        for event in bytes.split(|byte| *byte == b'\n').filter_map(|line| Event::read(line).ok()) {
+        let mut events: Vec<Event> = Vec::new();
+        for line in bytes.split(|byte| *byte == b'\n') {
+            if let Some(rule) = RuleEvent::read(line) {
+                joiner.add_rule(&rule.node.clone().unwrap_or_else(|| "node1".into()), rule);
+            }
+            let Ok(event) = Event::read(line) else { continue };
             joiner.add(event.clone(), true);
-            events.push(event);
+            // What one run has decided is decided once, in however many files it is.
+            let is_it = |known: &Event| {
+                event.run.is_some()
+                    && (&known.node, &known.run, known.seq) == (&event.node, &event.run, event.seq)
+            };
+            if !events.iter().any(is_it) {
+                events.push(event);
+            }
         }
         let paths = joiner.finish();
         assert_eq!(
@@ -459,6 +470,8 @@ fn traces() {
             assert!(!judgement.finding.is_right() || judgement.causes.is_empty(), "{judgement:?}");
             let shown = conversations::Text::new(false).ladder(conversation) + &mermaid(conversation);
             assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
+            let rule = judgement.rule.as_ref().map(|rule| &rule.node);
+            assert_eq!(rule.is_some(), judgement.cause == Some(Cause::RuleDrop), "{judgement:?}");
             svg(conversation);
             conversations::json(conversation).unwrap();
         }

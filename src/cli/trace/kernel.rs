@@ -10,7 +10,7 @@ use dunnat::control::{self, Answer, Client, ConnectError, End, Request, Stopper}
 use dunnat::doctor;
 use dunnat::nftrace::{Counts, Happened, KernelTrace, Options, Timeline, Untraced};
 use dunnat::text::counted;
-use dunnat::trace::{Event, Filter, Follower as _, Format, Output, RuleVerdict};
+use dunnat::trace::{Event, Filter, Follower as _, Format, Name, Output, RuleEvent, RuleVerdict};
 use jiff::Timestamp;
 
 use super::super::Failure;
@@ -70,6 +70,8 @@ struct Decisions {
     path: PathBuf,
     answers: Receiver<std::io::Result<Option<Answer<Event>>>>,
     stopper: Stopper,
+    /// The name of the node, once it has said so.
+    node: Option<Name>,
     /// How many the node has lost, once it has said so; or it is gone.
     lost: Option<u64>,
 }
@@ -89,7 +91,7 @@ impl Decisions {
                 }
             }
         });
-        Ok(Self { path, answers, stopper, lost: None })
+        Ok(Self { path, answers, stopper, node: None, lost: None })
     }
 
     /// Waits until the node has said that it tells from now on, or that it does not.
@@ -125,6 +127,7 @@ impl Decisions {
         let path = || self.path.clone();
         match answer.map_err(|source| Failure::Connection { path: path(), source })? {
             Some(Answer::Event(event)) => return Ok(Some(event)),
+            Some(Answer::Hello(hello)) => self.node = Some(hello.node.into()),
             Some(Answer::End(End { lost, .. })) => self.lost = Some(lost),
             Some(Answer::Error(error)) => return Err(Failure::Refused(error)),
             Some(_) => {}
@@ -150,6 +153,7 @@ impl Trace {
     ) -> Result<(), Failure> {
         let stopping = stopping().map_err(Failure::Signals)?;
         let mut decisions = self.decisions(filter)?;
+        let node = decisions.as_ref().and_then(|it| it.node.clone());
         let mut trace = KernelTrace::begin(options)?;
         let failed = |source| Failure::Output { to: String::new(), source };
         output.commit().map_err(failed)?;
@@ -177,12 +181,12 @@ impl Trace {
         while !stopping.load(Ordering::Relaxed) && Instant::now() < deadline {
             // What is told of a packet before it waits in a queue is there before its decision is.
             let decided = decisions.as_mut().map_or_else(|| Ok(Vec::new()), Decisions::come)?;
-            turn(&mut trace, decided, &mut timeline)?;
+            turn(&mut trace, (node.as_ref(), decided), &mut timeline)?;
             show(timeline.due(Timestamp::now()), output).map_err(failed)?;
             std::thread::sleep(TURN);
         }
         let decided = decisions.as_mut().map_or_else(|| Ok(Vec::new()), Decisions::last)?;
-        turn(&mut trace, decided, &mut timeline)?;
+        turn(&mut trace, (node.as_ref(), decided), &mut timeline)?;
         show(timeline.rest(), output).map_err(failed)?;
         let counts = trace.end()?;
         output.end(0).map_err(failed)?;
@@ -225,9 +229,13 @@ impl Trace {
 }
 
 /// Takes what has come: rules, then the decisions that came before these were asked for.
-fn turn(trace: &mut KernelTrace, decided: Vec<Event>, timeline: &mut Timeline) -> Result<(), Failure> {
+fn turn(
+    trace: &mut KernelTrace,
+    (node, decided): (Option<&Name>, Vec<Event>),
+    timeline: &mut Timeline,
+) -> Result<(), Failure> {
     let rules = trace.told().map_err(Untraced::Kernel)?;
-    rules.into_iter().for_each(|rule| timeline.rule(rule));
+    rules.into_iter().for_each(|rule| timeline.rule(RuleEvent { node: node.cloned(), ..rule }));
     decided.into_iter().for_each(|event| timeline.decision(event));
     Ok(())
 }

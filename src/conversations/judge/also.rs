@@ -42,7 +42,11 @@ impl Case<'_> {
             if let Some(error) = error.filter(|error| !is_told(error)) {
                 let is_v4 = error.before.is_none_or(|before| before.src.is_ipv4());
                 let words = error.icmp.as_ref().map_or(String::new(), |icmp| meaning(is_v4, icmp).words);
-                also.push(format!("{says}: {words} ({})", Proof::from(error)));
+                let mended = match self.is_discovered(error) {
+                    true => ". Its sender went on with shorter packets, which arrived",
+                    false => "",
+                };
+                also.push(format!("{says}: {words} ({}){mended}", Proof::from(error)));
             }
         }
         let is_stray =

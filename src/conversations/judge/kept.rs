@@ -109,6 +109,8 @@ impl<'a> Case<'a> {
             };
             let causes = [
                 Cause::ForwardDrop,
+                // Of a frame that no port takes conntrack keeps nothing.
+                Cause::NoNeighbour,
                 Cause::ConntrackFull,
                 Cause::NoSave,
                 Cause::ConntrackForgot,

@@ -9,7 +9,9 @@ mod frames;
 mod kept;
 mod no_reply;
 mod no_request;
+mod path_mtu;
 mod rejected;
+mod rule;
 mod stalled;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,8 @@ use super::clue::Possible;
 use super::connection::{Kept, Traced};
 use super::finding::{Finding, Judgement, Proof};
 use super::home::HomeNodes;
-use super::repeats::Sent;
+use super::repeats::{Acknowledged, Sent};
+use super::rule_drop::RuleDrop;
 use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Proto, Stage, Tuple, Verdict};
@@ -33,6 +36,8 @@ pub(super) struct Case<'a> {
     pub(super) kept: &'a [Kept],
     /// The last packet of each side at each stage that asks for an acknowledgement.
     pub(super) sent: &'a [Sent],
+    /// What each side has acknowledged.
+    pub(super) acknowledged: &'a [Acknowledged],
     /// The event of the entry node.
     pub(super) request: Option<&'a Seen>,
     /// The node that the guest lives on, if it is known.
@@ -41,6 +46,8 @@ pub(super) struct Case<'a> {
     /// Other connections of the same flow.
     pub(super) others: &'a [&'a OtherConversation],
     pub(super) nodes: &'a BTreeMap<Name, Traced>,
+    /// The rules that dropped packets of it; first those that are not ours.
+    pub(super) rule_drops: &'a [RuleDrop],
 }
 
 /// Another connection of the same flow.
@@ -57,7 +64,10 @@ pub(super) fn judge(case: &Case<'_>) -> Judgement {
         Some(request) => case.by_replies(request),
         None => case.no_request(),
     });
+    judgement = case.by_rule(judgement);
+    let by_rules = std::mem::take(&mut judgement.also);
     judgement.also = case.also(&judgement);
+    judgement.also.extend(by_rules);
     // There may be very many.
     judgement.says.shrink_to_fit();
     judgement.causes.shrink_to_fit();
@@ -78,7 +88,7 @@ fn open(finding: Finding, says: String, proof: &[&Seen], causes: Vec<Possible>) 
             all.push(proof);
         }
     }
-    Judgement { finding, cause: None, causes, says, proof: all, also: Vec::new() }
+    Judgement { finding, cause: None, causes, says, proof: all, rule: None, also: Vec::new() }
 }
 
 impl Judgement {

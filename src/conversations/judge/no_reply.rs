@@ -11,6 +11,9 @@ use crate::engine::Reason;
 use crate::net::{CtState, Stage, Verdict};
 use crate::trace::Name;
 
+/// What keeps a frame that came to the home node from being seen there.
+const AT_HOME: [Cause; 3] = [Cause::ConntrackFull, Cause::BrNetfilter, Cause::NodeStopped];
+
 /// How far a request came, as far as it is known.
 enum Reached<'a> {
     /// Only the entry node's dnat has it.
@@ -131,10 +134,10 @@ impl<'a> Case<'a> {
     /// What follows dnat on a node is conntrack, routing, the forward hook, and then save.
     fn only_at_dnat(&self, request: &'a Seen) -> Judgement {
         let node = &request.node;
-        let mut causes = vec![Cause::ForwardDrop, Cause::ConntrackFull];
         if self.home != Some(node) {
             return self.passed_on(request);
         }
+        let mut causes = vec![Cause::ForwardDrop, Cause::ConntrackFull];
         let mut says = format!("{}; save did not follow on {node}", self.packet(request));
         if self.shows_all(request) {
             says += ", which shows every packet there";
@@ -181,7 +184,7 @@ impl<'a> Case<'a> {
                     causes.push(self.possible(Cause::NotTraced, home));
                 }
                 causes.extend(self.lost_in_pipe(last));
-                causes.extend(self.possibles(&[Cause::ConntrackFull, Cause::BrNetfilter], home));
+                causes.extend(self.possibles(&AT_HOME, home));
                 if is_entry {
                     causes.push(self.possible(Cause::NoNeighbour, at));
                 }
@@ -203,7 +206,7 @@ impl<'a> Case<'a> {
                         causes.push(self.possible(Cause::NoNeighbour, at));
                     }
                     causes.extend(self.lost_in_pipe(last));
-                    causes.extend(self.elsewhere(&[Cause::ConntrackFull, Cause::BrNetfilter]));
+                    causes.extend(self.elsewhere(&AT_HOME));
                     causes.extend_from_slice(rest);
                     causes.extend(self.elsewhere(&[Cause::NotTraced]));
                 }
@@ -227,7 +230,14 @@ impl<'a> Case<'a> {
         let is_large = last.len > least_mtu(self.flow.src.is_ipv4());
         let causes: &[Cause] =
             if is_large { &[Cause::NeverArrived, Cause::PipeMtu] } else { &[Cause::NeverArrived] };
-        self.possibles(causes, &last.node)
+        // A pipe has two ends, and what is wrong may be at either.
+        let ends = [Some(&last.node), self.home].into_iter().flatten();
+        let mut all: Vec<Possible> = Vec::new();
+        for cause in causes {
+            all.extend(ends.clone().map(|node| self.possible(*cause, node)));
+        }
+        unique(&mut all);
+        all
     }
 
     /// The home node has the request, and there is no reply.
@@ -291,9 +301,9 @@ impl<'a> Case<'a> {
         }
         let translates = self.nodes.get(node).is_some_and(|node| node.translated > 0);
         if translates {
-            causes.extend([Cause::Silent, Cause::GatewayMac]);
+            causes.extend([Cause::Silent, Cause::GatewayMac, Cause::NoGateway]);
         } else {
-            causes.extend([Cause::Silent, Cause::NoSpoof, Cause::GatewayMac]);
+            causes.extend([Cause::Silent, Cause::NoSpoof, Cause::GatewayMac, Cause::NoGateway]);
         }
         if is_before_forward && !repeated {
             causes.push(Cause::ForwardDrop);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{Case, certain};
 use crate::conversations::cause::Cause;
+use crate::conversations::clue::Possible;
 use crate::conversations::finding::{Finding, Judgement};
 use crate::conversations::seen::Seen;
 use crate::net::{Stage, Verdict};
@@ -74,8 +75,10 @@ impl<'a> Case<'a> {
             let icmp = event.icmp.as_ref().filter(|_| event.is_error())?;
             meaning(event.before?.src.is_ipv4(), icmp).cause
         };
-        if let Some(error) = self.find(|event| event.verdict == Verdict::Accept && cause_of(event).is_some())
-        {
+        let is_fault = |event: &Seen| {
+            event.verdict == Verdict::Accept && cause_of(event).is_some() && !self.is_discovered(event)
+        };
+        if let Some(error) = self.find(is_fault) {
             let icmp = error.icmp.as_ref()?;
             let words = meaning(error.before?.src.is_ipv4(), icmp).words;
             let cause = cause_of(error)?;
@@ -90,16 +93,37 @@ impl<'a> Case<'a> {
                 says += ". It left untranslated, so the client does not know which packet it is about";
             }
             // What a node itself sends is what a rule there rejects, whatever the error says, or is too long for its way.
-            let causes = match error.stage {
-                Stage::Spoof if is_own(error) && cause != Cause::TooBig => vec![Cause::Prohibited, cause],
-                Stage::Spoof => vec![cause],
+            let here = |causes: &[Cause]| self.possibles(causes, &error.node);
+            let mut causes = match error.stage {
+                Stage::Spoof if is_own(error) && cause == Cause::Unreachable => self.unreachable(error),
+                Stage::Spoof if is_own(error) && cause != Cause::TooBig => here(&[Cause::Prohibited, cause]),
+                Stage::Spoof => here(&[cause]),
                 _ => Vec::new(),
             };
-            let mut causes = self.possibles(&causes, &error.node);
             causes.dedup();
             return Some(certain(Finding::Rejected, Some(cause), says, &[error]).perhaps(causes));
         }
         self.reset()
+    }
+
+    /// A node looked for the guest's MAC address in vain. Whether the guest is off, or the question or its answer was lost on the
+    /// way to the node that the guest lives on, the node does not know.
+    fn unreachable(&self, error: &Seen) -> Vec<Possible> {
+        let node = &error.node;
+        let mut causes = self.possibles(&[Cause::Unreachable], node);
+        match self.home {
+            Some(home) if home == node => {}
+            Some(home) => {
+                causes.extend(self.possibles(&[Cause::NeverArrived], node));
+                causes.extend(self.possibles(&[Cause::NeverArrived, Cause::ForwardDrop], home));
+            }
+            None => {
+                causes.extend(self.possibles(&[Cause::NeverArrived], node));
+                causes.extend(self.elsewhere(&[Cause::NeverArrived, Cause::ForwardDrop]));
+            }
+        }
+        causes.extend(self.possibles(&[Cause::Prohibited], node));
+        causes
     }
 
     /// All that the guest says to the SYN is a reset.

@@ -2,6 +2,7 @@
 
 use super::{Case, open};
 use crate::conversations::cause::Cause;
+use crate::conversations::clue::Possible;
 use crate::conversations::finding::{Finding, Judgement};
 use crate::conversations::repeats::Sent;
 use crate::conversations::seen::Seen;
@@ -76,14 +77,20 @@ impl<'a> Case<'a> {
             causes.extend(self.possibles(&[Cause::Silent, Cause::ForwardDrop, Cause::CtMarkChanged], home));
         } else {
             if is_foreign && is_large && !not_forwarded {
-                causes.push(self.possible(Cause::PipeMtu, entry));
+                let between =
+                    self.events().filter(|event| event.stage == Stage::Tag).map(|event| &event.node);
+                for node in std::iter::once(entry).chain(between).chain([home]) {
+                    if causes.iter().all(|known: &Possible| known.node.as_ref() != Some(node)) {
+                        causes.push(self.possible(Cause::PipeMtu, node));
+                    }
+                }
             }
             if is_foreign {
                 causes.push(self.possible(Cause::InvalidDrop, entry));
             }
             causes.push(self.possible(Cause::ForwardDrop, entry));
             if is_foreign && !not_forwarded {
-                causes.push(self.possible(Cause::NeverArrived, entry));
+                causes.extend([entry, home].map(|node| self.possible(Cause::NeverArrived, node)));
                 causes.push(self.possible(Cause::ForwardDrop, home));
             }
             if is_large && !is_foreign {

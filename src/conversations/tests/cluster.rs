@@ -279,6 +279,11 @@ impl Sim {
         self.replied(Segment { data, ..segment });
     }
 
+    /// The guest has got all before that.
+    pub(super) fn acknowledges(&mut self, port: u16, seq: u32, ack: u32) {
+        self.replies(port, ACK, seq, ack);
+    }
+
     /// Whether the flow is one that conntrack of a node does not know yet.
     fn is_new(&self, node: usize, segment: &Segment) -> bool {
         !self.nodes[node - 1].marks.contains_key(&Self::flow(segment))

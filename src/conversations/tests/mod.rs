@@ -5,4 +5,5 @@ mod findings;
 mod laws;
 mod rejected;
 mod renderings;
+mod rules;
 mod uncertain;

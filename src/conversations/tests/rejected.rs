@@ -1,6 +1,6 @@
 //! Packets that somebody rejects: by an ICMP error, or by a TCP reset.
 
-use super::cluster::{ACK, GUEST, RST, SYN, Wrong};
+use super::cluster::{ACK, GUEST, RST, SYN, Sim, Wrong};
 use super::uncertain::{both_ways, fits, of, with};
 use crate::conversations::{Cause, Finding};
 
@@ -66,6 +66,55 @@ fn errors_are_named_with_their_sender() {
     sim.connect(2, 40002);
     sim.rejects(ROUTER, 40002, (3, 4), [0, 0, 5, 0]);
     assert_eq!(of(&sim.paths(), 40002).judgement.cause, Some(Cause::TooBig));
+}
+
+/// Path MTU discovery is no fault where it has found its way: shorter packets, which the guest has acknowledged.
+#[test]
+fn too_big_is_a_fault_only_where_nothing_shorter_got_through() {
+    const ROUTER: [u8; 4] = [198, 51, 100, 9];
+    both_ways(|full| {
+        let tried = |rest: &dyn Fn(&mut Sim)| {
+            let mut sim = with(full, Wrong::default());
+            sim.asks(2, 40002, SYN, 400_020, 0, false);
+            sim.replies(40002, SYN | ACK, 500, 400_021);
+            sim.sends(2, 40002, 400_021, 1400);
+            sim.rejects(ROUTER, 40002, (3, 4), [0, 0, 5, 0]);
+            rest(&mut sim);
+            of(&sim.paths(), 40002).judgement.clone()
+        };
+        // In two pieces, and the guest has them.
+        let found = tried(&|sim| {
+            sim.sends(2, 40002, 400_021, 1200);
+            sim.sends(2, 40002, 401_221, 200);
+            sim.acknowledges(40002, 501, 401_421);
+        });
+        assert_eq!((found.finding, found.cause), (Finding::Foreign, None), "{found:?}");
+        assert!(!found.is_fault());
+        let note = "an ICMP error came back: fragmentation needed, MTU 1280 (type 3 code 4) (node1 spoof #";
+        let shorter = "Its sender went on with shorter packets, which arrived";
+        assert!(found.also.iter().any(|also| also.starts_with(note) && also.ends_with(shorter)), "{found:?}");
+        // The client does not hear it; or the first piece is lost, too.
+        for is_lost in [false, true] {
+            let lost = tried(&|sim| {
+                if is_lost {
+                    sim.sends(2, 40002, 400_021, 1200);
+                    sim.acknowledges(40002, 501, 400_021);
+                } else {
+                    sim.sends(2, 40002, 400_021, 1400);
+                }
+            });
+            assert_eq!((lost.finding, lost.cause), (Finding::Rejected, Some(Cause::TooBig)), "{lost:?}");
+            assert!(lost.is_fault());
+        }
+        // Sequence numbers begin anew after the highest.
+        let mut sim = with(full, Wrong::default());
+        sim.asks(2, 40002, SYN, u32::MAX - 9, 0, false);
+        sim.replies(40002, SYN | ACK, 500, u32::MAX - 8);
+        sim.rejects(ROUTER, 40002, (3, 4), [0, 0, 5, 0]);
+        sim.sends(2, 40002, u32::MAX - 8, 200);
+        sim.acknowledges(40002, 501, 191);
+        assert_eq!(of(&sim.paths(), 40002).judgement.finding, Finding::Foreign);
+    });
 }
 
 #[test]

@@ -30,8 +30,13 @@ fn every_fact_is_in_the_manual() {
     let mut host = host();
     change(&mut host, "guestbr0", |bridge| bridge.longest = 200_000);
     change(&mut host, "vnet0", |port| port.mtu = 9000);
-    let in_force = InForce { node: Some("node1".to_owned()), process: Some(7), differences: Vec::new() };
-    host.running = Some(Ok(Some(Running { in_force, state: Some('S') })));
+    let in_force = InForce {
+        node: Some("node1".to_owned()),
+        process: Some(7),
+        differences: Vec::new(),
+        should_be: None,
+    };
+    host.running = Some(Ok(Some(Running { in_force, state: Some('S'), changed: Ok(Vec::new()) })));
     let (outcomes, not_copied) = (Vec::new(), vec!["the XDP program of xenbr0".to_owned()]);
     host.rehearsal = Some(Ok(Rehearsal { outcomes, not_copied, took: Duration::from_millis(400) }));
     let facts = examine(&host, Some(&role(&dual)));
@@ -143,7 +148,7 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
             Matters,
             Some("nsenter --target 1 --net sysctl -w net.netfilter.nf_conntrack_max=262144"),
         ),
-        (|host| host.offloads[0].1 = Ok(true), "lro", Matters, Some("ethtool -K eth1 lro off")),
+        (|host| offload(host, |it| it.lro = true), "lro", Matters, Some("ethtool -K eth1 lro off")),
         (|host| remove(host, "xenbr0"), "public-interface", Broken, None),
         (|host| remove(host, "guestbr0"), "guest-bridge", Broken, None),
         (
@@ -191,7 +196,38 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
             |host| change(host, "eth2.100", |it| it.mtu = 1400),
             "pipe-mtu",
             Matters,
-            Some("ip link set guestbr0 mtu 1400"),
+            Some("ip link set eth2.100 mtu 1500"),
+        ),
+        (
+            // The bridge follows its ports.
+            |host| {
+                for name in ["eth1", "eth1.100", "eth2.100", "guestbr0"] {
+                    change(host, name, |it| it.mtu = if name == "eth2.100" { 1500 } else { 1280 });
+                }
+            },
+            "pipe-mtu",
+            Matters,
+            Some("ip link set eth1 mtu 1500 && ip link set eth1.100 mtu 1500"),
+        ),
+        (
+            |host| change(host, "vnet0", |it| it.mtu = 1300),
+            "port-mtu",
+            Matters,
+            Some("ip link set vnet0 mtu 1500"),
+        ),
+        (
+            |host| change(host, "vnet0", |it| it.mtu = 9000),
+            "port-mtu",
+            Matters,
+            Some("ip link set vnet0 mtu 1500"),
+        ),
+        (|host| change(host, "eth2.100", |it| it.has_link = false), "link", Matters, None),
+        (|host| change(host, "xenbr0", |it| it.has_link = false), "link", Matters, None),
+        (
+            |host| change(host, "eth2.100", |it| it.up = false),
+            "interface-up",
+            Matters,
+            Some("ip link set eth2.100 up"),
         ),
         (
             |host| change(host, "eth1.100", |it| it.longest = 65_537),
@@ -334,7 +370,8 @@ fn a_node_that_runs_is_judged_as_it_is() {
         let mut host = host();
         let node = Some("node1".to_owned());
         let differences = differences.iter().map(|it| (*it).to_owned()).collect();
-        host.running = Some(Ok(Some(Running { in_force: InForce { node, process, differences }, state })));
+        let in_force = InForce { node, process, differences, should_be: None };
+        host.running = Some(Ok(Some(Running { in_force, state, changed: Ok(Vec::new()) })));
         let of_node = |number: &u16| QueueInUse { number: *number, process: Some((7, "dunnat".to_owned())) };
         host.queues = Ok(queues.iter().map(of_node).collect());
         if let Ok(rules) = &mut host.rules {
@@ -376,7 +413,90 @@ fn a_full_table_of_flows_matters_most_while_a_node_runs() {
             .find(|fact| fact.name == "conntrack-room")
             .map(|fact| (fact.state.clone(), fact.severity))
     };
-    let in_force = InForce { node: None, process: Some(7), differences: Vec::new() };
     assert_eq!(severity(None), Some((State::No, Severity::Matters)));
-    assert_eq!(severity(Some(Running { in_force, state: Some('S') })), Some((State::No, Severity::Broken)));
+    assert_eq!(severity(Some(running(Ok(Vec::new())))), Some((State::No, Severity::Broken)));
+}
+
+fn offload(host: &mut Host, change: impl FnOnce(&mut Offloads)) {
+    change(host.offloads[0].1.as_mut().unwrap());
+}
+
+/// A node that runs, and what its rules say that they should not.
+fn running(changed: Reading<Vec<String>>) -> Running {
+    let in_force = InForce { node: None, process: Some(7), differences: Vec::new(), should_be: None };
+    Running { in_force, state: Some('S'), changed }
+}
+
+/// What may lose packets on a host that is to be a node loses them on one that is.
+#[test]
+fn a_way_that_is_not_there_is_broken_where_a_node_runs() {
+    type Change = fn(&mut Host);
+    let cases: [(Change, &str); 5] = [
+        (|host| change(host, "eth1.100", |it| it.master = None), "pipe"),
+        (|host| change(host, "eth1.100", |it| it.up = false), "interface-up"),
+        (|host| change(host, "eth1.100", |it| it.has_link = false), "link"),
+        (|host| change(host, "xenbr0", |it| it.has_link = false), "link"),
+        (|host| remove(host, "eth1.100"), "pipe"),
+    ];
+    for (breaks, name) in cases {
+        assert_eq!(one(breaks).severity, Severity::Matters, "{name}");
+        let mut host = host();
+        breaks(&mut host);
+        host.running = Some(Ok(Some(running(Ok(Vec::new())))));
+        let facts = examine(&host, Some(&role(&cluster())));
+        let its: Vec<&Fact> =
+            facts.iter().filter(|fact| fact.name == name && fact.state == State::No).collect();
+        assert_eq!(its.iter().map(|fact| fact.severity).collect::<Vec<_>>(), [Severity::Broken], "{name}");
+        let said = as_table(&facts, &[]);
+        assert!(said.contains("a node would not work here"), "{said}");
+    }
+}
+
+/// That as many rules are there is not enough.
+#[test]
+fn rules_that_say_something_else_are_found() {
+    let judged = |changed| {
+        let mut host = host();
+        host.running = Some(Ok(Some(running(changed))));
+        let facts = examine(&host, Some(&role(&cluster())));
+        let fact = facts.iter().find(|fact| fact.name == "node-rules").unwrap();
+        (fact.state.clone(), fact.found.clone(), fact.severity)
+    };
+    assert_eq!(judged(Ok(Vec::new())).0, State::Yes);
+    let changed = "ip dunnat save: rule 1 should be `a`, and is `b`".to_owned();
+    assert_eq!(judged(Ok(vec![changed.clone()])), (State::No, changed, Severity::Broken));
+    assert!(matches!(judged(Err("nft is not there".to_owned())).0, State::Unknown(_)));
+}
+
+/// A fact that is not so is never told as if all were well.
+#[test]
+fn the_verdict_does_not_promise_what_a_fact_denies() {
+    let said = |change: fn(&mut Host)| {
+        let (cluster, mut host) = (cluster(), host());
+        change(&mut host);
+        as_table(&examine(&host, Some(&role(&cluster))), &unseen(&role(&cluster)))
+    };
+    let well = said(|_| {});
+    assert!(well.contains("\na node would work here: "), "{well}");
+    assert!(well.contains("\nnot seen from here: the guests ("), "{well}");
+    assert!(well.contains("sha256sum FILE"), "{well}");
+    let lossy = said(|host| change(host, "eth1.100", |it| it.mtu = 1280));
+    assert!(lossy.contains("\na node would run here, but packets may be lost: "), "{lossy}");
+    let unknown = said(|host| host.offloads[0].1 = Err("ethtool: no such device".to_owned()));
+    assert!(unknown.contains("\na node would work here: "), "{unknown}");
+}
+
+/// Whether a device computes checksums rightly is not known on its host; a device without a wire sends none.
+#[test]
+fn checksums_of_a_device_are_not_judged() {
+    let fact = one(|host| offload(host, |it| it.tx_checksum = true));
+    assert_eq!((fact.name, fact.severity), ("tx-checksum", Severity::GoodToKnow));
+    assert!(matches!(fact.state, State::Unknown(_)), "{fact:?}");
+    assert_eq!((fact.fix, fact.by_hand.as_deref()), (None, Some("ethtool -K eth1 tx off")));
+    let on_a_wire = |kind: Option<&'static str>| {
+        let mut host = host();
+        change(&mut host, "eth1", |it| it.kind = kind.map(str::to_owned));
+        examine(&host, Some(&role(&cluster()))).iter().any(|fact| fact.name == "tx-checksum")
+    };
+    assert!(on_a_wire(None) && !on_a_wire(Some("veth")));
 }

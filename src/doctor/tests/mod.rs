@@ -41,6 +41,7 @@ fn host() -> Host {
     let interface = |name: &str| Interface {
         name: name.to_owned(),
         up: true,
+        has_link: true,
         mtu: 1500,
         longest: 65_536,
         mac: "52:54:00:00:00:01".parse().ok(),
@@ -94,7 +95,7 @@ fn host() -> Host {
         queues: Ok(Vec::new()),
         running: None,
         rehearsal: None,
-        offloads: vec![("eth1".to_owned(), Ok(false))],
+        offloads: vec![("eth1".to_owned(), Ok(Offloads { lro: false, tx_checksum: false }))],
     }
 }
 

@@ -27,7 +27,7 @@ fn neglected(host: &mut Host) {
 fn the_table_is_for_acting_on() {
     let (cluster, mut host) = (cluster(), host());
     neglected(&mut host);
-    let table = as_table(&examine(&host, Some(&role(&cluster))));
+    let table = as_table(&examine(&host, Some(&role(&cluster))), &unseen(&role(&cluster)));
     insta::assert_snapshot!(table);
     for line in table.lines().filter(|line| !line.trim_start().starts_with("fix: ")) {
         assert!(line.chars().count() <= 100, "{line}");
@@ -38,7 +38,7 @@ fn the_table_is_for_acting_on() {
 fn the_json_is_for_programs() {
     let (cluster, mut host) = (cluster(), host());
     neglected(&mut host);
-    let json = as_json(&examine(&host, Some(&role(&cluster))));
+    let json = as_json(&examine(&host, Some(&role(&cluster))), &unseen(&role(&cluster)));
     insta::assert_snapshot!(json);
     let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(parsed["works"], false);

@@ -18,6 +18,8 @@ pub struct InForce {
     pub process: Option<u32>,
     /// What is otherwise than the plan has it that comes nearest, each in a sentence.
     pub differences: Vec<String>,
+    /// The rules of that plan for nft, but for the chains of queues, which nft cannot fill; none where nothing can be compared.
+    pub should_be: Option<String>,
 }
 
 impl InForce {
@@ -37,18 +39,44 @@ impl InForce {
         let owner = |table: &nftables::Table| table.comment.as_deref()?.parse::<Owner>().ok();
         let node = of_node.or(serving).and_then(owner);
         let rules = nft.rules(|_, table| NAMES.contains(&table))?;
-        let of_plans = plans
-            .iter()
-            .map(|plan| differences(&Rules::render(cluster, plan).all_tables(), &there.chains, &rules));
+        let of_plans = plans.iter().map(|plan| {
+            let tables = Rules::render(cluster, plan).all_tables();
+            let mut all = differences(&tables, &there.chains, &rules);
+            let more = not_wanted(&tables, &there.chains);
+            // By its chains a plan is known, whatever became of their rules.
+            let absent = all.iter().filter(|it| it.contains(NO_CHAIN)).count();
+            let likeness = (absent + more.len(), all.len());
+            all.extend(more);
+            (likeness, all, tables)
+        });
         // The way in which it most likely runs. A shadow has the pure ruleset, and none of these.
         let is_shadow = node.as_ref().is_some_and(|owner| owner.is_shadow);
-        let least = of_plans.min_by_key(Vec::len).filter(|_| !is_shadow).unwrap_or_default();
+        let nearest = of_plans.min_by_key(|(likeness, ..)| *likeness).filter(|_| !is_shadow);
+        let (differences, tables) = nearest.map(|(_, all, tables)| (all, tables)).unwrap_or_default();
         Ok(Some(Self {
             node: node.map(|owner| owner.name()),
             process: serving.and_then(|table| table.owner),
-            differences: least,
+            differences,
+            should_be: (!tables.is_empty()).then(|| tables.iter().map(Table::without_queues).collect()),
         }))
     }
+}
+
+const NO_CHAIN: &str = "there is no chain";
+
+/// Chains in the tables of a plan that the plan does not have.
+fn not_wanted(tables: &[Table], chains: &[nftables::Chain]) -> Vec<String> {
+    let has = |table: &Table, name: &str| table.chains.iter().any(|chain| chain.name == name);
+    let table_of = |chain: &nftables::Chain| {
+        let is_its =
+            |table: &&Table| nftables::family(table.family) == chain.family && table.name == chain.table;
+        tables.iter().find(is_its)
+    };
+    let more = chains.iter().filter_map(|chain| {
+        let table = table_of(chain).filter(|table| !has(table, &chain.name))?;
+        Some(format!("{}: there is a chain {} that should not be there", table.place(), chain.name))
+    });
+    more.collect()
 }
 
 /// What tables should have and chains and rules do not: every chain, with as many rules.
@@ -66,7 +94,7 @@ pub(super) fn differences(
             let count = rules.iter().filter(|it| it.family == family && is_it(&it.table, &it.chain)).count();
             let wanted = if chain.is_queue() { 1 } else { chain.rules.len() };
             if !there {
-                missing.push(format!("{}: there is no chain {}", table.place(), chain.name));
+                missing.push(format!("{}: {NO_CHAIN} {}", table.place(), chain.name));
             } else if count != wanted {
                 missing.push(format!(
                     "{}: chain {} should have {wanted} rules, but has {count}",
