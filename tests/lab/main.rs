@@ -22,6 +22,7 @@ mod host;
 mod itself;
 mod kernel_trace;
 mod leaks;
+mod observing;
 mod pairs;
 mod paths;
 mod recorded;

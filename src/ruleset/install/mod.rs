@@ -24,7 +24,7 @@ use crate::kernel;
 use crate::kernel::tool::{self, Tool};
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::table::Chain;
-use crate::ruleset::{Plan, Rules, ShadowPlan, guard, queue_chain};
+use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, guard, queue_chain};
 use change::change_what_is_there;
 pub use error::InstallError;
 use error::cannot;
@@ -61,6 +61,14 @@ impl Ready {
     /// # Errors
     /// As [`for_plan`](Self::for_plan).
     pub fn for_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
+        Self::new(plan.render(cluster))
+    }
+
+    /// The same for who only looks on: what shows packets, and no guard.
+    ///
+    /// # Errors
+    /// As [`for_plan`](Self::for_plan).
+    pub fn for_observing(cluster: &Cluster, plan: &ObservePlan) -> Result<Self, InstallError> {
         Self::new(plan.render(cluster))
     }
 
