@@ -1,0 +1,133 @@
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use dunnat::control::{self, Answer, Client, Request, Status as Reported};
+use dunnat::text::{counted, escaped};
+
+use super::{Failure, print};
+
+/// Show what a running node says about itself: its packets and decisions, losses, guard, and rehearsal
+///
+/// Exit status: 0 if the node answers; 1 if not.
+#[derive(Args)]
+pub(super) struct Status {
+    /// Name of the node that runs here [default: the only one]
+    #[arg(long, short, value_name = "NAME", conflicts_with = "socket")]
+    node: Option<String>,
+    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON: one object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let path = match (&self.socket, &self.node) {
+            (Some(path), _) => path.clone(),
+            (None, Some(node)) => control::socket_of(node),
+            (None, None) => control::only_node()?,
+        };
+        let mut client = Client::ask(&path, &Request::Status(control::Nothing::default()))?;
+        let unusual = |what: &str| Failure::Disconnected(format!("{}: {what}", path.display()));
+        let answer = client.answer().map_err(|error: io::Error| unusual(&error.to_string()))?;
+        let status = match answer {
+            Some(Answer::Status(status)) => status,
+            Some(Answer::Error(error)) => return Err(unusual(&escaped(&error).to_string())),
+            Some(_) => return Err(unusual("the node did not answer what was asked")),
+            None => return Err(unusual("the node ended the connection")),
+        };
+        print(&if self.json { as_json(&status)? } else { as_text(&status) })
+    }
+}
+
+fn as_json(status: &Reported) -> Result<String, Failure> {
+    let json = serde_json::to_string(status).map_err(io::Error::from);
+    Ok(json.map_err(|source| Failure::Output { to: "standard output".to_owned(), source })? + "\n")
+}
+
+/// A line, and what belongs to it, in two columns.
+fn as_text(status: &Reported) -> String {
+    let since = status.since.to_zoned(jiff::tz::TimeZone::system());
+    let mut out = String::new();
+    let mut line = |what: &str, says: &str| {
+        let _ = writeln!(out, "{what:10} {}", escaped(says));
+    };
+    line(
+        "node",
+        &format!(
+            "{}, process {}, dunnat {}, since {}",
+            status.node,
+            status.process,
+            status.dunnat,
+            since.strftime("%Y-%m-%d %H:%M:%S")
+        ),
+    );
+    line("works", &status.serving);
+    line("config", &status.config);
+    let lost = status.lost.queue_full + status.lost.socket_full;
+    line(
+        "packets",
+        &format!("{}, {} dropped by verdict, {lost} lost before dunnat saw them", status.packets, status.dropped),
+    );
+    let mut stages: Vec<(&str, Vec<String>)> = Vec::new();
+    for decided in &status.decisions {
+        let counts = format!("{} {}", decided.reason, decided.packets);
+        match stages.last_mut() {
+            Some((stage, all)) if *stage == decided.stage => all.push(counts),
+            _ => stages.push((&decided.stage, vec![counts])),
+        }
+    }
+    for (stage, counts) in stages {
+        line(&format!("  {stage}"), &counts.join(", "));
+    }
+    if status.silent_workers > 0 {
+        let silent = counted(status.silent_workers, "worker");
+        line("  but", &format!("{silent} did not answer in time: packets since the last answer are not counted"));
+    }
+    match &status.queues {
+        None => line("queues", "the kernel does not tell"),
+        Some(queues) => {
+            let waiting: u64 = queues.iter().map(|queue| queue.waiting).sum();
+            line("queues", &format!("{}, {} waiting", queues.len(), counted(waiting, "packet")));
+            for queue in queues.iter().filter(|queue| queue.lost.queue_full + queue.lost.socket_full > 0) {
+                let (full, socket) = (queue.lost.queue_full, queue.lost.socket_full);
+                line(&format!("  {}", queue.number), &format!("lost: queue full {full}, socket full {socket}"));
+            }
+        }
+    }
+    let guard: Vec<String> = status
+        .guard
+        .iter()
+        .filter(|it| it.packets > 0)
+        .map(|it| format!("{} {}", it.counter, it.packets))
+        .collect();
+    line("guard", &if guard.is_empty() { "dropped nothing".to_owned() } else { format!("dropped: {}", guard.join(", ")) });
+    match &status.elsewhere {
+        None => {}
+        Some(guests) if guests.is_empty() => line("elsewhere", "no guest is known to live on another node"),
+        Some(guests) => {
+            let guests: Vec<String> = guests.iter().map(ToString::to_string).collect();
+            line("elsewhere", &guests.join(", "));
+        }
+    }
+    match &status.rehearsal {
+        None => line("rehearsal", "none, or not at its end"),
+        Some(found) => match &found.failed {
+            Some(why) => line("rehearsal", why),
+            None if found.stopped.is_empty() => {
+                line("rehearsal", &format!("{}, none was stopped", counted(found.flows, "flow")));
+            }
+            None => {
+                for stopped in &found.stopped {
+                    line("rehearsal", stopped);
+                }
+            }
+        },
+    }
+    line("traces", &counted(status.traces, "client"));
+    out
+}

@@ -1,0 +1,99 @@
+//! What a node says about itself when it is asked.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A node that runs. Numbers are of packets, since it started, where nothing else is said. A newer node may say more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The version of the protocol.
+    pub v: u32,
+    /// The node.
+    pub node: String,
+    /// The version of the program.
+    pub dunnat: String,
+    /// Its process, by the number that it has in its own namespace.
+    pub process: u32,
+    /// When it began to serve.
+    pub since: Timestamp,
+    /// How it works: workers, queues, how packets get there.
+    pub serving: String,
+    /// Which cluster file: the first 16 digits of its SHA-256, as in events.
+    pub config: String,
+    /// Packets that were decided about.
+    pub packets: u64,
+    /// The decisions, by stage and reason; those that were made.
+    pub decisions: Vec<Decided>,
+    /// Packets with the verdict drop.
+    pub dropped: u64,
+    /// Packets that the kernel dropped before the node saw them.
+    pub lost: Lost,
+    /// Workers that did not answer in time, so that their packets are not counted here.
+    #[serde(default)]
+    pub silent_workers: u64,
+    /// Its queues; none if they could not be read.
+    pub queues: Option<Vec<Queue>>,
+    /// What the guard dropped, by the name of its counter; it counts on over a restart.
+    pub guard: Vec<Guarded>,
+    /// The guests that live on other nodes: foreign flows to them are not tracked. None if foreign flows are tracked.
+    pub elsewhere: Option<Vec<IpAddr>>,
+    /// What came of the rehearsal; none if there was none, or it goes on.
+    pub rehearsal: Option<Rehearsed>,
+    /// How many clients see its decisions.
+    pub traces: u64,
+}
+
+/// Decisions with one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The stage.
+    pub stage: String,
+    /// The reason.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// What never came to the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// A queue was full: the workers are too slow.
+    pub queue_full: u64,
+    /// A socket was full: more bytes wait than its buffer holds.
+    pub socket_full: u64,
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Its number.
+    pub number: u16,
+    /// How many wait in it now.
+    pub waiting: u64,
+    /// How many the kernel has dropped.
+    pub lost: Lost,
+}
+
+/// What one rule of the guard dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// The counter.
+    pub counter: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// What came of a rehearsal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// How many flows were tried.
+    pub flows: u64,
+    /// What stopped some of them, each in a line; none if all came through.
+    pub stopped: Vec<String>,
+    /// Why it could not be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
