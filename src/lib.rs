@@ -119,6 +119,12 @@
 //! A capture, a trace, a cluster file or the peer of a socket may be written by anybody. A length in it is believed as far as the
 //! bytes are there. Every reader has a limit and a fuzz target. Names pass through [`text::escaped`] before they are shown.
 //!
+//! # What a node says of itself
+//!
+//! Workers own their counts, and share nothing while they serve. When somebody asks (`dunnat status`), each is woken, and writes
+//! down a copy at the end of its turn (`daemon/board.rs`). [`control::Status`] is what is told: it has that, the kernel's counts of the
+//! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal.
+//!
 //! # A packet held
 //!
 //! A worker may show a decision to a [`daemon::Observer`] before it counts, traces and sends the verdict, and it waits until the observer

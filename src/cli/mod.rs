@@ -21,6 +21,7 @@ mod rules;
 mod run;
 mod saved;
 mod say;
+mod status;
 mod step;
 mod trace;
 
@@ -55,6 +56,7 @@ enum Verb {
     Run(run::Run),
     Step(step::Step),
     Trace(trace::Trace),
+    Status(status::Status),
     Explain(explain::Explain),
     Replay(replay::Replay),
     Path(path::Path),
@@ -251,6 +253,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(run) => run.run(),
         Verb::Step(step) => step.run(),
         Verb::Trace(trace) => trace.run(),
+        Verb::Status(status) => status.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Path(path) => path.run(),

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
+use dunnat::control::Rehearsed;
 use dunnat::doctor::{Fact, Severity};
 use dunnat::net::{ByFamily, OfFamily as _};
 use dunnat::rehearse::{self, Options};
@@ -26,7 +27,7 @@ pub(super) struct Rehearse {
     /// Print JSON: an object with `works`, `flows`, `not_copied` and `host`
     #[arg(long)]
     json: bool,
-    /// Say it in the log, for the node that has started this.
+    /// Say it in the log, and in short to the node that has started this.
     #[arg(long, hide = true)]
     to_log: bool,
     #[command(flatten)]
@@ -48,11 +49,19 @@ impl Rehearse {
         let options = Options { client, ..options(&cluster, node, &self.who, &self.how)? };
         let found = rehearse::rehearse(&options);
         if self.to_log {
-            match found {
-                Ok(found) => found.log(&cluster),
-                Err(why) => log::warn!("rehearsal: {why}"),
-            }
-            return Ok(());
+            let summary = match found {
+                Ok(found) => {
+                    found.log(&cluster);
+                    found.summary(&cluster)
+                }
+                Err(why) => {
+                    log::warn!("rehearsal: {why}");
+                    Rehearsed { flows: 0, stopped: Vec::new(), failed: Some(why.to_string()) }
+                }
+            };
+            return print(
+                &serde_json::to_string(&summary).map_err(|error| Failure::Unrehearsed(error.to_string()))?,
+            );
         }
         let found = found.map_err(|why| Failure::Unrehearsed(why.to_string()))?;
         let beside = beside_a_copy(&cluster, node, &self.how)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::control;
-use dunnat::daemon::{self, ObserveOptions, Options, OwnRules, ShadowOptions};
+use dunnat::daemon::{self, Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use dunnat::rehearse;
 use dunnat::trace::{Destination, Format};
 
@@ -117,16 +117,16 @@ impl Run {
     }
 
     /// Without rules of our own there is nothing to rehearse.
-    fn rehearsal(&self) -> Option<Box<dyn FnOnce() + Send>> {
+    fn rehearsal(&self) -> Option<Beside> {
         if self.no_rehearsal || self.no_rules {
             return None;
         }
         let mut arguments = self.how.arguments(&self.who);
         arguments.splice(0..0, ["rehearse".to_owned(), "--to-log".to_owned()]);
         Some(Box::new(move || {
-            if let Err(error) = rehearse::beside(&this_program(), &arguments) {
-                log::warn!("cannot start a rehearsal: {error}");
-            }
+            rehearse::beside(&this_program(), &arguments)
+                .inspect_err(|error| log::warn!("cannot rehearse: {error}"))
+                .ok()
         }))
     }
 

@@ -32,11 +32,12 @@ impl Status {
             (None, None) => control::only_node()?,
         };
         let mut client = Client::ask(&path, &Request::Status(control::Nothing::default()))?;
-        let unusual = |what: &str| Failure::Disconnected(format!("{}: {what}", path.display()));
-        let answer = client.answer().map_err(|error: io::Error| unusual(&error.to_string()))?;
+        let connection = |source| Failure::Connection { path: path.clone(), source };
+        let unusual = |what: &str| connection(io::Error::other(what.to_owned()));
+        let answer = client.answer().map_err(connection)?;
         let status = match answer {
             Some(Answer::Status(status)) => status,
-            Some(Answer::Error(error)) => return Err(unusual(&escaped(&error).to_string())),
+            Some(Answer::Error(error)) => return Err(Failure::Refused(error)),
             Some(_) => return Err(unusual("the node did not answer what was asked")),
             None => return Err(unusual("the node ended the connection")),
         };
@@ -71,7 +72,10 @@ fn as_text(status: &Reported) -> String {
     let lost = status.lost.queue_full + status.lost.socket_full;
     line(
         "packets",
-        &format!("{}, {} dropped by verdict, {lost} lost before dunnat saw them", status.packets, status.dropped),
+        &format!(
+            "{}, {} dropped by verdict, {lost} lost before dunnat saw them",
+            status.packets, status.dropped
+        ),
     );
     let mut stages: Vec<(&str, Vec<String>)> = Vec::new();
     for decided in &status.decisions {
@@ -86,7 +90,10 @@ fn as_text(status: &Reported) -> String {
     }
     if status.silent_workers > 0 {
         let silent = counted(status.silent_workers, "worker");
-        line("  but", &format!("{silent} did not answer in time: packets since the last answer are not counted"));
+        line(
+            "  but",
+            &format!("{silent} did not answer in time: packets since the last answer are not counted"),
+        );
     }
     match &status.queues {
         None => line("queues", "the kernel does not tell"),
@@ -95,7 +102,10 @@ fn as_text(status: &Reported) -> String {
             line("queues", &format!("{}, {} waiting", queues.len(), counted(waiting, "packet")));
             for queue in queues.iter().filter(|queue| queue.lost.queue_full + queue.lost.socket_full > 0) {
                 let (full, socket) = (queue.lost.queue_full, queue.lost.socket_full);
-                line(&format!("  {}", queue.number), &format!("lost: queue full {full}, socket full {socket}"));
+                line(
+                    &format!("  {}", queue.number),
+                    &format!("lost: queue full {full}, socket full {socket}"),
+                );
             }
         }
     }
@@ -105,7 +115,14 @@ fn as_text(status: &Reported) -> String {
         .filter(|it| it.packets > 0)
         .map(|it| format!("{} {}", it.counter, it.packets))
         .collect();
-    line("guard", &if guard.is_empty() { "dropped nothing".to_owned() } else { format!("dropped: {}", guard.join(", ")) });
+    line(
+        "guard",
+        &if guard.is_empty() {
+            "dropped nothing".to_owned()
+        } else {
+            format!("dropped: {}", guard.join(", "))
+        },
+    );
     match &status.elsewhere {
         None => {}
         Some(guests) if guests.is_empty() => line("elsewhere", "no guest is known to live on another node"),
@@ -128,6 +145,6 @@ fn as_text(status: &Reported) -> String {
             }
         },
     }
-    line("traces", &counted(status.traces, "client"));
+    line("traces", &counted(status.traces, "reader"));
     out
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::errors::Errors;
 use super::protocol::{Answer, End, Hello, Request, Trace, VERSION};
+use super::status::Status;
 use crate::cluster::{Cluster, NodeId};
 use crate::netlink::sys;
 use crate::trace::{Event, Filter, Flows, Follower, Namer, Sample, Selection, Taps, follow};
@@ -31,6 +32,9 @@ const FOR_LAST_WORDS: i32 = 1 << 20;
 /// For the thread that waits until a client has enough.
 const STACK: usize = 128 << 10;
 
+/// Tells what a node says about itself.
+pub type Reports = Arc<dyn Fn() -> Status + Send + Sync>;
+
 /// What is needed to answer.
 #[derive(Clone)]
 pub(super) struct Handler {
@@ -38,6 +42,8 @@ pub(super) struct Handler {
     pub(super) cluster: Arc<Cluster>,
     pub(super) node: NodeId,
     pub(super) errors: Arc<Errors>,
+    /// What the node says about itself.
+    pub(super) status: Reports,
     /// [`STALLED`], but for tests.
     pub(super) stalled: Duration,
 }
@@ -50,6 +56,10 @@ impl Handler {
         });
         match asked {
             Ok(Request::Trace(trace)) => self.trace(stream, trace),
+            Ok(Request::Status(_)) => {
+                let status = Box::new((self.status)());
+                say(&mut self.patient(stream), &Answer::<()>::Status(status))
+            }
             Err(refusal) => say(&mut self.patient(stream), &Answer::<()>::Error(refusal)),
         }
     }

@@ -11,6 +11,8 @@
 //! ← {"end":{"events":2,"lost":0}}
 //! ```
 //!
+//! `{"status":{}}` is answered by one line, `{"status":{...}}`: a [`Status`].
+//!
 //! An event is as the [schema](crate::trace::SCHEMA) describes it. A client that has seen enough closes its sending
 //! side (`shutdown(2)`, `SHUT_WR`) and still gets what is on its way, and the end; or it just goes. To look at it by
 //! hand: `socat - UNIX-CONNECT:/run/dunnat/node2.sock`.
@@ -25,8 +27,11 @@ mod handler;
 mod listener;
 mod protocol;
 mod server;
+mod status;
 
 pub use client::{Client, ConnectError, Stopper, only_node, read_answer, sockets};
+pub use handler::Reports;
 pub use listener::{Listener, TakeError};
-pub use protocol::{Answer, DIRECTORY, End, Hello, Request, Trace, VERSION, socket_of};
+pub use protocol::{Answer, DIRECTORY, End, Hello, Nothing, Request, Trace, VERSION, socket_of};
 pub use server::Server;
+pub use status::{Decided, Guarded, Lost, Queue, Rehearsed, Status};

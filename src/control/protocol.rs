@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::status::Status;
+
 /// Where the sockets of all nodes are.
 pub const DIRECTORY: &str = "/run/dunnat";
 
@@ -23,7 +25,14 @@ pub fn socket_of(node: &str) -> PathBuf {
 pub enum Request {
     /// Decisions, as they are made.
     Trace(Trace),
+    /// What the node says about itself.
+    Status(Nothing),
 }
+
+/// No choices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
 
 /// Which decisions; see [`Selection`](crate::trace::Selection).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +66,8 @@ pub enum Answer<E> {
     Event(E),
     /// The last answer.
     End(End),
+    /// What the node says about itself; the last answer.
+    Status(Box<Status>),
     /// The request cannot be answered, for this reason; the last answer.
     Error(String),
 }

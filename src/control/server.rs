@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::errors::Errors;
-use super::handler::{Handler, STALLED, say};
+use super::handler::{Handler, Reports, STALLED, say};
 use super::listener::Listener;
 use super::protocol::Answer;
 use crate::cluster::{Cluster, NodeId};
@@ -56,9 +56,10 @@ impl Server {
         taps: Taps,
         cluster: Arc<Cluster>,
         node: NodeId,
+        status: Reports,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_for(STALLED, listener, taps, (cluster, node), failed)
+        Self::start_for(STALLED, listener, taps, (cluster, node, status), failed)
     }
 
     /// The same for clients that may read nothing for so long.
@@ -66,13 +67,14 @@ impl Server {
         stalled: Duration,
         listener: Listener,
         taps: Taps,
-        (cluster, node): (Arc<Cluster>, NodeId),
+        (cluster, node, status): (Arc<Cluster>, NodeId, Reports),
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let accepting = listener.listener.try_clone()?;
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let handler = Handler { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
+        let handler =
+            Handler { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), status, stalled };
         let accept = move || {
             let mut connections = Vec::new();
             if let Err(error) = accept(&accepting, &handler, &mut connections) {
@@ -181,14 +183,24 @@ mod tests {
 
     use super::*;
     use crate::control::handler::PATIENCE;
-    use crate::control::{Client, ConnectError, End, Request, TakeError, Trace, VERSION};
+    use crate::control::{Client, ConnectError, End, Nothing, Request, TakeError, Trace, VERSION};
     use crate::trace::{Event, Tracer, samples};
+
+    const STATUS: &str = r#"{"v":1,"node":"node1","dunnat":"0.2.0","process":7,"since":"2026-11-26T17:00:00Z",
+        "serving":"serving node1","config":"abc","packets":3,
+        "decisions":[{"stage":"dnat","reason":"service","packets":3}],"dropped":0,
+        "lost":{"queue_full":0,"socket_full":0},"queues":null,"guard":[],"elsewhere":null,"rehearsal":null,
+        "traces":0}"#;
 
     struct Node {
         taps: Taps,
         path: PathBuf,
         server: Option<Server>,
         _dir: tempfile::TempDir,
+    }
+
+    fn reports() -> Reports {
+        Arc::new(|| serde_json::from_str(STATUS).unwrap())
     }
 
     fn node() -> Node {
@@ -201,7 +213,7 @@ mod tests {
         let taps = Taps::default();
         let listener = Listener::take(&path).unwrap();
         let failed = |error| panic!("{error}");
-        let whose = (samples::cluster(), NodeId(0));
+        let whose = (samples::cluster(), NodeId(0), reports());
         let server = Server::start_for(stalled, listener, taps.clone(), whose, failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
@@ -274,6 +286,16 @@ mod tests {
         assert_eq!((events.len(), end), (5, Some(End { events: 5, lost: 0 })));
         assert!(events[0].bytes.is_none());
         wait_until("all to be detached", || !tracer.is_on());
+    }
+
+    #[test]
+    fn a_node_tells_what_it_knows_of_itself() {
+        let node = node();
+        let mut client = Client::ask(&node.path, &Request::Status(Nothing::default())).unwrap();
+        let Some(Answer::Status(status)) = client.answer().unwrap() else { panic!("no status") };
+        assert_eq!((&*status.node, status.packets, status.silent_workers), ("node1", 3, 0));
+        assert!(client.answer().unwrap().is_none(), "that was all");
+        assert!(node.error("{\"status\":{\"what\":1}}\n").contains("unknown field"));
     }
 
     #[test]
@@ -366,7 +388,8 @@ mod tests {
         let (told, failed) = std::sync::mpsc::channel();
         let failed_with = move |error| told.send(error).unwrap();
         let taps = Taps::default();
-        let server = Server::start(listener, taps, samples::cluster(), NodeId(0), failed_with).unwrap();
+        let server =
+            Server::start(listener, taps, samples::cluster(), NodeId(0), reports(), failed_with).unwrap();
         // Not by the server: then it is an error like any other.
         shut.shutdown(Shutdown::Both).unwrap();
         let error = failed.recv_timeout(Duration::from_secs(10)).unwrap();

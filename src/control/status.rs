@@ -42,7 +42,7 @@ pub struct Status {
     pub elsewhere: Option<Vec<IpAddr>>,
     /// What came of the rehearsal; none if there was none, or it goes on.
     pub rehearsal: Option<Rehearsed>,
-    /// How many clients see its decisions.
+    /// How many read its decisions: clients, and the file of `run --trace`.
     pub traces: u64,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Asked {
 }
 
 /// The place of one worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Slot {
     asked: Arc<Asked>,
     answered: u64,
@@ -176,7 +176,8 @@ impl Board {
     }
 
     fn read_queues(&self) -> Option<Vec<Queue>> {
-        let losses = kernel::losses().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
+        let losses =
+            kernel::losses().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
         let ours = losses.into_iter().filter(|(number, _)| self.queues.contains(number));
         Some(
             ours.map(|(number, lost)| Queue {

@@ -67,6 +67,19 @@ impl Counters {
         known.unwrap_or_else(|| self.others.get(&(stage, reason)).copied().unwrap_or(0))
     }
 
+    /// The decisions that were made: stage, reason, and how many.
+    pub fn decided_by_reason(&self) -> impl Iterator<Item = (Stage, Reason, u64)> {
+        Stage::ALL
+            .into_iter()
+            .flat_map(move |stage| {
+                let others =
+                    self.others.keys().filter(move |(at, _)| *at == stage).map(|(_, reason)| *reason);
+                let all = Reason::ALL.into_iter().chain(others);
+                all.map(move |reason| (stage, reason, self.decisions(stage, reason)))
+            })
+            .filter(|(.., count)| *count > 0)
+    }
+
     /// Packets that were to be queued and that we never saw, each once.
     pub fn lost(&self) -> Losses {
         // The gaps are the same packets. Alone they count where the kernel's counts cannot be read, or where it lets pass

@@ -9,6 +9,7 @@
 //! ([`observe`]); all that is in this order is the same for all.
 
 mod announce;
+mod board;
 mod counters;
 mod descriptors;
 mod error;
@@ -42,7 +43,7 @@ use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
 pub use observer::{Held, Observe, Observer, Response};
-pub use options::{ObserveOptions, Options, OwnRules, ShadowOptions};
+pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use serve::{Setup, lanes, run_as};
 use shadow::Reporter;
 pub use shadow::ShadowWorker;

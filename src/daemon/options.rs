@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::observer::Observer;
 use crate::cluster::Cluster;
+use crate::control::Rehearsed;
 use crate::engine::Policy;
 use crate::ruleset::{ObservePlan, Plan, ShadowPlan};
 use crate::trace::Destination;
@@ -29,8 +30,11 @@ pub struct Options {
     /// Who is shown each decision before it is carried out.
     pub observer: Option<Observer>,
     /// What is done beside, as soon as packets are decided. Nobody waits for it.
-    pub once_serving: Option<Box<dyn FnOnce() + Send>>,
+    pub once_serving: Option<Beside>,
 }
+
+/// A rehearsal beside a node that serves; what came of it, if it could be started.
+pub type Beside = Box<dyn FnOnce() -> Option<Rehearsed> + Send>;
 
 /// What a node does about rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

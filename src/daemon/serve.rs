@@ -9,12 +9,14 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
 use super::announce::announce_gateway;
+use super::board::Board;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
 use super::homes::HomesWatch;
 use super::losses::LossMonitor;
 use super::observer::{Observer, Observing};
+use super::options::Beside;
 use super::rules::{GUARD_EVERY, put_back, remove};
 use super::signals::{self, Signals};
 use super::stop::{Stop, signal_name};
@@ -53,7 +55,7 @@ pub(super) struct Setup<'a> {
     /// Who is shown each decision.
     pub(super) watched: Option<Observer>,
     /// What is done beside when all is in place.
-    pub(super) once_serving: Option<Box<dyn FnOnce() + Send>>,
+    pub(super) once_serving: Option<Beside>,
     /// What is said when all is in place.
     pub(super) serving: String,
 }
@@ -138,7 +140,13 @@ fn serve(
     let listener = Listener::take(socket)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
-    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, failed)
+    let of_node = (cluster.node(node).name.clone(), cluster.digest().to_owned());
+    let board = Arc::new(Board::new(of_node, serving.clone(), taps.clone(), queues.clone()));
+    let status = {
+        let board = Arc::clone(&board);
+        Arc::new(move || board.status())
+    };
+    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, status, failed)
         .map_err(system("start a thread"))?;
     let mut writing = None;
     if let Some(trace) = trace {
@@ -158,33 +166,40 @@ fn serve(
     let mut installed = ready.map(Ready::install).transpose()?;
     let moved = homes.as_ref().map_or_else(never, |homes| homes.changed.clone());
     if let (Some(installed), Ok(elsewhere)) = (&mut installed, moved.try_recv()) {
+        board.live_elsewhere(elsewhere.clone());
         installed.set_elsewhere(elsewhere);
     }
     // Clients must not get the descriptors that it takes to remove the rules.
     let spare = Spare::take();
 
     let ending = Arc::new(AtomicBool::new(false));
-    let workers = start_workers(open, &mut || worker(taps.tracer(), watch.take()), pin, &ending, stop);
+    let workers =
+        start_workers(open, &mut || worker(taps.tracer(), watch.take()), &board, pin, &ending, stop);
     let (workers, failure) = match workers {
         Ok(workers) => {
+            board.serves_now();
             log::info!("{serving}");
             if is_node {
                 announce_gateway(cluster, node, interfaces);
             }
-            if let Some(beside) = once_serving
-                && let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(beside)
-            {
-                log::warn!("cannot start a thread beside the workers: {error}");
+            if let Some(beside) = once_serving {
+                let board = Arc::clone(&board);
+                let tell = move || beside().into_iter().for_each(|found| board.rehearsed(found));
+                if let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(tell) {
+                    log::warn!("cannot start a thread beside the workers: {error}");
+                }
             }
             let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
             let mut torn = None;
-            let taps_changed = taps.changes();
+            let (taps_changed, asked) = (taps.changes(), board.wakes());
             let stop = loop {
                 select! {
                     recv(stopped) -> stop => break stop,
                     recv(asked_to_stop) -> _ => break Ok(Stop::Observer),
                     // One that waits for packets would keep the memory of a tap whose reader has gone.
                     recv(taps_changed) -> _ => workers.iter().for_each(sys::wake),
+                    // One that waits for packets would not notice that somebody asks.
+                    recv(asked) -> _ => workers.iter().for_each(sys::wake),
                     recv(changed) -> by => {
                         if let (Ok(by), Some(installed)) = (by, &mut installed) {
                             torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
@@ -192,12 +207,15 @@ fn serve(
                     }
                     recv(moved) -> elsewhere => {
                         if let (Ok(first), Some(installed)) = (elsewhere, &mut installed) {
-                            installed.set_elsewhere(moved.try_iter().last().unwrap_or(first));
+                            let elsewhere = moved.try_iter().last().unwrap_or(first);
+                            board.live_elsewhere(elsewhere.clone());
+                            installed.set_elsewhere(elsewhere);
                         }
                     }
                     default(GUARD_EVERY) => {
                         if let Some(installed) = &mut installed {
                             installed.tell_guarded();
+                            board.guarded(installed.guarded().to_vec());
                             // What did not work then may work now.
                             torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
                         }

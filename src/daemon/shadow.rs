@@ -135,6 +135,10 @@ impl Serve for ShadowWorker {
         Ok(())
     }
 
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     fn into_counters(self: Box<Self>) -> Counters {
         self.pipes.into_counters(self.counters)
     }

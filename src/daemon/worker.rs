@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::board::Slot;
 use super::counters::Counters;
 use super::observer::Observing;
 use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
@@ -25,13 +26,17 @@ pub(super) trait Serve: Send {
     /// The queue is not usable any more.
     fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()>;
 
+    /// What came of them until now.
+    fn counters(&self) -> &Counters;
+
     /// What came of them all.
     fn into_counters(self: Box<Self>) -> Counters;
 
-    /// Serves until it is told to end, and woken.
-    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
+    /// Serves until it is told to end, and woken. Who asks meanwhile gets the counts by that slot.
+    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool, slot: &mut Slot) -> io::Result<()> {
         while !ending.load(Ordering::Relaxed) {
             self.turn(queue)?;
+            slot.offer(self.counters());
         }
         Ok(())
     }
@@ -170,6 +175,10 @@ impl Serve for Worker {
         Self::turn(self, queue)
     }
 
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     fn into_counters(self: Box<Self>) -> Counters {
         self.pipes.into_counters(self.counters)
     }
@@ -282,7 +291,7 @@ mod tests {
 
     fn serve(worker: &mut Worker, packets: Vec<Waiting>) -> Vec<Option<Waiting>> {
         let mut queue = Memory::new(packets);
-        let end = worker.serve(&mut queue, &AtomicBool::new(false)).unwrap_err();
+        let end = worker.serve(&mut queue, &AtomicBool::new(false), &mut Slot::default()).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof, "the end of the packets");
         queue.served
     }

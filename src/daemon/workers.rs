@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
 
+use super::board::Board;
 use super::counters::Counters;
 use super::error::Error;
 use super::stop::Stop;
@@ -55,6 +56,7 @@ pub(super) type Thread = JoinHandle<Counters>;
 pub(super) fn start_workers(
     open: Vec<Box<dyn PacketQueue>>,
     worker: &mut dyn FnMut() -> Box<dyn Serve>,
+    board: &Board,
     pin: bool,
     ending: &Arc<AtomicBool>,
     stop: Sender<Stop>,
@@ -64,11 +66,12 @@ pub(super) fn start_workers(
         let mut worker = worker();
         let ending = Arc::clone(ending);
         let stop = stop.clone();
+        let mut slot = board.slot();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             if pin && let Err(error) = sys::pin_to_processor(number) {
                 log::warn!("cannot pin worker {number} to its own processor: {error}");
             }
-            if let Err(error) = worker.serve(&mut *queue, &ending) {
+            if let Err(error) = worker.serve(&mut *queue, &ending, &mut slot) {
                 let _ = stop.send(Stop::Worker(error.to_string()));
             }
             worker.into_counters()

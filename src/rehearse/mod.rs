@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::cluster::{Cluster, NodeId};
+use crate::control::Rehearsed;
 use crate::kernel;
 use crate::net::{ByFamily, Family, OfFamily as _};
 use crate::netlink::sys;
@@ -216,25 +217,39 @@ impl Rehearsal {
 ///
 /// # Errors
 /// The program cannot be started.
-pub fn beside(program: &Path, arguments: &[String]) -> io::Result<()> {
+pub fn beside(program: &Path, arguments: &[String]) -> io::Result<Rehearsed> {
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     sys::ends_with_us(&mut command);
-    command.spawn()?.wait().map(|_| ())
+    let output = command.spawn()?.wait_with_output()?;
+    serde_json::from_slice(&output.stdout).map_err(io::Error::from)
 }
 
 impl Rehearsal {
+    /// In short.
+    pub fn summary(&self, cluster: &Cluster) -> Rehearsed {
+        Rehearsed { flows: self.outcomes.len() as u64, stopped: self.stopped(cluster), failed: None }
+    }
+
     /// Says it in the log.
     pub fn log(&self, cluster: &Cluster) {
         let all = counted(self.outcomes.len() as u64, "flow");
         if self.is_fine() {
             log::info!("rehearsal: {all} went through a copy of this host, and none was stopped");
         }
-        for (cause, stopped) in self.causes() {
+        for line in self.stopped(cluster) {
+            log::warn!("rehearsal: {line}; more: dunnat rehearse");
+        }
+    }
+
+    /// A line for each thing that stops flows.
+    fn stopped(&self, cluster: &Cluster) -> Vec<String> {
+        let all = counted(self.outcomes.len() as u64, "flow");
+        let line = |(cause, stopped): (Vec<String>, Vec<(&Outcome, &Packet)>)| {
             let cause: Vec<&str> = cause.iter().map(|line| line.trim()).collect();
             let first = stopped.first().map_or_else(String::new, |(outcome, _)| outcome.name(cluster));
-            let of = format!("{} of {all}, for example {first}", stopped.len());
-            log::warn!("rehearsal: {}; {of}; more: dunnat rehearse", cause.join(" "));
-        }
+            format!("{}; {} of {all}, for example {first}", cause.join(" "), stopped.len())
+        };
+        self.causes().into_iter().map(line).collect()
     }
 }

@@ -160,7 +160,6 @@ impl Taps {
     }
 
     /// How many taps are attached.
-    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.0.inlets().len()
     }

@@ -29,6 +29,7 @@ mod paths;
 mod recorded;
 mod services;
 mod shadow;
+mod status;
 mod stepping;
 mod tracing;
 

@@ -93,7 +93,8 @@ impl Ready {
         let Self { hold, there, rules } = self;
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
-        let mut installed = Installed { hold, rules, seen: Seen::default(), nft: 0, guarded };
+        let mut installed =
+            Installed { hold, rules, seen: Seen::default(), nft: 0, guarded, dropped: Vec::new() };
         match installed.write(&there) {
             Ok(()) => Ok(installed),
             Err(error) => {
@@ -115,6 +116,8 @@ pub struct Installed {
     nft: u32,
     /// What the guard had dropped when that was last told, and when.
     guarded: (Vec<(&'static str, u64)>, Option<Instant>),
+    /// What it had dropped when that was last looked at.
+    dropped: Vec<(&'static str, u64)>,
 }
 
 /// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
@@ -283,10 +286,16 @@ impl Installed {
     /// Tells what the guard has dropped since it was told last, if that is some time ago.
     pub fn tell_guarded(&mut self) {
         let now = guarded(&self.hold.nft);
+        self.dropped.clone_from(&now);
         if now != self.guarded.0 && self.guarded.1.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             tell_guarded(&self.guarded.0, &now);
             self.guarded = (now, Some(Instant::now()));
         }
+    }
+
+    /// What the guard had dropped when that was last looked at, by the names of its counters.
+    pub fn guarded(&self) -> &[(&'static str, u64)] {
+        &self.dropped
     }
 
     /// Tells what was not told yet.
