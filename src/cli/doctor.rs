@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::doctor::{self, Fact, Features, Host, Reading, Role, Running, Section, Severity, State};
+use dunnat::doctor::{self, Fact, Features, Host, Listing, Reading, Role, Running, Section, Severity, State};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{InForce, Plan};
 
@@ -88,7 +88,10 @@ fn role<'a>(
 /// The node that runs here, if one does.
 fn running(host: &Host, role: &Role<'_>, how: &WorkArgs) -> Result<Reading<Option<Running>>, Failure> {
     let wishes = how.wishes(role.cluster, role.node)?;
+    // Where nobody listens any more, its rules tell how many there were.
     let queues = host.queues.as_ref().map_or(0, |queues| queues.len());
+    let named = host.rules.as_ref().map_or(0, Listing::own_queues);
+    let queues = if queues == 0 { named } else { queues };
     let first = Plan::new(wishes, &Capabilities::all())?;
     let plans: Vec<Plan> = Plan::every_one(wishes, queues).into_iter().chain([first]).collect();
     let in_force = InForce::read(role.cluster, &plans).map_err(|error| error.to_string());

@@ -251,7 +251,7 @@ impl Cause {
             ),
             Self::PublicPath => on_node(
                 "the replies are lost between {node} and the client, or the client is gone",
-                "",
+                "link",
                 "tcpdump -n host {client}",
             ),
             Self::Reset => Clue::in_guest("the guest resets the connection", "ss -lntu"),

@@ -212,7 +212,17 @@ fn pipe(host: &Host, role: &Role<'_>, name: &IfName, severity: Severity) -> Vec<
         None => fact.no("it is no port"),
     };
     let mut facts = vec![fact, up(pipe, severity, meaning)];
-    facts.extend(link(pipe, severity, meaning));
+    // At the end of a chain of nodes a pipe leads nowhere.
+    let mut others = role.cluster.pipes(role.node).iter().filter_map(|other| present(host, other));
+    let is_alone = !others.any(|other| other.name != pipe.name && other.up && other.has_link);
+    facts.extend(match is_alone {
+        true => link(pipe, severity, meaning),
+        false => link(
+            pipe,
+            Severity::GoodToKnow,
+            "if nodes are behind it, no packet reaches them; at the end of a chain of nodes none are",
+        ),
+    });
     facts
 }
 
