@@ -480,7 +480,7 @@ fn the_verdict_does_not_promise_what_a_fact_denies() {
     assert!(well.contains("\nnot seen from here: the guests ("), "{well}");
     assert!(well.contains("sha256sum FILE"), "{well}");
     let lossy = said(|host| change(host, "eth1.100", |it| it.mtu = 1280));
-    assert!(lossy.contains("\na node would run here, but packets may be lost: "), "{lossy}");
+    assert!(lossy.contains("\na node would run here, and lose or delay packets: "), "{lossy}");
     let unknown = said(|host| host.offloads[0].1 = Err("ethtool: no such device".to_owned()));
     assert!(unknown.contains("\na node would work here: "), "{unknown}");
 }

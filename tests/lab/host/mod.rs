@@ -42,7 +42,6 @@ impl Host {
         self.ip("link add xenbr0 type bridge");
         self.ip("addr add 192.168.122.11/24 dev xenbr0");
         self.ip("link set xenbr0 up");
-        self.add_port("lan0", "xenbr0");
     }
 
     pub(super) fn add_bridge(&self) {
@@ -53,16 +52,12 @@ impl Host {
 
     /// A port of the bridge, with a cable that leads nowhere.
     pub(super) fn add_pipe(&self, name: &str) {
-        self.add_port(name, "guestbr0");
-    }
-
-    fn add_port(&self, name: &str, bridge: &str) {
         self.ip(&format!("link add {name} type veth peer name far-{name}"));
         self.ip(&format!("link set far-{name} up"));
-        self.ip(&format!("link set {name} master {bridge} up"));
+        self.ip(&format!("link set {name} master guestbr0 up"));
         // The bridge follows a moment later.
         wait_for("the bridge to have a link", || {
-            let link = must("ip", &["-n", &self.0, "-o", "link", "show", bridge]);
+            let link = must("ip", &["-n", &self.0, "-o", "link", "show", "guestbr0"]);
             (link.contains("LOWER_UP") && link.contains(" state UP ")).then_some(())
         });
     }
