@@ -190,7 +190,7 @@ impl Cause {
                 "conntrack -L -s {client} -d {guest}",
             ),
             Self::ForwardDrop => on_node(
-                "a rule of another program on {node} drops the packet in the forward hook",
+                "a rule of another program on {node} drops the packet, in the forward hook or at another place",
                 "forward-drop",
                 REHEARSE,
             ),
