@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::doctor::{self, Fact, Features, Host, Reading, Role, Running, Section, Severity, State};
+use dunnat::control::{self, Answer, Client, Request};
+use dunnat::doctor::{self, Fact, Features, Host, Listing, Reading, Role, Running, Section, Severity, State};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{InForce, Plan};
 
@@ -22,7 +24,7 @@ pub(super) struct Doctor {
     /// Name of this node in the cluster file
     #[arg(long, short, value_name = "NAME", requires = "config")]
     node: Option<String>,
-    /// Print JSON: an object with `works` and `facts`
+    /// Print JSON: an object with `works`, `unseen` and `facts`
     #[arg(long)]
     json: bool,
     /// Test kernel features in this namespace, and print the result for the parent process.
@@ -88,11 +90,58 @@ fn role<'a>(
 /// The node that runs here, if one does.
 fn running(host: &Host, role: &Role<'_>, how: &WorkArgs) -> Result<Reading<Option<Running>>, Failure> {
     let wishes = how.wishes(role.cluster, role.node)?;
+    // Where nobody listens any more, its rules tell how many there were.
     let queues = host.queues.as_ref().map_or(0, |queues| queues.len());
+    let named = host.rules.as_ref().map_or(0, Listing::own_queues);
+    let queues = if queues == 0 { named } else { queues };
     let first = Plan::new(wishes, &Capabilities::all())?;
     let plans: Vec<Plan> = Plan::every_one(wishes, queues).into_iter().chain([first]).collect();
     let in_force = InForce::read(role.cluster, &plans).map_err(|error| error.to_string());
-    Ok(in_force.map(|found| found.map(|it| Running::of(it, host, role))))
+    let found = in_force.map(|found| found.map(|it| Running::of(it, host, role)));
+    Ok(found.map(|found| found.map(|it| Running { config: config_of(&it, role), ..it })))
+}
+
+/// How long a node may take to say by which file it decides.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Asks a node by which cluster file it decides; none if it cannot answer, or has no socket where it should.
+fn config_of(running: &Running, role: &Role<'_>) -> Option<Reading<String>> {
+    let id = running.in_force.process.filter(|_| running.can_answer())?;
+    let path =
+        socket_of_process(id).unwrap_or_else(|| control::socket_of(&role.cluster.node(role.node).name));
+    if !path.exists() {
+        return None;
+    }
+    let (say, said) = crossbeam_channel::bounded(1);
+    std::thread::spawn(move || {
+        // It tells who it is before it tells anything else.
+        let request = Request::Trace(control::Trace { count: Some(1), ..control::Trace::default() });
+        let answer = Client::ask(&path, &request).map_err(|error| error.to_string());
+        let hello = answer.and_then(|mut client| client.answer().map_err(|error| error.to_string()));
+        let _ = say.send(hello);
+    });
+    match said.recv_timeout(PATIENCE) {
+        Ok(Ok(Some(Answer::Hello(hello)))) => hello.config.map(Ok),
+        Ok(Ok(_)) => None,
+        Ok(Err(why)) => Some(Err(why)),
+        Err(_) => Some(Err(format!("the node has said nothing for {PATIENCE:?}"))),
+    }
+}
+
+/// The socket that a process was started with, if it was told one: its arguments stand in proc_pid_cmdline(5).
+fn socket_of_process(id: u32) -> Option<PathBuf> {
+    let arguments = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+    let mut words = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let path = loop {
+        let word = words.next()?;
+        match word.strip_prefix("--socket") {
+            Some("") => break words.next()?.into_owned(),
+            Some(rest) if rest.starts_with('=') => break rest[1..].to_owned(),
+            _ => {}
+        }
+    };
+    // Where it was started.
+    Some(std::fs::read_link(format!("/proc/{id}/cwd")).ok()?.join(path))
 }
 
 /// What is wrong on this host itself and not in a copy of it: its interfaces, its conntrack, and the node that runs here.

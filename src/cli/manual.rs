@@ -226,6 +226,6 @@ fn every_exit_status_is_in_the_manual() {
         let numbers = source.split("ExitCode::from(").skip(1).filter_map(|rest| rest.split(')').next());
         made.extend(numbers.filter(|number| number.parse::<u8>().is_ok()).map(str::to_owned));
     }
-    let written = rows(Page::named("status").unwrap().text, "exit status");
+    let written = rows(Page::named("exit").unwrap().text, "exit status");
     assert_eq!(written.into_iter().map(|row| row[0].clone()).collect::<BTreeSet<_>>(), made);
 }

@@ -158,7 +158,7 @@ impl Path {
         }
         let mut traces = Vec::new();
         for path in &self.files {
-            traces.push(TraceFile::begin(path, &mut joiner)?);
+            traces.push(TraceFile::begin(path, &mut joiner, filter)?);
         }
         // A trace that was rotated is several files: what came first is read first.
         traces.sort_by_key(|file| file.next.as_ref().map(|event| (event.node.clone(), event.seq)));
@@ -175,7 +175,7 @@ impl Path {
                 if count % 4096 == 0 {
                     progress.update(bytes + file.events.bytes(), count);
                 }
-                file.read_on(&mut joiner)?;
+                file.read_on(&mut joiner, filter)?;
             }
             bytes += file.events.bytes();
         }
@@ -196,10 +196,10 @@ struct TraceFile {
 }
 
 impl TraceFile {
-    fn begin(path: &FilePath, joiner: &mut Joiner) -> Result<Self, Failure> {
+    fn begin(path: &FilePath, joiner: &mut Joiner, filter: Option<&Filter>) -> Result<Self, Failure> {
         let (from, events) = (path.display().to_string(), Events::open(path)?);
         let mut file = Self { from, events, next: None, node: None, of_nobody: Vec::new() };
-        file.read_on(joiner)?;
+        file.read_on(joiner, filter)?;
         if !file.of_nobody.is_empty() {
             log::warn!(
                 "{}: {} left out: there is no decision to tell the node",
@@ -211,19 +211,19 @@ impl TraceFile {
     }
 
     /// Reads to the next decision. Rules between are told of at once.
-    fn read_on(&mut self, joiner: &mut Joiner) -> Result<(), Failure> {
+    fn read_on(&mut self, joiner: &mut Joiner, filter: Option<&Filter>) -> Result<(), Failure> {
         while let Some(line) = self.events.line()? {
             match line {
                 Line::Decision(event) => {
                     let node = self.node.get_or_insert_with(|| Name::clone(&event.node));
-                    self.of_nobody.drain(..).for_each(|rule| joiner.add_rule(node, rule));
+                    self.of_nobody.drain(..).for_each(|rule| add_rule(joiner, filter, node, rule));
                     self.next = Some(*event);
                     return Ok(());
                 }
                 // The others stopped nothing.
                 Line::Rule(rule) if rule.verdict == RuleVerdict::Drop => {
                     match rule.node.clone().or_else(|| self.node.clone()) {
-                        Some(node) => joiner.add_rule(&node, *rule),
+                        Some(node) => add_rule(joiner, filter, &node, *rule),
                         None => self.of_nobody.push(*rule),
                     }
                 }
@@ -232,6 +232,11 @@ impl TraceFile {
         }
         Ok(())
     }
+}
+
+fn add_rule(joiner: &mut Joiner, filter: Option<&Filter>, node: &Name, rule: RuleEvent) {
+    let wanted = filter.is_none_or(|filter| filter.may_want_rule(&rule));
+    joiner.add_rule(node, rule, wanted);
 }
 
 /// The cluster files that the nodes have decided by.

@@ -190,7 +190,7 @@ impl Cause {
                 "conntrack -L -s {client} -d {guest}",
             ),
             Self::ForwardDrop => on_node(
-                "a rule of another program on {node} drops the packet in the forward hook",
+                "a rule of another program on {node} drops the packet, in the forward hook or at another place",
                 "forward-drop",
                 REHEARSE,
             ),
@@ -251,7 +251,7 @@ impl Cause {
             ),
             Self::PublicPath => on_node(
                 "the replies are lost between {node} and the client, or the client is gone",
-                "",
+                "link",
                 "tcpdump -n host {client}",
             ),
             Self::Reset => Clue::in_guest("the guest resets the connection", "ss -lntu"),

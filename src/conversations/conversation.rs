@@ -10,8 +10,8 @@ use super::clue::{Hint, Possible};
 use super::connection::{Connection, Kept, Traced};
 use super::finding::{Finding, Judgement};
 use super::home::{Home, HomeNodes, tagged};
-use super::judge::{Case, OtherConversation, judge};
-use super::rule_drop::RuleDrops;
+use super::judge::{Case, OtherConversation, judge, never_begun};
+use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::Tuple;
@@ -176,6 +176,25 @@ fn one(
 }
 
 impl Conversation {
+    /// A request that a rule dropped before any decision was made about it.
+    pub(super) fn never_begun(drop: RuleDrop) -> Self {
+        let (node, packet) = (Name::clone(&drop.node), drop.packet);
+        Self {
+            number: usize::MAX,
+            flow: packet,
+            has_guest: false,
+            original_dst: Some(packet.dst),
+            original_port: packet.ports.map(|(_, port)| port),
+            service: None,
+            entry: Some(Name::clone(&node)),
+            home: None,
+            way: vec![node],
+            kept: Vec::new(),
+            wanted: drop.wanted,
+            judgement: never_begun(drop),
+        }
+    }
+
     /// The entry node's event.
     pub(super) fn request(&self) -> Option<&Seen> {
         Seen::first_request(|| self.events().filter(|event| Some(&event.node) == self.entry.as_ref()))

@@ -17,7 +17,7 @@ use super::once::Once;
 use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::{Seen, SeenKinds};
 use crate::engine::Reason;
-use crate::net::{Stage, Tuple, Verdict};
+use crate::net::{Proto, Stage, Tuple, Verdict};
 use crate::trace::{Event, Name, RuleEvent};
 
 /// Takes the events of all nodes, in any order of nodes; those of one node as they were numbered.
@@ -31,6 +31,27 @@ pub struct Joiner {
     home_nodes: HomeNodes,
     once: Once,
     rule_drops: RuleDrops,
+    services: Services,
+}
+
+/// What is asked for, as far as nodes have translated it: protocol and port of the original destination.
+#[derive(Debug, Default)]
+struct Services(FxHashSet<(Proto, Option<u16>)>);
+
+impl Services {
+    fn see(&mut self, event: &Event) {
+        let asked = event.before.filter(|_| event.stage == Stage::Dnat && event.reason == Reason::Service);
+        self.0.extend(asked.map(key));
+    }
+
+    /// Whether that was a request for one of them.
+    fn has(&self, drop: &RuleDrop) -> bool {
+        drop.asks() && !drop.is_ours && self.0.contains(&key(drop.packet))
+    }
+}
+
+fn key(packet: Tuple) -> (Proto, Option<u16>) {
+    (packet.proto, packet.ports.map(|(_, port)| port))
 }
 
 /// All conversations of some traces.
@@ -42,7 +63,7 @@ pub struct Paths {
     pub nodes: BTreeMap<Name, Traced>,
     /// Events that belong to no conversation, by stage and reason.
     pub others: BTreeMap<(Stage, Reason), u64>,
-    /// What rules dropped that belongs to no conversation: no decision was made about it, or its trace is missing.
+    /// What rules dropped that belongs to no conversation, and is no request for a service that the traces have.
     pub rule_drops: Vec<RuleDrop>,
 }
 
@@ -72,6 +93,7 @@ impl Joiner {
             node.note(&event);
         }
         self.home_nodes.see(&event);
+        self.services.see(&event);
         let Some(flow) = flow_of(&event) else {
             *self.others.entry((event.stage, event.reason)).or_default() += 1;
             return;
@@ -84,9 +106,9 @@ impl Joiner {
         connection.keep(event);
     }
 
-    /// Takes a rule that a packet met on that node. One that dropped it proves what became of it.
-    pub fn add_rule(&mut self, node: &Name, event: RuleEvent) {
-        self.rule_drops.note(node, event);
+    /// Takes a rule that a packet met on that node; one that dropped it proves what became of it. `wanted` is as for an event.
+    pub fn add_rule(&mut self, node: &Name, event: RuleEvent, wanted: bool) {
+        self.rule_drops.note(node, event, wanted);
     }
 
     /// Judges what was taken.
@@ -111,11 +133,14 @@ impl Joiner {
             known.extend(connections.iter().filter_map(|it| it.request()?.before));
             conversations.extend(assemble(flow, connections, &home_nodes, &nodes, &self.rule_drops));
         }
+        let (begun, rule_drops): (Vec<RuleDrop>, Vec<RuleDrop>) =
+            self.rule_drops.of_none(&known).into_iter().partition(|drop| self.services.has(drop));
+        // They come last: nothing tells when they were first seen beside the others.
+        conversations.extend(begun.into_iter().map(Conversation::never_begun));
         conversations.sort_by_key(|conversation| conversation.number);
         for (conversation, number) in conversations.iter_mut().zip(1..) {
             conversation.number = number;
         }
-        let rule_drops = self.rule_drops.of_none(&known);
         Paths { conversations, nodes, others: self.others, rule_drops }
     }
 }

@@ -42,11 +42,14 @@ pub struct RuleDrop {
     pub flags: Option<TcpFlags>,
     /// How many packets of that protocol, these addresses and ports it dropped.
     pub times: u64,
+    /// It was asked for.
+    #[serde(skip)]
+    pub(super) wanted: bool,
 }
 
 impl RuleDrop {
     /// None if that rule dropped nothing, or the trace does not tell what.
-    fn of(node: &Name, event: RuleEvent) -> Option<Self> {
+    fn of(node: &Name, event: RuleEvent, wanted: bool) -> Option<Self> {
         let packet = event.packet.filter(|_| event.verdict == RuleVerdict::Drop)?;
         Some(Self {
             node: Name::clone(node),
@@ -61,6 +64,7 @@ impl RuleDrop {
             packet,
             flags: event.flags,
             times: 1,
+            wanted,
         })
     }
 
@@ -98,6 +102,11 @@ impl RuleDrop {
         self.rule.to_ascii_lowercase().contains("reject")
     }
 
+    /// Whether it asks for something: TCP says who does; of other protocols the first who is seen is taken for it.
+    pub(super) fn asks(&self) -> bool {
+        self.flags.is_none() || self.begins()
+    }
+
     /// Whether the packet begins a connection of TCP.
     pub(super) fn begins(&self) -> bool {
         self.flags.is_some_and(|flags| flags.0 & 0x12 == 0x02)
@@ -120,8 +129,8 @@ impl RuleDrop {
 pub(super) struct RuleDrops(FxHashMap<Tuple, Vec<RuleDrop>>);
 
 impl RuleDrops {
-    pub(super) fn note(&mut self, node: &Name, event: RuleEvent) {
-        let Some(new) = RuleDrop::of(node, event) else { return };
+    pub(super) fn note(&mut self, node: &Name, event: RuleEvent, wanted: bool) {
+        let Some(new) = RuleDrop::of(node, event, wanted) else { return };
         let known = self.0.entry(new.packet).or_default();
         match known.iter_mut().find(|known| known.is_same(&new)) {
             Some(known) => known.times += 1,

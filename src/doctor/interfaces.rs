@@ -28,7 +28,10 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         );
         let meaning = "no packet passes through it";
         facts.push(up(&public, of_ways(host), meaning));
-        facts.extend(link(&public, of_ways(host), meaning));
+        // To a bridge without ports some may come.
+        let ports = host.interfaces.iter().flatten().filter(|it| it.master.as_deref() == Some(&public.name));
+        let is_empty_bridge = public.kind.as_deref() == Some("bridge") && ports.count() == 0;
+        facts.extend(link(&public, of_ways(host), meaning).filter(|_| !is_empty_bridge));
     }
     if let Some(bridge) = present(host, bridge) {
         facts.push(is_bridge(&bridge));
@@ -212,7 +215,17 @@ fn pipe(host: &Host, role: &Role<'_>, name: &IfName, severity: Severity) -> Vec<
         None => fact.no("it is no port"),
     };
     let mut facts = vec![fact, up(pipe, severity, meaning)];
-    facts.extend(link(pipe, severity, meaning));
+    // At the end of a chain of nodes a pipe leads nowhere.
+    let mut others = role.cluster.pipes(role.node).iter().filter_map(|other| present(host, other));
+    let is_alone = !others.any(|other| other.name != pipe.name && other.up && other.has_link);
+    facts.extend(match is_alone {
+        true => link(pipe, Severity::Matters, meaning),
+        false => link(
+            pipe,
+            Severity::GoodToKnow,
+            "if nodes are behind it, no packet reaches them; at the end of a chain of nodes none are",
+        ),
+    });
     facts
 }
 

@@ -1,5 +1,7 @@
 //! The text of `nft list ruleset`, as far as facts are about it.
 
+use std::collections::BTreeSet;
+
 use crate::ruleset::is_our_name;
 
 /// Base chains with their rules, flowtables, and the comments of tables.
@@ -96,6 +98,26 @@ impl Listing {
     }
 }
 
+impl Listing {
+    /// How many queues the rules of a node name: in nft's `queue` statement, or as chains.
+    pub fn own_queues(&self) -> usize {
+        let mut numbers = BTreeSet::new();
+        for chain in self.chains.iter().filter(|chain| chain.is_ours()) {
+            numbers.extend(chain.name.strip_prefix("queue-").and_then(|number| number.parse::<u16>().ok()));
+            for rule in &chain.rules {
+                let mut words = rule.split_whitespace().skip_while(|word| *word != "queue").skip(1);
+                let range = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+                let (first, last) =
+                    range.map_or(("", ""), |range| range.split_once('-').unwrap_or((range, range)));
+                if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
+                    numbers.extend(first..=last);
+                }
+            }
+        }
+        numbers.len()
+    }
+}
+
 impl Chain {
     fn read(&mut self, words: &str, indent: usize) {
         if indent == 2
@@ -148,6 +170,20 @@ fn without_counter(rule: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_of_a_node_are_counted_however_rules_name_them() {
+        let of = |rules: &str| {
+            let text = format!(
+                "table ip dunnat {{\n\tchain ask-dnat {{\n{rules}\t}}\n\tchain queue-100 {{\n\t}}\n}}\n"
+            );
+            Listing::parse(&text).own_queues()
+        };
+        assert_eq!(of("\t\ttcp dport 80 goto queue-100\n"), 1);
+        assert_eq!(of("\t\ttcp dport 80 queue flags fanout to 101-103\n"), 4);
+        assert_eq!(of("\t\tudp dport 80 queue to 100\n\t\tqueue num 7\n"), 2);
+        assert_eq!(Listing::parse("table ip fw {\n\tchain c {\n\t\tqueue to 1\n\t}\n}\n").own_queues(), 0);
+    }
 
     #[test]
     fn a_listing_is_read() {

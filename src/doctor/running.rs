@@ -14,6 +14,8 @@ pub struct Running {
     pub in_force: InForce,
     /// The state of its process, a letter of proc_pid_stat(5); none if there is no process.
     pub state: Option<char>,
+    /// The digest of the cluster file that it decides by; none if it was not asked.
+    pub config: Option<Reading<String>>,
     /// Rules that say something else than they should, each in a sentence.
     pub changed: Reading<Vec<String>>,
 }
@@ -37,7 +39,12 @@ impl Running {
             (Some(_), Err(why)) => Err(why.clone()),
             (Some(should_be), Ok(found)) => changed(should_be.clone(), found),
         };
-        Self { in_force: InForce { process, ..in_force }, state, changed }
+        Self { in_force: InForce { process, ..in_force }, state, config: None, changed }
+    }
+
+    /// Whether its process can say something.
+    pub fn can_answer(&self) -> bool {
+        self.in_force.process.is_some() && self.state.is_some_and(|state| !"TtZX".contains(state))
     }
 }
 
@@ -53,7 +60,20 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     };
     let mut facts = vec![process(running), rules(running)];
     facts.extend(readers(host, role));
+    facts.extend(running.config.as_ref().map(|config| file(config, role)));
     facts
+}
+
+/// A node reads its cluster file when it starts, and not again.
+fn file(config: &Reading<String>, role: &Role<'_>) -> Fact {
+    let this = &role.cluster.digest;
+    Fact::new(Section::Running, "node-config", "it decides by this cluster file")
+        .otherwise(
+            Severity::Matters,
+            "what was judged here is another file than the node has read; nodes with different files do not work together. \
+             Start it again, and all others, with one file",
+        )
+        .from(config, |its| (its == this, format!("it has read {its}, this is {this}")))
 }
 
 fn process(Running { in_force, state, .. }: &Running) -> Fact {

@@ -53,7 +53,7 @@ pub(super) fn render(facts: &[Fact], unseen: &[String]) -> String {
     let loses = |fact: &&Fact| fact.state == State::No && fact.severity == Severity::Matters;
     let verdict = match (broken, facts.iter().any(|fact| loses(&fact))) {
         (0, false) => "a node would work here",
-        (0, true) => "a node would run here, but packets may be lost",
+        (0, true) => "a node would run here, and lose or delay packets",
         _ => "a node would not work here",
     };
     let _ = writeln!(out, "\n{verdict}: {} facts, {broken} broken, {matters} that matter", facts.len());

@@ -73,7 +73,7 @@ pages! {
     rehearsal
     labs
     choices
-    status
+    exit
     limits
 }
 

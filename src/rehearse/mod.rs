@@ -130,7 +130,7 @@ fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, St
     if copy.pipes.is_empty() && !cluster.pipes(*node).is_empty() {
         not_copied.push("no pipe is up, so nothing was tried by way of other nodes".to_owned());
     }
-    let full = longest(host, cluster, &copy);
+    let full = longest(host, cluster);
     let probes = probes(cluster, *node, &copy.pipes, full, |family| parties.get(family).copied());
     let (mut outcomes, all, begun) = (Vec::new(), probes.len(), Instant::now());
     for probe in probes {
@@ -146,12 +146,15 @@ fn in_a_copy(host: &Host, options: &Options, runs: bool) -> Result<Rehearsal, St
     Ok(Rehearsal { outcomes, not_copied, took: Duration::ZERO })
 }
 
-/// How long a packet may be that a client sends and a guest gets: as long as both ends of this host's way carry.
-fn longest(host: &Host, cluster: &Cluster, copy: &Copy) -> usize {
+/// How long a packet may be that a client sends: as long as the public LAN carries, and any way to a guest. What is narrower than
+/// others is to be found.
+fn longest(host: &Host, cluster: &Cluster) -> usize {
     const AT_MOST: u32 = 9000;
-    let ends = [cluster.public().as_str(), &copy.public, &copy.guest];
-    let mtus = ends.into_iter().filter_map(|name| host.interface(name)).map(|it| it.mtu);
-    mtus.min().unwrap_or(0).min(AT_MOST) as usize
+    let bridge = cluster.guests().bridge.as_str();
+    let ports = host.interfaces.iter().filter(|it| it.master.as_deref() == Some(bridge));
+    let public = host.interface(cluster.public().as_str()).map(|it| it.mtu);
+    let widest = ports.map(|it| it.mtu).max();
+    public.into_iter().chain(widest).min().unwrap_or(0).min(AT_MOST) as usize
 }
 
 fn start(options: &Options) -> Result<Node, String> {

@@ -164,7 +164,11 @@ impl<'a> Trial<'a> {
         flow.neighbours.extend(self.told()?);
         self.forget()?;
         let counters = Counters::read();
-        wire.send(from, to, &step.packet).map_err(|error| format!("{}: {error}", wire.name))?;
+        match wire.send(from, to, &step.packet) {
+            // What is longer than the MTU of the end that receives is refused by a cable.
+            Err(error) if step.is_full && error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            sent => sent.map_err(|error| format!("{}: {error}", wire.name))?,
+        }
         let seen = self.watch(step, &expected_at)?;
         flow.touched.extend(seen.met.iter().filter(|it| self.rules.touches(it)).cloned());
         if seen.is_there {

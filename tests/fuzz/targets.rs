@@ -438,7 +438,7 @@ fn traces() {
         let mut events: Vec<Event> = Vec::new();
         for line in bytes.split(|byte| *byte == b'\n') {
             if let Some(rule) = RuleEvent::read(line) {
-                joiner.add_rule(&rule.node.clone().unwrap_or_else(|| "node1".into()), rule);
+                joiner.add_rule(&rule.node.clone().unwrap_or_else(|| "node1".into()), rule, true);
             }
             let Ok(event) = Event::read(line) else { continue };
             joiner.add(event.clone(), true);
@@ -459,7 +459,8 @@ fn traces() {
         );
         for conversation in &paths.conversations {
             let judgement = &conversation.judgement;
-            assert!(judgement.cause.is_none() || !judgement.proof.is_empty(), "{judgement:?}");
+            let is_proven = !judgement.proof.is_empty() || judgement.rule.is_some();
+            assert!(judgement.cause.is_none() || is_proven, "{judgement:?}");
             for proof in &judgement.proof {
                 let proves = |event: &Event| {
                     (&event.node, &event.run, event.seq, event.stage)

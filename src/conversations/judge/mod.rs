@@ -28,6 +28,7 @@ use super::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Proto, Stage, Tuple, Verdict};
 use crate::trace::Name;
+pub(super) use rule::never_begun;
 
 /// All that a judgement rests on.
 pub(super) struct Case<'a> {

@@ -98,6 +98,12 @@ impl<'a> Case<'a> {
                 Stage::Spoof if is_own(error) && cause == Cause::Unreachable => self.unreachable(error),
                 Stage::Spoof if is_own(error) && cause != Cause::TooBig => here(&[Cause::Prohibited, cause]),
                 Stage::Spoof => here(&[cause]),
+                // Of the client nobody knows where it is, or how to get there: a reply came no further.
+                Stage::Dnat if cause == Cause::Unreachable => {
+                    let replied = self.find(|event| event.is_reply(self.flow.dst)).map(|event| &event.node);
+                    let node = self.home.or(replied);
+                    node.map(|node| self.possible(Cause::PublicPath, node)).into_iter().collect()
+                }
                 _ => Vec::new(),
             };
             causes.dedup();

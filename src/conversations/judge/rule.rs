@@ -1,9 +1,11 @@
 //! A rule that dropped a packet: where the kernel has said so, nothing has to be guessed.
 
-use super::Case;
+use super::{Case, open};
 use crate::conversations::cause::Cause;
+use crate::conversations::clue::Possible;
 use crate::conversations::finding::{Finding, Judgement};
 use crate::conversations::rule_drop::RuleDrop;
+use crate::trace::Name;
 
 impl Case<'_> {
     /// The judgement with what rules did.
@@ -44,4 +46,12 @@ impl Case<'_> {
             ..judgement
         }
     }
+}
+
+/// A request was dropped before any decision was made about it.
+pub(in crate::conversations) fn never_begun(drop: RuleDrop) -> Judgement {
+    let says = format!("{}, before dnat", drop.words());
+    let causes = vec![Possible { cause: Cause::RuleDrop, node: Some(Name::clone(&drop.node)) }];
+    let judgement = open(Finding::NoReply, says, &[], causes);
+    Judgement { rule: Some(Box::new(drop)), ..judgement.because(Some(Cause::RuleDrop)) }
 }

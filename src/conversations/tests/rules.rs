@@ -28,7 +28,7 @@ const SYN_BEHIND_DNAT: &str = "tcp 192.168.122.1:40002 > 10.5.5.201:80";
 fn joined(sim: &Sim, rules: &[RuleEvent]) -> Paths {
     let mut joiner = Joiner::default();
     for rule in rules {
-        joiner.add_rule(rule.node.as_ref().unwrap(), rule.clone());
+        joiner.add_rule(rule.node.as_ref().unwrap(), rule.clone(), true);
     }
     for event in &sim.events {
         joiner.add(event.clone(), true);
@@ -96,7 +96,7 @@ fn a_packet_is_known_wherever_it_was_dropped() {
         assert_eq!(one(&paths).judgement.cause, Some(Cause::RuleDrop), "{packet}");
         assert!(paths.rule_drops.is_empty());
     }
-    for packet in ["tcp 192.168.122.1:40009 > 10.5.5.201:80", "udp 192.168.122.1:40002 > 10.5.5.201:80"] {
+    for packet in ["tcp 192.168.122.1:40009 > 192.168.122.11:22", "udp 192.168.122.1:40002 > 10.5.5.201:80"] {
         let paths = joined(&sim, &[forward(packet, last_time(&sim, "node1"))]);
         assert_eq!(one(&paths).judgement.cause, None, "{packet}");
         let [drop] = &paths.rule_drops[..] else { panic!("{:?}", paths.rule_drops) };
@@ -145,4 +145,32 @@ fn a_decision_that_is_in_two_files_counts_once() {
     let twice = twice.finish();
     assert_eq!(one(&twice).judgement, one(&once).judgement);
     assert_eq!((one(&twice).count(), &twice.nodes), (one(&once).count(), &once.nodes));
+}
+
+/// What was dropped before any decision has a conversation of its own, if it asked for a service that is known.
+#[test]
+fn a_request_that_never_came_to_dnat_is_told_of() {
+    let sim = with(false, Wrong::default());
+    let packet = "tcp 192.168.122.1:40009 > 192.168.122.11:80";
+    let rule = RuleEvent { hook: Some("ingress".to_owned()), ..forward(packet, last_time(&sim, "node1")) };
+    let paths = joined(&sim, std::slice::from_ref(&rule));
+    let found = of(&paths, 40009);
+    let judgement = &found.judgement;
+    assert_eq!((judgement.finding, judgement.cause), (Finding::NoReply, Some(Cause::RuleDrop)));
+    assert!(judgement.is_fault() && judgement.says.ends_with(", before dnat"), "{judgement:?}");
+    assert_eq!((found.original().as_deref(), found.guest()), (Some("192.168.122.11:80"), None));
+    assert_eq!((found.number, found.count()), (paths.conversations.len(), 0));
+    let line: serde_json::Value = serde_json::from_str(&json(found).unwrap()).unwrap();
+    assert_eq!((&line["entry"], &line["way"]), (&"node1".into(), &serde_json::json!(["node1"])), "{line:#}");
+    let drawn = Text::new(false).ladder(found);
+    assert!(drawn.split_whitespace().collect::<Vec<_>>().join(" ").contains("by rule 7 of chain forward"));
+    // A reply of somebody, or what dunnat's own rules drop, begins nothing.
+    for rule in [
+        RuleEvent { flags: Some(crate::packet::TcpFlags(0x12)), ..rule.clone() },
+        RuleEvent { is_ours: true, ..rule },
+    ] {
+        let paths = joined(&sim, &[rule]);
+        assert!(paths.conversations.iter().all(|one| one.flow.ports.unwrap().0 != 40009));
+        assert_eq!(paths.rule_drops.len(), 1);
+    }
 }

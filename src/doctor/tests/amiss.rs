@@ -36,7 +36,12 @@ fn every_fact_is_in_the_manual() {
         differences: Vec::new(),
         should_be: None,
     };
-    host.running = Some(Ok(Some(Running { in_force, state: Some('S'), changed: Ok(Vec::new()) })));
+    host.running = Some(Ok(Some(Running {
+        in_force,
+        state: Some('S'),
+        config: Some(Ok(dual.digest.clone())),
+        changed: Ok(Vec::new()),
+    })));
     let (outcomes, not_copied) = (Vec::new(), vec!["the XDP program of xenbr0".to_owned()]);
     host.rehearsal = Some(Ok(Rehearsal { outcomes, not_copied, took: Duration::from_millis(400) }));
     let facts = examine(&host, Some(&role(&dual)));
@@ -221,7 +226,7 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
             Matters,
             Some("ip link set vnet0 mtu 1500"),
         ),
-        (|host| change(host, "eth2.100", |it| it.has_link = false), "link", Matters, None),
+        (|host| change(host, "eth2.100", |it| it.has_link = false), "link", GoodToKnow, None),
         (|host| change(host, "xenbr0", |it| it.has_link = false), "link", Matters, None),
         (
             |host| change(host, "eth2.100", |it| it.up = false),
@@ -371,7 +376,7 @@ fn a_node_that_runs_is_judged_as_it_is() {
         let node = Some("node1".to_owned());
         let differences = differences.iter().map(|it| (*it).to_owned()).collect();
         let in_force = InForce { node, process, differences, should_be: None };
-        host.running = Some(Ok(Some(Running { in_force, state, changed: Ok(Vec::new()) })));
+        host.running = Some(Ok(Some(Running { in_force, state, config: None, changed: Ok(Vec::new()) })));
         let of_node = |number: &u16| QueueInUse { number: *number, process: Some((7, "dunnat".to_owned())) };
         host.queues = Ok(queues.iter().map(of_node).collect());
         if let Ok(rules) = &mut host.rules {
@@ -424,17 +429,16 @@ fn offload(host: &mut Host, change: impl FnOnce(&mut Offloads)) {
 /// A node that runs, and what its rules say that they should not.
 fn running(changed: Reading<Vec<String>>) -> Running {
     let in_force = InForce { node: None, process: Some(7), differences: Vec::new(), should_be: None };
-    Running { in_force, state: Some('S'), changed }
+    Running { in_force, state: Some('S'), config: None, changed }
 }
 
 /// What may lose packets on a host that is to be a node loses them on one that is.
 #[test]
 fn a_way_that_is_not_there_is_broken_where_a_node_runs() {
     type Change = fn(&mut Host);
-    let cases: [(Change, &str); 5] = [
+    let cases: [(Change, &str); 4] = [
         (|host| change(host, "eth1.100", |it| it.master = None), "pipe"),
         (|host| change(host, "eth1.100", |it| it.up = false), "interface-up"),
-        (|host| change(host, "eth1.100", |it| it.has_link = false), "link"),
         (|host| change(host, "xenbr0", |it| it.has_link = false), "link"),
         (|host| remove(host, "eth1.100"), "pipe"),
     ];
@@ -481,7 +485,7 @@ fn the_verdict_does_not_promise_what_a_fact_denies() {
     assert!(well.contains("\nnot seen from here: the guests ("), "{well}");
     assert!(well.contains("sha256sum FILE"), "{well}");
     let lossy = said(|host| change(host, "eth1.100", |it| it.mtu = 1280));
-    assert!(lossy.contains("\na node would run here, but packets may be lost: "), "{lossy}");
+    assert!(lossy.contains("\na node would run here, and lose or delay packets: "), "{lossy}");
     let unknown = said(|host| host.offloads[0].1 = Err("ethtool: no such device".to_owned()));
     assert!(unknown.contains("\na node would work here: "), "{unknown}");
 }
@@ -499,4 +503,32 @@ fn checksums_of_a_device_are_not_judged() {
         examine(&host, Some(&role(&cluster()))).iter().any(|fact| fact.name == "tx-checksum")
     };
     assert!(on_a_wire(None) && !on_a_wire(Some("veth")));
+}
+
+/// A pipe without a link may be the end of a chain; with none that has one, no other node can be reached.
+#[test]
+fn one_pipe_has_to_have_a_link() {
+    let facts = amiss(|host| {
+        for name in ["eth1.100", "eth2.100"] {
+            change(host, name, |it| it.has_link = false);
+        }
+    });
+    let found: Vec<_> = facts.iter().map(|fact| (fact.name, fact.severity)).collect();
+    assert_eq!(found, [("link", Severity::Matters); 2]);
+}
+
+/// A file that was changed after a node had read it.
+#[test]
+fn a_node_with_another_cluster_file_is_told() {
+    let judged = |config| {
+        let mut host = host();
+        host.running = Some(Ok(Some(Running { config, ..running(Ok(Vec::new())) })));
+        let facts = examine(&host, Some(&role(&cluster())));
+        let fact = facts.iter().find(|fact| fact.name == "node-config");
+        fact.map(|fact| (fact.state.clone(), fact.severity))
+    };
+    assert_eq!(judged(None), None);
+    assert_eq!(judged(Some(Ok(cluster().digest))).unwrap().0, State::Yes);
+    assert_eq!(judged(Some(Ok("0".repeat(16)))), Some((State::No, Severity::Matters)));
+    assert!(matches!(judged(Some(Err("nobody answers".to_owned()))).unwrap().0, State::Unknown(_)));
 }

@@ -83,6 +83,7 @@ fn host() -> Host {
             pipe("eth1.100"),
             pipe("eth2.100"),
             Interface { master: Some("guestbr0".to_owned()), ..interface("vnet0") },
+            Interface { master: Some("xenbr0".to_owned()), ..interface("eth0") },
         ]),
         rules: Ok(Listing::default()),
         legacy_tables: Ok(Vec::new()),

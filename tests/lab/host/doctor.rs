@@ -213,6 +213,26 @@ fn doctor_judges_the_node_that_runs() {
         node.end("TERM");
         host.down();
     }
+    // As many rules as there should be, and one of them says something else.
+    let node = host.serve(&["--no-repair"]);
+    let chain = host.must(&["nft", "-a", "list", "chain", "ip", "dunnat", "ask-dnat"]);
+    let handle = chain.lines().rev().find_map(|line| line.split_once("# handle ")).unwrap().1;
+    host.must(&["nft", "replace", "rule", "ip", "dunnat", "ask-dnat", "handle", handle, "counter"]);
+    assert_eq!(broken(&[]), ["node-rules"], "{chain}");
+    node.end("TERM");
+    host.down();
+    // The file was changed after the node had read it.
+    let node = host.serve(&[]);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&[std::fs::read(EXAMPLE).unwrap(), b"# a comment\n".to_vec()].concat()).unwrap();
+    for (config, expected) in [(EXAMPLE, "yes"), (file.path().to_str().unwrap(), "no")] {
+        let (status, json) = host.doctor(&[], config);
+        let facts = json["facts"].as_array().unwrap();
+        let fact = facts.iter().find(|fact| fact["name"] == "node-config").unwrap();
+        assert_eq!((status, &fact["state"]), (0, &expected.into()), "{fact}");
+    }
+    node.end("TERM");
+    host.down();
     // Rules without a node: what was printed is loaded, and nobody reads the queues.
     let node = host.serve(&[]);
     node.end("KILL");

@@ -53,7 +53,13 @@ impl Host {
     /// A port of the bridge, with a cable that leads nowhere.
     pub(super) fn add_pipe(&self, name: &str) {
         self.ip(&format!("link add {name} type veth peer name far-{name}"));
+        self.ip(&format!("link set far-{name} up"));
         self.ip(&format!("link set {name} master guestbr0 up"));
+        // The bridge follows a moment later.
+        wait_for("the bridge to have a link", || {
+            let link = must("ip", &["-n", &self.0, "-o", "link", "show", "guestbr0"]);
+            (link.contains("LOWER_UP") && link.contains(" state UP ")).then_some(())
+        });
     }
 
     /// Another host on the public LAN, 192.168.122.1.

@@ -58,5 +58,7 @@ fn every_ruleset_has_its_culprit() {
             if json["works"] == true { "would work" } else { "would not work" }
         );
     }
-    fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/target/rulesets.md"), table).unwrap();
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    fs::create_dir_all(target).unwrap();
+    fs::write(format!("{target}/rulesets.md"), table).unwrap();
 }
