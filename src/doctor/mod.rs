@@ -173,7 +173,7 @@ pub fn verdict(facts: &[Fact]) -> Result<(), Unfit> {
     }
 }
 
-/// For a person: sections, columns, and under what is not so what it means and what mends it. Last comes what is [`unseen`].
+/// For a person: sections, columns, and under what is not so what it means and what mends it. Last comes what is [`unseen()`].
 pub fn as_table(facts: &[Fact], unseen: &[String]) -> String {
     table::render(facts, unseen)
 }
