@@ -378,7 +378,8 @@ mod tests {
     #[test]
     fn one_that_looks_on_tells_of_packets_and_leaves_them_alone() {
         let cluster = cluster();
-        let plan = ObservePlan::new(&cluster, wishes(1), &Capabilities::all()).unwrap();
+        let wishes = Wishes { backend: Backend::Netlink, ..wishes(1) };
+        let plan = ObservePlan::new(&cluster, wishes, &Capabilities::all()).unwrap();
         let policy = Supervised::new(Named::Observe.make(&cluster, NodeId(1)), &cluster, NodeId(1), 1);
         let mut worker = Worker::observing(Arc::new(policy), &plan, Vec::new(), None);
         worker.pipes.known(PIPE);
