@@ -246,6 +246,7 @@ mod tests {
     use crate::engine::{Changes, Decide, Facts, Reason, Remembered, Witness};
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
+    use crate::policy::Named;
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::{Backend, RewriteBy, Wishes};
     use crate::trace::{Event, Format, Namer, Output, Taps, Text, Writer};
@@ -381,6 +382,32 @@ mod tests {
         let left = (Reason::NoService, Verdict::Accept);
         let panicked = dropped(Reason::PolicyPanicked);
         assert_eq!(told, [left, panicked, dropped(Reason::PolicyNonsense), panicked, left]);
+    }
+
+    #[test]
+    fn one_that_looks_on_tells_of_packets_and_leaves_them_alone() {
+        let cluster = cluster();
+        let wishes = Wishes { backend: Backend::Netlink, ..wishes(1) };
+        let plan = ObservePlan::new(&cluster, wishes, &Capabilities::all()).unwrap();
+        let policy = Supervised::new(Named::Observe.make(&cluster, NodeId(1)), &cluster, NodeId(1), 1);
+        let mut worker = Worker::observing(Arc::new(policy), &plan, Vec::new(), None);
+        worker.pipes.known(PIPE);
+        let request = tcp(CLIENT, 40000, PUBLIC2, 80, b"x");
+        let mut broken = request.clone();
+        broken[0] = 0x44;
+        let packets = [
+            (100, 0, &request),
+            (101, 7, &request),
+            (102, 2, &request),
+            (103, 2, &broken),
+            (109, 0, &broken),
+        ];
+        let packets = packets.map(|(queue, mark, bytes)| waiting(queue, mark, bytes.clone()));
+        for (served, was) in serve(&mut worker, packets.to_vec()).into_iter().zip(packets) {
+            let served = served.unwrap();
+            assert_eq!((served.bytes, served.envelope.mark), (was.bytes, was.envelope.mark));
+        }
+        insta::assert_snapshot!(worker.counters, @"5 packets: dnat observed 1; tag observed 1; save observed 1; spoof ip-header 1; from a queue without rules: 1");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use super::policy::{Decide, Facts};
 use super::remembered::{Changes, Remembered};
-use super::{Decision, Reason, Tables, Witness, decide_before};
+use super::{Decision, Meta, NoWitness, Reason, Tables, Witness, decide_before};
 use crate::cluster::{Cluster, NodeId};
+use crate::net::Stage;
+use crate::packet::{Malformed, View};
 
 /// The policy of a node of the cluster, see [`decide`](super::decide): what it does follows from the cluster file and the packet alone.
 /// It remembers nothing, as conntrack does.
@@ -15,6 +17,12 @@ impl ClusterNat {
     pub fn new(cluster: &Cluster, own: NodeId) -> Self {
         Self(Tables::new(cluster, own))
     }
+
+    /// Decides without a witness; time and what is remembered mean nothing to it.
+    #[inline]
+    pub(crate) fn decide_now(&self, stage: Stage, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
+        decide_before(&self.0, stage, packet, meta, &mut NoWitness)
+    }
 }
 
 impl Decide for ClusterNat {
@@ -24,6 +32,10 @@ impl Decide for ClusterNat {
 
     fn reasons(&self) -> &[Reason] {
         Reason::CLUSTER
+    }
+
+    fn cluster_nat(&self) -> Option<&ClusterNat> {
+        Some(self)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! What decides: facts and what is remembered in, a decision out.
 
 use super::remembered::{Changes, Remembered, Time};
-use super::{Conditions, Decision, Meta, NoWitness, Reason, Witness};
+use super::{ClusterNat, Conditions, Decision, Meta, NoWitness, Reason, Witness};
 use crate::net::Stage;
 use crate::packet::{Malformed, View};
 
@@ -32,6 +32,11 @@ pub trait Decide: Send + Sync {
         false
     }
 
+    /// The cluster's own policy, if it is that: workers ask it without a pointer between.
+    fn cluster_nat(&self) -> Option<&ClusterNat> {
+        None
+    }
+
     /// Decides. Each condition goes through the witness: what it is told is what decides. What is to be remembered, or forgotten,
     /// goes to `changes`, in order; the caller sees to it after the decision.
     fn decide<W: Witness>(
@@ -54,6 +59,9 @@ pub trait Policy: Send + Sync {
 
     /// As in [`Decide`].
     fn remembers(&self) -> bool;
+
+    /// As in [`Decide`].
+    fn cluster_nat(&self) -> Option<&ClusterNat>;
 
     /// Decides without a witness.
     fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered, changes: &mut Changes) -> Decision;
@@ -79,6 +87,10 @@ impl<T: Decide> Policy for T {
 
     fn remembers(&self) -> bool {
         Decide::remembers(self)
+    }
+
+    fn cluster_nat(&self) -> Option<&ClusterNat> {
+        Decide::cluster_nat(self)
     }
 
     fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered, changes: &mut Changes) -> Decision {

@@ -90,6 +90,12 @@ impl Supervised {
         meta: &Meta,
         now: impl FnOnce() -> Time,
     ) -> Decision {
+        // What it decides is held to all that is nonsense by its laws, and not again for every packet.
+        if let Some(own) = self.policy.cluster_nat() {
+            let decide = || own.decide_now(stage, packet, meta);
+            let decided = catch_unwind(AssertUnwindSafe(decide));
+            return decided.unwrap_or_else(|_| Decision::drop(Reason::PolicyPanicked));
+        }
         let facts = self.facts((stage, packet, meta), now);
         let mut changes = Changes::new();
         let decide = || self.policy.decide(&facts, self.remembered(), &mut changes);
@@ -162,7 +168,7 @@ impl Supervised {
     }
 
     /// What is wrong with a decision, so that it cannot be carried out.
-    #[inline(never)]
+    #[inline]
     fn fault(&self, facts: &Facts<'_>, decision: &Decision) -> Option<&'static str> {
         if let Some(rewrite) = &decision.rewrite
             && let Some(fault) = cannot_rewrite(facts, rewrite)

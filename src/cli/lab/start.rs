@@ -54,13 +54,12 @@ impl WorkArgs {
             (.., true) => Some(Tracing::Packets),
             _ => None,
         };
-        let policy =
-            (self.policy != Named::default()).then(|| ["--policy", self.policy.name()].map(str::to_owned));
         Start {
             by: self.by,
             tracing,
             fault,
-            options: self.options.iter().cloned().chain(policy.into_iter().flatten()).collect(),
+            policy: self.policy,
+            options: self.options.clone(),
             program: self.program.clone().unwrap_or_else(program),
         }
     }
