@@ -72,7 +72,7 @@
 //! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, and for tests and benchmarks without a kernel | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
-//! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
+//! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as data → text, and what they do to a packet → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
 //! | [`nftrace`] | which rules of anybody the packets of chosen flows meet: the kernel tells | touch a packet, or a rule of others |
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
@@ -141,6 +141,14 @@
 //! ([`replay::RecordedDecision`]); the event of a traced packet has all facts of its decision. The decision is made before a
 //! witness, and [`explain::asked`] puts into words what it was told: each condition in the order in which the engine asked it, and
 //! whether it holds. Where the engine looked something up, the other rows of that table are listed, each with its first difference.
+//!
+//! # A rule
+//!
+//! A rule ([`ruleset::Rule`]) is a value: conditions, and statements. Its text for nft, its expressions for netlink (in the guard)
+//! and whether it matches a packet are readings of that one value. An [`Evaluator`](ruleset::Evaluator) leads a packet through all
+//! chains at a hook in the kernel's order, and says which rules it met, what each has set, and whether it goes on, ends or waits in a
+//! queue. `explain` asks the rules of the pure ruleset in this way. In the lab the kernel has a counter in every rule, and the
+//! counters have to say what the evaluator says of the same packets (`tests/lab/counters`).
 //!
 //! # A shadow
 //!
