@@ -72,7 +72,7 @@
 //! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, and for tests and benchmarks without a kernel | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
-//! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as text → into the kernel, and exactly them out again | touch what is not ours |
+//! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as data → text, and what they do to a packet → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
 //! | [`nftrace`] | which rules of anybody the packets of chosen flows meet: the kernel tells | touch a packet, or a rule of others |
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
@@ -157,6 +157,14 @@
 //! share what is remembered, because the two directions of a flow may come by queues of different workers once an address was
 //! changed. [`policy::Named`] lists the policies of this program. [`engine::Observe`] accepts everything; with it `run` has rules
 //! that only show packets ([`ruleset::ObservePlan`]), beside whatever translates them.
+//!
+//! # A rule
+//!
+//! A rule ([`ruleset::Rule`]) is a value: conditions, and statements. Its text for nft, its expressions for netlink (in the guard)
+//! and whether it matches a packet are readings of that one value. An [`Evaluator`](ruleset::Evaluator) leads a packet through all
+//! chains at a hook in the kernel's order, and says which rules it met, what each has set, and whether it goes on, ends or waits in a
+//! queue. `explain` asks the rules of the pure ruleset in this way. In the lab the kernel has a counter in every rule, and the
+//! counters have to say what the evaluator says of the same packets (`tests/lab/counters`).
 //!
 //! # A shadow
 //!

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::ending::judged;
 use super::{Arithmetic, Asked, arithmetic, asked};
-use crate::cluster::{Cluster, FromGuest, NodeId, OnConflict, ServiceId};
-use crate::engine::{Reason, Row, Subject};
-use crate::net::{Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple};
+use crate::cluster::{Cluster, NodeId};
+use crate::engine::Reason;
+use crate::net::{CtMark, CtState, Dscp, Family, IfName, MacPrefix, OfFamily, Stage, Tuple};
 use crate::packet::{TcpFlags, View, set_dscp};
 use crate::policy::{Maker, Named, Supervised};
 use crate::replay::{NotRecorded, RecordedDecision};
-use crate::ruleset::{KernelRule, rules_in_kernel};
+use crate::ruleset::{AtHook, KernelRule, Tracking, rules_in_kernel};
 use crate::simulate::{Arrival, Context, Ingress, Numbering, PacketSpec, Passage, SimulatedNode, Visit};
 use crate::trace::{Event, Namer};
 
@@ -233,48 +233,55 @@ impl Step {
         let tuple = visit.view.as_ref().ok().map(|view| view.tuple);
         let proto = tuple.map(|tuple| tuple.proto);
         let family = tuple.map_or(Family::V4, |tuple| tuple.src.family());
-        let is_for = |rule: &KernelRule, service: Option<ServiceId>| {
-            service.is_some_and(|service| rule.services.contains(&service))
-        };
-        let conflict = decision.reason == Reason::MarkConflict;
-        let matches = |rule: &KernelRule| match stage {
-            Stage::Dnat => is_for(rule, decision.service),
-            Stage::Tag => decision.node.is_some(),
-            Stage::Save => match (cluster.on_conflict, rule.node) {
-                (OnConflict::Drop, Some(_)) => conflict,
-                (OnConflict::Take, _) if conflict => true,
-                _ => decision.reason == Reason::Saved,
-            },
-            Stage::Spoof if rule.services.is_empty() => {
-                let elsewhere = [Reason::NotFromGuest, Reason::OneToOne];
-                decision.node.is_some() && !elsewhere.contains(&decision.reason)
-            }
-            Stage::Spoof => is_for(rule, service_of_reply(visit)),
-        };
         // The pure ruleset does what the cluster's policy does, and nothing of what another may do.
         let is_of_cluster = [Reason::CLUSTER, Reason::COMMON].concat().contains(&decision.reason);
-        let nft = rules_in_kernel(cluster, node, family, stage)
-            .into_iter()
+        // Every rule sees what those before it have made of the packet, also those that are not shown.
+        let mut packet = at_hook(cluster, node, visit);
+        let mut matches = |rule: &KernelRule| packet.as_mut().is_some_and(|packet| rule.apply(packet));
+        let rules = rules_in_kernel(cluster, node, family, stage).into_iter();
+        let nft = rules
             .filter(|_| is_of_cluster)
-            .filter(|rule| rule.proto.is_none() || rule.proto == proto)
-            .filter(|rule| rule.node.is_none() || decision.node.is_none() || rule.node == decision.node)
-            .map(|rule| Nft { matches: matches(&rule), rule: rule.text })
+            .map(|rule| (matches(&rule), rule))
+            .filter(|(_, rule)| rule.proto.is_none() || rule.proto == proto)
+            .filter(|(_, rule)| rule.node.is_none() || decision.node.is_none() || rule.node == decision.node)
+            .map(|(matches, rule)| Nft { matches, rule: rule.rule.to_string() })
             .collect();
         let why = Some(asked(cluster, node, visit));
         Self { stage, not_asked: None, event: Some(event), why, nft, checksums: arithmetic(visit) }
     }
 }
 
-/// The service whose port is written at spoof, or that has all of the address.
-fn service_of_reply(visit: &Visit) -> Option<ServiceId> {
-    let asked = visit.conditions.iter().find(|condition| condition.subject == Subject::Sport)?;
-    match asked.looked_up()? {
-        (_, Some(Row::FromGuest(FromGuest { service, port, .. }))) => {
-            let writes = port.is_some() || visit.decision.service == Some(service);
-            (writes && visit.decision.node.is_some()).then_some(service)
+/// The packet as it comes to the rules of the pure ruleset that do what the stage does; none if it cannot be read, or does not come by
+/// them.
+fn at_hook(cluster: &Cluster, node: NodeId, visit: &Visit) -> Option<AtHook> {
+    let (meta, mask) = (&visit.meta, cluster.mask);
+    let packet = AtHook::packet(&visit.bytes, visit.original_len)?;
+    let ct_mark = match meta.ct_mark {
+        CtMark::Is(mark) => mark,
+        // Any that is not the packet's.
+        CtMark::Another => !meta.mark & mask,
+    };
+    let (input, tracking) = match visit.stage {
+        // Before conntrack.
+        Stage::Dnat => (Some(visit.ingress.name(cluster)), Tracking::Invalid),
+        // Only the pipes have that chain.
+        Stage::Tag => {
+            visit.ingress.pipe(cluster, node)?;
+            (visit.ingress.port().cloned(), Tracking::Invalid)
         }
-        _ => None,
-    }
+        Stage::Save | Stage::Spoof => {
+            let flow = Tracking::Flow { state: CtState::Established, mark: ct_mark, is_first: false };
+            (Some(visit.ingress.name(cluster)), flow)
+        }
+    };
+    let output = match (&visit.egress, visit.stage) {
+        (_, Stage::Dnat | Stage::Tag) => None,
+        (Some(egress), _) => Some(egress.name(cluster)),
+        // It is asked about, so it leaves by that.
+        (None, Stage::Save) => Some(cluster.guests.bridge.clone()),
+        (None, Stage::Spoof) => Some(cluster.public.clone()),
+    };
+    Some(AtHook { input, output, src_mac: meta.src_mac, mark: meta.mark, tracking, ..packet })
 }
 
 impl<'a> Explainer<'a> {

@@ -7,6 +7,7 @@
 //! a packet keeps its length and its payload.
 //! No I/O, no clock.
 
+mod above_ip;
 mod checksum;
 mod extensions;
 mod fields;
@@ -21,6 +22,7 @@ mod tcp_flags;
 mod transport;
 mod view;
 
+pub(crate) use above_ip::above_ip;
 pub(crate) use checksum::PseudoHeader;
 pub use checksum::{Difference, full};
 pub use fields::{Field, fields};

@@ -1,27 +1,27 @@
 //! What is done to frames on the bridge: what must not go through a pipe, and the code point of what does.
 
-use super::chains::POSTROUTING;
 use super::family::InFamily;
 use super::marks::Bits;
-use super::table::{Chain, Chains};
+use super::rule::{Condition, Rule, Statement};
+use super::table::{Chain, Chains, Hook, POSTROUTING};
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{Family, IfName};
+use crate::net::{Dscp, Family};
+
+/// Before any rule of somebody else that lets frames pass.
+const ON_BRIDGE: Hook = Hook::filter(POSTROUTING, -500);
 
 /// What is done to frames on the bridge.
 ///
 /// By name in the bridge family, and not by device at netdev egress as the seed has it: so the rule is there
 /// before the pipe is, survives its being made anew, and needs no kernel of 5.16.
 pub(super) fn on_pipes(cluster: &Cluster, id: NodeId) -> Vec<Chain> {
-    let pipes = names(cluster.pipes(id));
+    let into_pipe = || Condition::OutBy(cluster.pipes(id).to_vec());
     let mut chains = Chains::default();
     for here in InFamily::all(cluster, id) {
-        let rules: Vec<String> = here
-            .about_gateway()
-            .iter()
-            .map(|condition| format!("oifname {{ {pipes} }} {condition} drop"))
-            .collect();
-        let hook = "filter hook postrouting";
-        chains.add(&about_gateway(here), pipe_chain(here.family), Some((hook, -500)), &rules);
+        let dropped =
+            |about: Vec<Condition>| Rule::new([into_pipe()].into_iter().chain(about), [Statement::Drop]);
+        let rules = here.about_gateway().into_iter().map(dropped).collect();
+        chains.add(&about_gateway(here), pipe_chain(here.family), Some(ON_BRIDGE), rules);
     }
     code_points(&mut chains, cluster, id);
     chains.0
@@ -55,18 +55,25 @@ fn about_gateway(here: InFamily<'_>) -> String {
 /// of the cluster's any more.
 fn code_points(chains: &mut Chains, cluster: &Cluster, id: NodeId) {
     let own = cluster.node(id);
-    let all: Vec<String> =
-        cluster.nodes.iter().filter_map(|node| node.dscp).map(|dscp| dscp.to_string()).collect();
+    let all: Vec<Dscp> = cluster.nodes.iter().filter_map(|node| node.dscp).collect();
     let (Some(dscp), false) = (own.dscp, cluster.pipes(id).is_empty()) else { return };
-    let (pipes, all) = (names(cluster.pipes(id)), all.join(", "));
+    let pipes = cluster.pipes(id).to_vec();
     let entered = Bits::of_packet(cluster).is(own.tag);
-    let rules: Vec<String> = InFamily::all(cluster, id)
+    let rules = InFamily::all(cluster, id)
         .flat_map(|here| {
-            let (ip, network) = (here.family.nft(), here.network);
+            let (family, to_guest) = (here.family, Condition::destination(here.network));
             [
-                format!("oifname {{ {pipes} }} {ip} daddr {network} {entered} {ip} dscp set {dscp}"),
-                format!(
-                    "oifname != {{ {pipes} }} {ip} daddr {network} {ip} dscp {{ {all} }} {ip} dscp set cs0"
+                Rule::new(
+                    [Condition::OutBy(pipes.clone()), to_guest.clone(), entered.clone()],
+                    [Statement::SetDscp(family, dscp)],
+                ),
+                Rule::new(
+                    [
+                        Condition::OutByOthers(pipes.clone()),
+                        to_guest,
+                        Condition::DscpOneOf(family, all.clone()),
+                    ],
+                    [Statement::SetDscp(family, Dscp::CS0)],
                 ),
             ]
         })
@@ -75,8 +82,8 @@ fn code_points(chains: &mut Chains, cluster: &Cluster, id: NodeId) {
         "In a pipe, the code point of a packet names its entry node. Packets to a guest have none of these code\n\
          points.",
         "code-points",
-        Some((POSTROUTING, -500)),
-        &rules,
+        Some(ON_BRIDGE),
+        rules,
     );
 }
 
@@ -85,10 +92,4 @@ pub(super) fn code_points_alone(cluster: &Cluster, id: NodeId) -> Vec<Chain> {
     let mut chains = Chains::default();
     code_points(&mut chains, cluster, id);
     chains.0
-}
-
-/// As nft writes a set of them.
-fn names(interfaces: &[IfName]) -> String {
-    let names: Vec<String> = interfaces.iter().map(|name| format!("\"{name}\"")).collect();
-    names.join(", ")
 }

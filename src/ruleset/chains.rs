@@ -2,11 +2,12 @@
 
 use super::family::InFamily;
 use super::kernel_rule::KernelRule;
-use super::marks::{Bits, copy, copy_chains, save};
+use super::marks::{Bits, copy, copy_chains, may_save};
 use super::queue_statement::queue_chains;
 use super::queued::asks_about;
 use super::rewrite::{rewrite_dnat, rewrite_spoof};
-use super::table::{Chain, Chains};
+use super::rule::{Addresses, Condition, CtIs, Rule, Statement};
+use super::table::{Chain, Chains, Hook, POSTROUTING, PREROUTING};
 use super::{CtMarkBy, Plan, RewriteBy};
 use crate::net::Stage;
 
@@ -52,89 +53,96 @@ pub(super) const NO_REDIRECTS: &str = "No ICMP redirect may show a guest's addre
 pub(super) const NOTHING_INSIDE: &str =
     "A packet with a guest's source after SNAT was INVALID for conntrack; drop it, or the address leaks.";
 
-const PREROUTING: &str = "filter hook prerouting";
-pub(super) const POSTROUTING: &str = "filter hook postrouting";
-
 /// The chains of a family.
 /// `pass_foreign` is that of [`elsewhere`](super::elsewhere).
 pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain>) -> Vec<Chain> {
     let InFamily { cluster, network, public, .. } = here;
-    let ip = here.family.nft();
     let tag = cluster.node(plan.node).tag;
     let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let by_rules = plan.ct_mark_by == CtMarkBy::Rules;
     let by_kernel = plan.rewrite_by == RewriteBy::Kernel;
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
-    let (to_guest, to_client) = (
-        format!("oifname \"{bridge}\" {ip} daddr {network}"),
-        format!("oifname \"{nic}\" {ip} saddr {network}"),
-    );
+    let to_guest = vec![Condition::output(bridge), Condition::destination(network)];
+    let to_client = vec![Condition::output(nic), Condition::source(network)];
     // ICMP errors may come from a router behind this node, or from the node itself.
-    let error_to_client = format!("oifname \"{nic}\" {} ct state related", here.is_icmp());
-    let bridged = format!("iifname \"{bridge}\" {ip} daddr {network}");
-    let save = save(cluster);
-    let show = format!("{} {}", ct_mark.is_tag(cluster), copy(cluster, "show"));
+    let error_to_client = vec![Condition::output(nic), here.is_icmp(), Condition::State(CtIs::Related)];
+    let bridged = vec![Condition::input(bridge), Condition::destination(network)];
+    let from_public = |to| vec![Condition::input(nic), Condition::destination(to)];
+    let saved = |of: &[Condition]| {
+        vec![Rule::new(of.iter().cloned().chain(may_save(cluster)), [copy(cluster, "save")])]
+    };
+    let shown = |of: &[Condition]| {
+        Rule::new(of.iter().cloned().chain([ct_mark.is_tag(cluster)]), [copy(cluster, "show")])
+    };
+    let before = |priority| Some(Hook::filter(PREROUTING, priority));
+    let after = |priority| Some(Hook::filter(POSTROUTING, priority));
 
     let mut chains = Chains(queue_chains(plan.queue_by, plan.queues(), false));
     chains.add(
         "dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack\n\
          knows the flow by the guest's address, as on the home node.",
         "ask-dnat",
-        Some((PREROUTING, ORDER.ask_dnat)),
-        &asks_about(here, plan, Stage::Dnat),
+        before(ORDER.ask_dnat),
+        asks_about(here, plan, Stage::Dnat),
     );
     if by_kernel {
         chains.add(
             "dnat: the verdict has set our tag on requests to a service; the kernel rewrites their \
              destination.",
             "rewrite-dnat",
-            Some((PREROUTING, ORDER.rewrite_dnat)),
-            &texts(&rewrite_dnat(here, &format!("iifname \"{nic}\" {ip} daddr {public} {}", mark.is(tag)))),
+            before(ORDER.rewrite_dnat),
+            KernelRule::rules(rewrite_dnat(
+                here,
+                &[from_public(Addresses::Host(public)), vec![mark.is(tag)]].concat(),
+            )),
         );
     }
     chains.add(
         "dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,\n\
          and the kernel queues no packet of a flow that is not confirmed.",
         "expiring",
-        Some((PREROUTING, ORDER.forget_expiring)),
-        &[format!("iifname \"{nic}\" {ip} daddr {network} {} < 2 notrack", here.ttl())],
+        before(ORDER.forget_expiring),
+        vec![Rule::new(
+            [from_public(Addresses::Net(network)), vec![here.expires()]].concat(),
+            [Statement::NoTrack],
+        )],
     );
     chains.0.extend(pass_foreign);
     if plan.sees_all(Stage::Tag) && by_rules {
         chains.add(
             "A queue does not show ct marks: copy the tag to the packet mark.",
             "show-to-tag",
-            Some((PREROUTING, ORDER.show_to_tag)),
-            &[format!("{bridged} {show}")],
+            before(ORDER.show_to_tag),
+            vec![shown(&bridged)],
         );
     }
     chains.add(
         "tag: frames that are bridged to a guest, of a flow without a tag. The source MAC address tells which\n\
          node sent a frame. Frames pass here only with br_netfilter.",
         "ask-tag",
-        Some((PREROUTING, ORDER.ask_tag)),
-        &asks_about(here, plan, Stage::Tag),
+        before(ORDER.ask_tag),
+        asks_about(here, plan, Stage::Tag),
     );
     if by_rules {
         chains.add(
             "Save the tag that dunnat has just set as the ct mark.",
             "save-tag",
-            Some((PREROUTING, ORDER.save_tag)),
-            &[format!("{bridged} {save}")],
+            before(ORDER.save_tag),
+            saved(&bridged),
         );
     }
     chains.add(
         "save: packets with a tag to a guest, of a flow without a tag.",
         "ask-save",
-        Some((POSTROUTING, ORDER.ask_save)),
-        &asks_about(here, plan, Stage::Save),
+        after(ORDER.ask_save),
+        asks_about(here, plan, Stage::Save),
     );
     if by_rules {
         chains.add(
             "Save the tag that dunnat has accepted as the ct mark.",
             "save",
-            Some((POSTROUTING, ORDER.save)),
-            &[format!("{to_guest} {save}")],
+            after(ORDER.save),
+            saved(&to_guest),
         );
     }
     if by_rules || by_kernel {
@@ -146,56 +154,62 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
                  there."
             },
             "show-to-spoof",
-            Some((POSTROUTING, ORDER.show_to_spoof)),
-            &[format!("{to_client} {show}"), format!("{error_to_client} {show}")],
+            after(ORDER.show_to_spoof),
+            vec![shown(&to_client), shown(&error_to_client)],
         );
     }
     chains.add(
         "spoof: replies of a guest in a flow with a tag, and ICMP errors that quote a packet to a guest, also if\n\
          conntrack does not know that packet. Queued before SNAT (100).",
         "ask-spoof",
-        Some((POSTROUTING, ORDER.ask_spoof)),
-        &asks_about(here, plan, Stage::Spoof),
+        after(ORDER.ask_spoof),
+        asks_about(here, plan, Stage::Spoof),
     );
     if by_kernel {
         chains.add(
             "spoof: the reply has the entry node's tag; the kernel rewrites its source.",
             "rewrite-spoof",
-            Some((POSTROUTING, ORDER.rewrite_spoof)),
-            &texts(&rewrite_spoof(here, mark)),
+            after(ORDER.rewrite_spoof),
+            KernelRule::rules(rewrite_spoof(here, mark)),
         );
     }
     if let Some(redirect) = here.redirect_to_guest() {
         chains.add(
             NO_REDIRECTS,
             "redirects",
-            Some((POSTROUTING, -300)),
-            &[format!("oifname \"{nic}\" {redirect} drop")],
+            after(-300),
+            vec![Rule::new([Condition::output(nic)].into_iter().chain(redirect), [Statement::Drop])],
         );
     }
     chains.add(
         "Flows that guests begin get our own address; conntrack keeps their state.",
         "snat-guests",
-        Some(("nat hook postrouting", 100)),
-        &[format!("{to_client} snat to {public}")],
+        Some(Hook::nat(POSTROUTING, 100)),
+        vec![Rule::new(to_client.clone(), [Statement::Snat(public)])],
     );
     chains.add(
         NOTHING_INSIDE,
         "nothing-inside",
-        Some((POSTROUTING, 200)),
-        &[format!("{to_client} counter drop")],
+        after(200),
+        vec![Rule::new(to_client, [Statement::Count, Statement::Drop])],
     );
     for node in copy_chains(cluster) {
         if by_rules {
-            chains.add("", &format!("save-{}", node.name), None, &[ct_mark.assign(node.tag)]);
+            chains.add(
+                "",
+                &format!("save-{}", node.name),
+                None,
+                vec![Rule::new([], [ct_mark.assign(node.tag)])],
+            );
         }
         if by_rules || by_kernel {
-            chains.add("", &format!("show-{}", node.name), None, &[mark.assign(node.tag)]);
+            chains.add(
+                "",
+                &format!("show-{}", node.name),
+                None,
+                vec![Rule::new([], [mark.assign(node.tag)])],
+            );
         }
     }
     chains.0
-}
-
-fn texts(rules: &[KernelRule]) -> Vec<String> {
-    rules.iter().map(|rule| rule.text.clone()).collect()
 }

@@ -9,7 +9,8 @@
 //! A guest that is at home and taken for one elsewhere would reply from its own address, so what is not known is tracked.
 
 use super::family::InFamily;
-use super::table::{Chain, Set};
+use super::rule::{Condition, Rule, Statement};
+use super::table::{Chain, Hook, PREROUTING, Set};
 use crate::cluster::NodeId;
 use crate::net::{Family, OfFamily as _};
 
@@ -25,7 +26,8 @@ pub(super) fn elsewhere(here: InFamily<'_>, node: NodeId, is_filled: bool) -> Op
     if !cluster.passes_foreign(node) || !here.has_services() {
         return None;
     }
-    let (ip, nic, bridge) = (family.nft(), &cluster.public, &cluster.guests.bridge);
+    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
+    let listed = Condition::ToListed(family, SET);
     let fills = if is_filled {
         "dunnat adds those whose frames come in by a pipe."
     } else {
@@ -51,9 +53,9 @@ pub(super) fn elsewhere(here: InFamily<'_>, node: NodeId, is_filled: bool) -> Op
          for invalid.",
         "pass-foreign",
         vec![
-            format!("iifname \"{nic}\" {ip} daddr @{SET} notrack"),
-            format!("iifname \"{bridge}\" {ip} saddr != {network} {ip} daddr @{SET} notrack"),
+            Rule::new([Condition::input(nic), listed.clone()], [Statement::NoTrack]),
+            Rule::new([Condition::input(bridge), Condition::NotFrom(network), listed], [Statement::NoTrack]),
         ],
     );
-    Some((set, chain.at("filter hook prerouting", PRIORITY)))
+    Some((set, chain.at(Hook::filter(PREROUTING, PRIORITY))))
 }

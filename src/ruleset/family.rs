@@ -1,13 +1,14 @@
-//! A node in one family: its addresses there, and the words that rules have for the same thing in each family.
+//! A node in one family: its addresses there, and the conditions that rules have for the same thing in each family.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::rule::{Comparison, Condition, IcmpName, IcmpTypes};
 use crate::cluster::{Cluster, NodeId, Service, ServiceId};
 use crate::net::{Family, Ports, Proto};
 
-/// What the rules of one family are made of. Every family that the guests have has rules of its own, alike but for words.
+/// What the rules of one family are made of. Every family that the guests have has rules of its own, alike but for that.
 #[derive(Clone, Copy)]
 pub(super) struct InFamily<'a> {
     pub(super) cluster: &'a Cluster,
@@ -21,15 +22,15 @@ pub(super) struct InFamily<'a> {
 }
 
 /// The ICMP errors that concern the packet which they quote, with nft's names and their types. Redirects do not.
-const ERRORS_V4: [(&str, u8); 4] =
+const ERRORS_V4: [IcmpName; 4] =
     [("destination-unreachable", 3), ("source-quench", 4), ("time-exceeded", 11), ("parameter-problem", 12)];
-const ERRORS_V6: [(&str, u8); 4] =
+const ERRORS_V6: [IcmpName; 4] =
     [("destination-unreachable", 1), ("packet-too-big", 2), ("time-exceeded", 3), ("parameter-problem", 4)];
 
 /// What is for who gets it, whatever it quotes. The name of a redirect is another word of nft.
-const OWN_V4: [(&str, u8); 1] = [("5", 5)];
+const OWN_V4: [IcmpName; 1] = [("5", 5)];
 /// The same, and all that neighbours have to say to each other.
-const OWN_V6: [(&str, u8); 5] = [
+const OWN_V6: [IcmpName; 5] = [
     ("nd-router-solicit", 133),
     ("nd-router-advert", 134),
     ("nd-neighbor-solicit", 135),
@@ -93,19 +94,16 @@ impl<'a> InFamily<'a> {
         Some(ports.iter().copied().filter(|ports| !is_within(ports)).collect())
     }
 
-    /// The field that every router counts down.
-    pub(super) fn ttl(self) -> &'static str {
-        match self.family {
-            Family::V4 => "ip ttl",
-            Family::V6 => "ip6 hoplimit",
-        }
+    /// It expires on the next router, which is this one.
+    pub(super) fn expires(self) -> Condition {
+        Condition::LifeBelow(self.family, 2)
     }
 
     /// It is ICMP. The next header of IPv6 may be an extension, so there it is not what is looked at.
-    pub(super) fn is_icmp(self) -> &'static str {
+    pub(super) fn is_icmp(self) -> Condition {
         match self.family {
-            Family::V4 => "ip protocol icmp",
-            Family::V6 => "meta l4proto ipv6-icmp",
+            Family::V4 => Condition::ProtocolOfHeader(Proto::ICMP),
+            Family::V6 => Condition::Protocol(Proto::ICMP6),
         }
     }
 
@@ -117,28 +115,19 @@ impl<'a> InFamily<'a> {
         }
     }
 
-    /// The field that says what an ICMP message is.
-    fn icmp_type(self) -> &'static str {
-        match self.family {
-            Family::V4 => "icmp type",
-            Family::V6 => "icmpv6 type",
-        }
-    }
-
     /// It is an ICMP error.
-    pub(super) fn is_error(self) -> String {
-        format!("{} {{ {} }}", self.icmp_type(), self.errors().map(|(name, _)| name).join(", "))
+    pub(super) fn is_error(self) -> Condition {
+        Condition::Icmp(self.family, IcmpTypes::OneOf(self.errors().to_vec()))
     }
 
     /// It is ICMP that may be for a guest, and quotes nothing.
-    pub(super) fn is_plain_icmp(self) -> String {
-        let (errors, own) = (self.errors(), self.own_icmp());
-        let types: Vec<&str> = errors.iter().chain(own).map(|(name, _)| *name).collect();
-        format!("{} != {{ {} }}", self.icmp_type(), types.join(", "))
+    pub(super) fn is_plain_icmp(self) -> Condition {
+        let types = [&self.errors(), self.own_icmp()].concat();
+        Condition::OtherIcmp(self.family, IcmpTypes::OneOf(types))
     }
 
     /// The ICMP that is the node's own, for a node that gives its address away.
-    fn own_icmp(self) -> &'static [(&'static str, u8)] {
+    fn own_icmp(self) -> &'static [IcmpName] {
         match self.family {
             Family::V4 => &OWN_V4,
             Family::V6 => &OWN_V6,
@@ -152,12 +141,12 @@ impl<'a> InFamily<'a> {
     }
 
     /// It is neighbour discovery, which is not asked about; none where nobody would.
-    pub(super) fn is_neighbours(self) -> Option<String> {
-        let types: Vec<&str> = self.own_icmp().iter().map(|(name, _)| *name).collect();
-        self.takes_neighbours().then(|| format!("{} {{ {} }}", self.icmp_type(), types.join(", ")))
+    pub(super) fn is_neighbours(self) -> Option<Condition> {
+        let types = IcmpTypes::OneOf(self.own_icmp().to_vec());
+        self.takes_neighbours().then_some(Condition::Icmp(self.family, types))
     }
 
-    fn errors(self) -> [(&'static str, u8); 4] {
+    fn errors(self) -> [IcmpName; 4] {
         match self.family {
             Family::V4 => ERRORS_V4,
             Family::V6 => ERRORS_V6,
@@ -191,29 +180,33 @@ impl<'a> InFamily<'a> {
     ///
     /// Where the public interface is a bridge and br_netfilter sees the packet of a client, the kernel takes it after
     /// dnat for one that came in by the guests' bridge, and tells the client of a better way to the guest.
-    pub(super) fn redirect_to_guest(self) -> Option<String> {
-        let IpNet::V6(network) = self.network else { return None };
-        // The destination, by its place (RFC 4861 §4.5), as far as the prefix goes.
-        let len = network.prefix_len();
-        let prefix = network.network().to_bits() >> (128 - u32::from(len.max(1)));
-        Some(format!("icmpv6 type nd-redirect @th,192,{len} 0x{prefix:x}"))
+    pub(super) fn redirect_to_guest(self) -> Option<[Condition; 2]> {
+        (self.family == Family::V6).then(|| {
+            let redirect = Condition::Icmp(self.family, IcmpTypes::One(("nd-redirect", 137)));
+            // The destination, by its place (RFC 4861 §4.5), as far as the prefix goes.
+            [redirect, Condition::Is(Comparison::Quotes(24, self.network))]
+        })
     }
 
     /// What speaks of the gateway to neighbours, of which no guest may hear from another node: conditions, each for a
     /// rule of a table that sees frames.
     ///
     /// A node that were allowed to advertise itself as a router would be the gateway of other nodes' guests.
-    pub(super) fn about_gateway(self) -> Vec<String> {
+    pub(super) fn about_gateway(self) -> Vec<Vec<Condition>> {
         let gateway = self.gateway;
         match gateway {
-            IpAddr::V4(_) => vec![format!("arp saddr ip {gateway}"), format!("arp daddr ip {gateway}")],
+            IpAddr::V4(_) => vec![
+                vec![Condition::Is(Comparison::ArpFrom(gateway.into()))],
+                vec![Condition::ArpTo(gateway.into())],
+            ],
             IpAddr::V6(six) => {
-                let neighbours = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }";
+                let icmp = |types| Condition::Icmp(Family::V6, types);
+                let neighbours =
+                    icmp(IcmpTypes::OneOf(vec![("nd-neighbor-solicit", 135), ("nd-neighbor-advert", 136)]));
                 vec![
-                    // The target, by its place (RFC 4861 §4.3): nft 1.0.6 has no name for it.
-                    format!("{neighbours} @th,64,128 0x{:032x}", six.to_bits()),
-                    format!("ip6 saddr {gateway} {neighbours}"),
-                    "icmpv6 type nd-router-advert".to_owned(),
+                    vec![neighbours.clone(), Condition::NdTarget(six)],
+                    vec![Condition::source(gateway), neighbours],
+                    vec![icmp(IcmpTypes::One(("nd-router-advert", 134)))],
                 ]
             }
         }

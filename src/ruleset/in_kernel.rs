@@ -9,11 +9,12 @@ use super::chains::{NO_REDIRECTS, NOTHING_INSIDE};
 use super::elsewhere::elsewhere;
 use super::family::InFamily;
 use super::kernel_rule::KernelRule;
-use super::marks::{Bits, copy_chains, save};
+use super::marks::{Bits, copy, copy_chains, may_save};
 use super::rewrite::{rewrite_dnat, rewrite_spoof};
-use super::table::{Chain, Table};
+use super::rule::{Addresses, Comparison, Condition, Marked, Rule, Statement};
+use super::table::{Chain, Hook, POSTROUTING, PREROUTING, Table};
 use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
-use crate::net::{Family, Stage};
+use crate::net::{Family, Mark, Stage};
 
 /// The name of the tables, in the families ip, ip6, netdev and bridge.
 pub(crate) const TABLE: &str = "dunnat-kernel";
@@ -36,38 +37,41 @@ fn tag(cluster: &Cluster, id: NodeId, family: Family) -> Vec<KernelRule> {
     let rule = |other| {
         let node = cluster.node(other);
         let condition = match cluster.tag_by {
-            TagBy::Mac => node.mac.map(|mac| format!("ether saddr & {} == {}", mac.mask(), mac.first())),
-            TagBy::Dscp => node.dscp.map(|dscp| format!("{} dscp {dscp}", family.nft())),
+            TagBy::Mac => node.mac.map(Condition::FrameFrom),
+            TagBy::Dscp => node.dscp.map(|dscp| Condition::Dscp(family, dscp)),
             TagBy::Pipe => {
                 let place = cluster.node(id).leads_to.iter().position(|to| *to == other)?;
-                cluster.pipes(id).get(place).map(|pipe| format!("iifname \"{pipe}\""))
+                cluster.pipes(id).get(place).map(Condition::input)
             }
         };
-        let text = format!("{} {} comment \"{}\"", condition?, mark.assign(node.tag), node.name);
-        Some(KernelRule { text, proto: None, node: Some(other), services: Vec::new() })
+        let rule = Rule::new([condition?], [mark.assign(node.tag)]).comment(&node.name);
+        Some(KernelRule { node: Some(other), ..KernelRule::of_all(rule) })
     };
     cluster.node_ids().filter_map(rule).collect()
 }
 
 fn dnat(here: InFamily<'_>, id: NodeId) -> Vec<KernelRule> {
     let InFamily { cluster, public, .. } = here;
-    let to_us = format!("iifname \"{}\" {} daddr {public}", cluster.public, here.family.nft());
-    let tag = Bits::of_packet(cluster).assign(cluster.node(id).tag);
-    let tagged = |rule: KernelRule| KernelRule { text: format!("{} {tag}", rule.text), ..rule };
-    rewrite_dnat(here, &to_us).into_iter().map(tagged).collect()
+    let to_us = [Condition::input(&cluster.public), Condition::destination(public)];
+    let mut rules = rewrite_dnat(here, &to_us);
+    for it in &mut rules {
+        it.rule.statements.push(Bits::of_packet(cluster).assign(cluster.node(id).tag));
+    }
+    rules
 }
 
 fn to_guest(here: InFamily<'_>) -> Vec<KernelRule> {
     let InFamily { cluster, network, .. } = here;
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
-    let any = |text| KernelRule { text, proto: None, node: None, services: Vec::new() };
-    let to_guest = format!("oifname \"{}\" {} daddr {network}", cluster.guests.bridge, here.family.nft());
+    let to_guest = vec![Condition::output(&cluster.guests.bridge), Condition::destination(network)];
     let dropped = cluster.node_ids().filter(|_| cluster.on_conflict == OnConflict::Drop).map(|id| {
         let tag = cluster.node(id).tag;
-        let text = format!("{to_guest} {} {} != {{ 0x0, {tag} }} drop", mark.is(tag), ct_mark.ours());
-        KernelRule { node: Some(id), ..any(text) }
+        let another = Condition::Marked(ct_mark, Marked::Another(vec![Mark::ZERO, tag]));
+        let conditions = to_guest.iter().cloned().chain([mark.is(tag), another]);
+        KernelRule { node: Some(id), ..KernelRule::of_all(Rule::new(conditions, [Statement::Drop])) }
     });
-    dropped.chain([any(format!("{to_guest} {}", save(cluster)))]).collect()
+    let saved = Rule::new([to_guest.clone(), may_save(cluster)].concat(), [copy(cluster, "save")]);
+    dropped.chain([KernelRule::of_all(saved)]).collect()
 }
 
 fn spoof(here: InFamily<'_>) -> Vec<KernelRule> {
@@ -102,13 +106,12 @@ pub(super) fn tables(cluster: &Cluster, id: NodeId, comment: &str) -> Vec<Table>
             Table { sets: set.into_iter().collect(), ..Table::new(here.family.nft(), TABLE, comment, chains) }
         })
         .collect();
-    let pipes: Vec<String> = cluster.pipes(id).iter().map(|pipe| format!("\"{pipe}\"")).collect();
+    let pipes = cluster.pipes(id);
     if pipes.is_empty() {
         return tables;
     }
-    let devices = pipes.join(", ");
-    let outbound: Vec<String> =
-        families().flat_map(|here| here.about_gateway()).map(|it| format!("{it} drop")).collect();
+    let outbound = families().flat_map(|here| here.about_gateway());
+    let outbound = outbound.map(|about| Rule::new(about, [Statement::Drop])).collect();
     let by_header = cluster.tag_by == TagBy::Dscp;
     let tagged = families().take(if by_header { Family::ALL.len() } else { 1 });
     let inbound = tagged.flat_map(|here| tag(cluster, id, here.family)).collect();
@@ -116,15 +119,15 @@ pub(super) fn tables(cluster: &Cluster, id: NodeId, comment: &str) -> Vec<Table>
         Chain::new(
             "tag: the sender of a frame is the flow's entry node.",
             "convergent-inbound",
-            texts(inbound),
+            KernelRule::rules(inbound),
         )
-        .at(&format!("filter hook ingress devices = {{ {devices} }}"), -500),
+        .at(Hook::filter("ingress", -500).of(pipes)),
         Chain::new(
             "Every node has the gateway address. No guest may learn another node's MAC address for it.",
             "convergent-outbound",
             outbound,
         )
-        .at(&format!("filter hook egress devices = {{ {devices} }}"), -500),
+        .at(Hook::filter("egress", -500).of(pipes)),
     ];
     tables.push(Table::new("netdev", TABLE, comment, on_pipes));
     let code_points = code_points_alone(cluster, id);
@@ -134,63 +137,73 @@ pub(super) fn tables(cluster: &Cluster, id: NodeId, comment: &str) -> Vec<Table>
     tables
 }
 
-fn texts(rules: Vec<KernelRule>) -> Vec<String> {
-    rules.into_iter().map(|rule| rule.text).collect()
-}
-
 /// The chains of a family.
 fn chains(here: InFamily<'_>, id: NodeId) -> Vec<Chain> {
     let InFamily { cluster, network, public, .. } = here;
-    let (ip, nic) = (here.family.nft(), &cluster.public);
-    let from_guest = |to| {
-        format!("iifname \"{nic}\" {ip} saddr {network} {ip} daddr {to} meta ipsec missing counter drop")
+    let nic = &cluster.public;
+    let from_guest = |to: Addresses| {
+        Rule::new(
+            [
+                Condition::input(nic),
+                Condition::source(network),
+                Condition::destination(to),
+                Condition::Is(Comparison::NotByIpsec),
+            ],
+            [Statement::Count, Statement::Drop],
+        )
     };
+    let to_client = [Condition::output(nic), Condition::source(network)];
     let mut chains = vec![
         Chain::new(
             "A packet from the public LAN with a guest's source address is spoofed.",
             "spoofed",
-            vec![from_guest(public.to_string()), from_guest(network.to_string())],
+            vec![from_guest(public.into()), from_guest(network.into())],
         )
-        .at("filter hook prerouting", -302),
+        .at(Hook::filter(PREROUTING, -302)),
         Chain::new(
             "dnat: rewrite the destination to the guest, and set our tag. Before conntrack (-200).",
             "diy-dnat",
-            texts(dnat(here, id)),
+            KernelRule::rules(dnat(here, id)),
         )
-        .at("filter hook prerouting", -300),
+        .at(Hook::filter(PREROUTING, -300)),
         Chain::new(
             "save: copy the packet's tag to its flow, if the flow has none. Bridged frames pass here only with\n\
              br_netfilter.",
             "to-guest",
-            texts(to_guest(here)),
+            KernelRule::rules(to_guest(here)),
         )
-        .at("filter hook postrouting", 0),
+        .at(Hook::filter(POSTROUTING, 0)),
         Chain::new(
             "spoof: a reply gets the entry node's address as its source. Before SNAT (100).",
             "dunnat-spoof",
-            texts(spoof(here)),
+            KernelRule::rules(spoof(here)),
         )
-        .at("filter hook postrouting", 90),
+        .at(Hook::filter(POSTROUTING, 90)),
         Chain::new(
             "Flows that guests begin get our own address; conntrack keeps their state.",
             "snat-guests",
-            vec![format!("oifname \"{nic}\" {ip} saddr {network} snat to {public}")],
+            vec![Rule::new(to_client.clone(), [Statement::Snat(public)])],
         )
-        .at("nat hook postrouting", 100),
+        .at(Hook::nat(POSTROUTING, 100)),
         Chain::new(
             NOTHING_INSIDE,
             "nothing-inside",
-            vec![format!("oifname \"{nic}\" {ip} saddr {network} counter drop")],
+            vec![Rule::new(to_client, [Statement::Count, Statement::Drop])],
         )
-        .at("filter hook postrouting", 200),
+        .at(Hook::filter(POSTROUTING, 200)),
     ];
     if let Some(redirect) = here.redirect_to_guest() {
-        let rule = format!("oifname \"{nic}\" {redirect} drop");
-        chains.push(Chain::new(NO_REDIRECTS, "redirects", vec![rule]).at("filter hook postrouting", -300));
+        let rule = Rule::new([Condition::output(nic)].into_iter().chain(redirect), [Statement::Drop]);
+        let chain = Chain::new(NO_REDIRECTS, "redirects", vec![rule]);
+        chains.push(chain.at(Hook::filter(POSTROUTING, -300)));
     }
     let ct_mark = Bits::of_flow(cluster);
     for node in copy_chains(cluster) {
-        chains.push(Chain::new("", &format!("save-{}", node.name), vec![ct_mark.assign(node.tag)]));
+        chains.push(Chain::new(
+            "",
+            &format!("save-{}", node.name),
+            vec![Rule::new([], [ct_mark.assign(node.tag)])],
+        ));
     }
     chains
 }
@@ -212,7 +225,8 @@ mod tests {
             let mut about = Vec::new();
             for (family, stage) in Family::ALL.iter().flat_map(|it| Stage::ALL.map(|stage| (*it, stage))) {
                 for rule in rules_in_kernel(&cluster, NodeId(0), family, stage) {
-                    let KernelRule { text, node, services, .. } = &rule;
+                    let KernelRule { node, services, .. } = &rule;
+                    let text = rule.rule.to_string();
                     assert!(printed.lines().any(|line| line.trim() == text), "{text}");
                     let node = node.map(|id| cluster.node(id));
                     assert!(node.is_none_or(|node| text.contains(&node.tag.to_string())), "{text}");

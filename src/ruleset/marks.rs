@@ -1,86 +1,105 @@
-//! Marks in nft's words: conditions on the cluster's bits, and how they get from packet to flow and back.
+//! Marks in rules: conditions on the cluster's bits, and how they get from packet to flow and back.
 
+use super::rule::{Condition, Marked, Statement};
 use crate::cluster::{Cluster, Node, OnConflict};
 use crate::net::Mark;
 
-/// A mark with a mask, in nft's words.
-#[derive(Clone, Copy)]
+/// A mark with a mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bits {
-    what: &'static str,
-    mask: Mark,
+    pub(super) of: MarkOf,
+    pub(super) mask: Mark,
+}
+
+/// Whose mark it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MarkOf {
+    Packet,
+    Flow,
 }
 
 impl Bits {
     /// The packet mark.
     pub(super) fn of_packet(cluster: &Cluster) -> Self {
-        Self { what: "meta mark", mask: cluster.mask }
+        Self { of: MarkOf::Packet, mask: cluster.mask }
     }
 
     /// The ct mark.
     pub(super) fn of_flow(cluster: &Cluster) -> Self {
-        Self { what: "ct mark", mask: cluster.mask }
+        Self { of: MarkOf::Flow, mask: cluster.mask }
+    }
+
+    /// nft's name for the mark.
+    pub(super) fn name(self) -> &'static str {
+        match self.of {
+            MarkOf::Packet => "meta mark",
+            MarkOf::Flow => "ct mark",
+        }
+    }
+
+    /// Our bits, as an expression of nft.
+    pub(super) fn ours(self) -> String {
+        let Self { mask, .. } = self;
+        if mask == Mark::ALL { self.name().to_owned() } else { format!("{} & {mask}", self.name()) }
+    }
+
+    /// Our bits become `tag`, as a statement of nft; the others stay.
+    pub(super) fn assigned(self, tag: Mark) -> String {
+        let (name, mask) = (self.name(), self.mask);
+        if mask == Mark::ALL {
+            format!("{name} set {tag}")
+        } else {
+            format!("{name} set {name} & {} | {tag}", !mask)
+        }
     }
 
     /// Our bits are this tag.
-    pub(super) fn is(self, tag: Mark) -> String {
-        format!("{} == {tag}", self.ours())
-    }
-
-    /// Our bits, as an expression.
-    pub(super) fn ours(self) -> String {
-        let Self { what, mask } = self;
-        if mask == Mark::ALL { what.to_owned() } else { format!("{what} & {mask}") }
+    pub(super) fn is(self, tag: Mark) -> Condition {
+        Condition::Marked(self, Marked::Is(tag))
     }
 
     /// A bit of ours is set.
-    pub(super) fn set(self) -> String {
-        format!("{} != 0", self.ours())
+    pub(super) fn set(self) -> Condition {
+        Condition::Marked(self, Marked::Set)
     }
 
     /// No bit of ours is set.
-    pub(super) fn unset(self) -> String {
-        format!("{} == 0", self.ours())
+    pub(super) fn unset(self) -> Condition {
+        Condition::Marked(self, Marked::Unset)
     }
 
     /// Our bits are the tag of a node.
-    pub(super) fn is_tag(self, cluster: &Cluster) -> String {
-        let tags: Vec<String> = cluster.nodes.iter().map(|node| node.tag.to_string()).collect();
-        format!("{} {{ {} }}", self.ours(), tags.join(", "))
+    pub(super) fn is_tag(self, cluster: &Cluster) -> Condition {
+        Condition::Marked(self, Marked::OneOf(cluster.nodes.iter().map(|node| node.tag).collect()))
     }
 
     /// Our bits become `tag`; the others stay.
-    pub(super) fn assign(self, tag: Mark) -> String {
-        let Self { what, mask } = self;
-        if mask == Mark::ALL {
-            format!("{what} set {tag}")
-        } else {
-            format!("{what} set {what} & {} | {tag}", !mask)
-        }
+    pub(super) fn assign(self, tag: Mark) -> Statement {
+        Statement::SetMark(self, tag)
     }
 }
 
 /// Copies our bits of the packet mark to the ct mark (`save`), or of the ct mark to the packet mark (`show`).
 ///
 /// nft can copy a whole mark, but not some of its bits: then every tag has a chain that sets it.
-pub(super) fn copy(cluster: &Cluster, verb: &str) -> String {
+pub(super) fn copy(cluster: &Cluster, verb: &str) -> Statement {
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let (from, to) = if verb == "save" { (mark, ct_mark) } else { (ct_mark, mark) };
     if cluster.mask == Mark::ALL {
-        return format!("{} set {}", to.what, from.what);
+        return Statement::CopyMark(from, to);
     }
-    let cases: Vec<String> =
-        cluster.nodes.iter().map(|node| format!("{} : jump {verb}-{}", node.tag, node.name)).collect();
-    format!("{} vmap {{ {} }}", from.ours(), cases.join(", "))
+    let chain = |node: &Node| (node.tag, format!("{verb}-{}", node.name));
+    Statement::JumpBy(from, cluster.nodes.iter().map(chain).collect())
 }
 
-/// The packet's tag becomes the flow's, if it has none; or also if it has one, where that is wished.
-pub(super) fn save(cluster: &Cluster) -> String {
+/// The packet's tag becomes the flow's ([`copy`]), if it has none; or also if it has one, where that is wished.
+pub(super) fn may_save(cluster: &Cluster) -> Vec<Condition> {
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let free = match cluster.on_conflict {
-        OnConflict::Take => String::new(),
-        OnConflict::Keep | OnConflict::Drop => format!(" {}", ct_mark.unset()),
+        OnConflict::Take => None,
+        OnConflict::Keep | OnConflict::Drop => Some(ct_mark.unset()),
     };
-    format!("{}{free} {}", mark.is_tag(cluster), copy(cluster, "save"))
+    [mark.is_tag(cluster)].into_iter().chain(free).collect()
 }
 
 /// The nodes that need chains for [`copy`].

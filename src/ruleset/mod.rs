@@ -1,7 +1,10 @@
 //! The rules: what to install ([`Plan`]), how it is written ([`Rules`]), and how it gets in and out again
 //! ([`Ready`], [`Installed`]).
 //!
-//! Rules are texts that a person could have typed, commented, one set for a node. Those of a run hand packets to dunnat; where
+//! A rule is data: what it asks of a packet, and what it does ([`Rule`]). Its text is one reading of that, which a person could
+//! have typed; what becomes of a packet by it is another, without a kernel ([`Evaluator`]).
+//!
+//! There is one set of rules for a node, commented. Those of a run hand packets to dunnat; where
 //! nft has no `queue`, by chains with the target NFQUEUE of x_tables, the one thing that is not written in nft's language.
 //! Another set does the whole job in the kernel and needs no dunnat ([`in_kernel()`]); a shadow has that and shows dunnat its
 //! packets ([`ShadowPlan`]). Beside these is the guard, which outlives the process. A last set only shows packets, beside whatever
@@ -30,9 +33,11 @@ mod queue_statement;
 mod queued;
 mod queues;
 mod rewrite;
+mod rule;
 mod rules;
 mod shadow;
 mod table;
+mod walk;
 
 pub use choices::{Backend, CtMarkBy, QueueBy, RewriteBy};
 pub use explain::Choice;
@@ -48,8 +53,10 @@ pub(crate) use owner::TABLE as NODE_TABLE;
 pub use plan::{Plan, Wishes};
 pub use queue_chain::fill_all;
 pub use queues::{ByQueue, QueueLayout};
+pub use rule::{Arp, AtHook, Carried, Ip, Rule, Tracking};
 pub use rules::Rules;
 pub use shadow::{Moment, ShadowLane, ShadowPlan};
+pub use walk::{Counters, Evaluator, Fate, Met, Point, RulePlace, Walk};
 
 #[cfg(test)]
 mod tests;

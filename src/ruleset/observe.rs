@@ -11,9 +11,10 @@ use super::marks::Bits;
 use super::no_plan::NoPlan;
 use super::owner::{Owner, TABLE};
 use super::plan::HEADERS;
-use super::queue_statement::queue_chains;
-use super::shadow::{ct_mark_lanes, show_to, shown_at, sorted};
-use super::table::{Chain, Chains, Table};
+use super::queue_statement::{queue, queue_chains};
+use super::rule::Rule;
+use super::shadow::{at, ct_mark_lanes, shown_at, sorted};
+use super::table::{Chain, Chains, Hook, Table};
 use super::{Lane, LaneCtMark, Plan, QueueBy, QueueLayout, Rules, Traffic, Wishes};
 use crate::cluster::{Cluster, NodeId};
 use crate::kernel::Capabilities;
@@ -115,15 +116,14 @@ impl ObservePlan {
                 Stage::Spoof => 89,
             };
             let which = shown_at(here, stage);
-            let rules: Vec<String> = self
-                .queues_of(stage)
-                .map(|(lane, queues)| {
-                    format!("{which} {}{}", sorted(&ct_mark, lane.ct_mark), show_to(self.queue_by, &queues))
-                })
-                .collect();
-            let hook = format!("filter hook {}", stage.hook());
+            let rule = |(lane, queues): (Lane, RangeInclusive<u16>)| {
+                let conditions = which.iter().cloned().chain(sorted(&ct_mark, lane.ct_mark));
+                Rule::new(conditions, queue(self.queue_by, &queues, true))
+            };
+            let rules = self.queues_of(stage).map(rule).collect();
+            let hook = Hook::filter(at(stage), priority);
             let about = format!("{stage}: packets as they come here.");
-            chains.add(&about, &format!("observe-{stage}"), Some((&hook, priority)), &rules);
+            chains.add(&about, &format!("observe-{stage}"), Some(hook), rules);
         }
         chains.0
     }
@@ -180,6 +180,7 @@ mod tests {
                 assert!(rules.guard.tables().is_empty());
                 for rule in rules.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules)
                 {
+                    let rule = rule.to_string();
                     assert!(!rule.contains(" set ") && !rule.contains("drop"), "{rule}");
                     assert!(rule.contains("queue flags bypass") || rule.contains("-bypass"), "{rule}");
                 }

@@ -5,7 +5,6 @@
 //! netlink.
 
 use std::io;
-use std::ops::RangeInclusive;
 
 use super::owner::TABLE;
 use crate::netlink::expression::Expressions;
@@ -25,20 +24,6 @@ pub(super) fn read(name: &str) -> Option<(u16, bool)> {
     // Only as we write it.
     let queue: u16 = number.parse().ok()?;
     (queue.to_string() == number).then_some((queue, bypass))
-}
-
-/// The end of a rule that hands a flow always to the same of these queues: `symhash` knows ports, which the kernel's own
-/// spreading over a range of queues does not.
-pub(super) fn jump(queues: &RangeInclusive<u16>, bypass: bool) -> String {
-    match queues.len() {
-        1 => format!("counter jump {}", name(*queues.start(), bypass)),
-        workers => {
-            let each: Vec<String> =
-                queues.clone().map(|queue| format!("{queue} : jump {}", name(queue, bypass))).collect();
-            let first = queues.start();
-            format!("counter symhash mod {workers} offset {first} vmap {{ {} }}", each.join(", "))
-        }
-    }
 }
 
 /// Writes the rule of a chain, whatever was in it.
@@ -76,14 +61,5 @@ mod tests {
         for other in ["queue-", "queue-x", "queue-65536", "queue-07", "queue-1-2", "ask-dnat", "queue-+1"] {
             assert_eq!(read(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn one_queue_or_several() {
-        assert_eq!(jump(&(7..=7), false), "counter jump queue-7");
-        assert_eq!(
-            jump(&(8..=9), true),
-            "counter symhash mod 2 offset 8 vmap { 8 : jump queue-8-bypass, 9 : jump queue-9-bypass }"
-        );
     }
 }

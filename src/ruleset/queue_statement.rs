@@ -2,19 +2,13 @@
 
 use std::ops::RangeInclusive;
 
+use super::rule::{Queues, Statement};
 use super::table::Chain;
 use super::{QueueBy, queue_chain};
 
-/// Hands packets to the queues of a lane, a flow always to the same: `symhash` knows ports, which the kernel's own
-/// spreading over a range of queues does not.
-pub(super) fn queue(by: QueueBy, queues: &RangeInclusive<u16>) -> String {
-    match (by, queues.len()) {
-        (QueueBy::Xt, _) => queue_chain::jump(queues, false),
-        (QueueBy::Nft, 1) => format!("counter queue num {}", queues.start()),
-        (QueueBy::Nft, workers) => {
-            format!("counter queue to symhash mod {workers} offset {}", queues.start())
-        }
-    }
+/// Hands packets to the queues of a lane, a flow always to the same, and counts them.
+pub(super) fn queue(by: QueueBy, numbers: &RangeInclusive<u16>, bypass: bool) -> [Statement; 2] {
+    [Statement::Count, Statement::Queue(Queues { by, numbers: numbers.clone(), bypass })]
 }
 
 /// The chains of queues, where nft cannot write rules for them.

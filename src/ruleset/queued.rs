@@ -4,89 +4,97 @@ use super::family::InFamily;
 use super::marks::Bits;
 use super::plan::LONGEST_WHOLE;
 use super::queue_statement::queue;
+use super::rule::{Condition, CtIs, Rule, Statement};
 use super::{LaneCtMark, Plan, Traffic};
-use crate::net::{Mark, Ports, Stage};
+use crate::cluster::Cluster;
+use crate::net::{Mark, Proto, Stage};
 
 /// The rules that queue the packets of a stage.
-pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<String> {
+pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<Rule> {
     let InFamily { cluster, network, public, .. } = here;
-    let ip = here.family.nft();
     let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
-    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let ct_mark = Bits::of_flow(cluster);
+    let to_us = [Condition::input(nic), Condition::destination(public)];
     let mut rules = Vec::new();
     let not_asked = here.is_neighbours().filter(|_| stage == Stage::Dnat);
-    rules.extend(not_asked.map(|it| format!("iifname \"{nic}\" {ip} daddr {public} {it} return")));
+    rules.extend(not_asked.map(|it| Rule::new(to_us.iter().cloned().chain([it]), [Statement::Return])));
     for (lane, queues) in plan.queues_of(stage) {
-        let queue_of = |queues| queue(plan.queue_by, &queues);
+        let queue_of = |queues| queue(plan.queue_by, &queues, false);
         let (queue, of_long) = (queue_of(queues), plan.queues_of_long(lane).map(queue_of));
-        let mut rule = |condition: String| {
-            let condition = condition.trim_end();
+        let mut rule = |conditions: Vec<Condition>| {
             // First what the kernel has to cut into segments.
-            rules.extend(
-                of_long.iter().map(|queue| format!("meta length > {LONGEST_WHOLE} {condition} {queue}")),
-            );
-            rules.push(format!("{condition} {queue}"));
+            rules.extend(of_long.iter().map(|queue| {
+                let long = [Condition::LongerThan(LONGEST_WHOLE)];
+                Rule::new(long.into_iter().chain(conditions.iter().cloned()), queue.clone())
+            }));
+            rules.push(Rule::new(conditions, queue.clone()));
         };
-        let protocol = match lane.traffic {
-            Traffic::Any => Some(""),
-            Traffic::Tcp => Some("meta l4proto tcp "),
-            Traffic::NotTcp => Some("meta l4proto != tcp "),
+        // Of errors there is another rule.
+        let protocol: Option<Option<Condition>> = match lane.traffic {
+            Traffic::Any => Some(None),
+            Traffic::Tcp => Some(Some(Condition::Protocol(Proto::TCP))),
+            Traffic::NotTcp => Some(Some(Condition::NotProtocol(Proto::TCP))),
             Traffic::Errors => None,
         };
         match stage {
             Stage::Dnat => {
-                let to_us = format!("iifname \"{nic}\" {ip} daddr {public}");
+                let to_us = |more: Option<Condition>| to_us.iter().cloned().chain(more).collect::<Vec<_>>();
                 for proto in here.protos().into_iter().filter(|proto| lane.traffic.has(*proto)) {
-                    match here.asked_ports(proto) {
-                        Some(ports) => {
-                            let ports: Vec<String> = ports.iter().map(Ports::to_string).collect();
-                            rule(format!("{to_us} {proto} dport {{ {} }}", ports.join(", ")));
-                        }
-                        None => rule(format!("{to_us} meta l4proto {}", proto.0)),
-                    }
+                    rule(to_us(Some(match here.asked_ports(proto) {
+                        Some(ports) => Condition::Dport(proto, ports),
+                        None => Condition::proto(proto),
+                    })));
                 }
                 let all = protocol.filter(|_| here.has_all());
                 if let Some(protocol) = all {
-                    rule(format!("{to_us} {protocol}"));
+                    rule(to_us(protocol));
                 } else if plan.has_errors(lane) && here.has_services() {
-                    rule(format!("{to_us} {}", here.is_error()));
+                    rule(to_us(Some(here.is_error())));
                 }
             }
             Stage::Tag => {
-                let untagged = if plan.sees_all(stage) { String::new() } else { ct_mark.unset() };
-                rule(format!("iifname \"{bridge}\" {ip} daddr {network} {untagged}"));
+                let untagged = (!plan.sees_all(stage)).then(|| ct_mark.unset());
+                let bridged = [Condition::input(bridge), Condition::destination(network)];
+                rule(bridged.into_iter().chain(untagged).collect());
             }
             Stage::Save => {
-                // What conntrack does not track has no flow to save a tag in.
-                let tracked = if cluster.passes_foreign(plan.node) { "ct state != untracked" } else { "" };
-                let which = match lane.ct_mark {
-                    LaneCtMark::Is(Mark::ZERO) if plan.sees_all(stage) => tracked.to_owned(),
-                    LaneCtMark::Is(Mark::ZERO) => format!("{} {}", mark.set(), ct_mark.unset()),
-                    LaneCtMark::Another => ct_mark.set(),
-                    // The packet comes with it.
-                    LaneCtMark::Shown | LaneCtMark::Any | LaneCtMark::Is(_) => tracked.to_owned(),
-                    LaneCtMark::IsPacketMark => {
-                        let pairs: Vec<String> =
-                            cluster.nodes.iter().map(|node| format!("{0} . {0}", node.tag)).collect();
-                        format!("{} . {} {{ {} }}", mark.ours(), ct_mark.ours(), pairs.join(", "))
-                    }
-                };
-                rule(format!("oifname \"{bridge}\" {ip} daddr {network} {which}"));
+                let to_guest = [Condition::output(bridge), Condition::destination(network)];
+                let which = to_save(cluster, plan, lane.ct_mark);
+                rule(to_guest.into_iter().chain(which).collect());
             }
             Stage::Spoof => {
+                let out = || Condition::output(nic);
                 if plan.has_errors(lane) {
-                    let icmp = here.is_icmp();
-                    rule(format!("oifname \"{nic}\" {icmp} ct state {{ related, invalid }}"));
+                    rule(vec![out(), here.is_icmp(), Condition::State(CtIs::RelatedOrInvalid)]);
                 }
                 let Some(protocol) = protocol else { continue };
-                let tagged = if plan.full { String::new() } else { ct_mark.is_tag(cluster) };
-                rule(format!("oifname \"{nic}\" {ip} saddr {network} {protocol}{tagged}"));
+                let tagged = (!plan.full).then(|| ct_mark.is_tag(cluster));
+                let of_guest = [out(), Condition::source(network)];
+                rule(of_guest.into_iter().chain(protocol.clone()).chain(tagged).collect());
                 for (_, _, guest) in here.whole().filter(|_| !plan.full) {
-                    let untagged = ct_mark.unset();
-                    rule(format!("oifname \"{nic}\" {ip} saddr {guest} {protocol}{untagged}"));
+                    let of_guest = [out(), Condition::source(guest)];
+                    rule(of_guest.into_iter().chain(protocol.clone()).chain([ct_mark.unset()]).collect());
                 }
             }
         }
     }
     rules
+}
+
+/// What the marks of packets have to be that are asked about before they reach a guest.
+fn to_save(cluster: &Cluster, plan: &Plan, lane: LaneCtMark) -> Vec<Condition> {
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    // What conntrack does not track has no flow to save a tag in.
+    let tracked = cluster.passes_foreign(plan.node).then_some(Condition::State(CtIs::NotUntracked));
+    match lane {
+        LaneCtMark::Is(Mark::ZERO) if plan.sees_all(Stage::Save) => Vec::from_iter(tracked),
+        LaneCtMark::Is(Mark::ZERO) => vec![mark.set(), ct_mark.unset()],
+        LaneCtMark::Another => vec![ct_mark.set()],
+        // The packet comes with it.
+        LaneCtMark::Shown | LaneCtMark::Any | LaneCtMark::Is(_) => Vec::from_iter(tracked),
+        LaneCtMark::IsPacketMark => {
+            let tags = cluster.nodes.iter().map(|node| node.tag).collect();
+            vec![Condition::MarksAgree(mark, ct_mark, tags)]
+        }
+    }
 }

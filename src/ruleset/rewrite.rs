@@ -1,28 +1,30 @@
 //! Rules that change an address, and the port that goes with it: what dnat and spoof do, in the kernel.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::family::InFamily;
 use super::kernel_rule::KernelRule;
 use super::marks::Bits;
+use super::rule::{Condition, NewAddress, Rule, Statement};
 use crate::cluster::{Node, Service, ServiceId};
+use crate::packet::Side;
 
 /// The destination becomes the guest that protocol and port lead to, and so does the port where the guest has another;
 /// what has no guest goes on unchanged. What has been changed is not for the public address any more, so the more
 /// specific comes first.
 ///
 /// ICMP errors stay as they are: no rule can change what they quote.
-pub(super) fn rewrite_dnat(here: InFamily<'_>, condition: &str) -> Vec<KernelRule> {
-    let ip = here.family.nft();
+pub(super) fn rewrite_dnat(here: InFamily<'_>, conditions: &[Condition]) -> Vec<KernelRule> {
     let ids = |services: &[&Service]| {
         let is_it = |service: &Service| services.iter().any(|wanted| wanted.name == service.name);
         here.services().filter(|(_, service, _)| is_it(service)).map(|(id, ..)| id).collect()
     };
     let mut rules = Vec::new();
-    let mut rule = |text: String, proto, services: &[&Service]| {
-        rules.push(KernelRule { text, proto, node: None, services: ids(services) });
+    let mut rule = |more: Option<Condition>, statements: Vec<Statement>, proto, services: &[&Service]| {
+        let rule = Rule::new(conditions.iter().cloned().chain(more), statements);
+        rules.push(KernelRule { rule, proto, node: None, services: ids(services) });
     };
+    let to = |to| Statement::SetAddress(here.family, Side::Destination, to);
     for proto in here.protos() {
         let (moved, kept): (Vec<_>, Vec<_>) =
             here.numbered(proto).into_iter().partition(|(_, service, _)| service.guest_port.is_some());
@@ -30,37 +32,29 @@ pub(super) fn rewrite_dnat(here: InFamily<'_>, condition: &str) -> Vec<KernelRul
             if numbered.is_empty() {
                 continue;
             }
-            let guests: Vec<String> =
-                numbered.iter().map(|(ports, _, guest)| format!("{ports} : {guest}")).collect();
-            let mut text =
-                format!("{condition} {ip} daddr set {proto} dport map {{ {} }}", guests.join(", "));
+            let guests = numbered.iter().map(|(ports, _, guest)| (*ports, *guest)).collect();
+            let mut statements = vec![to(NewAddress::ByDport(proto, guests))];
             if is_moved {
-                let ports = numbered.iter().flat_map(|(ports, service, _)| {
-                    ports.iter().map(|port| format!("{port} : {}", service.at_guest(port)))
-                });
-                let ports: Vec<String> = ports.collect();
-                let _ = write!(text, " {proto} dport set {proto} dport map {{ {} }}", ports.join(", "));
+                let ports = numbered
+                    .iter()
+                    .flat_map(|(ports, service, _)| ports.iter().map(|port| (port, service.at_guest(port))));
+                statements.push(Statement::SetPort(proto, Side::Destination, ports.collect()));
             }
             let services: Vec<&Service> = numbered.iter().map(|(_, service, _)| *service).collect();
-            rule(text, Some(proto), &services);
+            rule(None, statements, Some(proto), &services);
         }
     }
     let mut whole: Vec<(ServiceId, &Service, IpAddr)> = here.whole().collect();
     whole.sort_by_key(|(_, service, _)| service.proto.is_none());
     let (icmp, plain) = (here.icmp(), here.is_plain_icmp());
     for (_, service, guest) in whole {
+        let to_guest = vec![to(NewAddress::Is(guest))];
         match service.proto {
-            Some(proto) if proto == icmp => {
-                rule(format!("{condition} {plain} {ip} daddr set {guest}"), Some(icmp), &[service]);
-            }
-            Some(proto) => {
-                let text = format!("{condition} meta l4proto {} {ip} daddr set {guest}", proto.0);
-                rule(text, Some(proto), &[service]);
-            }
+            Some(proto) if proto == icmp => rule(Some(plain.clone()), to_guest, Some(icmp), &[service]),
+            Some(proto) => rule(Some(Condition::proto(proto)), to_guest, Some(proto), &[service]),
             None => {
-                let text = format!("{condition} meta l4proto != {icmp} {ip} daddr set {guest}");
-                rule(text, None, &[service]);
-                rule(format!("{condition} {plain} {ip} daddr set {guest}"), Some(icmp), &[service]);
+                rule(Some(Condition::NotProtocol(icmp)), to_guest.clone(), None, &[service]);
+                rule(Some(plain.clone()), to_guest, Some(icmp), &[service]);
             }
         }
     }
@@ -71,7 +65,8 @@ pub(super) fn rewrite_dnat(here: InFamily<'_>, condition: &str) -> Vec<KernelRul
 /// a tag both stay. But what a guest begins that has a public address, or all ports of it, gets this node's.
 pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
     let InFamily { cluster, network, public, .. } = here;
-    let (ip, nic) = (here.family.nft(), &cluster.public);
+    let out = Condition::output(&cluster.public);
+    let from = |to| Statement::SetAddress(here.family, Side::Source, to);
     let mut rules = Vec::new();
     for proto in here.protos() {
         let numbered = here.numbered(proto);
@@ -80,36 +75,29 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
                 continue;
             }
             let own = numbered.iter().filter(|(_, other, _)| other.name == service.name);
-            let ports: Vec<String> = own
-                .flat_map(|(ports, ..)| ports.iter())
-                .map(|port| format!("{} : {port}", service.at_guest(port)))
-                .collect();
+            let ports = own.flat_map(|(ports, ..)| ports.iter());
+            let ports: Vec<(u16, u16)> = ports.map(|port| (service.at_guest(port), port)).collect();
             if ports.is_empty() {
                 continue;
             }
-            let text = format!(
-                "oifname \"{nic}\" {ip} saddr {guest} {} {proto} sport set {proto} sport map {{ {} }}",
-                mark.is_tag(cluster),
-                ports.join(", ")
+            let rule = Rule::new(
+                [out.clone(), Condition::source(guest), mark.is_tag(cluster)],
+                [Statement::SetPort(proto, Side::Source, ports)],
             );
-            rules.push(KernelRule { text, proto: Some(proto), node: None, services: vec![id] });
+            rules.push(KernelRule { rule, proto: Some(proto), node: None, services: vec![id] });
         }
     }
-    let public_of = |node: &Node| Some(format!("{} : {}", node.tag, node.public.get(here.family)?));
-    let map: Vec<String> = cluster.nodes.iter().filter_map(public_of).collect();
-    let text = format!(
-        "oifname \"{nic}\" {ip} saddr {network} {ip} saddr set {} map {{ {} }}",
-        mark.ours(),
-        map.join(", ")
-    );
-    rules.push(KernelRule { text, proto: None, node: None, services: Vec::new() });
+    let public_of = |node: &Node| Some((node.tag, *node.public.get(here.family)?));
+    let map = cluster.nodes.iter().filter_map(public_of).collect();
+    rules.push(KernelRule::of_all(Rule::new(
+        [out.clone(), Condition::source(network)],
+        [from(NewAddress::ByMark(mark, map))],
+    )));
     for (id, Service { proto, .. }, guest) in here.whole() {
-        let protocol = proto.map_or(String::new(), |proto| format!("meta l4proto {} ", proto.0));
-        let text = format!(
-            "oifname \"{nic}\" {ip} saddr {guest} {protocol}{} {ip} saddr set {public}",
-            mark.unset()
-        );
-        rules.push(KernelRule { text, proto: *proto, node: None, services: vec![id] });
+        let of_proto = proto.map(Condition::proto);
+        let conditions = [out.clone(), Condition::source(guest)].into_iter().chain(of_proto);
+        let rule = Rule::new(conditions.chain([mark.unset()]), [from(NewAddress::Is(public))]);
+        rules.push(KernelRule { rule, proto: *proto, node: None, services: vec![id] });
     }
     rules
 }

@@ -1,9 +1,12 @@
 //! Tables and chains as data: what is printed, what is installed, and what is looked for in the kernel are one.
 
+use std::fmt;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::queue_chain;
+use super::rule::Rule;
+use crate::net::IfName;
 
 /// A table of ours, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,16 +39,25 @@ pub(super) struct Chain {
     pub(super) about: String,
     pub(super) name: String,
     pub(super) hook: Option<Hook>,
-    pub(super) rules: Vec<String>,
+    pub(super) rules: Vec<Rule>,
 }
 
 /// Where a base chain is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hook {
-    /// Type, hook and devices, as nft has them.
-    pub(super) words: String,
+    /// The type of the chain, by nft's name: `filter` or `nat`.
+    pub(super) kind: &'static str,
+    /// nft's name for the hook.
+    pub(super) name: &'static str,
+    /// For which devices, in the netdev family.
+    pub(super) devices: Vec<IfName>,
     pub(super) priority: i32,
 }
+
+/// The type of a chain that sees the first packet of a flow.
+pub(super) const NAT: &str = "nat";
+pub(super) const PREROUTING: &str = "prerouting";
+pub(super) const POSTROUTING: &str = "postrouting";
 
 impl Table {
     pub(super) fn new(family: &'static str, name: &'static str, comment: &str, chains: Vec<Chain>) -> Self {
@@ -106,29 +118,25 @@ impl Table {
 pub(super) struct Chains(pub(super) Vec<Chain>);
 
 impl Chains {
-    pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<(&str, i32)>, rules: &[String]) {
-        let chain = Chain::new(about, name, rules.to_vec());
-        self.0.push(match hook {
-            Some((words, priority)) => chain.at(words, priority),
-            None => chain,
-        });
+    pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<Hook>, rules: Vec<Rule>) {
+        self.0.push(Chain { hook, ..Chain::new(about, name, rules) });
     }
 }
 
 impl Chain {
     /// One that is entered by a jump.
-    pub(super) fn new(about: &str, name: &str, rules: Vec<String>) -> Self {
+    pub(super) fn new(about: &str, name: &str, rules: Vec<Rule>) -> Self {
         Self { about: about.to_owned(), name: name.to_owned(), hook: None, rules }
     }
 
     /// The same, at a hook.
-    pub(super) fn at(self, words: &str, priority: i32) -> Self {
-        Self { hook: Some(Hook { words: words.to_owned(), priority }), ..self }
+    pub(super) fn at(self, hook: Hook) -> Self {
+        Self { hook: Some(hook), ..self }
     }
 
     /// Whether it hands packets to queues.
     pub(super) fn asks(&self) -> bool {
-        self.rules.iter().any(|rule| rule.contains(" queue ") || rule.contains(" jump queue-"))
+        self.rules.iter().any(Rule::asks)
     }
 
     /// Whether its rule is one that nft has no words for.
@@ -142,8 +150,8 @@ impl Chain {
             let _ = writeln!(out, "\t# {line}");
         }
         let _ = writeln!(out, "\tchain {} {{", self.name);
-        if let Some(Hook { words, priority }) = &self.hook {
-            let _ = writeln!(out, "\t\ttype {words} priority {priority}; policy accept;");
+        if let Some(hook) = &self.hook {
+            let _ = writeln!(out, "\t\ttype {hook}; policy accept;");
         }
         for rule in &self.rules {
             let _ = writeln!(out, "\t\t{rule}");
@@ -170,15 +178,41 @@ impl Set {
     }
 }
 
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, devices, priority } = self;
+        write!(f, "{kind} hook {name} ")?;
+        if !devices.is_empty() {
+            let devices: Vec<String> = devices.iter().map(|device| format!("\"{device}\"")).collect();
+            write!(f, "devices = {{ {} }} ", devices.join(", "))?;
+        }
+        write!(f, "priority {priority}")
+    }
+}
+
 impl Hook {
+    /// Of a chain that sees every packet.
+    pub(super) const fn filter(name: &'static str, priority: i32) -> Self {
+        Self { kind: "filter", name, devices: Vec::new(), priority }
+    }
+
+    /// Of a chain that sees the first packet of a flow.
+    pub(super) const fn nat(name: &'static str, priority: i32) -> Self {
+        Self { kind: NAT, name, devices: Vec::new(), priority }
+    }
+
+    /// The same, for frames of these devices alone.
+    pub(super) fn of(self, devices: &[IfName]) -> Self {
+        Self { devices: devices.to_vec(), ..self }
+    }
+
     /// The number that the kernel has for the hook (include/uapi/linux/netfilter.h and its brothers).
     pub(super) fn number(&self, family: &str) -> u32 {
-        let name = self.words.split(' ').skip_while(|word| *word != "hook").nth(1).unwrap_or_default();
         let names: &[&str] = match family {
             "arp" => &["input", "output", "forward"],
             "netdev" => &["ingress", "egress"],
             _ => &["prerouting", "input", "forward", "output", "postrouting"],
         };
-        names.iter().position(|known| *known == name).unwrap_or_default() as u32
+        names.iter().position(|known| *known == self.name).unwrap_or_default() as u32
     }
 }

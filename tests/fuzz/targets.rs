@@ -17,14 +17,14 @@ use dunnat::daemon::Worker;
 use dunnat::engine::{Meta, Tables, decide};
 use dunnat::explain::{self, StoryText};
 use dunnat::kernel::Capabilities;
-use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage, Tuple, Verdict};
+use dunnat::net::{Checksum, CtMark, CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
 use dunnat::policy::{Named, Supervised};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
 use dunnat::replay::Changes;
-use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
+use dunnat::ruleset::{AtHook, Backend, Evaluator, Plan, Point, RewriteBy, Rules, Tracking, Wishes};
 use dunnat::simulate::PacketSpec;
 use dunnat::simulate::{Capture, Counts};
 use dunnat::trace::{Event, Filter, Format, Rendering, RuleEvent, Text};
@@ -120,6 +120,51 @@ fn packets() {
                 assert_eq!(if side == Side::Source { seen.tuple.src } else { seen.tuple.dst }, to);
                 let _ = Patch::new(bytes, &view, there, Checksum::Partial)
                     .map(|patch| patch.apply(&mut rewritten));
+            }
+        }
+    });
+}
+
+/// An Ethernet frame, wherever it is, comes through all our rules to one end, and a counter in each rule changes nothing.
+#[test]
+fn frames() {
+    let (cluster, [node1, _]) = cluster_and_nodes();
+    let wishes = Wishes {
+        node: node1,
+        backend: Backend::Netlink,
+        rewrite_by: RewriteBy::Kernel,
+        full: false,
+        on_conflict: OnConflict::Drop,
+        queue_base: 100,
+        workers: 2,
+    };
+    let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
+    let rules = [Evaluator::in_kernel(&cluster, node1), Evaluator::of(&Rules::render(&cluster, &plan))];
+    let rules = rules.map(|rules| (rules.clone().counted(), rules));
+    let (hooks, nic) = ([Hook::Prerouting, Hook::Postrouting], cluster.public().clone());
+    let bridge = cluster.guests().bridge.clone();
+    let places = [(nic.clone(), bridge.clone()), (bridge, nic)];
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Some(frame) = AtHook::frame(bytes) else { return };
+        let flow = Tracking::Flow { state: CtState::New, mark: Mark(2), is_first: true };
+        for ((counted, rules), (input, output)) in
+            rules.iter().flat_map(|it| places.each_ref().map(|at| (it, at)))
+        {
+            let mut points = hooks.map(Point::Ip).to_vec();
+            points.extend([
+                Point::Ingress,
+                Point::Egress,
+                Point::ArpOutput,
+                Point::Bridge(Hook::Postrouting),
+            ]);
+            for (point, tracking) in points.iter().flat_map(|it| [(it, Tracking::Invalid), (it, flow)]) {
+                let (input, output) = (Some(input.clone()), Some(output.clone()));
+                let mut packet = AtHook { input, output, tracking, ..frame.clone() };
+                let mut again = packet.clone();
+                let walks = [rules.walk(*point, .., &mut packet), counted.walk(*point, .., &mut again)];
+                assert_eq!(packet, again);
+                assert_eq!(walks[0].fate, walks[1].fate);
+                assert_eq!(packet.ip().map(|ip| ip.src.is_ipv4()), packet.ip().map(|ip| ip.dst.is_ipv4()));
             }
         }
     });

@@ -167,7 +167,7 @@ proptest! {
             let changed = sum.note.is_none_or(|note| note.contains("fragments"));
             prop_assert!(!changed || sum.new == !sum.folded, "{:?}", sum);
         }
-        let story = at_node(&mut SimulatedNode::new(&cluster, node), crate::simulate::Arrival::of(visit.bytes));
+        let story = at_node(&mut SimulatedNode::new(&cluster, node), Arrival::of(visit.bytes));
         prop_assert_eq!(story.nodes[0].stages.len(), 4);
     }
 

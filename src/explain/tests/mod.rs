@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::*;
 use crate::cluster::{Cluster, NodeId, TagBy};
 use crate::engine::{Policy, Reason};
-use crate::net::{Dscp, Mark, Stage};
+use crate::net::{Dscp, Mark, Proto, Stage, Tuple};
+use crate::packet::{Fragment, Headers, Icmp};
 use crate::policy::Named;
-use crate::simulate::{PacketSpec, SimulatedNode};
+use crate::simulate::{Arrival, PacketSpec, SimulatedNode, made};
 use crate::trace::samples;
 
 fn by_cluster(cluster: &Cluster, node: NodeId) -> Arc<dyn Policy> {
@@ -185,6 +186,32 @@ fn events_of_nodes_that_are_not_there_are_refused() {
         of_event(&cluster(), &event, &by_cluster).unwrap_err().to_string(),
         "the cluster file has no such node"
     );
+}
+
+/// No rule changes what an ICMP error quotes: the engine leads it to the guest, and the rule that leads pings there does not match.
+#[test]
+fn a_rule_that_does_not_do_the_same_does_not_match() {
+    let service = "[[service]]\nname = \"ping\"\nproto = \"icmp\"\nguest = \"10.5.5.203\"\n";
+    let text = format!("{}\n{service}", include_str!("../../../rules/example.toml"));
+    let cluster = Cluster::parse(&text, Path::new("c")).unwrap();
+    let icmp = |src: &str, dst: &str| Tuple {
+        proto: Proto::ICMP,
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        ports: None,
+    };
+    let (client, public) = ("192.168.122.1", "192.168.122.12");
+    let told = |kind, inner| {
+        let icmp_header = Some(Icmp { kind, code: 0, inner, inner_after: None, mtu: None });
+        let headers = Headers { icmp: icmp_header, ..Headers::default() };
+        let bytes = made(icmp(client, public), &headers, Fragment::None, 90).unwrap();
+        let story = at_node(&mut SimulatedNode::new(&cluster, NodeId(1)), Arrival::of(bytes));
+        let dnat = &story.nodes[0].stages[0];
+        let matches: Vec<bool> = dnat.nft.iter().map(|nft| nft.matches).collect();
+        (dnat.event.as_ref().unwrap().reason, matches)
+    };
+    assert_eq!(told(8, None), (Reason::Service, vec![true]));
+    assert_eq!(told(3, Some(icmp(public, client))), (Reason::ErrorAboutReply, vec![false]));
 }
 
 /// In the words of the packet's own family, and with its addresses alone.

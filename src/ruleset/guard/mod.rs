@@ -8,7 +8,6 @@
 //! It leaves alone what may see guests' addresses: the guests themselves, networks named in `[guests] inside`, the node
 //! itself, and what goes into an IPsec tunnel.
 
-mod condition;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -19,8 +18,8 @@ use crate::cluster::{Cluster, NodeId};
 use crate::net::{Family, IfName, OfFamily as _};
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::family::InFamily;
+use crate::ruleset::rule::{Comparison, Rule as NftRule};
 use crate::ruleset::table::{Chain, Hook, Table};
-use condition::Condition;
 use rule::{End, Rule};
 
 /// The tables that stay.
@@ -84,7 +83,7 @@ impl Guard {
                         reply to it.",
                 hook: Some(("prerouting", [-290, -289])),
                 rules: [loopback(), bridge.clone()]
-                    .map(|name| Rule::new(vec![Condition::In(name)], End::Return))
+                    .map(|name| Rule::new(vec![Comparison::In(name)], End::Return))
                     .into_iter()
                     .chain(families.iter().flat_map(|here| requests(*here)))
                     .collect(),
@@ -96,9 +95,9 @@ impl Guard {
                         (100) comes before.",
                 hook: Some(("postrouting", [300, 301])),
                 rules: [loopback(), bridge.clone()]
-                    .map(|name| vec![Condition::Out(name)])
+                    .map(|name| vec![Comparison::Out(name)])
                     .into_iter()
-                    .chain([vec![Condition::IntoIpsec]])
+                    .chain([vec![Comparison::IntoIpsec]])
                     .map(|conditions| Rule::new(conditions, End::Accept))
                     .chain(families.iter().flat_map(|here| leaving(*here)))
                     .collect(),
@@ -109,7 +108,7 @@ impl Guard {
                 about: "No packet passes here. While a rule needs conntrack, the hooks of conntrack stay. When they go, the\n\
                         kernel drops all packets that wait in queues.",
                 hook: None,
-                rules: vec![Rule::new(vec![Condition::Invalid], End::Continue)],
+                rules: vec![Rule::new(vec![Comparison::Invalid], End::Continue)],
             },
         ];
         if let Some(here) = families.iter().find(|here| here.family == Family::V4) {
@@ -119,7 +118,7 @@ impl Guard {
                 about: "No ARP message shows a guest's address, or the gateway's, to another network.",
                 hook: Some(("output", [0, 1])),
                 rules: vec![Rule::new(
-                    vec![Condition::NotOut(bridge.clone()), Condition::ArpFrom(here.network)],
+                    vec![Comparison::NotOut(bridge.clone()), Comparison::ArpFrom(here.network.into())],
                     End::Drop(ARP),
                 )],
             });
@@ -150,17 +149,26 @@ impl Guard {
         if !self.stays {
             return Vec::new();
         }
+        self.named(STAYS, |[stays, _]| stays)
+    }
+
+    /// The owned tables, as nft would write them.
+    pub(super) fn owned(&self) -> Vec<Table> {
+        self.named(OWNED, |[_, owned]| owned)
+    }
+
+    fn named(&self, name: &'static str, priority: impl Fn([i32; 2]) -> i32) -> Vec<Table> {
         let table = |family: &'static str| {
             let places: Vec<&Place> = self.places.iter().filter(|place| place.family == family).collect();
             let chain = |place: &&Place| {
-                let rules = place.rules.iter().map(Rule::text).collect();
+                let rules = place.rules.iter().map(NftRule::from).collect();
                 let chain = Chain::new(place.about, place.name, rules);
                 match place.hook {
-                    Some((hook, [stays, _])) => chain.at(&words(hook), stays),
+                    Some((hook, priorities)) => chain.at(Hook::filter(hook, priority(priorities))),
                     None => chain,
                 }
             };
-            let mut table = Table::new(family, STAYS, COMMENT, places.iter().map(chain).collect());
+            let mut table = Table::new(family, name, COMMENT, places.iter().map(chain).collect());
             table.counters = counters(&places);
             table
         };
@@ -178,8 +186,8 @@ impl Guard {
             }
             for place in places {
                 let hook = place.hook.map(|(hook, [_, priority])| {
-                    let number = Hook { words: words(hook), priority }.number(name);
-                    nftables::Hook { kind: "filter", number, priority }
+                    let hook = Hook::filter(hook, priority);
+                    nftables::Hook { kind: hook.kind, number: hook.number(name), priority }
                 });
                 batch.chain(family, OWNED, place.name, hook);
                 batch.flush_chain(family, OWNED, place.name);
@@ -189,10 +197,6 @@ impl Guard {
             }
         }
     }
-}
-
-fn words(hook: &str) -> String {
-    format!("filter hook {hook}")
 }
 
 fn counters(places: &[&Place]) -> Vec<&'static str> {
@@ -214,11 +218,11 @@ fn loopback() -> IfName {
 fn from_public(here: InFamily<'_>, public: &IfName) -> Vec<Rule> {
     let rule = |to: IpNet| {
         let conditions = vec![
-            Condition::In(public.clone()),
-            Condition::From(here.network),
+            Comparison::In(public.clone()),
+            Comparison::From(here.network.into()),
             // Frames that are only bridged from one port of the public interface to another go on.
-            Condition::To(to),
-            Condition::NotByIpsec,
+            Comparison::To(to.into()),
+            Comparison::NotByIpsec,
         ];
         Rule::new(conditions, End::Drop(FROM_PUBLIC))
     };
@@ -227,21 +231,23 @@ fn from_public(here: InFamily<'_>, public: &IfName) -> Vec<Rule> {
 
 /// What asks for a service, as the rules that ask dunnat have it.
 fn requests(here: InFamily<'_>) -> Vec<Rule> {
-    let to_us = || vec![Condition::To(here.public.into())];
-    let icmp = |kind| [to_us(), vec![Condition::Proto(here.icmp()), Condition::IcmpType(kind)]].concat();
+    let to_us = || vec![Comparison::To(IpNet::from(here.public).into())];
+    let icmp = |kind| {
+        [to_us(), vec![Comparison::Proto(here.icmp()), Comparison::IcmpType(here.family, kind)]].concat()
+    };
     // Who has all of ICMP, or all there is, does not have these: the node itself lives by them.
     let mut rules: Vec<Rule> =
         here.icmp_of_the_node().map(|kind| Rule::new(icmp(kind), End::Return)).collect();
     let mut drop =
-        |more: Vec<Condition>| rules.push(Rule::new([to_us(), more].concat(), End::Drop(UNTRANSLATED)));
+        |more: Vec<Comparison>| rules.push(Rule::new([to_us(), more].concat(), End::Drop(UNTRANSLATED)));
     for proto in here.protos() {
         match here.asked_ports(proto) {
             Some(all) => {
                 for ports in all {
-                    drop(vec![Condition::Proto(proto), Condition::Ports(ports)]);
+                    drop(vec![Comparison::Proto(proto), Comparison::Ports(ports)]);
                 }
             }
-            None => drop(vec![Condition::Proto(proto)]),
+            None => drop(vec![Comparison::Proto(proto)]),
         }
     }
     if here.has_all() {
@@ -253,14 +259,15 @@ fn requests(here: InFamily<'_>) -> Vec<Rule> {
 fn leaving(here: InFamily<'_>) -> Vec<Rule> {
     let inside = here.cluster.guests.inside.iter().copied();
     let may_see = [here.network].into_iter().chain(inside.filter(|net| net.family() == here.family));
-    let mut rules: Vec<Rule> = may_see.map(|net| Rule::new(vec![Condition::To(net)], End::Accept)).collect();
-    rules.push(Rule::new(vec![Condition::From(here.network)], End::Drop(SOURCES)));
+    let mut rules: Vec<Rule> =
+        may_see.map(|net| Rule::new(vec![Comparison::To(net.into())], End::Accept)).collect();
+    rules.push(Rule::new(vec![Comparison::From(here.network.into())], End::Drop(SOURCES)));
     for (kind, at) in here.quotes() {
         let conditions = vec![
-            Condition::Family(here.family),
-            Condition::Proto(here.icmp()),
-            Condition::IcmpType(kind),
-            Condition::Quotes(at, here.network),
+            Comparison::Family(here.family),
+            Comparison::Proto(here.icmp()),
+            Comparison::IcmpType(here.family, kind),
+            Comparison::Quotes(at, here.network),
         ];
         rules.push(Rule::new(conditions, End::Drop(QUOTES)));
     }

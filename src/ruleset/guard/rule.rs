@@ -1,12 +1,11 @@
-//! A rule of the guard: conditions, and how it ends.
+//! A rule of the guard: conditions that netlink can write, too, and how it ends.
 
-use super::condition::Condition;
-use crate::net::OfFamily as _;
 use crate::netlink::expression::{Expressions, Say};
+use crate::ruleset::rule::{Comparison, Condition, Rule as NftRule, Statement};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
-    pub(super) conditions: Vec<Condition>,
+    pub(super) conditions: Vec<Comparison>,
     /// With a counter it drops.
     pub(super) end: End,
 }
@@ -20,30 +19,14 @@ pub(super) enum End {
 }
 
 impl Rule {
-    pub(super) fn new(conditions: Vec<Condition>, end: End) -> Self {
+    pub(super) fn new(conditions: Vec<Comparison>, end: End) -> Self {
         Self { conditions, end }
-    }
-
-    pub(super) fn text(&self) -> String {
-        let family = self.conditions.iter().find_map(|condition| match condition {
-            Condition::Family(family) => Some(*family),
-            Condition::To(net) => Some(net.family()),
-            _ => None,
-        });
-        let mut words: Vec<String> = self.conditions.iter().map(|condition| condition.text(family)).collect();
-        words.push(match self.end {
-            End::Drop(counter) => format!("counter name \"{counter}\" drop"),
-            End::Accept => "accept".to_owned(),
-            End::Return => "return".to_owned(),
-            End::Continue => "continue".to_owned(),
-        });
-        words.join(" ")
     }
 
     pub(super) fn expressions(&self) -> Vec<u8> {
         let mut out = Expressions::default();
-        for condition in &self.conditions {
-            condition.put(&mut out);
+        for comparison in &self.conditions {
+            comparison.put(&mut out);
         }
         match self.end {
             End::Drop(counter) => {
@@ -55,5 +38,18 @@ impl Rule {
             End::Continue => out.say(Say::Continue),
         }
         out.into_bytes()
+    }
+}
+
+/// For nft.
+impl From<&Rule> for NftRule {
+    fn from(rule: &Rule) -> Self {
+        let end = match rule.end {
+            End::Drop(counter) => vec![Statement::CountIn(counter), Statement::Drop],
+            End::Accept => vec![Statement::Accept],
+            End::Return => vec![Statement::Return],
+            End::Continue => vec![Statement::Continue],
+        };
+        Self::new(rule.conditions.iter().cloned().map(Condition::Is), end)
     }
 }

@@ -95,28 +95,32 @@ fn what_is_written_for_a_condition() {
         "fd00:5::1/128",
     ];
     let nets = nets.map(|net| net.parse::<IpNet>().unwrap());
-    let ports = |first, last| Condition::Ports(Ports::new(first, last).unwrap());
+    let ports = |first, last| Comparison::Ports(Ports::new(first, last).unwrap());
     let conditions = [
-        Condition::Family(Family::V4),
-        Condition::Family(Family::V6),
-        Condition::In(loopback()),
-        Condition::Out(loopback()),
-        Condition::NotOut(loopback()),
+        Comparison::Family(Family::V4),
+        Comparison::Family(Family::V6),
+        Comparison::In(loopback()),
+        Comparison::Out(loopback()),
+        Comparison::NotOut(loopback()),
         ports(80, 80),
         ports(8000, 8099),
-        Condition::NotByIpsec,
-        Condition::IntoIpsec,
-        Condition::Invalid,
+        Comparison::NotByIpsec,
+        Comparison::IntoIpsec,
+        Comparison::Invalid,
     ];
     let of_nets = nets
         .into_iter()
-        .flat_map(|net| [Condition::From(net), Condition::To(net), Condition::Quotes(20, net)])
-        .chain(nets.into_iter().filter(|net| net.addr().is_ipv4()).map(Condition::ArpFrom));
+        .flat_map(|net| {
+            [Comparison::From(net.into()), Comparison::To(net.into()), Comparison::Quotes(20, net)]
+        })
+        .chain(
+            nets.into_iter().filter(|net| net.addr().is_ipv4()).map(|net| Comparison::ArpFrom(net.into())),
+        );
     let mut out = String::new();
     for condition in conditions.into_iter().chain(of_nets) {
         let mut written = Expressions::default();
         condition.put(&mut written);
-        out.push_str(&format!("{}\n{}", condition.text(None), expressions(&written.into_bytes())));
+        out.push_str(&format!("{}\n{}", condition, expressions(&written.into_bytes())));
     }
     insta::assert_snapshot!("conditions", out);
 }

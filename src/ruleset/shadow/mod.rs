@@ -5,7 +5,7 @@
 
 mod rules;
 
-pub(super) use rules::{show_to, shown_at, sorted};
+pub(super) use rules::{at, shown_at, sorted};
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;

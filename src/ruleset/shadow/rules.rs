@@ -11,9 +11,10 @@ use crate::ruleset::family::InFamily;
 use crate::ruleset::guard::Guard;
 use crate::ruleset::marks::Bits;
 use crate::ruleset::owner::{Owner, TABLE};
-use crate::ruleset::queue_statement::queue_chains;
-use crate::ruleset::table::{Chain, Chains, Table};
-use crate::ruleset::{LaneCtMark, QueueBy, Rules, in_kernel, queue_chain};
+use crate::ruleset::queue_statement::{queue, queue_chains};
+use crate::ruleset::rule::{Condition, Rule};
+use crate::ruleset::table::{Chain, Chains, Hook, POSTROUTING, PREROUTING, Table};
+use crate::ruleset::{LaneCtMark, Rules, in_kernel};
 
 impl ShadowPlan {
     /// Writes the rules.
@@ -41,7 +42,6 @@ impl ShadowPlan {
                 Moment::Before => format!("{stage}: packets before the pure ruleset."),
                 Moment::After => format!("{stage}: packets after the pure ruleset."),
             };
-            let hook = format!("filter hook {}", stage.hook());
             let priority = match (stage, side) {
                 (Stage::Dnat, Moment::Before) => -301,
                 (Stage::Dnat, Moment::After) => -299,
@@ -54,12 +54,21 @@ impl ShadowPlan {
             };
             let which = shown_at(here, stage);
             let rule = |(lane, queues): (ShadowLane, RangeInclusive<u16>)| {
-                format!("{which} {}{}", sorted(&ct_mark, lane.ct_mark), show_to(self.queue_by, &queues))
+                let sorted = sorted(&ct_mark, lane.ct_mark);
+                Rule::new(which.iter().cloned().chain(sorted), queue(self.queue_by, &queues, true))
             };
-            let rules: Vec<String> = self.queues_of((stage, side)).into_iter().map(rule).collect();
-            chains.add(&about, &chain_name(stage, side), Some((&hook, priority)), &rules);
+            let rules = self.queues_of((stage, side)).into_iter().map(rule).collect();
+            chains.add(&about, &chain_name(stage, side), Some(Hook::filter(at(stage), priority)), rules);
         }
         chains.0
+    }
+}
+
+/// The hook of a stage.
+pub(in crate::ruleset) fn at(stage: Stage) -> &'static str {
+    match stage.hook() {
+        crate::net::Hook::Prerouting => PREROUTING,
+        crate::net::Hook::Postrouting => POSTROUTING,
     }
 }
 
@@ -68,35 +77,24 @@ fn chain_name(stage: Stage, side: Moment) -> String {
 }
 
 /// The condition that sorts packets by their ct mark, where the queue does not show it.
-pub(in crate::ruleset) fn sorted(bits: &Bits, ct_mark: LaneCtMark) -> String {
+pub(in crate::ruleset) fn sorted(bits: &Bits, ct_mark: LaneCtMark) -> Option<Condition> {
     match ct_mark {
-        LaneCtMark::Any | LaneCtMark::Shown | LaneCtMark::IsPacketMark => String::new(),
-        LaneCtMark::Is(Mark::ZERO) => bits.unset() + " ",
-        LaneCtMark::Is(tag) => bits.is(tag) + " ",
-        LaneCtMark::Another => bits.set() + " ",
-    }
-}
-
-/// Shows packets to queues that nothing depends on.
-pub(in crate::ruleset) fn show_to(by: QueueBy, queues: &RangeInclusive<u16>) -> String {
-    match (by, queues.len()) {
-        (QueueBy::Xt, _) => queue_chain::jump(queues, true),
-        (QueueBy::Nft, 1) => format!("counter queue flags bypass to {}", queues.start()),
-        (QueueBy::Nft, workers) => {
-            format!("counter queue flags bypass to symhash mod {workers} offset {}", queues.start())
-        }
+        LaneCtMark::Any | LaneCtMark::Shown | LaneCtMark::IsPacketMark => None,
+        LaneCtMark::Is(Mark::ZERO) => Some(bits.unset()),
+        LaneCtMark::Is(tag) => Some(bits.is(tag)),
+        LaneCtMark::Another => Some(bits.set()),
     }
 }
 
 /// The packets that are shown, the same before and after: all that the stage could be about, also those that it should
 /// leave alone, and whatever became of them.
-pub(in crate::ruleset) fn shown_at(here: InFamily<'_>, stage: Stage) -> String {
+pub(in crate::ruleset) fn shown_at(here: InFamily<'_>, stage: Stage) -> [Condition; 2] {
     let InFamily { cluster, network, public, .. } = here;
-    let (nic, bridge, ip) = (&cluster.public, &cluster.guests.bridge, here.family.nft());
+    let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     match stage {
-        Stage::Dnat => format!("iifname \"{nic}\" {ip} daddr {{ {public}, {network} }}"),
-        Stage::Tag => format!("iifname \"{bridge}\" {ip} daddr {network}"),
-        Stage::Save => format!("oifname \"{bridge}\" {ip} daddr {network}"),
-        Stage::Spoof => format!("iifname \"{bridge}\" oifname \"{nic}\""),
+        Stage::Dnat => [Condition::input(nic), Condition::ToOneOf(vec![public.into(), network.into()])],
+        Stage::Tag => [Condition::input(bridge), Condition::destination(network)],
+        Stage::Save => [Condition::output(bridge), Condition::destination(network)],
+        Stage::Spoof => [Condition::input(bridge), Condition::output(nic)],
     }
 }

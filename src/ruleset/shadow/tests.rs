@@ -69,6 +69,7 @@ fn what_is_added_changes_nothing() {
         let rules = plan(cluster, 3, &kernel).unwrap().render(cluster);
         let added = rules.tables.iter().filter(|table| table.name == TABLE);
         for rule in added.flat_map(|table| &table.chains).flat_map(|chain| &chain.rules) {
+            let rule = rule.to_string();
             assert!(!rule.contains(" set ") && !rule.contains("drop"), "{rule}");
             assert!(rule.contains("queue flags bypass") || rule.contains("-bypass"), "{rule}");
         }

@@ -1,0 +1,178 @@
+//! Conditions, each with its text, a packet for which it holds, and one for which it does not.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::*;
+use crate::net::{CtState, Dscp, Family, Mark, Proto, Tuple};
+use crate::packet::{Fragment, Headers, Icmp, set_dscp};
+use crate::ruleset::marks::{Bits, MarkOf};
+use crate::simulate::made;
+
+fn holds(condition: Condition, packet: &AtHook) -> bool {
+    Rule::new([condition], []).apply(&mut packet.clone(), &[]).matches
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn bytes(proto: Proto, src: &str, dst: &str, icmp: Option<(u8, Option<Tuple>)>) -> Vec<u8> {
+    let ports = proto.has_ports().then_some((40000, 80));
+    let tuple = Tuple { proto, src: address(src), dst: address(dst), ports };
+    let icmp = icmp.map(|(kind, inner)| Icmp { kind, code: 0, inner, inner_after: None, mtu: None });
+    made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 100).unwrap()
+}
+
+fn seen(bytes: &[u8]) -> AtHook {
+    AtHook::packet(bytes, bytes.len()).unwrap()
+}
+
+fn tcp() -> AtHook {
+    seen(&bytes(Proto::TCP, "192.168.122.1", "10.5.5.201", None))
+}
+
+fn with(tracking: Tracking) -> AtHook {
+    AtHook { tracking, ..tcp() }
+}
+
+fn flow(state: CtState, mark: u32) -> Tracking {
+    Tracking::Flow { state, mark: Mark(mark), is_first: false }
+}
+
+#[test]
+fn a_condition_holds_for_what_its_text_says() {
+    let six = || seen(&bytes(Proto::TCP, "fd00:122::1", "fd00:5::201", None));
+    let udp = || seen(&bytes(Proto::UDP, "10.5.5.201", "192.168.122.1", None));
+    let echo = |kind| seen(&bytes(Proto::ICMP, "192.168.122.1", "10.5.5.201", Some((kind, None))));
+    // An error quotes the source behind 8 bytes of its own, and 12 of the IP header that is quoted.
+    let quoting = |src: &str| {
+        let inner =
+            Tuple { proto: Proto::ICMP, src: address(src), dst: address("192.168.122.1"), ports: None };
+        seen(&bytes(Proto::ICMP, "10.5.5.254", "192.168.122.1", Some((3, Some(inner)))))
+    };
+    let coded = |dscp: i64| {
+        let mut bytes = bytes(Proto::TCP, "192.168.122.1", "10.5.5.201", None);
+        set_dscp(&mut bytes, Dscp::try_from(dscp).unwrap());
+        seen(&bytes)
+    };
+    let net = |text: &str| text.parse::<IpNet>().unwrap();
+    let code = |dscp| Dscp::try_from(dscp).unwrap();
+    let (packet, ours) =
+        (Bits { of: MarkOf::Packet, mask: Mark::ALL }, Bits { of: MarkOf::Flow, mask: Mark(0xff00) });
+    let marked = |mark, ct_mark| AtHook { mark: Mark(mark), ..with(flow(CtState::New, ct_mark)) };
+    let dying = || {
+        let mut it = tcp();
+        it.ip_mut().unwrap().life = 1;
+        it
+    };
+    let long = || AtHook { len: 70_000, ..tcp() };
+    let agree = Condition::MarksAgree(
+        Bits { of: MarkOf::Packet, mask: Mark(0xff00) },
+        ours,
+        vec![Mark(0x100), Mark(0x200)],
+    );
+    let errors = IcmpTypes::OneOf(vec![("destination-unreachable", 3), ("time-exceeded", 11)]);
+    let rows: Vec<(Condition, &str, AtHook, AtHook)> = vec![
+        (Condition::NotFrom(net("10.5.5.0/24")), "ip saddr != 10.5.5.0/24", tcp(), udp()),
+        (Condition::NotFrom(net("10.5.5.0/24")), "ip saddr != 10.5.5.0/24", tcp(), six()),
+        (
+            Condition::ToOneOf(vec![address("10.5.5.9").into(), net("192.168.122.0/24").into()]),
+            "ip daddr { 10.5.5.9, 192.168.122.0/24 }",
+            udp(),
+            tcp(),
+        ),
+        (Condition::Protocol(Proto::TCP), "meta l4proto tcp", six(), udp()),
+        (Condition::NotProtocol(Proto::TCP), "meta l4proto != tcp", udp(), tcp()),
+        (Condition::ProtocolOfHeader(Proto::TCP), "ip protocol tcp", tcp(), six()),
+        (Condition::Dport(Proto::TCP, vec!["79-81".parse().unwrap()]), "tcp dport { 79-81 }", tcp(), udp()),
+        (
+            Condition::Icmp(Family::V4, errors.clone()),
+            "icmp type { destination-unreachable, time-exceeded }",
+            quoting("10.5.5.201"),
+            echo(8),
+        ),
+        (
+            Condition::OtherIcmp(Family::V4, errors),
+            "icmp type != { destination-unreachable, time-exceeded }",
+            echo(8),
+            // It is no ICMP at all.
+            tcp(),
+        ),
+        (
+            Condition::Is(Comparison::Quotes(20, net("10.5.0.0/20"))),
+            "@th,160,20 0xa050",
+            quoting("10.5.5.201"),
+            quoting("10.5.16.1"),
+        ),
+        (Condition::LifeBelow(Family::V4, 2), "ip ttl < 2", dying(), tcp()),
+        (Condition::LongerThan(65_531), "meta length > 65531", long(), tcp()),
+        (Condition::Dscp(Family::V4, code(8)), "ip dscp cs1", coded(8), coded(9)),
+        (Condition::DscpOneOf(Family::V4, vec![code(8), code(16)]), "ip dscp { cs1, cs2 }", coded(16), tcp()),
+        (packet.is(Mark(2)), "meta mark == 0x2", marked(2, 0), marked(0x102, 0)),
+        (packet.set(), "meta mark != 0", marked(2, 0), marked(0, 2)),
+        (ours.unset(), "ct mark & 0xff00 == 0", marked(0, 0xab), marked(0, 0x1ab)),
+        // Without a flow there is no mark, not even zero.
+        (ours.unset(), "ct mark & 0xff00 == 0", marked(0, 0), with(Tracking::Invalid)),
+        (
+            Condition::Marked(ours, Marked::Another(vec![Mark::ZERO, Mark(0x100)])),
+            "ct mark & 0xff00 != { 0x0, 0x100 }",
+            marked(0, 0x2ab),
+            with(Tracking::Untracked),
+        ),
+        (
+            agree,
+            "meta mark & 0xff00 . ct mark & 0xff00 { 0x100 . 0x100, 0x200 . 0x200 }",
+            marked(0x2ab, 0x2cd),
+            marked(0x2ab, 0x1ab),
+        ),
+        (
+            Condition::State(CtIs::RelatedOrInvalid),
+            "ct state { related, invalid }",
+            with(Tracking::Invalid),
+            with(Tracking::Untracked),
+        ),
+        (
+            Condition::State(CtIs::Related),
+            "ct state related",
+            with(flow(CtState::Related, 0)),
+            with(flow(CtState::New, 0)),
+        ),
+        (
+            Condition::State(CtIs::NotUntracked),
+            "ct state != untracked",
+            with(Tracking::Invalid),
+            with(Tracking::Untracked),
+        ),
+        (
+            Condition::Is(Comparison::Invalid),
+            "ct state invalid",
+            with(Tracking::Invalid),
+            with(flow(CtState::New, 0)),
+        ),
+    ];
+    for (condition, text, yes, no) in rows {
+        assert_eq!(condition.to_string(), text);
+        assert!(holds(condition.clone(), &yes), "{text}: {yes:?}");
+        assert!(!holds(condition, &no), "{text}: {no:?}");
+    }
+}
+
+/// What a rule finds nothing for ends it: no statement behind that is done, and no counter counts.
+#[test]
+fn a_rule_that_looks_up_in_vain_does_no_more() {
+    let ports = vec![("81".parse().unwrap(), address("10.5.5.202"))];
+    let to = Statement::SetAddress(
+        Family::V4,
+        crate::packet::Side::Destination,
+        NewAddress::ByDport(Proto::TCP, ports),
+    );
+    let bits = Bits { of: MarkOf::Packet, mask: Mark::ALL };
+    let rule = Rule::new([], [to, bits.assign(Mark(7))]).counted();
+    let mut packet = tcp();
+    let done = rule.apply(&mut packet, &[]);
+    assert!(!done.matches && !done.counted);
+    assert_eq!(packet, tcp());
+    assert_eq!(rule.to_string(), "ip daddr set tcp dport map { 81 : 10.5.5.202 } meta mark set 0x7 counter");
+}

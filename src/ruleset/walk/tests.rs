@@ -1,0 +1,388 @@
+//! What the model of the kernel says of packets, held against the engine, which decides the same in another way.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::{OnConflict, Service};
+use crate::engine::{Decision, Meta, Reason, Tables, decide};
+use crate::kernel::Capabilities;
+use crate::net::{CtMark, CtState, Family, Hook as At, Mac, Mark, Proto, Stage, Tuple, Verdict};
+use crate::packet::{Fragment, Headers, Icmp, View};
+use crate::ruleset::{Backend, Plan, RewriteBy, Wishes};
+use crate::simulate::made;
+
+/// Both families, and services of every kind.
+fn cluster(on_conflict: OnConflict, masked: bool) -> Cluster {
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\n{more}\n");
+    let text = [
+        include_str!("../../../rules/dual.toml").to_owned(),
+        service(
+            "alt",
+            "proto = \"tcp\"\nport = 8080\nguest = [\"10.5.5.202\", \"fd00:5::202\"]\nguest_port = 80",
+        ),
+        service("many", "proto = \"udp\"\nport = \"8000-8003\"\nguest = \"fd00:5::202\"\nguest_port = 9000"),
+        service("one", "proto = \"udp\"\nport = 8002\nguest = \"10.5.5.203\"\nhome = \"node2\""),
+        service("sctp", "proto = \"sctp\"\nport = \"any\"\nguest = \"10.5.5.203\"\nhome = \"node2\""),
+        service("ping", "proto = \"ipv6-icmp\"\nguest = \"fd00:5::203\""),
+        service("all", "proto = \"any\"\nguest = \"fd00:5::204\""),
+    ];
+    let mut cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
+    cluster.on_conflict = on_conflict;
+    if masked {
+        cluster.mask = Mark(0xff00);
+        for node in &mut cluster.nodes {
+            node.tag = Mark(node.tag.0 << 8);
+        }
+    }
+    cluster
+}
+
+const NODE: NodeId = NodeId(0);
+
+fn plan(cluster: &Cluster, rewrite_by: RewriteBy, full: bool, kernel: &Capabilities) -> Plan {
+    let wishes = Wishes {
+        node: NODE,
+        backend: Backend::Netlink,
+        rewrite_by,
+        full,
+        on_conflict: cluster.on_conflict,
+        queue_base: 100,
+        workers: 1,
+    };
+    Plan::new(wishes, kernel).unwrap()
+}
+
+prop_compose! {
+    fn any_cluster()(
+        on_conflict in prop::sample::select(vec![OnConflict::Keep, OnConflict::Drop, OnConflict::Take]),
+        masked: bool,
+    ) -> Cluster {
+        cluster(on_conflict, masked)
+    }
+}
+
+/// Addresses that mean something, of both families, the same number of each.
+const ADDRESSES: [[&str; 7]; 2] = [
+    [
+        "192.168.122.1",
+        "192.168.122.11",
+        "192.168.122.12",
+        "10.5.5.201",
+        "10.5.5.202",
+        "10.5.5.203",
+        "10.5.5.204",
+    ],
+    [
+        "fd00:122::1",
+        "fd00:122::11",
+        "fd00:122::12",
+        "fd00:5::201",
+        "fd00:5::202",
+        "fd00:5::203",
+        "fd00:5::204",
+    ],
+];
+
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![prop::sample::select(vec![53u16, 80, 8080, 8000, 8002, 8003, 9000, 9002]), any::<u16>()]
+}
+
+prop_compose! {
+    fn tuple()(
+        family in 0usize..2,
+        (src, dst) in (0usize..7, 0usize..7),
+        proto in prop::sample::select(vec![6u8, 17, 132, 136, 1, 58, 47]),
+        ports in (port(), port()),
+    ) -> Tuple {
+        let proto = match (proto, family) {
+            (1, 1) => Proto::ICMP6,
+            (58, 0) => Proto::ICMP,
+            (proto, _) => Proto(proto),
+        };
+        let address = |place: usize| ADDRESSES[family][place].parse().unwrap();
+        Tuple { proto, src: address(src), dst: address(dst), ports: proto.has_ports().then_some(ports) }
+    }
+}
+
+prop_compose! {
+    fn packet()(
+        tuple in tuple(),
+        kind in prop::sample::select(vec![3u8, 5, 8, 0, 1, 2, 128, 129, 135, 137]),
+        quoted in tuple(),
+        fragment in prop::sample::select(vec![Fragment::None, Fragment::None, Fragment::None, Fragment::Later]),
+    ) -> Vec<u8> {
+        let is_icmp = matches!(tuple.proto, Proto::ICMP | Proto::ICMP6);
+        let inner = (quoted.src.is_ipv4() == tuple.src.is_ipv4()).then_some(quoted);
+        let icmp = is_icmp.then_some(Icmp { kind, code: 0, inner, inner_after: None, mtu: None });
+        let tuple = if fragment == Fragment::Later { Tuple { ports: None, ..tuple } } else { tuple };
+        made(tuple, &Headers { icmp, ..Headers::default() }, fragment, 100).unwrap()
+    }
+}
+
+fn mark(cluster: &Cluster) -> impl Strategy<Value = Mark> + use<> {
+    let tags: Vec<Mark> = cluster.nodes.iter().map(|node| node.tag).collect();
+    prop_oneof![Just(Mark::ZERO), prop::sample::select(tags), any::<u32>().prop_map(Mark)]
+}
+
+fn flow(mark: Mark) -> Tracking {
+    Tracking::Flow { state: CtState::Established, mark, is_first: false }
+}
+
+fn tracking() -> impl Strategy<Value = Tracking> {
+    let state = prop::sample::select(vec![CtState::New, CtState::Established, CtState::Related]);
+    prop_oneof![
+        Just(Tracking::Invalid),
+        Just(Tracking::Untracked),
+        (state, 0u32..4, any::<bool>()).prop_map(|(state, mark, is_first)| Tracking::Flow {
+            state,
+            mark: Mark(mark),
+            is_first
+        }),
+    ]
+}
+
+/// The packet after the pure ruleset, at an interface of the public side or of the guests' bridge.
+fn after(cluster: &Cluster, stage: Stage, mut packet: AtHook) -> (AtHook, Fate) {
+    let (nic, bridge) = (Some(cluster.public.clone()), Some(cluster.guests.bridge.clone()));
+    let (input, output, priority) = match stage {
+        Stage::Dnat => (nic, None, -300),
+        Stage::Save => (None, bridge, 0),
+        Stage::Spoof => (bridge, nic, 90),
+        Stage::Tag => panic!("not at a hook of IP"),
+    };
+    (packet.input, packet.output) = (input, output);
+    let rules = Evaluator::in_kernel(cluster, NODE);
+    let walk = rules.walk(Point::Ip(stage.hook()), priority..=priority, &mut packet);
+    (packet, walk.fate)
+}
+
+fn decided(cluster: &Cluster, stage: Stage, view: &View, meta: &Meta) -> Decision {
+    decide(&Tables::new(cluster, NODE), stage, Ok(view), meta)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever the bytes are, and wherever they are: nothing panics, and a counter in every rule changes nothing else.
+    #[test]
+    fn any_bytes_come_to_an_end(
+        cluster in any_cluster(),
+        bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..120), packet()],
+        ether_type in prop::sample::select(vec![0x0800u16, 0x86dd, 0x0806, 0x8100]),
+        mark in 0u32..4,
+        tracking in tracking(),
+        names in (0usize..4, 0usize..4),
+        (full, by_kernel, all) in any::<(bool, bool, bool)>(),
+    ) {
+        let name = |place: usize| ["xenbr0", "guestbr0", "eth1.100", "lo"][place].parse().ok();
+        let frame = [&[0; 12][..], &ether_type.to_be_bytes(), &bytes].concat();
+        let none = Capabilities { nft_queue: crate::kernel::Support::unwanted(), ct_mark_by_verdict: crate::kernel::Support::unwanted() };
+        let kernel = if all { Capabilities::all() } else { none };
+        let by = if by_kernel { RewriteBy::Kernel } else { RewriteBy::Userspace };
+        let plan = plan(&cluster, by, full, &kernel);
+        for rules in [Evaluator::in_kernel(&cluster, NODE), Evaluator::of(&Rules::render(&cluster, &plan))] {
+            let counted = rules.clone().counted();
+            let places: Vec<RulePlace> = counted.rules().map(|(place, _)| place).collect();
+            for point in [Point::Ingress, Point::Egress, Point::Bridge(At::Postrouting), Point::Ip(At::Prerouting), Point::Ip(At::Postrouting), Point::ArpOutput] {
+                let Some(mut packet) = AtHook::frame(&frame) else { continue };
+                (packet.input, packet.output) = (name(names.0), name(names.1));
+                (packet.mark, packet.tracking) = (Mark(mark), tracking);
+                let mut again = packet.clone();
+                let walk = rules.walk(point, .., &mut packet);
+                let by_counted = counted.walk(point, .., &mut again);
+                prop_assert_eq!(&packet, &again);
+                prop_assert_eq!(&walk.fate, &by_counted.fate);
+                let matches = |walk: &Walk| walk.met.iter().filter(|met| met.matches).map(|met| met.place.clone()).collect::<Vec<_>>();
+                prop_assert_eq!(matches(&walk), matches(&by_counted));
+                for met in by_counted.met.iter().filter(|met| places.contains(&met.place)) {
+                    prop_assert!(met.counted, "{}", met.place);
+                }
+            }
+        }
+    }
+
+    /// The rules of the pure ruleset do what the engine decides: the same guest, the same port, the same tag.
+    #[test]
+    fn the_pure_ruleset_and_the_engine_agree_at_dnat(cluster in any_cluster(), bytes in packet()) {
+        let Ok(view) = View::parse(&bytes, bytes.len()) else { return Ok(()) };
+        // What an ICMP error quotes no rule can change. Fragments are put together before (nf_defrag, -400).
+        prop_assume!(view.error.is_none() && view.fragment == Fragment::None);
+        let decision = decided(&cluster, Stage::Dnat, &view, &Meta::default());
+        let (packet, _) = after(&cluster, Stage::Dnat, AtHook::packet(&bytes, bytes.len()).unwrap());
+        let ip = packet.ip().unwrap();
+        prop_assert_eq!(ip.dst, decision.rewrite.map_or(view.tuple.dst, |rewrite| rewrite.to));
+        prop_assert_eq!(packet.mark, decision.mark.unwrap_or_default());
+        if let Some((_, port)) = view.tuple.ports {
+            let to = decision.rewrite.and_then(|rewrite| rewrite.port).unwrap_or(port);
+            prop_assert_eq!(ip.ports().map(|(_, port)| port), Some(to));
+        }
+    }
+
+    /// The same at save: the mark of the flow, and what is dropped.
+    #[test]
+    fn the_pure_ruleset_and_the_engine_agree_at_save(
+        (cluster, mark, ct_mark) in any_cluster().prop_flat_map(|cluster| {
+            let marks = (mark(&cluster), mark(&cluster));
+            (Just(cluster), marks.0, marks.1)
+        }),
+        bytes in packet(),
+    ) {
+        let Ok(view) = View::parse(&bytes, bytes.len()) else { return Ok(()) };
+        prop_assume!(cluster.guests.network.contains(&view.tuple.dst));
+        let meta = Meta { mark, ct_mark: CtMark::Is(ct_mark & cluster.mask), ..Meta::default() };
+        let decision = decided(&cluster, Stage::Save, &view, &meta);
+        let packet = AtHook { mark, tracking: flow(ct_mark), ..AtHook::packet(&bytes, bytes.len()).unwrap() };
+        let (packet, fate) = after(&cluster, Stage::Save, packet);
+        prop_assert_eq!(fate == Fate::Drop, decision.verdict == Verdict::Drop);
+        if fate == Fate::Accept {
+            let expected = ct_mark.merge(decision.ct_mark.unwrap_or(ct_mark), cluster.mask);
+            prop_assert_eq!(packet.tracking, flow(expected));
+        }
+    }
+
+    /// The same at spoof: the public address, and the port of the original destination.
+    #[test]
+    fn the_pure_ruleset_and_the_engine_agree_at_spoof(
+        (cluster, ct_mark) in any_cluster().prop_flat_map(|cluster| (Just(cluster.clone()), mark(&cluster))),
+        bytes in packet(),
+    ) {
+        let Ok(view) = View::parse(&bytes, bytes.len()) else { return Ok(()) };
+        // What goes to a guest does not leave, and what no rule reads is dropped by the engine alone.
+        prop_assume!(view.error.is_none() && view.fragment == Fragment::None && !cluster.guests.network.contains(&view.tuple.dst));
+        let meta = Meta { ct_mark: CtMark::Is(ct_mark & cluster.mask), ..Meta::default() };
+        let decision = decided(&cluster, Stage::Spoof, &view, &meta);
+        prop_assume!(decision.verdict == Verdict::Accept);
+        // Who has all that others do not take begins something with a port of theirs. The engine leaves that to SNAT, the rules do not
+        // tell it apart, and either way the reply goes to the other guest.
+        let has_whole = |service: &Service| service.ports.is_none() && service.guest.has(&view.tuple.src);
+        prop_assume!(decision.reason != Reason::Unmarked || !cluster.services().iter().any(has_whole));
+        let packet = AtHook { tracking: flow(ct_mark), ..AtHook::packet(&bytes, bytes.len()).unwrap() };
+        let (packet, _) = after(&cluster, Stage::Spoof, packet);
+        let ip = packet.ip().unwrap();
+        prop_assert_eq!(ip.src, decision.rewrite.map_or(view.tuple.src, |rewrite| rewrite.to), "{}", decision.reason);
+        if let Some((port, _)) = view.tuple.ports {
+            let from = decision.rewrite.and_then(|rewrite| rewrite.port).unwrap_or(port);
+            prop_assert_eq!(ip.ports().map(|(port, _)| port), Some(from));
+        }
+    }
+}
+
+fn syn(src: &str, dst: &str, port: u16) -> AtHook {
+    let tuple = Tuple {
+        proto: Proto::TCP,
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        ports: Some((40000, port)),
+    };
+    let bytes = made(tuple, &Headers::default(), Fragment::None, 60).unwrap();
+    AtHook::packet(&bytes, bytes.len()).unwrap()
+}
+
+fn met(walk: &Walk) -> Vec<String> {
+    walk.met.iter().filter(|met| met.matches).map(|met| met.place.to_string()).collect()
+}
+
+/// A chain that queues ends the walk there; who goes on, goes on behind it.
+#[test]
+fn a_request_waits_in_a_queue_and_goes_on_behind_it() {
+    let cluster = cluster(OnConflict::Keep, false);
+    let plan = plan(&cluster, RewriteBy::Userspace, false, &Capabilities::all());
+    let rules = Evaluator::of(&Rules::render(&cluster, &plan));
+    let mut packet = syn("192.168.122.1", "192.168.122.11", 80);
+    packet.input = Some(cluster.public);
+    let walk = rules.walk(Point::Ip(At::Prerouting), .., &mut packet);
+    assert_eq!(walk.fate, Fate::Queue { queues: 100..=100, priority: -300 });
+    assert_eq!(met(&walk), ["rule 2 of chain ask-dnat, table ip dunnat"]);
+    // Nobody has translated it: both guards would drop it, and the one that stays comes first.
+    let walk = rules.walk(Point::Ip(At::Prerouting), -299.., &mut packet);
+    assert_eq!(walk.fate, Fate::Drop);
+    assert!(met(&walk)[0].ends_with("of chain untranslated-requests, table inet dunnat-guard"), "{walk:?}");
+}
+
+/// Another mark than a node's leads to no chain, and the others' bits stay.
+#[test]
+fn a_tag_is_saved_by_the_chain_that_its_bits_lead_to() {
+    let cluster = cluster(OnConflict::Keep, true);
+    let rules = Evaluator::in_kernel(&cluster, NODE);
+    let saved = |mark, ct_mark| {
+        let mut packet = syn("192.168.122.1", "10.5.5.201", 80);
+        packet.output = Some(cluster.guests.bridge.clone());
+        (packet.mark, packet.tracking) = (Mark(mark), flow(Mark(ct_mark)));
+        let walk = rules.walk(Point::Ip(At::Postrouting), .., &mut packet);
+        (packet.tracking, met(&walk))
+    };
+    let by =
+        ["to-guest", "save-node2"].map(|chain| format!("rule 1 of chain {chain}, table ip dunnat-kernel"));
+    assert_eq!(saved(0x2ab, 0x0c), (flow(Mark(0x20c)), by.to_vec()));
+    assert_eq!(saved(0x7ab, 0x0c), (flow(Mark(0x0c)), Vec::new()));
+    assert_eq!(saved(0x2ab, 0x10c), (flow(Mark(0x10c)), Vec::new()));
+}
+
+#[test]
+fn the_set_of_guests_elsewhere_can_be_filled() {
+    let cluster = cluster(OnConflict::Keep, false);
+    let mut rules = Evaluator::in_kernel(&cluster, NODE);
+    let tracked = |rules: &Evaluator, guest: &str| {
+        let client = if guest.contains(':') { "fd00:122::1" } else { "192.168.122.1" };
+        let mut packet = syn(client, guest, 80);
+        packet.input = Some(cluster.public.clone());
+        rules.walk(Point::Ip(At::Prerouting), .., &mut packet);
+        packet.tracking != Tracking::Untracked
+    };
+    assert!(tracked(&rules, "10.5.5.201") && !tracked(&rules, "10.5.5.203"));
+    rules.set_elsewhere(&BTreeSet::from(["10.5.5.201".parse().unwrap(), "fd00:5::201".parse().unwrap()]));
+    assert!(
+        !tracked(&rules, "10.5.5.201") && tracked(&rules, "10.5.5.203") && !tracked(&rules, "fd00:5::201")
+    );
+}
+
+/// Frames have their own hooks: who sent one by a pipe is its mark, and nobody asks other nodes for the gateway.
+#[test]
+fn frames_are_met_at_the_devices_of_a_chain() {
+    let cluster = cluster(OnConflict::Keep, false);
+    let rules = Evaluator::in_kernel(&cluster, NODE);
+    let mut packet = syn("192.168.122.1", "10.5.5.201", 80);
+    packet.src_mac = Some(Mac([0x0e, 0, 0, 9, 9, 9]));
+    packet.input = Some(cluster.guests.bridge.clone());
+    assert_eq!(rules.walk(Point::Ingress, .., &mut packet).met, []);
+    packet.input = cluster.pipes(NODE).first().cloned();
+    rules.walk(Point::Ingress, .., &mut packet);
+    assert_eq!(packet.mark, Mark(2));
+
+    let mut arp = [0; 28];
+    arp[24..].copy_from_slice(&[10, 5, 5, 254]);
+    let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1], &[8, 6], &arp].concat();
+    let mut asked = AtHook::frame(&frame).unwrap();
+    asked.output = cluster.pipes(NODE).first().cloned();
+    let walk = rules.walk(Point::Egress, .., &mut asked);
+    assert_eq!((walk.fate, walk.met[0].place.number), (Fate::Drop, 2));
+}
+
+/// Only the first packet of a flow comes by a chain of type nat.
+#[test]
+fn nat_is_for_the_first_packet() {
+    let cluster = cluster(OnConflict::Keep, false);
+    let rules = Evaluator::in_kernel(&cluster, NODE).counted();
+    let mut counters = Counters::default();
+    for is_first in [true, false] {
+        let mut packet = syn("10.5.5.201", "192.168.122.1", 80);
+        packet.output = Some(cluster.public.clone());
+        packet.tracking = Tracking::Flow { state: CtState::New, mark: Mark::ZERO, is_first };
+        let walk = rules.walk(Point::Ip(At::Postrouting), .., &mut packet);
+        counters.count(&walk);
+        assert_eq!(walk.fate, if is_first { Fate::Accept } else { Fate::Drop });
+    }
+    let count = |chain: &str| {
+        let of_chain = |(place, _): &(RulePlace, _)| place.chain == chain && place.table.starts_with("ip ");
+        rules.rules().filter(of_chain).map(|(place, _)| counters.of(&place)).collect::<Vec<_>>()
+    };
+    assert_eq!((count("snat-guests"), count("nothing-inside")), (vec![1], vec![1]));
+    assert_eq!(
+        Family::ALL.map(|family| rules
+            .rules()
+            .any(|(place, _)| place.table == format!("{} {}", family.nft(), in_kernel::TABLE))),
+        [true; 2]
+    );
+}
