@@ -106,6 +106,18 @@ struct PolicyArgs {
 }
 
 impl PolicyArgs {
+    /// Whether it only looks on. That has rules of its own, which leave no choices.
+    fn looks_on(&self, how: &ModeArgs) -> Result<bool, Failure> {
+        let chosen = how.full || how.rewrite != RewriteArg::Userspace || how.backend != BackendArg::Netlink;
+        match self.named {
+            Named::Observe if chosen => Err(Failure::Usage(
+                "--policy observe changes nothing: --full, --rewrite and --backend mean nothing to it"
+                    .to_owned(),
+            )),
+            named => Ok(named == Named::Observe),
+        }
+    }
+
     /// The policy of a node.
     fn make(&self, cluster: &Cluster, node: NodeId) -> Arc<dyn Policy> {
         self.named.make(cluster, node)

@@ -1,7 +1,7 @@
 use clap::Args;
-use dunnat::ruleset::{self, Plan, ShadowPlan};
+use dunnat::ruleset::{self, ObservePlan, Plan, ShadowPlan};
 
-use super::{Failure, NodeArgs, WorkArgs, capabilities_for_printing, print};
+use super::{Failure, NodeArgs, PolicyArgs, WorkArgs, capabilities_for_printing, print};
 
 /// Print the rules that `run` would install, as input for nft -f or sh
 #[derive(Args)]
@@ -9,7 +9,7 @@ pub(super) struct Rules {
     #[command(flatten)]
     who: NodeArgs,
     /// Print instead the pure nftables ruleset, which does the same without dunnat
-    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback", "explain"])]
+    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback", "explain", "named"])]
     kernel: bool,
     /// Print instead the choices for this kernel, each with its reason
     #[arg(long)]
@@ -17,6 +17,8 @@ pub(super) struct Rules {
     /// Print instead the rules of `run --shadow`
     #[arg(long, conflicts_with_all = ["kernel", "full", "rewrite", "backend"])]
     shadow: bool,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     how: WorkArgs,
 }
@@ -27,12 +29,21 @@ impl Rules {
         if self.kernel {
             return print(&ruleset::in_kernel(&cluster, node));
         }
+        let looks_on = self.policy.looks_on(&self.how.manner)?;
+        if looks_on && (self.shadow || self.explain) {
+            return Err(Failure::Usage(
+                "--policy observe has one way only: it is printed without --shadow and --explain".to_owned(),
+            ));
+        }
         let wishes = self.how.wishes(&cluster, node)?;
         let kernel = capabilities_for_printing(&self.how.unwanted());
         if self.shadow {
             let plan = ShadowPlan::new(&cluster, wishes, &kernel)?;
             let text = if self.explain { plan.explain(&cluster) } else { plan.render(&cluster).as_script() };
             return print(&text);
+        }
+        if looks_on {
+            return print(&ObservePlan::new(&cluster, wishes, &kernel)?.render(&cluster).as_script());
         }
         let plan = Plan::new(wishes, &kernel)?;
         if self.explain {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::control;
-use dunnat::daemon::{self, Options, OwnRules, ShadowOptions};
-use dunnat::policy::Named;
+use dunnat::daemon::{self, ObserveOptions, Options, OwnRules, ShadowOptions};
 use dunnat::rehearse;
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, NodeArgs, WorkArgs, this_program};
+use super::{Failure, NodeArgs, PolicyArgs, WorkArgs, this_program};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
 /// guard stays
@@ -53,6 +52,8 @@ pub(super) struct Run {
     #[arg(long)]
     no_rehearsal: bool,
     #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
     how: WorkArgs,
 }
 
@@ -60,6 +61,12 @@ impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (cluster, node) = self.who.load()?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
+        let looks_on = self.policy.looks_on(&self.how.manner)?;
+        if looks_on && self.shadow {
+            return Err(Failure::Usage(
+                "--policy observe beside --shadow: give one of them, both look on".to_owned(),
+            ));
+        }
         let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
         if self.shadow {
             if self.trace.as_ref().is_some_and(|path| path.as_os_str() == "-") {
@@ -79,16 +86,15 @@ impl Run {
                 trace,
                 report,
             })?;
+        } else if looks_on {
+            let plan = daemon::observe_plan(&cluster, wishes, &unwanted)?;
+            let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
+            daemon::observe(ObserveOptions { cluster, plan, pin, rules, socket, trace, observer: None })?;
         } else {
             let plan = daemon::plan(wishes, &unwanted)?;
-            let (cluster, trace) = (Arc::new(cluster), self.destination());
-            let rules = match (self.no_rules, self.no_repair) {
-                (true, _) => OwnRules::None,
-                (false, true) => OwnRules::Once,
-                (false, false) => OwnRules::Kept,
-            };
+            let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
             daemon::run(Options {
-                policy: Named::Cluster.make(&cluster, node),
+                policy: self.policy.make(&cluster, node),
                 cluster,
                 plan,
                 pin,
@@ -100,6 +106,14 @@ impl Run {
             })?;
         }
         Ok(())
+    }
+
+    fn rules(&self) -> OwnRules {
+        match (self.no_rules, self.no_repair) {
+            (true, _) => OwnRules::None,
+            (false, true) => OwnRules::Once,
+            (false, false) => OwnRules::Kept,
+        }
     }
 
     /// Without rules of our own there is nothing to rehearse.

@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::control;
-use dunnat::daemon::{self, Options, OwnRules};
-use dunnat::policy::Named;
+use dunnat::daemon::{self, ObserveOptions, Options, OwnRules};
+use dunnat::ruleset::{ObservePlan, Plan};
 use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
 
 use super::trace::text;
-use super::{Failure, ModeArgs, NodeArgs, coloured};
+use super::{Failure, ModeArgs, NodeArgs, PolicyArgs, coloured};
+
+/// What the node is to be.
+enum Planned {
+    ToServe(Plan),
+    ToObserve(ObservePlan),
+}
 
 /// Run a node as `run` does, but hold each packet until you release it; show its bytes before and after
 ///
@@ -42,6 +48,8 @@ pub(super) struct Step {
     #[arg(long)]
     no_rules: bool,
     #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
     manner: ModeArgs,
 }
 
@@ -55,7 +63,12 @@ impl Step {
             left: self.count,
         };
         let (cluster, node) = self.who.load()?;
-        let plan = daemon::plan(self.manner.wishes(&cluster, node, 1)?, &self.manner.unwanted())?;
+        let looks_on = self.policy.looks_on(&self.manner)?;
+        let (wishes, unwanted) = (self.manner.wishes(&cluster, node, 1)?, self.manner.unwanted());
+        let plan = match looks_on {
+            true => Planned::ToObserve(daemon::observe_plan(&cluster, wishes, &unwanted)?),
+            false => Planned::ToServe(daemon::plan(wishes, &unwanted)?),
+        };
         let cluster = Arc::new(cluster);
         let terminal = io::stdout().is_terminal();
         let console = Console::new(
@@ -67,17 +80,31 @@ impl Step {
         );
         let failed = |source| daemon::Error::System { what: "start a thread", source };
         let observer = step::observer(Arc::clone(&cluster), node, selection, console).map_err(failed)?;
-        daemon::run(Options {
-            policy: Named::Cluster.make(&cluster, node),
-            cluster,
-            plan,
-            socket: self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node)),
-            pin: false,
-            rules: if self.no_rules { OwnRules::None } else { OwnRules::Kept },
-            trace: None,
-            observer: Some(observer),
-            once_serving: None,
-        })?;
+        let observer = Some(observer);
+        let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
+        let rules = if self.no_rules { OwnRules::None } else { OwnRules::Kept };
+        match plan {
+            Planned::ToObserve(plan) => daemon::observe(ObserveOptions {
+                cluster,
+                plan,
+                pin: false,
+                rules,
+                socket,
+                trace: None,
+                observer,
+            })?,
+            Planned::ToServe(plan) => daemon::run(Options {
+                policy: self.policy.make(&cluster, node),
+                cluster,
+                plan,
+                socket,
+                pin: false,
+                rules,
+                trace: None,
+                observer,
+                once_serving: None,
+            })?,
+        }
         Ok(())
     }
 }

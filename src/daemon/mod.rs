@@ -5,8 +5,8 @@
 //! what waits gets its verdict, the rules go, and only then the workers. Signals are taken from the first moment, so
 //! a Ctrl-C never finds the rules half installed.
 //!
-//! A node serves ([`run`]), or looks on while the kernel's own ruleset does ([`shadow()`]); all that is in this order is the
-//! same for both.
+//! A node serves ([`run`]), looks on while the kernel's own ruleset does ([`shadow()`]), or looks on at whatever others do
+//! ([`observe`]); all that is in this order is the same for all.
 
 mod announce;
 mod counters;
@@ -33,14 +33,16 @@ use jiff::tz::TimeZone;
 use crate::cluster::Cluster;
 use crate::doctor;
 use crate::kernel::{Capabilities, Feature};
-use crate::policy::Supervised;
-use crate::ruleset::{Backend, Choice, CtMarkBy, Moment, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes};
+use crate::policy::{Named, Supervised};
+use crate::ruleset::{
+    Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes,
+};
 use crate::shadow::Judge;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
 pub use observer::{Held, Observe, Observer, Response};
-pub use options::{Options, OwnRules, ShadowOptions};
+pub use options::{ObserveOptions, Options, OwnRules, ShadowOptions};
 use serve::{Setup, lanes, run_as};
 use shadow::Reporter;
 pub use shadow::ShadowWorker;
@@ -102,6 +104,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         pin,
         socket: &socket,
         trace,
+        is_node: true,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
         fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
@@ -124,6 +127,50 @@ pub fn run(options: Options) -> Result<(), Error> {
                 CtMarkBy::Rules => "rules",
             }
         ),
+    })
+}
+
+/// Makes a plan for one who only looks on, on this kernel.
+///
+/// # Errors
+/// As [`plan`].
+pub fn observe_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ObservePlan, Error> {
+    descriptors::room_for(wishes.workers)?;
+    doctor::may_administer()?;
+    Ok(ObservePlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
+}
+
+/// Looks on at the packets of a node, whatever translates them, until a signal ends it; everything that was installed is gone again
+/// when this returns. No packet is changed, and none waits for dunnat: it goes on if a queue is full, or nobody listens.
+///
+/// # Errors
+/// As [`run`].
+pub fn observe(options: ObserveOptions) -> Result<(), Error> {
+    let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer } = options;
+    let node = plan.node;
+    let workers = plan.layout.workers();
+    let policy = Arc::new(Supervised::new(Named::Observe.make(&cluster, node), &cluster, node, workers));
+    let ready = || Ready::for_observing(&cluster, &plan);
+    run_as(Setup {
+        cluster: &cluster,
+        node,
+        queues: plan.layout.all(),
+        lanes: lanes(workers, |worker| plan.queues_of_worker(worker), |lane| lane.stage.to_string()),
+        backend: Backend::Netlink,
+        pin,
+        socket: &socket,
+        trace,
+        is_node: false,
+        ready: if rules == OwnRules::None { None } else { Some(&ready) },
+        keep: rules == OwnRules::Kept,
+        fills: false,
+        worker: &|tracer, watch| {
+            let pipes = cluster.pipes(node).to_vec();
+            Box::new(Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer)).watched(watch))
+        },
+        watched: observer,
+        once_serving: None,
+        serving: format!("serving {}, as an observer; dunnat changes nothing", plan.summary(&cluster)),
     })
 }
 
@@ -156,6 +203,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         pin,
         socket: &socket,
         trace,
+        is_node: true,
         ready: Some(&|| Ready::for_shadow(&cluster, &plan)),
         keep: repair,
         // There the rules are those of the pure ruleset, to the letter.

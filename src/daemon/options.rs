@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::observer::Observer;
 use crate::cluster::Cluster;
 use crate::engine::Policy;
-use crate::ruleset::{Plan, ShadowPlan};
+use crate::ruleset::{ObservePlan, Plan, ShadowPlan};
 use crate::trace::Destination;
 
 /// What to run.
@@ -42,6 +42,24 @@ pub enum OwnRules {
     Once,
     /// It installs them, and puts back what others change.
     Kept,
+}
+
+/// What to look on at beside whatever translates, by a policy that changes nothing.
+pub struct ObserveOptions {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Which of its nodes this is; see [`observe_plan`](super::observe_plan).
+    pub plan: ObservePlan,
+    /// Each worker keeps to a processor of its own.
+    pub pin: bool,
+    /// Whose business the rules are.
+    pub rules: OwnRules,
+    /// Where to listen for who wants to know something.
+    pub socket: PathBuf,
+    /// Where to trace to. It is opened when all else is ready.
+    pub trace: Option<Destination>,
+    /// Who is shown each decision before it is carried out.
+    pub observer: Option<Observer>,
 }
 
 /// What to look on at.

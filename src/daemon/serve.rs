@@ -41,6 +41,8 @@ pub(super) struct Setup<'a> {
     pub(super) pin: bool,
     pub(super) socket: &'a Path,
     pub(super) trace: Option<Destination>,
+    /// It works as a node, or the kernel does for it: guests are told where their gateway is, and a guard stays.
+    pub(super) is_node: bool,
     /// Takes the network namespace for the node, if there are rules to install.
     pub(super) ready: Option<&'a dyn Fn() -> Result<Ready, InstallError>>,
     /// Whether they are put back when others change them.
@@ -111,7 +113,7 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
-    let Setup { worker, watched, once_serving, serving, .. } = setup;
+    let Setup { worker, watched, once_serving, serving, is_node, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -166,7 +168,9 @@ fn serve(
     let (workers, failure) = match workers {
         Ok(workers) => {
             log::info!("{serving}");
-            announce_gateway(cluster, node, interfaces);
+            if is_node {
+                announce_gateway(cluster, node, interfaces);
+            }
             if let Some(beside) = once_serving
                 && let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(beside)
             {
@@ -219,7 +223,7 @@ fn serve(
 
     drop(going_on);
     drop((watch_others, homes));
-    let guarded = installed.is_some();
+    let guarded = is_node && installed.is_some();
     server.close();
     drop(spare);
     let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));

@@ -14,7 +14,7 @@ use crate::netlink::{passing, sys};
 use crate::packet::{Malformed, Patch, View};
 use crate::policy::Supervised;
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
-use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan};
+use crate::ruleset::{ByQueue, CtMarkBy, Lane, ObservePlan, Plan};
 use crate::trace::{Record, Tracer};
 
 /// Serves the packets of a queue.
@@ -59,6 +59,24 @@ impl Worker {
             lanes,
             ct_mark_by: plan.ct_mark_by,
             pipes,
+            tracer,
+            watch: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// A worker that only looks on, for the queues of such a plan: it changes nothing, whatever the policy says.
+    pub fn observing(
+        policy: Arc<Supervised>,
+        plan: &ObservePlan,
+        pipes: Vec<IfName>,
+        tracer: Option<Tracer>,
+    ) -> Self {
+        Self {
+            policy,
+            lanes: ByQueue::new(plan.layout, plan.lanes().iter().map(|lane| (*lane, false))),
+            ct_mark_by: CtMarkBy::Rules,
+            pipes: Pipes::new(pipes),
             tracer,
             watch: None,
             counters: Counters::default(),

@@ -274,8 +274,11 @@ impl Step {
             }
             Stage::Spoof => is_for(rule, service_of_reply(visit)),
         };
+        // The pure ruleset does what the cluster's policy does, and nothing of what another may do.
+        let is_of_cluster = [Reason::CLUSTER, Reason::COMMON].concat().contains(&decision.reason);
         let nft = rules_in_kernel(cluster, node, family, stage)
             .into_iter()
+            .filter(|_| is_of_cluster)
             .filter(|rule| rule.proto.is_none() || rule.proto == proto)
             .filter(|rule| rule.node.is_none() || decision.node.is_none() || rule.node == decision.node)
             .map(|rule| Nft { matches: matches(&rule), rule: rule.text })

@@ -4,7 +4,8 @@
 //! Rules are texts that a person could have typed, commented, one set for a node. Those of a run hand packets to dunnat; where
 //! nft has no `queue`, by chains with the target NFQUEUE of x_tables, the one thing that is not written in nft's language.
 //! Another set does the whole job in the kernel and needs no dunnat ([`in_kernel()`]); a shadow has that and shows dunnat its
-//! packets ([`ShadowPlan`]). Beside all of them is the guard, which outlives the process. Everything that is a matter of
+//! packets ([`ShadowPlan`]). Beside these is the guard, which outlives the process. A last set only shows packets, beside whatever
+//! translates them ([`ObservePlan`]). Everything that is a matter of
 //! order (hooks, priorities) is in one table of constants in `chains.rs`.
 
 mod bridge;
@@ -21,6 +22,7 @@ mod lane;
 pub(crate) mod listed;
 mod marks;
 mod no_plan;
+mod observe;
 mod owner;
 mod plan;
 mod queue_chain;
@@ -41,6 +43,7 @@ pub(crate) use install::{TRACING, Tracing, is_our_name};
 pub use kernel_rule::KernelRule;
 pub use lane::{Lane, LaneCtMark, Traffic};
 pub use no_plan::NoPlan;
+pub use observe::ObservePlan;
 pub(crate) use owner::TABLE as NODE_TABLE;
 pub use plan::{Plan, Wishes};
 pub use queue_chain::fill_all;

@@ -189,6 +189,13 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
         ),
         ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
+        ([&run[..], &["--policy", "observe", "--full"]].concat(), "--policy observe changes nothing"),
+        (
+            [&run[..], &["--policy", "observe", "--rewrite", "kernel"]].concat(),
+            "--policy observe changes nothing",
+        ),
+        ([&run[..], &["--policy", "observe", "--shadow"]].concat(), "give one of them, both look on"),
+        ([&run[..], &["--policy", "nat"]].concat(), "a policy is one of cluster, observe"),
         ([&run[..], &["--shadow", "--no-rules"]].concat(), "'--shadow' cannot be used with '--no-rules'"),
         (
             [&run[..], &["--shadow", "--rewrite", "kernel"]].concat(),

@@ -23,6 +23,7 @@ mod host;
 mod itself;
 mod kernel_trace;
 mod leaks;
+mod observing;
 mod pairs;
 mod paths;
 mod recorded;

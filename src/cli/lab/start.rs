@@ -6,6 +6,7 @@ use clap::Args;
 use dunnat::lab;
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Tracing};
+use dunnat::policy::Named;
 
 use super::program::{invocation, program};
 use crate::cli::{Failure, print};
@@ -15,6 +16,9 @@ pub(super) struct WorkArgs {
     /// Who translates: dunnat; kernel (the pure ruleset); or shadow (that ruleset, while dunnat observes)
     #[arg(long, value_name = "WHO", default_value = "dunnat")]
     by: By,
+    /// What decides on each node: cluster (the cluster file); or observe (accepts every packet unchanged)
+    #[arg(long, value_name = "NAME", default_value = "cluster")]
+    policy: Named,
     /// Write the decisions of each node as text
     #[arg(long, group = "tracing")]
     trace: bool,
@@ -50,11 +54,13 @@ impl WorkArgs {
             (.., true) => Some(Tracing::Packets),
             _ => None,
         };
+        let policy =
+            (self.policy != Named::default()).then(|| ["--policy", self.policy.name()].map(str::to_owned));
         Start {
             by: self.by,
             tracing,
             fault,
-            options: self.options.clone(),
+            options: self.options.iter().cloned().chain(policy.into_iter().flatten()).collect(),
             program: self.program.clone().unwrap_or_else(program),
         }
     }
@@ -70,6 +76,9 @@ pub(super) fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> 
             Failure::Usage(format!("--fault {name}: {fault}; --fault help explains each of them"))
         })?),
     };
+    if starting.how.policy != Named::default() && starting.how.by != By::Dunnat {
+        return Err(Failure::Usage("--policy works only with --by dunnat".to_owned()));
+    }
     if fault.is_some() && starting.how.by != By::Dunnat {
         return Err(Failure::Usage("--fault works only with --by dunnat".to_owned()));
     }

@@ -49,6 +49,8 @@ pub(crate) const COUNTERS: [(&str, &str); 5] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Guard {
     places: Vec<Place>,
+    /// There is a part of it that stays.
+    stays: bool,
 }
 
 /// A chain of the guard.
@@ -122,7 +124,19 @@ impl Guard {
                 )],
             });
         }
-        Self { places }
+        Self { places, stays: true }
+    }
+
+    /// No guard: only the word that the network namespace is taken, which goes with the process.
+    pub(super) fn none() -> Self {
+        let taken = Place {
+            family: "inet",
+            name: "taken",
+            about: "No packet passes here. While this table is there, no other dunnat starts.",
+            hook: None,
+            rules: Vec::new(),
+        };
+        Self { places: vec![taken], stays: false }
     }
 
     fn families(&self) -> Vec<&'static str> {
@@ -133,6 +147,9 @@ impl Guard {
 
     /// The tables that stay.
     pub(super) fn tables(&self) -> Vec<Table> {
+        if !self.stays {
+            return Vec::new();
+        }
         let table = |family: &'static str| {
             let places: Vec<&Place> = self.places.iter().filter(|place| place.family == family).collect();
             let chain = |place: &&Place| {

@@ -27,7 +27,7 @@ use crate::kernel::tool::{self, Tool};
 use crate::net::{OfFamily as _, octets};
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::table::Chain;
-use crate::ruleset::{Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
+use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
 use change::change_what_is_there;
 pub use error::InstallError;
 use error::cannot;
@@ -64,6 +64,14 @@ impl Ready {
     /// # Errors
     /// As [`for_plan`](Self::for_plan).
     pub fn for_shadow(cluster: &Cluster, plan: &ShadowPlan) -> Result<Self, InstallError> {
+        Self::new(plan.render(cluster))
+    }
+
+    /// The same for who only looks on: what shows packets, and no guard.
+    ///
+    /// # Errors
+    /// As [`for_plan`](Self::for_plan).
+    pub fn for_observing(cluster: &Cluster, plan: &ObservePlan) -> Result<Self, InstallError> {
         Self::new(plan.render(cluster))
     }
 

@@ -5,6 +5,8 @@
 
 mod rules;
 
+pub(super) use rules::{show_to, shown_at, sorted};
+
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
@@ -68,6 +70,17 @@ impl Moment {
     }
 }
 
+/// What packets are sorted by where queues do not show their ct mark.
+pub(super) fn ct_mark_lanes(cluster: &Cluster, ct_mark_by: CtMarkBy) -> Vec<LaneCtMark> {
+    match ct_mark_by {
+        CtMarkBy::Verdict => vec![LaneCtMark::Shown],
+        CtMarkBy::Rules => {
+            let tags = cluster.nodes.iter().map(|node| LaneCtMark::Is(node.tag));
+            [LaneCtMark::Is(Mark::ZERO)].into_iter().chain(tags).chain([LaneCtMark::Another]).collect()
+        }
+    }
+}
+
 impl ShadowPlan {
     /// Decides what is to be decided. Of the wishes, what concerns changing packets means nothing here.
     ///
@@ -75,13 +88,7 @@ impl ShadowPlan {
     /// More queues than there can be, or the kernel could not be asked.
     pub fn new(cluster: &Cluster, wishes: Wishes, kernel: &Capabilities) -> Result<Self, NoPlan> {
         let Plan { node, queue_by, ct_mark_by, .. } = Plan::new(wishes, kernel)?;
-        let sorted = match ct_mark_by {
-            CtMarkBy::Verdict => vec![LaneCtMark::Shown],
-            CtMarkBy::Rules => {
-                let tags = cluster.nodes.iter().map(|node| LaneCtMark::Is(node.tag));
-                [LaneCtMark::Is(Mark::ZERO)].into_iter().chain(tags).chain([LaneCtMark::Another]).collect()
-            }
-        };
+        let sorted = ct_mark_lanes(cluster, ct_mark_by);
         let lanes: Vec<ShadowLane> = SHOWN
             .into_iter()
             .flat_map(|(stage, side)| {

@@ -52,25 +52,9 @@ impl ShadowPlan {
                 (Stage::Spoof, Moment::Before) => 89,
                 (Stage::Spoof, Moment::After) => 91,
             };
-            let which = which(here, stage);
+            let which = shown_at(here, stage);
             let rule = |(lane, queues): (ShadowLane, RangeInclusive<u16>)| {
-                let sorted = match lane.ct_mark {
-                    LaneCtMark::Any | LaneCtMark::Shown | LaneCtMark::IsPacketMark => String::new(),
-                    LaneCtMark::Is(Mark::ZERO) => ct_mark.unset() + " ",
-                    LaneCtMark::Is(tag) => ct_mark.is(tag) + " ",
-                    LaneCtMark::Another => ct_mark.set() + " ",
-                };
-                let to = match (self.queue_by, queues.len()) {
-                    (QueueBy::Xt, _) => queue_chain::jump(&queues, true),
-                    (QueueBy::Nft, 1) => format!("counter queue flags bypass to {}", queues.start()),
-                    (QueueBy::Nft, workers) => {
-                        format!(
-                            "counter queue flags bypass to symhash mod {workers} offset {}",
-                            queues.start()
-                        )
-                    }
-                };
-                format!("{which} {sorted}{to}")
+                format!("{which} {}{}", sorted(&ct_mark, lane.ct_mark), show_to(self.queue_by, &queues))
             };
             let rules: Vec<String> = self.queues_of((stage, side)).into_iter().map(rule).collect();
             chains.add(&about, &chain_name(stage, side), Some((&hook, priority)), &rules);
@@ -83,9 +67,30 @@ fn chain_name(stage: Stage, side: Moment) -> String {
     format!("{}-{stage}", side.name())
 }
 
+/// The condition that sorts packets by their ct mark, where the queue does not show it.
+pub(in crate::ruleset) fn sorted(bits: &Bits, ct_mark: LaneCtMark) -> String {
+    match ct_mark {
+        LaneCtMark::Any | LaneCtMark::Shown | LaneCtMark::IsPacketMark => String::new(),
+        LaneCtMark::Is(Mark::ZERO) => bits.unset() + " ",
+        LaneCtMark::Is(tag) => bits.is(tag) + " ",
+        LaneCtMark::Another => bits.set() + " ",
+    }
+}
+
+/// Shows packets to queues that nothing depends on.
+pub(in crate::ruleset) fn show_to(by: QueueBy, queues: &RangeInclusive<u16>) -> String {
+    match (by, queues.len()) {
+        (QueueBy::Xt, _) => queue_chain::jump(queues, true),
+        (QueueBy::Nft, 1) => format!("counter queue flags bypass to {}", queues.start()),
+        (QueueBy::Nft, workers) => {
+            format!("counter queue flags bypass to symhash mod {workers} offset {}", queues.start())
+        }
+    }
+}
+
 /// The packets that are shown, the same before and after: all that the stage could be about, also those that it should
 /// leave alone, and whatever became of them.
-fn which(here: InFamily<'_>, stage: Stage) -> String {
+pub(in crate::ruleset) fn shown_at(here: InFamily<'_>, stage: Stage) -> String {
     let InFamily { cluster, network, public, .. } = here;
     let (nic, bridge, ip) = (&cluster.public, &cluster.guests.bridge, here.family.nft());
     match stage {
