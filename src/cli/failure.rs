@@ -61,6 +61,8 @@ pub(super) enum Failure {
     Connect(#[from] ConnectError),
     #[error("the connection to {path} failed: {source}")]
     Connection { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Policy(#[from] dunnat::process::StartError),
     #[error("{0}")]
     Refused(String),
     #[error("packets (pcapng) cannot go to a terminal: write them to a file with --write FILE, or to a pipe")]
@@ -112,6 +114,7 @@ impl Failure {
             | Self::Line { .. }
             | Self::Connect(_)
             | Self::Connection { .. }
+            | Self::Policy(_)
             | Self::Refused(_)
             | Self::Output { .. }
             | Self::NoEntry(_)
@@ -150,6 +153,7 @@ impl Failure {
             | Self::FillQueues(_)
             | Self::Connect(_)
             | Self::Connection { .. }
+            | Self::Policy(_)
             | Self::Refused(_)
             | Self::Input { .. }
             | Self::Event { .. }

@@ -94,7 +94,7 @@ impl Run {
             let plan = daemon::plan(wishes, &unwanted)?;
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
             daemon::run(Options {
-                policy: self.policy.make(&cluster, node),
+                policy: self.policy.for_running()?(&cluster, node),
                 cluster,
                 plan,
                 pin,

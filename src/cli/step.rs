@@ -94,7 +94,7 @@ impl Step {
                 observer,
             })?,
             Planned::ToServe(plan) => daemon::run(Options {
-                policy: self.policy.make(&cluster, node),
+                policy: self.policy.for_running()?(&cluster, node),
                 cluster,
                 plan,
                 socket,

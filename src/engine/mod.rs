@@ -28,7 +28,7 @@ pub use cluster_nat::ClusterNat;
 pub use condition::{Condition, Row, Subject, Table, Value, Wants};
 pub use observe::Observe;
 pub use policy::{Decide, Facts, Policy};
-pub use reason::{Reason, ReasonError, ReasonRow};
+pub use reason::{DeclareError, Reason, ReasonError, ReasonRow};
 pub use remembered::{Change, Changes, NothingRemembered, Remembered, SHORT, Short, Time};
 pub use tables::Tables;
 pub use witness::{Conditions, NoWitness, Witness};

@@ -22,7 +22,7 @@ pub struct Facts<'a> {
 /// Whoever implements this has a [`Policy`].
 pub trait Decide: Send + Sync {
     /// Its name.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Its reasons, beside the [common](Reason::COMMON) ones.
     fn reasons(&self) -> &[Reason];
@@ -47,7 +47,7 @@ pub trait Decide: Send + Sync {
 /// them, as there are two methods.
 pub trait Policy: Send + Sync {
     /// As in [`Decide`].
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// As in [`Decide`].
     fn reasons(&self) -> &[Reason];
@@ -69,7 +69,7 @@ pub trait Policy: Send + Sync {
 }
 
 impl<T: Decide> Policy for T {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         Decide::name(self)
     }
 

@@ -23,10 +23,13 @@ pub enum Named {
 
 /// Why a text is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a policy is one of {}", Named::ALL.map(Named::name).join(", "))]
+#[error("a policy is one of {}, or a program, by a path with a slash in it", Named::NAMES.join(", "))]
 pub struct NamedError;
 
 impl Named {
+    /// The names of all of them.
+    pub const NAMES: [&'static str; 2] = ["cluster", "observe"];
+
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Cluster, Self::Observe];
 

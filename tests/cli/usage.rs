@@ -196,6 +196,11 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         ),
         ([&run[..], &["--policy", "observe", "--shadow"]].concat(), "give one of them, both look on"),
         ([&run[..], &["--policy", "nat"]].concat(), "a policy is one of cluster, observe"),
+        (
+            [&run[..], &["--policy", "./mine", "--rewrite", "kernel"]].concat(),
+            "--rewrite kernel beside --policy ./mine",
+        ),
+        (vec!["explain", "--policy-schema", "-n", "node1"], "cannot be used with"),
         ([&run[..], &["--shadow", "--no-rules"]].concat(), "'--shadow' cannot be used with '--no-rules'"),
         (
             [&run[..], &["--shadow", "--rewrite", "kernel"]].concat(),

@@ -6,9 +6,9 @@ use clap::Args;
 use dunnat::lab;
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Tracing};
-use dunnat::policy::Named;
 
 use super::program::{invocation, program};
+use crate::cli::policy::PolicyArg;
 use crate::cli::{Failure, print};
 
 #[derive(Args)]
@@ -16,9 +16,10 @@ pub(super) struct WorkArgs {
     /// Who translates: dunnat; kernel (the pure ruleset); or shadow (that ruleset, while dunnat observes)
     #[arg(long, value_name = "WHO", default_value = "dunnat")]
     by: By,
-    /// What decides on each node: cluster (the cluster file); or observe (accepts every packet unchanged)
-    #[arg(long, value_name = "NAME", default_value = "cluster")]
-    policy: Named,
+    /// What decides on each node: cluster (the cluster file); observe (accepts every packet unchanged); or your own
+    /// program, as a path with a slash, for example ./policy.py
+    #[arg(long, value_name = "NAME|PATH", default_value = "cluster")]
+    policy: PolicyArg,
     /// Write the decisions of each node as text
     #[arg(long, group = "tracing")]
     trace: bool,
@@ -54,8 +55,7 @@ impl WorkArgs {
             (.., true) => Some(Tracing::Packets),
             _ => None,
         };
-        let policy =
-            (self.policy != Named::default()).then(|| ["--policy", self.policy.name()].map(str::to_owned));
+        let policy = (!self.policy.is_usual()).then(|| ["--policy".to_owned(), self.policy.anywhere()]);
         Start {
             by: self.by,
             tracing,
@@ -76,7 +76,7 @@ pub(super) fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> 
             Failure::Usage(format!("--fault {name}: {fault}; --fault help explains each of them"))
         })?),
     };
-    if starting.how.policy != Named::default() && starting.how.by != By::Dunnat {
+    if !starting.how.policy.is_usual() && starting.how.by != By::Dunnat {
         return Err(Failure::Usage("--policy works only with --by dunnat".to_owned()));
     }
     if fault.is_some() && starting.how.by != By::Dunnat {
