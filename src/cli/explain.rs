@@ -63,7 +63,7 @@ impl Explain {
             return self.read(path, &cluster, node, &words);
         }
         let asked: PacketSpec = words.parse()?;
-        let by = self.policy.for_packets_at_hand()?;
+        let by = self.policy.for_packets_at_hand(&cluster)?;
         let story = match node {
             Some(node) => {
                 let mut host = SimulatedNode::with_policy(&cluster, node, by(&cluster, node));
@@ -77,7 +77,7 @@ impl Explain {
 
 impl Explain {
     fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
-        let by = self.policy.for_packets_at_hand()?;
+        let by = self.policy.for_packets_at_hand(cluster)?;
         let wanted = self.count.unwrap_or(u64::MAX);
         match Saved::open(path)? {
             Saved::Trace(mut events) => {

@@ -63,6 +63,8 @@ pub(super) enum Failure {
     Connection { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Policy(#[from] dunnat::process::StartError),
+    #[error("--policy maglev: {0}")]
+    Pools(#[from] dunnat::policy::maglev::PoolsError),
     #[error("{0}")]
     Refused(String),
     #[error("packets (pcapng) cannot go to a terminal: write them to a file with --write FILE, or to a pipe")]
@@ -115,6 +117,7 @@ impl Failure {
             | Self::Connect(_)
             | Self::Connection { .. }
             | Self::Policy(_)
+            | Self::Pools(_)
             | Self::Refused(_)
             | Self::Output { .. }
             | Self::NoEntry(_)
@@ -131,6 +134,7 @@ impl Failure {
             | Self::Word(_)
             | Self::NoEntry(_)
             | Self::Usage(_)
+            | Self::Pools(_)
             | Self::NoConversation { .. }
             | Self::NotOne(_)
             | Self::Untraced(Untraced::Wide(_))

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use dunnat::cluster::{Cluster, NodeId};
-use dunnat::engine::Policy;
-use dunnat::policy::{Named, NamedError};
+use dunnat::cluster::Cluster;
+use dunnat::policy::{Made, Named, NamedError};
 use dunnat::process::{Limits, Process};
 
 use super::{BackendArg, Failure, ModeArgs, RewriteArg};
@@ -16,8 +15,9 @@ use super::{BackendArg, Failure, ModeArgs, RewriteArg};
 /// What decides.
 #[derive(Args)]
 pub(super) struct PolicyArgs {
-    /// What decides: cluster (the cluster file); observe (accepts every packet unchanged); or your own program, as a
-    /// path with a slash, for example ./policy.py
+    /// What decides: cluster (the cluster file); observe (accepts every packet unchanged); maglev:SERVICE=GUEST,GUEST
+    /// (several guests for a service); napt (all guests share the node's address); or your own program, as a path with
+    /// a slash, for example ./policy.py
     #[arg(long = "policy", value_name = "NAME|PATH", default_value = "cluster")]
     chosen: PolicyArg,
 }
@@ -29,10 +29,12 @@ pub(super) enum PolicyArg {
     Program(PathBuf),
 }
 
-/// Makes the policy of a node.
-pub(super) type Made = Box<dyn Fn(&Cluster, NodeId) -> Arc<dyn Policy>>;
-
 impl PolicyArgs {
+    /// Whether it is the one that decides where nobody says another.
+    pub(super) fn is_usual(&self) -> bool {
+        self.chosen.is_usual()
+    }
+
     /// Whether it only looks on. That has rules of its own, which leave no choices.
     pub(super) fn looks_on(&self, how: &ModeArgs) -> Result<bool, Failure> {
         let chosen = how.full || how.rewrite != RewriteArg::Userspace || how.backend != BackendArg::Netlink;
@@ -43,6 +45,9 @@ impl PolicyArgs {
             )),
             PolicyArg::Named(Named::Observe) => Ok(true),
             PolicyArg::Named(Named::Cluster) => Ok(false),
+            PolicyArg::Named(Named::Napt) if !how.full => Err(Failure::Usage(
+                "--policy napt needs --full: else the rules queue only packets of the services".to_owned(),
+            )),
             other if how.rewrite == RewriteArg::Kernel => Err(Failure::Usage(format!(
                 "--rewrite kernel beside --policy {other}: the kernel's rules would write what the cluster file says"
             ))),
@@ -51,21 +56,18 @@ impl PolicyArgs {
     }
 
     /// What makes the policies of a node that runs. A program is started now.
-    pub(super) fn for_running(&self) -> Result<Made, Failure> {
-        self.made(Limits::default())
+    pub(super) fn for_running(&self, cluster: &Cluster) -> Result<Made, Failure> {
+        self.made(cluster, Limits::default())
     }
 
     /// What makes the policies of packets that are in no hurry: a program that has to be started again is waited for.
-    pub(super) fn for_packets_at_hand(&self) -> Result<Made, Failure> {
-        self.made(Limits { is_waited_for: true, ..Limits::default() })
+    pub(super) fn for_packets_at_hand(&self, cluster: &Cluster) -> Result<Made, Failure> {
+        self.made(cluster, Limits { is_waited_for: true, ..Limits::default() })
     }
 
-    fn made(&self, limits: Limits) -> Result<Made, Failure> {
+    fn made(&self, cluster: &Cluster, limits: Limits) -> Result<Made, Failure> {
         Ok(match &self.chosen {
-            PolicyArg::Named(named) => {
-                let named = *named;
-                Box::new(move |cluster, node| named.make(cluster, node))
-            }
+            PolicyArg::Named(named) => named.maker(cluster)?,
             PolicyArg::Program(program) => {
                 let process = Process::start(program, limits)?;
                 Box::new(move |cluster, node| Arc::new(process.of_node(cluster, node)))
@@ -76,7 +78,6 @@ impl PolicyArgs {
 
 impl PolicyArg {
     /// Whether it is the one that decides where nobody says another.
-    #[cfg(feature = "lab")]
     pub(super) fn is_usual(&self) -> bool {
         *self == Self::Named(Named::default())
     }

@@ -32,8 +32,9 @@ use jiff::tz::TimeZone;
 
 use crate::cluster::Cluster;
 use crate::doctor;
+use crate::engine;
 use crate::kernel::{Capabilities, Feature};
-use crate::policy::{Named, Supervised};
+use crate::policy::Supervised;
 use crate::ruleset::{
     Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes,
 };
@@ -149,7 +150,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
     let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer } = options;
     let node = plan.node;
     let workers = plan.layout.workers();
-    let policy = Arc::new(Supervised::new(Named::Observe.make(&cluster, node), &cluster, node, workers));
+    let policy = Arc::new(Supervised::new(Arc::new(engine::Observe), &cluster, node, workers));
     let ready = || Ready::for_observing(&cluster, &plan);
     run_as(Setup {
         cluster: &cluster,

@@ -141,6 +141,21 @@ reasons! {
     OBSERVE {
         Observed = "observed", accept at Dnat Tag Save Spoof: "the packet goes on as it is; dunnat only looks on";
     }
+    /// The reasons of the policy that spreads the flows of a service over several guests, beside the cluster's.
+    MAGLEV {
+        GuestOfFlow = "guest-of-flow", accept at Dnat:
+            "the packet is a request for a service with several guests; its destination is the guest of its flow";
+    }
+    /// The reasons of the policy that translates addresses and ports.
+    NAPT {
+        NaptOut = "napt-out", accept at Spoof: "the source becomes the outside end of its mapping";
+        NaptIn = "napt-in", accept at Dnat: "the destination is the outside end of a mapping; it becomes the inside end";
+        NaptNone = "napt-none", accept at Dnat: "the destination is of no mapping";
+        NaptFull = "napt-full", drop at Spoof: "no port is free for a new mapping";
+        NaptNever = "napt-never", drop at Spoof:
+            "it cannot be translated: its protocol has no ports that could be changed, or it is an error about no mapping";
+        NaptOther = "napt-other", accept at Dnat Tag Save Spoof: "the packet is not one to translate at this place";
+    }
 }
 
 /// How many names of reasons that this program does not know are told apart.

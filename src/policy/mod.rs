@@ -63,11 +63,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod laws;
+pub mod maglev;
 mod named;
+pub mod napt;
 mod notes;
 mod supervised;
 
-pub use named::{Maker, Named, NamedError};
+pub use named::{Made, Maker, Named, NamedError, of_cluster};
 pub use notes::Notes;
 pub use supervised::Supervised;
 

@@ -115,7 +115,7 @@ fn another_policy_explains_and_replays() {
     let story = printed(&["explain", "-c", EXAMPLE, "--policy", "observe", "--read", path, "--count", "1"]);
     assert!(story.contains("accept observed"), "{story}");
 
-    let (status, refused) = refused(&["explain", "-c", EXAMPLE, "--policy", "maglev", request]);
+    let (status, refused) = refused(&["explain", "-c", EXAMPLE, "--policy", "nat", request]);
     assert_eq!(status, 2);
     assert!(refused.contains("a policy is one of cluster, observe"), "{refused}");
 }

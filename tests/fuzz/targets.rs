@@ -22,7 +22,7 @@ use dunnat::kernel::Capabilities;
 use dunnat::net::{Checksum, CtMark, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
-use dunnat::policy::{Named, Supervised};
+use dunnat::policy::{Supervised, of_cluster};
 use dunnat::process::{Answer, Hello};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
@@ -434,9 +434,7 @@ fn events() {
             if let Some(again) = Changes::new(cluster).again(&event) {
                 assert_eq!((&again.node, again.stage), (&event.node, event.stage));
             }
-            if let Ok(story) =
-                explain::of_event(cluster, &event, &|cluster, id| Named::Cluster.make(cluster, id))
-            {
+            if let Ok(story) = explain::of_event(cluster, &event, &of_cluster) {
                 shown.extend(StoryText::new(false, true).story(&story).as_bytes());
             }
         });

@@ -16,8 +16,7 @@ pub(super) struct WorkArgs {
     /// Who translates: dunnat; kernel (the pure ruleset); or shadow (that ruleset, while dunnat observes)
     #[arg(long, value_name = "WHO", default_value = "dunnat")]
     by: By,
-    /// What decides on each node: cluster (the cluster file); observe (accepts every packet unchanged); or your own
-    /// program, as a path with a slash, for example ./policy.py
+    /// What decides on each node: cluster (the cluster file), or another, as for `dunnat run`
     #[arg(long, value_name = "NAME|PATH", default_value = "cluster")]
     policy: PolicyArg,
     /// Write the decisions of each node as text

@@ -10,7 +10,10 @@ fn every_reason_is_a_row_with_a_name_of_its_own() {
         assert!(names.insert(row.name) && !row.stages.is_empty() && !row.about.ends_with('.'), "{reason}");
     }
     assert_eq!("servic".parse::<Reason>(), Err(ReasonError));
-    assert_eq!([Reason::CLUSTER, Reason::COMMON, Reason::OBSERVE].concat(), Reason::ALL);
+    assert_eq!(
+        [Reason::CLUSTER, Reason::COMMON, Reason::OBSERVE, Reason::MAGLEV, Reason::NAPT].concat(),
+        Reason::ALL
+    );
 }
 
 #[test]

@@ -8,12 +8,12 @@ use super::*;
 use crate::cluster::{Cluster, NodeId, TagBy};
 use crate::engine::{Policy, Reason};
 use crate::net::{Dscp, Mark, Stage};
-use crate::policy::Named;
+use crate::policy::of_cluster;
 use crate::simulate::{PacketSpec, SimulatedNode};
 use crate::trace::samples;
 
 fn by_cluster(cluster: &Cluster, node: NodeId) -> Arc<dyn Policy> {
-    Named::Cluster.make(cluster, node)
+    of_cluster(cluster, node)
 }
 
 /// The example with two more services, and a third node.
