@@ -246,6 +246,31 @@ fn sources<'a>(
 ///
 /// # Errors
 /// Two have.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Time};
+/// use dunnat::policy::{Supervised, laws, napt::Napt};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let napt = || Supervised::new(std::sync::Arc::new(Napt::new(&cluster, node1)), &cluster, node1, 1);
+/// let packets = [201, 202, 203].map(|guest| {
+///     let packet: PacketSpec = format!("udp 10.5.5.{guest}:5000 > 8.8.8.8:53").parse().unwrap();
+///     (packet.arrival(&cluster, node1).bytes, Meta::default())
+/// });
+/// assert_eq!(laws::no_port_twice(&napt(), packets.clone(), Time::default())?, 3);
+/// assert_eq!(laws::endpoint_independent(&napt(), packets.clone(), Time::default())?, 3);
+/// for (bytes, meta) in &packets {
+///     let (policy, network) = (napt(), &cluster.guests().network);
+///     laws::nothing_inside_leaves(&policy, network, bytes, meta, Time::default())?;
+///     laws::checksums_keep_their_class(&policy, dunnat::net::Stage::Spoof, bytes, meta, Time::default())?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn no_port_twice(
     policy: &Supervised,
     packets: impl IntoIterator<Item = (Vec<u8>, Meta)>,

@@ -92,6 +92,24 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 /// A program that decides. It ends when the last policy that was made of it is gone.
+///
+/// ```
+/// use std::path::Path;
+/// use std::sync::Arc;
+///
+/// use dunnat::cluster::Cluster;
+/// use dunnat::process::{Limits, Process};
+/// use dunnat::simulate::{PacketSpec, SimulatedNode};
+///
+/// let cluster = Cluster::load(Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let process = Process::start(Path::new("rules/policy.py"), Limits::default())?;
+/// let policy = Arc::new(process.of_node(&cluster, node1));
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let passage = SimulatedNode::with_policy(&cluster, node1, policy).pass(request.arrival(&cluster, node1));
+/// assert_eq!(passage.steps[0].1.as_ref().unwrap().decision.reason.name(), "to-guest");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Process(Arc<Shared>);
 
