@@ -16,8 +16,8 @@ use super::{BackendArg, Failure, ModeArgs, RewriteArg};
 #[derive(Args)]
 pub(super) struct PolicyArgs {
     /// What decides: cluster (the cluster file); observe (accepts every packet unchanged); maglev:SERVICE=GUEST,GUEST
-    /// (several guests for a service); napt (all guests share the node's address); or your own program, as a path with
-    /// a slash, for example ./policy.py
+    /// (several guests for a service); napt (all guests share the node's address; for explain and replay); or your own
+    /// program, as a path with a slash, for example ./policy.py
     #[arg(long = "policy", value_name = "NAME|PATH", default_value = "cluster")]
     chosen: PolicyArg,
 }
@@ -45,8 +45,9 @@ impl PolicyArgs {
             )),
             PolicyArg::Named(Named::Observe) => Ok(true),
             PolicyArg::Named(Named::Cluster) => Ok(false),
-            PolicyArg::Named(Named::Napt) if !how.full => Err(Failure::Usage(
-                "--policy napt needs --full: else the rules queue only packets of the services".to_owned(),
+            PolicyArg::Named(Named::Napt) => Err(Failure::Usage(
+                "--policy napt is for explain and replay: the rules of a node hand over only packets to its services"
+                    .to_owned(),
             )),
             other if how.rewrite == RewriteArg::Kernel => Err(Failure::Usage(format!(
                 "--rewrite kernel beside --policy {other}: the kernel's rules would write what the cluster file says"

@@ -201,7 +201,7 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "--rewrite kernel beside --policy ./mine",
         ),
         (vec!["explain", "--policy-schema", "-n", "node1"], "cannot be used with"),
-        ([&run[..], &["--policy", "napt"]].concat(), "--policy napt needs --full"),
+        ([&run[..], &["--policy", "napt"]].concat(), "--policy napt is for explain and replay"),
         ([&run[..], &["--policy", "napt", "--shadow", "--full"]].concat(), "cannot be used with"),
         ([&run[..], &["--policy", "./mine", "--shadow"]].concat(), "--policy beside --shadow"),
         (

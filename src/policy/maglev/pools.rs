@@ -49,6 +49,20 @@ pub enum PoolsError {
     /// Guests of a family that the service has not.
     #[error("service {0} has no guest in the family of {1}")]
     Family(String, IpAddr),
+    /// A reply of a guest could be of two services, with another port outside.
+    #[error(
+        "guest {guest} replies from port {port} for service {service} and for service {other}, and nobody could know for which: give it to one of them"
+    )]
+    Ambiguous {
+        /// The service that should have the guest.
+        service: String,
+        /// The other one.
+        other: String,
+        /// The guest of both.
+        guest: IpAddr,
+        /// Its port.
+        port: u16,
+    },
     /// Too many guests, or one of them twice.
     #[error("service {0} may have up to {MOST_GUESTS} guests, each of them once")]
     Guests(String),
@@ -80,6 +94,7 @@ impl Spread {
             }
             all.push(pool);
         }
+        all.iter().try_for_each(|pool| pool.is_clear(cluster, &all))?;
         Ok(Self(all.into()))
     }
 
@@ -119,6 +134,38 @@ impl Pool {
         }
         Ok(Self { id, service: service.clone(), tables })
     }
+}
+
+impl Pool {
+    fn has(&self, guest: IpAddr) -> bool {
+        self.tables.get(guest.family()).is_some_and(|table| table.guests().contains(&guest))
+    }
+
+    /// Every reply tells the original destination, as the cluster file is checked for it with one guest for each service.
+    fn is_clear(&self, cluster: &Cluster, all: &[Self]) -> Result<(), PoolsError> {
+        let Self { service, tables, .. } = self;
+        for guest in tables.iter().flat_map(|table| table.guests().iter().copied()) {
+            for other in cluster.services().iter().filter(|other| other.name != service.name) {
+                let pool = all.iter().find(|pool| pool.service.name == other.name);
+                let is_of_both = other.guest.has(&guest) || pool.is_some_and(|pool| pool.has(guest));
+                if let Some(port) = contradiction(service, other).filter(|_| is_of_both) {
+                    let (service, other) = (service.name.clone(), other.name.clone());
+                    return Err(PoolsError::Ambiguous { service, other, guest, port });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A port that one guest would have for both services, though it is another outside for one than for the other.
+fn contradiction(one: &Service, other: &Service) -> Option<u16> {
+    let ports =
+        one.ports.filter(|_| one.proto.is_none() || other.proto.is_none() || one.proto == other.proto)?;
+    let public = |service: &Service, port| service.public_port(port);
+    (ports.first()..=ports.last())
+        .map(|port| one.at_guest(port))
+        .find(|port| public(other, *port).is_some_and(|outside| public(one, *port) != Some(outside)))
 }
 
 impl FromStr for Pools {

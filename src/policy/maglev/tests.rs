@@ -13,6 +13,7 @@ const POOLS: &str = "web=10.5.5.201,10.5.5.202,10.5.5.203;alt=10.5.5.211,10.5.5.
 
 fn cluster() -> Cluster {
     let alt = "[[service]]\nname = \"alt\"\nproto = \"tcp\"\nport = \"8080-8081\"\nguest = \"10.5.5.211\"\nguest_port = 90\n\
+               [[service]]\nname = \"plain\"\nproto = \"tcp\"\nport = 90\nguest = \"10.5.5.221\"\n\
                [[service]]\nname = \"all\"\nproto = \"udp\"\nport = \"any\"\nguest = \"10.5.5.220\"\n";
     let text = format!("{}\n{alt}", include_str!("../../../rules/example.toml"));
     Cluster::parse(&text, Path::new("example.toml")).unwrap()
@@ -118,14 +119,23 @@ fn services_that_cannot_have_several_guests_are_refused_with_the_reason() {
         ("=10.5.5.1", "give services and their guests"),
         ("web=", "'' is no address of a guest"),
         ("web=10.5.5.1,guest", "'guest' is no address of a guest"),
-        ("wep=10.5.5.1", "the cluster file has no service wep; it has web, alt, all"),
+        ("wep=10.5.5.1", "the cluster file has no service wep; it has web, alt, plain, all"),
         ("web=10.5.5.1;web=10.5.5.2", "service web is there twice"),
         ("all=10.5.5.1", "service all has no port"),
         ("web=10.5.5.1,10.6.0.1", "10.6.0.1, for service web, is not in the guests' network"),
         ("web=10.5.5.1,fd00::1", "fd00::1, for service web, is not in the guests' network"),
         ("web=10.5.5.1,10.5.5.1", "each of them once"),
+        ("plain=10.5.5.211", "guest 10.5.5.211 replies from port 90 for service plain and for service alt"),
+        (
+            "plain=10.5.5.1;alt=10.5.5.1",
+            "guest 10.5.5.1 replies from port 90 for service plain and for service alt",
+        ),
     ] {
         assert!(refused(text).contains(expected), "{text}: {}", refused(text));
+    }
+    // One guest of two services is clear, where each of its ports is of one.
+    for pools in ["web=10.5.5.211", "web=10.5.5.1;alt=10.5.5.1", "web=10.5.5.220", "alt=10.5.5.201"] {
+        assert!(Spread::new(&cluster, &pools.parse().unwrap()).is_ok(), "{pools}");
     }
     let dual = Cluster::parse(include_str!("../../../rules/dual.toml"), Path::new("dual.toml")).unwrap();
     let both: Pools = "web=10.5.5.201,10.5.5.202,fd00:5::201".parse().unwrap();

@@ -9,6 +9,8 @@
 //! ([`Change`]), with the time at which to forget it. Nothing is shared between nodes: a reply has to come back to
 //! the node that the request left by.
 //!
+//! It is for packets that are simulated: the rules of a node hand over no packets to ports without a service.
+//!
 //! What it does not do: hairpinning (REQ-9), protocols without ports (a ping does not get out) and SCTP, states of TCP, a limit for each guest.
 //! When two workers choose the same free port at the same moment, the later one has it, and the other gets a new mapping
 //! with its next packet.
