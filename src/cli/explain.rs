@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::explain::{self, Story, StoryText};
+use dunnat::process::SCHEMA;
 use dunnat::replay::Replay;
 use dunnat::simulate::{Context, PacketSpec, SimulatedNode};
 use dunnat::trace::Filter;
@@ -20,8 +21,8 @@ use super::{Failure, PolicyArgs, coloured, print};
 #[derive(Args)]
 pub(super) struct Explain {
     /// The cluster file
-    #[arg(long, short, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "policy_schema")]
+    config: Option<PathBuf>,
     /// Only what this node does
     #[arg(long, short, value_name = "NAME")]
     node: Option<String>,
@@ -42,15 +43,19 @@ pub(super) struct Explain {
     /// Print JSON, one line per packet
     #[arg(long)]
     json: bool,
+    /// Print the JSON Schema of the lines that a policy in another program reads and writes
+    #[arg(long, exclusive = true)]
+    policy_schema: bool,
     /// The packet. With --read: facts true of every packet in the capture, for example `in xenbr0`; or a
     /// filter for the trace
-    #[arg(value_name = "PACKET", required_unless_present = "read")]
+    #[arg(value_name = "PACKET", required_unless_present_any = ["read", "policy_schema"])]
     packet: Vec<String>,
 }
 
 impl Explain {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let cluster = Cluster::load(&self.config)?;
+        let Some(config) = &self.config else { return print(SCHEMA) };
+        let cluster = Cluster::load(config)?;
         let find = |name: &Option<String>| name.as_ref().map(|name| cluster.find(name)).transpose();
         let (node, home) = (find(&self.node)?, find(&self.guest_on)?);
         let words = self.packet.join(" ");
@@ -58,7 +63,7 @@ impl Explain {
             return self.read(path, &cluster, node, &words);
         }
         let asked: PacketSpec = words.parse()?;
-        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
+        let by = self.policy.for_packets_at_hand(&cluster)?;
         let story = match node {
             Some(node) => {
                 let mut host = SimulatedNode::with_policy(&cluster, node, by(&cluster, node));
@@ -72,7 +77,7 @@ impl Explain {
 
 impl Explain {
     fn read(&self, path: &Path, cluster: &Cluster, node: Option<NodeId>, words: &str) -> Result<(), Failure> {
-        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
+        let by = self.policy.for_packets_at_hand(cluster)?;
         let wanted = self.count.unwrap_or(u64::MAX);
         match Saved::open(path)? {
             Saved::Trace(mut events) => {

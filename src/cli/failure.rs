@@ -61,6 +61,10 @@ pub(super) enum Failure {
     Connect(#[from] ConnectError),
     #[error("the connection to {path} failed: {source}")]
     Connection { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Policy(#[from] dunnat::process::StartError),
+    #[error("--policy maglev: {0}")]
+    Pools(#[from] dunnat::policy::maglev::PoolsError),
     #[error("{0}")]
     Refused(String),
     #[error("packets (pcapng) cannot go to a terminal: write them to a file with --write FILE, or to a pipe")]
@@ -112,6 +116,8 @@ impl Failure {
             | Self::Line { .. }
             | Self::Connect(_)
             | Self::Connection { .. }
+            | Self::Policy(_)
+            | Self::Pools(_)
             | Self::Refused(_)
             | Self::Output { .. }
             | Self::NoEntry(_)
@@ -128,6 +134,7 @@ impl Failure {
             | Self::Word(_)
             | Self::NoEntry(_)
             | Self::Usage(_)
+            | Self::Pools(_)
             | Self::NoConversation { .. }
             | Self::NotOne(_)
             | Self::Untraced(Untraced::Wide(_))
@@ -150,6 +157,7 @@ impl Failure {
             | Self::FillQueues(_)
             | Self::Connect(_)
             | Self::Connection { .. }
+            | Self::Policy(_)
             | Self::Refused(_)
             | Self::Input { .. }
             | Self::Event { .. }

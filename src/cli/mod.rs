@@ -14,6 +14,7 @@ mod lab;
 mod manual;
 mod opened;
 mod path;
+mod policy;
 mod progress;
 mod rehearse;
 mod replay;
@@ -28,17 +29,15 @@ mod trace;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::engine::Policy;
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::policy::Named;
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
 use dunnat::text::escaped;
 
 use failure::Failure;
+use policy::PolicyArgs;
 use say::{say, start_log};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
@@ -97,33 +96,6 @@ struct WorkArgs {
     workers: Option<u16>,
     #[command(flatten)]
     manner: ModeArgs,
-}
-
-/// What decides.
-#[derive(Args)]
-struct PolicyArgs {
-    /// What decides: cluster (the cluster file); or observe (accepts every packet unchanged)
-    #[arg(long = "policy", value_name = "NAME", default_value = "cluster")]
-    named: Named,
-}
-
-impl PolicyArgs {
-    /// Whether it only looks on. That has rules of its own, which leave no choices.
-    fn looks_on(&self, how: &ModeArgs) -> Result<bool, Failure> {
-        let chosen = how.full || how.rewrite != RewriteArg::Userspace || how.backend != BackendArg::Netlink;
-        match self.named {
-            Named::Observe if chosen => Err(Failure::Usage(
-                "--policy observe changes nothing: --full, --rewrite and --backend mean nothing to it"
-                    .to_owned(),
-            )),
-            named => Ok(named == Named::Observe),
-        }
-    }
-
-    /// The policy of a node.
-    fn make(&self, cluster: &Cluster, node: NodeId) -> Arc<dyn Policy> {
-        self.named.make(cluster, node)
-    }
 }
 
 /// How the work is done, whoever does it.

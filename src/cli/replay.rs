@@ -62,7 +62,7 @@ impl Replay {
     }
 
     fn capture(&self, cluster: &Cluster, node: Option<NodeId>, mut packets: Packets) -> Result<(), Failure> {
-        let by = |cluster: &Cluster, id| self.policy.make(cluster, id);
+        let by = self.policy.for_packets_at_hand(cluster)?;
         let context: Context = self.known.join(" ").parse()?;
         let mut replay = dunnat::replay::Replay::with_policy(cluster, node, context, &by);
         for (guest, home) in &self.guest_on {
@@ -94,7 +94,8 @@ impl Replay {
             let all = "facts about packets and guests are for a capture only; a trace already has them";
             return Err(Failure::Usage(all.to_owned()));
         }
-        let mut changes = Changes::with_policy(cluster, &|cluster, id| self.policy.make(cluster, id));
+        let by = self.policy.for_packets_at_hand(cluster)?;
+        let mut changes = Changes::with_policy(cluster, &by);
         let zone = jiff::tz::TimeZone::system();
         // Asked for in a format, it is the decisions as they would be; else the changes.
         let asked = self.write.is_some() || self.format.is_some();

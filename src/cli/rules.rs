@@ -9,7 +9,7 @@ pub(super) struct Rules {
     #[command(flatten)]
     who: NodeArgs,
     /// Print instead the pure nftables ruleset, which does the same without dunnat
-    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback", "explain", "named"])]
+    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "queue_base", "force_fallback", "explain", "chosen"])]
     kernel: bool,
     /// Print instead the choices for this kernel, each with its reason
     #[arg(long)]

@@ -67,6 +67,12 @@ impl Run {
                 "--policy observe beside --shadow: give one of them, both look on".to_owned(),
             ));
         }
+        if self.shadow && !self.policy.is_usual() {
+            return Err(Failure::Usage(
+                "--policy beside --shadow: the kernel's own ruleset does what the policy cluster says"
+                    .to_owned(),
+            ));
+        }
         let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
         if self.shadow {
             if self.trace.as_ref().is_some_and(|path| path.as_os_str() == "-") {
@@ -91,10 +97,11 @@ impl Run {
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
             daemon::observe(ObserveOptions { cluster, plan, pin, rules, socket, trace, observer: None })?;
         } else {
+            let policy = self.policy.for_running(&cluster)?(&cluster, node);
             let plan = daemon::plan(wishes, &unwanted)?;
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
             daemon::run(Options {
-                policy: self.policy.make(&cluster, node),
+                policy,
                 cluster,
                 plan,
                 pin,

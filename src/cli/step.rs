@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use dunnat::control;
 use dunnat::daemon::{self, ObserveOptions, Options, OwnRules};
+use dunnat::engine::Policy;
 use dunnat::ruleset::{ObservePlan, Plan};
 use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
@@ -14,7 +15,7 @@ use super::{Failure, ModeArgs, NodeArgs, PolicyArgs, coloured};
 
 /// What the node is to be.
 enum Planned {
-    ToServe(Plan),
+    ToServe(Plan, Arc<dyn Policy>),
     ToObserve(ObservePlan),
 }
 
@@ -67,7 +68,10 @@ impl Step {
         let (wishes, unwanted) = (self.manner.wishes(&cluster, node, 1)?, self.manner.unwanted());
         let plan = match looks_on {
             true => Planned::ToObserve(daemon::observe_plan(&cluster, wishes, &unwanted)?),
-            false => Planned::ToServe(daemon::plan(wishes, &unwanted)?),
+            false => {
+                let policy = self.policy.for_running(&cluster)?(&cluster, node);
+                Planned::ToServe(daemon::plan(wishes, &unwanted)?, policy)
+            }
         };
         let cluster = Arc::new(cluster);
         let terminal = io::stdout().is_terminal();
@@ -93,8 +97,8 @@ impl Step {
                 trace: None,
                 observer,
             })?,
-            Planned::ToServe(plan) => daemon::run(Options {
-                policy: self.policy.make(&cluster, node),
+            Planned::ToServe(plan, policy) => daemon::run(Options {
+                policy,
                 cluster,
                 plan,
                 socket,

@@ -31,12 +31,15 @@ pub(super) struct Asked {
     times: AtomicU64,
 }
 
+/// The counts of a worker, and which question they answer.
+type Copy = Arc<Mutex<(u64, Counters)>>;
+
 /// The place of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     asked: Arc<Asked>,
     answered: u64,
-    copy: Arc<Mutex<(u64, Counters)>>,
+    copy: Copy,
 }
 
 impl Slot {
@@ -59,7 +62,7 @@ pub(super) struct Board {
     taps: Taps,
     asked: Arc<Asked>,
     wake: (Sender<()>, Receiver<()>),
-    workers: Mutex<Vec<Arc<Mutex<(u64, Counters)>>>>,
+    workers: Mutex<Vec<Copy>>,
     queues: std::ops::RangeInclusive<u16>,
     kept: Mutex<Kept>,
 }
@@ -127,7 +130,7 @@ impl Board {
         let _ = self.wake.0.try_send(());
         let workers = lock(&self.workers).clone();
         let until = Instant::now() + PATIENCE;
-        let is_late = |worker: &&Arc<Mutex<(u64, Counters)>>| lock(worker).0 < times;
+        let is_late = |worker: &&Copy| lock(worker).0 < times;
         while workers.iter().any(|worker| is_late(&worker)) && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
         }

@@ -33,8 +33,9 @@ use jiff::tz::TimeZone;
 
 use crate::cluster::Cluster;
 use crate::doctor;
+use crate::engine;
 use crate::kernel::{Capabilities, Feature};
-use crate::policy::{Named, Notes, Supervised};
+use crate::policy::{Notes, Supervised};
 use crate::ruleset::{
     Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes,
 };
@@ -161,7 +162,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
     let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer } = options;
     let node = plan.node;
     let workers = plan.layout.workers();
-    let policy = Arc::new(Supervised::new(Named::Observe.make(&cluster, node), &cluster, node, workers));
+    let policy = Arc::new(Supervised::new(Arc::new(engine::Observe), &cluster, node, workers));
     let ready = || Ready::for_observing(&cluster, &plan);
     run_as(Setup {
         cluster: &cluster,
@@ -173,9 +174,9 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         socket: &socket,
         trace,
         is_node: false,
-        fills: false,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
+        fills: false,
         worker: &|tracer, watch| {
             let pipes = cluster.pipes(node).to_vec();
             Box::new(Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer)).watched(watch))

@@ -246,7 +246,6 @@ mod tests {
     use crate::engine::{Changes, Decide, Facts, Reason, Remembered, Witness};
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
-    use crate::policy::Named;
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::{Backend, RewriteBy, Wishes};
     use crate::trace::{Event, Format, Namer, Output, Taps, Text, Writer};
@@ -389,7 +388,7 @@ mod tests {
         let cluster = cluster();
         let wishes = Wishes { backend: Backend::Netlink, ..wishes(1) };
         let plan = ObservePlan::new(&cluster, wishes, &Capabilities::all()).unwrap();
-        let policy = Supervised::new(Named::Observe.make(&cluster, NodeId(1)), &cluster, NodeId(1), 1);
+        let policy = Supervised::new(Arc::new(crate::engine::Observe), &cluster, NodeId(1), 1);
         let mut worker = Worker::observing(Arc::new(policy), &plan, Vec::new(), None);
         worker.pipes.known(PIPE);
         let request = tcp(CLIENT, 40000, PUBLIC2, 80, b"x");

@@ -9,6 +9,23 @@ use crate::packet::{Malformed, View};
 
 /// The policy of a node of the cluster, see [`decide`](super::decide): what it does follows from the cluster file and the packet alone.
 /// It remembers nothing, as conntrack does.
+///
+/// ```
+/// use std::path::Path;
+/// use std::sync::Arc;
+///
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::ClusterNat;
+/// use dunnat::simulate::{PacketSpec, SimulatedNode};
+///
+/// let cluster = Cluster::load(Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let mut node = SimulatedNode::with_policy(&cluster, node1, Arc::new(ClusterNat::new(&cluster, node1)));
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let passage = node.pass(request.arrival(&cluster, node1));
+/// assert_eq!(passage.steps[0].1.as_ref().unwrap().decision.reason.name(), "service");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ClusterNat(Tables);
 

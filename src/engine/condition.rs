@@ -64,6 +64,8 @@ pub enum Subject {
     Service,
     /// The public address of the node that was found before, in the packet's family.
     Public,
+    /// The guest that a policy has found for the flow.
+    Guest,
     /// What the policy said.
     Policy,
 }
@@ -205,6 +207,7 @@ impl Condition {
             Subject::CtMark => bits("ct mark"),
             Subject::Service => "service".to_owned(),
             Subject::Public => "public address".to_owned(),
+            Subject::Guest => "guest".to_owned(),
             Subject::Policy => "policy".to_owned(),
         }
     }

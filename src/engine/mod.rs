@@ -28,12 +28,21 @@ pub use cluster_nat::ClusterNat;
 pub use condition::{Condition, Row, Subject, Table, Value, Wants};
 pub use observe::Observe;
 pub use policy::{Decide, Facts, Policy};
-pub use reason::{Reason, ReasonError, ReasonRow};
+pub use reason::{DeclareError, Reason, ReasonError, ReasonRow};
 pub use remembered::{Change, Changes, NothingRemembered, Remembered, SHORT, Short, Time};
 pub use tables::Tables;
 pub use witness::{Conditions, NoWitness, Witness};
 
 /// What is known of a packet beside its bytes.
+///
+/// ```
+/// use dunnat::engine::Meta;
+/// use dunnat::net::{CtMark, Mark};
+///
+/// // A reply in a flow that has the tag 2.
+/// let meta = Meta { ct_mark: CtMark::Is(Mark(2)), ..Meta::default() };
+/// assert!(!meta.from_pipe && meta.mark.is_zero());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
     /// The bridge port it came in by is one of the pipes.
@@ -76,6 +85,18 @@ impl Default for Meta {
 }
 
 /// The outcome for one packet at one stage.
+///
+/// ```
+/// use dunnat::engine::{Decision, Reason};
+/// use dunnat::net::Verdict;
+/// use dunnat::packet::{Rewrite, Side};
+///
+/// let to = Rewrite::outer(Side::Destination, "10.5.5.201".parse()?).with_port(Some(8080));
+/// let decision = Decision { rewrite: Some(to), ..Decision::leave(Reason::Service) };
+/// assert_eq!((decision.verdict, decision.mark), (Verdict::Accept, None));
+/// assert_eq!(Decision::drop(Reason::Cut).verdict, Verdict::Drop);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Whether it goes on.

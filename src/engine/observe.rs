@@ -5,6 +5,13 @@ use super::remembered::{Changes, Remembered};
 use super::{Decision, Reason, Witness};
 
 /// Accepts every packet as it is: dunnat beside somebody else's NAT, as a tracer.
+///
+/// ```
+/// use dunnat::engine::{Observe, Policy};
+///
+/// let policy: &dyn Policy = &Observe;
+/// assert_eq!((policy.name(), policy.reasons()[0].name()), ("observe", "observed"));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Observe;
 

@@ -6,6 +6,18 @@ use crate::net::Stage;
 use crate::packet::{Malformed, View};
 
 /// All that a policy is told about a packet.
+///
+/// ```
+/// use dunnat::engine::{Facts, Meta, Time};
+/// use dunnat::net::Stage;
+/// use dunnat::packet::View;
+///
+/// // Bytes that are no packet: that is a fact, too.
+/// let view = View::parse(&[0x45, 0, 0], 3);
+/// let packet = view.as_ref().map_err(|malformed| *malformed);
+/// let facts = Facts { stage: Stage::Dnat, packet, meta: &Meta::default(), now: Time::default() };
+/// assert_eq!(facts.packet.unwrap_err().to_string(), "ip-header");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// What is decided about.
@@ -20,9 +32,57 @@ pub struct Facts<'a> {
 
 /// A policy, as one writes it. It has no clock, no lock and no I/O: facts and what is remembered decide, and nothing else does.
 /// Whoever implements this has a [`Policy`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use dunnat::engine::{
+///     Change, Changes, Decide, Decision, Facts, Meta, NoWitness, NothingRemembered, Reason, Remembered, Short, Subject,
+///     Time, Value, Wants, Witness,
+/// };
+/// use dunnat::net::Stage;
+///
+/// /// Lets everything pass, and remembers for a minute that there was something.
+/// struct Seen;
+///
+/// impl Decide for Seen {
+///     fn name(&self) -> &str {
+///         "seen"
+///     }
+///
+///     fn reasons(&self) -> &[Reason] {
+///         Reason::OBSERVE
+///     }
+///
+///     fn remembers(&self) -> bool {
+///         true
+///     }
+///
+///     fn decide<W: Witness>(
+///         &self,
+///         facts: &Facts<'_>,
+///         remembered: &dyn Remembered,
+///         changes: &mut Changes,
+///         witness: &mut W,
+///     ) -> Decision {
+///         let key = Short::new(&[b"seen"]).unwrap_or_default();
+///         let before = remembered.get(&key, facts.now).is_some();
+///         witness.holds(before, || (Subject::Policy, Value::Word("quiet"), Wants::Is(Value::Word("busy"))));
+///         changes.push(Change { key, entry: Some((key, facts.now.after(Duration::from_secs(60)))) });
+///         Decision::leave(Reason::Observed)
+///     }
+/// }
+///
+/// let meta = Meta::default();
+/// let packet = Err(dunnat::packet::Malformed::NotIp);
+/// let facts = Facts { stage: Stage::Dnat, packet, meta: &meta, now: Time::default() };
+/// let mut changes = Changes::new();
+/// let decision = Decide::decide(&Seen, &facts, &NothingRemembered, &mut changes, &mut NoWitness);
+/// assert_eq!((decision.reason, changes.len()), (Reason::Observed, 1));
+/// ```
 pub trait Decide: Send + Sync {
     /// Its name.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Its reasons, beside the [common](Reason::COMMON) ones.
     fn reasons(&self) -> &[Reason];
@@ -50,9 +110,23 @@ pub trait Decide: Send + Sync {
 
 /// A policy, as it is asked: of any kind, behind a pointer. The conditions of a decision cost nothing where nobody wants to know
 /// them, as there are two methods.
+///
+/// ```
+/// use dunnat::engine::{Changes, Conditions, Facts, Meta, NothingRemembered, Observe, Policy, Time};
+/// use dunnat::net::Stage;
+///
+/// let policy: &dyn Policy = &Observe;
+/// let meta = Meta::default();
+/// let packet = Err(dunnat::packet::Malformed::NotIp);
+/// let facts = Facts { stage: Stage::Spoof, packet, meta: &meta, now: Time::default() };
+/// let (mut changes, mut conditions) = (Changes::new(), Conditions::new());
+/// let decision = policy.decide_before(&facts, &NothingRemembered, &mut changes, &mut conditions);
+/// assert_eq!(decision, policy.decide(&facts, &NothingRemembered, &mut changes));
+/// assert!(!conditions[0].holds, "it is not readable");
+/// ```
 pub trait Policy: Send + Sync {
     /// As in [`Decide`].
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// As in [`Decide`].
     fn reasons(&self) -> &[Reason];
@@ -61,7 +135,9 @@ pub trait Policy: Send + Sync {
     fn remembers(&self) -> bool;
 
     /// As in [`Decide`].
-    fn cluster_nat(&self) -> Option<&ClusterNat>;
+    fn cluster_nat(&self) -> Option<&ClusterNat> {
+        None
+    }
 
     /// Decides without a witness.
     fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered, changes: &mut Changes) -> Decision;
@@ -77,7 +153,7 @@ pub trait Policy: Send + Sync {
 }
 
 impl<T: Decide> Policy for T {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         Decide::name(self)
     }
 

@@ -130,6 +130,9 @@ reasons! {
             "the policy panicked, which is a bug of it";
         PolicyNonsense = "policy-nonsense", drop at Dnat Tag Save Spoof:
             "the policy said what cannot be carried out, which is a bug of it";
+        PolicySilent = "policy-silent", drop at Dnat Tag Save Spoof: "the policy did not answer in time";
+        PolicyGone = "policy-gone", drop at Dnat Tag Save Spoof:
+            "the program that is the policy has ended, and is not there again yet";
         ByHand = "by-hand", drop at Dnat Tag Save Spoof: "somebody dropped the packet in dunnat step";
         Unknown = "unknown-reason", either at Dnat Tag Save Spoof:
             "a trace has more reasons of other policies than this program can tell apart";
@@ -137,6 +140,21 @@ reasons! {
     /// The reasons of the policy that only looks on.
     OBSERVE {
         Observed = "observed", accept at Dnat Tag Save Spoof: "the packet goes on as it is; dunnat only looks on";
+    }
+    /// The reasons of the policy that spreads the flows of a service over several guests, beside the cluster's.
+    MAGLEV {
+        GuestOfFlow = "guest-of-flow", accept at Dnat:
+            "the packet is a request for a service with several guests; its destination is the guest of its flow";
+    }
+    /// The reasons of the policy that translates addresses and ports.
+    NAPT {
+        NaptOut = "napt-out", accept at Spoof: "the source becomes the outside end of its mapping";
+        NaptIn = "napt-in", accept at Dnat: "the destination is the outside end of a mapping; it becomes the inside end";
+        NaptNone = "napt-none", accept at Dnat: "the destination is of no mapping";
+        NaptFull = "napt-full", drop at Spoof: "no port is free for a new mapping";
+        NaptNever = "napt-never", drop at Spoof:
+            "it cannot be translated: its protocol has no ports that could be changed, or it is an error about no mapping";
+        NaptOther = "napt-other", accept at Dnat Tag Save Spoof: "the packet is not one to translate at this place";
     }
 }
 
@@ -146,8 +164,14 @@ const LEARNED: usize = 256;
 /// How long such a name may be, in bytes.
 const LONGEST: usize = 40;
 
+/// A name that was learned, and what a policy says of it, if one has.
+struct Learned {
+    name: Box<str>,
+    about: OnceLock<Box<str>>,
+}
+
 /// Names that were learned; the first free place gets the next.
-pub(super) struct Names([OnceLock<Box<str>>; LEARNED]);
+pub(super) struct Names([OnceLock<Learned>; LEARNED]);
 
 static NAMES: Names = Names::new();
 
@@ -159,12 +183,20 @@ impl Names {
     /// The place of a name; none if there is no room for it. Of two threads that learn at once one comes second, and goes on to
     /// the next place.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|slot| **slot.get_or_init(|| name.into()) == *name)
+        let learned = || Learned { name: name.into(), about: OnceLock::new() };
+        self.0.iter().position(|slot| *slot.get_or_init(learned).name == *name)
     }
 
-    fn get(&self, place: usize) -> Option<&str> {
-        self.0.get(place)?.get().map(|name| &**name)
+    fn get(&self, place: usize) -> Option<&Learned> {
+        self.0.get(place)?.get()
     }
+}
+
+/// A word of small letters, digits and hyphens that is not too long.
+fn is_word(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && name.len() <= LONGEST
 }
 
 impl Reason {
@@ -183,13 +215,21 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self.row() {
             Some(row) => row.name,
-            None => self.index().checked_sub(KNOWN).and_then(|place| NAMES.get(place)).unwrap_or_default(),
+            None => self.learned().map_or("", |learned| &learned.name),
         }
     }
 
     /// A sentence about a packet with this reason, without a full stop.
     pub fn about(self) -> &'static str {
-        self.row().map_or("a reason of a policy that this program does not know", |row| row.about)
+        let said = || self.learned()?.about.get().map(|about| &**about);
+        match self.row() {
+            Some(row) => row.about,
+            None => said().unwrap_or("a reason of a policy that this program does not know"),
+        }
+    }
+
+    fn learned(self) -> Option<&'static Learned> {
+        NAMES.get(self.index().checked_sub(KNOWN)?)
     }
 
     /// The reason of a name in a trace. A name that this program does not know is learned: a word of small letters, digits and
@@ -199,15 +239,61 @@ impl Reason {
     /// It is no such word.
     pub fn read(name: &str) -> Result<Self, ReasonError> {
         name.parse().or_else(|error| {
-            let is_word = name.starts_with(|first: char| first.is_ascii_lowercase())
-                && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-                && name.len() <= LONGEST;
-            if !is_word {
+            if !is_word(name) {
                 return Err(error);
             }
-            Ok(NAMES.place(name).map_or(Self::Unknown, |place| Self((KNOWN + place) as u16)))
+            Ok(NAMES.place(name).map_or(Self::Unknown, Self::of_place))
         })
     }
+
+    /// A reason of a policy of your own, with a sentence about the packet, without a full stop. Whoever declares the same name again
+    /// gets the same reason, and the first sentence stays.
+    ///
+    /// # Errors
+    /// It is no word as [`read`](Self::read) takes it, this program has a reason of that name, or there is no room for more.
+    ///
+    /// ```
+    /// use dunnat::engine::Reason;
+    ///
+    /// let telnet = Reason::declare("telnet", "nobody gets in by telnet")?;
+    /// assert_eq!((telnet.name(), telnet.about()), ("telnet", "nobody gets in by telnet"));
+    /// assert_eq!(Reason::read("telnet")?, telnet);
+    /// assert!(Reason::declare("saved", "the cluster's policy has it").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn declare(name: &str, about: &str) -> Result<Self, DeclareError> {
+        if !is_word(name) {
+            return Err(DeclareError::NoWord(name.chars().take(LONGEST).collect()));
+        }
+        if name.parse::<Self>().is_ok() {
+            return Err(DeclareError::Taken(name.to_owned()));
+        }
+        let place = NAMES.place(name).ok_or(DeclareError::NoRoom)?;
+        if let Some(learned) = NAMES.get(place) {
+            learned.about.get_or_init(|| about.into());
+        }
+        Ok(Self::of_place(place))
+    }
+
+    /// The reason of a place among the learned ones.
+    fn of_place(place: usize) -> Self {
+        Self((KNOWN + place) as u16)
+    }
+}
+
+/// Why a reason cannot be declared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeclareError {
+    /// It has letters that no name of a reason has, or too many.
+    #[error("a reason is a word of small letters, digits and hyphens, of at most 40 bytes; this is: {0}")]
+    NoWord(String),
+    /// This program has one of that name.
+    #[error("dunnat itself has a reason with the name {0}: choose another")]
+    Taken(String),
+    /// There are too many.
+    #[error("dunnat keeps 256 names of reasons of other policies apart; there is no room for more")]
+    NoRoom,
 }
 
 impl From<Malformed> for Reason {

@@ -5,6 +5,15 @@ use std::time::Duration;
 
 /// A time, as long after a moment that is the same for all packets of a run: a node's start, or the beginning of 1970 for packets
 /// of a capture or a trace.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use dunnat::engine::Time;
+///
+/// let minute = Duration::from_secs(60);
+/// assert_eq!(Time::default().after(minute), Time(minute));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Time(pub Duration);
 
@@ -12,6 +21,14 @@ pub struct Time(pub Duration);
 pub const SHORT: usize = 40;
 
 /// A few bytes, as a key or as what is remembered under one. What they mean is the policy's business.
+///
+/// ```
+/// use dunnat::engine::{SHORT, Short};
+///
+/// let end = Short::new(&[&[10, 5, 5, 201], &80_u16.to_be_bytes()]).unwrap();
+/// assert_eq!(end.bytes(), [10, 5, 5, 201, 0, 80]);
+/// assert!(Short::new(&[&[0; SHORT + 1]]).is_none());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Short {
     len: u8,
@@ -19,6 +36,21 @@ pub struct Short {
 }
 
 /// Something to remember, or to forget.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use dunnat::engine::{Change, Remembered as _, Short, Time};
+/// use dunnat::policy::Notes;
+///
+/// let [key, note] = [b"key".as_slice(), b"note"].map(|bytes| Short::new(&[bytes]).unwrap());
+/// let [now, soon] = [0, 60].map(|seconds| Time(Duration::from_secs(seconds)));
+/// let notes = Notes::new(1);
+/// notes.apply(&[Change { key, entry: Some((note, soon)) }], now);
+/// assert_eq!((notes.get(&key, now), notes.get(&key, soon)), (Some(note), None));
+/// notes.apply(&[Change { key, entry: None }], now);
+/// assert_eq!(notes.get(&key, now), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Under which key.
@@ -35,6 +67,25 @@ pub type Changes = Vec<Change>;
 /// All workers of a node share one memory: the two directions of a flow come by different queues once an address was changed, and
 /// may be decided by different workers. Between a decision and its changes another worker may decide; of two changes under one key
 /// the later one stays. Not more than a number of entries is kept; a change that finds no room is lost, and counted.
+///
+/// A test may have a memory of its own:
+///
+/// ```
+/// use dunnat::engine::{NothingRemembered, Remembered, Short, Time};
+///
+/// /// Remembers everything under itself.
+/// struct Mirror;
+///
+/// impl Remembered for Mirror {
+///     fn get(&self, key: &Short, _: Time) -> Option<Short> {
+///         Some(*key)
+///     }
+/// }
+///
+/// let key = Short::new(&[b"key"]).unwrap();
+/// assert_eq!(Mirror.get(&key, Time::default()), Some(key));
+/// assert_eq!(NothingRemembered.get(&key, Time::default()), None);
+/// ```
 pub trait Remembered {
     /// What is remembered under a key at a time.
     fn get(&self, key: &Short, now: Time) -> Option<Short>;
@@ -80,6 +131,13 @@ impl Short {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// No bytes.
+impl Default for Short {
+    fn default() -> Self {
+        Self { len: 0, bytes: [0; SHORT] }
     }
 }
 

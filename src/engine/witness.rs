@@ -7,6 +7,19 @@ use super::condition::{Condition, Subject, Value, Wants};
 ///
 /// What is so in every checked cluster file is told only if it is not so. What a packet is (readable, an ICMP error, a
 /// fragment) is told where it makes a difference.
+///
+/// ```
+/// use dunnat::engine::{Conditions, NoWitness, Subject, Value, Wants, Witness as _};
+/// use dunnat::net::Mark;
+///
+/// let mark = Mark(2);
+/// let asked = || (Subject::Mark, Value::Mark(mark, Mark::ALL), Wants::IsNot(Value::Mark(Mark::ZERO, Mark::ALL)));
+/// let mut conditions = Conditions::new();
+/// assert!(conditions.holds(!mark.is_zero(), asked));
+/// assert_eq!((conditions.len(), conditions[0].holds), (1, true));
+/// // Without a witness the condition is not even made.
+/// assert!(NoWitness.holds(true, || unreachable!()));
+/// ```
 pub trait Witness {
     /// A condition was asked. Only a witness that keeps it has it made.
     fn asked(&mut self, condition: impl FnOnce() -> Condition);

@@ -111,9 +111,10 @@ impl Words<'_> {
             (Subject::Bytes, ..) => {
                 "the packet was cut, so it cannot be sent on with another address".to_owned()
             }
-            (Subject::Policy, Value::Word(so), _) => {
+            (Subject::Policy, Value::Word(so), Wants::Is(_)) if !holds => {
                 format!("the policy's answer cannot be carried out: {so}")
             }
+            (Subject::Policy, Value::Word(so), _) => so.to_owned(),
             (Subject::Neighbours, ..) => "neighbour discovery is for the node itself".to_owned(),
             (Subject::Daddr, Value::Address(dst), Wants::Is(_)) => self.is_public(dst),
             (Subject::Daddr, Value::Address(dst), _) => self.is_in_network("daddr", dst),

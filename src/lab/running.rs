@@ -42,7 +42,7 @@ pub struct Start {
     /// What is made wrong.
     pub fault: Option<Fault>,
     /// What decides on the nodes, where dunnat translates.
-    pub policy: Named,
+    pub policy: String,
     /// More options for `dunnat run`.
     pub options: Vec<String>,
     /// The program.
@@ -92,7 +92,7 @@ fn started(lab: &Lab, how: &Start) -> Result<(), Error> {
         lab.write(&format!("{}.ruleset.before", node.name), &ruleset(lab, node)?)?;
     }
     lab.write("by", how.by.name())?;
-    lab.write("policy", how.policy.name())?;
+    lab.write("policy", &how.policy)?;
     // From here on `stop` undoes it, and what it leaves behind differs from what was there before.
     if let Some(fault) = how.fault {
         faults::before_start(lab, fault)?;
@@ -185,8 +185,8 @@ fn daemon(lab: &Lab, how: &Start, node: &Node) -> Result<Child, Error> {
         run.arg("--no-repair");
     }
     // Another build may not know the word.
-    if how.policy != Named::default() {
-        run.args(["--policy", how.policy.name()]);
+    if how.policy != Named::default().name() {
+        run.args(["--policy", &how.policy]);
     }
     run.args(&how.options).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     run.spawn().map_err(|error| failed(&run, &error.to_string()))

@@ -50,7 +50,10 @@
 //!     }
 //! }
 //!
-//! let reasons = [Reason::read("telnet")?, Reason::read("no-telnet")?];
+//! let reasons = [
+//!     Reason::declare("telnet", "nobody gets in by telnet")?,
+//!     Reason::declare("not-telnet", "it is not telnet")?,
+//! ];
 //! let cluster = Cluster::load(Path::new("rules/example.toml"))?;
 //! let node1 = cluster.find("node1")?;
 //! let mut node = SimulatedNode::with_policy(&cluster, node1, Arc::new(NoTelnet { reasons }));
@@ -60,14 +63,58 @@
 //! let (_, Ok(visit)) = &passage.steps[0] else { return Err("not queued".into()) };
 //! assert_eq!((visit.stage, visit.decision.reason.name()), (Stage::Dnat, "telnet"));
 //! assert!(visit.conditions[0].holds);
+//!
+//! // The same in a worker of a node, with a queue in memory instead of the kernel's.
+//! use dunnat::daemon::Worker;
+//! use dunnat::kernel::Capabilities;
+//! use dunnat::net::Envelope;
+//! use dunnat::policy::Supervised;
+//! use dunnat::queue::{Memory, Waiting};
+//! use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
+//!
+//! let wishes = Wishes {
+//!     node: node1,
+//!     backend: Backend::Netlink,
+//!     rewrite_by: RewriteBy::Userspace,
+//!     full: true,
+//!     on_conflict: cluster.on_conflict(),
+//!     queue_base: 100,
+//!     workers: 1,
+//! };
+//! let plan = Plan::new(wishes, &Capabilities::all())?;
+//! let policy = Supervised::new(Arc::new(NoTelnet { reasons }), &cluster, node1, 1);
+//! let mut worker = Worker::new(Arc::new(policy), &plan, Vec::new(), None);
+//! let waiting = ["tcp 192.168.122.1:40000 > 192.168.122.11:23", "tcp 192.168.122.1:40000 > 192.168.122.11:22"]
+//!     .map(|packet| packet.parse::<PacketSpec>().unwrap().arrival(&cluster, node1).bytes)
+//!     // The first queue is of dnat.
+//!     .map(|bytes| Waiting { envelope: Envelope { queue: 100, ..Envelope::default() }, bytes });
+//! let mut queue = Memory::new(waiting);
+//! worker.turn(&mut queue)?;
+//! let went_on: Vec<bool> = queue.served.iter().map(Option::is_some).collect();
+//! assert_eq!(went_on, [false, true]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # More examples
+//!
+//! | policy | is an example of |
+//! |---|---|
+//! | [`Observe`](crate::engine::Observe) | as little as there can be |
+//! | [`maglev`] | a policy that asks another, and changes its answer |
+//! | [`napt`] | a policy that remembers |
+//! | `tests/policy-crate` | a policy in a crate of its own |
+//! | [`process`](crate::process) | a policy in another language |
+//!
+//! [`laws`] has laws that any translator can be held to, for tests.
 
+pub mod laws;
+pub mod maglev;
 mod named;
+pub mod napt;
 mod notes;
 mod supervised;
 
-pub use named::{Maker, Named, NamedError};
+pub use named::{Made, Maker, Named, NamedError, of_cluster};
 pub use notes::Notes;
 pub use supervised::Supervised;
 

@@ -12,6 +12,19 @@ use crate::engine::{Change, Remembered, Short, Time};
 const MOST: usize = 1 << 18;
 
 /// Entries, in parts with a lock each, so that workers seldom wait for each other.
+///
+/// ```
+/// use dunnat::engine::{Change, Short, Time};
+/// use dunnat::policy::Notes;
+///
+/// let notes = Notes::with_room(1, 2);
+/// let change = |byte| Change {
+///     key: Short::new(&[&[byte]]).unwrap(),
+///     entry: Some((Short::default(), Time::default().after(std::time::Duration::from_secs(1)))),
+/// };
+/// notes.apply(&[change(1), change(2), change(3)], Time::default());
+/// assert_eq!(notes.lost(), 1);
+/// ```
 #[derive(Debug)]
 pub struct Notes {
     parts: Vec<Mutex<Part>>,

@@ -14,6 +14,23 @@ use crate::net::{CtMark, Mac, Mark, OfFamily, Stage};
 use crate::packet::{Layers, Malformed, Rewrite, View};
 
 /// A policy of a node, and what holds it to what it may. All workers of the node share one.
+///
+/// ```
+/// use std::path::Path;
+/// use std::sync::Arc;
+///
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Observe, Time};
+/// use dunnat::net::Stage;
+/// use dunnat::packet::Malformed;
+/// use dunnat::policy::Supervised;
+///
+/// let cluster = Cluster::load(Path::new("rules/example.toml"))?;
+/// let policy = Supervised::new(Arc::new(Observe), &cluster, cluster.find("node1")?, 1);
+/// let decision = policy.decide(Stage::Dnat, Err(Malformed::NotIp), &Meta::default(), Time::default);
+/// assert_eq!((policy.name(), decision.reason.name()), ("observe", "not-ip"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Supervised {
     policy: Arc<dyn Policy>,
     /// What it remembers, if it does.

@@ -280,12 +280,23 @@ fn a_pipe_leads_to_the_node_in_its_place() {
 
 #[test]
 fn policies_have_names_and_reasons_of_their_own() {
-    for named in Named::ALL {
-        assert_eq!(named.to_string().parse(), Ok(named));
-        let policy = named.make(&cluster(), NodeId(0));
+    let all = ["cluster", "observe", "maglev:web=10.5.5.201,10.5.5.202", "napt"];
+    for (text, name) in all.into_iter().zip(Named::NAMES) {
+        let named: Named = text.parse().unwrap();
+        assert_eq!((named.to_string(), named.name()), (text.to_owned(), name));
+        let policy = named.maker(&cluster()).unwrap()(&cluster(), NodeId(0));
         assert_eq!(policy.name(), named.name());
         assert!(!policy.reasons().is_empty(), "{named}");
         assert!(policy.reasons().iter().all(|reason| !Reason::COMMON.contains(reason)), "{named}");
     }
-    assert_eq!("maglev".parse::<Named>().unwrap_err().to_string(), "a policy is one of cluster, observe");
+    let wrong = |text: &str| text.parse::<Named>().unwrap_err().to_string();
+    assert!(
+        wrong("nat").starts_with("a policy is one of cluster, observe, maglev, napt"),
+        "{}",
+        wrong("nat")
+    );
+    assert_eq!(wrong("napt:5"), "the policy napt has no parameters");
+    assert!(wrong("maglev").starts_with("give services and their guests"), "{}", wrong("maglev"));
+    let unknown: Named = "maglev:dns=10.5.5.1".parse().unwrap();
+    assert!(unknown.maker(&cluster()).is_err());
 }

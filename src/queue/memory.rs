@@ -1,4 +1,4 @@
-//! A queue without a kernel, for unit tests: packets that are given to it, and the verdicts they got.
+//! A queue without a kernel, for tests: packets that are given to it, and the verdicts they got.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,12 +6,30 @@ use std::io;
 use super::{Packet, PacketQueue, PacketVerdict, Turn, Waiting};
 use crate::net::{Mark, Verdict};
 
-/// Serves packets from memory.
+/// Serves packets from memory, for tests: nothing of a worker needs a kernel.
+///
+/// ```
+/// use dunnat::net::{Envelope, Verdict};
+/// use dunnat::queue::{Memory, Packet, PacketQueue as _, PacketVerdict, Waiting};
+///
+/// let packet = |byte| Waiting { envelope: Envelope::default(), bytes: vec![byte] };
+/// let mut queue = Memory::new([packet(1), packet(2)]);
+/// let turn = queue.turn(&mut |packet: &Packet<'_>| PacketVerdict {
+///     verdict: if packet.bytes == [1] { Verdict::Accept } else { Verdict::Drop },
+///     mark: None,
+///     ct_mark: None,
+///     patch: None,
+/// })?;
+/// let served: Vec<bool> = queue.served.iter().map(Option::is_some).collect();
+/// assert_eq!((turn.packets, served), (2, vec![true, false]));
+/// assert!(queue.turn(&mut |_: &Packet<'_>| unreachable!()).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub struct Memory {
     waiting: VecDeque<Waiting>,
     /// What came of the packets, in order: the packet as it left, or nothing if it was dropped.
-    pub(crate) served: Vec<Option<Waiting>>,
+    pub served: Vec<Option<Waiting>>,
 }
 
 /// How many packets one turn hands over.
@@ -19,11 +37,12 @@ const BATCH: usize = 8;
 
 impl Memory {
     /// A queue in which these packets wait.
-    pub(crate) fn new(packets: impl IntoIterator<Item = Waiting>) -> Self {
+    pub fn new(packets: impl IntoIterator<Item = Waiting>) -> Self {
         Self { waiting: packets.into_iter().collect(), served: Vec::new() }
     }
 }
 
+/// After the last packet there is an end: an error of the kind `UnexpectedEof`.
 impl PacketQueue for Memory {
     fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
         let count = self.waiting.len().min(BATCH);

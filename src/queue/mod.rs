@@ -5,7 +5,6 @@
 //! system call, to change bytes where they lie, and to send many verdicts with another. No backend decides
 //! anything, and none knows what a stage is.
 
-#[cfg(test)]
 mod memory;
 mod netlink;
 mod nfq;
@@ -16,8 +15,7 @@ use crate::net::{Envelope, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::packet::Patch;
-#[cfg(test)]
-pub(crate) use memory::Memory;
+pub use memory::Memory;
 pub use netlink::{Netlink, Playback};
 pub use nfq::Nfq;
 

@@ -10,7 +10,7 @@ use super::{NotRecorded, RecordedDecision};
 use crate::cluster::Cluster;
 use crate::engine::Reason;
 use crate::net::{Mark, Stage, Tuple};
-use crate::policy::{Maker, Named, Supervised};
+use crate::policy::{Maker, Supervised, of_cluster};
 use crate::simulate::Numbering;
 use crate::text::counted;
 use crate::trace::{Event, Marks, Name, Namer, packet_text};
@@ -46,7 +46,7 @@ struct ChangeKind {
 impl<'a> Changes<'a> {
     /// Decisions are made again under this cluster.
     pub fn new(cluster: &'a Cluster) -> Self {
-        Self::with_policy(cluster, &|cluster, id| Named::Cluster.make(cluster, id))
+        Self::with_policy(cluster, &of_cluster)
     }
 
     /// The same, where the policies that `by` makes decide.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::IfName;
 use crate::packet::View;
-use crate::policy::{Maker, Named};
+use crate::policy::{Maker, of_cluster};
 use crate::simulate::{Arrival, Captured, Context, Ingress, Numbering, SimulatedNode};
 use crate::trace::{Event, Namer};
 
@@ -42,7 +42,7 @@ impl<'a> Replay<'a> {
     /// Packets pass `node`; if none is named, each the node whose public address it is for. `around` is known of all
     /// of them.
     pub fn new(cluster: &'a Cluster, node: Option<NodeId>, context: Context) -> Self {
-        Self::with_policy(cluster, node, context, &|cluster, id| Named::Cluster.make(cluster, id))
+        Self::with_policy(cluster, node, context, &of_cluster)
     }
 
     /// The same, where the policies that `by` makes decide.

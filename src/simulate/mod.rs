@@ -22,7 +22,7 @@ use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Conditions, Decision, Meta, Policy, Time};
 use crate::net::{Checksum, CtMark, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
-use crate::policy::{Named, Supervised};
+use crate::policy::{Supervised, of_cluster};
 pub use capture::{
     Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, Order, Piece, Place,
 };
@@ -178,7 +178,7 @@ impl Visit {
 impl<'a> SimulatedNode<'a> {
     /// The node `id`, which knows no flows yet.
     pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
-        Self::with_policy(cluster, id, Named::Cluster.make(cluster, id))
+        Self::with_policy(cluster, id, of_cluster(cluster, id))
     }
 
     /// The same, where a policy of your own decides.

@@ -9,6 +9,7 @@
 
 mod hostile;
 mod packets;
+mod policy_crate;
 mod traces;
 mod usage;
 

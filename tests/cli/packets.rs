@@ -42,6 +42,57 @@ fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
     assert!(stages[1]["not_asked"].is_string());
 }
 
+/// A program that decides, beside the example: it is written to a directory.
+fn program(text: &str) -> (tempfile::TempDir, String) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_program_in_another_language_explains_and_replays() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/policy.py");
+    assert!(std::fs::read_to_string(example).unwrap().lines().count() <= 40);
+    let request = "tcp 192.168.122.1:40000 > 192.168.122.11:80";
+    let way = printed(&["explain", "-c", EXAMPLE, "--guest-on", "node1", "--policy", example, request]);
+    insta::assert_snapshot!("explain by a program", way);
+    let file = saved();
+    let path = file.path().to_str().unwrap();
+    let changes = printed(&["replay", path, "-c", EXAMPLE, "--policy", example]);
+    assert!(changes.contains("service => to-guest"), "{changes}");
+    let schema: serde_json::Value = serde_json::from_str(&printed(&["explain", "--policy-schema"])).unwrap();
+    assert_eq!(schema["$id"], "urn:dunnat:policy:1");
+}
+
+/// Whatever it says: nothing reaches a terminal raw, and the verb goes on.
+#[test]
+fn a_program_that_is_no_policy_is_refused_and_one_that_talks_nonsense_costs_the_packet() {
+    let request = "tcp 192.168.122.1:40000 > 192.168.122.11:80";
+    let by = |path: &str| dunnat(&["explain", "-c", EXAMPLE, "-n", "node1", "--policy", path, request]);
+    let (_directory, path) = program("#!/bin/sh\necho hello\n");
+    let output = by(&path);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert!(text(&output.stderr).contains("the first line (hello) of the policy"), "{output:?}");
+    assert!(text(&by("./no/such").stderr).contains("cannot run the policy ./no/such"));
+
+    let hello = r#"{"protocol":1,"name":"odd","reasons":[{"name":"odd","about":"it is odd"}]}"#;
+    let (_directory, path) = program(&format!(
+        "#!/bin/sh\necho '{hello}'\nprintf 'said \\033[31m\\n' >&2\nread facts\nprintf '\\033[31m\\n'\n"
+    ));
+    let output = by(&path);
+    assert!(output.status.success());
+    let (told, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(told.contains("drop policy-nonsense") && told.contains("its line is no decision"), "{told}");
+    assert!(
+        said.contains("policy: said \\u{1b}[31m") && said.contains("policy odd: its line is no decision"),
+        "{said}"
+    );
+    assert!(!told.contains('\u{1b}') && !said.contains('\u{1b}'), "{told}{said}");
+}
+
 /// What decides is named; whatever it is, the way through the node is the same.
 #[test]
 fn another_policy_explains_and_replays() {
@@ -64,7 +115,7 @@ fn another_policy_explains_and_replays() {
     let story = printed(&["explain", "-c", EXAMPLE, "--policy", "observe", "--read", path, "--count", "1"]);
     assert!(story.contains("accept observed"), "{story}");
 
-    let (status, refused) = refused(&["explain", "-c", EXAMPLE, "--policy", "maglev", request]);
+    let (status, refused) = refused(&["explain", "-c", EXAMPLE, "--policy", "nat", request]);
     assert_eq!(status, 2);
     assert!(refused.contains("a policy is one of cluster, observe"), "{refused}");
 }

@@ -196,6 +196,26 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         ),
         ([&run[..], &["--policy", "observe", "--shadow"]].concat(), "give one of them, both look on"),
         ([&run[..], &["--policy", "nat"]].concat(), "a policy is one of cluster, observe"),
+        (
+            [&run[..], &["--policy", "./mine", "--rewrite", "kernel"]].concat(),
+            "--rewrite kernel beside --policy ./mine",
+        ),
+        (vec!["explain", "--policy-schema", "-n", "node1"], "cannot be used with"),
+        ([&run[..], &["--policy", "napt"]].concat(), "--policy napt is for explain and replay"),
+        ([&run[..], &["--policy", "napt", "--shadow", "--full"]].concat(), "cannot be used with"),
+        ([&run[..], &["--policy", "./mine", "--shadow"]].concat(), "--policy beside --shadow"),
+        (
+            [&run[..], &["--policy", "maglev:web=10.5.5.1", "--rewrite", "kernel"]].concat(),
+            "--rewrite kernel beside --policy maglev:web=10.5.5.1",
+        ),
+        (
+            [&run[..], &["--policy", "maglev:dns=10.5.5.1"]].concat(),
+            "--policy maglev: the cluster file has no service dns; it has web",
+        ),
+        (
+            [&run[..], &["--policy", "maglev:web=10.5.5.1.1"]].concat(),
+            "'10.5.5.1.1' is no address of a guest",
+        ),
         ([&run[..], &["--shadow", "--no-rules"]].concat(), "'--shadow' cannot be used with '--no-rules'"),
         (
             [&run[..], &["--shadow", "--rewrite", "kernel"]].concat(),

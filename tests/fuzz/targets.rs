@@ -14,13 +14,16 @@ use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::{Request, read_answer};
 use dunnat::conversations::{self, Cause, Joiner, mermaid, svg};
 use dunnat::daemon::Worker;
-use dunnat::engine::{Meta, Tables, decide};
+use dunnat::engine::{
+    Changes as ToRemember, Decide, Decision, Facts, Meta, Reason, Remembered, Tables, Time, Witness, decide,
+};
 use dunnat::explain::{self, StoryText};
 use dunnat::kernel::Capabilities;
 use dunnat::net::{Checksum, CtMark, CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
-use dunnat::policy::{Named, Supervised};
+use dunnat::policy::{Supervised, of_cluster};
+use dunnat::process::{Answer, Hello};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
 use dunnat::replay::Changes;
@@ -371,6 +374,57 @@ fn rehearsals() {
     });
 }
 
+/// Says what a program has said.
+struct Says(Decision);
+
+impl Decide for Says {
+    fn name(&self) -> &str {
+        "says"
+    }
+
+    fn reasons(&self) -> &[Reason] {
+        &[]
+    }
+
+    fn decide<W: Witness>(
+        &self,
+        _: &Facts<'_>,
+        _: &dyn Remembered,
+        _: &mut ToRemember,
+        _: &mut W,
+    ) -> Decision {
+        self.0
+    }
+}
+
+/// What a program says, as its first line and as a decision, is read or refused. A decision that is read is of one of its reasons, and
+/// can be carried out or costs the packet.
+#[test]
+fn policy_lines() {
+    let (cluster, [node1, _]) = cluster_and_nodes();
+    let hello = br#"{"protocol":1,"name":"fuzz","reasons":[{"name":"fuzz-fine","verdict":"accept","about":"x"},{"name":"fuzz-no","about":"y"}]}"#;
+    let hello = Hello::read(hello).unwrap();
+    let packet: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse().unwrap();
+    let packet = packet.arrival(&cluster, node1).bytes;
+    let view = View::parse(&packet, packet.len()).unwrap();
+    bolero::check!().for_each(|bytes: &[u8]| {
+        if let Ok(hello) = Hello::read(bytes) {
+            assert!((1..=64).contains(&hello.reasons.len()) && hello.name.len() <= 40);
+            assert!(hello.reasons.iter().all(|reason| !Reason::ALL.contains(reason)));
+        }
+        let Ok(Answer { decision, .. }) = Answer::read(bytes, &hello) else { return };
+        assert!(hello.reasons.contains(&decision.reason));
+        for stage in Stage::ALL {
+            let policy = Supervised::new(Arc::new(Says(decision)), &cluster, node1, 1);
+            let held = policy.decide(stage, Ok(&view), &Meta::default(), Time::default);
+            assert!(held == decision || held == Decision::drop(Reason::PolicyNonsense));
+            let (held, patch) =
+                held.work_out(&packet, Ok(&view), Checksum::Ready, &mut dunnat::engine::NoWitness);
+            assert_eq!(patch.is_some(), held.rewrite.is_some());
+        }
+    });
+}
+
 /// A cluster file, right or wrong, has an outcome, and what is found wrong has a line that exists.
 #[test]
 fn cluster_files() {
@@ -425,9 +479,7 @@ fn events() {
             if let Some(again) = Changes::new(cluster).again(&event) {
                 assert_eq!((&again.node, again.stage), (&event.node, event.stage));
             }
-            if let Ok(story) =
-                explain::of_event(cluster, &event, &|cluster, id| Named::Cluster.make(cluster, id))
-            {
+            if let Ok(story) = explain::of_event(cluster, &event, &of_cluster) {
                 shown.extend(StoryText::new(false, true).story(&story).as_bytes());
             }
         });

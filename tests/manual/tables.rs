@@ -35,7 +35,7 @@ fn every_reason_is_in_the_manual() {
         let reason: Reason = row[0].parse().unwrap();
         let known = reason.row().unwrap();
         // Where a table is of more than one stage, they stand before the meaning.
-        let of_policy = row.len() == 3 && Named::ALL.iter().any(|named| named.name() == row[1]);
+        let of_policy = row.len() == 3 && Named::NAMES.contains(&&*row[1]);
         let (stages, meaning) = match row.len() {
             4 => (Some(&row[1]), &row[2]),
             _ if of_policy => (None, &row[2]),

@@ -6,9 +6,9 @@ use clap::Args;
 use dunnat::lab;
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Tracing};
-use dunnat::policy::Named;
 
 use super::program::{invocation, program};
+use crate::cli::policy::PolicyArg;
 use crate::cli::{Failure, print};
 
 #[derive(Args)]
@@ -16,9 +16,9 @@ pub(super) struct WorkArgs {
     /// Who translates: dunnat; kernel (the pure ruleset); or shadow (that ruleset, while dunnat observes)
     #[arg(long, value_name = "WHO", default_value = "dunnat")]
     by: By,
-    /// What decides on each node: cluster (the cluster file); or observe (accepts every packet unchanged)
-    #[arg(long, value_name = "NAME", default_value = "cluster")]
-    policy: Named,
+    /// What decides on each node: cluster (the cluster file), or another, as for `dunnat run`
+    #[arg(long, value_name = "NAME|PATH", default_value = "cluster")]
+    policy: PolicyArg,
     /// Write the decisions of each node as text
     #[arg(long, group = "tracing")]
     trace: bool,
@@ -58,7 +58,7 @@ impl WorkArgs {
             by: self.by,
             tracing,
             fault,
-            policy: self.policy,
+            policy: self.policy.anywhere(),
             options: self.options.clone(),
             program: self.program.clone().unwrap_or_else(program),
         }
@@ -75,7 +75,7 @@ pub(super) fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> 
             Failure::Usage(format!("--fault {name}: {fault}; --fault help explains each of them"))
         })?),
     };
-    if starting.how.policy != Named::default() && starting.how.by != By::Dunnat {
+    if !starting.how.policy.is_usual() && starting.how.by != By::Dunnat {
         return Err(Failure::Usage("--policy works only with --by dunnat".to_owned()));
     }
     if fault.is_some() && starting.how.by != By::Dunnat {

@@ -10,7 +10,10 @@ fn every_reason_is_a_row_with_a_name_of_its_own() {
         assert!(names.insert(row.name) && !row.stages.is_empty() && !row.about.ends_with('.'), "{reason}");
     }
     assert_eq!("servic".parse::<Reason>(), Err(ReasonError));
-    assert_eq!([Reason::CLUSTER, Reason::COMMON, Reason::OBSERVE].concat(), Reason::ALL);
+    assert_eq!(
+        [Reason::CLUSTER, Reason::COMMON, Reason::OBSERVE, Reason::MAGLEV, Reason::NAPT].concat(),
+        Reason::ALL
+    );
 }
 
 #[test]
@@ -37,4 +40,20 @@ fn as_many_names_are_learned_as_there_is_room_for() {
     assert_eq!(places[..256], (0..256).map(Some).collect::<Vec<_>>());
     assert!(places[256..].iter().all(Option::is_none));
     assert_eq!((names.place("hostile-7"), names.place("hostile-777")), (Some(7), None));
+}
+
+#[test]
+fn who_declares_a_reason_says_what_it_is_about() {
+    let long = "r".repeat(41);
+    for name in ["", "Saved", "a b", "a\u{1b}[2J", &long] {
+        assert!(matches!(Reason::declare(name, "x"), Err(DeclareError::NoWord(_))), "{name:?}");
+    }
+    for taken in ["saved", "called-node", "unknown-reason"] {
+        assert_eq!(Reason::declare(taken, "x"), Err(DeclareError::Taken(taken.to_owned())));
+    }
+    let read = Reason::read("declared-later").unwrap();
+    assert_eq!(read.about(), "a reason of a policy that this program does not know");
+    let declared = Reason::declare("declared-later", "the packet is late").unwrap();
+    assert_eq!((declared, read.about()), (read, "the packet is late"));
+    assert_eq!(Reason::declare("declared-later", "no").unwrap().about(), "the packet is late");
 }

@@ -9,12 +9,12 @@ use crate::cluster::{Cluster, NodeId, TagBy};
 use crate::engine::{Policy, Reason};
 use crate::net::{Dscp, Mark, Proto, Stage, Tuple};
 use crate::packet::{Fragment, Headers, Icmp};
-use crate::policy::Named;
+use crate::policy::of_cluster;
 use crate::simulate::{Arrival, PacketSpec, SimulatedNode, made};
 use crate::trace::samples;
 
 fn by_cluster(cluster: &Cluster, node: NodeId) -> Arc<dyn Policy> {
-    Named::Cluster.make(cluster, node)
+    of_cluster(cluster, node)
 }
 
 /// The example with two more services, and a third node.

@@ -1,0 +1,113 @@
+//! What decides, as it is typed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Args;
+use dunnat::cluster::Cluster;
+use dunnat::policy::{Made, Named, NamedError};
+use dunnat::process::{Limits, Process};
+
+use super::{BackendArg, Failure, ModeArgs, RewriteArg};
+
+/// What decides.
+#[derive(Args)]
+pub(super) struct PolicyArgs {
+    /// What decides: cluster (the cluster file); observe (accepts every packet unchanged); maglev:SERVICE=GUEST,GUEST
+    /// (several guests for a service); napt (all guests share the node's address; for explain and replay); or your own
+    /// program, as a path with a slash, for example ./policy.py
+    #[arg(long = "policy", value_name = "NAME|PATH", default_value = "cluster")]
+    chosen: PolicyArg,
+}
+
+/// A policy of this program, or another program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PolicyArg {
+    Named(Named),
+    Program(PathBuf),
+}
+
+impl PolicyArgs {
+    /// Whether it is the one that decides where nobody says another.
+    pub(super) fn is_usual(&self) -> bool {
+        self.chosen.is_usual()
+    }
+
+    /// Whether it only looks on. That has rules of its own, which leave no choices.
+    pub(super) fn looks_on(&self, how: &ModeArgs) -> Result<bool, Failure> {
+        let chosen = how.full || how.rewrite != RewriteArg::Userspace || how.backend != BackendArg::Netlink;
+        match &self.chosen {
+            PolicyArg::Named(Named::Observe) if chosen => Err(Failure::Usage(
+                "--policy observe changes nothing: --full, --rewrite and --backend mean nothing to it"
+                    .to_owned(),
+            )),
+            PolicyArg::Named(Named::Observe) => Ok(true),
+            PolicyArg::Named(Named::Cluster) => Ok(false),
+            PolicyArg::Named(Named::Napt) => Err(Failure::Usage(
+                "--policy napt is for explain and replay: the rules of a node hand over only packets to its services"
+                    .to_owned(),
+            )),
+            other if how.rewrite == RewriteArg::Kernel => Err(Failure::Usage(format!(
+                "--rewrite kernel beside --policy {other}: the kernel's rules would write what the cluster file says"
+            ))),
+            _ => Ok(false),
+        }
+    }
+
+    /// What makes the policies of a node that runs. A program is started now.
+    pub(super) fn for_running(&self, cluster: &Cluster) -> Result<Made, Failure> {
+        self.made(cluster, Limits::default())
+    }
+
+    /// What makes the policies of packets that are in no hurry: a program that has to be started again is waited for.
+    pub(super) fn for_packets_at_hand(&self, cluster: &Cluster) -> Result<Made, Failure> {
+        self.made(cluster, Limits { is_waited_for: true, ..Limits::default() })
+    }
+
+    fn made(&self, cluster: &Cluster, limits: Limits) -> Result<Made, Failure> {
+        Ok(match &self.chosen {
+            PolicyArg::Named(named) => named.maker(cluster)?,
+            PolicyArg::Program(program) => {
+                let process = Process::start(program, limits)?;
+                Box::new(move |cluster, node| Arc::new(process.of_node(cluster, node)))
+            }
+        })
+    }
+}
+
+impl PolicyArg {
+    /// Whether it is the one that decides where nobody says another.
+    pub(super) fn is_usual(&self) -> bool {
+        *self == Self::Named(Named::default())
+    }
+
+    /// The same as it would be typed anywhere else.
+    #[cfg(feature = "lab")]
+    pub(super) fn anywhere(&self) -> String {
+        match self {
+            Self::Named(named) => named.to_string(),
+            Self::Program(path) => {
+                std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+        }
+    }
+}
+
+impl FromStr for PolicyArg {
+    type Err = NamedError;
+
+    fn from_str(text: &str) -> Result<Self, NamedError> {
+        if text.contains('/') { Ok(Self::Program(text.into())) } else { text.parse().map(Self::Named) }
+    }
+}
+
+impl fmt::Display for PolicyArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(named) => named.fmt(f),
+            Self::Program(path) => path.display().fmt(f),
+        }
+    }
+}
