@@ -28,7 +28,7 @@ impl KernelRule {
         all.into_iter().map(|it| it.rule).collect()
     }
 
-    /// Whether all of it is done for a packet, to which what it does is done. None of these rules looks up a set.
+    /// Does to a packet what the rule does, and says whether all of it was done. None of these rules looks up a set.
     pub fn apply(&self, packet: &mut AtHook) -> bool {
         self.rule.apply(packet, &[]).matches
     }

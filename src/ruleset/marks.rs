@@ -92,7 +92,7 @@ pub(super) fn copy(cluster: &Cluster, verb: &str) -> Statement {
     Statement::JumpBy(from, cluster.nodes.iter().map(chain).collect())
 }
 
-/// The packet's tag becomes the flow's ([`copy`]), if it has none; or also if it has one, where that is wished.
+/// When the packet's tag becomes the flow's ([`copy`]): if the flow has none; or also if it has one, where that is wished.
 pub(super) fn may_save(cluster: &Cluster) -> Vec<Condition> {
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let free = match cluster.on_conflict {

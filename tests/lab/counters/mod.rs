@@ -54,14 +54,19 @@ fn colons(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// A lab of two nodes, of which it is written which guest lives where. Who is asked for an address is known.
-fn lab() -> (Lab, Cluster) {
-    let lab = Lab::up(&["--nodes", "2"]);
+/// A lab of two nodes, of which it is written which guest lives where; the plainest, or one where tags go by code points, and have
+/// a few bits of the marks.
+fn lab(is_plain: bool) -> (Lab, Cluster) {
+    let lab = Lab::up(&["--nodes", "2", "--tag-by", if is_plain { "mac" } else { "dscp" }]);
     let file = lab.state("cluster.toml");
     let mut text = std::fs::read_to_string(&file).unwrap();
     for (node, guest) in [("node1", "10.5.5.201"), ("node2", "10.5.5.202")] {
         let guest = format!("guest = [\"{guest}\"");
         text = text.replace(&guest, &format!("home = \"{node}\"\n{guest}"));
+    }
+    if !is_plain {
+        text = text.replace("[marks]\n", "[marks]\nmask = \"0xff\"\n");
+        assert!(text.contains("mask"), "{text}");
     }
     std::fs::write(&file, &text).unwrap();
     (lab, Cluster::parse(&text, Path::new("cluster.toml")).unwrap())
@@ -263,85 +268,90 @@ fn have(chains: &[String], wanted: &[&str]) {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn the_pure_ruleset_counts_what_is_predicted() {
-    let (lab, cluster) = lab();
-    let node = node1(&cluster);
-    lab.must(&["start", "--by", "kernel"]);
-    quiet(&lab);
-    let rules = Evaluator::in_kernel(&cluster, node).counted();
-    let chains = compared(&lab, Node::new(&cluster, node, rules, None));
-    have(
-        &chains,
-        &[
-            "spoofed",
-            "diy-dnat",
-            "pass-foreign",
-            "to-guest",
-            "dunnat-spoof",
-            "snat-guests",
-            "nothing-inside",
-            "convergent-inbound",
-            "convergent-outbound",
-        ],
-    );
-    loud(&lab);
-    lab.must(&["stop"]);
+    for is_plain in [true, false] {
+        let (lab, cluster) = lab(is_plain);
+        let node = node1(&cluster);
+        lab.must(&["start", "--by", "kernel"]);
+        quiet(&lab);
+        let rules = Evaluator::in_kernel(&cluster, node).counted();
+        let chains = compared(&lab, Node::new(&cluster, node, rules, None));
+        have(
+            &chains,
+            &[
+                "spoofed",
+                "diy-dnat",
+                "pass-foreign",
+                "to-guest",
+                "dunnat-spoof",
+                "snat-guests",
+                "nothing-inside",
+                "convergent-inbound",
+                "convergent-outbound",
+            ],
+        );
+        if !is_plain {
+            have(&chains, &["code-points", "save-node1", "save-node2"]);
+        }
+        loud(&lab);
+        lab.must(&["stop"]);
+    }
 }
 
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn rules_that_queue_count_what_is_predicted() {
-    let (lab, cluster) = lab();
-    let node = node1(&cluster);
-    let kernel = Capabilities::probe(&[]);
     // Where the kernel has both ways into a queue, both are tried.
     let mut ways = vec![("", vec![])];
-    if kernel.nft_queue == Support::Yes {
+    if Capabilities::probe(&[]).nft_queue == Support::Yes {
         ways.push((" --force-fallback queue", vec![Feature::Queue]));
     }
-    for (fallback, unwanted) in ways {
-        for full in [false, true] {
-            // Rules that are loaded over its own stay.
-            let options = format!("--no-repair --workers 1{}{fallback}", if full { " --full" } else { "" });
-            let started = lab.run_with(&options, &["start"]);
-            assert!(started.status.success(), "{}", text(&started.stderr));
-            quiet(&lab);
-            let kernel = Capabilities::probe(&unwanted);
-            let wishes = Wishes {
-                node,
-                backend: Backend::Netlink,
-                rewrite_by: RewriteBy::Userspace,
-                full,
-                on_conflict: cluster.on_conflict(),
-                queue_base: 100,
-                workers: 1,
-            };
-            let plan = Plan::new(wishes, &kernel).unwrap();
-            let mut rules = Evaluator::of(&Rules::render(&cluster, &plan)).counted();
-            rules.set_elsewhere(&cluster.living_elsewhere(node));
-            let sets_ct_marks = kernel.ct_mark_by_verdict == Support::Yes;
-            let policy = Supervised::cluster(&cluster, node);
-            let dunnat = Dunnat { plan, policy, sets_ct_marks };
-            eprintln!("{options}: {kernel}");
-            let chains = compared(&lab, Node::new(&cluster, node, rules, Some(dunnat)));
-            have(
-                &chains,
-                &[
-                    "untranslated-requests",
-                    "leaving",
-                    "ask-dnat",
-                    "expiring",
-                    "pass-foreign",
-                    "ask-tag",
-                    "ask-save",
-                    "ask-spoof",
-                    "snat-guests",
-                    "nothing-inside",
-                    "pipe-arp",
-                    "pipe-nd",
-                ],
-            );
-            loud(&lab);
-            lab.must(&["stop"]);
+    for ((fallback, unwanted), full) in ways.iter().flat_map(|way| [(way, false), (way, true)]) {
+        let (lab, cluster) = lab(!full);
+        let node = node1(&cluster);
+        // Rules that are loaded over its own stay.
+        let options = format!("--no-repair --workers 1{}{fallback}", if full { " --full" } else { "" });
+        let started = lab.run_with(&options, &["start"]);
+        assert!(started.status.success(), "{}", text(&started.stderr));
+        quiet(&lab);
+        let kernel = Capabilities::probe(unwanted);
+        let wishes = Wishes {
+            node,
+            backend: Backend::Netlink,
+            rewrite_by: RewriteBy::Userspace,
+            full,
+            on_conflict: cluster.on_conflict(),
+            queue_base: 100,
+            workers: 1,
+        };
+        let plan = Plan::new(wishes, &kernel).unwrap();
+        let mut rules = Evaluator::of(&Rules::render(&cluster, &plan)).counted();
+        rules.set_elsewhere(&cluster.living_elsewhere(node));
+        let sets_ct_marks = kernel.ct_mark_by_verdict == Support::Yes;
+        let policy = Supervised::cluster(&cluster, node);
+        let dunnat = Dunnat { plan, policy, sets_ct_marks };
+        eprintln!("{options}: {kernel}");
+        let chains = compared(&lab, Node::new(&cluster, node, rules, Some(dunnat)));
+        have(
+            &chains,
+            &[
+                "untranslated-requests",
+                "leaving",
+                "ask-dnat",
+                "expiring",
+                "pass-foreign",
+                "ask-tag",
+                "ask-save",
+                "ask-spoof",
+                "snat-guests",
+                "nothing-inside",
+                "pipe-arp",
+                "pipe-nd",
+            ],
+        );
+        if full {
+            have(&chains, &["code-points"]);
         }
+        loud(&lab);
+        lab.must(&["stop"]);
     }
 }
