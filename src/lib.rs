@@ -11,7 +11,7 @@
 //! entry node, and node1 is the home node.
 //!
 //! 1. **dnat**, on node2. The SYN comes in by the public interface, before conntrack (hook ip prerouting, priority -300).
-//!    [`engine::Tables`] has a service for tcp port 80. The destination becomes `10.5.5.201` (and the port the guest's, if that is
+//!    The policy ([`engine::ClusterNat`]) has a service for tcp port 80. The destination becomes `10.5.5.201` (and the port the guest's, if that is
 //!    another), and the packet mark becomes node2's tag, 2. The source stays: the home node has to reply to the client.
 //!    No reply will pass here, so conntrack does not track the flow (`notrack`). The packet is routed to the guests' bridge,
 //!    and goes out by a pipe, with the MAC address of node2's bridge as its source.
@@ -67,7 +67,7 @@
 //! | [`net`] | values: MAC address, mark, family, tuple, stage, verdict; read and written as nft does | do I/O |
 //! | [`cluster`] | the cluster file, checked: what is in a [`Cluster`](cluster::Cluster) cannot contradict itself | guess |
 //! | [`packet`] | the bytes of a packet: read into a [`View`](packet::View), changed by a [`Patch`](packet::Patch) | panic on any bytes |
-//! | [`engine`] | [`decide`](engine::decide): facts in, decision out; a file for each stage | know a socket, a clock, a thread |
+//! | [`engine`] | what a policy is, and the cluster's: facts in, decision out; a file for each stage | know a socket, a clock, a thread |
 //! | [`policy`] | who decides: policies by name; any policy held to what it may, with what it remembers; laws for whoever writes one | let a policy cost more than a packet |
 //! | [`process`] | a policy in any language: another program, asked by lines of JSON | trust it, or wait for it without end |
 //! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
@@ -95,9 +95,11 @@
 //!
 //! [`queue::Netlink`] receives the packet, with others, and calls the worker (`daemon/worker.rs`) with a [`queue::Packet`]. The number
 //! of the queue tells the [`ruleset::Lane`]: the stage, and what the rules guarantee. [`packet::View::parse`] reads the bytes.
-//! [`engine::decide`] looks at view, marks and MAC address ([`engine::Meta`]) and returns a [`Decision`](engine::Decision) with its
-//! [`Reason`](engine::Reason). It asks its conditions before a [`Witness`](engine::Witness); a worker has none, which costs
-//! nothing. If an address changes, [`packet::Patch::new`] works out the bytes, and the checksums by difference (RFC 1624).
+//! Then the node's [`Policy`](engine::Policy) is asked, by way of [`policy::Supervised`], so that whatever it does costs no more than
+//! the packet. It is the cluster's, [`engine::ClusterNat`], unless another was asked for. It looks at view, marks and MAC address
+//! ([`engine::Facts`]) and returns a [`Decision`](engine::Decision) with its [`Reason`](engine::Reason), which is a row of a table
+//! ([`engine::ReasonRow`]). It asks its conditions before a [`Witness`](engine::Witness); a worker has none, which costs nothing.
+//! If an address changes, [`packet::Patch::new`] works out the bytes, and the checksums by difference (RFC 1624).
 //! The worker counts, gives a [`Record`](trace::Record) to the taps, if there are any, and returns the verdict. The queue
 //! applies the patch where the packet lies. When the whole batch is decided, one system call takes all verdicts to the kernel.
 //!
@@ -136,12 +138,20 @@
 //!
 //! # Without a kernel
 //!
-//! `explain` and `replay` ask the same engine. A [`simulate::SimulatedNode`] leads a packet through the stages as the rules of a node
-//! would, and gives [`engine::decide`] the same facts. The outcome is a [`simulate::Visit`], which has an [`Event`](trace::Event) like
+//! `explain` and `replay` ask the same policy, or another one. A [`simulate::SimulatedNode`] leads a packet through the stages as the
+//! rules of a node would, and gives the policy the same facts; its time is that of the capture or trace. The outcome is a [`simulate::Visit`], which has an [`Event`](trace::Event) like
 //! any decision. A packet is typed ([`simulate::PacketSpec`]), captured ([`simulate::Capture`]), or traced
 //! ([`replay::RecordedDecision`]); the event of a traced packet has all facts of its decision. The decision is made before a
 //! witness, and [`explain::asked`] puts into words what it was told: each condition in the order in which the engine asked it, and
 //! whether it holds. Where the engine looked something up, the other rows of that table are listed, each with its first difference.
+//!
+//! # A policy of one's own
+//!
+//! What decides is a value. [`engine::Decide`] is what one writes: facts and what is remembered in, a decision out, and changes to what is
+//! remembered. Who calls it has the clock and the lock: a node ([`daemon::Options`]), a simulated node, a replay. All workers of a node
+//! share what is remembered, because the two directions of a flow may come by queues of different workers once an address was
+//! changed. [`policy::Named`] lists the policies of this program. [`engine::Observe`] accepts everything; with it `run` has rules
+//! that only show packets ([`ruleset::ObservePlan`]), beside whatever translates them.
 //!
 //! # A shadow
 //!

@@ -34,11 +34,12 @@ use crate::cluster::Cluster;
 use crate::doctor;
 use crate::engine;
 use crate::kernel::{Capabilities, Feature};
-use crate::policy::Supervised;
+use crate::policy::{Notes, Supervised};
 use crate::ruleset::{
     Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes,
 };
 use crate::shadow::Judge;
+use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
@@ -84,7 +85,8 @@ pub fn run(options: Options) -> Result<(), Error> {
     let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving } = options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
     let ready = || Ready::for_plan(&cluster, &plan);
-    run_as(Setup {
+    workers::tell_few_panics();
+    let outcome = run_as(Setup {
         cluster: &cluster,
         node: plan.node,
         queues: plan.queues(),
@@ -128,7 +130,16 @@ pub fn run(options: Options) -> Result<(), Error> {
                 CtMarkBy::Rules => "rules",
             }
         ),
-    })
+    });
+    let lost = policy.notes().map_or(0, Notes::lost);
+    if lost > 0 {
+        log::warn!(
+            "the policy {} had {} to remember that found no room",
+            policy.name(),
+            counted(lost, "thing")
+        );
+    }
+    outcome
 }
 
 /// Makes a plan for one who only looks on, on this kernel.

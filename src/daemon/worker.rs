@@ -375,6 +375,32 @@ mod tests {
     }
 
     #[test]
+    fn one_that_looks_on_tells_of_packets_and_leaves_them_alone() {
+        let cluster = cluster();
+        let wishes = Wishes { backend: Backend::Netlink, ..wishes(1) };
+        let plan = ObservePlan::new(&cluster, wishes, &Capabilities::all()).unwrap();
+        let policy = Supervised::new(Arc::new(crate::engine::Observe), &cluster, NodeId(1), 1);
+        let mut worker = Worker::observing(Arc::new(policy), &plan, Vec::new(), None);
+        worker.pipes.known(PIPE);
+        let request = tcp(CLIENT, 40000, PUBLIC2, 80, b"x");
+        let mut broken = request.clone();
+        broken[0] = 0x44;
+        let packets = [
+            (100, 0, &request),
+            (101, 7, &request),
+            (102, 2, &request),
+            (103, 2, &broken),
+            (109, 0, &broken),
+        ];
+        let packets = packets.map(|(queue, mark, bytes)| waiting(queue, mark, bytes.clone()));
+        for (served, was) in serve(&mut worker, packets.to_vec()).into_iter().zip(packets) {
+            let served = served.unwrap();
+            assert_eq!((served.bytes, served.envelope.mark), (was.bytes, was.envelope.mark));
+        }
+        insta::assert_snapshot!(worker.counters, @"5 packets: dnat observed 1; tag observed 1; save observed 1; spoof ip-header 1; from a queue without rules: 1");
+    }
+
+    #[test]
     fn a_pipe_whose_name_cannot_be_told_now_is_asked_for_again() {
         let mut pipes = Pipes::new(vec!["eth1.100".parse().unwrap()]);
         pipes.look_up = |_| Err(io::Error::from_raw_os_error(libc::EMFILE));

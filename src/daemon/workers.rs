@@ -1,7 +1,8 @@
 //! The workers: their queues, a thread for each, and what they bring home.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
@@ -48,6 +49,31 @@ fn explain_queue(source: OpenError) -> Error {
         }
     };
     Error::Queue { source, hint }
+}
+
+/// How many panics of workers are told.
+const TOLD: u64 = 10;
+
+/// A policy that panics, panics perhaps about every packet. Each is counted and traced; the log has only the first few, or whoever
+/// sends packets would fill a disk.
+pub(super) fn tell_few_panics() {
+    static PANICS: AtomicU64 = AtomicU64::new(0);
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let is_worker = thread::current().name().is_some_and(|name| name.starts_with("worker-"));
+            let before = if is_worker { PANICS.fetch_add(1, Ordering::Relaxed) } else { 0 };
+            if before < TOLD {
+                tell(panic);
+            }
+            if before + 1 == TOLD {
+                log::error!(
+                    "workers have panicked {TOLD} times; further panics are counted, and not told here"
+                );
+            }
+        }));
+    });
 }
 
 pub(super) type Thread = JoinHandle<Counters>;

@@ -7,6 +7,7 @@
 
 mod asked;
 mod checksum;
+mod ending;
 mod rows;
 mod story;
 mod text;

@@ -179,7 +179,7 @@ impl Supervised {
     }
 
     /// What is wrong with a decision, so that it cannot be carried out.
-    #[inline(never)]
+    #[inline]
     fn fault(&self, facts: &Facts<'_>, decision: &Decision) -> Option<&'static str> {
         if let Some(rewrite) = &decision.rewrite
             && let Some(fault) = cannot_rewrite(facts, rewrite)

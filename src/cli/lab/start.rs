@@ -54,12 +54,12 @@ impl WorkArgs {
             (.., true) => Some(Tracing::Packets),
             _ => None,
         };
-        let policy = (!self.policy.is_usual()).then(|| ["--policy".to_owned(), self.policy.anywhere()]);
         Start {
             by: self.by,
             tracing,
             fault,
-            options: self.options.iter().cloned().chain(policy.into_iter().flatten()).collect(),
+            policy: self.policy.anywhere(),
+            options: self.options.clone(),
             program: self.program.clone().unwrap_or_else(program),
         }
     }
