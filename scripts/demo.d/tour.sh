@@ -100,29 +100,26 @@ tour() {
     CURL=$!
 
     station node2 dnat "1. The SYN reaches node2:  workstation ──> node2" \
-        "Its destination is 192.168.122.12:80. node2 has a service for port 80, with the guest 10.5.5.201. node2 does not know" \
-        "where that guest lives. It changes the destination to the guest, and marks the packet with its own tag, 2. The" \
-        "source stays, so the guest sees the real client. All this is before conntrack: conntrack sees a flow from the" \
-        "workstation to the guest, and never 192.168.122.12."
-    station node2 save "2. On its way out to the guests' network:  node2 ══> pipe" \
-        "A mark belongs to one packet. So the flow's entry in conntrack gets it, too: if the guest lived on node2, its replies" \
-        "would be recognised by it. Then the frame goes into the pipe. Its source is the MAC address of node2's bridge. This" \
-        "address alone tells node1 which node has sent the frame."
-    station node1 tag "3. It comes out at node1:  pipe ══> node1" \
+        "Its destination is 192.168.122.12:80. node2 has a service for port 80, with the guest 10.5.5.201. It changes the" \
+        "destination to the guest, and marks the packet with its own tag, 2. The source stays, so the guest sees the real client." \
+        "All this is before conntrack. The guest lives on another node, so no reply will pass here, and conntrack on node2 does not" \
+        "track the flow. Then the frame goes into the pipe. Its source is the MAC address of node2's bridge. This address alone" \
+        "tells node1 which node has sent the frame."
+    station node1 tag "2. It comes out at node1:  pipe ══> node1" \
         "A frame, bridged on to the guest; br_netfilter shows it to the IP hooks. Its source MAC address begins as node2's do, so" \
         "packet and flow get node2's tag. From now on node1 knows that node2 is the entry node of this flow."
-    station node1 spoof "4. The guest replies, through its gateway:  guest ──> node1 ──> workstation" \
+    station node1 spoof "3. The guest replies, through its gateway:  guest ──> node1 ──> workstation" \
         "Every node has the gateway's address, so the reply goes to the guest's own node. Conntrack on node1 knows the flow. Its" \
         "ct mark is 2, so node2 is the entry node. The source becomes 192.168.122.12, and the reply goes directly to the" \
         "workstation, not back through node2."
 
-    heading "5. The workstation has its page"
+    heading "4. The workstation has its page"
     await "curl has no page" grep -qs saw "$STATE/page"
     wait "$CURL"
     CURL=
     cat "$STATE/page"
     text "The packets after the first ones were decided about in the same way, and not held." \
-        "" "What conntrack remembers, on node1 and on node2: the flow, and its mark. node2 has never seen a reply."
+        "" "What conntrack remembers, on node1 and on node2: the flow, and its mark. node2 does not track it."
     for node in node1 node2; do
         printf '\n%s%s$ conntrack -L -p tcp --dport 80%s\n' "$BOLD" "$node" "$PLAIN"
         lab shell "$node" -- conntrack -L -p tcp --dport 80 2>/dev/null
