@@ -39,11 +39,16 @@ fn all(lab: &Lab, commands: &[(&'static str, String)]) {
     }
 }
 
-/// The cluster file of a node.
+/// The cluster file that a node was started with; that of the lab, if its process is gone.
 fn file(lab: &Lab, node: &str) -> String {
-    let own = lab.state(&format!("{node}.toml"));
-    let path = if own.exists() { own } else { lab.state("cluster.toml") };
-    path.to_str().unwrap().to_owned()
+    let started_with = || {
+        let process = std::fs::read_to_string(lab.state(&format!("{node}.pid"))).ok()?;
+        let words = std::fs::read_to_string(format!("/proc/{}/cmdline", process.trim())).ok()?;
+        let mut words = words.split('\0').skip_while(|word| *word != "--config").skip(1);
+        words.next().map(str::to_owned)
+    };
+    let of_lab = || lab.state("cluster.toml").to_str().unwrap().to_owned();
+    started_with().unwrap_or_else(of_lab)
 }
 
 /// Makes the fault, tries connections, and asks.
