@@ -3,7 +3,7 @@
 //! A guest counts as living elsewhere when the address of Ethernet that it has was last seen at a pipe. When the bridge has forgotten it, or
 //! it does not reply for some time, the last proof stays. A frame of it at any other port takes it out at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::thread::bring_home;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{IfName, Mac};
-use crate::netlink::neighbours::{Changes, Neighbour, find_out, hosts, ports};
+use crate::netlink::neighbours::{Changes, Neighbour, Questions, hosts, ports};
 use crate::netlink::sys;
 
 /// How often the kernel is asked to find guests that nobody has seen yet.
@@ -26,8 +26,10 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 struct Homes {
     /// Those whose home the cluster file does not say.
     guests: BTreeMap<IpAddr, Guest>,
-    /// Those that live on other nodes, as the cluster file has it.
-    by_file: BTreeSet<IpAddr>,
+    /// Whose an address of Ethernet is.
+    by_mac: HashMap<Mac, BTreeSet<IpAddr>>,
+    /// Those that live on other nodes, those of the cluster file among them.
+    elsewhere: BTreeSet<IpAddr>,
     pipes: Vec<IfName>,
 }
 
@@ -40,13 +42,18 @@ struct Guest {
 
 impl Homes {
     fn new(cluster: &Cluster, node: NodeId) -> Self {
-        let open = cluster.services().iter().filter(|service| service.home.is_none());
-        let guests = open.flat_map(|service| service.guest.iter().copied());
+        let guests = |has_home: bool| {
+            let services =
+                cluster.services().iter().filter(move |service| service.home.is_some() == has_home);
+            services.flat_map(|service| service.guest.iter().copied())
+        };
         // A guest may have a home in the file by another of its services.
-        let guests = guests.filter(|guest| cluster.home_of(*guest).is_none());
+        let at_home: BTreeSet<IpAddr> = guests(true).collect();
+        let open = guests(false).filter(|guest| !at_home.contains(guest));
         Self {
-            guests: guests.map(|guest| (guest, Guest::default())).collect(),
-            by_file: cluster.living_elsewhere(node),
+            guests: open.map(|guest| (guest, Guest::default())).collect(),
+            by_mac: HashMap::new(),
+            elsewhere: cluster.living_elsewhere(node),
             pipes: cluster.pipes(node).to_vec(),
         }
     }
@@ -55,8 +62,11 @@ impl Homes {
     fn host(&mut self, address: IpAddr, mac: Mac) -> bool {
         match self.guests.get_mut(&address) {
             Some(guest) if guest.mac != Some(mac) => {
-                guest.mac = Some(mac);
-                true
+                let before = guest.mac.replace(mac);
+                if let Some(others) = before.and_then(|before| self.by_mac.get_mut(&before)) {
+                    others.remove(&address);
+                }
+                self.by_mac.entry(mac).or_default().insert(address)
             }
             _ => false,
         }
@@ -64,13 +74,19 @@ impl Homes {
 
     /// Whether a guest has that address of Ethernet.
     fn knows(&self, mac: Mac) -> bool {
-        self.guests.values().any(|guest| guest.mac == Some(mac))
+        self.by_mac.get(&mac).is_some_and(|guests| !guests.is_empty())
     }
 
     /// A port of the bridge leads to that address of Ethernet.
     fn port(&mut self, mac: Mac, port: &str) {
         let is_pipe = self.pipes.iter().any(|pipe| pipe.as_str() == port);
-        for (address, guest) in self.guests.iter_mut().filter(|(_, guest)| guest.mac == Some(mac)) {
+        for address in self.by_mac.get(&mac).into_iter().flatten() {
+            let Some(guest) = self.guests.get_mut(address) else { continue };
+            if is_pipe {
+                self.elsewhere.insert(*address);
+            } else {
+                self.elsewhere.remove(address);
+            }
             let was = guest.at.replace((port.to_owned(), is_pipe));
             if was.as_ref().map(|(_, was)| *was) == Some(is_pipe) {
                 continue;
@@ -93,13 +109,6 @@ impl Homes {
     /// The guests of which nobody knows where they are.
     fn unknown(&self) -> impl Iterator<Item = IpAddr> {
         self.guests.iter().filter(|(_, guest)| guest.at.is_none()).map(|(address, _)| *address)
-    }
-
-    /// The guests that live on other nodes.
-    fn elsewhere(&self) -> BTreeSet<IpAddr> {
-        let proven =
-            self.guests.iter().filter(|(_, guest)| guest.at.as_ref().is_some_and(|(_, is_pipe)| *is_pipe));
-        proven.map(|(address, _)| *address).chain(self.by_file.iter().copied()).collect()
     }
 }
 
@@ -242,18 +251,25 @@ impl Listener {
         }
         self.asked = Some(Instant::now());
         let Some(its) = self.bridge() else { return };
-        for guest in self.homes.unknown() {
-            if let Err(error) = find_out(its, guest) {
+        let mut unknown = self.homes.unknown().peekable();
+        if unknown.peek().is_none() {
+            return;
+        }
+        let questions = match Questions::open() {
+            Ok(questions) => questions,
+            Err(error) => return log::debug!("cannot have the kernel find guests: {error}"),
+        };
+        for guest in unknown {
+            if let Err(error) = questions.who_has(its, guest) {
                 log::debug!("cannot have the kernel find {guest}: {error}");
             }
         }
     }
 
     fn tell(&mut self) {
-        let elsewhere = self.homes.elsewhere();
-        if self.told.as_ref() != Some(&elsewhere) {
-            self.told = Some(elsewhere.clone());
-            let _ = self.tell.send(elsewhere);
+        if self.told.as_ref() != Some(&self.homes.elsewhere) {
+            self.told = Some(self.homes.elsewhere.clone());
+            let _ = self.tell.send(self.homes.elsewhere.clone());
         }
     }
 }
@@ -286,26 +302,52 @@ mod tests {
         assert_eq!(homes.unknown().collect::<Vec<_>>(), [guest()]);
         // A frame at a pipe, but whose?
         homes.port(MAC, "eth1.100");
-        assert!(homes.elsewhere().is_empty());
+        assert!(homes.elsewhere.is_empty());
         assert!(homes.host(guest(), MAC));
-        assert!(homes.elsewhere().is_empty());
+        assert!(homes.elsewhere.is_empty());
         homes.port(MAC, "eth1.100");
-        assert_eq!(homes.elsewhere(), BTreeSet::from([guest()]));
+        assert_eq!(homes.elsewhere, BTreeSet::from([guest()]));
         assert_eq!(homes.unknown().count(), 0);
         // The same again is no news.
         assert!(!homes.host(guest(), MAC));
         // It comes here.
         homes.port(MAC, "tap0");
-        assert!(homes.elsewhere().is_empty());
+        assert!(homes.elsewhere.is_empty());
         homes.port(MAC, "eth2.100");
         // Another guest's port tells nothing of this one.
         homes.port(OTHER, "tap1");
-        assert_eq!(homes.elsewhere(), BTreeSet::from([guest()]));
+        assert_eq!(homes.elsewhere, BTreeSet::from([guest()]));
         // The last proof stays until there is another.
         assert!(homes.host(guest(), OTHER));
-        assert_eq!(homes.elsewhere(), BTreeSet::from([guest()]));
+        assert_eq!(homes.elsewhere, BTreeSet::from([guest()]));
         homes.port(OTHER, "tap1");
-        assert!(homes.elsewhere().is_empty());
+        assert!(homes.elsewhere.is_empty());
+    }
+
+    /// A cluster file may have tens of thousands of guests, and the node serves no packet before they are read.
+    #[test]
+    fn many_guests_are_known_soon() {
+        let mut text = include_str!("../../rules/example.toml").replace("10.5.5.0/24", "10.0.0.0/8");
+        let many = 10_000u32;
+        for number in 0..many {
+            let (high, low) = (number >> 8, number & 0xff);
+            text += &format!(
+                "[[service]]\nname = \"s{number}\"\nproto = \"udp\"\nport = {}\nguest = \"10.7.{high}.{low}\"\n",
+                number + 1
+            );
+        }
+        let cluster = Cluster::parse(&text, Path::new("c")).unwrap();
+        let began = Instant::now();
+        let mut homes = Homes::new(&cluster, NodeId(0));
+        for number in 0..many {
+            let mac = Mac([2, 0, 0, 0, (number >> 8) as u8, number as u8]);
+            assert!(homes.host([10, 7, (number >> 8) as u8, number as u8].into(), mac));
+            assert!(homes.knows(mac));
+            homes.port(mac, "eth1.100");
+        }
+        assert_eq!((homes.elsewhere.len(), homes.unknown().count()), (many as usize, 1));
+        // Each with each would take minutes.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 
     #[test]
@@ -322,7 +364,7 @@ mod tests {
             assert_eq!(homes.unknown().count(), 0);
             assert!(!homes.host(guest(), MAC));
             homes.port(MAC, if elsewhere { "tap0" } else { "eth1.100" });
-            assert_eq!(homes.elsewhere().contains(&guest()), elsewhere);
+            assert_eq!(homes.elsewhere.contains(&guest()), elsewhere);
         }
     }
 }

@@ -166,8 +166,8 @@ fn serve(
     let mut installed = ready.map(Ready::install).transpose()?;
     let moved = homes.as_ref().map_or_else(never, |homes| homes.changed.clone());
     if let (Some(installed), Ok(elsewhere)) = (&mut installed, moved.try_recv()) {
-        board.live_elsewhere(elsewhere.clone());
-        installed.set_elsewhere(elsewhere);
+        installed.set_elsewhere(&elsewhere);
+        board.live_elsewhere(elsewhere);
     }
     // Clients must not get the descriptors that it takes to remove the rules.
     let spare = Spare::take();
@@ -208,14 +208,13 @@ fn serve(
                     recv(moved) -> elsewhere => {
                         if let (Ok(first), Some(installed)) = (elsewhere, &mut installed) {
                             let elsewhere = moved.try_iter().last().unwrap_or(first);
-                            board.live_elsewhere(elsewhere.clone());
-                            installed.set_elsewhere(elsewhere);
+                            installed.set_elsewhere(&elsewhere);
+                            board.live_elsewhere(elsewhere);
                         }
                     }
                     default(GUARD_EVERY) => {
                         if let Some(installed) = &mut installed {
-                            installed.tell_guarded();
-                            board.guarded(installed.guarded().to_vec());
+                            board.guarded(installed.tell_guarded());
                             // What did not work then may work now.
                             torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
                         }

@@ -234,7 +234,8 @@ impl Step {
         let proto = tuple.map(|tuple| tuple.proto);
         let family = tuple.map_or(Family::V4, |tuple| tuple.src.family());
         // The pure ruleset does what the cluster's policy does, and nothing of what another may do.
-        let is_of_cluster = [Reason::CLUSTER, Reason::COMMON].concat().contains(&decision.reason);
+        let is_of_cluster =
+            [Reason::CLUSTER, Reason::COMMON].iter().any(|all| all.contains(&decision.reason));
         // Every rule sees what those before it have made of the packet, also those that are not shown.
         let mut packet = at_hook(cluster, node, visit);
         let mut matches = |rule: &KernelRule| packet.as_mut().is_some_and(|packet| rule.apply(packet));

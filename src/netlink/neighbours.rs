@@ -103,9 +103,18 @@ fn dump(family: i32) -> io::Result<Vec<Neighbour>> {
     }
 }
 
-/// Has the kernel find out who has that address, by ARP or neighbour discovery. The answer comes as a change.
-pub(crate) fn find_out(interface: u32, address: IpAddr) -> io::Result<()> {
-    Socket::of_routes()?.send_one(&question(interface, address))
+/// What the kernel is to find out.
+pub(crate) struct Questions(Socket);
+
+impl Questions {
+    pub(crate) fn open() -> io::Result<Self> {
+        Socket::of_routes().map(Self)
+    }
+
+    /// Has the kernel find out who has that address, by ARP or neighbour discovery. The answer comes as a change.
+    pub(crate) fn who_has(&self, interface: u32, address: IpAddr) -> io::Result<()> {
+        self.0.send_one(&question(interface, address))
+    }
 }
 
 fn question(interface: u32, address: IpAddr) -> Vec<u8> {

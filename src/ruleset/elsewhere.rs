@@ -8,14 +8,28 @@
 //! A guest counts as living elsewhere only if that is known: from the cluster file (`home`), or because its frames come in by a pipe.
 //! A guest that is at home and taken for one elsewhere would reply from its own address, so what is not known is tracked.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::family::InFamily;
 use super::rule::{Condition, Rule, Statement};
-use super::table::{Chain, Hook, PREROUTING, Set};
+use super::table::{Chain, Hook, PREROUTING, Set, Table};
 use crate::cluster::NodeId;
 use crate::net::{Family, OfFamily as _};
 
 /// The name of the set.
 pub(crate) const SET: &str = "elsewhere";
+
+/// The guests that live on other nodes become these, and no others. `filled` is called for each set, with its table.
+pub(super) fn fill(tables: &mut [Table], guests: &BTreeSet<IpAddr>, mut filled: impl FnMut(&Table, &Set)) {
+    for table in tables {
+        for set in table.sets.iter_mut().filter(|set| set.name == SET) {
+            set.elements =
+                guests.iter().filter(|guest| guest.family().nft() == table.family).copied().collect();
+        }
+        table.sets.iter().filter(|set| set.name == SET).for_each(|set| filled(table, set));
+    }
+}
 
 /// Behind dnat (-300) and before conntrack (-200).
 const PRIORITY: i32 = -297;

@@ -9,12 +9,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::{RangeBounds, RangeInclusive};
 
-use super::elsewhere::SET;
 use super::rule::{AtHook, Carried, Next, Rule, Tracking};
 use super::table::{Chain, Hook, NAT, POSTROUTING, PREROUTING, Table};
-use super::{Rules, in_kernel};
+use super::{Rules, elsewhere, in_kernel};
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{self, OfFamily as _};
+use crate::net;
 
 /// Rules that packets can be led through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,12 +119,7 @@ impl Evaluator {
 
     /// These guests live on other nodes, and no others.
     pub fn set_elsewhere(&mut self, guests: &BTreeSet<IpAddr>) {
-        for table in &mut self.tables {
-            for set in table.sets.iter_mut().filter(|set| set.name == SET) {
-                let of_family = guests.iter().filter(|guest| guest.family().nft() == table.family);
-                set.elements = of_family.copied().collect();
-            }
-        }
+        elsewhere::fill(&mut self.tables, guests, |_, _| {});
     }
 
     /// For nft, where the tables are there already: each rule anew, where it was. Not those that nft has no words for, and not those

@@ -24,7 +24,7 @@ use std::{io, thread};
 use crate::cluster::Cluster;
 use crate::kernel;
 use crate::kernel::tool::{self, Tool};
-use crate::net::{OfFamily as _, octets};
+use crate::net::octets;
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::table::Chain;
 use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
@@ -93,8 +93,7 @@ impl Ready {
         let Self { hold, there, rules } = self;
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
-        let mut installed =
-            Installed { hold, rules, seen: Seen::default(), nft: 0, guarded, dropped: Vec::new() };
+        let mut installed = Installed { hold, rules, seen: Seen::default(), nft: 0, guarded };
         match installed.write(&there) {
             Ok(()) => Ok(installed),
             Err(error) => {
@@ -116,8 +115,6 @@ pub struct Installed {
     nft: u32,
     /// What the guard had dropped when that was last told, and when.
     guarded: (Vec<(&'static str, u64)>, Option<Instant>),
-    /// What it had dropped when that was last looked at.
-    dropped: Vec<(&'static str, u64)>,
 }
 
 /// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
@@ -265,37 +262,28 @@ impl Installed {
     }
 
     /// These guests live on other nodes, and no others.
-    pub fn set_elsewhere(&mut self, guests: BTreeSet<IpAddr>) {
+    pub fn set_elsewhere(&mut self, guests: &BTreeSet<IpAddr>) {
         let mut batch = Batch::new();
-        for table in &mut self.rules.tables {
-            let (family, place) = (table.family, table.name);
-            for set in table.sets.iter_mut().filter(|set| set.name == elsewhere::SET) {
-                let of_family = guests.iter().filter(|guest| guest.family().nft() == family);
-                set.elements = of_family.copied().collect();
-                let keys: Vec<Vec<u8>> = set.elements.iter().map(|guest| octets(*guest)).collect();
-                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-                batch.fill_set(nftables::family(family), place, set.name, &keys);
-            }
-        }
+        elsewhere::fill(&mut self.rules.tables, guests, |table, set| {
+            let keys: Vec<Vec<u8>> = set.elements.iter().map(|guest| octets(*guest)).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            batch.fill_set(nftables::family(table.family), table.name, set.name, &keys);
+        });
         if let Err(error) = self.hold.nft.commit(batch) {
             // Somebody has removed it: it is filled again when it is put back.
             log::debug!("cannot say which guests live on other nodes: {error}");
         }
     }
 
-    /// Tells what the guard has dropped since it was told last, if that is some time ago.
-    pub fn tell_guarded(&mut self) {
+    /// Tells what the guard has dropped since it was told last, if that is some time ago. Returns what it has dropped in all, by the
+    /// names of its counters.
+    pub fn tell_guarded(&mut self) -> Vec<(&'static str, u64)> {
         let now = guarded(&self.hold.nft);
-        self.dropped.clone_from(&now);
         if now != self.guarded.0 && self.guarded.1.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             tell_guarded(&self.guarded.0, &now);
-            self.guarded = (now, Some(Instant::now()));
+            self.guarded = (now.clone(), Some(Instant::now()));
         }
-    }
-
-    /// What the guard had dropped when that was last looked at, by the names of its counters.
-    pub fn guarded(&self) -> &[(&'static str, u64)] {
-        &self.dropped
+        now
     }
 
     /// Tells what was not told yet.
