@@ -114,14 +114,13 @@ fn config_of(running: &Running, role: &Role<'_>) -> Option<Reading<String>> {
     }
     let (say, said) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
-        // It tells who it is before it tells anything else.
-        let request = Request::Trace(control::Trace { count: Some(1), ..control::Trace::default() });
+        let request = Request::Status(control::Nothing::default());
         let answer = Client::ask(&path, &request).map_err(|error| error.to_string());
-        let hello = answer.and_then(|mut client| client.answer().map_err(|error| error.to_string()));
-        let _ = say.send(hello);
+        let status = answer.and_then(|mut client| client.answer().map_err(|error| error.to_string()));
+        let _ = say.send(status);
     });
     match said.recv_timeout(PATIENCE) {
-        Ok(Ok(Some(Answer::Hello(hello)))) => hello.config.map(Ok),
+        Ok(Ok(Some(Answer::Status(status)))) => Some(Ok(status.config)),
         Ok(Ok(_)) => None,
         Ok(Err(why)) => Some(Err(why)),
         Err(_) => Some(Err(format!("the node has said nothing for {PATIENCE:?}"))),

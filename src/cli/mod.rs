@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
+use dunnat::control;
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
 use dunnat::text::escaped;
@@ -78,6 +79,11 @@ struct NodeArgs {
     /// Name of this node in the cluster file
     #[arg(long, short, value_name = "NAME")]
     node: String,
+}
+
+/// The socket of a node, if one is named, by its path or by the node's name.
+fn named_socket(socket: Option<&PathBuf>, node: Option<&String>) -> Option<PathBuf> {
+    socket.cloned().or_else(|| node.map(|node| control::socket_of(node)))
 }
 
 impl NodeArgs {

@@ -6,7 +6,7 @@ use clap::Args;
 use dunnat::control::{self, Answer, Client, Request, Status as Reported};
 use dunnat::text::{counted, escaped};
 
-use super::{Failure, print};
+use super::{Failure, named_socket, print};
 
 /// Show what a running node says about itself: its packets and decisions, losses, guard, and rehearsal
 ///
@@ -26,11 +26,8 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let path = match (&self.socket, &self.node) {
-            (Some(path), _) => path.clone(),
-            (None, Some(node)) => control::socket_of(node),
-            (None, None) => control::only_node()?,
-        };
+        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
+        let path = named.map_or_else(control::only_node, Ok)?;
         let mut client = Client::ask(&path, &Request::Status(control::Nothing::default()))?;
         let connection = |source| Failure::Connection { path: path.clone(), source };
         let unusual = |what: &str| connection(io::Error::other(what.to_owned()));

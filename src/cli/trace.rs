@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::events::{Events, Line};
-use super::{Failure, coloured, print};
+use super::{Failure, coloured, named_socket, print};
 use kernel::Kernel;
 
 /// Show the decisions of a running node live, or those of a saved trace
@@ -192,11 +192,8 @@ impl Trace {
     }
 
     fn live(&self, filter: Option<String>, output: &mut Output) -> Result<(), Failure> {
-        let path = match (&self.socket, &self.node) {
-            (Some(path), _) => path.clone(),
-            (None, Some(node)) => control::socket_of(node),
-            (None, None) => control::only_node()?,
-        };
+        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
+        let path = named.map_or_else(control::only_node, Ok)?;
         let request = Request::Trace(control::Trace {
             filter,
             sample: self.sample.map(|Sample(of)| of),

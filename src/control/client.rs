@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn what_a_newer_node_says_more_is_passed_over_and_another_version_is_refused() {
         let read = |line: &str| read_answer(line.as_bytes()).map_err(|error| error.to_string());
-        let hello = Hello { v: 1, node: "node1".to_owned(), dunnat: "0.9.0".to_owned(), config: None };
+        let hello = Hello { v: 1, node: "node1".to_owned(), dunnat: "0.9.0".to_owned() };
         for line in [
             "{\"hello\":{\"v\":1,\"node\":\"node1\",\"dunnat\":\"0.9.0\"}}\n",
             "{\"hello\":{\"v\":1,\"node\":\"node1\",\"dunnat\":\"0.9.0\",\"run\":[7]}}",

@@ -129,7 +129,6 @@ impl Handler {
             v: VERSION,
             node: self.cluster.node(self.node).name.clone(),
             dunnat: env!("CARGO_PKG_VERSION").to_owned(),
-            config: Some(self.cluster.digest.clone()),
         };
         let (mut tap, tap_end) = self.taps.attach_client();
         // Attached first: what happens after the hello is seen.

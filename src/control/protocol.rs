@@ -82,9 +82,6 @@ pub struct Hello {
     pub node: String,
     /// The version of the program.
     pub dunnat: String,
-    /// The cluster file that it decides by, as `config` of an event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<String>,
 }
 
 /// What came of a trace.

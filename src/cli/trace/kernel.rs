@@ -13,7 +13,7 @@ use dunnat::text::counted;
 use dunnat::trace::{Event, Filter, Follower as _, Format, Name, Output, RuleEvent, RuleVerdict};
 use jiff::Timestamp;
 
-use super::super::Failure;
+use super::super::{Failure, named_socket};
 use super::{Trace, stopping};
 
 /// How often the kernel is asked what it has to tell.
@@ -207,7 +207,7 @@ impl Trace {
             bytes: self.bytes || self.format().needs_bytes(),
             ..control::Trace::default()
         });
-        let named = self.socket.clone().or_else(|| self.node.as_deref().map(control::socket_of));
+        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
         let is_named = named.is_some();
         let path = match named {
             Some(path) => path,
