@@ -195,12 +195,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::{NodeId, OnConflict};
+    use crate::cluster::NodeId;
     use crate::kernel::{Capabilities, Support};
     use crate::net::{Checksum, Mac, Mark};
     use crate::packet::{Rewrite, Side};
     use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, RewriteBy, Wishes};
+    use crate::ruleset::Wishes;
     use crate::trace::{Namer, Taps};
 
     const PIPE: u32 = 3;
@@ -252,15 +252,7 @@ mod tests {
         let text = include_str!("../../rules/example.toml");
         let cluster = Arc::new(Cluster::parse(text, Path::new("example.toml")).unwrap());
         let node = NodeId(own);
-        let wishes = Wishes {
-            node,
-            backend: Backend::Netlink,
-            rewrite_by: RewriteBy::Userspace,
-            full: false,
-            on_conflict: OnConflict::default(),
-            queue_base: 100,
-            workers: 1,
-        };
+        let wishes = Wishes { node, ..Wishes::default() };
         let plan = ShadowPlan::new(&cluster, wishes, kernel).unwrap();
         let names =
             Namer::with_interfaces(Arc::clone(&cluster), node, false, |index| Some(format!("if{index}")));

@@ -241,13 +241,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::cluster::{Cluster, NodeId, OnConflict};
+    use crate::cluster::{Cluster, NodeId};
     use crate::daemon::{Held, Response};
-    use crate::engine::{Changes, Decide, Facts, Reason, Remembered, Witness};
+    use crate::engine::{Facts, Reason};
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
+    use crate::policy::by::By;
     use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, RewriteBy, Wishes};
+    use crate::ruleset::{Backend, Wishes};
     use crate::trace::{Event, Format, Namer, Output, Taps, Text, Writer};
 
     const PIPE: u32 = 7;
@@ -257,15 +258,7 @@ mod tests {
     }
 
     fn wishes(own: u32) -> Wishes {
-        Wishes {
-            node: NodeId(own),
-            backend: Backend::Nfq,
-            rewrite_by: RewriteBy::Userspace,
-            full: false,
-            on_conflict: OnConflict::Keep,
-            queue_base: 100,
-            workers: 1,
-        }
+        Wishes { node: NodeId(own), backend: Backend::Nfq, ..Wishes::default() }
     }
 
     fn worker(own: u32) -> Worker {
@@ -327,31 +320,13 @@ mod tests {
     }
 
     /// Panics about what goes to port 81, and says nonsense about port 82.
-    struct Broken;
-
-    impl Decide for Broken {
-        fn name(&self) -> &'static str {
-            "broken"
-        }
-
-        fn reasons(&self) -> &[Reason] {
-            &[]
-        }
-
-        fn decide<W: Witness>(
-            &self,
-            facts: &Facts<'_>,
-            _: &dyn Remembered,
-            _: &mut Changes,
-            _: &mut W,
-        ) -> Decision {
-            let view = facts.packet.unwrap();
-            let decision = Decision::leave(Reason::NoService);
-            match view.tuple.ports.unwrap().1 {
-                81 => panic!("not 81"),
-                82 => Decision { mark: Some(Mark(77)), ..decision },
-                _ => decision,
-            }
+    fn broken(facts: &Facts<'_>) -> Decision {
+        let view = facts.packet.unwrap();
+        let decision = Decision::leave(Reason::NoService);
+        match view.tuple.ports.unwrap().1 {
+            81 => panic!("not 81"),
+            82 => Decision { mark: Some(Mark(77)), ..decision },
+            _ => decision,
         }
     }
 
@@ -359,7 +334,7 @@ mod tests {
     fn a_policy_that_panics_or_talks_nonsense_costs_its_packet_and_not_the_node() {
         let cluster = Arc::new(cluster());
         let plan = Plan::new(wishes(0), &Capabilities::all()).unwrap();
-        let policy = Arc::new(Supervised::new(Arc::new(Broken), &cluster, NodeId(0), 1));
+        let policy = Arc::new(Supervised::new(Arc::new(By(broken)), &cluster, NodeId(0), 1));
         let (taps, file) = (Taps::default(), tempfile::NamedTempFile::new().unwrap());
         let (tap, tap_end) = taps.attach(100);
         let namer = Namer::new(Arc::clone(&cluster), NodeId(0), false);

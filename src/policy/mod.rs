@@ -107,6 +107,8 @@
 //!
 //! [`laws`] has laws that any translator can be held to, for tests.
 
+#[cfg(test)]
+pub(crate) mod by;
 pub mod laws;
 pub mod maglev;
 mod named;

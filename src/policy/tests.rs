@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::by::By;
 use super::*;
 use crate::cluster::{Cluster, NodeId, ServiceId};
 use crate::engine::{
@@ -26,20 +27,8 @@ fn bytes(tuple: &str) -> Vec<u8> {
 }
 
 /// Says always the same.
-struct Says(Decision);
-
-impl Decide for Says {
-    fn name(&self) -> &'static str {
-        "says"
-    }
-
-    fn reasons(&self) -> &[Reason] {
-        &[]
-    }
-
-    fn decide<W: Witness>(&self, _: &Facts<'_>, _: &dyn Remembered, _: &mut Changes, _: &mut W) -> Decision {
-        self.0
-    }
+fn always(decision: Decision) -> impl Policy {
+    By(move |_: &Facts<'_>| decision)
 }
 
 /// What comes of a policy's answer about a packet, with and without a witness.
@@ -78,7 +67,7 @@ fn what_cannot_be_carried_out_costs_the_packet_and_says_why() {
         ("names a service", Decision { service: Some(ServiceId(1)), ..fine }, Stage::Dnat, &tcp),
     ];
     for (says, decision, stage, packet) in cases {
-        let (held, conditions) = held_to(Says(decision), stage, packet);
+        let (held, conditions) = held_to(always(decision), stage, packet);
         assert_eq!(held, Decision::drop(Reason::PolicyNonsense), "{says}");
         let last = conditions.last().unwrap();
         assert!(matches!(last.value, Value::Word(so) if so.contains(says)), "{says}: {last:?}");
@@ -91,7 +80,7 @@ fn what_cannot_be_carried_out_costs_the_packet_and_says_why() {
         Decision { ct_mark: Some(Mark(1)), node: Some(NodeId(1)), service: Some(ServiceId(0)), ..fine },
         Decision::drop(Reason::Cut),
     ] {
-        assert_eq!(held_to(Says(decision), Stage::Dnat, &tcp), (decision, Conditions::new()));
+        assert_eq!(held_to(always(decision), Stage::Dnat, &tcp), (decision, Conditions::new()));
     }
 }
 

@@ -134,20 +134,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::cluster::OnConflict;
     use crate::kernel::Support;
-    use crate::ruleset::{Backend, RewriteBy};
 
     fn plan(cluster: &Cluster, workers: u16, kernel: &Capabilities) -> Result<ObservePlan, NoPlan> {
-        let wishes = Wishes {
-            node: NodeId(0),
-            backend: Backend::Netlink,
-            rewrite_by: RewriteBy::Userspace,
-            full: false,
-            on_conflict: OnConflict::default(),
-            queue_base: 100,
-            workers,
-        };
+        let wishes = Wishes { workers, ..Wishes::default() };
         ObservePlan::new(cluster, wishes, kernel)
     }
 

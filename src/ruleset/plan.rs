@@ -62,6 +62,22 @@ pub struct Wishes {
     pub workers: u16,
 }
 
+/// Those of a test that wishes nothing special.
+#[cfg(test)]
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            node: NodeId(0),
+            backend: Backend::Netlink,
+            rewrite_by: RewriteBy::Userspace,
+            full: false,
+            on_conflict: OnConflict::Keep,
+            queue_base: 100,
+            workers: 1,
+        }
+    }
+}
+
 impl Plan {
     /// Decides what is to be decided.
     ///
@@ -189,15 +205,7 @@ mod tests {
     use super::*;
 
     fn wishes(queue_base: u16, workers: u16) -> Wishes {
-        Wishes {
-            node: NodeId(0),
-            backend: Backend::Netlink,
-            rewrite_by: RewriteBy::Userspace,
-            full: false,
-            on_conflict: OnConflict::Keep,
-            queue_base,
-            workers,
-        }
+        Wishes { queue_base, workers, ..Wishes::default() }
     }
 
     fn plan(wishes: Wishes) -> Plan {

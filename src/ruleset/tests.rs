@@ -12,15 +12,7 @@ use against::against;
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
 
 fn plan(node: u32, queue_by: QueueBy, workers: u16) -> Plan {
-    let wishes = Wishes {
-        node: NodeId(node),
-        backend: Backend::Netlink,
-        rewrite_by: RewriteBy::Userspace,
-        full: false,
-        on_conflict: OnConflict::Keep,
-        queue_base: 100,
-        workers,
-    };
+    let wishes = Wishes { node: NodeId(node), workers, ..Wishes::default() };
     let nft_queue = match queue_by {
         QueueBy::Nft => Support::Yes,
         QueueBy::Xt => Support::unwanted(),
@@ -218,15 +210,7 @@ fn every_combination_of_capabilities_has_its_plan() {
                 (Backend::Netlink, true, RewriteBy::Kernel),
                 (Backend::Nfq, true, RewriteBy::Userspace),
             ] {
-                let wishes = Wishes {
-                    node: NodeId(0),
-                    backend,
-                    rewrite_by,
-                    full,
-                    on_conflict: OnConflict::Keep,
-                    queue_base: 100,
-                    workers: 2,
-                };
+                let wishes = Wishes { backend, rewrite_by, full, workers: 2, ..Wishes::default() };
                 out.push_str(&format!("=== {kernel}\n"));
                 match Plan::new(wishes, &kernel) {
                     Ok(plan) => out.push_str(&plan.explain(&cluster, &kernel)),
@@ -252,15 +236,7 @@ fn a_fallback_is_what_nobody_asked_for() {
         ((no, Support::Yes), Backend::Nfq, vec!["queueing"]),
     ] {
         let kernel = Capabilities { nft_queue: kernel.0, ct_mark_by_verdict: kernel.1 };
-        let wishes = Wishes {
-            node: NodeId(0),
-            backend,
-            rewrite_by: RewriteBy::Userspace,
-            full: false,
-            on_conflict: OnConflict::Keep,
-            queue_base: 100,
-            workers: 2,
-        };
+        let wishes = Wishes { backend, workers: 2, ..Wishes::default() };
         let choices = Plan::new(wishes, &kernel).unwrap().choices(&kernel);
         let found: Vec<&str> = choices.iter().filter(|it| it.fallback).map(|it| it.about).collect();
         assert_eq!(found, fallbacks, "{kernel}");

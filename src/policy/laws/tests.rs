@@ -5,8 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Changes, Decide, Facts, Reason, Remembered, Witness};
+use crate::engine::{Facts, Reason};
 use crate::packet::{Headers, Icmp, Rewrite};
+use crate::policy::by::By;
 use crate::simulate::made;
 
 /// In both families, with a port that is another at the guest, and a range.
@@ -103,22 +104,8 @@ enum Wrong {
     Dependent,
 }
 
-impl Decide for Wrong {
-    fn name(&self) -> &str {
-        "wrong"
-    }
-
-    fn reasons(&self) -> &[Reason] {
-        &[]
-    }
-
-    fn decide<W: Witness>(
-        &self,
-        facts: &Facts<'_>,
-        _: &dyn Remembered,
-        _: &mut Changes,
-        _: &mut W,
-    ) -> Decision {
+impl Wrong {
+    fn decide(self, facts: &Facts<'_>) -> Decision {
         let Some((from, to)) = facts.packet.unwrap().tuple.ports else { return Decision::drop(Reason::Cut) };
         let (side, address, port) = match (facts.stage, self) {
             (Stage::Dnat, _) => (Side::Destination, [10, 5, 5, 201], 8080),
@@ -134,7 +121,10 @@ impl Decide for Wrong {
 
 #[test]
 fn what_breaks_a_law_is_told_with_its_packet() {
-    let wrong = |wrong: Wrong| Supervised::new(Arc::new(wrong), &cluster(), NodeId(0), 1);
+    let wrong = |wrong: Wrong| {
+        let policy = By(move |facts: &Facts<'_>| wrong.decide(facts));
+        Supervised::new(Arc::new(policy), &cluster(), NodeId(0), 1)
+    };
     let bytes = |tuple: &str| made(tuple.parse().unwrap(), &Headers::default(), Fragment::None, 0).unwrap();
     let said = |broken: Broken| broken.to_string();
     let port = wrong(Wrong::Port);

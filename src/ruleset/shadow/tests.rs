@@ -1,11 +1,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::cluster::OnConflict;
 use crate::kernel::Support;
+use crate::ruleset::in_kernel;
 use crate::ruleset::owner::TABLE;
 use crate::ruleset::table::Table;
-use crate::ruleset::{Backend, RewriteBy, in_kernel};
 
 fn example() -> Cluster {
     Cluster::parse(include_str!("../../../rules/example.toml"), Path::new("example.toml")).unwrap()
@@ -16,15 +15,7 @@ fn dual() -> Cluster {
 }
 
 fn plan(cluster: &Cluster, workers: u16, kernel: &Capabilities) -> Result<ShadowPlan, NoPlan> {
-    let wishes = Wishes {
-        node: NodeId(0),
-        backend: Backend::Netlink,
-        rewrite_by: RewriteBy::Userspace,
-        full: false,
-        on_conflict: OnConflict::default(),
-        queue_base: 100,
-        workers,
-    };
+    let wishes = Wishes { workers, ..Wishes::default() };
     ShadowPlan::new(cluster, wishes, kernel)
 }
 

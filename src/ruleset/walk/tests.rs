@@ -10,7 +10,7 @@ use crate::engine::{Decision, Meta, Reason, Tables, decide};
 use crate::kernel::Capabilities;
 use crate::net::{CtMark, CtState, Family, Hook as At, Mac, Mark, Proto, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Headers, Icmp, View};
-use crate::ruleset::{Backend, Plan, RewriteBy, Wishes};
+use crate::ruleset::{Plan, RewriteBy, Wishes};
 use crate::simulate::made;
 
 /// Both families, and services of every kind.
@@ -42,15 +42,7 @@ fn cluster(on_conflict: OnConflict, masked: bool) -> Cluster {
 const NODE: NodeId = NodeId(0);
 
 fn plan(cluster: &Cluster, rewrite_by: RewriteBy, full: bool, kernel: &Capabilities) -> Plan {
-    let wishes = Wishes {
-        node: NODE,
-        backend: Backend::Netlink,
-        rewrite_by,
-        full,
-        on_conflict: cluster.on_conflict,
-        queue_base: 100,
-        workers: 1,
-    };
+    let wishes = Wishes { rewrite_by, full, on_conflict: cluster.on_conflict, ..Wishes::default() };
     Plan::new(wishes, kernel).unwrap()
 }
 

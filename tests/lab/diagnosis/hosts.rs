@@ -2,18 +2,31 @@
 
 use super::*;
 
-/// Cables, bridges and addresses of a node.
-fn links() -> Vec<Case> {
-    let off = |name, breaks: &str, mends: &str, doctor, rehearse| Case {
+/// What breaks node1, what mends it, and what doctor and rehearse say of it.
+fn of_node1(
+    name: &'static str,
+    breaks: &str,
+    mends: &str,
+    doctor: &'static str,
+    rehearse: &'static str,
+) -> Case {
+    Case {
         name,
         after: vec![sh("node1", breaks)],
         undo: vec![sh("node1", mends)],
         node: "node1",
         doctor: Doctor::Fact(doctor),
         rehearse: Rehearse::Stops(rehearse),
+        ..Case::default()
+    }
+}
+
+/// Cables, bridges and addresses of a node.
+fn links() -> Vec<Case> {
+    let off = |name, breaks: &str, mends: &str, doctor, rehearse| Case {
         // At either end of it, or beyond: those who ask for the guest's MAC address get no reply.
         path: Path::Cause(&["never-arrived", "unreachable"], None),
-        ..Case::default()
+        ..of_node1(name, breaks, mends, doctor, rehearse)
     };
     let mac = |name, mac: &str, cause: &'static [&'static str]| Case {
         name,
@@ -70,14 +83,8 @@ fn links() -> Vec<Case> {
 /// Settings of a node.
 fn settings() -> Vec<Case> {
     let set = |name, breaks: &str, mends: &str, doctor, rehearse| Case {
-        name,
-        after: vec![sh("node1", breaks)],
-        undo: vec![sh("node1", mends)],
-        node: "node1",
-        doctor: Doctor::Fact(doctor),
-        rehearse: Rehearse::Stops(rehearse),
         path: Path::Cause(&["not-forwarded", "no-gateway", "forward-drop"], Some("node1")),
-        ..Case::default()
+        ..of_node1(name, breaks, mends, doctor, rehearse)
     };
     let filter = |value: u8| {
         format!("sysctl -qw net.ipv4.conf.all.rp_filter={value} net.ipv4.conf.xenbr0.rp_filter={value}")
@@ -176,14 +183,10 @@ fn processes() -> Vec<Case> {
 /// Rules of others, by each tool and at each place.
 fn firewalls() -> Vec<Case> {
     let rules = |name, make: &str, undo: &str, doctor, rehearse, path| Case {
-        name,
         before: vec![sh("node1", make)],
-        undo: vec![sh("node1", undo)],
-        node: "node1",
-        doctor: Doctor::Fact(doctor),
-        rehearse: Rehearse::Stops(rehearse),
+        after: Vec::new(),
         path,
-        ..Case::default()
+        ..of_node1(name, make, undo, doctor, rehearse)
     };
     let forward = "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP";
     let accept = "nft delete table ip filter; nft delete table ip6 filter";
