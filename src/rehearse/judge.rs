@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::flow::Step;
 use super::node::OwnDrop;
 use super::outcome::{Change, Fate, Loss, Packet};
-use super::probe::Step;
 use super::rules_met::{RuleMet, Rules};
 use crate::net::Tuple;
 use crate::netlink::nftables::{Met, Then, Traced};

@@ -2,12 +2,13 @@
 //!
 //! Others' rules can say anything, so they are not read but tried. The copy is a network namespace of its own with the host's
 //! interfaces, addresses, routes, settings and rules (`host.rs`, `copy.rs`), and with the node as it would run (`node.rs`). Through it
-//! goes a flow of each kind of service and each way that it can take (`probe.rs`), packet by packet; the kernel tells which
+//! goes a flow of each kind of service and each way that it can take (`probe.rs`), packet by packet (`flow.rs`); the kernel tells which
 //! rules each packet meets (`trial.rs`). What does not come out is told with the rule that dropped it, as it stands on the
 //! host (`rules_met.rs`), and what cannot be copied is told, too. Nothing on the host is changed.
 
 mod copy;
 mod counters;
+mod flow;
 mod host;
 mod json;
 mod judge;
@@ -39,12 +40,14 @@ use crate::ruleset;
 use crate::ruleset::listed::Table;
 use crate::text::counted;
 use copy::Copy;
+use flow::Parties;
+pub use flow::Way;
 use host::Host;
 use node::Node;
 pub use outcome::{Change, Fate, Loss, Outcome, Packet};
 pub use outside::read_from_outside;
-use probe::{Parties, probes};
-pub use probe::{Probe, Way};
+pub use probe::Probe;
+use probe::probes;
 pub use rules_met::RuleMet;
 use rules_met::Rules;
 pub(crate) use text::advice;

@@ -1,7 +1,7 @@
 //! What stops a packet without a rule and without a word: routing, and bridges.
 
+use super::flow::{Place, Step};
 use super::host::LIMIT;
-use super::probe::{Place, Step};
 use crate::kernel::tool::{self, Tool};
 use crate::net::{Mark, OfFamily as _, Tuple};
 use crate::packet::View;

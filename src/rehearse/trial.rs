@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::copy::Copy;
 use super::counters::Counters;
+use super::flow::{Expected, Place, Step, Way};
 use super::host::LIMIT;
 use super::judge::{FlowSeen, Judge, Seen};
 use super::node::Node;
 use super::outcome::{Fate, Outcome, Packet};
-use super::probe::{Expected, Place, Probe, Step, Way, pipe, unused_mac};
+use super::probe::{Probe, pipe, unused_mac};
 use super::routing::silent;
 use super::rules_met::Rules;
 use crate::cluster::{Cluster, NodeId};
