@@ -85,13 +85,6 @@ fn as_text(status: &Reported) -> String {
     for (stage, counts) in stages {
         line(&format!("  {stage}"), &counts.join(", "));
     }
-    if status.silent_workers > 0 {
-        let silent = counted(status.silent_workers, "worker");
-        line(
-            "  but",
-            &format!("{silent} did not answer in time: packets since the last answer are not counted"),
-        );
-    }
     match &status.queues {
         None => line("queues", "the kernel does not tell"),
         Some(queues) => {

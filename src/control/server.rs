@@ -293,7 +293,7 @@ mod tests {
         let node = node();
         let mut client = Client::ask(&node.path, &Request::Status(Nothing::default())).unwrap();
         let Some(Answer::Status(status)) = client.answer().unwrap() else { panic!("no status") };
-        assert_eq!((&*status.node, status.packets, status.silent_workers), ("node1", 3, 0));
+        assert_eq!((&*status.node, status.packets), ("node1", 3));
         assert!(client.answer().unwrap().is_none(), "that was all");
         assert!(node.error("{\"status\":{\"what\":1}}\n").contains("unknown field"));
     }

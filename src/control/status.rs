@@ -31,9 +31,6 @@ pub struct Status {
     pub dropped: u64,
     /// Packets that the kernel dropped before the node saw them.
     pub lost: Lost,
-    /// Workers that did not answer in time, so that their packets are not counted here.
-    #[serde(default)]
-    pub silent_workers: u64,
     /// Its queues; none if they could not be read.
     pub queues: Option<Vec<Queue>>,
     /// What the guard dropped, by the name of its counter; it counts on over a restart.

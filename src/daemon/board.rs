@@ -1,19 +1,15 @@
 //! What a node that runs knows of itself, for whoever asks (`dunnat status`).
 //!
-//! Workers own their counts, and share nothing while they serve. When somebody asks they are woken, and each writes down
-//! a copy of its counts at the end of its turn. Without a question that costs a turn one relaxed atomic load.
+//! Workers count in memory that others may read. So nobody waits for a worker, and what one has counted that is gone counts, too.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
 use super::counters::Counters;
+use super::memory::Memory;
 use crate::control::{Decided, Guarded, Lost, Queue, Rehearsed, Status, VERSION};
 use crate::engine::Reason;
 use crate::kernel;
@@ -21,48 +17,13 @@ use crate::net::Stage;
 use crate::queue::Turn;
 use crate::trace::Taps;
 
-/// How long workers are waited for. One that is at work needs microseconds; one that is held by a person (`dunnat step`) may need hours.
-const PATIENCE: Duration = Duration::from_millis(300);
-
-/// Where workers write down their counts when they are asked to.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    /// How often it was asked.
-    times: AtomicU64,
-}
-
-/// The counts of a worker, and which question they answer.
-type Copy = Arc<Mutex<(u64, Counters)>>;
-
-/// The place of one worker.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    asked: Arc<Asked>,
-    answered: u64,
-    copy: Copy,
-}
-
-impl Slot {
-    /// Writes the counts down if somebody has asked since.
-    #[inline]
-    pub(super) fn offer(&mut self, counters: &Counters) {
-        let times = self.asked.times.load(Ordering::Relaxed);
-        if times != self.answered {
-            self.answered = times;
-            *lock(&self.copy) = (times, counters.clone());
-        }
-    }
-}
-
 /// What is shared between the threads of a node.
 pub(super) struct Board {
     node: String,
     config: String,
     serving: String,
     taps: Taps,
-    asked: Arc<Asked>,
-    wake: (Sender<()>, Receiver<()>),
-    workers: Mutex<Vec<Copy>>,
+    memories: Mutex<Vec<Arc<Memory>>>,
     queues: std::ops::RangeInclusive<u16>,
     kept: Mutex<Kept>,
 }
@@ -83,29 +44,12 @@ impl Board {
         queues: std::ops::RangeInclusive<u16>,
     ) -> Self {
         let kept = Kept { since: Timestamp::now(), elsewhere: None, guarded: Vec::new(), rehearsal: None };
-        Self {
-            node,
-            config,
-            serving,
-            taps,
-            asked: Arc::default(),
-            wake: bounded(1),
-            workers: Mutex::default(),
-            queues,
-            kept: Mutex::new(kept),
-        }
+        Self { node, config, serving, taps, memories: Mutex::default(), queues, kept: Mutex::new(kept) }
     }
 
-    /// For one more worker.
-    pub(super) fn slot(&self) -> Slot {
-        let copy = Arc::new(Mutex::new((0, Counters::default())));
-        lock(&self.workers).push(Arc::clone(&copy));
-        Slot { asked: Arc::clone(&self.asked), answered: 0, copy }
-    }
-
-    /// Told when workers are to be woken.
-    pub(super) fn wakes(&self) -> Receiver<()> {
-        self.wake.1.clone()
+    /// Workers count there.
+    pub(super) fn count(&self, memory: Arc<Memory>) {
+        lock(&self.memories).push(memory);
     }
 
     pub(super) fn serves_now(&self) {
@@ -124,27 +68,18 @@ impl Board {
         lock(&self.kept).rehearsal = Some(found);
     }
 
-    /// The counts of all workers, and how many of them did not answer.
-    fn counts(&self) -> (Counters, u64) {
-        let times = self.asked.times.fetch_add(1, Ordering::Relaxed) + 1;
-        let _ = self.wake.0.try_send(());
-        let workers = lock(&self.workers).clone();
-        let until = Instant::now() + PATIENCE;
-        let is_late = |worker: &&Copy| lock(worker).0 < times;
-        while workers.iter().any(|worker| is_late(&worker)) && Instant::now() < until {
-            thread::sleep(Duration::from_millis(1));
-        }
-        let silent = workers.iter().filter(is_late).count() as u64;
+    /// The counts of all workers.
+    pub(super) fn counters(&self) -> Counters {
         let mut all = Counters::default();
-        for worker in &workers {
-            all.add(&lock(worker).1);
+        for memory in &*lock(&self.memories) {
+            memory.tallies().for_each(|tally| all.add(&tally.counters()));
         }
-        (all, silent)
+        all
     }
 
     /// What there is to say now.
     pub(super) fn status(&self) -> Status {
-        let (mut counters, silent_workers) = self.counts();
+        let mut counters = self.counters();
         let queues = self.read_queues();
         for queue in queues.iter().flatten() {
             counters.losses.queue_full += queue.lost.queue_full;
@@ -165,7 +100,6 @@ impl Board {
             decisions: counters.decided_by_reason().map(decided).collect(),
             dropped: counters.dropped,
             lost: Lost { queue_full: lost.queue_full, socket_full: lost.socket_full },
-            silent_workers,
             queues,
             guard: kept
                 .guarded
@@ -206,33 +140,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::engine::Decision;
+    use crate::queue::QueueConfig;
 
     fn board() -> Board {
         Board::new(("node1".to_owned(), "abc".to_owned()), "serving".to_owned(), Taps::default(), 100..=101)
     }
 
     #[test]
-    fn workers_tell_when_they_are_asked_and_not_before() {
-        let board = Arc::new(board());
-        let [mut first, mut second] = [board.slot(), board.slot()];
-        let mut counters = Counters::default();
-        counters.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
-        counters.turned(Turn { packets: 1, ..Turn::default() });
-        first.offer(&counters);
-        assert_eq!(lock(&first.copy).0, 0, "nobody has asked");
-        let asking = {
-            let board = Arc::clone(&board);
-            thread::spawn(move || board.status())
-        };
-        // As the thread does that holds the workers.
-        board.wakes().recv_timeout(Duration::from_secs(5)).unwrap();
-        first.offer(&counters);
-        second.offer(&counters);
-        let status = asking.join().unwrap();
-        assert_eq!((status.packets, status.silent_workers), (2, 0));
-        assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 2))]);
-        // One that is held does not hold who asks.
+    fn what_workers_have_counted_is_told_whoever_they_were() {
+        let board = board();
+        let lane = |queue| QueueConfig { queue, gso: false, ct_mark: false, copy: 128, fail_open: false };
+        for _ in 0..2 {
+            let memory = Memory::new(&[vec![lane(100)], vec![lane(101)]], false).unwrap();
+            for tally in memory.tallies() {
+                tally.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
+                tally.turned(Turn { packets: 1, ..Turn::default() });
+            }
+            board.count(Arc::new(memory));
+        }
         let status = board.status();
-        assert_eq!((status.packets, status.silent_workers), (2, 2));
+        assert_eq!(status.packets, 4);
+        assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 4))]);
     }
 }

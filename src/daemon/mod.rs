@@ -15,6 +15,7 @@ mod descriptors;
 mod error;
 mod homes;
 mod losses;
+mod memory;
 mod observer;
 mod options;
 mod rules;
@@ -22,6 +23,7 @@ mod serve;
 mod shadow;
 mod signals;
 mod stop;
+mod tally;
 mod thread;
 mod watch;
 mod worker;
@@ -50,6 +52,7 @@ use serve::{Setup, lanes, run_as};
 use shadow::Reporter;
 pub use shadow::ShadowWorker;
 pub use worker::Worker;
+use workers::Given;
 
 /// Makes a plan for this kernel, and says so where it is not the usual one.
 ///
@@ -112,9 +115,10 @@ pub fn run(options: Options) -> Result<(), Error> {
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
         fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
-        worker: &|tracer, watch| {
+        worker: &|Given { tracer, tally, watch }| {
             let pipes = cluster.pipes(plan.node).to_vec();
-            Box::new(Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer)).watched(watch))
+            let worker = Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer));
+            Box::new(worker.counting(tally).watched(watch))
         },
         watched: observer,
         once_serving,
@@ -177,9 +181,10 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
         fills: false,
-        worker: &|tracer, watch| {
+        worker: &|Given { tracer, tally, watch }| {
             let pipes = cluster.pipes(node).to_vec();
-            Box::new(Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer)).watched(watch))
+            let worker = Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer));
+            Box::new(worker.counting(tally).watched(watch))
         },
         watched: observer,
         once_serving: None,
@@ -221,9 +226,10 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         keep: repair,
         // There the rules are those of the pure ruleset, to the letter.
         fills: false,
-        worker: &|tracer, _| {
+        worker: &|Given { tracer, tally, .. }| {
             let (policy, judge) = (Arc::clone(&policy), Arc::clone(&judge));
-            Box::new(ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer))
+            let worker = ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer);
+            Box::new(worker.counting(tally))
         },
         watched: None,
         once_serving: None,

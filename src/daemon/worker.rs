@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::board::Slot;
 use super::counters::Counters;
 use super::observer::Observing;
+use super::tally::Tally;
 use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
 use crate::net::{IfName, Stage, Verdict};
 use crate::netlink::{passing, sys};
@@ -26,17 +26,10 @@ pub(super) trait Serve: Send {
     /// The queue is not usable any more.
     fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()>;
 
-    /// What came of them until now.
-    fn counters(&self) -> &Counters;
-
-    /// What came of them all.
-    fn into_counters(self: Box<Self>) -> Counters;
-
-    /// Serves until it is told to end, and woken. Who asks meanwhile gets the counts by that slot.
-    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool, slot: &mut Slot) -> io::Result<()> {
+    /// Serves until it is told to end, and woken.
+    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
         while !ending.load(Ordering::Relaxed) {
             self.turn(queue)?;
-            slot.offer(self.counters());
         }
         Ok(())
     }
@@ -51,7 +44,7 @@ pub struct Worker {
     pipes: Pipes,
     tracer: Option<Tracer>,
     watch: Option<Observing>,
-    counters: Counters,
+    tally: Tally,
 }
 
 impl Worker {
@@ -66,7 +59,7 @@ impl Worker {
             pipes,
             tracer,
             watch: None,
-            counters: Counters::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -84,8 +77,18 @@ impl Worker {
             pipes: Pipes::new(pipes),
             tracer,
             watch: None,
-            counters: Counters::default(),
+            tally: Tally::default(),
         }
+    }
+
+    /// The same, which counts there.
+    pub(super) fn counting(self, tally: Tally) -> Self {
+        Self { tally, ..self }
+    }
+
+    /// What came of its packets until now.
+    pub fn counters(&self) -> Counters {
+        self.tally.counters()
     }
 
     /// The same, with somebody who is shown each decision before it is carried out.
@@ -103,20 +106,23 @@ impl Worker {
             tracer.is_on();
         }
         let turn = queue.turn(&mut |packet| self.verdict(packet))?;
-        self.counters.turned(turn);
+        self.tally.turned(turn);
         Ok(())
     }
 
     fn verdict(&mut self, packet: &Packet<'_>) -> PacketVerdict {
         let &Packet { envelope, bytes } = packet;
         let Some((lane, rewrites)) = self.lanes.get(envelope.queue) else {
-            self.counters.stray += 1;
+            self.tally.strayed();
             return PacketVerdict { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
         let mut began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
-        let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
+        let pipe = envelope
+            .phys_in
+            .filter(|_| stage == Stage::Tag)
+            .and_then(|port| self.pipes.place(port, &self.tally));
         let ct_mark = lane.ct_mark.of(envelope).unwrap_or_default();
         let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
         let read = view.as_ref().map_err(|malformed| *malformed);
@@ -131,7 +137,7 @@ impl Worker {
                 (decision, None)
             }
         };
-        self.counters.decided(stage, &decision);
+        self.tally.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
             tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));
         }
@@ -174,14 +180,6 @@ impl Serve for Worker {
     fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
         Self::turn(self, queue)
     }
-
-    fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    fn into_counters(self: Box<Self>) -> Counters {
-        self.pipes.into_counters(self.counters)
-    }
 }
 
 /// Which lane a queue belongs to, and whether its packets are rewritten here.
@@ -195,13 +193,11 @@ pub(super) struct Pipes {
     known: HashMap<u32, Option<usize>>,
     /// Which system calls tell the name of an interface.
     look_up: fn(u32) -> io::Result<Option<String>>,
-    /// How often they could not.
-    again: u64,
 }
 
 impl Pipes {
     pub(super) fn new(names: Vec<IfName>) -> Self {
-        Self { names, known: HashMap::new(), look_up: sys::interface_name, again: 0 }
+        Self { names, known: HashMap::new(), look_up: sys::interface_name }
     }
 
     #[cfg(test)]
@@ -210,7 +206,7 @@ impl Pipes {
     }
 
     /// The place among the node's pipes.
-    pub(super) fn place(&mut self, index: u32) -> Option<usize> {
+    pub(super) fn place(&mut self, index: u32, tally: &Tally) -> Option<usize> {
         if let Some(known) = self.known.get(&index) {
             return *known;
         }
@@ -223,16 +219,10 @@ impl Pipes {
             // Could not tell is not a no: the next packet asks again.
             Err(error) => {
                 passing::tell("look up the name of an interface", &error);
-                self.again += 1;
+                tally.again();
                 None
             }
         }
-    }
-
-    /// The counts, and with them how often a name had to be looked up again.
-    pub(super) fn into_counters(self, mut counters: Counters) -> Counters {
-        counters.turns.again += self.again;
-        counters
     }
 }
 
@@ -284,7 +274,7 @@ mod tests {
 
     fn serve(worker: &mut Worker, packets: Vec<Waiting>) -> Vec<Option<Waiting>> {
         let mut queue = Memory::new(packets);
-        let end = worker.serve(&mut queue, &AtomicBool::new(false), &mut Slot::default()).unwrap_err();
+        let end = worker.serve(&mut queue, &AtomicBool::new(false)).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof, "the end of the packets");
         queue.served
     }
@@ -310,7 +300,7 @@ mod tests {
                 inside.len()
             );
         }
-        assert_eq!(entry.counters.decisions(Stage::Dnat, Reason::Service), lengths.len() as u64);
+        assert_eq!(entry.counters().decisions(Stage::Dnat, Reason::Service), lengths.len() as u64);
 
         let replies = lengths.map(|len| waiting(103, 2, tcp(GUEST, 80, CLIENT, 40000, &vec![0x5a; len])));
         let outside = lengths.map(|len| tcp(PUBLIC2, 80, CLIENT, 40000, &vec![0x5a; len]));
@@ -346,7 +336,7 @@ mod tests {
         let served = serve(&mut worker, [80, 81, 82, 81, 80].map(request).to_vec());
         let went_on: Vec<bool> = served.iter().map(Option::is_some).collect();
         assert_eq!(went_on, [true, false, false, false, true]);
-        insta::assert_snapshot!(worker.counters, @"5 packets: dnat no-service 2, policy-panicked 2, policy-nonsense 1; dropped by verdict: 3");
+        insta::assert_snapshot!(worker.counters(), @"5 packets: dnat no-service 2, policy-panicked 2, policy-nonsense 1; dropped by verdict: 3");
         drop((worker, taps, tap_end));
         assert_eq!(writer.finish().written, 5);
         let traced = std::fs::read_to_string(file.path()).unwrap();
@@ -381,19 +371,20 @@ mod tests {
             let served = served.unwrap();
             assert_eq!((served.bytes, served.envelope.mark), (was.bytes, was.envelope.mark));
         }
-        insta::assert_snapshot!(worker.counters, @"5 packets: dnat observed 1; tag observed 1; save observed 1; spoof ip-header 1; from a queue without rules: 1");
+        insta::assert_snapshot!(worker.counters(), @"5 packets: dnat observed 1; tag observed 1; save observed 1; spoof ip-header 1; from a queue without rules: 1");
     }
 
     #[test]
     fn a_pipe_whose_name_cannot_be_told_now_is_asked_for_again() {
         let mut pipes = Pipes::new(vec!["eth1.100".parse().unwrap()]);
         pipes.look_up = |_| Err(io::Error::from_raw_os_error(libc::EMFILE));
-        assert_eq!(pipes.place(5), None);
+        let tally = Tally::default();
+        assert_eq!(pipes.place(5, &tally), None);
         pipes.look_up = |index| Ok((index == 5).then(|| "eth1.100".to_owned()));
-        assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
+        assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
         pipes.look_up = |_| panic!("both ports are known");
-        assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
-        assert_eq!(pipes.into_counters(Counters::default()).turns.again, 1);
+        assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
+        assert_eq!(tally.counters().turns.again, 1);
     }
 
     #[test]
@@ -409,7 +400,7 @@ mod tests {
         let served = serve(&mut worker, vec![request(b"drop"), request(b"go")]);
         assert_eq!(served[0], None);
         assert_eq!(served[1].as_ref().unwrap().bytes, tcp(CLIENT, 40000, GUEST, 80, b"go"));
-        insta::assert_snapshot!(worker.counters, @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
+        insta::assert_snapshot!(worker.counters(), @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
         drop(going_on);
     }
 
@@ -447,7 +438,7 @@ mod tests {
             expected.decisions[stage.index()][reason.index()] = 1;
         }
         (expected.dropped, expected.stray, expected.turns.packets) = (1, 1, 6);
-        assert_eq!(worker.counters, expected);
-        insta::assert_snapshot!(worker.counters, @"6 packets: dnat service 1, ip-header 1; tag from-node 1, not-from-pipe 1; spoof ip-header 1; dropped by verdict: 1; from a queue without rules: 1");
+        assert_eq!(worker.counters(), expected);
+        insta::assert_snapshot!(worker.counters(), @"6 packets: dnat service 1, ip-header 1; tag from-node 1, not-from-pipe 1; spoof ip-header 1; dropped by verdict: 1; from a queue without rules: 1");
     }
 }

@@ -200,6 +200,11 @@ fn is_word(name: &str) -> bool {
 }
 
 impl Reason {
+    /// How many places there are: see [`index`](Self::index).
+    pub(crate) const PLACES: usize = Self::ALL.len() + LEARNED;
+    /// How long a name may be, in bytes.
+    pub(crate) const LONGEST: usize = LONGEST;
+
     /// The place of the reason in [`ALL`](Self::ALL); behind it for one that this program does not know.
     #[inline]
     pub fn index(self) -> usize {

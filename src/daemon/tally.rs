@@ -1,0 +1,176 @@
+//! Counting where others can read it at any time, also when who counted is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::counters::Counters;
+use crate::engine::{Decision, Reason};
+use crate::kernel::Losses;
+use crate::net::{Stage, Verdict};
+use crate::netlink::sys::Shared;
+use crate::queue::Turn;
+
+/// The words that are not decisions.
+const DROPPED: usize = 0;
+const STRAY: usize = 1;
+const PACKETS: usize = 2;
+const MALFORMED: usize = 3;
+const REFUSED: usize = 4;
+const LOST: usize = 5;
+const AGAIN: usize = 6;
+const DECISIONS: usize = 7;
+/// The names of reasons that this program does not know of itself, at their places: each is filled up with zeros.
+const NAMES: usize = DECISIONS + Stage::ALL.len() * Reason::PLACES;
+/// The words of a name.
+const NAME: usize = Reason::LONGEST.div_ceil(size_of::<u64>());
+
+/// The counts of one worker, in memory. It alone writes; whoever reads gets each number as it is at some moment.
+pub(super) struct Tally {
+    memory: Arc<Shared>,
+    at: usize,
+}
+
+impl Default for Tally {
+    /// One that goes with its worker.
+    fn default() -> Self {
+        Self { memory: Arc::new(Shared::alone(Self::WORDS * size_of::<u64>())), at: 0 }
+    }
+}
+
+impl Tally {
+    /// How many words of 64 bits one needs.
+    pub(super) const WORDS: usize = NAMES + (Reason::PLACES - Reason::ALL.len()) * NAME;
+
+    /// One in that memory, from that word on.
+    pub(super) fn within(memory: Arc<Shared>, at: usize) -> Self {
+        Self { memory, at }
+    }
+
+    #[inline]
+    fn words(&self) -> &[AtomicU64] {
+        self.memory.numbers(self.at, Self::WORDS)
+    }
+
+    /// There is one writer, so nothing comes between the two. Returns what was there before.
+    #[inline]
+    fn add(&self, word: usize, more: u64) -> u64 {
+        let Some(word) = self.words().get(word) else { return 0 };
+        let before = word.load(Ordering::Relaxed);
+        word.store(before.wrapping_add(more), Ordering::Relaxed);
+        before
+    }
+
+    /// A decision that nobody carries out.
+    #[inline]
+    pub(super) fn would_decide(&self, stage: Stage, reason: Reason) {
+        let before = self.add(DECISIONS + stage.index() * Reason::PLACES + reason.index(), 1);
+        if before == 0 && reason.row().is_none() {
+            self.name(reason);
+        }
+    }
+
+    #[inline]
+    pub(super) fn decided(&self, stage: Stage, decision: &Decision) {
+        self.would_decide(stage, decision.reason);
+        if decision.verdict == Verdict::Drop {
+            self.add(DROPPED, 1);
+        }
+    }
+
+    /// A packet from a queue that no rule of ours fills.
+    pub(super) fn strayed(&self) {
+        self.add(STRAY, 1);
+    }
+
+    /// A system call that failed for a reason that passes.
+    pub(super) fn again(&self) {
+        self.add(AGAIN, 1);
+    }
+
+    pub(super) fn turned(&self, turn: Turn) {
+        self.add(PACKETS, turn.packets);
+        for (word, count) in
+            [(MALFORMED, turn.malformed), (REFUSED, turn.refused), (LOST, turn.lost), (AGAIN, turn.again)]
+        {
+            if count > 0 {
+                self.add(word, count);
+            }
+        }
+    }
+
+    /// Writes a name down: another process knows the place only.
+    #[cold]
+    fn name(&self, reason: Reason) {
+        let Some(place) = reason.index().checked_sub(Reason::ALL.len()) else { return };
+        let words = self.words().get(NAMES + place * NAME..).unwrap_or_default();
+        for (word, letters) in words.iter().take(NAME).zip(reason.name().as_bytes().chunks(size_of::<u64>()))
+        {
+            let mut bytes = [0; size_of::<u64>()];
+            bytes[..letters.len()].copy_from_slice(letters);
+            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// The reason of a place, by its name.
+    fn reason(&self, place: usize) -> Reason {
+        let known = Reason::ALL.get(place).copied();
+        known.unwrap_or_else(|| {
+            let words = self.words().get(NAMES + (place - Reason::ALL.len()) * NAME..).unwrap_or_default();
+            let bytes = words.iter().take(NAME).flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+            let name: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+            let name = String::from_utf8_lossy(&name);
+            Reason::read(&name).unwrap_or(Reason::Unknown)
+        })
+    }
+
+    /// What is counted now.
+    pub(super) fn counters(&self) -> Counters {
+        let words = self.words();
+        let word = |place: usize| words.get(place).map_or(0, |word| word.load(Ordering::Relaxed));
+        let mut counters = Counters {
+            dropped: word(DROPPED),
+            stray: word(STRAY),
+            turns: Turn {
+                packets: word(PACKETS),
+                malformed: word(MALFORMED),
+                refused: word(REFUSED),
+                lost: word(LOST),
+                again: word(AGAIN),
+            },
+            losses: Losses::default(),
+            ..Counters::default()
+        };
+        for stage in Stage::ALL {
+            for place in 0..Reason::PLACES {
+                let count = word(DECISIONS + stage.index() * Reason::PLACES + place);
+                if count > 0 {
+                    counters.add_decisions(stage, self.reason(place), count);
+                }
+            }
+        }
+        counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_process_reads_what_was_counted_by_name() {
+        let memory = Arc::new(Shared::for_others(2 * Tally::WORDS * size_of::<u64>()).unwrap());
+        let of_policy = Reason::declare("tally-test", "it is counted").unwrap();
+        let [first, second] = [0, Tally::WORDS].map(|at| Tally::within(Arc::clone(&memory), at));
+        first.decided(Stage::Dnat, &Decision::drop(Reason::NotPublic));
+        for _ in 0..2 {
+            second.decided(Stage::Spoof, &Decision::leave(of_policy));
+        }
+        second.turned(Turn { packets: 2, lost: 7, ..Turn::default() });
+        second.strayed();
+        let file = memory.file().unwrap().try_clone_to_owned().unwrap();
+        let read = Tally::within(Arc::new(Shared::of(file).unwrap()), Tally::WORDS);
+        insta::assert_snapshot!(first.counters(), @"0 packets: dnat not-public 1; dropped by verdict: 1");
+        insta::assert_snapshot!(read.counters(), @"2 packets: spoof tally-test 2; from a queue without rules: 1; 7 packets lost before dunnat saw them: queue full 0, socket full 7");
+        assert_eq!(read.counters(), second.counters());
+    }
+}
