@@ -61,6 +61,14 @@ impl PolicyArgs {
         self.made(cluster, Limits::default())
     }
 
+    /// Whether this cluster has what the policy is typed with. Nothing is started.
+    pub(super) fn check(&self, cluster: &Cluster) -> Result<(), Failure> {
+        match &self.chosen {
+            PolicyArg::Named(named) => Ok(named.maker(cluster).map(drop)?),
+            PolicyArg::Program(_) => Ok(()),
+        }
+    }
+
     /// What makes the policies of packets that are in no hurry: a program that has to be started again is waited for.
     pub(super) fn for_packets_at_hand(&self, cluster: &Cluster) -> Result<Made, Failure> {
         self.made(cluster, Limits { is_waited_for: true, ..Limits::default() })

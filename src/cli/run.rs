@@ -4,9 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use dunnat::cluster::Cluster;
 use dunnat::control;
-use dunnat::daemon::{self, Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
+use dunnat::daemon::{self, Apart, Beside, ObserveOptions, Options, OwnRules, ShadowOptions, WorkOptions};
+use dunnat::engine::{Observe, Policy};
+use dunnat::kernel::Capabilities;
 use dunnat::rehearse;
+use dunnat::ruleset::{Backend, Plan};
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
@@ -51,6 +55,12 @@ pub(super) struct Run {
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
     no_rehearsal: bool,
+    /// Serve packets in this process, and not in one that is replaced when it ends
+    #[arg(long)]
+    one_process: bool,
+    /// Serve the queues that a keeper has opened
+    #[arg(long, hide = true)]
+    worker: bool,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -59,6 +69,11 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.worker {
+            return Ok(daemon::work(|text, kernel| {
+                self.work(text, kernel).map_err(|failure| failure.to_string())
+            })?);
+        }
         let (cluster, node) = self.who.load()?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         let looks_on = self.policy.looks_on(&self.how.manner)?;
@@ -97,8 +112,21 @@ impl Run {
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
             daemon::observe(ObserveOptions { cluster, plan, pin, rules, socket, trace, observer: None })?;
         } else {
-            let policy = self.policy.for_running(&cluster)?(&cluster, node);
-            let plan = daemon::plan(wishes, &unwanted)?;
+            let is_apart = !self.one_process && wishes.backend == Backend::Netlink;
+            // Who serves the packets has what decides.
+            let policy: Arc<dyn Policy> = if is_apart {
+                self.policy.check(&cluster)?;
+                Arc::new(Observe)
+            } else {
+                self.policy.for_running(&cluster)?(&cluster, node)
+            };
+            let kernel = daemon::capabilities(wishes.workers, &unwanted)?;
+            let plan = daemon::plan(wishes, &kernel)?;
+            let apart = is_apart.then(|| Apart {
+                program: "/proc/self/exe".into(),
+                arguments: std::env::args().skip(1).chain(["--worker".to_owned()]).collect(),
+                kernel,
+            });
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
             daemon::run(Options {
                 policy,
@@ -110,9 +138,20 @@ impl Run {
                 trace,
                 observer: None,
                 once_serving: self.rehearsal(),
+                apart,
             })?;
         }
         Ok(())
+    }
+
+    /// What a worker process serves with.
+    fn work(&self, text: &str, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
+        let cluster = Cluster::parse(text, &self.who.config)?;
+        let node = cluster.find(&self.who.node)?;
+        let plan = Plan::new(self.how.wishes(&cluster, node)?, kernel)?;
+        let policy = self.policy.for_running(&cluster)?(&cluster, node);
+        let (cluster, trace) = (Arc::new(cluster), self.destination());
+        Ok(WorkOptions { cluster, plan, policy, pin: self.pin, trace })
     }
 
     fn rules(&self) -> OwnRules {

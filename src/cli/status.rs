@@ -3,7 +3,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use dunnat::control::{self, Answer, Client, Request, Status as Reported};
+use dunnat::control::{self, Answer, Client, Ledger, Queue, Request, Status as Reported};
 use dunnat::text::{counted, escaped};
 
 use super::{Failure, named_socket, print};
@@ -45,6 +45,24 @@ impl Status {
 fn as_json(status: &Reported) -> Result<String, Failure> {
     let json = serde_json::to_string(status).map_err(io::Error::from);
     Ok(json.map_err(|source| Failure::Output { to: "standard output".to_owned(), source })? + "\n")
+}
+
+/// Where the packets of all queues are.
+fn ledger(queues: &[Queue]) -> String {
+    let ledgers: Vec<&Ledger> = queues.iter().filter_map(|queue| queue.ledger.as_ref()).collect();
+    if ledgers.is_empty() {
+        return "not with --backend nfq".to_owned();
+    }
+    let sum = |of: fn(&Ledger) -> u64| ledgers.iter().map(|ledger| of(ledger)).sum::<u64>();
+    let [numbered, answered, repeated] =
+        [sum(|it| it.numbered), sum(|it| it.answered), sum(|it| it.repeated)];
+    let waiting: u64 = queues.iter().map(|queue| queue.waiting).sum();
+    let lost: u64 = queues.iter().map(|queue| queue.lost.socket_full).sum();
+    let difference: i64 = ledgers.iter().map(|ledger| ledger.difference).sum();
+    format!(
+        "{numbered} numbered = {answered} answered + {repeated} repeated + {lost} lost in a socket + {waiting} \
+         waiting, difference {difference}"
+    )
 }
 
 /// A line, and what belongs to it, in two columns.
@@ -90,6 +108,7 @@ fn as_text(status: &Reported) -> String {
         Some(queues) => {
             let waiting: u64 = queues.iter().map(|queue| queue.waiting).sum();
             line("queues", &format!("{}, {} waiting", queues.len(), counted(waiting, "packet")));
+            line("ledger", &ledger(queues));
             for queue in queues.iter().filter(|queue| queue.lost.queue_full + queue.lost.socket_full > 0) {
                 let (full, socket) = (queue.lost.queue_full, queue.lost.socket_full);
                 line(
@@ -136,5 +155,19 @@ fn as_text(status: &Reported) -> String {
         },
     }
     line("traces", &counted(status.traces, "reader"));
+    if status.restarts > 0 {
+        line("restarts", &format!("{} took over from one that ended", counted(status.restarts, "worker")));
+    }
+    for poison in &status.poison {
+        let bytes = poison.bytes.len() as u64 / 2;
+        line(
+            "poison",
+            &format!(
+                "a packet of {} in queue {} ended two workers and was dropped; --json has it",
+                counted(bytes, "byte"),
+                poison.queue
+            ),
+        );
+    }
     out
 }

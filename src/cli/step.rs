@@ -70,7 +70,10 @@ impl Step {
             true => Planned::ToObserve(daemon::observe_plan(&cluster, wishes, &unwanted)?),
             false => {
                 let policy = self.policy.for_running(&cluster)?(&cluster, node);
-                Planned::ToServe(daemon::plan(wishes, &unwanted)?, policy)
+                Planned::ToServe(
+                    daemon::plan(wishes, &daemon::capabilities(wishes.workers, &unwanted)?)?,
+                    policy,
+                )
             }
         };
         let cluster = Arc::new(cluster);
@@ -107,6 +110,7 @@ impl Step {
                 trace: None,
                 observer,
                 once_serving: None,
+                apart: None,
             })?,
         }
         Ok(())

@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::errors::Errors;
-use super::handler::{Handler, Reports, STALLED, say};
+use super::follower::{ENDING, Followed, STALLED, say};
+use super::handler::{HandOver, Handler, Reports};
 use super::listener::Listener;
 use super::protocol::Answer;
 use crate::cluster::{Cluster, NodeId};
@@ -20,8 +21,6 @@ use crate::trace::Taps;
 
 /// How many clients there may be at once.
 const CLIENTS: usize = 64;
-/// How long those who read may go on when the node ends. Who is slow has been let go long before.
-const ENDING: Duration = Duration::from_secs(1);
 /// How many who were refused are kept, so that what they still write breaks nothing before they have read why.
 const REFUSED: usize = 8;
 /// For a client's thread; nothing in it goes deep: JSON and filters have a limit.
@@ -54,27 +53,38 @@ impl Server {
     pub fn start(
         listener: Listener,
         taps: Taps,
-        cluster: Arc<Cluster>,
-        node: NodeId,
-        status: Reports,
+        whose: (Arc<Cluster>, NodeId, Reports),
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_for(STALLED, listener, taps, (cluster, node, status), failed)
+        Self::start_for(STALLED, listener, (taps, None), whose, failed)
+    }
+
+    /// The same where the decisions are made in another process, which serves clients that want to see them.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_before(
+        listener: Listener,
+        elsewhere: Arc<dyn HandOver>,
+        whose: (Arc<Cluster>, NodeId, Reports),
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start_for(STALLED, listener, (Taps::default(), Some(elsewhere)), whose, failed)
     }
 
     /// The same for clients that may read nothing for so long.
     fn start_for(
         stalled: Duration,
         listener: Listener,
-        taps: Taps,
+        (taps, elsewhere): (Taps, Option<Arc<dyn HandOver>>),
         (cluster, node, status): (Arc<Cluster>, NodeId, Reports),
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let accepting = listener.listener.try_clone()?;
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let handler =
-            Handler { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), status, stalled };
+        let followed = Followed { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
+        let handler = Handler { followed, elsewhere, status };
         let accept = move || {
             let mut connections = Vec::new();
             if let Err(error) = accept(&accepting, &handler, &mut connections) {
@@ -131,9 +141,9 @@ impl Drop for Server {
 fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Connection>) -> io::Result<()> {
     let mut refused = VecDeque::new();
     loop {
-        let mut stream = match handler.errors.retry("accept a client", || listener.accept()) {
+        let mut stream = match handler.followed.errors.retry("accept a client", || listener.accept()) {
             // It was shut down; those who wait there would still be accepted.
-            _ if handler.errors.are_over() => return Ok(()),
+            _ if handler.followed.errors.are_over() => return Ok(()),
             Ok((stream, _)) => stream,
             Err(error) => return Err(error),
         };
@@ -158,7 +168,7 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
             continue;
         }
         let stream = Arc::new(stream);
-        let started = handler.errors.retry("start a thread", || {
+        let started = handler.followed.errors.retry("start a thread", || {
             let (stream, handler) = (Arc::clone(&stream), handler.clone());
             thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
                 if let Err(error) = handler.answer(&stream) {
@@ -214,7 +224,7 @@ mod tests {
         let listener = Listener::take(&path).unwrap();
         let failed = |error| panic!("{error}");
         let whose = (samples::cluster(), NodeId(0), reports());
-        let server = Server::start_for(stalled, listener, taps.clone(), whose, failed).unwrap();
+        let server = Server::start_for(stalled, listener, (taps.clone(), None), whose, failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
 
@@ -387,9 +397,8 @@ mod tests {
         let shut = UnixStream::from(OwnedFd::from(listener.listener.try_clone().unwrap()));
         let (told, failed) = std::sync::mpsc::channel();
         let failed_with = move |error| told.send(error).unwrap();
-        let taps = Taps::default();
-        let server =
-            Server::start(listener, taps, samples::cluster(), NodeId(0), reports(), failed_with).unwrap();
+        let whose = (samples::cluster(), NodeId(0), reports());
+        let server = Server::start(listener, Taps::default(), whose, failed_with).unwrap();
         // Not by the server: then it is an error like any other.
         shut.shutdown(Shutdown::Both).unwrap();
         let error = failed.recv_timeout(Duration::from_secs(10)).unwrap();

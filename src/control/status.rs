@@ -41,6 +41,21 @@ pub struct Status {
     pub rehearsal: Option<Rehearsed>,
     /// How many read its decisions: clients, and the file of `run --trace`.
     pub traces: u64,
+    /// How often another worker has taken over from one that ended.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Packets that ended two workers and were dropped for that; the first few.
+    #[serde(default)]
+    pub poison: Vec<Poisoned>,
+}
+
+/// A packet that ended two workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poisoned {
+    /// The queue that it waited in.
+    pub queue: u16,
+    /// Its bytes from its IP header on, as hexadecimal digits.
+    pub bytes: String,
 }
 
 /// Decisions with one reason.
@@ -72,6 +87,24 @@ pub struct Queue {
     pub waiting: u64,
     /// How many the kernel has dropped.
     pub lost: Lost,
+    /// Where all its packets are. None where the one who serves it cannot say (`--backend nfq`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+}
+
+/// Every packet that the kernel has numbered in a queue:
+///
+/// numbered = answered + repeated + lost for want of room in the socket + waiting + difference
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// How many the kernel has numbered.
+    pub numbered: u64,
+    /// Those with a verdict.
+    pub answered: u64,
+    /// Those that a worker had in hand when it ended. They went through the rules again, and got another number.
+    pub repeated: u64,
+    /// Those that nobody knows about. While packets come this may be some that are on their way; at rest it is zero.
+    pub difference: i64,
 }
 
 /// What one rule of the guard dropped.

@@ -9,22 +9,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::counters::Counters;
+use super::keeper::Poison;
 use super::memory::Memory;
-use crate::control::{Decided, Guarded, Lost, Queue, Rehearsed, Status, VERSION};
+use crate::control::{Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status, VERSION};
 use crate::engine::Reason;
 use crate::kernel;
 use crate::net::Stage;
-use crate::queue::Turn;
-use crate::trace::Taps;
+use crate::queue::{Journal, Of, Turn};
+
+/// How many packets are kept that ended workers.
+const POISON: usize = 16;
 
 /// What is shared between the threads of a node.
 pub(super) struct Board {
     node: String,
     config: String,
     serving: String,
-    taps: Taps,
+    traces: Box<dyn Fn() -> u64 + Send + Sync>,
     memories: Mutex<Vec<Arc<Memory>>>,
     queues: std::ops::RangeInclusive<u16>,
+    has_ledger: bool,
     kept: Mutex<Kept>,
 }
 
@@ -34,17 +38,35 @@ struct Kept {
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
     rehearsal: Option<Rehearsed>,
+    restarts: u64,
+    poison: Vec<Poisoned>,
 }
 
 impl Board {
     pub(super) fn new(
         (node, config): (String, String),
         serving: String,
-        taps: Taps,
-        queues: std::ops::RangeInclusive<u16>,
+        traces: Box<dyn Fn() -> u64 + Send + Sync>,
+        (queues, has_ledger): (std::ops::RangeInclusive<u16>, bool),
     ) -> Self {
-        let kept = Kept { since: Timestamp::now(), elsewhere: None, guarded: Vec::new(), rehearsal: None };
-        Self { node, config, serving, taps, memories: Mutex::default(), queues, kept: Mutex::new(kept) }
+        let kept = Kept {
+            since: Timestamp::now(),
+            elsewhere: None,
+            guarded: Vec::new(),
+            rehearsal: None,
+            restarts: 0,
+            poison: Vec::new(),
+        };
+        Self {
+            node,
+            config,
+            serving,
+            traces,
+            memories: Mutex::default(),
+            queues,
+            has_ledger,
+            kept: Mutex::new(kept),
+        }
     }
 
     /// Workers count there.
@@ -66,6 +88,20 @@ impl Board {
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
         lock(&self.kept).rehearsal = Some(found);
+    }
+
+    /// Another worker serves.
+    pub(super) fn replaced(&self) {
+        lock(&self.kept).restarts += 1;
+    }
+
+    /// A packet was dropped that ended workers.
+    pub(super) fn poisoned(&self, poison: Poison) {
+        let mut kept = lock(&self.kept);
+        if kept.poison.len() < POISON {
+            let bytes = poison.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            kept.poison.push(Poisoned { queue: poison.queue, bytes });
+        }
     }
 
     /// The counts of all workers.
@@ -108,23 +144,47 @@ impl Board {
                 .collect(),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
             rehearsal: kept.rehearsal.clone(),
-            traces: self.taps.count() as u64,
+            traces: (self.traces)(),
+            restarts: kept.restarts,
+            poison: kept.poison.clone(),
         }
     }
 
     fn read_queues(&self) -> Option<Vec<Queue>> {
-        let losses =
-            kernel::losses().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
-        let ours = losses.into_iter().filter(|(number, _)| self.queues.contains(number));
+        let table =
+            kernel::queue_table().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
+        let memories = lock(&self.memories);
+        // A queue may have been served before, by those who had another memory.
+        let journals: Vec<Journal> = memories.iter().rev().flat_map(|memory| memory.journals()).collect();
+        let of = |number| {
+            let place = |journal: &Journal| Some(journal.of(journal.place(number)?));
+            journals.iter().find_map(place)
+        };
+        let ours = table.into_iter().filter(|queue| self.queues.contains(&queue.number));
         Some(
-            ours.map(|(number, lost)| Queue {
-                number,
-                waiting: kernel::packets_waiting(|queue| queue == number).unwrap_or(0),
-                lost: Lost { queue_full: lost.queue_full, socket_full: lost.socket_full },
+            ours.map(|queue| Queue {
+                number: queue.number,
+                waiting: queue.waiting,
+                lost: Lost { queue_full: queue.losses.queue_full, socket_full: queue.losses.socket_full },
+                ledger: of(queue.number).filter(|_| self.has_ledger).map(|known| ledger(&queue, known)),
             })
             .collect(),
         )
     }
+}
+
+/// Where the packets of a queue are, by what the kernel says and what workers have written down.
+fn ledger(queue: &kernel::Queue, known: Of) -> Ledger {
+    // The kernel counts with 32 bits; it may be a little ahead of what was written down, or, as that was read later, behind.
+    let ahead = queue.last.wrapping_sub(known.last as u32).cast_signed();
+    let numbered = known.last.saturating_add_signed(ahead.into());
+    // After a worker has ended, numbers that never came may be those that it had in hand, or those that found no room: the kernel
+    // has counted the latter.
+    let socket_full = queue.losses.socket_full.max(known.lost);
+    let repeated = (known.orphans + known.lost).saturating_sub(socket_full);
+    let gone = known.answered + repeated + socket_full + queue.waiting;
+    let difference = numbered.cast_signed().wrapping_sub(gone.cast_signed());
+    Ledger { numbered, answered: known.answered, repeated, difference }
 }
 
 fn decided((stage, reason, packets): (Stage, Reason, u64)) -> Decided {
@@ -143,7 +203,41 @@ mod tests {
     use crate::queue::QueueConfig;
 
     fn board() -> Board {
-        Board::new(("node1".to_owned(), "abc".to_owned()), "serving".to_owned(), Taps::default(), 100..=101)
+        Board::new(
+            ("node1".to_owned(), "abc".to_owned()),
+            "serving".to_owned(),
+            Box::new(|| 0),
+            (100..=101, true),
+        )
+    }
+
+    #[test]
+    fn every_packet_of_a_queue_is_somewhere() {
+        let queue = |last, waiting, socket_full| kernel::Queue {
+            number: 100,
+            port: 1,
+            waiting,
+            losses: kernel::Losses { queue_full: 0, socket_full },
+            last,
+        };
+        let of = |last, answered, lost, orphans| Of { last, answered, lost, orphans };
+        let told = |queue, known| {
+            let Ledger { numbered, answered, repeated, difference } = ledger(&queue, known);
+            (numbered, answered, repeated, difference)
+        };
+        assert_eq!(told(queue(9, 0, 0), of(9, 9, 0, 0)), (9, 9, 0, 0));
+        assert_eq!(told(queue(12, 3, 0), of(9, 9, 0, 0)), (12, 9, 0, 0), "three wait");
+        assert_eq!(told(queue(12, 0, 3), of(9, 9, 0, 0)), (12, 9, 0, 0), "no gap was seen yet");
+        assert_eq!(told(queue(12, 0, 3), of(12, 9, 3, 0)), (12, 9, 0, 0));
+        assert_eq!(
+            told(queue(12, 0, 1), of(12, 8, 0, 4)),
+            (12, 8, 3, 0),
+            "one of the four had found no room"
+        );
+        assert_eq!(told(queue(9, 0, 0), of(9, 8, 0, 0)), (9, 8, 0, 1), "one is nowhere");
+        let long = 1 << 32;
+        assert_eq!(told(queue(5, 0, 0), of(long + 3, long + 3, 0, 0)).3, 2);
+        assert_eq!(told(queue(2, 0, 0), of(long + 3, long + 3, 0, 0)).3, -1, "read a little later");
     }
 
     #[test]

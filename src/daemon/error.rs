@@ -70,6 +70,9 @@ pub enum Error {
         /// What the system said.
         error: String,
     },
+    /// No worker began.
+    #[error("no worker could be started: {0}")]
+    NoWorker(String),
     /// A worker could not go on.
     #[error("a worker failed: {0}; the rules were removed")]
     Worker(String),

@@ -8,8 +8,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::tally::Tally;
+use crate::engine::{Decision, Reason};
+use crate::net::Stage;
 use crate::netlink::sys::Shared;
-use crate::queue::{BATCH_BYTES, Inherited, Journal, QueueConfig, in_hand};
+use crate::queue::{BATCH_BYTES, Inherited, Journal, QueueConfig, Turn, in_hand};
 
 /// Packets begin at a page.
 const PAGE: usize = 4096;
@@ -94,6 +96,28 @@ impl Memory {
             let (queue, id, bytes) = in_hand(&self.shared, place.batch, slot)?;
             Some((worker, queue, id, bytes))
         })
+    }
+
+    /// How many packets were answered.
+    pub(super) fn progress(&self) -> u64 {
+        let answered = |journal: &Journal| {
+            (0..journal.queues().len()).map(|place| journal.of(place).answered).sum::<u64>()
+        };
+        self.journals().map(|journal| answered(&journal)).sum()
+    }
+
+    /// A packet of a queue of that worker, which is gone, was dropped at that stage.
+    pub(super) fn poisoned(&self, worker: usize, queue: u16, stage: Option<Stage>) {
+        let Some(place) = self.workers.get(worker) else { return };
+        if let Some(stage) = stage {
+            let tally = Tally::within(Arc::clone(&self.shared), place.tally);
+            tally.decided(stage, &Decision::drop(Reason::Poison));
+            tally.turned(Turn { packets: 1, ..Turn::default() });
+        }
+        let journal = self.journal(place);
+        if let Some(place) = journal.place(queue) {
+            journal.answered(place);
+        }
     }
 
     /// Nobody has a packet in hand.

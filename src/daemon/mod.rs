@@ -14,6 +14,8 @@ mod counters;
 mod descriptors;
 mod error;
 mod homes;
+mod keeper;
+mod kept;
 mod losses;
 mod memory;
 mod observer;
@@ -26,6 +28,7 @@ mod stop;
 mod tally;
 mod thread;
 mod watch;
+mod wire;
 mod worker;
 mod workers;
 
@@ -39,13 +42,17 @@ use crate::engine;
 use crate::kernel::{Capabilities, Feature};
 use crate::policy::{Notes, Supervised};
 use crate::ruleset::{
-    Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes,
+    Backend, ByQueue, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic,
+    Wishes,
 };
 use crate::shadow::Judge;
 use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
+pub use keeper::Apart;
+use keeper::StageOf;
+pub use kept::{WorkOptions, work};
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use serve::{Setup, lanes, run_as};
@@ -54,16 +61,23 @@ pub use shadow::ShadowWorker;
 pub use worker::Worker;
 use workers::Given;
 
+/// What this kernel can do, for a node with so many workers.
+///
+/// # Errors
+/// Rights or file descriptors are missing.
+pub fn capabilities(workers: u16, unwanted: &[Feature]) -> Result<Capabilities, Error> {
+    descriptors::room_for(workers)?;
+    doctor::may_administer()?;
+    Ok(Capabilities::probe(unwanted))
+}
+
 /// Makes a plan for this kernel, and says so where it is not the usual one.
 ///
 /// # Errors
-/// Rights or file descriptors are missing, or the kernel could not be asked.
-pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
-    descriptors::room_for(wishes.workers)?;
-    doctor::may_administer()?;
-    let kernel = Capabilities::probe(unwanted);
-    let plan = Plan::new(wishes, &kernel)?;
-    for Choice { about, chosen, because, .. } in plan.choices(&kernel).iter().filter(|choice| choice.fallback)
+/// There is none for this kernel.
+pub fn plan(wishes: Wishes, kernel: &Capabilities) -> Result<Plan, Error> {
+    let plan = Plan::new(wishes, kernel)?;
+    for Choice { about, chosen, because, .. } in plan.choices(kernel).iter().filter(|choice| choice.fallback)
     {
         log::info!("{about}: {chosen}; {because}");
     }
@@ -75,9 +89,7 @@ pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
 /// # Errors
 /// As [`plan`].
 pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ShadowPlan, Error> {
-    descriptors::room_for(wishes.workers)?;
-    doctor::may_administer()?;
-    Ok(ShadowPlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
+    Ok(ShadowPlan::new(cluster, wishes, &capabilities(wishes.workers, unwanted)?)?)
 }
 
 /// Runs a node until a signal (SIGTERM, SIGINT, SIGHUP) ends it; everything that was installed is gone again
@@ -86,7 +98,7 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving } = options;
+    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving, apart } = options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
     let ready = || Ready::for_plan(&cluster, &plan);
     workers::tell_few_panics();
@@ -122,6 +134,11 @@ pub fn run(options: Options) -> Result<(), Error> {
         },
         watched: observer,
         once_serving,
+        apart: apart.map(|apart| {
+            let lanes = ByQueue::new(plan.layout(), plan.lanes());
+            let stage_of: StageOf = Box::new(move |queue| lanes.get(queue).map(|lane| lane.stage));
+            (apart, stage_of)
+        }),
         serving: format!(
             "serving {}, {}, ct marks by {}",
             plan.summary(&cluster),
@@ -152,9 +169,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 /// # Errors
 /// As [`plan`].
 pub fn observe_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ObservePlan, Error> {
-    descriptors::room_for(wishes.workers)?;
-    doctor::may_administer()?;
-    Ok(ObservePlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
+    Ok(ObservePlan::new(cluster, wishes, &capabilities(wishes.workers, unwanted)?)?)
 }
 
 /// Looks on at the packets of a node, whatever translates them, until a signal ends it; everything that was installed is gone again
@@ -188,6 +203,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         },
         watched: observer,
         once_serving: None,
+        apart: None,
         serving: format!("serving {}, as an observer; dunnat changes nothing", plan.summary(&cluster)),
     })
 }
@@ -233,6 +249,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         },
         watched: None,
         once_serving: None,
+        apart: None,
         serving: format!(
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),

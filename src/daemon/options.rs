@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::keeper::Apart;
 use super::observer::Observer;
 use crate::cluster::Cluster;
 use crate::control::Rehearsed;
@@ -31,6 +32,8 @@ pub struct Options {
     pub observer: Option<Observer>,
     /// What is done beside, as soon as packets are decided. Nobody waits for it.
     pub once_serving: Option<Beside>,
+    /// How to start a process that serves the packets; that one has the policy and the trace. None if this process does it all.
+    pub apart: Option<Apart>,
 }
 
 /// A rehearsal beside a node that serves; what came of it, if it could be started.

@@ -1,11 +1,15 @@
 //! From the checks to the last word: the order that is the same for a node that serves and for one that looks on.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use rustix::process::Signal;
+use signal_hook::consts::SIGUSR1;
 
 use super::announce::announce_gateway;
 use super::board::Board;
@@ -13,6 +17,7 @@ use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
 use super::homes::HomesWatch;
+use super::keeper::{Apart, Keeper, StageOf, Told};
 use super::losses::LossMonitor;
 use super::memory::Memory;
 use super::observer::{Observer, Observing};
@@ -22,9 +27,9 @@ use super::signals::{self, Signals};
 use super::stop::{Stop, signal_name};
 use super::watch;
 use super::worker::Serve;
-use super::workers::{Given, Opened, Threads};
+use super::workers::{Given, How, Opened, Threads};
 use crate::cluster::{Cluster, NodeId};
-use crate::control::{Listener, Server};
+use crate::control::{Listener, Reports, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
 use crate::netlink::sys;
 use crate::queue::QueueConfig;
@@ -56,6 +61,8 @@ pub(super) struct Setup<'a> {
     pub(super) watched: Option<Observer>,
     /// What is done beside when all is in place.
     pub(super) once_serving: Option<Beside>,
+    /// How to start a process that serves the packets, and which stage a queue is of.
+    pub(super) apart: Option<(Apart, StageOf)>,
     /// What is said when all is in place.
     pub(super) serving: String,
 }
@@ -80,7 +87,9 @@ pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     sys::give_back_large_memory();
     let (stop, stopped) = unbounded();
     let on_signal = stop.clone();
-    let signals = Signals::catch(move |signal| drop(on_signal.send(Stop::Signal(signal))))
+    // Who writes the trace is to open it anew: that is another process.
+    let handed_on: &[i32] = if setup.apart.is_some() { &[SIGUSR1] } else { &[] };
+    let signals = Signals::catch(handed_on, move |signal| drop(on_signal.send(Stop::Signal(signal))))
         .map_err(system("set a signal handler"))?;
 
     let outcome = serve(setup, &interfaces, stop, &stopped);
@@ -117,13 +126,17 @@ struct Serving<'a> {
     board: Arc<Board>,
     lookout: LossMonitor,
     server: Server,
-    taps: Taps,
-    writing: Option<(Writer, TapEnd)>,
     watch_others: Option<watch::Watch>,
     homes: Option<HomesWatch>,
     installed: Option<Installed>,
     /// Clients must not get the descriptors that it takes to remove the rules.
     spare: Spare,
+}
+
+/// Who serves the packets.
+enum Hands {
+    Here { threads: Threads, taps: Taps, writing: Option<(Writer, TapEnd)> },
+    Apart(Keeper),
 }
 
 /// Everything between the checks and the last word: what came of the packets, and of the trace.
@@ -134,7 +147,7 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
-    let Setup { worker, watched, once_serving, serving: summary, is_node, .. } = setup;
+    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -152,24 +165,47 @@ fn serve(
     let opened =
         of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
     let system = |what| move |source| Error::System { what, source };
-    let memory = Memory::new(&of_workers, false).map_err(system("get memory for the workers"))?;
+    let memory = Memory::new(&of_workers, apart.is_some()).map_err(system("get memory for the workers"))?;
     let memory = Arc::new(memory);
     let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
     let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
-    let taps = Taps::default();
     let listener = Listener::take(socket)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
     let of_node = (cluster.node(node).name.clone(), cluster.digest().to_owned());
-    let board = Arc::new(Board::new(of_node, summary.clone(), taps.clone(), queues.clone()));
+    let taps = Taps::default();
+    let mut here = None;
+    let keeper = match apart {
+        Some((apart, stage_of)) => {
+            let sockets = opened.into_iter().filter_map(Opened::socket).collect();
+            Some(Keeper::start(apart, cluster.text(), sockets, &of_workers, (Arc::clone(&memory), stage_of))?)
+        }
+        None => {
+            here = Some((opened, trace.map(|trace| start_writing(trace, &taps, cluster, node)).transpose()?));
+            None
+        }
+    };
+    let traces = {
+        let (taps, clients) = (taps.clone(), keeper.as_ref().map(Keeper::clients));
+        move || clients.as_ref().map_or_else(|| taps.count(), |clients| clients.count()) as u64
+    };
+    let board = Arc::new(Board::new(
+        of_node,
+        summary.clone(),
+        Box::new(traces),
+        (queues.clone(), backend == Backend::Netlink),
+    ));
     board.count(Arc::clone(&memory));
     let status = {
         let board = Arc::clone(&board);
         Arc::new(move || board.status())
     };
-    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, status, failed)
-        .map_err(system("start a thread"))?;
-    let writing = trace.map(|trace| start_writing(trace, &taps, cluster, node)).transpose()?;
+    let whose = (Arc::clone(cluster), node, status as Reports);
+    let server = match &keeper {
+        Some(keeper) => Server::start_before(listener, keeper.hand_over(), whose, failed),
+        None => Server::start(listener, taps.clone(), whose, failed),
+    };
+    let server = server.map_err(system("start a thread"))?;
     // All that can fail comes before the rules, which would stay.
     let watch_others = keep.then(|| watch::Watch::start(cluster, node)).transpose();
     let watch_others = watch_others.map_err(system("watch rules and interfaces"))?;
@@ -185,8 +221,6 @@ fn serve(
         board,
         lookout,
         server,
-        taps,
-        writing,
         watch_others,
         homes,
         installed,
@@ -194,18 +228,28 @@ fn serve(
     };
     serving.fill_elsewhere();
 
-    let of_worker = &mut |tally| worker(Given { tracer: serving.taps.tracer(), tally, watch: watch.take() });
-    let failed = move |error: std::io::Error| drop(stop.send(Stop::Worker(error.to_string())));
-    let threads = Threads::start(opened, &memory, (pin, one_by_one), of_worker, failed);
-    let outcome = threads.map(|threads| {
-        serving.begin(&summary, interfaces, once_serving);
-        let failure = serving.look_after(&threads, stopped, &asked_to_stop);
-        (threads, failure)
-    });
-    drop(going_on);
-    match outcome {
-        Ok((threads, failure)) => serving.finish(Some(threads), failure),
-        Err(error) => serving.finish(None, Some(error)),
+    let hands = match (keeper, here) {
+        (Some(keeper), _) => Ok(Hands::Apart(keeper)),
+        (None, Some((opened, writing))) => {
+            let of_worker = &mut |tally| worker(Given { tracer: taps.tracer(), tally, watch: watch.take() });
+            let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
+            let how = How { pin, one_by_one, ..How::default() };
+            let threads = Threads::start(opened, &memory, how, of_worker, failed);
+            threads.map(|threads| Hands::Here { threads, taps, writing })
+        }
+        (None, None) => Err(Error::NoWorker("there is nobody to serve".to_owned())),
+    };
+    match hands {
+        Ok(mut hands) => {
+            serving.begin(&summary, interfaces, once_serving);
+            let failure = serving.look_after(&mut hands, stopped, &asked_to_stop);
+            drop(going_on);
+            serving.finish(Some(hands), failure)
+        }
+        Err(error) => {
+            drop(going_on);
+            serving.finish(None, Some(error))
+        }
     }
 }
 
@@ -229,20 +273,30 @@ impl Serving<'_> {
     /// Does what there is to do beside the packets, until something ends it: what was wrong, if anything was.
     fn look_after(
         &mut self,
-        threads: &Threads,
+        hands: &mut Hands,
         stopped: &Receiver<Stop>,
         asked_to_stop: &Receiver<()>,
     ) -> Option<Error> {
         let changed = self.watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
         let moved = self.homes.as_ref().map_or_else(never, |homes| homes.changed.clone());
-        let taps_changed = self.taps.changes();
+        let (taps_changed, bell) = match &*hands {
+            Hands::Here { taps, .. } => (taps.changes(), never()),
+            Hands::Apart(keeper) => (never(), keeper.bell()),
+        };
         let mut torn = None;
-        let stop = loop {
+        let mut looked = Instant::now();
+        loop {
+            let patience = hands.patience().min(GUARD_EVERY.saturating_sub(looked.elapsed()));
             select! {
-                recv(stopped) -> stop => break stop,
-                recv(asked_to_stop) -> _ => break Ok(Stop::Observer),
+                recv(stopped) -> stop => match stop {
+                    Ok(Stop::Signal(SIGUSR1)) => hands.open_trace_anew(),
+                    Ok(stop) => return told(stop),
+                    Err(_) => return Some(Error::Worker("all threads are gone".to_owned())),
+                },
+                recv(asked_to_stop) -> _ => return told(Stop::Observer),
                 // One that waits for packets would keep the memory of a tap whose reader has gone.
-                recv(taps_changed) -> _ => threads.wake(),
+                recv(taps_changed) -> _ => hands.wake(),
+                recv(bell) -> _ => {}
                 recv(changed) -> by => {
                     if let (Ok(by), Some(installed)) = (by, &mut self.installed) {
                         torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
@@ -255,27 +309,25 @@ impl Serving<'_> {
                         self.board.live_elsewhere(elsewhere);
                     }
                 }
-                default(GUARD_EVERY) => {
-                    if let Some(installed) = &mut self.installed {
-                        self.board.guarded(installed.tell_guarded());
-                        // What did not work then may work now.
-                        torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
+                default(patience) => {}
+            }
+            if looked.elapsed() >= GUARD_EVERY {
+                looked = Instant::now();
+                if let Some(installed) = &mut self.installed {
+                    self.board.guarded(installed.tell_guarded());
+                    // What did not work then may work now.
+                    torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
+                }
+            }
+            if let Hands::Apart(keeper) = hands {
+                for told in keeper.hear() {
+                    match told {
+                        Told::Replaced => self.board.replaced(),
+                        Told::Poison(poison) => self.board.poisoned(poison),
+                        Told::Failed(error) => return Some(error),
                     }
                 }
             }
-        };
-        match stop {
-            Ok(Stop::Signal(signal)) => {
-                log::info!("stopping on {}", signal_name(signal));
-                None
-            }
-            Ok(Stop::Observer) => {
-                log::info!("stopping on request");
-                None
-            }
-            Ok(Stop::Worker(message)) => Some(Error::Worker(message)),
-            Ok(Stop::Control(error)) => Some(Error::Control(error)),
-            Err(_) => Some(Error::Worker("all threads are gone".to_owned())),
         }
     }
 
@@ -291,7 +343,7 @@ impl Serving<'_> {
     /// The last packets get their verdicts, and all that was taken is given back.
     fn finish(
         self,
-        threads: Option<Threads>,
+        hands: Option<Hands>,
         failure: Option<Error>,
     ) -> Result<(Counters, Result<(), Error>), Error> {
         drop((self.watch_others, self.homes));
@@ -301,12 +353,26 @@ impl Serving<'_> {
         let removed = self.installed.map_or(Ok(()), |installed| remove(installed, &self.queues));
         // While the queues are there: what the kernel has counted goes with them.
         let losses = self.lookout.finish();
-        drop(threads);
+        let mut traced = Ok(());
+        let mut writing = None;
+        match hands {
+            Some(Hands::Here { threads, taps, writing: writes }) => {
+                drop((threads, taps));
+                writing = writes;
+            }
+            Some(Hands::Apart(keeper)) => {
+                let unwritten = keeper.finish().unwritten;
+                traced = unwritten.map_or(Ok(()), |(lost, error)| Err(Error::Trace { lost, error }));
+            }
+            None => {}
+        }
         let mut counters = self.board.counters();
         counters.losses += losses;
         // Closes the taps, too: all tracers are gone with the workers.
         counters.turns.again += self.server.finish();
-        let traced = self.writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
+        if let Some((writer, _tap_end)) = writing {
+            traced = report_trace(writer);
+        }
         if guarded {
             log::info!("the guard stays, so that no untranslated packet goes out; to remove it: dunnat down");
         }
@@ -322,8 +388,46 @@ impl Serving<'_> {
     }
 }
 
+impl Hands {
+    fn wake(&self) {
+        if let Self::Here { threads, .. } = self {
+            threads.wake();
+        }
+    }
+
+    fn open_trace_anew(&self) {
+        if let Self::Apart(keeper) = self {
+            keeper.signal(Signal::USR1);
+        }
+    }
+
+    /// How long there is nothing to be done for them if nothing happens.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Here { .. } => GUARD_EVERY,
+            Self::Apart(keeper) => keeper.patience(),
+        }
+    }
+}
+
+/// Says why a node ends; what was wrong, if anything was.
+fn told(stop: Stop) -> Option<Error> {
+    match stop {
+        Stop::Signal(signal) => {
+            log::info!("stopping on {}", signal_name(signal));
+            None
+        }
+        Stop::Observer => {
+            log::info!("stopping on request");
+            None
+        }
+        Stop::Worker(message) => Some(Error::Worker(message)),
+        Stop::Control(error) => Some(Error::Control(error)),
+    }
+}
+
 /// Starts the thread that writes every decision down.
-fn start_writing(
+pub(super) fn start_writing(
     trace: Destination,
     taps: &Taps,
     cluster: &Arc<Cluster>,
@@ -339,7 +443,7 @@ fn start_writing(
     Ok((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end))
 }
 
-fn report_trace(writer: Writer) -> Result<(), Error> {
+pub(super) fn report_trace(writer: Writer) -> Result<(), Error> {
     let outcome = writer.finish();
     match outcome.error {
         None => log::info!("trace: {} written, {} lost", counted(outcome.written, "event"), outcome.lost),

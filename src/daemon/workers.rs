@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
@@ -28,6 +28,14 @@ pub(super) enum Opened {
 }
 
 impl Opened {
+    /// The socket, if it may go to another process.
+    pub(super) fn socket(self) -> Option<OwnedFd> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Nfq(_) => None,
+        }
+    }
+
     /// Takes queues.
     pub(super) fn open(backend: Backend, lanes: &[QueueConfig]) -> Result<Self, Error> {
         match backend {
@@ -37,12 +45,11 @@ impl Opened {
         .map_err(explain_queue)
     }
 
-    /// With `one_by_one` a verdict leaves before the next packet is looked at.
-    fn served_here(self, memory: &Memory, worker: usize, one_by_one: bool) -> Option<Box<dyn PacketQueue>> {
+    fn served_here(self, memory: &Memory, worker: usize, how: How) -> Option<Box<dyn PacketQueue>> {
         Some(match self {
             Self::Socket(socket) => {
-                let inherited = memory.inherited(worker, socket, false)?;
-                let slots = if one_by_one { 1 } else { inherited.slots };
+                let inherited = memory.inherited(worker, socket, how.has_predecessor)?;
+                let slots = if how.one_by_one { 1 } else { inherited.slots };
                 Box::new(Netlink::inherit(Inherited { slots, ..inherited }))
             }
             Self::Nfq(queue) => Box::new(queue),
@@ -101,6 +108,19 @@ pub(super) struct Given {
     pub(super) watch: Option<Observing>,
 }
 
+/// How packets are served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    /// Each worker keeps to a processor of its own.
+    pub(super) pin: bool,
+    /// A verdict leaves before the next packet is looked at.
+    pub(super) one_by_one: bool,
+    /// Somebody served these queues before, and may have left packets behind.
+    pub(super) has_predecessor: bool,
+    /// The process does nothing else, and another one takes its place when it is gone.
+    pub(super) is_apart: bool,
+}
+
 /// Workers that are threads of this process.
 pub(super) struct Threads {
     threads: Vec<JoinHandle<()>>,
@@ -112,21 +132,27 @@ impl Threads {
     pub(super) fn start(
         opened: Vec<Opened>,
         memory: &Memory,
-        (pin, one_by_one): (bool, bool),
+        how: How,
         worker: &mut dyn FnMut(Tally) -> Box<dyn Serve>,
         failed: impl Fn(io::Error) + Clone + Send + 'static,
     ) -> Result<Self, Error> {
         let mut threads = Self { threads: Vec::new(), ending: Arc::default() };
         for (number, (opened, tally)) in opened.into_iter().zip(memory.tallies()).enumerate() {
-            let Some(mut queue) = opened.served_here(memory, number, one_by_one) else { break };
+            let Some(mut queue) = opened.served_here(memory, number, how) else { break };
             let mut worker = worker(tally);
             let (ending, failed) = (Arc::clone(&threads.ending), failed.clone());
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                if pin && let Err(error) = sys::pin_to_processor(number) {
+                if how.pin
+                    && let Err(error) = sys::pin_to_processor(number)
+                {
                     log::warn!("cannot pin worker {number} to its own processor: {error}");
                 }
-                if let Err(error) = worker.serve(&mut *queue, &ending) {
-                    failed(error);
+                // What a panic leaves half done stays with this thread.
+                match panic::catch_unwind(AssertUnwindSafe(|| worker.serve(&mut *queue, &ending))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => failed(error),
+                    Err(_) if how.is_apart => std::process::abort(),
+                    Err(_) => failed(io::Error::other("it panicked. This is a bug; please report it")),
                 }
             });
             threads.threads.push(thread.map_err(|source| Error::System { what: "start a thread", source })?);

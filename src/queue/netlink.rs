@@ -47,10 +47,23 @@ struct Batches<T> {
     pending: [Pending; SLOTS],
     waiting: usize,
     journal: Journal,
-    /// Queues, by their places, in which packets may wait that somebody before us had in hand.
-    orphaned: Vec<bool>,
+    /// Whether packets may wait in a queue, by its place, that somebody before us had in hand.
+    orphans: Vec<Orphans>,
+    /// In one of them they may, and nobody knows yet.
+    is_beginning: bool,
     /// Between tries to receive.
     pauses: Pauses,
+}
+
+/// What is known of packets that somebody before us had in hand, until the first packet of the queue comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Orphans {
+    /// There are none.
+    None,
+    /// There may be some.
+    Maybe,
+    /// All that there may be were sent into the queue again.
+    SentBack,
 }
 
 /// A verdict that is not sent yet.
@@ -75,9 +88,9 @@ impl Netlink {
     /// Serves the queues of a socket that was opened before.
     pub(crate) fn inherit(inherited: Inherited) -> Self {
         let Inherited { socket, journal, memory, at, slots, has_predecessor } = inherited;
-        let orphaned = vec![has_predecessor; journal.queues().len()];
         let batch = Batch::within(memory, at, slots);
-        Self(Batches { batch, orphaned, ..Batches::with(socket, journal) })
+        let batches = Batches { batch, ..Batches::with(socket, journal) };
+        Self(if has_predecessor { batches.after_somebody() } else { batches })
     }
 
     /// The same in batches of one: a packet's verdict is sent before the next packet is looked at, however long that takes.
@@ -189,19 +202,27 @@ impl<T: Transport> Batches<T> {
                 payload: 0..0,
             }),
             waiting: 0,
-            orphaned: vec![false; journal.queues().len()],
+            orphans: vec![Orphans::None; journal.queues().len()],
+            is_beginning: false,
             journal,
             pauses: Pauses::short(),
         }
     }
 
+    /// The same after somebody who may have left packets behind.
+    fn after_somebody(mut self) -> Self {
+        self.orphans.fill(Orphans::Maybe);
+        self.is_beginning = true;
+        self
+    }
+
     /// Waits for packets. Before the first time, what somebody before us had in hand is sent into the queues again: all that was
     /// read from the socket, as far as that was written down.
     fn receive(&mut self) -> io::Result<usize> {
-        if !self.orphaned.contains(&true) {
+        if !self.is_beginning {
             return self.transport.receive(&mut self.batch);
         }
-        for place in 0..self.orphaned.len() {
+        for place in 0..self.orphans.len() {
             let of = self.journal.of(place);
             let left = of.last.saturating_sub(of.answered + of.lost + of.orphans);
             if left > 0 {
@@ -212,12 +233,15 @@ impl<T: Transport> Batches<T> {
         match self.transport.receive_now(&mut self.batch) {
             // Nothing is in the socket: whatever waits in the kernel was read. The packets that come from now on are new ones.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                for place in 0..self.orphaned.len() {
-                    let last = self.journal.of(place).last as u32;
-                    // As far as the kernel's comparison goes.
-                    self.repeat(place, last.wrapping_add(1 << 30))?;
+                for place in 0..self.orphans.len() {
+                    if self.orphans[place] == Orphans::Maybe {
+                        let last = self.journal.of(place).last as u32;
+                        // As far as the kernel's comparison goes.
+                        self.repeat(place, last.wrapping_add(1 << 30))?;
+                        self.orphans[place] = Orphans::SentBack;
+                    }
                 }
-                self.orphaned.fill(false);
+                self.is_beginning = false;
                 self.transport.receive(&mut self.batch)
             }
             received => received,
@@ -245,7 +269,7 @@ impl<T: Transport> Batches<T> {
     #[inline]
     fn came(&mut self, place: usize, id: u32) -> io::Result<u64> {
         let gap = self.journal.came(place, id);
-        if gap == 0 && !self.orphaned[place] {
+        if gap == 0 && self.orphans[place] == Orphans::None {
             return Ok(0);
         }
         self.after_a_gap(place, id, gap)
@@ -253,14 +277,17 @@ impl<T: Transport> Batches<T> {
 
     #[cold]
     fn after_a_gap(&mut self, place: usize, id: u32, gap: u64) -> io::Result<u64> {
-        if std::mem::take(&mut self.orphaned[place]) {
-            // What was lost at the socket meanwhile is among them; the kernel's own count tells how many.
-            self.repeat(place, id.wrapping_sub(1))?;
-            self.journal.repeated(place, gap);
-            return Ok(0);
+        match std::mem::replace(&mut self.orphans[place], Orphans::None) {
+            Orphans::None => {
+                self.journal.lost(place, gap);
+                return Ok(gap);
+            }
+            Orphans::Maybe => self.repeat(place, id.wrapping_sub(1))?,
+            Orphans::SentBack => {}
         }
-        self.journal.lost(place, gap);
-        Ok(gap)
+        // What was lost at the socket meanwhile is among them; the kernel's own count tells how many.
+        self.journal.repeated(place, gap);
+        Ok(0)
     }
 
     /// Sends what is pending.
@@ -743,7 +770,7 @@ mod tests {
         // He had read 5 and 6, too, and could not say so any more.
         let recording = Recording { datagrams: vec![of_queue(7), of_queue(8)], sent: 0 };
         let transport = Kept { recording, sent: Vec::new(), refuse_over: usize::MAX };
-        let mut queue = Batches { orphaned: vec![true], ..Batches::with(transport, left_behind()) };
+        let mut queue = Batches::with(transport, left_behind()).after_somebody();
         assert_eq!(queue.turn(&mut rewrite).unwrap(), Turn { packets: 2, ..Turn::default() });
         let sent = messages(&queue.transport.sent);
         assert_eq!(sent, [(3, REPEAT, 4), (3, REPEAT, 6), (1, 1, 7), (1, 1, 8)]);
@@ -767,7 +794,7 @@ mod tests {
             calls: [0; 2],
             fault: Box::new(transport),
         };
-        let mut queue = Batches { orphaned: vec![true], ..Batches::with(faulty, left_behind()) };
+        let mut queue = Batches::with(faulty, left_behind()).after_somebody();
         assert_eq!(queue.turn(&mut rewrite).unwrap().packets, 1);
         let sent = messages(&queue.transport.sent);
         assert_eq!(sent, [(3, REPEAT, 4), (3, REPEAT, 4 + (1 << 30)), (1, 1, 5)]);
