@@ -36,7 +36,8 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn answer(&self, stream: &UnixStream) -> io::Result<()> {
+    /// Answers it, or hands it over to who does: whether it was handed over.
+    pub(super) fn answer(&self, stream: &UnixStream) -> io::Result<bool> {
         stream.set_write_timeout(Some(STUCK))?;
         let asked = self.request(stream)?.and_then(|line| {
             serde_json::from_slice(&line).map_err(|error| format!("unknown request: {error}"))
@@ -45,29 +46,33 @@ impl Handler {
             Ok(Request::Trace(trace)) => self.trace(stream, trace),
             Ok(Request::Status(_)) => {
                 let status = Box::new((self.status)());
-                say(&mut self.patient(stream), &Answer::<()>::Status(status))
+                say(&mut self.patient(stream), &Answer::<()>::Status(status)).map(|()| false)
             }
-            Err(refusal) => say(&mut self.patient(stream), &Answer::<()>::Error(refusal)),
+            Err(refusal) => self.refuse(stream, refusal).map(|()| false),
         }
+    }
+
+    fn refuse(&self, stream: &UnixStream, why: String) -> io::Result<()> {
+        say(&mut self.patient(stream), &Answer::<()>::Error(why))
     }
 
     fn patient<'a>(&'a self, stream: &'a UnixStream) -> PatientWriter<'a> {
         self.followed.patient(stream)
     }
 
-    fn trace(&self, stream: &UnixStream, trace: Trace) -> io::Result<()> {
+    fn trace(&self, stream: &UnixStream, trace: Trace) -> io::Result<bool> {
         let Some(elsewhere) = &self.elsewhere else {
-            return self.followed.trace(stream, trace, Greeting::Hello);
+            return self.followed.trace(stream, trace, Greeting::Hello).map(|()| false);
         };
         if let Err(refusal) = self.followed.selection(&trace) {
-            return say(&mut self.patient(stream), &Answer::<()>::Error(refusal));
+            return self.refuse(stream, refusal).map(|()| false);
         }
         let client = self.followed.errors.retry("share a descriptor", || stream.try_clone())?;
         let handed_over = elsewhere.hand_over(client, trace)?;
         // Whatever else it says, nobody listens; what counts is when it, or who serves it, stops.
         let _ = io::copy(&mut self.patient(stream), &mut io::sink());
         drop(handed_over);
-        Ok(())
+        Ok(true)
     }
 
     /// The line that asks, or why there is none. All of it has to come in time: else a byte now and then would hold a place.

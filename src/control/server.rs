@@ -171,8 +171,11 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
         let started = handler.followed.errors.retry("start a thread", || {
             let (stream, handler) = (Arc::clone(&stream), handler.clone());
             thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
-                if let Err(error) = handler.answer(&stream) {
-                    log::debug!("control socket: a client is gone: {error}");
+                match handler.answer(&stream) {
+                    // Who has it now has something to say yet.
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(error) => log::debug!("control socket: a client is gone: {error}"),
                 }
                 let _ = stream.shutdown(Shutdown::Both);
             })

@@ -77,6 +77,8 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
+type Channel<T> = (Sender<T>, Receiver<T>);
+
 pub(super) struct Keeper {
     apart: Apart,
     text: File,
@@ -85,9 +87,10 @@ pub(super) struct Keeper {
     running: Option<Running>,
     started: u64,
     clients: Arc<Clients>,
-    events: (Sender<(u64, Event)>, Receiver<(u64, Event)>),
+    /// What has happened, to the worker of that number.
+    events: Channel<(u64, Event)>,
     /// Rung when there is an event.
-    bell: (Sender<()>, Receiver<()>),
+    bell: Channel<()>,
     ended: VecDeque<Instant>,
     /// When the next one is to be started.
     due: Option<Instant>,

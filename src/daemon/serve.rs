@@ -136,7 +136,7 @@ struct Serving<'a> {
 /// Who serves the packets.
 enum Hands {
     Here { threads: Threads, taps: Taps, writing: Option<(Writer, TapEnd)> },
-    Apart(Keeper),
+    Apart(Box<Keeper>),
 }
 
 /// Everything between the checks and the last word: what came of the packets, and of the trace.
@@ -229,7 +229,7 @@ fn serve(
     serving.fill_elsewhere();
 
     let hands = match (keeper, here) {
-        (Some(keeper), _) => Ok(Hands::Apart(keeper)),
+        (Some(keeper), _) => Ok(Hands::Apart(Box::new(keeper))),
         (None, Some((opened, writing))) => {
             let of_worker = &mut |tally| worker(Given { tracer: taps.tracer(), tally, watch: watch.take() });
             let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));

@@ -335,9 +335,11 @@ impl Shared {
         // SAFETY: the descriptor is new, and nobody else has it.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: takes numbers by value.
-        if unsafe { libc::ftruncate(fd, len as libc::off_t) } != 0
-            || unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) } != 0
-        {
+        let is_sized = unsafe { libc::ftruncate(fd, len as libc::off_t) } == 0;
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        // SAFETY: as above.
+        let is_sealed = is_sized && unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } == 0;
+        if !is_sealed {
             return Err(io::Error::last_os_error());
         }
         Self::of(file)
