@@ -124,9 +124,25 @@
 //!
 //! # What a node says of itself
 //!
-//! Workers own their counts, and share nothing while they serve. When somebody asks (`dunnat status`), each is woken, and writes
-//! down a copy at the end of its turn (`daemon/board.rs`). [`control::Status`] is what is told: it has that, the kernel's counts of the
-//! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal.
+//! Workers count in memory that others may read (`daemon/tally.rs`): each number has one writer, so counting is an addition, and whoever
+//! asks (`dunnat status`) waits for nobody. [`control::Status`] is what is told: these counts, the kernel's counts of the
+//! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal. Its ledger
+//! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is.
+//!
+//! # Keeper and worker
+//!
+//! `run` is two processes. The keeper (`daemon/keeper.rs`) has the rules, the sockets of the queues, the memory that workers write, and the
+//! connections of clients. It reads no packet. The worker (`daemon/kept.rs`) gets all that by its descriptors, over a socket
+//! (`daemon/wire.rs`), and serves. When it ends, in whatever way, packets wait in the kernel, because a queue belongs to its socket. The
+//! keeper starts another worker. From the journal (`queue/journal.rs`) that one knows which packets the one before had read without
+//! giving a verdict. It sends them through the rules again (`NF_REPEAT`), and only then serves.
+//!
+//! A worker writes down which packet it decides about. If it ends then, the packet is a suspect; if that happens to the same packet
+//! again, the keeper drops it ([`engine::Reason::Poison`]). A panic outside of a policy ends the worker process. What a policy
+//! remembers is lost with it.
+//!
+//! `step`, observers, shadows and `--backend nfq` do all in one process, and so does whoever calls [`daemon::run`] without
+//! [`daemon::Options::apart`].
 //!
 //! # A packet held
 //!

@@ -90,7 +90,7 @@ impl Board {
         lock(&self.kept).rehearsal = Some(found);
     }
 
-    /// Another worker serves.
+    /// Another worker takes over.
     pub(super) fn replaced(&self) {
         lock(&self.kept).restarts += 1;
     }
@@ -246,7 +246,7 @@ mod tests {
         let lane = |queue| QueueConfig { queue, gso: false, ct_mark: false, copy: 128, fail_open: false };
         for _ in 0..2 {
             let memory = Memory::new(&[vec![lane(100)], vec![lane(101)]], false).unwrap();
-            for tally in memory.tallies() {
+            for mut tally in memory.tallies() {
                 tally.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
                 tally.turned(Turn { packets: 1, ..Turn::default() });
             }

@@ -106,8 +106,8 @@ pub(super) type StageOf = Box<dyn Fn(u16) -> Option<Stage>>;
 
 /// What the keeper has to say.
 pub(super) enum Told {
-    /// Another worker serves now.
-    Replaced,
+    /// A worker has ended, and another one takes over.
+    Ended,
     /// That packet was dropped.
     Poison(Poison),
     /// It cannot go on.
@@ -269,7 +269,7 @@ impl Keeper {
         match event {
             Event::Said(FromWorker::Ready) => {
                 self.clients.serve(self.running.as_ref().map(|running| Arc::clone(&running.wire)));
-                vec![Told::Replaced]
+                Vec::new()
             }
             Event::Said(FromWorker::Cannot(why)) => {
                 log::error!("another worker does not begin: {why}");
@@ -292,7 +292,7 @@ impl Keeper {
                 };
                 log::error!("the worker has ended: {}; packets wait, and {soon}", ending(&status));
                 self.due = Some(gone + pause);
-                poison.into_iter().map(Told::Poison).collect()
+                [Told::Ended].into_iter().chain(poison.into_iter().map(Told::Poison)).collect()
             }
         }
     }

@@ -322,7 +322,7 @@ impl Serving<'_> {
             if let Hands::Apart(keeper) = hands {
                 for told in keeper.hear() {
                     match told {
-                        Told::Replaced => self.board.replaced(),
+                        Told::Ended => self.board.replaced(),
                         Told::Poison(poison) => self.board.poisoned(poison),
                         Told::Failed(error) => return Some(error),
                     }

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod failing;
+mod keeper;
 mod others;
 mod refused;
 mod rehearsing;
