@@ -34,4 +34,4 @@ pub use handler::Reports;
 pub use listener::{Listener, TakeError};
 pub use protocol::{Answer, DIRECTORY, End, Hello, Nothing, Request, Trace, VERSION, socket_of};
 pub use server::Server;
-pub use status::{Decided, Guarded, Lost, Queue, Rehearsed, Status};
+pub use status::{Carried, Decided, Guarded, Lost, Queue, Rehearsed, Status};

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
 use super::counters::Counters;
-use crate::control::{Decided, Guarded, Lost, Queue, Rehearsed, Status, VERSION};
+use crate::control::{Carried, Decided, Guarded, Lost, Queue, Rehearsed, Status, VERSION};
 use crate::engine::Reason;
 use crate::kernel;
 use crate::net::Stage;
@@ -72,6 +72,7 @@ struct Kept {
     since: Timestamp,
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
+    carried: Option<Vec<(Stage, u64)>>,
     rehearsal: Option<Rehearsed>,
 }
 
@@ -82,7 +83,13 @@ impl Board {
         taps: Taps,
         queues: std::ops::RangeInclusive<u16>,
     ) -> Self {
-        let kept = Kept { since: Timestamp::now(), elsewhere: None, guarded: Vec::new(), rehearsal: None };
+        let kept = Kept {
+            since: Timestamp::now(),
+            elsewhere: None,
+            guarded: Vec::new(),
+            carried: None,
+            rehearsal: None,
+        };
         Self {
             node,
             config,
@@ -118,6 +125,10 @@ impl Board {
 
     pub(super) fn guarded(&self, counts: Vec<(&'static str, u64)>) {
         lock(&self.kept).guarded = counts;
+    }
+
+    pub(super) fn carried(&self, counts: Option<Vec<(Stage, u64)>>) {
+        lock(&self.kept).carried = counts;
     }
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
@@ -172,6 +183,13 @@ impl Board {
                 .iter()
                 .map(|(counter, packets)| Guarded { counter: (*counter).to_owned(), packets: *packets })
                 .collect(),
+            carried: kept.carried.as_ref().map(|counts| {
+                let carried = |(stage, packets): &(Stage, u64)| Carried {
+                    stage: stage.name().to_owned(),
+                    packets: *packets,
+                };
+                counts.iter().map(carried).collect()
+            }),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
             rehearsal: kept.rehearsal.clone(),
             traces: self.taps.count() as u64,

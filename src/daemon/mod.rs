@@ -10,10 +10,12 @@
 
 mod announce;
 mod board;
+mod carried;
 mod counters;
 mod descriptors;
 mod error;
 mod homes;
+mod leave;
 mod losses;
 mod observer;
 mod options;
@@ -37,13 +39,15 @@ use crate::engine;
 use crate::kernel::{Capabilities, Feature};
 use crate::policy::{Notes, Supervised};
 use crate::ruleset::{
-    Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes,
+    Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, StandIn, Traffic,
+    Wishes,
 };
 use crate::shadow::Judge;
 use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
+pub use leave::leave_to_kernel;
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use serve::{Setup, lanes, run_as};
@@ -83,9 +87,13 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving } = options;
+    let Options { cluster, plan, policy, pin, rules, take_over, socket, trace, observer, once_serving } =
+        options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
-    let ready = || Ready::for_plan(&cluster, &plan);
+    let ready = || match take_over {
+        true => Ready::for_taking_over(&cluster, &plan),
+        false => Ready::for_plan(&cluster, &plan),
+    };
     workers::tell_few_panics();
     let outcome = run_as(Setup {
         cluster: &cluster,
@@ -119,7 +127,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         watched: observer,
         once_serving,
         serving: format!(
-            "serving {}, {}, ct marks by {}",
+            "serving {}, {}, ct marks by {}{}",
             plan.summary(&cluster),
             match (rules, plan.queue_by) {
                 (OwnRules::None, _) => "no rules installed",
@@ -129,6 +137,10 @@ pub fn run(options: Options) -> Result<(), Error> {
             match plan.ct_mark_by {
                 CtMarkBy::Verdict => "verdicts",
                 CtMarkBy::Rules => "rules",
+            },
+            match plan.stand_in {
+                StandIn::Kernel => ", the kernel stands in",
+                StandIn::None => "",
             }
         ),
     });

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
 use super::announce::announce_gateway;
 use super::board::Board;
+use super::carried::Carrying;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
@@ -190,7 +191,7 @@ fn serve(
                 }
             }
             let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
-            let mut torn = None;
+            let (mut torn, mut carrying) = (None, Carrying::default());
             let (taps_changed, asked) = (taps.changes(), board.wakes());
             let stop = loop {
                 select! {
@@ -215,6 +216,7 @@ fn serve(
                     default(GUARD_EVERY) => {
                         if let Some(installed) = &mut installed {
                             board.guarded(installed.tell_guarded());
+                            board.carried(carrying.look(installed));
                             // What did not work then may work now.
                             torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
                         }

@@ -16,7 +16,7 @@ use dunnat::cluster::{Cluster, NodeId};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::net::Family;
 use dunnat::policy::Supervised;
-use dunnat::ruleset::{Backend, Evaluator, Plan, RewriteBy, RulePlace, Rules, Wishes};
+use dunnat::ruleset::{Backend, Evaluator, Plan, RewriteBy, RulePlace, Rules, StandIn, Wishes};
 
 use self::model::{Dunnat, Node, PIPE, PORT, UPLINK};
 use self::packets::{From, Sent};
@@ -319,6 +319,7 @@ fn rules_that_queue_count_what_is_predicted() {
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
             full,
+            stand_in: StandIn::None,
             on_conflict: cluster.on_conflict(),
             queue_base: 100,
             workers: 1,
