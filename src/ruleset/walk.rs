@@ -119,11 +119,11 @@ impl Evaluator {
         self
     }
 
-    /// The same, where nobody listens to the queues: a packet goes on at the next chain if the rule has `bypass`, and ends if not
-    /// (`nf_queue()`, net/netfilter/nf_queue.c).
+    /// The same, when the process is gone, and its guard with it. Nobody listens to the queues: a packet goes on at the next chain if the
+    /// rule has `bypass`, and ends if not (`nf_queue()`, net/netfilter/nf_queue.c).
     #[must_use]
     pub fn unattended(self) -> Self {
-        Self { attended: false, ..self }
+        Self { attended: false, owned: Vec::new(), ..self }
     }
 
     /// These guests live on other nodes, and no others.

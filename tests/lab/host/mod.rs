@@ -3,6 +3,7 @@
 mod doctor;
 mod failing;
 mod others;
+mod places;
 mod refused;
 mod rehearsing;
 mod rulesets;
