@@ -192,6 +192,7 @@ fn serve(
             }
             let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
             let (mut torn, mut carrying) = (None, Carrying::default());
+            board.carried(installed.as_ref().and_then(|installed| carrying.look(installed)));
             let (taps_changed, asked) = (taps.changes(), board.wakes());
             let stop = loop {
                 select! {

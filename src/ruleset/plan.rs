@@ -134,7 +134,7 @@ impl Plan {
     }
 
     /// Whether the kernel translates what no worker takes. Then a queue that is full or has no listener is passed.
-    pub(super) fn stands_in(&self) -> bool {
+    pub(crate) fn stands_in(&self) -> bool {
         self.stand_in == StandIn::Kernel
     }
 
