@@ -217,6 +217,9 @@
 //!   Elsewhere rules do it: a chain after `tag` and one after `save` copy a packet mark that is a node's tag to a flow that has
 //!   none, and one before `spoof` copies the ct mark to the packet mark. (With `on_conflict = "take"` the first two copy to
 //!   a flow that has a tag, too.) All change only the bits of `[marks] mask`.
+//! - **The stand-in.** With `--stand-in kernel` queues have `bypass`, and behind each is a chain with the rules that the pure ruleset has
+//!   for the stage. They match only what is not done yet. So the kernel carries on when no worker takes packets, and a packet is never
+//!   done twice (`ruleset/stand_in.rs`). It overrules a worker that leaves a packet as it is, and so is for the policy of the cluster alone.
 //! - **The backend.** [`queue::Netlink`] works in batches. [`queue::Nfq`], by the nfq crate, takes one packet at a time; it is
 //!   the second opinion.
 //!
@@ -233,10 +236,14 @@
 //! `dunnat down`. The other belongs to the process, so `nft flush ruleset` does not remove it. One case is left: the process
 //! is gone *and* somebody flushes all rules. Then packets of known flows go out with inside addresses.
 //!
+//! A node and the pure ruleset change places without losing a packet, because at every moment somebody has each packet. Who leaves loads
+//! the pure ruleset beside itself first ([`ruleset::load_pure`]). Who takes over puts its rules beside with a stand-in, and asks nobody
+//! until the pure ruleset is gone ([`ruleset::Ready::for_taking_over`]): while nobody asks no packet waits, and base chains may go.
+//!
 //! # What a fault does
 //!
 //! A packet that cannot be read is data: it has a reason, is counted and traced, and gets a verdict. If it belongs to a tagged flow
-//! and would show an inside address, the verdict is drop. Queues fail closed: no rule has `bypass`. A fault in the cluster
+//! and would show an inside address, the verdict is drop. Queues fail closed: no rule has `bypass`, unless the kernel stands in. A fault in the cluster
 //! file has line and column. A host that cannot be a node ends `run` before anything is installed, with the facts of [`doctor`]
 //! and the commands that mend it. A fact that may only lose packets is a warning.
 //!

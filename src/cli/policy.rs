@@ -10,7 +10,7 @@ use dunnat::cluster::Cluster;
 use dunnat::policy::{Made, Named, NamedError};
 use dunnat::process::{Limits, Process};
 
-use super::{BackendArg, Failure, ModeArgs, RewriteArg};
+use super::{BackendArg, Failure, ModeArgs, RewriteArg, WorkArgs};
 
 /// What decides.
 #[derive(Args)]
@@ -54,6 +54,17 @@ impl PolicyArgs {
             ))),
             _ => Ok(false),
         }
+    }
+
+    /// Refuses the kernel as a stand-in for any policy but the cluster's.
+    pub(super) fn may_have_stand_in(&self, how: &WorkArgs) -> Result<(), Failure> {
+        if how.kernel_stands_in() && !self.is_usual() {
+            return Err(Failure::Usage(format!(
+                "--stand-in kernel beside --policy {}: the kernel's rules do what the policy cluster says",
+                self.chosen
+            )));
+        }
+        Ok(())
     }
 
     /// What makes the policies of a node that runs. A program is started now.

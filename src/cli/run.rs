@@ -44,13 +44,17 @@ pub(super) struct Run {
     /// Install no rules: the output of `dunnat rules` is installed already
     #[arg(long)]
     no_rules: bool,
+    /// Start beside a loaded pure ruleset (`dunnat rules --kernel`): take over its work without losing a packet, and
+    /// remove it
+    #[arg(long, conflicts_with_all = ["no_rules", "shadow"])]
+    take_over: bool,
     /// Do not restore our rules when somebody changes them, for experiments; by default they are restored at
     /// once
     #[arg(long, conflicts_with = "no_rules")]
     no_repair: bool,
     /// Only observe: the kernel's own ruleset does the work; dunnat reports each decision that it would make
     /// differently
-    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
+    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend", "stand_in"])]
     shadow: bool,
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
@@ -77,6 +81,7 @@ impl Run {
         let (cluster, node) = self.who.load()?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         let looks_on = self.policy.looks_on(&self.how.manner)?;
+        self.policy.may_have_stand_in(&self.how)?;
         if looks_on && self.shadow {
             return Err(Failure::Usage(
                 "--policy observe beside --shadow: give one of them, both look on".to_owned(),
@@ -87,6 +92,14 @@ impl Run {
                 "--policy beside --shadow: the kernel's own ruleset does what the policy cluster says"
                     .to_owned(),
             ));
+        }
+        if self.take_over && !self.policy.is_usual() {
+            return Err(Failure::Usage(
+                "--take-over beside --policy: the pure ruleset does what the policy cluster says".to_owned(),
+            ));
+        }
+        if self.no_rules && self.how.kernel_stands_in() {
+            log::info!("--no-rules: whether the kernel stands in, the rules say that are installed");
         }
         let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
         if self.shadow {
@@ -134,6 +147,7 @@ impl Run {
                 plan,
                 pin,
                 rules,
+                take_over: self.take_over,
                 socket,
                 trace,
                 observer: None,

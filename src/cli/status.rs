@@ -132,6 +132,21 @@ fn as_text(status: &Reported) -> String {
             format!("dropped: {}", guard.join(", "))
         },
     );
+    if let Some(carried) = &status.carried {
+        let stages: Vec<String> = carried
+            .iter()
+            .filter(|it| it.packets > 0)
+            .map(|it| format!("{} {}", it.stage, it.packets))
+            .collect();
+        line(
+            "stand-in",
+            &if stages.is_empty() {
+                "the kernel carried nothing".to_owned()
+            } else {
+                format!("the kernel carried: {}", stages.join(", "))
+            },
+        );
+    }
     match &status.elsewhere {
         None => {}
         Some(guests) if guests.is_empty() => line("elsewhere", "no guest is known to live on another node"),

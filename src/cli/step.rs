@@ -107,6 +107,7 @@ impl Step {
                 socket,
                 pin: false,
                 rules,
+                take_over: false,
                 trace: None,
                 observer,
                 once_serving: None,

@@ -36,4 +36,4 @@ pub use handler::{HandOver, Reports};
 pub use listener::{Listener, TakeError};
 pub use protocol::{Answer, DIRECTORY, End, Hello, Nothing, Request, Trace, VERSION, socket_of};
 pub use server::Server;
-pub use status::{Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status};
+pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status};

@@ -35,6 +35,10 @@ pub struct Status {
     pub queues: Option<Vec<Queue>>,
     /// What the guard dropped, by the name of its counter; it counts on over a restart.
     pub guard: Vec<Guarded>,
+    /// What the kernel carried because no worker took it, by stage, where that is counted; it counts on when a killed node starts
+    /// again. None if the kernel does not stand in, or it was not read yet.
+    #[serde(default)]
+    pub carried: Option<Vec<Carried>>,
     /// The guests that live on other nodes: foreign flows to them are not tracked. None if foreign flows are tracked.
     pub elsewhere: Option<Vec<IpAddr>>,
     /// What came of the rehearsal; none if there was none, or it goes on.
@@ -113,6 +117,15 @@ pub struct Guarded {
     /// The counter.
     pub counter: String,
     /// How many.
+    pub packets: u64,
+}
+
+/// What the kernel carried at a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The stage.
+    pub stage: String,
+    /// How many packets.
     pub packets: u64,
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::counters::Counters;
 use super::keeper::Poison;
 use super::memory::Memory;
-use crate::control::{Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status, VERSION};
+use crate::control::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status, VERSION};
 use crate::engine::Reason;
 use crate::kernel;
 use crate::net::Stage;
@@ -37,6 +37,7 @@ struct Kept {
     since: Timestamp,
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
+    carried: Option<Vec<(Stage, u64)>>,
     rehearsal: Option<Rehearsed>,
     restarts: u64,
     poison: Vec<Poisoned>,
@@ -53,6 +54,7 @@ impl Board {
             since: Timestamp::now(),
             elsewhere: None,
             guarded: Vec::new(),
+            carried: None,
             rehearsal: None,
             restarts: 0,
             poison: Vec::new(),
@@ -84,6 +86,10 @@ impl Board {
 
     pub(super) fn guarded(&self, counts: Vec<(&'static str, u64)>) {
         lock(&self.kept).guarded = counts;
+    }
+
+    pub(super) fn carried(&self, counts: Option<Vec<(Stage, u64)>>) {
+        lock(&self.kept).carried = counts;
     }
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
@@ -142,6 +148,13 @@ impl Board {
                 .iter()
                 .map(|(counter, packets)| Guarded { counter: (*counter).to_owned(), packets: *packets })
                 .collect(),
+            carried: kept.carried.as_ref().map(|counts| {
+                let carried = |(stage, packets): &(Stage, u64)| Carried {
+                    stage: stage.name().to_owned(),
+                    packets: *packets,
+                };
+                counts.iter().map(carried).collect()
+            }),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
             rehearsal: kept.rehearsal.clone(),
             traces: (self.traces)(),

@@ -10,12 +10,14 @@
 
 mod announce;
 mod board;
+mod carried;
 mod counters;
 mod descriptors;
 mod error;
 mod homes;
 mod keeper;
 mod kept;
+mod leave;
 mod losses;
 mod memory;
 mod observer;
@@ -42,8 +44,8 @@ use crate::engine;
 use crate::kernel::{Capabilities, Feature};
 use crate::policy::{Notes, Supervised};
 use crate::ruleset::{
-    Backend, ByQueue, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic,
-    Wishes,
+    Backend, ByQueue, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, StandIn,
+    Traffic, Wishes,
 };
 use crate::shadow::Judge;
 use crate::text::counted;
@@ -53,6 +55,7 @@ pub use error::Error;
 pub use keeper::Apart;
 use keeper::StageOf;
 pub use kept::{WorkOptions, work};
+pub use leave::leave_to_kernel;
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use serve::{Setup, lanes, run_as};
@@ -98,9 +101,24 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving, apart } = options;
+    let Options {
+        cluster,
+        plan,
+        policy,
+        pin,
+        rules,
+        take_over,
+        socket,
+        trace,
+        observer,
+        once_serving,
+        apart,
+    } = options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
-    let ready = || Ready::for_plan(&cluster, &plan);
+    let ready = || match take_over {
+        true => Ready::for_taking_over(&cluster, &plan),
+        false => Ready::for_plan(&cluster, &plan),
+    };
     workers::tell_few_panics();
     let outcome = run_as(Setup {
         cluster: &cluster,
@@ -140,7 +158,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             (apart, stage_of)
         }),
         serving: format!(
-            "serving {}, {}, ct marks by {}",
+            "serving {}, {}, ct marks by {}{}",
             plan.summary(&cluster),
             match (rules, plan.queue_by) {
                 (OwnRules::None, _) => "no rules installed",
@@ -150,6 +168,10 @@ pub fn run(options: Options) -> Result<(), Error> {
             match plan.ct_mark_by {
                 CtMarkBy::Verdict => "verdicts",
                 CtMarkBy::Rules => "rules",
+            },
+            match plan.stand_in {
+                StandIn::Kernel => ", the kernel stands in",
+                StandIn::None => "",
             }
         ),
     });

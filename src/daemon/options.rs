@@ -24,6 +24,8 @@ pub struct Options {
     pub pin: bool,
     /// Whose business the rules are.
     pub rules: OwnRules,
+    /// A pure ruleset that is loaded is no reason not to start: its work is taken over, and it goes.
+    pub take_over: bool,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
     /// Where to trace to. It is opened when all else is ready.

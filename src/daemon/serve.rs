@@ -13,6 +13,7 @@ use signal_hook::consts::SIGUSR1;
 
 use super::announce::announce_gateway;
 use super::board::Board;
+use super::carried::Carrying;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
@@ -283,7 +284,8 @@ impl Serving<'_> {
             Hands::Here { taps, .. } => (taps.changes(), never()),
             Hands::Apart(keeper) => (never(), keeper.bell()),
         };
-        let mut torn = None;
+        let (mut torn, mut carrying) = (None, Carrying::default());
+        self.board.carried(self.installed.as_ref().and_then(|installed| carrying.look(installed)));
         let mut looked = Instant::now();
         loop {
             let patience = hands.patience().min(GUARD_EVERY.saturating_sub(looked.elapsed()));
@@ -315,6 +317,7 @@ impl Serving<'_> {
                 looked = Instant::now();
                 if let Some(installed) = &mut self.installed {
                     self.board.guarded(installed.tell_guarded());
+                    self.board.carried(carrying.look(installed));
                     // What did not work then may work now.
                     torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
                 }

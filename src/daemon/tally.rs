@@ -18,7 +18,8 @@ const MALFORMED: usize = 3;
 const REFUSED: usize = 4;
 const LOST: usize = 5;
 const AGAIN: usize = 6;
-const DECISIONS: usize = 7;
+const PASSED: usize = 7;
+const DECISIONS: usize = 8;
 /// The names of reasons that this program does not know of itself, at their places: each is filled up with zeros.
 const NAMES: usize = DECISIONS + Stage::ALL.len() * Reason::PLACES;
 /// The words of a name.
@@ -90,6 +91,13 @@ impl Tally {
         self.add(AGAIN, 1);
     }
 
+    /// Packets that found no room, and went on to the rules that stand in.
+    pub(super) fn passed(&self, packets: u64) {
+        if packets > 0 {
+            self.add(PASSED, packets);
+        }
+    }
+
     /// The verdicts of a turn have been sent.
     pub(super) fn turned(&mut self, turn: Turn) {
         for (word, reason) in &self.noted {
@@ -140,6 +148,7 @@ impl Tally {
         let mut counters = Counters {
             dropped: word(DROPPED),
             stray: word(STRAY),
+            passed: word(PASSED),
             turns: Turn {
                 packets: word(PACKETS),
                 malformed: word(MALFORMED),

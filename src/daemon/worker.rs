@@ -41,6 +41,8 @@ pub struct Worker {
     policy: Arc<Supervised>,
     lanes: ByQueue<(Lane, bool)>,
     ct_mark_by: CtMarkBy,
+    /// What finds no room goes on, and is not lost.
+    passes: bool,
     pipes: Pipes,
     tracer: Option<Tracer>,
     watch: Option<Observing>,
@@ -56,6 +58,7 @@ impl Worker {
             policy,
             lanes,
             ct_mark_by: plan.ct_mark_by,
+            passes: plan.stands_in(),
             pipes,
             tracer,
             watch: None,
@@ -74,6 +77,7 @@ impl Worker {
             policy,
             lanes: ByQueue::new(plan.layout, plan.lanes().iter().map(|lane| (*lane, false))),
             ct_mark_by: CtMarkBy::Rules,
+            passes: false,
             pipes: Pipes::new(pipes),
             tracer,
             watch: None,
@@ -105,7 +109,10 @@ impl Worker {
             // Also without a packet: who is gone is let go of, and with him memory.
             tracer.is_on();
         }
-        let turn = queue.turn(&mut |packet| self.verdict(packet))?;
+        let mut turn = queue.turn(&mut |packet| self.verdict(packet))?;
+        if self.passes {
+            self.tally.passed(std::mem::take(&mut turn.lost));
+        }
         self.tally.turned(turn);
         Ok(())
     }
@@ -237,8 +244,8 @@ mod tests {
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
     use crate::policy::by::By;
-    use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, Wishes};
+    use crate::queue::{Memory, Turn, Waiting};
+    use crate::ruleset::{Backend, StandIn, Wishes};
     use crate::trace::{Event, Format, Namer, Output, Taps, Text, Writer};
 
     const PIPE: u32 = 7;
@@ -277,6 +284,32 @@ mod tests {
         let end = worker.serve(&mut queue, &AtomicBool::new(false)).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof, "the end of the packets");
         queue.served
+    }
+
+    /// A gap in the numbers is what found no room: it is lost, unless the kernel stands in.
+    #[test]
+    fn what_finds_no_room_is_lost_or_left_to_the_kernel() {
+        struct Gap;
+        impl PacketQueue for Gap {
+            fn turn(&mut self, _: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
+                Ok(Turn { packets: 1, lost: 7, ..Turn::default() })
+            }
+        }
+        for (stand_in, expected) in [(StandIn::None, (7, 0)), (StandIn::Kernel, (0, 7))] {
+            let plan = Plan::new(Wishes { stand_in, ..wishes(0) }, &Capabilities::all()).unwrap();
+            assert!(
+                plan.queues_of_worker(0).iter().all(|(_, it)| it.fail_open == (stand_in == StandIn::Kernel))
+            );
+            let policy = Arc::new(Supervised::cluster(&cluster(), NodeId(0)));
+            let mut worker = Worker::new(policy, &plan, Vec::new(), None);
+            worker.turn(&mut Gap).unwrap();
+            let counters = worker.counters();
+            assert_eq!((counters.turns.lost, counters.passed), expected);
+            assert_eq!(
+                counters.to_string().contains("left to the kernel because a socket was full: 7"),
+                expected.1 == 7
+            );
+        }
     }
 
     const CLIENT: [u8; 4] = [192, 168, 122, 1];

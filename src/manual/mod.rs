@@ -60,6 +60,7 @@ pages! {
     conflicts
     foreign
     guard
+    standin
     reasons
     traces
     filters

@@ -165,6 +165,17 @@ pub(crate) fn kill_group(child: &std::process::Child) {
     unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
 }
 
+/// Asks a process to end (SIGTERM).
+pub(crate) fn terminate(process: u32) -> io::Result<()> {
+    // 0 would be this process's own group.
+    let id = libc::pid_t::try_from(process).ok().filter(|id| *id > 0).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: only sends a signal.
+    match unsafe { libc::kill(id, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets an option of a socket that is an int.
 pub(crate) fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let len = size_of_val(&value) as libc::socklen_t;

@@ -31,6 +31,7 @@ mod paths;
 mod recorded;
 mod services;
 mod shadow;
+mod stand_in;
 mod status;
 mod stepping;
 mod tracing;

@@ -8,7 +8,7 @@ use dunnat::cluster::Cluster;
 use dunnat::daemon::{self, Apart, Options, OwnRules, WorkOptions};
 use dunnat::engine::{Changes, ClusterNat, Decide, Decision, Facts, Reason, Remembered, Witness};
 use dunnat::kernel::Capabilities;
-use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
+use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
 
 use super::*;
 
@@ -50,6 +50,7 @@ fn wishes(cluster: &Cluster) -> Wishes {
         on_conflict: cluster.on_conflict(),
         queue_base: 100,
         workers: 1,
+        stand_in: StandIn::None,
     }
 }
 
@@ -77,6 +78,7 @@ fn part_of_the_keeper() {
         policy,
         pin: false,
         rules: OwnRules::Kept,
+        take_over: false,
         socket: socket.into(),
         trace: None,
         observer: None,
