@@ -187,16 +187,18 @@ impl Board {
 }
 
 /// Where the packets of a queue are, by what the kernel says and what workers have written down.
-fn ledger(queue: &kernel::Queue, known: Of) -> Ledger {
+pub(super) fn ledger(queue: &kernel::Queue, known: Of) -> Ledger {
     // The kernel counts with 32 bits; it may be a little ahead of what was written down, or, as that was read later, behind.
     let ahead = queue.last.wrapping_sub(known.last as u32).cast_signed();
     let numbered = known.last.saturating_add_signed(ahead.into());
-    // After a worker has ended, numbers that never came may be those that it had in hand, or those that found no room: the kernel
-    // has counted the latter.
-    let socket_full = queue.losses.socket_full.max(known.lost);
-    let repeated = (known.orphans + known.lost).saturating_sub(socket_full);
-    let gone = known.answered + repeated + socket_full + queue.waiting;
-    let difference = numbered.cast_signed().wrapping_sub(gone.cast_signed());
+    let told = known.answered + known.lost + known.orphans + queue.waiting;
+    let unknown = numbered.cast_signed().wrapping_sub(told.cast_signed());
+    // What found no room in the socket and is not among the gaps: after the last packet that came, or among those that were taken for
+    // orphans, as after a worker has ended a gap can be both.
+    let room = queue.losses.socket_full.saturating_sub(known.lost);
+    let at_the_end = unknown.clamp(0, room.cast_signed());
+    let difference = unknown - at_the_end;
+    let repeated = known.orphans.saturating_sub(room - at_the_end.cast_unsigned());
     Ledger { numbered, answered: known.answered, repeated, difference }
 }
 

@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::error::Error;
 use super::memory::Memory;
+use super::suspects::Suspects;
 use super::wire::{Begin, Ended, FromWorker, ToWorker, Wire};
 use crate::control::{HandOver, Trace};
 use crate::kernel::{self, Capabilities};
@@ -41,8 +42,6 @@ const AT_ONCE: usize = 5;
 const SPAN: Duration = Duration::from_secs(1);
 /// How much later, for each one more; and at the most.
 const LATER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// How many packets are remembered that a worker had in hand when it ended.
-const SUSPECTS: usize = 64;
 
 /// How a worker process is started.
 #[derive(Clone, Debug)]
@@ -95,7 +94,7 @@ pub(super) struct Keeper {
     /// When the next one is to be started.
     due: Option<Instant>,
     /// Packets that somebody had in hand when he ended.
-    suspects: VecDeque<Vec<u8>>,
+    suspects: Suspects<Vec<u8>>,
     progress: (u64, Instant),
     numbers: Vec<u16>,
     stage_of: StageOf,
@@ -148,7 +147,7 @@ impl Keeper {
             bell: bounded(1),
             ended: VecDeque::new(),
             due: None,
-            suspects: VecDeque::new(),
+            suspects: Suspects::default(),
             progress: (0, Instant::now()),
             numbers: lanes.iter().flatten().map(|lane| lane.queue).collect(),
             stage_of,
@@ -310,30 +309,20 @@ impl Keeper {
     fn judge_what_was_in_hand(&mut self) -> Vec<Poison> {
         let mut poison = Vec::new();
         for (worker, queue, id, bytes) in self.memory.in_hand() {
-            let is_known = self.suspects.iter().position(|suspect| *suspect == bytes);
-            match (is_known, self.sockets.get(worker)) {
-                (Some(place), Some(socket)) => {
-                    self.suspects.remove(place);
-                    // It has this one message to send, so there is room.
-                    let drop = nfqueue::drop_one(queue, id);
-                    match rustix::io::write(socket, &drop) {
-                        Ok(_) => {
-                            log::error!(
-                                "a packet of {} bytes in queue {queue} has ended two workers; it is dropped",
-                                bytes.len()
-                            );
-                            self.memory.poisoned(worker, queue, (self.stage_of)(queue));
-                            poison.push(Poison { queue, bytes });
-                        }
-                        Err(error) => log::error!("cannot drop a packet that ends workers: {error}"),
-                    }
+            if !self.suspects.is_it_again(bytes.clone()) {
+                continue;
+            }
+            let Some(socket) = self.sockets.get(worker) else { continue };
+            match rustix::io::write(socket, &nfqueue::drop_one(queue, id)) {
+                Ok(_) => {
+                    log::error!(
+                        "a packet of {} bytes in queue {queue} has ended two workers; it is dropped",
+                        bytes.len()
+                    );
+                    self.memory.poisoned(worker, queue, (self.stage_of)(queue));
+                    poison.push(Poison { queue, bytes });
                 }
-                _ => {
-                    self.suspects.push_back(bytes);
-                    if self.suspects.len() > SUSPECTS {
-                        self.suspects.pop_front();
-                    }
-                }
+                Err(error) => log::error!("cannot drop a packet that ends workers: {error}"),
             }
         }
         self.memory.put_down();
@@ -526,7 +515,7 @@ mod tests {
                 bell: bounded(1),
                 ended: VecDeque::new(),
                 due: None,
-                suspects: VecDeque::new(),
+                suspects: Suspects::default(),
                 progress: (0, begin),
                 numbers: Vec::new(),
                 stage_of: Box::new(|_| None),

@@ -20,6 +20,8 @@ mod kept;
 mod leave;
 mod losses;
 mod memory;
+#[cfg(test)]
+mod model;
 mod observer;
 mod options;
 mod rules;
@@ -27,6 +29,7 @@ mod serve;
 mod shadow;
 mod signals;
 mod stop;
+mod suspects;
 mod tally;
 mod thread;
 mod watch;
