@@ -3,14 +3,15 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dunnat::control;
 use dunnat::daemon::{self, Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use dunnat::rehearse;
+use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, NodeArgs, PolicyArgs, WorkArgs, this_program};
+use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, this_program};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
 /// guard stays
@@ -34,6 +35,8 @@ pub(super) struct Run {
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    lookers: LookersArgs,
     /// Pin each worker to its own processor
     #[arg(long)]
     pin: bool,
@@ -51,10 +54,21 @@ pub(super) struct Run {
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
     no_rehearsal: bool,
+    /// What worker threads may do: strict (any system call that they do not need ends the node); auto (it fails, and is
+    /// counted); off (all that dunnat may)
+    #[arg(long, value_name = "LEVEL", default_value = "auto")]
+    sandbox: SandboxArg,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
     how: WorkArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SandboxArg {
+    Strict,
+    Auto,
+    Off,
 }
 
 impl Run {
@@ -73,6 +87,7 @@ impl Run {
                     .to_owned(),
             ));
         }
+        let (sandbox, lookers) = (self.sandbox()?, self.lookers.lookers()?);
         let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
         if self.shadow {
             if self.trace.as_ref().is_some_and(|path| path.as_os_str() == "-") {
@@ -87,15 +102,27 @@ impl Run {
                 cluster,
                 plan,
                 pin,
+                sandbox,
                 repair: !self.no_repair,
                 socket,
+                lookers,
                 trace,
                 report,
             })?;
         } else if looks_on {
             let plan = daemon::observe_plan(&cluster, wishes, &unwanted)?;
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
-            daemon::observe(ObserveOptions { cluster, plan, pin, rules, socket, trace, observer: None })?;
+            daemon::observe(ObserveOptions {
+                cluster,
+                plan,
+                pin,
+                sandbox,
+                rules,
+                socket,
+                lookers,
+                trace,
+                observer: None,
+            })?;
         } else {
             let policy = self.policy.for_running(&cluster)?(&cluster, node);
             let plan = daemon::plan(wishes, &unwanted)?;
@@ -105,14 +132,32 @@ impl Run {
                 cluster,
                 plan,
                 pin,
+                sandbox,
                 rules,
                 socket,
+                lookers,
                 trace,
                 observer: None,
                 once_serving: self.rehearsal(),
             })?;
         }
         Ok(())
+    }
+
+    fn sandbox(&self) -> Result<Level, Failure> {
+        Ok(match (self.sandbox, self.policy.is_program()) {
+            (SandboxArg::Strict, true) => {
+                return Err(Failure::Usage(
+                    "--sandbox strict beside a policy that is a program: worker threads start it again when it has ended, and then \
+                     they must be allowed to start programs"
+                        .to_owned(),
+                ));
+            }
+            (SandboxArg::Auto, true) => Level::Off(WhyOff::Program),
+            (SandboxArg::Strict, false) => Level::Strict,
+            (SandboxArg::Auto, false) => Level::Auto,
+            (SandboxArg::Off, _) => Level::Off(WhyOff::Wanted),
+        })
     }
 
     fn rules(&self) -> OwnRules {

@@ -142,6 +142,14 @@ fn as_text(status: &Reported) -> String {
             }
         },
     }
+    if let Some(rights) = &status.rights {
+        line("rights", &format!("of worker threads: {}", rights.applied));
+        let refused: Vec<String> =
+            rights.refused.iter().map(|it| format!("{} {}", it.call, it.times)).collect();
+        if !refused.is_empty() {
+            line("  refused", &refused.join(", "));
+        }
+    }
     line("traces", &counted(status.traces, "reader"));
     out
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::errors::Errors;
 use super::protocol::{Answer, End, Hello, Request, Trace, VERSION};
+use super::rights::{Lookers, Right};
 use super::status::Status;
 use crate::cluster::{Cluster, NodeId};
 use crate::netlink::sys;
@@ -44,15 +45,23 @@ pub(super) struct Handler {
     pub(super) errors: Arc<Errors>,
     /// What the node says about itself.
     pub(super) status: Reports,
+    /// Who may look.
+    pub(super) lookers: Lookers,
+    /// [`Request::needs`], but for tests.
+    pub(super) needs: fn(&Request) -> Right,
     /// [`STALLED`], but for tests.
     pub(super) stalled: Duration,
 }
 
 impl Handler {
-    pub(super) fn answer(&self, stream: &UnixStream) -> io::Result<()> {
+    pub(super) fn answer(&self, stream: &UnixStream, right: Right) -> io::Result<()> {
         stream.set_write_timeout(Some(STUCK))?;
         let asked = self.request(stream)?.and_then(|line| {
             serde_json::from_slice(&line).map_err(|error| format!("unknown request: {error}"))
+        });
+        let asked = asked.and_then(|request| match (self.needs)(&request) {
+            needed if needed <= right => Ok(request),
+            needed => Err(format!("only {} may {needed}", self.lookers.who_may(needed))),
         });
         match asked {
             Ok(Request::Trace(trace)) => self.trace(stream, trace),

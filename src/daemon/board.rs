@@ -14,11 +14,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
 use super::counters::Counters;
-use crate::control::{Decided, Guarded, Lost, Queue, Rehearsed, Status, VERSION};
+use crate::control::{Decided, Guarded, Lost, Queue, Rehearsed, Rights, Status, VERSION};
 use crate::engine::Reason;
 use crate::kernel;
 use crate::net::Stage;
 use crate::queue::Turn;
+use crate::sandbox::{self, Applied};
 use crate::trace::Taps;
 
 /// How long workers are waited for. One that is at work needs microseconds; one that is held by a person (`dunnat step`) may need hours.
@@ -73,6 +74,7 @@ struct Kept {
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
     rehearsal: Option<Rehearsed>,
+    given_up: Option<Applied>,
 }
 
 impl Board {
@@ -82,7 +84,13 @@ impl Board {
         taps: Taps,
         queues: std::ops::RangeInclusive<u16>,
     ) -> Self {
-        let kept = Kept { since: Timestamp::now(), elsewhere: None, guarded: Vec::new(), rehearsal: None };
+        let kept = Kept {
+            since: Timestamp::now(),
+            elsewhere: None,
+            guarded: Vec::new(),
+            rehearsal: None,
+            given_up: None,
+        };
         Self {
             node,
             config,
@@ -122,6 +130,10 @@ impl Board {
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
         lock(&self.kept).rehearsal = Some(found);
+    }
+
+    pub(super) fn gave_up(&self, what: Applied) {
+        lock(&self.kept).given_up = Some(what);
     }
 
     /// The counts of all workers, and how many of them did not answer.
@@ -174,6 +186,7 @@ impl Board {
                 .collect(),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
             rehearsal: kept.rehearsal.clone(),
+            rights: kept.given_up.clone().map(|applied| Rights { applied, refused: sandbox::refused() }),
             traces: self.taps.count() as u64,
         }
     }

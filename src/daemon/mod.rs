@@ -15,6 +15,7 @@ mod descriptors;
 mod error;
 mod homes;
 mod losses;
+mod names;
 mod observer;
 mod options;
 mod rules;
@@ -44,6 +45,7 @@ use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
+use names::Names;
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use serve::{Setup, lanes, run_as};
@@ -83,9 +85,22 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving } = options;
+    let Options {
+        cluster,
+        plan,
+        policy,
+        pin,
+        rules,
+        socket,
+        trace,
+        observer,
+        once_serving,
+        sandbox,
+        lookers,
+    } = options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
     let ready = || Ready::for_plan(&cluster, &plan);
+    let names = start_names()?;
     workers::tell_few_panics();
     let outcome = run_as(Setup {
         cluster: &cluster,
@@ -106,7 +121,9 @@ pub fn run(options: Options) -> Result<(), Error> {
         ),
         backend: plan.backend,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: true,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
@@ -114,7 +131,8 @@ pub fn run(options: Options) -> Result<(), Error> {
         fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
         worker: &|tracer, watch| {
             let pipes = cluster.pipes(plan.node).to_vec();
-            Box::new(Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer)).watched(watch))
+            let worker = Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer));
+            Box::new(worker.told(names.clone()).watched(watch))
         },
         watched: observer,
         once_serving,
@@ -143,6 +161,10 @@ pub fn run(options: Options) -> Result<(), Error> {
     outcome
 }
 
+fn start_names() -> Result<Names, Error> {
+    Names::start().map_err(|source| Error::System { what: "start a thread", source })
+}
+
 /// Makes a plan for one who only looks on, on this kernel.
 ///
 /// # Errors
@@ -159,11 +181,12 @@ pub fn observe_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> 
 /// # Errors
 /// As [`run`].
 pub fn observe(options: ObserveOptions) -> Result<(), Error> {
-    let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer } = options;
+    let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer, sandbox, lookers } = options;
     let node = plan.node;
     let workers = plan.layout.workers();
     let policy = Arc::new(Supervised::new(Arc::new(engine::Observe), &cluster, node, workers));
     let ready = || Ready::for_observing(&cluster, &plan);
+    let names = start_names()?;
     run_as(Setup {
         cluster: &cluster,
         node,
@@ -171,7 +194,9 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         lanes: lanes(workers, |worker| plan.queues_of_worker(worker), |lane| lane.stage.to_string()),
         backend: Backend::Netlink,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: false,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
@@ -179,7 +204,8 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         fills: false,
         worker: &|tracer, watch| {
             let pipes = cluster.pipes(node).to_vec();
-            Box::new(Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer)).watched(watch))
+            let worker = Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer));
+            Box::new(worker.told(names.clone()).watched(watch))
         },
         watched: observer,
         once_serving: None,
@@ -193,11 +219,14 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
 /// # Errors
 /// As [`run`], and if there was any disagreement.
 pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
-    let ShadowOptions { cluster, plan, repair, pin, socket, trace, report } = options;
+    let ShadowOptions { cluster, plan, repair, pin, socket, trace, report, sandbox, lookers } = options;
     let node = plan.node;
     let policy = Arc::new(Supervised::cluster(&cluster, node));
-    let names = Namer::new(Arc::clone(&cluster), node, false);
-    let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::system(), cluster.mask)));
+    let names = start_names()?;
+    let told = names.clone();
+    let namer =
+        Namer::with_interfaces(Arc::clone(&cluster), node, false, move |index| told.get(index).ok()?);
+    let judge = Arc::new(Mutex::new(Judge::new(namer, TimeZone::system(), cluster.mask)));
     let teller =
         Reporter::start(report).map_err(|source| Error::System { what: "start a thread", source })?;
     let outcome = run_as(Setup {
@@ -214,7 +243,9 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         ),
         backend: Backend::Netlink,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: true,
         ready: Some(&|| Ready::for_shadow(&cluster, &plan)),
@@ -223,7 +254,8 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         fills: false,
         worker: &|tracer, _| {
             let (policy, judge) = (Arc::clone(&policy), Arc::clone(&judge));
-            Box::new(ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer))
+            let worker = ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer);
+            Box::new(worker.told(names.clone()))
         },
         watched: None,
         once_serving: None,

@@ -24,11 +24,12 @@ use super::watch;
 use super::worker::Serve;
 use super::workers::{finish, open_queues, start_workers};
 use crate::cluster::{Cluster, NodeId};
-use crate::control::{Listener, Server};
+use crate::control::{Listener, Lookers, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
 use crate::netlink::sys;
 use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Ready};
+use crate::sandbox::{Level, Packets, Teller};
 use crate::text::counted;
 use crate::trace::{Destination, Namer, Taps, Tracer, Unwritten, Writer};
 
@@ -41,7 +42,11 @@ pub(super) struct Setup<'a> {
     pub(super) lanes: Vec<Vec<(String, QueueConfig)>>,
     pub(super) backend: Backend,
     pub(super) pin: bool,
+    /// What worker threads give up.
+    pub(super) sandbox: Level,
     pub(super) socket: &'a Path,
+    /// Who may look, beside root and our own user.
+    pub(super) lookers: Lookers,
     pub(super) trace: Option<Destination>,
     /// It works as a node, or the kernel does for it: guests are told where their gateway is, and a guard stays.
     pub(super) is_node: bool,
@@ -115,7 +120,7 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
-    let Setup { worker, watched, once_serving, serving, is_node, .. } = setup;
+    let Setup { worker, watched, once_serving, serving, is_node, sandbox, lookers, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -123,6 +128,9 @@ fn serve(
         None => (None, never()),
     };
     let one_by_one = watch.is_some();
+    // Told before anything is changed, also where it is refused.
+    let given_up = Packets::try_out(sandbox)?;
+    log::info!("worker threads have these rights: {given_up}");
     // Before anything that only one node can have: of several starts at once, one gets all of it.
     let ready = ready.map(|ready| ready()).transpose()?;
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
@@ -137,11 +145,12 @@ fn serve(
     let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
     let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
     let taps = Taps::default();
-    let listener = Listener::take(socket)?;
+    let listener = Listener::take(socket)?.shared_with(lookers)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
     let of_node = (cluster.node(node).name.clone(), cluster.digest().to_owned());
     let board = Arc::new(Board::new(of_node, serving.clone(), taps.clone(), queues.clone()));
+    board.gave_up(given_up);
     let status = {
         let board = Arc::clone(&board);
         Arc::new(move || board.status())
@@ -173,8 +182,14 @@ fn serve(
     let spare = Spare::take();
 
     let ending = Arc::new(AtomicBool::new(false));
-    let workers =
-        start_workers(open, &mut || worker(taps.tracer(), watch.take()), &board, pin, &ending, stop);
+    let workers = start_workers(
+        open,
+        &mut || worker(taps.tracer(), watch.take()),
+        &board,
+        (pin, sandbox),
+        &ending,
+        stop,
+    );
     let (workers, failure) = match workers {
         Ok(workers) => {
             board.serves_now();
@@ -191,6 +206,7 @@ fn serve(
             }
             let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
             let mut torn = None;
+            let mut refused = Teller::default();
             let (taps_changed, asked) = (taps.changes(), board.wakes());
             let stop = loop {
                 select! {
@@ -213,6 +229,7 @@ fn serve(
                         }
                     }
                     default(GUARD_EVERY) => {
+                        refused.tell();
                         if let Some(installed) = &mut installed {
                             board.guarded(installed.tell_guarded());
                             // What did not work then may work now.

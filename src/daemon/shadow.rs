@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::counters::Counters;
+use super::names::Names;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
 use crate::engine::{Decision, NoWitness, Time};
@@ -49,6 +50,11 @@ impl ShadowWorker {
             tracer,
             counters: Counters::default(),
         }
+    }
+
+    /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
+    pub(super) fn told(self, names: Names) -> Self {
+        Self { pipes: self.pipes.told(names), ..self }
     }
 
     /// Looks at a packet. Whatever comes of that, it goes on as it is.

@@ -17,6 +17,7 @@ use crate::kernel;
 use crate::netlink::sys;
 use crate::queue::{Netlink, Nfq, OpenError, PacketQueue, QueueConfig};
 use crate::ruleset::Backend;
+use crate::sandbox::{self, Level, Packets};
 
 /// With `one_by_one` a verdict leaves before the next packet is looked at.
 pub(super) fn open_queues(
@@ -61,6 +62,7 @@ pub(super) fn tell_few_panics() {
     static PANICS: AtomicU64 = AtomicU64::new(0);
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        sandbox::tell_panics_plainly();
         let tell = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             let is_worker = thread::current().name().is_some_and(|name| name.starts_with("worker-"));
@@ -83,7 +85,7 @@ pub(super) fn start_workers(
     open: Vec<Box<dyn PacketQueue>>,
     worker: &mut dyn FnMut() -> Box<dyn Serve>,
     board: &Board,
-    pin: bool,
+    (pin, sandbox): (bool, Level),
     ending: &Arc<AtomicBool>,
     stop: Sender<Stop>,
 ) -> Result<Vec<Thread>, (Vec<Thread>, Error)> {
@@ -96,6 +98,10 @@ pub(super) fn start_workers(
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             if pin && let Err(error) = sys::pin_to_processor(number) {
                 log::warn!("cannot pin worker {number} to its own processor: {error}");
+            }
+            if let Err(error) = Packets::apply(sandbox) {
+                let _ = stop.send(Stop::Worker(error.to_string()));
+                return worker.into_counters();
             }
             if let Err(error) = worker.serve(&mut *queue, &ending, &mut slot) {
                 let _ = stop.send(Stop::Worker(error.to_string()));

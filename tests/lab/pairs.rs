@@ -80,7 +80,8 @@ impl Row {
         ]);
         let visits = if self.visits == "full" { "--full " } else { "" };
         let rewrite = if self.rewrite == "kernel" { "--rewrite kernel" } else { "" };
-        lab.accept_with(&format!("{visits}{rewrite}"));
+        // What workers need is on their list, whatever is chosen.
+        lab.accept_with(&format!("{visits}{rewrite} --sandbox strict"));
         if self.kernel {
             lab.accept("kernel");
         }

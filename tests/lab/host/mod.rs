@@ -5,6 +5,7 @@ mod failing;
 mod others;
 mod refused;
 mod rehearsing;
+mod rights;
 mod rulesets;
 mod serving;
 
