@@ -219,6 +219,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::engine::Decision;
+    use crate::sandbox::{Level, Packets};
 
     fn board() -> Board {
         Board::new(("node1".to_owned(), "abc".to_owned()), "serving".to_owned(), Taps::default(), 100..=101)
@@ -244,8 +245,25 @@ mod tests {
         let status = asking.join().unwrap();
         assert_eq!((status.packets, status.silent_workers), (2, 0));
         assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 2))]);
+        assert_eq!(status.rights, None, "nothing was said of it");
         // One that is held does not hold who asks.
         let status = board.status();
         assert_eq!((status.packets, status.silent_workers), (2, 2));
+    }
+
+    #[test]
+    fn it_is_told_what_workers_may_do_and_what_they_have_tried() {
+        let board = board();
+        let tries = || {
+            let applied = Packets::apply(Level::Auto).unwrap();
+            let tried = std::os::unix::net::UnixDatagram::unbound();
+            (applied, tried.unwrap_err().raw_os_error())
+        };
+        let (applied, error) = thread::spawn(tries).join().unwrap();
+        assert_eq!(error, Some(libc::EPERM));
+        board.gave_up(applied.clone());
+        let rights = board.status().rights.unwrap();
+        assert_eq!(rights.applied, applied);
+        assert!(rights.refused.iter().any(|it| it.call == "socket" && it.times >= 1), "{rights:?}");
     }
 }

@@ -133,3 +133,42 @@ fn a_user_of_its_own_with_one_capability_serves() {
         assert_eq!(host.only_guard(), "");
     }
 }
+
+/// In the usual place, as root and as the user that root has given it to. The group is the one of the usual name; what is told
+/// of it, and the place, are in a mount namespace that `ip netns exec` has made.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn in_the_usual_place_the_group_of_the_usual_name_looks() {
+    const SCRIPT: &str = r#"
+        user=$1; shift
+        mount -t tmpfs none /run
+        { cat /etc/group; echo dunnat:x:42424:; } > /run/group
+        mount --bind /run/group /etc/group
+        [ "$user" = 0 ] || { mkdir -m 755 /run/dunnat; chown "$user" /run/dunnat; }
+        setpriv --reuid="$user" --regid="$user" --groups=42424 --inh-caps=+net_admin --ambient-caps=+net_admin \
+            "$@" run --no-rehearsal --config "$CONFIG" --node node1 2> /run/log &
+        node=$!
+        trap 'kill $node; wait $node; cat /run/log' EXIT
+        until grep -q 'serving node1' /run/log; do kill -0 $node; sleep 0.02; done
+        stat -c '%a %u %g' /run/dunnat/node1.sock
+        stat -c '%a' /run/dunnat
+        for who in '--reuid=0' '--reuid=1000 --regid=1000 --groups=42424' '--reuid=1001 --regid=1001 --clear-groups'; do
+            setpriv $who "$@" status 2>&1 | head -n 1
+        done"#;
+    let (host, program) = (Host::new(), Program::new());
+    let example = program.0.path().join("example.toml");
+    fs::copy(EXAMPLE, &example).unwrap();
+    fs::set_permissions(&example, PermissionsExt::from_mode(0o644)).unwrap();
+    for user in ["0", "4711"] {
+        let mut command = host.command_in(&["sh", "-ec", SCRIPT, "sh", user, &program.path()]);
+        let output = command.env("CONFIG", &example).output().unwrap();
+        let said = text(&output.stdout);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[..2], [&*format!("660 {user} 42424"), "755"], "{said}{}", text(&output.stderr));
+        for line in &lines[2..4] {
+            assert!(line.starts_with("node       node1, process "), "{said}");
+        }
+        assert!(lines[4].contains("is not for this user"), "{said}");
+        assert_eq!(host.only_guard(), "");
+    }
+}
