@@ -82,7 +82,7 @@
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
-//! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
+//! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -128,6 +128,13 @@
 //! Workers own their counts, and share nothing while they serve. When somebody asks (`dunnat status`), each is woken, and writes
 //! down a copy at the end of its turn (`daemon/board.rs`). [`control::Status`] is what is told: it has that, the kernel's counts of the
 //! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal.
+//!
+//! # What a worker may do
+//!
+//! Anybody can send packets. So the thread that reads them gives up, before the first one, what it does not need ([`sandbox::Packets`]):
+//! capabilities, files, system calls. What it needs is open before, or asked of another thread: the names of interfaces
+//! (`daemon/names.rs`). What a kernel cannot take away is said. Who asks a node by its socket has the right to look or the right
+//! to change ([`control::Right`]).
 //!
 //! # A packet held
 //!

@@ -17,7 +17,7 @@
 //! # A system call that is not on the list
 //!
 //! With [`Level::Strict`] it ends the process by the signal SIGSYS. With [`Level::Auto`] it fails with EPERM, and is counted
-//! ([`refused`]). A new C library may call what the list lacks; then the node goes on.
+//! ([`refused()`]). A new C library may call what the list lacks; then the node goes on.
 //!
 //! A filter has several ways to refuse. To return an error (`SECCOMP_RET_ERRNO`) counts nothing. To notify somebody
 //! (`SECCOMP_RET_USER_NOTIF`) lets the thread wait until that one has answered, and only one of several filters can do it. To log
