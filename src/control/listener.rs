@@ -106,7 +106,10 @@ impl Listener {
     pub fn shared_with(mut self, lookers: Lookers) -> Result<Self, TakeError> {
         let Some((group, is_usual)) = lookers.group() else { return Ok(self) };
         match self.share(group) {
-            Ok(()) => self.lookers = lookers,
+            Ok(()) => {
+                log::info!("members of group {group} may look at this node");
+                self.lookers = lookers;
+            }
             Err(source) => {
                 let error = TakeError::Group { path: self.path.clone(), group, source };
                 if !is_usual {

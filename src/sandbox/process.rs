@@ -15,7 +15,8 @@ pub struct Paths<'a> {
     pub write: Vec<&'a Path>,
 }
 
-/// A process in which threads serve packets, and others write traces to files and clients. It starts threads, and no program; it
+/// A process in which threads serve packets, and others write traces to files and clients. As root without capabilities it has the
+/// rights of any user named root: it writes only where the mode of a file or directory lets its owner. It starts threads, and no program; it
 /// makes no socket but what the C library takes to tell the names of interfaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Process;

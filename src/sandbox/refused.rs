@@ -31,15 +31,19 @@ pub struct Teller {
 impl Teller {
     /// Tells in the log of those that are new.
     pub fn tell(&mut self) {
-        for Refused { call, .. } in refused() {
-            if self.told.contains(&call) {
-                continue;
-            }
+        for call in self.untold() {
             log::warn!(
                 "a worker thread tried the system call {call}, and may not: it failed with EPERM. Further ones are counted (dunnat \
                  status). This is a bug, or a library is newer than this dunnat; to go on without limits: --sandbox off"
             );
-            self.told.push(call);
         }
+    }
+
+    /// Those that were not told until now.
+    pub(super) fn untold(&mut self) -> Vec<String> {
+        let new = refused().into_iter().map(|refused| refused.call);
+        let new: Vec<String> = new.filter(|call| !self.told.contains(call)).collect();
+        self.told.extend_from_slice(&new);
+        new
     }
 }

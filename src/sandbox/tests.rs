@@ -87,6 +87,10 @@ fn what_is_not_listed_fails_and_is_counted() {
         serve();
         assert_eq!(times("openat"), before, "what serves needs no more");
     });
+    let mut teller = Teller::default();
+    let told = teller.untold();
+    assert!(["socket", "openat", "linkat"].iter().all(|call| told.iter().any(|it| it == call)), "{told:?}");
+    assert!(teller.untold().is_empty(), "each is told once");
     // Others have what they had.
     assert!(UnixDatagram::unbound().is_ok() && File::open("/etc/passwd").is_ok());
 }
