@@ -125,9 +125,25 @@
 //!
 //! # What a node says of itself
 //!
-//! Workers own their counts, and share nothing while they serve. When somebody asks (`dunnat status`), each is woken, and writes
-//! down a copy at the end of its turn (`daemon/board.rs`). [`control::Status`] is what is told: it has that, the kernel's counts of the
-//! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal.
+//! Workers count in memory that others may read (`daemon/tally.rs`): each number has one writer, so counting is an addition, and whoever
+//! asks (`dunnat status`) waits for nobody. [`control::Status`] is what is told: these counts, the kernel's counts of the
+//! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal. Its ledger
+//! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is.
+//!
+//! # Keeper and worker
+//!
+//! `run` is two processes. The keeper (`daemon/keeper.rs`) has the rules, the sockets of the queues, the memory that workers write, and the
+//! connections of clients. It reads no packet. The worker (`daemon/kept.rs`) gets all that by its descriptors, over a socket
+//! (`daemon/wire.rs`), and serves. When it ends, in whatever way, packets wait in the kernel, because a queue belongs to its socket. The
+//! keeper starts another worker. From the journal (`queue/journal.rs`) that one knows which packets the one before had read without
+//! giving a verdict. It sends them through the rules again (`NF_REPEAT`), and only then serves.
+//!
+//! A worker writes down which packet it decides about. If it ends then, the packet is a suspect; if that happens to the same packet
+//! again, the keeper drops it ([`engine::Reason::Poison`]). A panic outside of a policy ends the worker process. What a policy
+//! remembers is lost with it.
+//!
+//! `step`, observers, shadows and `--backend nfq` do all in one process, and so does whoever calls [`daemon::run`] without
+//! [`daemon::Options::apart`].
 //!
 //! # What a worker may do
 //!
@@ -209,6 +225,9 @@
 //!   Elsewhere rules do it: a chain after `tag` and one after `save` copy a packet mark that is a node's tag to a flow that has
 //!   none, and one before `spoof` copies the ct mark to the packet mark. (With `on_conflict = "take"` the first two copy to
 //!   a flow that has a tag, too.) All change only the bits of `[marks] mask`.
+//! - **The stand-in.** With `--stand-in kernel` queues have `bypass`, and behind each is a chain with the rules that the pure ruleset has
+//!   for the stage. They match only what is not done yet. So the kernel carries on when no worker takes packets, and a packet is never
+//!   done twice (`ruleset/stand_in.rs`). It overrules a worker that leaves a packet as it is, and so is for the policy of the cluster alone.
 //! - **The backend.** [`queue::Netlink`] works in batches. [`queue::Nfq`], by the nfq crate, takes one packet at a time; it is
 //!   the second opinion.
 //!
@@ -225,10 +244,14 @@
 //! `dunnat down`. The other belongs to the process, so `nft flush ruleset` does not remove it. One case is left: the process
 //! is gone *and* somebody flushes all rules. Then packets of known flows go out with inside addresses.
 //!
+//! A node and the pure ruleset change places without losing a packet, because at every moment somebody has each packet. Who leaves loads
+//! the pure ruleset beside itself first ([`ruleset::load_pure`]). Who takes over puts its rules beside with a stand-in, and asks nobody
+//! until the pure ruleset is gone ([`ruleset::Ready::for_taking_over`]): while nobody asks no packet waits, and base chains may go.
+//!
 //! # What a fault does
 //!
 //! A packet that cannot be read is data: it has a reason, is counted and traced, and gets a verdict. If it belongs to a tagged flow
-//! and would show an inside address, the verdict is drop. Queues fail closed: no rule has `bypass`. A fault in the cluster
+//! and would show an inside address, the verdict is drop. Queues fail closed: no rule has `bypass`, unless the kernel stands in. A fault in the cluster
 //! file has line and column. A host that cannot be a node ends `run` before anything is installed, with the facts of [`doctor`]
 //! and the commands that mend it. A fact that may only lose packets is a warning.
 //!

@@ -34,7 +34,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::control::{self, Lookers};
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
+use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
 
 use failure::Failure;
@@ -120,6 +120,9 @@ struct WorkArgs {
     /// Worker threads; each has its own set of queues [default: one per usable core]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Who translates packets that no worker takes: the kernel, by rules behind the queues; or none: they are dropped
+    #[arg(long, value_name = "WHO", default_value = "none")]
+    stand_in: StandInArg,
     #[command(flatten)]
     manner: ModeArgs,
 }
@@ -156,6 +159,12 @@ enum BackendArg {
     Nfq,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StandInArg {
+    Kernel,
+    None,
+}
+
 /// A kernel feature that has a fallback.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FeatureArg {
@@ -178,12 +187,24 @@ impl WorkArgs {
             "--workers".to_owned(),
             self.workers().to_string(),
         ]);
+        let stand_in = self.stand_in.to_possible_value();
+        let stand_in = stand_in.iter().flat_map(|it| ["--stand-in".to_owned(), it.get_name().to_owned()]);
+        words.extend(stand_in);
         words.extend(self.manner.as_arguments());
         words
     }
 
     fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {
-        self.manner.wishes(cluster, node, self.workers())
+        let stand_in = match self.stand_in {
+            StandInArg::Kernel => StandIn::Kernel,
+            StandInArg::None => StandIn::None,
+        };
+        Ok(Wishes { stand_in, ..self.manner.wishes(cluster, node, self.workers())? })
+    }
+
+    /// Whether the kernel translates what no worker takes.
+    fn kernel_stands_in(&self) -> bool {
+        self.stand_in == StandInArg::Kernel
     }
 
     fn unwanted(&self) -> Vec<Feature> {
@@ -227,6 +248,7 @@ impl ModeArgs {
                 RewriteArg::Kernel => RewriteBy::Kernel,
             },
             full: self.full,
+            stand_in: StandIn::None,
             on_conflict: cluster.on_conflict(),
             queue_base: self.queue_base,
             workers,

@@ -10,7 +10,7 @@ use dunnat::cluster::Cluster;
 use dunnat::policy::{Made, Named, NamedError};
 use dunnat::process::{Limits, Process};
 
-use super::{BackendArg, Failure, ModeArgs, RewriteArg};
+use super::{BackendArg, Failure, ModeArgs, RewriteArg, WorkArgs};
 
 /// What decides.
 #[derive(Args)]
@@ -61,9 +61,28 @@ impl PolicyArgs {
         }
     }
 
+    /// Refuses the kernel as a stand-in for any policy but the cluster's.
+    pub(super) fn may_have_stand_in(&self, how: &WorkArgs) -> Result<(), Failure> {
+        if how.kernel_stands_in() && !self.is_usual() {
+            return Err(Failure::Usage(format!(
+                "--stand-in kernel beside --policy {}: the kernel's rules do what the policy cluster says",
+                self.chosen
+            )));
+        }
+        Ok(())
+    }
+
     /// What makes the policies of a node that runs. A program is started now.
     pub(super) fn for_running(&self, cluster: &Cluster) -> Result<Made, Failure> {
         self.made(cluster, Limits::default())
+    }
+
+    /// Whether this cluster has what the policy is typed with. Nothing is started.
+    pub(super) fn check(&self, cluster: &Cluster) -> Result<(), Failure> {
+        match &self.chosen {
+            PolicyArg::Named(named) => Ok(named.maker(cluster).map(drop)?),
+            PolicyArg::Program(_) => Ok(()),
+        }
     }
 
     /// What makes the policies of packets that are in no hurry: a program that has to be started again is waited for.

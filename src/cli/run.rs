@@ -4,9 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use dunnat::cluster::Cluster;
 use dunnat::control;
-use dunnat::daemon::{self, Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
+use dunnat::daemon::{self, Apart, Beside, ObserveOptions, Options, OwnRules, ShadowOptions, WorkOptions};
+use dunnat::engine::{Observe, Policy};
+use dunnat::kernel::Capabilities;
 use dunnat::rehearse;
+use dunnat::ruleset::{Backend, Plan};
 use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
@@ -43,13 +47,17 @@ pub(super) struct Run {
     /// Install no rules: the output of `dunnat rules` is installed already
     #[arg(long)]
     no_rules: bool,
+    /// Start beside a loaded pure ruleset (`dunnat rules --kernel`): take over its work without losing a packet, and
+    /// remove it
+    #[arg(long, conflicts_with_all = ["no_rules", "shadow"])]
+    take_over: bool,
     /// Do not restore our rules when somebody changes them, for experiments; by default they are restored at
     /// once
     #[arg(long, conflicts_with = "no_rules")]
     no_repair: bool,
     /// Only observe: the kernel's own ruleset does the work; dunnat reports each decision that it would make
     /// differently
-    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
+    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend", "stand_in"])]
     shadow: bool,
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
@@ -58,6 +66,12 @@ pub(super) struct Run {
     /// counted); off (all that dunnat may)
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     sandbox: SandboxArg,
+    /// Serve packets in this process, and not in one that is replaced when it ends
+    #[arg(long)]
+    one_process: bool,
+    /// Serve the queues that a keeper has opened
+    #[arg(long, hide = true)]
+    worker: bool,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -73,9 +87,15 @@ enum SandboxArg {
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.worker {
+            return Ok(daemon::work(|text, kernel| {
+                self.work(text, kernel).map_err(|failure| failure.to_string())
+            })?);
+        }
         let (cluster, node) = self.who.load()?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         let looks_on = self.policy.looks_on(&self.how.manner)?;
+        self.policy.may_have_stand_in(&self.how)?;
         if looks_on && self.shadow {
             return Err(Failure::Usage(
                 "--policy observe beside --shadow: give one of them, both look on".to_owned(),
@@ -88,6 +108,14 @@ impl Run {
             ));
         }
         let (sandbox, lookers) = (self.sandbox()?, self.lookers.lookers()?);
+        if self.take_over && !self.policy.is_usual() {
+            return Err(Failure::Usage(
+                "--take-over beside --policy: the pure ruleset does what the policy cluster says".to_owned(),
+            ));
+        }
+        if self.no_rules && self.how.kernel_stands_in() {
+            log::info!("--no-rules: whether the kernel stands in, the rules say that are installed");
+        }
         let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
         if self.shadow {
             if self.trace.as_ref().is_some_and(|path| path.as_os_str() == "-") {
@@ -124,8 +152,21 @@ impl Run {
                 observer: None,
             })?;
         } else {
-            let policy = self.policy.for_running(&cluster)?(&cluster, node);
-            let plan = daemon::plan(wishes, &unwanted)?;
+            let is_apart = !self.one_process && wishes.backend == Backend::Netlink;
+            // Who serves the packets has what decides.
+            let policy: Arc<dyn Policy> = if is_apart {
+                self.policy.check(&cluster)?;
+                Arc::new(Observe)
+            } else {
+                self.policy.for_running(&cluster)?(&cluster, node)
+            };
+            let kernel = daemon::capabilities(wishes.workers, &unwanted)?;
+            let plan = daemon::plan(wishes, &kernel)?;
+            let apart = is_apart.then(|| Apart {
+                program: "/proc/self/exe".into(),
+                arguments: std::env::args().skip(1).chain(["--worker".to_owned()]).collect(),
+                kernel,
+            });
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
             daemon::run(Options {
                 policy,
@@ -134,11 +175,13 @@ impl Run {
                 pin,
                 sandbox,
                 rules,
+                take_over: self.take_over,
                 socket,
                 lookers,
                 trace,
                 observer: None,
                 once_serving: self.rehearsal(),
+                apart,
             })?;
         }
         Ok(())
@@ -158,6 +201,16 @@ impl Run {
             (SandboxArg::Auto, false) => Level::Auto,
             (SandboxArg::Off, _) => Level::Off(WhyOff::Wanted),
         })
+    }
+
+    /// What a worker process serves with.
+    fn work(&self, text: &str, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
+        let cluster = Cluster::parse(text, &self.who.config)?;
+        let node = cluster.find(&self.who.node)?;
+        let plan = Plan::new(self.how.wishes(&cluster, node)?, kernel)?;
+        let policy = self.policy.for_running(&cluster)?(&cluster, node);
+        let (cluster, trace) = (Arc::new(cluster), self.destination());
+        Ok(WorkOptions { cluster, plan, policy, pin: self.pin, sandbox: self.sandbox()?, trace })
     }
 
     fn rules(&self) -> OwnRules {

@@ -3,7 +3,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use dunnat::control::{self, Answer, Client, Request, Status as Reported};
+use dunnat::control::{self, Answer, Client, Ledger, Queue, Request, Status as Reported};
 use dunnat::text::{counted, escaped};
 
 use super::{Failure, named_socket, print};
@@ -47,6 +47,24 @@ fn as_json(status: &Reported) -> Result<String, Failure> {
     Ok(json.map_err(|source| Failure::Output { to: "standard output".to_owned(), source })? + "\n")
 }
 
+/// Where the packets of all queues are.
+fn ledger(queues: &[Queue]) -> String {
+    let ledgers: Vec<&Ledger> = queues.iter().filter_map(|queue| queue.ledger.as_ref()).collect();
+    if ledgers.is_empty() {
+        return "not with --backend nfq".to_owned();
+    }
+    let sum = |of: fn(&Ledger) -> u64| ledgers.iter().map(|ledger| of(ledger)).sum::<u64>();
+    let [numbered, answered, repeated] =
+        [sum(|it| it.numbered), sum(|it| it.answered), sum(|it| it.repeated)];
+    let waiting: u64 = queues.iter().map(|queue| queue.waiting).sum();
+    let lost: u64 = queues.iter().map(|queue| queue.lost.socket_full).sum();
+    let difference: i64 = ledgers.iter().map(|ledger| ledger.difference).sum();
+    format!(
+        "{numbered} numbered = {answered} answered + {repeated} repeated + {lost} lost in a socket + {waiting} \
+         waiting, difference {difference}"
+    )
+}
+
 /// A line, and what belongs to it, in two columns.
 fn as_text(status: &Reported) -> String {
     let since = status.since.to_zoned(jiff::tz::TimeZone::system());
@@ -85,18 +103,12 @@ fn as_text(status: &Reported) -> String {
     for (stage, counts) in stages {
         line(&format!("  {stage}"), &counts.join(", "));
     }
-    if status.silent_workers > 0 {
-        let silent = counted(status.silent_workers, "worker");
-        line(
-            "  but",
-            &format!("{silent} did not answer in time: packets since the last answer are not counted"),
-        );
-    }
     match &status.queues {
         None => line("queues", "the kernel does not tell"),
         Some(queues) => {
             let waiting: u64 = queues.iter().map(|queue| queue.waiting).sum();
             line("queues", &format!("{}, {} waiting", queues.len(), counted(waiting, "packet")));
+            line("ledger", &ledger(queues));
             for queue in queues.iter().filter(|queue| queue.lost.queue_full + queue.lost.socket_full > 0) {
                 let (full, socket) = (queue.lost.queue_full, queue.lost.socket_full);
                 line(
@@ -120,6 +132,21 @@ fn as_text(status: &Reported) -> String {
             format!("dropped: {}", guard.join(", "))
         },
     );
+    if let Some(carried) = &status.carried {
+        let stages: Vec<String> = carried
+            .iter()
+            .filter(|it| it.packets > 0)
+            .map(|it| format!("{} {}", it.stage, it.packets))
+            .collect();
+        line(
+            "stand-in",
+            &if stages.is_empty() {
+                "the kernel carried nothing".to_owned()
+            } else {
+                format!("the kernel carried: {}", stages.join(", "))
+            },
+        );
+    }
     match &status.elsewhere {
         None => {}
         Some(guests) if guests.is_empty() => line("elsewhere", "no guest is known to live on another node"),
@@ -151,6 +178,20 @@ fn as_text(status: &Reported) -> String {
         }
     }
     line("traces", &counted(status.traces, "reader"));
+    if status.restarts > 0 {
+        line("restarts", &format!("{} took over from one that ended", counted(status.restarts, "worker")));
+    }
+    for poison in &status.poison {
+        let bytes = poison.bytes.len() as u64 / 2;
+        line(
+            "poison",
+            &format!(
+                "a packet of {} in queue {} ended two workers and was dropped; --json has it",
+                counted(bytes, "byte"),
+                poison.queue
+            ),
+        );
+    }
     out
 }
 

@@ -74,7 +74,10 @@ impl Step {
             true => Planned::ToObserve(daemon::observe_plan(&cluster, wishes, &unwanted)?),
             false => {
                 let policy = self.policy.for_running(&cluster)?(&cluster, node);
-                Planned::ToServe(daemon::plan(wishes, &unwanted)?, policy)
+                Planned::ToServe(
+                    daemon::plan(wishes, &daemon::capabilities(wishes.workers, &unwanted)?)?,
+                    policy,
+                )
             }
         };
         let cluster = Arc::new(cluster);
@@ -112,9 +115,11 @@ impl Step {
                 pin: false,
                 sandbox: Level::Off(WhyOff::Shown),
                 rules,
+                take_over: false,
                 trace: None,
                 observer,
                 once_serving: None,
+                apart: None,
             })?,
         }
         Ok(())

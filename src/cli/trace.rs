@@ -209,7 +209,8 @@ impl Trace {
         std::thread::spawn(move || {
             loop {
                 let answer = client.answer();
-                let is_last = !matches!(answer, Ok(Some(Answer::Hello(_) | Answer::Event(_))));
+                let is_last =
+                    !matches!(answer, Ok(Some(Answer::Hello(_) | Answer::Resumed(_) | Answer::Event(_))));
                 if answers.send(answer).is_err() || is_last {
                     return;
                 }
@@ -228,6 +229,13 @@ impl Trace {
                 Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
                 Some(Answer::Hello(hello)) => {
                     log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
+                    output.commit().map_err(failed)?;
+                }
+                Some(Answer::Resumed(hello)) => {
+                    log::warn!(
+                        "a new worker of {} has taken over; decisions of the one before may be missing here",
+                        hello.node
+                    );
                     output.commit().map_err(failed)?;
                 }
                 Some(Answer::End(End { events, lost })) => {

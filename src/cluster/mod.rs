@@ -49,6 +49,8 @@ pub struct Cluster {
     /// Which file it is from: the first 16 hexadecimal digits of the SHA-256 of its text, as in
     /// `sha256sum FILE | cut -c-16`.
     pub(crate) digest: String,
+    /// See [`text`](Self::text).
+    pub(crate) text: std::sync::Arc<str>,
     index: ByFamily<ServiceIndex>,
 }
 
@@ -123,7 +125,7 @@ impl Cluster {
         let cluster = file::parse(text).map_err(|problems| Error::invalid(path, text, &problems))?;
         let digest =
             Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { digest, ..cluster })
+        Ok(Self { digest, text: text.into(), ..cluster })
     }
 
     /// The node of that name.
@@ -176,6 +178,11 @@ impl Cluster {
     /// Which file it is from: the first 16 hexadecimal digits of the SHA-256 of its text.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The text that it was read from.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// All nodes, in the file's order.

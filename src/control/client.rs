@@ -24,6 +24,10 @@ const LONGEST: u64 = 1 << 20;
 pub struct Client {
     stream: BufReader<UnixStream>,
     line: Vec<u8>,
+    /// It has been answered.
+    is_served: bool,
+    /// What was wrong with the line before. Who wrote it may have been killed meanwhile.
+    cut: Option<io::Error>,
 }
 
 /// Ends what a client asked for, from another thread.
@@ -144,7 +148,8 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             outcome => outcome.map_err(failed)?,
         }
-        Ok(Self { stream: BufReader::with_capacity(64 << 10, stream), line: Vec::new() })
+        let stream = BufReader::with_capacity(64 << 10, stream);
+        Ok(Self { stream, line: Vec::new(), is_served: false, cut: None })
     }
 
     /// The next answer, or none if the node is gone.
@@ -157,11 +162,25 @@ impl Client {
             let read = (&mut self.stream).take(LONGEST).read_until(b'\n', &mut self.line)? as u64;
             if !self.line.ends_with(b"\n") {
                 // Else it was cut off with the connection.
-                return if read == LONGEST { Err(wrong("a line is too long")) } else { Ok(None) };
+                return match self.cut.take() {
+                    Some(error) => Err(error),
+                    None if read == LONGEST => Err(wrong("a line is too long")),
+                    None => Ok(None),
+                };
             }
-            let answer = read_answer(&self.line)?;
-            if answer.is_some() {
-                return Ok(answer);
+            let may_be_cut = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+            match (read_answer(&self.line), std::mem::take(&mut self.cut)) {
+                // Of the two lines the first was cut: who wrote it is gone, and somebody else goes on.
+                (Ok(Some(Answer::Resumed(hello))), _) => return Ok(Some(Answer::Resumed(hello))),
+                (_, Some(error)) => return Err(error),
+                (Err(_), None) if self.is_served && self.line == b"\n" => {}
+                (Err(error), None) if self.is_served && may_be_cut(&error) => self.cut = Some(error),
+                (Err(error), None) => return Err(error),
+                (Ok(Some(answer)), None) => {
+                    self.is_served = true;
+                    return Ok(Some(answer));
+                }
+                (Ok(None), None) => {}
             }
         }
     }
@@ -226,7 +245,7 @@ pub fn read_answer(line: &[u8]) -> io::Result<Option<Answer<Event>>> {
     {
         return Err(other_version(v, dunnat.as_deref()));
     }
-    let known = ["hello", "event", "end", "status", "error"];
+    let known = ["hello", "resumed", "event", "end", "status", "error"];
     match serde_json::from_slice::<HashMap<String, IgnoredAny>>(line) {
         Ok(kinds) if kinds.len() == 1 && !kinds.keys().any(|kind| known.contains(&&**kind)) => Ok(None),
         _ => Err(wrong(&error.to_string())),

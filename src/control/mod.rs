@@ -26,6 +26,7 @@
 
 mod client;
 mod errors;
+mod follower;
 mod handler;
 mod listener;
 mod protocol;
@@ -34,9 +35,10 @@ mod server;
 mod status;
 
 pub use client::{Client, ConnectError, Stopper, only_node, read_answer, sockets};
-pub use handler::Reports;
+pub use follower::Followers;
+pub use handler::{HandOver, Reports};
 pub use listener::{Listener, TakeError};
 pub use protocol::{Answer, DIRECTORY, End, Hello, Nothing, Request, Trace, VERSION, socket_of};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};
 pub use server::Server;
-pub use status::{Decided, Guarded, Lost, Queue, Rehearsed, Rights, Status};
+pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status};

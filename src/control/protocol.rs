@@ -62,6 +62,9 @@ pub struct Trace {
 pub enum Answer<E> {
     /// The request is understood, and this is who answers it.
     Hello(Hello),
+    /// As a hello, to a client that was served before by somebody who is gone: decisions in between may be missing, and the line
+    /// before may be cut.
+    Resumed(Hello),
     /// A decision.
     Event(E),
     /// The last answer.

@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::errors::Errors;
-use super::handler::{Handler, Reports, STALLED, say};
+use super::follower::{ENDING, Followed, STALLED, say};
+use super::handler::{HandOver, Handler, Reports};
 use super::listener::Listener;
 use super::protocol::{Answer, Request};
 use super::rights::Right;
@@ -22,8 +23,6 @@ use crate::trace::Taps;
 const CLIENTS: usize = 64;
 /// How many of them may be of those who may only look: they cannot keep out who may change something.
 const OF_LOOKERS: usize = 48;
-/// How long those who read may go on when the node ends. Who is slow has been let go long before.
-const ENDING: Duration = Duration::from_secs(1);
 /// How many who were refused are kept, so that what they still write breaks nothing before they have read why.
 const REFUSED: usize = 8;
 /// For a client's thread; nothing in it goes deep: JSON and filters have a limit.
@@ -57,35 +56,39 @@ impl Server {
     pub fn start(
         listener: Listener,
         taps: Taps,
-        cluster: Arc<Cluster>,
-        node: NodeId,
-        status: Reports,
+        whose: (Arc<Cluster>, NodeId, Reports),
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_for(STALLED, listener, taps, (cluster, node, status), failed)
+        Self::start_for(STALLED, listener, (taps, None), whose, failed)
+    }
+
+    /// The same where the decisions are made in another process, which serves clients that want to see them.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_before(
+        listener: Listener,
+        elsewhere: Arc<dyn HandOver>,
+        whose: (Arc<Cluster>, NodeId, Reports),
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start_for(STALLED, listener, (Taps::default(), Some(elsewhere)), whose, failed)
     }
 
     /// The same for clients that may read nothing for so long.
     fn start_for(
         stalled: Duration,
         listener: Listener,
-        taps: Taps,
+        (taps, elsewhere): (Taps, Option<Arc<dyn HandOver>>),
         (cluster, node, status): (Arc<Cluster>, NodeId, Reports),
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let accepting = listener.listener.try_clone()?;
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let handler = Handler {
-            taps: taps.clone(),
-            cluster,
-            node,
-            errors: Arc::clone(&errors),
-            status,
-            lookers: listener.lookers,
-            needs: Request::needs,
-            stalled,
-        };
+        let followed = Followed { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
+        let handler =
+            Handler { followed, elsewhere, status, lookers: listener.lookers, needs: Request::needs };
         let accept = move || {
             let mut connections = Vec::new();
             if let Err(error) = accept(&accepting, &handler, &mut connections) {
@@ -142,9 +145,9 @@ impl Drop for Server {
 fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Connection>) -> io::Result<()> {
     let mut refused = VecDeque::new();
     loop {
-        let mut stream = match handler.errors.retry("accept a client", || listener.accept()) {
+        let mut stream = match handler.followed.errors.retry("accept a client", || listener.accept()) {
             // It was shut down; those who wait there would still be accepted.
-            _ if handler.errors.are_over() => return Ok(()),
+            _ if handler.followed.errors.are_over() => return Ok(()),
             Ok((stream, _)) => stream,
             Err(error) => return Err(error),
         };
@@ -169,11 +172,14 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
             }
         };
         let stream = Arc::new(stream);
-        let started = handler.errors.retry("start a thread", || {
+        let started = handler.followed.errors.retry("start a thread", || {
             let (stream, handler) = (Arc::clone(&stream), handler.clone());
             thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
-                if let Err(error) = handler.answer(&stream, right) {
-                    log::debug!("control socket: a client is gone: {error}");
+                match handler.answer(&stream, right) {
+                    // Who has it now has something to say yet.
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(error) => log::debug!("control socket: a client is gone: {error}"),
                 }
                 let _ = stream.shutdown(Shutdown::Both);
             })
@@ -237,7 +243,7 @@ mod tests {
         let listener = Listener::take(&path).unwrap();
         let failed = |error| panic!("{error}");
         let whose = (samples::cluster(), NodeId(0), reports());
-        let server = Server::start_for(stalled, listener, taps.clone(), whose, failed).unwrap();
+        let server = Server::start_for(stalled, listener, (taps.clone(), None), whose, failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
 
@@ -316,7 +322,7 @@ mod tests {
         let node = node();
         let mut client = Client::ask(&node.path, &Request::Status(Nothing::default())).unwrap();
         let Some(Answer::Status(status)) = client.answer().unwrap() else { panic!("no status") };
-        assert_eq!((&*status.node, status.packets, status.silent_workers), ("node1", 3, 0));
+        assert_eq!((&*status.node, status.packets), ("node1", 3));
         assert!(client.answer().unwrap().is_none(), "that was all");
         assert!(node.error("{\"status\":{\"what\":1}}\n").contains("unknown field"));
     }
@@ -325,14 +331,17 @@ mod tests {
     fn a_request_takes_a_right() {
         let node = node();
         let handler = |needs| Handler {
-            taps: node.taps.clone(),
-            cluster: samples::cluster(),
-            node: NodeId(0),
-            errors: Arc::default(),
+            followed: Followed {
+                taps: node.taps.clone(),
+                cluster: samples::cluster(),
+                node: NodeId(0),
+                errors: Arc::default(),
+                stalled: STALLED,
+            },
+            elsewhere: None,
             status: reports(),
             lookers: Lookers::named("4711").unwrap(),
             needs,
-            stalled: STALLED,
         };
         let asked = |request: &Request, needs, right| {
             let (mut one, other) = UnixStream::pair().unwrap();
@@ -466,9 +475,8 @@ mod tests {
         let shut = UnixStream::from(OwnedFd::from(listener.listener.try_clone().unwrap()));
         let (told, failed) = std::sync::mpsc::channel();
         let failed_with = move |error| told.send(error).unwrap();
-        let taps = Taps::default();
-        let server =
-            Server::start(listener, taps, samples::cluster(), NodeId(0), reports(), failed_with).unwrap();
+        let whose = (samples::cluster(), NodeId(0), reports());
+        let server = Server::start(listener, Taps::default(), whose, failed_with).unwrap();
         // Not by the server: then it is an error like any other.
         shut.shutdown(Shutdown::Both).unwrap();
         let error = failed.recv_timeout(Duration::from_secs(10)).unwrap();

@@ -33,13 +33,14 @@ pub struct Status {
     pub dropped: u64,
     /// Packets that the kernel dropped before the node saw them.
     pub lost: Lost,
-    /// Workers that did not answer in time, so that their packets are not counted here.
-    #[serde(default)]
-    pub silent_workers: u64,
     /// Its queues; none if they could not be read.
     pub queues: Option<Vec<Queue>>,
     /// What the guard dropped, by the name of its counter; it counts on over a restart.
     pub guard: Vec<Guarded>,
+    /// What the kernel carried because no worker took it, by stage, where that is counted; it counts on when a killed node starts
+    /// again. None if the kernel does not stand in, or it was not read yet.
+    #[serde(default)]
+    pub carried: Option<Vec<Carried>>,
     /// The guests that live on other nodes: foreign flows to them are not tracked. None if foreign flows are tracked.
     pub elsewhere: Option<Vec<IpAddr>>,
     /// What came of the rehearsal; none if there was none, or it goes on.
@@ -49,6 +50,21 @@ pub struct Status {
     pub rights: Option<Rights>,
     /// How many read its decisions: clients, and the file of `run --trace`.
     pub traces: u64,
+    /// How often another worker has taken over from one that ended.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Packets that ended two workers and were dropped for that; the first few.
+    #[serde(default)]
+    pub poison: Vec<Poisoned>,
+}
+
+/// A packet that ended two workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poisoned {
+    /// The queue that it waited in.
+    pub queue: u16,
+    /// Its bytes from its IP header on, as hexadecimal digits.
+    pub bytes: String,
 }
 
 /// Decisions with one reason.
@@ -80,6 +96,24 @@ pub struct Queue {
     pub waiting: u64,
     /// How many the kernel has dropped.
     pub lost: Lost,
+    /// Where all its packets are. None where the one who serves it cannot say (`--backend nfq`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+}
+
+/// Every packet that the kernel has numbered in a queue:
+///
+/// numbered = answered + repeated + lost for want of room in the socket + waiting + difference
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// How many the kernel has numbered.
+    pub numbered: u64,
+    /// Those with a verdict.
+    pub answered: u64,
+    /// Those that a worker had in hand when it ended. They went through the rules again, and got another number.
+    pub repeated: u64,
+    /// Those that nobody knows about. While packets come this may be some that are on their way; at rest it is zero.
+    pub difference: i64,
 }
 
 /// What one rule of the guard dropped.
@@ -99,6 +133,15 @@ pub struct Rights {
     pub applied: Applied,
     /// System calls that they have tried all the same.
     pub refused: Vec<Refused>,
+}
+
+/// What the kernel carried at a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The stage.
+    pub stage: String,
+    /// How many packets.
+    pub packets: u64,
 }
 
 /// What came of a rehearsal.

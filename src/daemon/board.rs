@@ -1,70 +1,37 @@
 //! What a node that runs knows of itself, for whoever asks (`dunnat status`).
 //!
-//! Workers own their counts, and share nothing while they serve. When somebody asks they are woken, and each writes down
-//! a copy of its counts at the end of its turn. Without a question that costs a turn one relaxed atomic load.
+//! Workers count in memory that others may read. So nobody waits for a worker, and what one has counted that is gone counts, too.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
 use super::counters::Counters;
-use crate::control::{Decided, Guarded, Lost, Queue, Rehearsed, Rights, Status, VERSION};
+use super::keeper::Poison;
+use super::memory::Memory;
+use crate::control::{
+    Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
+};
 use crate::engine::Reason;
 use crate::kernel;
 use crate::net::Stage;
-use crate::queue::Turn;
-use crate::sandbox::{self, Applied};
-use crate::trace::Taps;
+use crate::queue::{Journal, Of, Turn};
+use crate::sandbox::{self, Applied, Refused};
 
-/// How long workers are waited for. One that is at work needs microseconds; one that is held by a person (`dunnat step`) may need hours.
-const PATIENCE: Duration = Duration::from_millis(300);
-
-/// Where workers write down their counts when they are asked to.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    /// How often it was asked.
-    times: AtomicU64,
-}
-
-/// The counts of a worker, and which question they answer.
-type Copy = Arc<Mutex<(u64, Counters)>>;
-
-/// The place of one worker.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    asked: Arc<Asked>,
-    answered: u64,
-    copy: Copy,
-}
-
-impl Slot {
-    /// Writes the counts down if somebody has asked since.
-    #[inline]
-    pub(super) fn offer(&mut self, counters: &Counters) {
-        let times = self.asked.times.load(Ordering::Relaxed);
-        if times != self.answered {
-            self.answered = times;
-            *lock(&self.copy) = (times, counters.clone());
-        }
-    }
-}
+/// How many packets are kept that ended workers.
+const POISON: usize = 16;
 
 /// What is shared between the threads of a node.
 pub(super) struct Board {
     node: String,
     config: String,
     serving: String,
-    taps: Taps,
-    asked: Arc<Asked>,
-    wake: (Sender<()>, Receiver<()>),
-    workers: Mutex<Vec<Copy>>,
+    traces: Box<dyn Fn() -> u64 + Send + Sync>,
+    memories: Mutex<Vec<Arc<Memory>>>,
     queues: std::ops::RangeInclusive<u16>,
+    has_ledger: bool,
     kept: Mutex<Kept>,
 }
 
@@ -73,47 +40,47 @@ struct Kept {
     since: Timestamp,
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
+    carried: Option<Vec<(Stage, u64)>>,
     rehearsal: Option<Rehearsed>,
     given_up: Option<Applied>,
+    refused: Vec<Refused>,
+    restarts: u64,
+    poison: Vec<Poisoned>,
 }
 
 impl Board {
     pub(super) fn new(
         (node, config): (String, String),
         serving: String,
-        taps: Taps,
-        queues: std::ops::RangeInclusive<u16>,
+        traces: Box<dyn Fn() -> u64 + Send + Sync>,
+        (queues, has_ledger): (std::ops::RangeInclusive<u16>, bool),
     ) -> Self {
         let kept = Kept {
             since: Timestamp::now(),
             elsewhere: None,
             guarded: Vec::new(),
-            rehearsal: None,
+            carried: None,
             given_up: None,
+            refused: Vec::new(),
+            rehearsal: None,
+            restarts: 0,
+            poison: Vec::new(),
         };
         Self {
             node,
             config,
             serving,
-            taps,
-            asked: Arc::default(),
-            wake: bounded(1),
-            workers: Mutex::default(),
+            traces,
+            memories: Mutex::default(),
             queues,
+            has_ledger,
             kept: Mutex::new(kept),
         }
     }
 
-    /// For one more worker.
-    pub(super) fn slot(&self) -> Slot {
-        let copy = Arc::new(Mutex::new((0, Counters::default())));
-        lock(&self.workers).push(Arc::clone(&copy));
-        Slot { asked: Arc::clone(&self.asked), answered: 0, copy }
-    }
-
-    /// Told when workers are to be woken.
-    pub(super) fn wakes(&self) -> Receiver<()> {
-        self.wake.1.clone()
+    /// Workers count there.
+    pub(super) fn count(&self, memory: Arc<Memory>) {
+        lock(&self.memories).push(memory);
     }
 
     pub(super) fn serves_now(&self) {
@@ -128,6 +95,10 @@ impl Board {
         lock(&self.kept).guarded = counts;
     }
 
+    pub(super) fn carried(&self, counts: Option<Vec<(Stage, u64)>>) {
+        lock(&self.kept).carried = counts;
+    }
+
     pub(super) fn rehearsed(&self, found: Rehearsed) {
         lock(&self.kept).rehearsal = Some(found);
     }
@@ -136,27 +107,37 @@ impl Board {
         lock(&self.kept).given_up = Some(what);
     }
 
-    /// The counts of all workers, and how many of them did not answer.
-    fn counts(&self) -> (Counters, u64) {
-        let times = self.asked.times.fetch_add(1, Ordering::Relaxed) + 1;
-        let _ = self.wake.0.try_send(());
-        let workers = lock(&self.workers).clone();
-        let until = Instant::now() + PATIENCE;
-        let is_late = |worker: &&Copy| lock(worker).0 < times;
-        while workers.iter().any(|worker| is_late(&worker)) && Instant::now() < until {
-            thread::sleep(Duration::from_millis(1));
+    /// Workers have tried these system calls since it was last told.
+    pub(super) fn refused(&self, calls: Vec<Refused>) {
+        sandbox::add(&mut lock(&self.kept).refused, calls);
+    }
+
+    /// Another worker takes over.
+    pub(super) fn replaced(&self) {
+        lock(&self.kept).restarts += 1;
+    }
+
+    /// A packet was dropped that ended workers.
+    pub(super) fn poisoned(&self, poison: Poison) {
+        let mut kept = lock(&self.kept);
+        if kept.poison.len() < POISON {
+            let bytes = poison.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            kept.poison.push(Poisoned { queue: poison.queue, bytes });
         }
-        let silent = workers.iter().filter(is_late).count() as u64;
+    }
+
+    /// The counts of all workers.
+    pub(super) fn counters(&self) -> Counters {
         let mut all = Counters::default();
-        for worker in &workers {
-            all.add(&lock(worker).1);
+        for memory in &*lock(&self.memories) {
+            memory.tallies().for_each(|tally| all.add(&tally.counters()));
         }
-        (all, silent)
+        all
     }
 
     /// What there is to say now.
     pub(super) fn status(&self) -> Status {
-        let (mut counters, silent_workers) = self.counts();
+        let mut counters = self.counters();
         let queues = self.read_queues();
         for queue in queues.iter().flatten() {
             counters.losses.queue_full += queue.lost.queue_full;
@@ -177,33 +158,63 @@ impl Board {
             decisions: counters.decided_by_reason().map(decided).collect(),
             dropped: counters.dropped,
             lost: Lost { queue_full: lost.queue_full, socket_full: lost.socket_full },
-            silent_workers,
             queues,
             guard: kept
                 .guarded
                 .iter()
                 .map(|(counter, packets)| Guarded { counter: (*counter).to_owned(), packets: *packets })
                 .collect(),
+            carried: kept.carried.as_ref().map(|counts| {
+                let carried = |(stage, packets): &(Stage, u64)| Carried {
+                    stage: stage.name().to_owned(),
+                    packets: *packets,
+                };
+                counts.iter().map(carried).collect()
+            }),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
             rehearsal: kept.rehearsal.clone(),
-            rights: kept.given_up.clone().map(|applied| Rights { applied, refused: sandbox::refused() }),
-            traces: self.taps.count() as u64,
+            rights: kept.given_up.clone().map(|applied| Rights { applied, refused: kept.refused.clone() }),
+            traces: (self.traces)(),
+            restarts: kept.restarts,
+            poison: kept.poison.clone(),
         }
     }
 
     fn read_queues(&self) -> Option<Vec<Queue>> {
-        let losses =
-            kernel::losses().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
-        let ours = losses.into_iter().filter(|(number, _)| self.queues.contains(number));
+        let table =
+            kernel::queue_table().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
+        let memories = lock(&self.memories);
+        // A queue may have been served before, by those who had another memory.
+        let journals: Vec<Journal> = memories.iter().rev().flat_map(|memory| memory.journals()).collect();
+        let of = |number| {
+            let place = |journal: &Journal| Some(journal.of(journal.place(number)?));
+            journals.iter().find_map(place)
+        };
+        let ours = table.into_iter().filter(|queue| self.queues.contains(&queue.number));
         Some(
-            ours.map(|(number, lost)| Queue {
-                number,
-                waiting: kernel::packets_waiting(|queue| queue == number).unwrap_or(0),
-                lost: Lost { queue_full: lost.queue_full, socket_full: lost.socket_full },
+            ours.map(|queue| Queue {
+                number: queue.number,
+                waiting: queue.waiting,
+                lost: Lost { queue_full: queue.losses.queue_full, socket_full: queue.losses.socket_full },
+                ledger: of(queue.number).filter(|_| self.has_ledger).map(|known| ledger(&queue, known)),
             })
             .collect(),
         )
     }
+}
+
+/// Where the packets of a queue are, by what the kernel says and what workers have written down.
+fn ledger(queue: &kernel::Queue, known: Of) -> Ledger {
+    // The kernel counts with 32 bits; it may be a little ahead of what was written down, or, as that was read later, behind.
+    let ahead = queue.last.wrapping_sub(known.last as u32).cast_signed();
+    let numbered = known.last.saturating_add_signed(ahead.into());
+    // After a worker has ended, numbers that never came may be those that it had in hand, or those that found no room: the kernel
+    // has counted the latter.
+    let socket_full = queue.losses.socket_full.max(known.lost);
+    let repeated = (known.orphans + known.lost).saturating_sub(socket_full);
+    let gone = known.answered + repeated + socket_full + queue.waiting;
+    let difference = numbered.cast_signed().wrapping_sub(gone.cast_signed());
+    Ledger { numbered, answered: known.answered, repeated, difference }
 }
 
 fn decided((stage, reason, packets): (Stage, Reason, u64)) -> Decided {
@@ -219,51 +230,82 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::engine::Decision;
-    use crate::sandbox::{Level, Packets};
+    use crate::queue::QueueConfig;
+    use crate::sandbox::{Level, Packets, Teller};
 
     fn board() -> Board {
-        Board::new(("node1".to_owned(), "abc".to_owned()), "serving".to_owned(), Taps::default(), 100..=101)
+        Board::new(
+            ("node1".to_owned(), "abc".to_owned()),
+            "serving".to_owned(),
+            Box::new(|| 0),
+            (100..=101, true),
+        )
     }
 
     #[test]
-    fn workers_tell_when_they_are_asked_and_not_before() {
-        let board = Arc::new(board());
-        let [mut first, mut second] = [board.slot(), board.slot()];
-        let mut counters = Counters::default();
-        counters.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
-        counters.turned(Turn { packets: 1, ..Turn::default() });
-        first.offer(&counters);
-        assert_eq!(lock(&first.copy).0, 0, "nobody has asked");
-        let asking = {
-            let board = Arc::clone(&board);
-            thread::spawn(move || board.status())
+    fn every_packet_of_a_queue_is_somewhere() {
+        let queue = |last, waiting, socket_full| kernel::Queue {
+            number: 100,
+            port: 1,
+            waiting,
+            losses: kernel::Losses { queue_full: 0, socket_full },
+            last,
         };
-        // As the thread does that holds the workers.
-        board.wakes().recv_timeout(Duration::from_secs(5)).unwrap();
-        first.offer(&counters);
-        second.offer(&counters);
-        let status = asking.join().unwrap();
-        assert_eq!((status.packets, status.silent_workers), (2, 0));
-        assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 2))]);
-        assert_eq!(status.rights, None, "nothing was said of it");
-        // One that is held does not hold who asks.
+        let of = |last, answered, lost, orphans| Of { last, answered, lost, orphans };
+        let told = |queue, known| {
+            let Ledger { numbered, answered, repeated, difference } = ledger(&queue, known);
+            (numbered, answered, repeated, difference)
+        };
+        assert_eq!(told(queue(9, 0, 0), of(9, 9, 0, 0)), (9, 9, 0, 0));
+        assert_eq!(told(queue(12, 3, 0), of(9, 9, 0, 0)), (12, 9, 0, 0), "three wait");
+        assert_eq!(told(queue(12, 0, 3), of(9, 9, 0, 0)), (12, 9, 0, 0), "no gap was seen yet");
+        assert_eq!(told(queue(12, 0, 3), of(12, 9, 3, 0)), (12, 9, 0, 0));
+        assert_eq!(
+            told(queue(12, 0, 1), of(12, 8, 0, 4)),
+            (12, 8, 3, 0),
+            "one of the four had found no room"
+        );
+        assert_eq!(told(queue(9, 0, 0), of(9, 8, 0, 0)), (9, 8, 0, 1), "one is nowhere");
+        let long = 1 << 32;
+        assert_eq!(told(queue(5, 0, 0), of(long + 3, long + 3, 0, 0)).3, 2);
+        assert_eq!(told(queue(2, 0, 0), of(long + 3, long + 3, 0, 0)).3, -1, "read a little later");
+    }
+
+    #[test]
+    fn what_workers_have_counted_is_told_whoever_they_were() {
+        let board = board();
+        let lane = |queue| QueueConfig { queue, gso: false, ct_mark: false, copy: 128, fail_open: false };
+        for _ in 0..2 {
+            let memory = Memory::new(&[vec![lane(100)], vec![lane(101)]], false).unwrap();
+            for mut tally in memory.tallies() {
+                tally.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
+                tally.turned(Turn { packets: 1, ..Turn::default() });
+            }
+            board.count(Arc::new(memory));
+        }
         let status = board.status();
-        assert_eq!((status.packets, status.silent_workers), (2, 2));
+        assert_eq!(status.packets, 4);
+        assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 4))]);
     }
 
     #[test]
     fn it_is_told_what_workers_may_do_and_what_they_have_tried() {
         let board = board();
-        let tries = || {
+        assert_eq!(board.status().rights, None, "nothing was said of it");
+        let applied = std::thread::spawn(|| {
             let applied = Packets::apply(Level::Auto).unwrap();
             let tried = std::os::unix::net::UnixDatagram::unbound();
-            (applied, tried.unwrap_err().raw_os_error())
-        };
-        let (applied, error) = thread::spawn(tries).join().unwrap();
-        assert_eq!(error, Some(libc::EPERM));
+            assert_eq!(tried.unwrap_err().raw_os_error(), Some(libc::EPERM));
+            applied
+        });
+        let applied = applied.join().unwrap();
         board.gave_up(applied.clone());
+        let news = Teller::default().news();
+        board.refused(news.clone());
+        board.refused(news.clone());
         let rights = board.status().rights.unwrap();
         assert_eq!(rights.applied, applied);
-        assert!(rights.refused.iter().any(|it| it.call == "socket" && it.times >= 1), "{rights:?}");
+        let times = |of: &[Refused]| of.iter().find(|it| it.call == "socket").unwrap().times;
+        assert_eq!(times(&rights.refused), 2 * times(&news));
     }
 }

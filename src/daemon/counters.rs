@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::engine::{Decision, Reason};
+use crate::engine::Reason;
 use crate::kernel::Losses;
-use crate::net::{Stage, Verdict};
+use crate::net::Stage;
 use crate::queue::Turn;
 use crate::text::counted;
 
-/// Counts of one worker, or of all of them added up. A worker owns its own; nothing is shared while it runs.
+/// Counts of one worker, or of all of them added up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     pub(super) decisions: [[u64; Reason::ALL.len()]; Stage::ALL.len()],
@@ -19,6 +19,8 @@ pub struct Counters {
     pub dropped: u64,
     /// Packets from a queue that no rule of ours fills.
     pub stray: u64,
+    /// Packets that found no room at a socket and went on, where the kernel stands in.
+    pub passed: u64,
     /// What happened between the kernel and us.
     pub turns: Turn,
     /// What the kernel says it dropped before we saw it. What was lost at a socket is also in [`Turn::lost`], as soon as
@@ -33,6 +35,7 @@ impl Default for Counters {
             others: BTreeMap::new(),
             dropped: 0,
             stray: 0,
+            passed: 0,
             turns: Turn::default(),
             losses: Losses::default(),
         }
@@ -40,17 +43,12 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// A decision that nobody carries out.
-    pub(super) fn would_decide(&mut self, stage: Stage, reason: Reason) {
+    /// So many decisions more.
+    pub(super) fn add_decisions(&mut self, stage: Stage, reason: Reason, count: u64) {
         match self.decisions[stage.index()].get_mut(reason.index()) {
-            Some(count) => *count += 1,
-            None => *self.others.entry((stage, reason)).or_default() += 1,
+            Some(sum) => *sum += count,
+            None => *self.others.entry((stage, reason)).or_default() += count,
         }
-    }
-
-    pub(super) fn decided(&mut self, stage: Stage, decision: &Decision) {
-        self.would_decide(stage, decision.reason);
-        self.dropped += u64::from(decision.verdict == Verdict::Drop);
     }
 
     pub(super) fn turned(&mut self, turn: Turn) {
@@ -96,6 +94,7 @@ impl Counters {
         }
         self.dropped += other.dropped;
         self.stray += other.stray;
+        self.passed += other.passed;
         self.turned(other.turns);
         self.losses += other.losses;
     }
@@ -127,6 +126,7 @@ impl fmt::Display for Counters {
         for (what, count) in [
             ("dropped by verdict", self.dropped),
             ("from a queue without rules", self.stray),
+            ("left to the kernel because a socket was full", self.passed),
             ("unreadable kernel messages", self.turns.malformed),
             ("verdicts refused by the kernel", self.turns.refused),
             ("temporary errors", self.turns.again),
@@ -155,8 +155,7 @@ mod tests {
         let decided = |names: &[&str]| {
             let mut counters = Counters::default();
             for name in names {
-                let decision = Decision::leave(Reason::read(name).unwrap());
-                counters.decided(Stage::Spoof, &decision);
+                counters.add_decisions(Stage::Spoof, Reason::read(name).unwrap(), 1);
             }
             counters
         };

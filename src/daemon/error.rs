@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::control::TakeError;
 use crate::doctor::Unfit;
@@ -39,6 +40,15 @@ pub enum Error {
     /// Rules could not all be removed.
     #[error("could not remove all rules:{0}\nto see the rest: nft list ruleset")]
     Remove(String),
+    /// The process of a node that was to end.
+    #[error(
+        "the pure ruleset is loaded and does the work, but the process of the node could not be found; end it \
+         with Ctrl-C or SIGTERM. Then run this again, to remove what it may have left"
+    )]
+    Unknown,
+    /// A node was told to end, and did not.
+    #[error("the pure ruleset is loaded and does the work, but the node has not ended in {0:?}; see its log")]
+    NotEnded(Duration),
     /// Threads or signals.
     #[error("cannot {what}: {source}")]
     System {
@@ -74,6 +84,9 @@ pub enum Error {
         /// What the system said.
         error: String,
     },
+    /// No worker began.
+    #[error("no worker could be started: {0}")]
+    NoWorker(String),
     /// A worker could not go on.
     #[error("a worker failed: {0}; the rules were removed")]
     Worker(String),

@@ -10,11 +10,16 @@
 
 mod announce;
 mod board;
+mod carried;
 mod counters;
 mod descriptors;
 mod error;
 mod homes;
+mod keeper;
+mod kept;
+mod leave;
 mod losses;
+mod memory;
 mod names;
 mod observer;
 mod options;
@@ -23,8 +28,10 @@ mod serve;
 mod shadow;
 mod signals;
 mod stop;
+mod tally;
 mod thread;
 mod watch;
+mod wire;
 mod worker;
 mod workers;
 
@@ -38,13 +45,18 @@ use crate::engine;
 use crate::kernel::{Capabilities, Feature};
 use crate::policy::{Notes, Supervised};
 use crate::ruleset::{
-    Backend, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic, Wishes,
+    Backend, ByQueue, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, StandIn,
+    Traffic, Wishes,
 };
 use crate::shadow::Judge;
 use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
+pub use keeper::Apart;
+use keeper::StageOf;
+pub use kept::{WorkOptions, work};
+pub use leave::leave_to_kernel;
 use names::Names;
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
@@ -52,17 +64,25 @@ use serve::{Setup, lanes, run_as};
 use shadow::Reporter;
 pub use shadow::ShadowWorker;
 pub use worker::Worker;
+use workers::Given;
+
+/// What this kernel can do, for a node with so many workers.
+///
+/// # Errors
+/// Rights or file descriptors are missing.
+pub fn capabilities(workers: u16, unwanted: &[Feature]) -> Result<Capabilities, Error> {
+    descriptors::room_for(workers)?;
+    doctor::may_administer()?;
+    Ok(Capabilities::probe(unwanted))
+}
 
 /// Makes a plan for this kernel, and says so where it is not the usual one.
 ///
 /// # Errors
-/// Rights or file descriptors are missing, or the kernel could not be asked.
-pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
-    descriptors::room_for(wishes.workers)?;
-    doctor::may_administer()?;
-    let kernel = Capabilities::probe(unwanted);
-    let plan = Plan::new(wishes, &kernel)?;
-    for Choice { about, chosen, because, .. } in plan.choices(&kernel).iter().filter(|choice| choice.fallback)
+/// There is none for this kernel.
+pub fn plan(wishes: Wishes, kernel: &Capabilities) -> Result<Plan, Error> {
+    let plan = Plan::new(wishes, kernel)?;
+    for Choice { about, chosen, because, .. } in plan.choices(kernel).iter().filter(|choice| choice.fallback)
     {
         log::info!("{about}: {chosen}; {because}");
     }
@@ -74,9 +94,7 @@ pub fn plan(wishes: Wishes, unwanted: &[Feature]) -> Result<Plan, Error> {
 /// # Errors
 /// As [`plan`].
 pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ShadowPlan, Error> {
-    descriptors::room_for(wishes.workers)?;
-    doctor::may_administer()?;
-    Ok(ShadowPlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
+    Ok(ShadowPlan::new(cluster, wishes, &capabilities(wishes.workers, unwanted)?)?)
 }
 
 /// Runs a node until a signal (SIGTERM, SIGINT, SIGHUP) ends it; everything that was installed is gone again
@@ -91,15 +109,20 @@ pub fn run(options: Options) -> Result<(), Error> {
         policy,
         pin,
         rules,
+        take_over,
         socket,
         trace,
         observer,
         once_serving,
+        apart,
         sandbox,
         lookers,
     } = options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
-    let ready = || Ready::for_plan(&cluster, &plan);
+    let ready = || match take_over {
+        true => Ready::for_taking_over(&cluster, &plan),
+        false => Ready::for_plan(&cluster, &plan),
+    };
     let names = start_names()?;
     workers::tell_few_panics();
     let outcome = run_as(Setup {
@@ -129,15 +152,20 @@ pub fn run(options: Options) -> Result<(), Error> {
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
         fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
-        worker: &|tracer, watch| {
+        worker: &|Given { tracer, tally, watch }| {
             let pipes = cluster.pipes(plan.node).to_vec();
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer));
-            Box::new(worker.told(names.clone()).watched(watch))
+            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
         },
         watched: observer,
         once_serving,
+        apart: apart.map(|apart| {
+            let lanes = ByQueue::new(plan.layout(), plan.lanes());
+            let stage_of: StageOf = Box::new(move |queue| lanes.get(queue).map(|lane| lane.stage));
+            (apart, stage_of)
+        }),
         serving: format!(
-            "serving {}, {}, ct marks by {}",
+            "serving {}, {}, ct marks by {}{}",
             plan.summary(&cluster),
             match (rules, plan.queue_by) {
                 (OwnRules::None, _) => "no rules installed",
@@ -147,6 +175,10 @@ pub fn run(options: Options) -> Result<(), Error> {
             match plan.ct_mark_by {
                 CtMarkBy::Verdict => "verdicts",
                 CtMarkBy::Rules => "rules",
+            },
+            match plan.stand_in {
+                StandIn::Kernel => ", the kernel stands in",
+                StandIn::None => "",
             }
         ),
     });
@@ -170,9 +202,7 @@ fn start_names() -> Result<Names, Error> {
 /// # Errors
 /// As [`plan`].
 pub fn observe_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> Result<ObservePlan, Error> {
-    descriptors::room_for(wishes.workers)?;
-    doctor::may_administer()?;
-    Ok(ObservePlan::new(cluster, wishes, &Capabilities::probe(unwanted))?)
+    Ok(ObservePlan::new(cluster, wishes, &capabilities(wishes.workers, unwanted)?)?)
 }
 
 /// Looks on at the packets of a node, whatever translates them, until a signal ends it; everything that was installed is gone again
@@ -202,13 +232,14 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
         fills: false,
-        worker: &|tracer, watch| {
+        worker: &|Given { tracer, tally, watch }| {
             let pipes = cluster.pipes(node).to_vec();
             let worker = Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer));
-            Box::new(worker.told(names.clone()).watched(watch))
+            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
         },
         watched: observer,
         once_serving: None,
+        apart: None,
         serving: format!("serving {}, as an observer; dunnat changes nothing", plan.summary(&cluster)),
     })
 }
@@ -252,13 +283,14 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         keep: repair,
         // There the rules are those of the pure ruleset, to the letter.
         fills: false,
-        worker: &|tracer, _| {
+        worker: &|Given { tracer, tally, .. }| {
             let (policy, judge) = (Arc::clone(&policy), Arc::clone(&judge));
             let worker = ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer);
-            Box::new(worker.told(names.clone()))
+            Box::new(worker.told(names.clone()).counting(tally))
         },
         watched: None,
         once_serving: None,
+        apart: None,
         serving: format!(
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),

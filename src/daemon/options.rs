@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::keeper::Apart;
 use super::observer::Observer;
 use crate::cluster::Cluster;
 use crate::control::{Lookers, Rehearsed};
@@ -27,6 +28,8 @@ pub struct Options {
     pub sandbox: Level,
     /// Whose business the rules are.
     pub rules: OwnRules,
+    /// A pure ruleset that is loaded is no reason not to start: its work is taken over, and it goes.
+    pub take_over: bool,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
     /// Whose members may see there what the node does and sees.
@@ -37,6 +40,8 @@ pub struct Options {
     pub observer: Option<Observer>,
     /// What is done beside, as soon as packets are decided. Nobody waits for it.
     pub once_serving: Option<Beside>,
+    /// How to start a process that serves the packets; that one has the policy and the trace. None if this process does it all.
+    pub apart: Option<Apart>,
 }
 
 /// A rehearsal beside a node that serves; what came of it, if it could be started.

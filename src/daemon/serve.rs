@@ -1,20 +1,26 @@
 //! From the checks to the last word: the order that is the same for a node that serves and for one that looks on.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use rustix::process::Signal;
+use signal_hook::consts::SIGUSR1;
 
 use super::announce::announce_gateway;
 use super::board::Board;
+use super::carried::Carrying;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
 use super::homes::HomesWatch;
+use super::keeper::{Apart, Keeper, StageOf, Told};
 use super::losses::LossMonitor;
+use super::memory::Memory;
 use super::observer::{Observer, Observing};
 use super::options::Beside;
 use super::rules::{GUARD_EVERY, put_back, remove};
@@ -22,16 +28,16 @@ use super::signals::{self, Signals};
 use super::stop::{Stop, signal_name};
 use super::watch;
 use super::worker::Serve;
-use super::workers::{finish, open_queues, start_workers};
+use super::workers::{Given, How, Opened, Threads};
 use crate::cluster::{Cluster, NodeId};
-use crate::control::{Listener, Lookers, Server};
+use crate::control::{Listener, Lookers, Reports, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
 use crate::netlink::sys;
 use crate::queue::QueueConfig;
-use crate::ruleset::{Backend, InstallError, Ready};
+use crate::ruleset::{Backend, InstallError, Installed, Ready};
 use crate::sandbox::{Level, Packets, Teller};
 use crate::text::counted;
-use crate::trace::{Destination, Namer, Taps, Tracer, Unwritten, Writer};
+use crate::trace::{Destination, Namer, TapEnd, Taps, Unwritten, Writer};
 
 /// A node about to start: what is the same for all that a node can be.
 pub(super) struct Setup<'a> {
@@ -56,11 +62,13 @@ pub(super) struct Setup<'a> {
     pub(super) keep: bool,
     /// Whether the set of guests that live elsewhere is filled.
     pub(super) fills: bool,
-    pub(super) worker: &'a dyn Fn(Tracer, Option<Observing>) -> Box<dyn Serve>,
+    pub(super) worker: &'a dyn Fn(Given) -> Box<dyn Serve>,
     /// Who is shown each decision.
     pub(super) watched: Option<Observer>,
     /// What is done beside when all is in place.
     pub(super) once_serving: Option<Beside>,
+    /// How to start a process that serves the packets, and which stage a queue is of.
+    pub(super) apart: Option<(Apart, StageOf)>,
     /// What is said when all is in place.
     pub(super) serving: String,
 }
@@ -85,7 +93,9 @@ pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     sys::give_back_large_memory();
     let (stop, stopped) = unbounded();
     let on_signal = stop.clone();
-    let signals = Signals::catch(move |signal| drop(on_signal.send(Stop::Signal(signal))))
+    // Who writes the trace is to open it anew: that is another process.
+    let handed_on: &[i32] = if setup.apart.is_some() { &[SIGUSR1] } else { &[] };
+    let signals = Signals::catch(handed_on, move |signal| drop(on_signal.send(Stop::Signal(signal))))
         .map_err(system("set a signal handler"))?;
 
     let outcome = serve(setup, &interfaces, stop, &stopped);
@@ -112,6 +122,29 @@ fn check(role: &Role<'_>) -> Result<Vec<Interface>, Unfit> {
 /// How many records may wait for the thread that writes a trace to a file; some 25 MB.
 const WAITING: usize = 65_536;
 
+/// A node between its checks and its last word: all that it has, in the order in which it is taken.
+struct Serving<'a> {
+    cluster: &'a Arc<Cluster>,
+    node: NodeId,
+    queues: RangeInclusive<u16>,
+    /// It works as a node, or the kernel does for it.
+    is_node: bool,
+    board: Arc<Board>,
+    lookout: LossMonitor,
+    server: Server,
+    watch_others: Option<watch::Watch>,
+    homes: Option<HomesWatch>,
+    installed: Option<Installed>,
+    /// Clients must not get the descriptors that it takes to remove the rules.
+    spare: Spare,
+}
+
+/// Who serves the packets.
+enum Hands {
+    Here { threads: Threads, taps: Taps, writing: Option<(Writer, TapEnd)> },
+    Apart(Box<Keeper>),
+}
+
 /// Everything between the checks and the last word: what came of the packets, and of the trace.
 fn serve(
     setup: Setup<'_>,
@@ -120,7 +153,8 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
-    let Setup { worker, watched, once_serving, serving, is_node, sandbox, lookers, .. } = setup;
+    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, sandbox, lookers, .. } =
+        setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -136,156 +170,295 @@ fn serve(
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
         log::warn!("rules of {owner} are left from a run that was killed; taking them over");
     }
-    let mut open = Vec::new();
-    for lanes in &lanes {
-        let lanes: Vec<QueueConfig> = lanes.iter().map(|(_, lane)| *lane).collect();
-        open.push(open_queues(backend, &lanes, one_by_one)?);
-    }
+    let of_workers: Vec<Vec<QueueConfig>> =
+        lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect();
+    let opened =
+        of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
     let system = |what| move |source| Error::System { what, source };
+    let memory = Memory::new(&of_workers, apart.is_some()).map_err(system("get memory for the workers"))?;
+    let memory = Arc::new(memory);
     let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
     let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
-    let taps = Taps::default();
     let listener = Listener::take(socket)?.shared_with(lookers)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
     let of_node = (cluster.node(node).name.clone(), cluster.digest().to_owned());
-    let board = Arc::new(Board::new(of_node, serving.clone(), taps.clone(), queues.clone()));
+    let taps = Taps::default();
+    let mut here = None;
+    let keeper = match apart {
+        Some((apart, stage_of)) => {
+            let sockets = opened.into_iter().filter_map(Opened::socket).collect();
+            Some(Keeper::start(apart, cluster.text(), sockets, &of_workers, (Arc::clone(&memory), stage_of))?)
+        }
+        None => {
+            here = Some((opened, trace.map(|trace| start_writing(trace, &taps, cluster, node)).transpose()?));
+            None
+        }
+    };
+    let traces = {
+        let (taps, clients) = (taps.clone(), keeper.as_ref().map(Keeper::clients));
+        move || clients.as_ref().map_or_else(|| taps.count(), |clients| clients.count()) as u64
+    };
+    let board = Arc::new(Board::new(
+        of_node,
+        summary.clone(),
+        Box::new(traces),
+        (queues.clone(), backend == Backend::Netlink),
+    ));
+    board.count(Arc::clone(&memory));
     board.gave_up(given_up);
     let status = {
         let board = Arc::clone(&board);
         Arc::new(move || board.status())
     };
-    let server = Server::start(listener, taps.clone(), Arc::clone(cluster), node, status, failed)
-        .map_err(system("start a thread"))?;
-    let mut writing = None;
-    if let Some(trace) = trace {
-        let to = trace.path.clone().unwrap_or_else(|| "standard output".into());
-        let bytes = trace.format.needs_bytes();
-        let output = trace.open(signals::asked_to_reopen().map_err(system("catch a signal"))?);
-        let output = output.map_err(|source| Error::NoTrace { to, source })?;
-        let (tap, tap_end) = taps.attach(WAITING);
-        let namer = Namer::new(Arc::clone(cluster), node, bytes);
-        writing = Some((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end));
-    }
+    let whose = (Arc::clone(cluster), node, status as Reports);
+    let server = match &keeper {
+        Some(keeper) => Server::start_before(listener, keeper.hand_over(), whose, failed),
+        None => Server::start(listener, taps.clone(), whose, failed),
+    };
+    let server = server.map_err(system("start a thread"))?;
     // All that can fail comes before the rules, which would stay.
     let watch_others = keep.then(|| watch::Watch::start(cluster, node)).transpose();
     let watch_others = watch_others.map_err(system("watch rules and interfaces"))?;
     let homes = fills.then(|| HomesWatch::start(cluster, node)).transpose();
     let homes = homes.map_err(system("watch where guests live"))?;
-    let mut installed = ready.map(Ready::install).transpose()?;
-    let moved = homes.as_ref().map_or_else(never, |homes| homes.changed.clone());
-    if let (Some(installed), Ok(elsewhere)) = (&mut installed, moved.try_recv()) {
-        installed.set_elsewhere(&elsewhere);
-        board.live_elsewhere(elsewhere);
-    }
-    // Clients must not get the descriptors that it takes to remove the rules.
+    let installed = ready.map(Ready::install).transpose()?;
     let spare = Spare::take();
-
-    let ending = Arc::new(AtomicBool::new(false));
-    let workers = start_workers(
-        open,
-        &mut || worker(taps.tracer(), watch.take()),
-        &board,
-        (pin, sandbox),
-        &ending,
-        stop,
-    );
-    let (workers, failure) = match workers {
-        Ok(workers) => {
-            board.serves_now();
-            log::info!("{serving}");
-            if is_node {
-                announce_gateway(cluster, node, interfaces);
-            }
-            if let Some(beside) = once_serving {
-                let board = Arc::clone(&board);
-                let tell = move || beside().into_iter().for_each(|found| board.rehearsed(found));
-                if let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(tell) {
-                    log::warn!("cannot start a thread beside the workers: {error}");
-                }
-            }
-            let changed = watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
-            let mut torn = None;
-            let mut refused = Teller::default();
-            let (taps_changed, asked) = (taps.changes(), board.wakes());
-            let stop = loop {
-                select! {
-                    recv(stopped) -> stop => break stop,
-                    recv(asked_to_stop) -> _ => break Ok(Stop::Observer),
-                    // One that waits for packets would keep the memory of a tap whose reader has gone.
-                    recv(taps_changed) -> _ => workers.iter().for_each(sys::wake),
-                    // One that waits for packets would not notice that somebody asks.
-                    recv(asked) -> _ => workers.iter().for_each(sys::wake),
-                    recv(changed) -> by => {
-                        if let (Ok(by), Some(installed)) = (by, &mut installed) {
-                            torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
-                        }
-                    }
-                    recv(moved) -> elsewhere => {
-                        if let (Ok(first), Some(installed)) = (elsewhere, &mut installed) {
-                            let elsewhere = moved.try_iter().last().unwrap_or(first);
-                            installed.set_elsewhere(&elsewhere);
-                            board.live_elsewhere(elsewhere);
-                        }
-                    }
-                    default(GUARD_EVERY) => {
-                        refused.tell();
-                        if let Some(installed) = &mut installed {
-                            board.guarded(installed.tell_guarded());
-                            // What did not work then may work now.
-                            torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
-                        }
-                    }
-                }
-            };
-            match stop {
-                Ok(Stop::Signal(signal)) => {
-                    log::info!("stopping on {}", signal_name(signal));
-                    (workers, None)
-                }
-                Ok(Stop::Observer) => {
-                    log::info!("stopping on request");
-                    (workers, None)
-                }
-                Ok(Stop::Worker(message)) => (workers, Some(Error::Worker(message))),
-                Ok(Stop::Control(error)) => (workers, Some(Error::Control(error))),
-                Err(_) => (workers, Some(Error::Worker("all threads are gone".to_owned()))),
-            }
-        }
-        Err((workers, error)) => (workers, Some(error)),
+    let mut serving = Serving {
+        cluster,
+        node,
+        queues,
+        is_node,
+        board,
+        lookout,
+        server,
+        watch_others,
+        homes,
+        installed,
+        spare,
     };
+    serving.fill_elsewhere();
 
-    drop(going_on);
-    drop((watch_others, homes));
-    let guarded = is_node && installed.is_some();
-    server.close();
-    drop(spare);
-    let removed = installed.map_or(Ok(()), |installed| remove(installed, &queues));
-    // While the queues are there: what the kernel has counted goes with them.
-    let losses = lookout.finish();
-    ending.store(true, Ordering::Relaxed);
-    let mut counters = Counters { losses, ..Counters::default() };
-    for worker in workers {
-        counters.add(&finish(worker));
-    }
-    // Closes the taps, too: all tracers are gone with the workers.
-    counters.turns.again += server.finish();
-    let traced = writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
-    if guarded {
-        log::info!("the guard stays, so that no untranslated packet goes out; to remove it: dunnat down");
-    }
-    match failure {
-        Some(failure) => {
-            for error in [removed, traced].into_iter().filter_map(Result::err) {
-                log::error!("{error}");
-            }
-            Err(failure)
+    let hands = match (keeper, here) {
+        (Some(keeper), _) => Ok(Hands::Apart(Box::new(keeper))),
+        (None, Some((opened, writing))) => {
+            let of_worker = &mut |tally| worker(Given { tracer: taps.tracer(), tally, watch: watch.take() });
+            let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
+            let how = How { pin, one_by_one, sandbox, ..How::default() };
+            let threads = Threads::start(opened, &memory, how, of_worker, failed);
+            threads.map(|threads| Hands::Here { threads, taps, writing })
         }
-        None => removed.map(|()| (counters, traced)),
+        (None, None) => Err(Error::NoWorker("there is nobody to serve".to_owned())),
+    };
+    match hands {
+        Ok(mut hands) => {
+            serving.begin(&summary, interfaces, once_serving);
+            let failure = serving.look_after(&mut hands, stopped, &asked_to_stop);
+            drop(going_on);
+            serving.finish(Some(hands), failure)
+        }
+        Err(error) => {
+            drop(going_on);
+            serving.finish(None, Some(error))
+        }
     }
 }
 
-fn report_trace(writer: Writer) -> Result<(), Error> {
+impl Serving<'_> {
+    /// Packets are decided from now on.
+    fn begin(&self, summary: &str, interfaces: &[Interface], once_serving: Option<Beside>) {
+        self.board.serves_now();
+        log::info!("{summary}");
+        if self.is_node {
+            announce_gateway(self.cluster, self.node, interfaces);
+        }
+        if let Some(beside) = once_serving {
+            let board = Arc::clone(&self.board);
+            let tell = move || beside().into_iter().for_each(|found| board.rehearsed(found));
+            if let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(tell) {
+                log::warn!("cannot start a thread beside the workers: {error}");
+            }
+        }
+    }
+
+    /// Does what there is to do beside the packets, until something ends it: what was wrong, if anything was.
+    fn look_after(
+        &mut self,
+        hands: &mut Hands,
+        stopped: &Receiver<Stop>,
+        asked_to_stop: &Receiver<()>,
+    ) -> Option<Error> {
+        let changed = self.watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
+        let moved = self.homes.as_ref().map_or_else(never, |homes| homes.changed.clone());
+        let (taps_changed, bell) = match &*hands {
+            Hands::Here { taps, .. } => (taps.changes(), never()),
+            Hands::Apart(keeper) => (never(), keeper.bell()),
+        };
+        let (mut torn, mut carrying) = (None, Carrying::default());
+        self.board.carried(self.installed.as_ref().and_then(|installed| carrying.look(installed)));
+        let (mut looked, mut refused) = (Instant::now(), Teller::default());
+        loop {
+            let patience = hands.patience().min(GUARD_EVERY.saturating_sub(looked.elapsed()));
+            select! {
+                recv(stopped) -> stop => match stop {
+                    Ok(Stop::Signal(SIGUSR1)) => hands.open_trace_anew(),
+                    Ok(stop) => return told(stop),
+                    Err(_) => return Some(Error::Worker("all threads are gone".to_owned())),
+                },
+                recv(asked_to_stop) -> _ => return told(Stop::Observer),
+                // One that waits for packets would keep the memory of a tap whose reader has gone.
+                recv(taps_changed) -> _ => hands.wake(),
+                recv(bell) -> _ => {}
+                recv(changed) -> by => {
+                    if let (Ok(by), Some(installed)) = (by, &mut self.installed) {
+                        torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
+                    }
+                }
+                recv(moved) -> elsewhere => {
+                    if let (Ok(first), Some(installed)) = (elsewhere, &mut self.installed) {
+                        let elsewhere = moved.try_iter().last().unwrap_or(first);
+                        installed.set_elsewhere(&elsewhere);
+                        self.board.live_elsewhere(elsewhere);
+                    }
+                }
+                default(patience) => {}
+            }
+            if looked.elapsed() >= GUARD_EVERY {
+                looked = Instant::now();
+                self.board.refused(refused.news());
+                if let Some(installed) = &mut self.installed {
+                    self.board.guarded(installed.tell_guarded());
+                    self.board.carried(carrying.look(installed));
+                    // What did not work then may work now.
+                    torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
+                }
+            }
+            if let Hands::Apart(keeper) = hands {
+                for told in keeper.hear() {
+                    match told {
+                        Told::Ended => self.board.replaced(),
+                        Told::Refused(calls) => self.board.refused(calls),
+                        Told::Poison(poison) => self.board.poisoned(poison),
+                        Told::Failed(error) => return Some(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is known of where guests live goes into the rules.
+    fn fill_elsewhere(&mut self) {
+        let known = self.homes.as_ref().and_then(|homes| homes.changed.try_recv().ok());
+        if let (Some(installed), Some(elsewhere)) = (&mut self.installed, known) {
+            installed.set_elsewhere(&elsewhere);
+            self.board.live_elsewhere(elsewhere);
+        }
+    }
+
+    /// The last packets get their verdicts, and all that was taken is given back.
+    fn finish(
+        self,
+        hands: Option<Hands>,
+        failure: Option<Error>,
+    ) -> Result<(Counters, Result<(), Error>), Error> {
+        drop((self.watch_others, self.homes));
+        let guarded = self.is_node && self.installed.is_some();
+        self.server.close();
+        drop(self.spare);
+        let removed = self.installed.map_or(Ok(()), |installed| remove(installed, &self.queues));
+        // While the queues are there: what the kernel has counted goes with them.
+        let losses = self.lookout.finish();
+        let mut traced = Ok(());
+        let mut writing = None;
+        match hands {
+            Some(Hands::Here { threads, taps, writing: writes }) => {
+                drop((threads, taps));
+                writing = writes;
+            }
+            Some(Hands::Apart(keeper)) => {
+                let unwritten = keeper.finish().unwritten;
+                traced = unwritten.map_or(Ok(()), |(lost, error)| Err(Error::Trace { lost, error }));
+            }
+            None => {}
+        }
+        let mut counters = self.board.counters();
+        counters.losses += losses;
+        // Closes the taps, too: all tracers are gone with the workers.
+        counters.turns.again += self.server.finish();
+        if let Some((writer, _tap_end)) = writing {
+            traced = report_trace(writer);
+        }
+        if guarded {
+            log::info!("the guard stays, so that no untranslated packet goes out; to remove it: dunnat down");
+        }
+        match failure {
+            Some(failure) => {
+                for error in [removed, traced].into_iter().filter_map(Result::err) {
+                    log::error!("{error}");
+                }
+                Err(failure)
+            }
+            None => removed.map(|()| (counters, traced)),
+        }
+    }
+}
+
+impl Hands {
+    fn wake(&self) {
+        if let Self::Here { threads, .. } = self {
+            threads.wake();
+        }
+    }
+
+    fn open_trace_anew(&self) {
+        if let Self::Apart(keeper) = self {
+            keeper.signal(Signal::USR1);
+        }
+    }
+
+    /// How long there is nothing to be done for them if nothing happens.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Here { .. } => GUARD_EVERY,
+            Self::Apart(keeper) => keeper.patience(),
+        }
+    }
+}
+
+/// Says why a node ends; what was wrong, if anything was.
+fn told(stop: Stop) -> Option<Error> {
+    match stop {
+        Stop::Signal(signal) => {
+            log::info!("stopping on {}", signal_name(signal));
+            None
+        }
+        Stop::Observer => {
+            log::info!("stopping on request");
+            None
+        }
+        Stop::Worker(message) => Some(Error::Worker(message)),
+        Stop::Control(error) => Some(Error::Control(error)),
+    }
+}
+
+/// Starts the thread that writes every decision down.
+pub(super) fn start_writing(
+    trace: Destination,
+    taps: &Taps,
+    cluster: &Arc<Cluster>,
+    node: NodeId,
+) -> Result<(Writer, TapEnd), Error> {
+    let system = |what| move |source| Error::System { what, source };
+    let to = trace.path.clone().unwrap_or_else(|| "standard output".into());
+    let bytes = trace.format.needs_bytes();
+    let output = trace.open(signals::asked_to_reopen().map_err(system("catch a signal"))?);
+    let output = output.map_err(|source| Error::NoTrace { to, source })?;
+    let (tap, tap_end) = taps.attach(WAITING);
+    let namer = Namer::new(Arc::clone(cluster), node, bytes);
+    Ok((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end))
+}
+
+pub(super) fn report_trace(writer: Writer) -> Result<(), Error> {
     let outcome = writer.finish();
     match outcome.error {
         None => log::info!("trace: {} written, {} lost", counted(outcome.written, "event"), outcome.lost),

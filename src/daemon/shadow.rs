@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::counters::Counters;
 use super::names::Names;
+use super::tally;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
 use crate::engine::{Decision, NoWitness, Time};
@@ -28,7 +28,7 @@ pub struct ShadowWorker {
     lanes: ByQueue<ShadowLane>,
     pipes: Pipes,
     tracer: Tracer,
-    counters: Counters,
+    tally: tally::Tally,
 }
 
 impl ShadowWorker {
@@ -48,7 +48,7 @@ impl ShadowWorker {
             lanes: ByQueue::new(plan.layout, plan.lanes().iter().copied()),
             pipes: Pipes::new(cluster.pipes(plan.node).to_vec()),
             tracer,
-            counters: Counters::default(),
+            tally: tally::Tally::default(),
         }
     }
 
@@ -57,10 +57,15 @@ impl ShadowWorker {
         Self { pipes: self.pipes.told(names), ..self }
     }
 
+    /// The same, which counts there.
+    pub(super) fn counting(self, tally: tally::Tally) -> Self {
+        Self { tally, ..self }
+    }
+
     /// Looks at a packet. Whatever comes of that, it goes on as it is.
     fn look(&mut self, packet: &Packet<'_>) {
         let Some(ShadowLane { stage, side, ct_mark }) = self.lanes.get(packet.envelope.queue) else {
-            self.counters.stray += 1;
+            self.tally.strayed();
             return;
         };
         let now = Instant::now();
@@ -106,7 +111,10 @@ impl ShadowWorker {
         began: Instant,
     ) -> (Decision, Record) {
         let Packet { envelope, bytes } = *packet;
-        let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
+        let pipe = envelope
+            .phys_in
+            .filter(|_| stage == Stage::Tag)
+            .and_then(|port| self.pipes.place(port, &self.tally));
         let ct_mark = ct_mark.unwrap_or_default();
         let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
         let now = || Time(self.policy.began().elapsed());
@@ -116,7 +124,7 @@ impl ShadowWorker {
             envelope.checksum,
             &mut NoWitness,
         );
-        self.counters.would_decide(stage, decided.0.reason);
+        self.tally.would_decide(stage, decided.0.reason);
         let record = Record::new(packet, stage, view.copied(), meta.ct_mark, decided, began);
         if self.tracer.is_on() {
             self.tracer.trace(record);
@@ -137,16 +145,8 @@ impl Serve for ShadowWorker {
             self.look(packet);
             PacketVerdict { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None }
         })?;
-        self.counters.turned(turn);
+        self.tally.turned(turn);
         Ok(())
-    }
-
-    fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    fn into_counters(self: Box<Self>) -> Counters {
-        self.pipes.into_counters(self.counters)
     }
 }
 
@@ -195,6 +195,7 @@ pub(super) fn into_tally(judge: Arc<Mutex<Judge>>) -> Option<Tally> {
 
 #[cfg(test)]
 mod tests {
+    use crate::daemon::Counters;
     use std::path::Path;
 
     use jiff::tz::TimeZone;
@@ -276,7 +277,8 @@ mod tests {
             assert_eq!((&was.bytes, Envelope { id, ..was.envelope }), (&is.bytes, is.envelope));
         }
         assert_eq!(queue.served.len(), packets.len());
-        let counters = Box::new(worker).into_counters();
+        let counters = worker.tally.counters();
+        drop(worker);
         let lines = told.try_iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
         (lines, into_tally(judge).unwrap(), counters)
     }

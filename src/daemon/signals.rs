@@ -29,11 +29,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on the signals come here.
-    pub(super) fn catch(mut come: impl FnMut(i32) + Send + 'static) -> io::Result<Self> {
+    /// From now on the signals that end a node come here, and those others.
+    pub(super) fn catch(others: &[i32], mut come: impl FnMut(i32) + Send + 'static) -> io::Result<Self> {
         let which = Arc::new(AtomicUsize::new(0));
         let (mut waiting, handlers) = UnixStream::pair()?;
-        for signal in ENDING {
+        for signal in ENDING.iter().chain(others).copied() {
             // In this order: who is woken finds out which.
             flag::register_usize(signal, Arc::clone(&which), signal as usize)?;
             low_level::pipe::register(signal, handlers.try_clone()?)?;

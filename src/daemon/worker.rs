@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::board::Slot;
 use super::counters::Counters;
 use super::names::Names;
 use super::observer::Observing;
+use super::tally::Tally;
 use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
 use crate::net::{IfName, Stage, Verdict};
 use crate::netlink::{passing, sys};
@@ -27,17 +27,10 @@ pub(super) trait Serve: Send {
     /// The queue is not usable any more.
     fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()>;
 
-    /// What came of them until now.
-    fn counters(&self) -> &Counters;
-
-    /// What came of them all.
-    fn into_counters(self: Box<Self>) -> Counters;
-
-    /// Serves until it is told to end, and woken. Who asks meanwhile gets the counts by that slot.
-    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool, slot: &mut Slot) -> io::Result<()> {
+    /// Serves until it is told to end, and woken.
+    fn serve(&mut self, queue: &mut dyn PacketQueue, ending: &AtomicBool) -> io::Result<()> {
         while !ending.load(Ordering::Relaxed) {
             self.turn(queue)?;
-            slot.offer(self.counters());
         }
         Ok(())
     }
@@ -49,10 +42,12 @@ pub struct Worker {
     policy: Arc<Supervised>,
     lanes: ByQueue<(Lane, bool)>,
     ct_mark_by: CtMarkBy,
+    /// What finds no room goes on, and is not lost.
+    passes: bool,
     pipes: Pipes,
     tracer: Option<Tracer>,
     watch: Option<Observing>,
-    counters: Counters,
+    tally: Tally,
 }
 
 impl Worker {
@@ -64,10 +59,11 @@ impl Worker {
             policy,
             lanes,
             ct_mark_by: plan.ct_mark_by,
+            passes: plan.stands_in(),
             pipes,
             tracer,
             watch: None,
-            counters: Counters::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -82,16 +78,27 @@ impl Worker {
             policy,
             lanes: ByQueue::new(plan.layout, plan.lanes().iter().map(|lane| (*lane, false))),
             ct_mark_by: CtMarkBy::Rules,
+            passes: false,
             pipes: Pipes::new(pipes),
             tracer,
             watch: None,
-            counters: Counters::default(),
+            tally: Tally::default(),
         }
     }
 
     /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
     pub(super) fn told(self, names: Names) -> Self {
         Self { pipes: self.pipes.told(names), ..self }
+    }
+
+    /// The same, which counts there.
+    pub(super) fn counting(self, tally: Tally) -> Self {
+        Self { tally, ..self }
+    }
+
+    /// What came of its packets until now.
+    pub fn counters(&self) -> Counters {
+        self.tally.counters()
     }
 
     /// The same, with somebody who is shown each decision before it is carried out.
@@ -108,21 +115,27 @@ impl Worker {
             // Also without a packet: who is gone is let go of, and with him memory.
             tracer.is_on();
         }
-        let turn = queue.turn(&mut |packet| self.verdict(packet))?;
-        self.counters.turned(turn);
+        let mut turn = queue.turn(&mut |packet| self.verdict(packet))?;
+        if self.passes {
+            self.tally.passed(std::mem::take(&mut turn.lost));
+        }
+        self.tally.turned(turn);
         Ok(())
     }
 
     fn verdict(&mut self, packet: &Packet<'_>) -> PacketVerdict {
         let &Packet { envelope, bytes } = packet;
         let Some((lane, rewrites)) = self.lanes.get(envelope.queue) else {
-            self.counters.stray += 1;
+            self.tally.strayed();
             return PacketVerdict { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None };
         };
         let stage = lane.stage;
         let mut began = self.tracer.as_mut().and_then(Tracer::begin);
         let view = View::parse(bytes, packet.original_len());
-        let pipe = envelope.phys_in.filter(|_| stage == Stage::Tag).and_then(|port| self.pipes.place(port));
+        let pipe = envelope
+            .phys_in
+            .filter(|_| stage == Stage::Tag)
+            .and_then(|port| self.pipes.place(port, &self.tally));
         let ct_mark = lane.ct_mark.of(envelope).unwrap_or_default();
         let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
         let read = view.as_ref().map_err(|malformed| *malformed);
@@ -137,7 +150,7 @@ impl Worker {
                 (decision, None)
             }
         };
-        self.counters.decided(stage, &decision);
+        self.tally.decided(stage, &decision);
         if let (Some(tracer), Some(began)) = (&mut self.tracer, began) {
             tracer.trace(Record::new(packet, stage, view, meta.ct_mark, (decision, patch), began));
         }
@@ -180,14 +193,6 @@ impl Serve for Worker {
     fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
         Self::turn(self, queue)
     }
-
-    fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    fn into_counters(self: Box<Self>) -> Counters {
-        self.pipes.into_counters(self.counters)
-    }
 }
 
 /// Which lane a queue belongs to, and whether its packets are rewritten here.
@@ -201,13 +206,11 @@ pub(super) struct Pipes {
     known: HashMap<u32, Option<usize>>,
     /// What tells the name of an interface.
     look_up: Box<dyn Fn(u32) -> io::Result<Option<String>> + Send>,
-    /// How often they could not.
-    again: u64,
 }
 
 impl Pipes {
     pub(super) fn new(names: Vec<IfName>) -> Self {
-        Self { names, known: HashMap::new(), look_up: Box::new(sys::interface_name), again: 0 }
+        Self { names, known: HashMap::new(), look_up: Box::new(sys::interface_name) }
     }
 
     /// The same with names that somebody else tells.
@@ -221,7 +224,7 @@ impl Pipes {
     }
 
     /// The place among the node's pipes.
-    pub(super) fn place(&mut self, index: u32) -> Option<usize> {
+    pub(super) fn place(&mut self, index: u32, tally: &Tally) -> Option<usize> {
         if let Some(known) = self.known.get(&index) {
             return *known;
         }
@@ -234,16 +237,10 @@ impl Pipes {
             // Could not tell is not a no: the next packet asks again.
             Err(error) => {
                 passing::tell("look up the name of an interface", &error);
-                self.again += 1;
+                tally.again();
                 None
             }
         }
-    }
-
-    /// The counts, and with them how often a name had to be looked up again.
-    pub(super) fn into_counters(self, mut counters: Counters) -> Counters {
-        counters.turns.again += self.again;
-        counters
     }
 }
 
@@ -258,8 +255,8 @@ mod tests {
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
     use crate::policy::by::By;
-    use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, Wishes};
+    use crate::queue::{Memory, Turn, Waiting};
+    use crate::ruleset::{Backend, StandIn, Wishes};
     use crate::trace::{Event, Format, Namer, Output, Taps, Text, Writer};
 
     const PIPE: u32 = 7;
@@ -295,9 +292,35 @@ mod tests {
 
     fn serve(worker: &mut Worker, packets: Vec<Waiting>) -> Vec<Option<Waiting>> {
         let mut queue = Memory::new(packets);
-        let end = worker.serve(&mut queue, &AtomicBool::new(false), &mut Slot::default()).unwrap_err();
+        let end = worker.serve(&mut queue, &AtomicBool::new(false)).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof, "the end of the packets");
         queue.served
+    }
+
+    /// A gap in the numbers is what found no room: it is lost, unless the kernel stands in.
+    #[test]
+    fn what_finds_no_room_is_lost_or_left_to_the_kernel() {
+        struct Gap;
+        impl PacketQueue for Gap {
+            fn turn(&mut self, _: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
+                Ok(Turn { packets: 1, lost: 7, ..Turn::default() })
+            }
+        }
+        for (stand_in, expected) in [(StandIn::None, (7, 0)), (StandIn::Kernel, (0, 7))] {
+            let plan = Plan::new(Wishes { stand_in, ..wishes(0) }, &Capabilities::all()).unwrap();
+            assert!(
+                plan.queues_of_worker(0).iter().all(|(_, it)| it.fail_open == (stand_in == StandIn::Kernel))
+            );
+            let policy = Arc::new(Supervised::cluster(&cluster(), NodeId(0)));
+            let mut worker = Worker::new(policy, &plan, Vec::new(), None);
+            worker.turn(&mut Gap).unwrap();
+            let counters = worker.counters();
+            assert_eq!((counters.turns.lost, counters.passed), expected);
+            assert_eq!(
+                counters.to_string().contains("left to the kernel because a socket was full: 7"),
+                expected.1 == 7
+            );
+        }
     }
 
     const CLIENT: [u8; 4] = [192, 168, 122, 1];
@@ -321,7 +344,7 @@ mod tests {
                 inside.len()
             );
         }
-        assert_eq!(entry.counters.decisions(Stage::Dnat, Reason::Service), lengths.len() as u64);
+        assert_eq!(entry.counters().decisions(Stage::Dnat, Reason::Service), lengths.len() as u64);
 
         let replies = lengths.map(|len| waiting(103, 2, tcp(GUEST, 80, CLIENT, 40000, &vec![0x5a; len])));
         let outside = lengths.map(|len| tcp(PUBLIC2, 80, CLIENT, 40000, &vec![0x5a; len]));
@@ -357,7 +380,7 @@ mod tests {
         let served = serve(&mut worker, [80, 81, 82, 81, 80].map(request).to_vec());
         let went_on: Vec<bool> = served.iter().map(Option::is_some).collect();
         assert_eq!(went_on, [true, false, false, false, true]);
-        insta::assert_snapshot!(worker.counters, @"5 packets: dnat no-service 2, policy-panicked 2, policy-nonsense 1; dropped by verdict: 3");
+        insta::assert_snapshot!(worker.counters(), @"5 packets: dnat no-service 2, policy-panicked 2, policy-nonsense 1; dropped by verdict: 3");
         drop((worker, taps, tap_end));
         assert_eq!(writer.finish().written, 5);
         let traced = std::fs::read_to_string(file.path()).unwrap();
@@ -392,19 +415,20 @@ mod tests {
             let served = served.unwrap();
             assert_eq!((served.bytes, served.envelope.mark), (was.bytes, was.envelope.mark));
         }
-        insta::assert_snapshot!(worker.counters, @"5 packets: dnat observed 1; tag observed 1; save observed 1; spoof ip-header 1; from a queue without rules: 1");
+        insta::assert_snapshot!(worker.counters(), @"5 packets: dnat observed 1; tag observed 1; save observed 1; spoof ip-header 1; from a queue without rules: 1");
     }
 
     #[test]
     fn a_pipe_whose_name_cannot_be_told_now_is_asked_for_again() {
         let mut pipes = Pipes::new(vec!["eth1.100".parse().unwrap()]);
         pipes.look_up = Box::new(|_| Err(io::Error::from_raw_os_error(libc::EMFILE)));
-        assert_eq!(pipes.place(5), None);
+        let tally = Tally::default();
+        assert_eq!(pipes.place(5, &tally), None);
         pipes.look_up = Box::new(|index| Ok((index == 5).then(|| "eth1.100".to_owned())));
-        assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
+        assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
         pipes.look_up = Box::new(|_| panic!("both ports are known"));
-        assert_eq!((pipes.place(5), pipes.place(6)), (Some(0), None));
-        assert_eq!(pipes.into_counters(Counters::default()).turns.again, 1);
+        assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
+        assert_eq!(tally.counters().turns.again, 1);
     }
 
     #[test]
@@ -420,7 +444,7 @@ mod tests {
         let served = serve(&mut worker, vec![request(b"drop"), request(b"go")]);
         assert_eq!(served[0], None);
         assert_eq!(served[1].as_ref().unwrap().bytes, tcp(CLIENT, 40000, GUEST, 80, b"go"));
-        insta::assert_snapshot!(worker.counters, @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
+        insta::assert_snapshot!(worker.counters(), @"2 packets: dnat service 1, by-hand 1; dropped by verdict: 1");
         drop(going_on);
     }
 
@@ -458,7 +482,7 @@ mod tests {
             expected.decisions[stage.index()][reason.index()] = 1;
         }
         (expected.dropped, expected.stray, expected.turns.packets) = (1, 1, 6);
-        assert_eq!(worker.counters, expected);
-        insta::assert_snapshot!(worker.counters, @"6 packets: dnat service 1, ip-header 1; tag from-node 1, not-from-pipe 1; spoof ip-header 1; dropped by verdict: 1; from a queue without rules: 1");
+        assert_eq!(worker.counters(), expected);
+        insta::assert_snapshot!(worker.counters(), @"6 packets: dnat service 1, ip-header 1; tag from-node 1, not-from-pipe 1; spoof ip-header 1; dropped by verdict: 1; from a queue without rules: 1");
     }
 }

@@ -1,38 +1,61 @@
-//! The workers: their queues, a thread for each, and what they bring home.
+//! The workers: their queues, and a thread for each.
 
-use std::panic;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::Sender;
-
-use super::board::Board;
-use super::counters::Counters;
 use super::error::Error;
-use super::stop::Stop;
+use super::memory::Memory;
+use super::observer::Observing;
+use super::tally::Tally;
 use super::thread::bring_home;
 use super::worker::Serve;
 use crate::kernel;
 use crate::netlink::sys;
-use crate::queue::{Netlink, Nfq, OpenError, PacketQueue, QueueConfig};
+use crate::queue::{Inherited, Netlink, Nfq, OpenError, PacketQueue, QueueConfig, open_socket};
 use crate::ruleset::Backend;
 use crate::sandbox::{self, Level, Packets};
+use crate::trace::Tracer;
 
-/// With `one_by_one` a verdict leaves before the next packet is looked at.
-pub(super) fn open_queues(
-    backend: Backend,
-    lanes: &[QueueConfig],
-    one_by_one: bool,
-) -> Result<Box<dyn PacketQueue>, Error> {
-    match backend {
-        Backend::Netlink => Netlink::open(lanes).map(|queue| {
-            let queue = if one_by_one { queue.one_by_one() } else { queue };
-            Box::new(queue) as Box<dyn PacketQueue>
-        }),
-        Backend::Nfq => Nfq::open(lanes).map(|queue| Box::new(queue) as Box<dyn PacketQueue>),
+/// The queues of one worker, before anybody serves them.
+pub(super) enum Opened {
+    /// A socket, which whoever serves it may have from another process.
+    Socket(OwnedFd),
+    /// The nfq crate, whose socket is its own.
+    Nfq(Nfq),
+}
+
+impl Opened {
+    /// The socket, if it may go to another process.
+    pub(super) fn socket(self) -> Option<OwnedFd> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Nfq(_) => None,
+        }
     }
-    .map_err(explain_queue)
+
+    /// Takes queues.
+    pub(super) fn open(backend: Backend, lanes: &[QueueConfig]) -> Result<Self, Error> {
+        match backend {
+            Backend::Netlink => open_socket(lanes).map(Self::Socket),
+            Backend::Nfq => Nfq::open(lanes).map(Self::Nfq),
+        }
+        .map_err(explain_queue)
+    }
+
+    fn served_here(self, memory: &Memory, worker: usize, how: How) -> Option<Box<dyn PacketQueue>> {
+        Some(match self {
+            Self::Socket(socket) => {
+                let inherited = memory.inherited(worker, socket, how.has_predecessor)?;
+                let slots = if how.one_by_one { 1 } else { inherited.slots };
+                Box::new(Netlink::inherit(Inherited { slots, ..inherited }))
+            }
+            Self::Nfq(queue) => Box::new(queue),
+        })
+    }
 }
 
 fn explain_queue(source: OpenError) -> Error {
@@ -79,46 +102,86 @@ pub(super) fn tell_few_panics() {
     });
 }
 
-pub(super) type Thread = JoinHandle<Counters>;
-
-pub(super) fn start_workers(
-    open: Vec<Box<dyn PacketQueue>>,
-    worker: &mut dyn FnMut() -> Box<dyn Serve>,
-    board: &Board,
-    (pin, sandbox): (bool, Level),
-    ending: &Arc<AtomicBool>,
-    stop: Sender<Stop>,
-) -> Result<Vec<Thread>, (Vec<Thread>, Error)> {
-    let mut threads = Vec::new();
-    for (number, mut queue) in open.into_iter().enumerate() {
-        let mut worker = worker();
-        let ending = Arc::clone(ending);
-        let stop = stop.clone();
-        let mut slot = board.slot();
-        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            if pin && let Err(error) = sys::pin_to_processor(number) {
-                log::warn!("cannot pin worker {number} to its own processor: {error}");
-            }
-            if let Err(error) = Packets::apply(sandbox) {
-                let _ = stop.send(Stop::Worker(error.to_string()));
-                return worker.into_counters();
-            }
-            if let Err(error) = worker.serve(&mut *queue, &ending, &mut slot) {
-                let _ = stop.send(Stop::Worker(error.to_string()));
-            }
-            worker.into_counters()
-        });
-        match thread {
-            Ok(thread) => threads.push(thread),
-            Err(source) => return Err((threads, Error::System { what: "start a thread", source })),
-        }
-    }
-    Ok(threads)
+/// What a worker is given.
+pub(super) struct Given {
+    pub(super) tracer: Tracer,
+    pub(super) tally: Tally,
+    /// Who is shown each decision.
+    pub(super) watch: Option<Observing>,
 }
 
-pub(super) fn finish(thread: Thread) -> Counters {
-    bring_home(thread).unwrap_or_else(|_| {
-        log::error!("a worker panicked; its counts are lost. This is a bug; please report it");
-        Counters::default()
-    })
+/// How packets are served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    /// Each worker keeps to a processor of its own.
+    pub(super) pin: bool,
+    /// A verdict leaves before the next packet is looked at.
+    pub(super) one_by_one: bool,
+    /// What threads give up before their first packet.
+    pub(super) sandbox: Level,
+    /// Somebody served these queues before, and may have left packets behind.
+    pub(super) has_predecessor: bool,
+    /// The process does nothing else, and another one takes its place when it is gone.
+    pub(super) is_apart: bool,
+}
+
+/// Workers that are threads of this process.
+pub(super) struct Threads {
+    threads: Vec<JoinHandle<()>>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Threads {
+    /// Starts a thread for each of the queues that were opened. `failed` is called if one can serve no more.
+    pub(super) fn start(
+        opened: Vec<Opened>,
+        memory: &Memory,
+        how: How,
+        worker: &mut dyn FnMut(Tally) -> Box<dyn Serve>,
+        failed: impl Fn(io::Error) + Clone + Send + 'static,
+    ) -> Result<Self, Error> {
+        let mut threads = Self { threads: Vec::new(), ending: Arc::default() };
+        for (number, (opened, tally)) in opened.into_iter().zip(memory.tallies()).enumerate() {
+            let Some(mut queue) = opened.served_here(memory, number, how) else { break };
+            let mut worker = worker(tally);
+            let (ending, failed) = (Arc::clone(&threads.ending), failed.clone());
+            let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                if how.pin
+                    && let Err(error) = sys::pin_to_processor(number)
+                {
+                    log::warn!("cannot pin worker {number} to its own processor: {error}");
+                }
+                if let Err(error) = Packets::apply(how.sandbox) {
+                    failed(io::Error::other(error));
+                    return;
+                }
+                // What a panic leaves half done stays with this thread.
+                match panic::catch_unwind(AssertUnwindSafe(|| worker.serve(&mut *queue, &ending))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => failed(error),
+                    Err(_) if how.is_apart => std::process::abort(),
+                    Err(_) => failed(io::Error::other("it panicked. This is a bug; please report it")),
+                }
+            });
+            threads.threads.push(thread.map_err(|source| Error::System { what: "start a thread", source })?);
+        }
+        Ok(threads)
+    }
+
+    /// Has each look up from its packets, or from waiting for some.
+    pub(super) fn wake(&self) {
+        self.threads.iter().for_each(sys::wake);
+    }
+}
+
+/// They end with it.
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            if bring_home(thread).is_err() {
+                log::error!("a worker panicked. This is a bug; please report it");
+            }
+        }
+    }
 }

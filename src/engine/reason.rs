@@ -133,6 +133,7 @@ reasons! {
         PolicySilent = "policy-silent", drop at Dnat Tag Save Spoof: "the policy did not answer in time";
         PolicyGone = "policy-gone", drop at Dnat Tag Save Spoof:
             "the program that is the policy has ended, and is not there again yet";
+        Poison = "poison", drop at Dnat Tag Save Spoof: "two workers ended with it in hand";
         ByHand = "by-hand", drop at Dnat Tag Save Spoof: "somebody dropped the packet in dunnat step";
         Unknown = "unknown-reason", either at Dnat Tag Save Spoof:
             "a trace has more reasons of other policies than this program can tell apart";
@@ -200,6 +201,11 @@ fn is_word(name: &str) -> bool {
 }
 
 impl Reason {
+    /// How many places there are: see [`index`](Self::index).
+    pub(crate) const PLACES: usize = Self::ALL.len() + LEARNED;
+    /// How long a name may be, in bytes.
+    pub(crate) const LONGEST: usize = LONGEST;
+
     /// The place of the reason in [`ALL`](Self::ALL); behind it for one that this program does not know.
     #[inline]
     pub fn index(self) -> usize {

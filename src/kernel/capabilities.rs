@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Support, ct_mark_by_verdict, nft_queue};
 
 /// The features of a kernel that there are other ways without.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Capabilities {
     /// Rules of nft can hand packets to queues.
     pub nft_queue: Support,

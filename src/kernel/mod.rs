@@ -102,22 +102,33 @@ pub fn queues_with_packets() -> io::Result<Vec<u16>> {
     Ok(queue_table()?.into_iter().filter(|queue| queue.waiting > 0).map(|queue| queue.number).collect())
 }
 
-/// A line of the table of queues.
-#[derive(Debug, PartialEq, Eq)]
-struct Listener {
-    number: u16,
-    port: u32,
-    waiting: u64,
-    losses: Losses,
+/// A queue that somebody has taken, as the kernel tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Queue {
+    /// Its number.
+    pub number: u16,
+    /// The port id of the socket that it belongs to.
+    pub(crate) port: u32,
+    /// Packets in it that have no verdict yet.
+    pub waiting: u64,
+    /// What it has lost since it was taken.
+    pub losses: Losses,
+    /// The number of the last packet that was queued; it counts with 32 bits.
+    pub last: u32,
 }
 
-fn queue_table() -> io::Result<Vec<Listener>> {
+/// All queues of this network namespace.
+///
+/// # Errors
+/// As [`queues_in_use`].
+pub fn queue_table() -> io::Result<Vec<Queue>> {
     Ok(parse_queue_table(&fs::read_to_string("/proc/net/netfilter/nfnetlink_queue")?))
 }
 
 /// Each line: queue number, port id of its socket, packets waiting, copy mode, copy range, `queue_dropped`,
-/// `queue_user_dropped`, and more (net/netfilter/nfnetlink_queue.c, `seq_show()`).
-fn parse_queue_table(text: &str) -> Vec<Listener> {
+/// `queue_user_dropped`, `id_sequence`, and 1 (net/netfilter/nfnetlink_queue.c, `seq_show()`).
+fn parse_queue_table(text: &str) -> Vec<Queue> {
     text.lines()
         .filter_map(|line| {
             let mut columns = line.split_ascii_whitespace();
@@ -126,7 +137,8 @@ fn parse_queue_table(text: &str) -> Vec<Listener> {
             let waiting = columns.next()?.parse().ok()?;
             let queue_full = columns.nth(2)?.parse().ok()?;
             let socket_full = columns.next()?.parse().ok()?;
-            Some(Listener { number, port, waiting, losses: Losses { queue_full, socket_full } })
+            let last = columns.next()?.parse().ok()?;
+            Some(Queue { number, port, waiting, losses: Losses { queue_full, socket_full }, last })
         })
         .collect()
 }
@@ -181,7 +193,7 @@ mod tests {
         // Two lines as 6.18 printed them, one of them in use, then what is not a line of it.
         let text = "    7  31337     3 2 65531     0     0       12  1\n  100   4711     0 2 65531     0     0        0  1\n\nx\n";
         let losses = Losses::default();
-        let listener = |number, port, waiting| Listener { number, port, waiting, losses };
-        assert_eq!(parse_queue_table(text), [listener(7, 31337, 3), listener(100, 4711, 0)]);
+        let queue = |number, port, waiting, last| Queue { number, port, waiting, losses, last };
+        assert_eq!(parse_queue_table(text), [queue(7, 31337, 3, 12), queue(100, 4711, 0, 0)]);
     }
 }

@@ -8,6 +8,7 @@ pub use super::by::By;
 use super::faults::{self, Fault};
 use super::machine::{failed, feed, lives_in, run, signal};
 use super::{Error, Lab, Node, sniffer};
+use crate::control::{Answer, Client, Nothing, Queue, Request};
 use crate::policy::Named;
 
 /// What each node writes of its decisions, as `NODE.` and this.
@@ -261,6 +262,7 @@ fn stop_daemons(lab: &Lab, faults: &mut Vec<String>) -> Result<(), Error> {
     for node in &lab.layout.nodes {
         match process(lab, node) {
             Some(pid) => {
+                faults.extend(not_accounted_for(lab, node)?);
                 signal(pid, "TERM")?;
                 ending.push((node, pid));
             }
@@ -292,6 +294,29 @@ fn stop_daemons(lab: &Lab, faults: &mut Vec<String>) -> Result<(), Error> {
         let _ = fs::remove_file(pid_file(node));
     }
     Ok(())
+}
+
+/// The queues of a node whose packets are not all somewhere. They have time to come to rest. A node that does not say is not judged here.
+fn not_accounted_for(lab: &Lab, node: &Node) -> Result<Option<String>, Error> {
+    let socket = lab.file(&format!("{}.sock", node.name));
+    let ask = || {
+        let mut client = Client::ask(&socket, &Request::Status(Nothing::default())).ok()?;
+        match client.answer() {
+            Ok(Some(Answer::Status(status))) => status.queues,
+            _ => None,
+        }
+    };
+    let mut wrong = Vec::new();
+    lab.pace.wait_for(2, || {
+        let queues = ask().unwrap_or_default();
+        let of = |queue: &Queue| queue.ledger.map(|ledger| (queue.number, ledger));
+        wrong = queues.iter().filter_map(of).filter(|(_, ledger)| ledger.difference != 0).collect();
+        Ok::<_, Error>(wrong.is_empty())
+    })?;
+    let told = wrong.iter().map(|(queue, ledger)| format!("queue {queue}: {ledger:?}"));
+    let told: Vec<String> = told.collect();
+    Ok((!told.is_empty())
+        .then(|| format!("on {} packets are not accounted for: {}", node.name, told.join("; "))))
 }
 
 /// Whatever way a node ends, its guard is there, until `dunnat down`. One that only looked on has none.

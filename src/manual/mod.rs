@@ -61,6 +61,7 @@ pages! {
     foreign
     guard
     rights
+    standin
     reasons
     traces
     filters

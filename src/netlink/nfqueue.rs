@@ -21,6 +21,12 @@ const SUBSYSTEM_QUEUE: u16 = 3 << 8;
 const MSG_PACKET: u16 = SUBSYSTEM_QUEUE;
 const MSG_VERDICT: u16 = SUBSYSTEM_QUEUE | 1;
 const MSG_CONFIG: u16 = SUBSYSTEM_QUEUE | 2;
+const MSG_VERDICT_BATCH: u16 = SUBSYSTEM_QUEUE | 3;
+
+/// `NF_REPEAT` (include/uapi/linux/netfilter.h): the packet goes through the chain again that queued it.
+const REPEAT: u32 = 4;
+/// The sequence number of messages whose error nobody waits for. All others have zero.
+const WHATEVER_COMES_OF_IT: u32 = 0x00d0_0bad;
 
 const NFQA_PACKET_HDR: u16 = 1;
 const NFQA_VERDICT_HDR: u16 = 2;
@@ -89,6 +95,8 @@ pub(crate) fn read(datagram: &[u8], envelope: &mut Envelope) -> Result<Message, 
     let message = datagram.get(..len).filter(|_| len >= NLMSG_HEADER).ok_or(Malformed)?;
     match kind {
         MSG_PACKET => read_packet(message, envelope).map(Message::Packet),
+        // About a message that may come too late, and says so by its number.
+        NLMSG_ERROR if header[8..12] == WHATEVER_COMES_OF_IT.to_ne_bytes() => Ok(Message::Other),
         NLMSG_ERROR => {
             let errno = message.get(NLMSG_HEADER..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
             Ok(Message::Answer(i32::from_ne_bytes(*errno).wrapping_neg()))
@@ -272,6 +280,29 @@ impl Head {
             self.count = end;
         }
     }
+}
+
+/// A message that sends packets of a queue, that wait for a verdict, through the rules again: all whose numbers are at most `up_to`, by
+/// the kernel's way to compare (`nfqnl_recv_verdict_batch()`: the distance is taken as signed).
+///
+/// There is no harm in it if none of them waits any more: the kernel's error is passed over by [`read`].
+pub(crate) fn repeat(queue: u16, up_to: u32) -> Vec<u8> {
+    of_verdict(MSG_VERDICT_BATCH, queue, REPEAT, up_to)
+}
+
+/// A message that drops one packet of a queue, if it waits still. An error is passed over by [`read`].
+pub(crate) fn drop_one(queue: u16, id: u32) -> Vec<u8> {
+    of_verdict(MSG_VERDICT, queue, 0, id)
+}
+
+fn of_verdict(kind: u16, queue: u16, verdict: u32, id: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_headers(&mut out, kind, NLM_F_REQUEST, queue);
+    out[8..12].copy_from_slice(&WHATEVER_COMES_OF_IT.to_ne_bytes());
+    let ([a, b, c, d], [e, f, g, h]) = (verdict.to_be_bytes(), id.to_be_bytes());
+    put(&mut out, NFQA_VERDICT_HDR, &[a, b, c, d, e, f, g, h]);
+    set_length(&mut out, 0);
+    out
 }
 
 /// How a queue is to be.

@@ -1,7 +1,7 @@
 //! Where datagrams come from and go to: the socket of a worker, by libmnl, or a recording.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::nfqueue::{self, Config, Message};
@@ -18,6 +18,11 @@ pub(crate) const SEND_BUFFER: i32 = 4 << 20;
 pub(crate) trait Transport: Send {
     /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
     fn receive(&mut self, batch: &mut Batch) -> io::Result<usize>;
+
+    /// The same without waiting: the error is `WouldBlock` if none is there.
+    fn receive_now(&mut self, batch: &mut Batch) -> io::Result<usize> {
+        self.receive(batch)
+    }
 
     /// Sends one datagram, gathered from its parts.
     fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()>;
@@ -57,6 +62,11 @@ impl Socket {
         sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1)?;
         sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
         Ok(Self { socket: sys::Owned::new(socket) })
+    }
+
+    /// The same socket by another descriptor.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        sys::duplicate(self.socket.get().as_raw_fd())
     }
 
     /// Whoever receives waits no longer than that, and then gets the error `WouldBlock`.
@@ -151,13 +161,18 @@ pub(crate) fn set_loopback_up() -> io::Result<()> {
     ask(&mnl::Socket::new(mnl::Bus::Route)?, &message)
 }
 
-impl Transport for Socket {
+/// A netlink socket by its descriptor, wherever that was opened: queues belong to the socket, and not to a process.
+impl Transport for OwnedFd {
     fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
-        batch.receive(self.socket.get().as_raw_fd())
+        batch.receive(self.as_raw_fd())
+    }
+
+    fn receive_now(&mut self, batch: &mut Batch) -> io::Result<usize> {
+        batch.receive_now(self.as_raw_fd())
     }
 
     fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
-        sys::send_gathered(self.socket.get().as_raw_fd(), parts)
+        sys::send_gathered(self.as_raw_fd(), parts)
     }
 }
 

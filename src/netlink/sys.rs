@@ -4,8 +4,9 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::thread::RawPthread;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -117,6 +118,16 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
         0 => Err(io::Error::last_os_error()),
         index => Ok(index),
+    }
+}
+
+/// Another descriptor of the same, kept from the programs that we start.
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers by value; a wrong descriptor is an error.
+    match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the descriptor is new, and nobody else has it.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }
 
@@ -283,6 +294,17 @@ pub(crate) fn kill_group(child: &std::process::Child) {
     unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
 }
 
+/// Asks a process to end (SIGTERM).
+pub(crate) fn terminate(process: u32) -> io::Result<()> {
+    // 0 would be this process's own group.
+    let id = libc::pid_t::try_from(process).ok().filter(|id| *id > 0).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: only sends a signal.
+    match unsafe { libc::kill(id, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets an option of a socket that is an int.
 pub(crate) fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let len = size_of_val(&value) as libc::socklen_t;
@@ -311,7 +333,6 @@ pub(crate) fn limit_waiting(fd: RawFd, limit: Duration) -> io::Result<()> {
 /// Frames of an interface: what is read came in by it or left by it, and what is written leaves by it, each with its Ethernet
 /// header (packet(7)). Reading does not wait.
 pub(crate) fn frames_of(index: u32) -> io::Result<std::fs::File> {
-    use std::os::fd::{FromRawFd as _, OwnedFd};
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let all = (libc::ETH_P_ALL as u16).to_be();
     // SAFETY: takes numbers by value.
@@ -328,7 +349,7 @@ pub(crate) fn frames_of(index: u32) -> io::Result<std::fs::File> {
     address.sll_ifindex = index.cast_signed();
     let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the address outlives the call, and the length is its own.
-    match unsafe { libc::bind(std::os::fd::AsRawFd::as_raw_fd(&fd), (&raw const address).cast(), len) } {
+    match unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) } {
         0 => Ok(fd.into()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -413,13 +434,145 @@ pub(crate) fn words_as_bytes(words: &[u32]) -> &[u8] {
 /// processor's cache.
 const SLOT_BYTES: usize = (64 << 10) + (8 << 10) + 64 * 5;
 
-/// Memory for one datagram, aligned for netlink.
-#[repr(C, align(8))]
-struct Slot([u8; SLOT_BYTES]);
+/// Memory that another process may have, too; zero at first.
+///
+/// Numbers in it are atomic, so that who reads them while another one writes gets one of its values.
+pub(crate) struct Shared {
+    base: std::ptr::NonNull<u8>,
+    len: usize,
+    /// The file of it; none if it is of this process alone.
+    file: Option<OwnedFd>,
+}
+
+// SAFETY: the memory belongs to this value alone, and is bound to no thread.
+unsafe impl Send for Shared {}
+// SAFETY: what a shared reference gives are atomic numbers and copies; slots of a Batch are written by that Batch alone.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Where memory of this process alone is aligned.
+    const ALIGN: usize = 64;
+
+    /// Memory of this process alone.
+    pub(crate) fn alone(len: usize) -> Self {
+        let len = len.max(8);
+        let layout = std::alloc::Layout::from_size_align(len, Self::ALIGN);
+        let layout = layout.unwrap_or(std::alloc::Layout::new::<u64>());
+        // SAFETY: the layout has a size above zero.
+        let base = unsafe { std::alloc::alloc_zeroed(layout) };
+        let Some(base) = std::ptr::NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
+        Self { base, len: layout.size(), file: None }
+    }
+
+    /// Memory that a process gets by its descriptor (memfd_create(2)). Nobody can make it smaller, so that no access fails.
+    pub(crate) fn for_others(len: usize) -> io::Result<Self> {
+        // SAFETY: the name ends with a NUL and outlives the call.
+        let fd =
+            unsafe { libc::memfd_create(c"dunnat".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new, and nobody else has it.
+        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: takes numbers by value.
+        let is_sized = unsafe { libc::ftruncate(fd, len as libc::off_t) } == 0;
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        // SAFETY: as above.
+        let is_sealed = is_sized && unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } == 0;
+        if !is_sealed {
+            return Err(io::Error::last_os_error());
+        }
+        Self::of(file)
+    }
+
+    /// The memory of a descriptor that [`for_others`](Self::for_others) made, maybe in another process.
+    pub(crate) fn of(file: OwnedFd) -> io::Result<Self> {
+        let fd = file.as_raw_fd();
+        // SAFETY: takes numbers by value; a descriptor that is no such file is an error.
+        let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
+        if seals < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if seals & libc::F_SEAL_SHRINK == 0 {
+            return Err(io::Error::other("memory that could be taken away"));
+        }
+        // SAFETY: all-zero is a valid stat.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the value is a stat, which lives here.
+        if unsafe { libc::fstat(fd, &raw mut stat) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let len = stat.st_size as usize;
+        // SAFETY: a new mapping, at a place that the kernel chooses; the file has that length, and keeps it.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
+        };
+        match std::ptr::NonNull::new(base.cast::<u8>()) {
+            Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => {
+                Ok(Self { base, len, file: Some(file) })
+            }
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The descriptor by which another process gets it; none if it is of this process alone.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The numbers in `count` words of 64 bits from the word `from` on; none beyond the end.
+    #[inline]
+    pub(crate) fn numbers(&self, from: usize, count: usize) -> &[AtomicU64] {
+        let words = self.len / size_of::<u64>();
+        let from = from.min(words);
+        let count = count.min(words - from);
+        // SAFETY: the words are within the memory, which lives as long as this value, is aligned to pages or to ALIGN, and any
+        // bits are a valid number. Whoever else has it changes it as such numbers, or, where a Batch lies, not while it is read.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast::<AtomicU64>().add(from), count) }
+    }
+
+    /// A copy of the bytes in that range, as far as they are there.
+    pub(crate) fn copy(&self, range: std::ops::Range<usize>) -> Vec<u8> {
+        let end = range.end.min(self.len);
+        let len = end.saturating_sub(range.start);
+        let mut bytes = vec![0; len];
+        if len > 0 {
+            // SAFETY: the range is within the memory, and the bytes were just made, of that length.
+            unsafe {
+                std::ptr::copy_nonoverlapping(self.base.as_ptr().add(range.start), bytes.as_mut_ptr(), len);
+            }
+        }
+        bytes
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        match self.file {
+            // SAFETY: mapped with that length, and nobody has a reference into it any more.
+            Some(_) => unsafe {
+                libc::munmap(self.base.as_ptr().cast(), self.len);
+            },
+            None => {
+                if let Ok(layout) = std::alloc::Layout::from_size_align(self.len, Self::ALIGN) {
+                    // SAFETY: taken with that layout, and nobody has a reference into it any more.
+                    unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
+                }
+            }
+        }
+    }
+}
 
 /// Slots of memory that one system call fills with many datagrams.
 pub(crate) struct Batch {
-    slots: Vec<Slot>,
+    memory: Arc<Shared>,
+    /// Where in the memory the slots begin.
+    at: usize,
     headers: Vec<libc::mmsghdr>,
     /// Pointed to by `headers`.
     _iovecs: Vec<libc::iovec>,
@@ -430,12 +583,26 @@ pub(crate) struct Batch {
 unsafe impl Send for Batch {}
 
 impl Batch {
-    /// Room for that many datagrams.
+    /// How many bytes of memory that many datagrams need.
+    pub(crate) const fn bytes_for(count: usize) -> usize {
+        count * SLOT_BYTES
+    }
+
+    /// Room for that many datagrams, in memory of its own.
     pub(crate) fn new(count: usize) -> Self {
-        let mut slots: Vec<Slot> = (0..count).map(|_| Slot([0; SLOT_BYTES])).collect();
-        let mut iovecs: Vec<libc::iovec> = slots
-            .iter_mut()
-            .map(|slot| libc::iovec { iov_base: slot.0.as_mut_ptr().cast(), iov_len: SLOT_BYTES })
+        Self::within(Arc::new(Shared::alone(Self::bytes_for(count))), 0, count)
+    }
+
+    /// Room for datagrams in that memory, where nobody else writes: as many as fit.
+    pub(crate) fn within(memory: Arc<Shared>, at: usize, count: usize) -> Self {
+        let at = at.next_multiple_of(8).min(memory.len());
+        let count = count.min((memory.len() - at) / SLOT_BYTES);
+        let mut iovecs: Vec<libc::iovec> = (0..count)
+            .map(|slot| libc::iovec {
+                // SAFETY: all slots are within the memory.
+                iov_base: unsafe { memory.base.as_ptr().add(at + slot * SLOT_BYTES).cast() },
+                iov_len: SLOT_BYTES,
+            })
             .collect();
         let headers = iovecs
             .iter_mut()
@@ -447,17 +614,25 @@ impl Batch {
                 header
             })
             .collect();
-        Self { slots, headers, _iovecs: iovecs }
+        Self { memory, at, headers, _iovecs: iovecs }
     }
 
     /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
     pub(crate) fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
+        self.receive_as(fd, libc::MSG_WAITFORONE)
+    }
+
+    /// The same without waiting: the error is `WouldBlock` if none is there.
+    pub(crate) fn receive_now(&mut self, fd: RawFd) -> io::Result<usize> {
+        self.receive_as(fd, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_as(&mut self, fd: RawFd, flags: i32) -> io::Result<usize> {
         let slots = self.headers.len() as libc::c_uint;
-        // SAFETY: each header leads to an iovec, and that to a slot of the memory, all owned by self, which is
-        // borrowed mutably; no reference into the memory lives. Names and control data are not asked for.
-        let count = unsafe {
-            libc::recvmmsg(fd, self.headers.as_mut_ptr(), slots, libc::MSG_WAITFORONE, std::ptr::null_mut())
-        };
+        // SAFETY: each header leads to an iovec, and that to a slot of the memory, which nobody else writes; self is borrowed
+        // mutably, so no reference into the slots lives. Names and control data are not asked for.
+        let count =
+            unsafe { libc::recvmmsg(fd, self.headers.as_mut_ptr(), slots, flags, std::ptr::null_mut()) };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
     }
 
@@ -466,9 +641,20 @@ impl Batch {
         self.headers.len()
     }
 
+    /// A slot.
+    #[inline]
+    fn slot_mut(&mut self, slot: usize) -> &mut [u8] {
+        assert!(slot < self.headers.len());
+        // SAFETY: the slot is within the memory, and of this value alone, which is borrowed mutably.
+        unsafe {
+            let start = self.memory.base.as_ptr().add(self.at + slot * SLOT_BYTES);
+            std::slice::from_raw_parts_mut(start, SLOT_BYTES)
+        }
+    }
+
     /// Puts a datagram into a slot, as if it had been received.
     pub(crate) fn fill(&mut self, slot: usize, datagram: &[u8]) {
-        let fits = self.slots[slot].0.get_mut(..datagram.len()).map(|bytes| bytes.copy_from_slice(datagram));
+        let fits = self.slot_mut(slot).get_mut(..datagram.len()).map(|bytes| bytes.copy_from_slice(datagram));
         let header = &mut self.headers[slot];
         header.msg_len = datagram.len() as libc::c_uint;
         header.msg_hdr.msg_flags = if fits.is_some() { 0 } else { libc::MSG_TRUNC };
@@ -480,13 +666,19 @@ impl Batch {
         let header = &self.headers[slot];
         let fits = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
         let len = if fits { header.msg_len as usize } else { 0 };
-        self.slots[slot].0.get_mut(..len).unwrap_or_default()
+        self.slot_mut(slot).get_mut(..len).unwrap_or_default()
     }
 
     /// Some bytes of the datagram in a slot.
     #[inline]
     pub(crate) fn bytes(&self, slot: usize, range: std::ops::Range<usize>) -> &[u8] {
-        self.slots[slot].0.get(range).unwrap_or_default()
+        assert!(slot < self.headers.len());
+        // SAFETY: the slot is within the memory, and of this value alone, which is borrowed.
+        let bytes = unsafe {
+            let start = self.memory.base.as_ptr().add(self.at + slot * SLOT_BYTES);
+            std::slice::from_raw_parts(start, SLOT_BYTES)
+        };
+        bytes.get(range).unwrap_or_default()
     }
 }
 

@@ -5,6 +5,7 @@
 //! system call, to change bytes where they lie, and to send many verdicts with another. No backend decides
 //! anything, and none knows what a stage is.
 
+mod journal;
 mod memory;
 mod netlink;
 mod nfq;
@@ -15,7 +16,9 @@ use crate::net::{Envelope, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::packet::Patch;
+pub(crate) use journal::{Journal, Of};
 pub use memory::Memory;
+pub(crate) use netlink::{BATCH_BYTES, Inherited, in_hand, open_socket};
 pub use netlink::{Netlink, Playback};
 pub use nfq::Nfq;
 
@@ -105,34 +108,11 @@ pub struct Turn {
     pub malformed: u64,
     /// Verdicts the kernel would not take: the packet was gone, for example because a base chain was deleted.
     pub refused: u64,
-    /// Packets that had a number and never came: the kernel dropped them because our socket's buffer was full, or let them
-    /// pass where the queue says so.
+    /// Packets that had a number and never came: the kernel dropped them because our socket's buffer was full
+    /// (`queue_user_dropped` in /proc/net/netfilter/nfnetlink_queue), or let them pass where the queue says so.
     pub lost: u64,
     /// System calls that failed for a reason that passes, and were made again.
     pub again: u64,
-}
-
-/// Counts what never arrived. The packets of a queue are numbered one by one as they are queued; a number that is
-/// left out was dropped because the socket's buffer was full (`queue_user_dropped` in
-/// /proc/net/netfilter/nfnetlink_queue).
-#[derive(Debug)]
-struct Numbers {
-    last: Vec<(u16, u32)>,
-}
-
-impl Numbers {
-    fn new(lanes: &[QueueConfig]) -> Self {
-        Self { last: lanes.iter().map(|lane| (lane.queue, 0)).collect() }
-    }
-
-    /// How many packets are missing before this one.
-    #[inline]
-    fn missing(&mut self, queue: u16, id: u32) -> u64 {
-        let Some((_, last)) = self.last.iter_mut().find(|(number, _)| *number == queue) else { return 0 };
-        let gap = id.wrapping_sub(*last).wrapping_sub(1);
-        *last = id;
-        u64::from(gap)
-    }
 }
 
 /// The turn in which nothing was received because of an error that passes; it comes after a pause. Nothing if it lasts.

@@ -7,9 +7,11 @@
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::{
-    MAX_LEN, Numbers, OpenError, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn, Waiting, passed,
+    Journal, MAX_LEN, OpenError, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn, Waiting, passed,
 };
 use crate::net::{Envelope, Verdict};
 use crate::netlink::nfqueue::{
@@ -17,7 +19,7 @@ use crate::netlink::nfqueue::{
 };
 use crate::netlink::passing::{self, Pauses};
 use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
-use crate::netlink::sys::{self, Batch};
+use crate::netlink::sys::{self, Batch, Shared};
 
 /// How many packets one system call takes at the most.
 const SLOTS: usize = 64;
@@ -29,7 +31,7 @@ const FLUSH_BYTES: usize = 256 << 10;
 const _: () = assert!(FLUSH_BYTES + (64 << 10) + SLOTS * VERDICT_MAX < SEND_BUFFER as usize);
 
 /// One socket with several queues.
-pub struct Netlink(Batches<Socket>);
+pub struct Netlink(Batches<OwnedFd>);
 
 /// The batched backend without a kernel: the same packets again and again, and what is sent goes nowhere.
 ///
@@ -44,14 +46,31 @@ struct Batches<T> {
     /// The first `waiting` of them are verdicts that are not sent yet.
     pending: [Pending; SLOTS],
     waiting: usize,
-    numbers: Numbers,
+    journal: Journal,
+    /// Whether packets may wait in a queue, by its place, that somebody before us had in hand.
+    orphans: Vec<Orphans>,
+    /// In one of them they may, and nobody knows yet.
+    is_beginning: bool,
     /// Between tries to receive.
     pauses: Pauses,
+}
+
+/// What is known of packets that somebody before us had in hand, until the first packet of the queue comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Orphans {
+    /// There are none.
+    None,
+    /// There may be some.
+    Maybe,
+    /// All that there may be were sent into the queue again.
+    SentBack,
 }
 
 /// A verdict that is not sent yet.
 struct Pending {
     head: Head,
+    /// The queue, by its place in the journal.
+    queue: Option<usize>,
     /// The slot of the packet that is sent back, and where in it; empty if none is.
     slot: usize,
     payload: Range<usize>,
@@ -63,20 +82,15 @@ impl Netlink {
     /// # Errors
     /// Rights are missing, somebody else has one of the queues, or the kernel has no NFQUEUE.
     pub fn open(lanes: &[QueueConfig]) -> Result<Self, OpenError> {
-        let socket = Socket::open().map_err(OpenError::Socket)?;
-        for lane in lanes {
-            let config = Config {
-                copy: lane.copy.min(nfqueue::COPY_WHOLE),
-                max_len: MAX_LEN,
-                flags: if lane.gso { FLAG_GSO } else { 0 }
-                    | if lane.ct_mark { FLAG_CONNTRACK } else { 0 }
-                    | if lane.fail_open { FLAG_FAIL_OPEN } else { 0 },
-            };
-            socket
-                .bind(lane.queue, config)
-                .map_err(|source| OpenError::Bind { queue: lane.queue, source })?;
-        }
-        Ok(Self(Batches::new(socket, lanes)))
+        Ok(Self(Batches::new(open_socket(lanes)?, lanes)))
+    }
+
+    /// Serves the queues of a socket that was opened before.
+    pub(crate) fn inherit(inherited: Inherited) -> Self {
+        let Inherited { socket, journal, memory, at, slots, has_predecessor } = inherited;
+        let batch = Batch::within(memory, at, slots);
+        let batches = Batches { batch, ..Batches::with(socket, journal) };
+        Self(if has_predecessor { batches.after_somebody() } else { batches })
     }
 
     /// The same in batches of one: a packet's verdict is sent before the next packet is looked at, however long that takes.
@@ -84,6 +98,51 @@ impl Netlink {
     pub fn one_by_one(self) -> Self {
         Self(Batches { batch: Batch::new(1), ..self.0 })
     }
+}
+
+/// A socket with queues, and what is known of their packets, from whoever had them before.
+pub(crate) struct Inherited {
+    /// As [`open_socket`] opened it.
+    pub(crate) socket: OwnedFd,
+    /// Of these queues.
+    pub(crate) journal: Journal,
+    /// Where packets come to lie, and from which byte on: so that the one in hand is there for others to see.
+    pub(crate) memory: Arc<Shared>,
+    pub(crate) at: usize,
+    /// For how many packets there is room.
+    pub(crate) slots: usize,
+    /// Somebody served them, and may have left packets behind.
+    pub(crate) has_predecessor: bool,
+}
+
+/// How many bytes of memory the packets of one batch may take.
+pub(crate) const BATCH_BYTES: usize = Batch::bytes_for(SLOTS);
+
+/// The packet in a place of a batch that lies in memory from that byte on: queue, number, bytes.
+pub(crate) fn in_hand(memory: &Shared, at: usize, slot: usize) -> Option<(u16, u32, Vec<u8>)> {
+    let start = at.next_multiple_of(8) + Batch::bytes_for(slot);
+    let datagram = memory.copy(start..start + Batch::bytes_for(1));
+    let mut envelope = Envelope::default();
+    match nfqueue::read(&datagram, &mut envelope) {
+        Ok(Message::Packet(payload)) => Some((envelope.queue, envelope.id, datagram.get(payload)?.to_vec())),
+        _ => None,
+    }
+}
+
+/// A socket that has queues; as long as anybody has it open, they stay.
+pub(crate) fn open_socket(lanes: &[QueueConfig]) -> Result<OwnedFd, OpenError> {
+    let socket = Socket::open().map_err(OpenError::Socket)?;
+    for lane in lanes {
+        let config = Config {
+            copy: lane.copy.min(nfqueue::COPY_WHOLE),
+            max_len: MAX_LEN,
+            flags: if lane.gso { FLAG_GSO } else { 0 }
+                | if lane.ct_mark { FLAG_CONNTRACK } else { 0 }
+                | if lane.fail_open { FLAG_FAIL_OPEN } else { 0 },
+        };
+        socket.bind(lane.queue, config).map_err(|source| OpenError::Bind { queue: lane.queue, source })?;
+    }
+    socket.descriptor().map_err(OpenError::Socket)
 }
 
 impl Playback {
@@ -106,7 +165,7 @@ impl Playback {
     #[must_use]
     pub fn refilled(self, datagrams: Vec<Vec<u8>>) -> Self {
         let transport = Recording { datagrams, sent: 0 };
-        Self(Batches { transport, waiting: 0, numbers: Numbers::new(&[]), ..self.0 })
+        Self(Batches { transport, waiting: 0, journal: Journal::alone(&[]), ..self.0 })
     }
 
     /// How many bytes of verdicts, packets sent back included, have been sent.
@@ -129,14 +188,106 @@ impl PacketQueue for Playback {
 
 impl<T: Transport> Batches<T> {
     fn new(transport: T, lanes: &[QueueConfig]) -> Self {
+        Self::with(transport, Journal::alone(lanes))
+    }
+
+    fn with(transport: T, journal: Journal) -> Self {
         Self {
             transport,
             batch: Batch::new(SLOTS),
-            pending: std::array::from_fn(|_| Pending { head: Head::new(), slot: 0, payload: 0..0 }),
+            pending: std::array::from_fn(|_| Pending {
+                head: Head::new(),
+                queue: None,
+                slot: 0,
+                payload: 0..0,
+            }),
             waiting: 0,
-            numbers: Numbers::new(lanes),
+            orphans: vec![Orphans::None; journal.queues().len()],
+            is_beginning: false,
+            journal,
             pauses: Pauses::short(),
         }
+    }
+
+    /// The same after somebody who may have left packets behind.
+    fn after_somebody(mut self) -> Self {
+        self.orphans.fill(Orphans::Maybe);
+        self.is_beginning = true;
+        self
+    }
+
+    /// Waits for packets. Before the first time, what somebody before us had in hand is sent into the queues again: all that was
+    /// read from the socket, as far as that was written down.
+    fn receive(&mut self) -> io::Result<usize> {
+        if !self.is_beginning {
+            return self.transport.receive(&mut self.batch);
+        }
+        for place in 0..self.orphans.len() {
+            let of = self.journal.of(place);
+            let left = of.last.saturating_sub(of.answered + of.lost + of.orphans);
+            if left > 0 {
+                self.repeat(place, of.last as u32)?;
+                self.journal.repeated(place, left);
+            }
+        }
+        match self.transport.receive_now(&mut self.batch) {
+            // Nothing is in the socket: whatever waits in the kernel was read. The packets that come from now on are new ones.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                for place in 0..self.orphans.len() {
+                    if self.orphans[place] == Orphans::Maybe {
+                        let last = self.journal.of(place).last as u32;
+                        // As far as the kernel's comparison goes.
+                        self.repeat(place, last.wrapping_add(1 << 30))?;
+                        self.orphans[place] = Orphans::SentBack;
+                    }
+                }
+                self.is_beginning = false;
+                self.transport.receive(&mut self.batch)
+            }
+            received => received,
+        }
+    }
+
+    /// Sends the packets of a queue through the rules again, up to a number.
+    fn repeat(&mut self, place: usize, up_to: u32) -> io::Result<()> {
+        let Some(queue) = self.journal.queues().get(place) else { return Ok(()) };
+        let message = nfqueue::repeat(*queue, up_to);
+        let mut pauses = Pauses::short();
+        loop {
+            match self.transport.send(&[IoSlice::new(&message)]) {
+                Err(error) if passing::is_passing(&error) && !pauses.are_enough() => {
+                    passing::tell("send packets into the queue again", &error);
+                    sys::nap(pauses.next());
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// A packet came: how many before it did not. After somebody else the first one shows which packets he had read and did not
+    /// answer.
+    #[inline]
+    fn came(&mut self, place: usize, id: u32) -> io::Result<u64> {
+        let gap = self.journal.came(place, id);
+        if gap == 0 && self.orphans[place] == Orphans::None {
+            return Ok(0);
+        }
+        self.after_a_gap(place, id, gap)
+    }
+
+    #[cold]
+    fn after_a_gap(&mut self, place: usize, id: u32, gap: u64) -> io::Result<u64> {
+        match std::mem::replace(&mut self.orphans[place], Orphans::None) {
+            Orphans::None => {
+                self.journal.lost(place, gap);
+                return Ok(gap);
+            }
+            Orphans::Maybe => self.repeat(place, id.wrapping_sub(1))?,
+            Orphans::SentBack => {}
+        }
+        // What was lost at the socket meanwhile is among them; the kernel's own count tells how many.
+        self.journal.repeated(place, gap);
+        Ok(0)
     }
 
     /// Sends what is pending.
@@ -158,7 +309,15 @@ impl<T: Transport> Batches<T> {
                 let (queue, id) = pending.head.packet();
                 pending.head.fill(queue, id, Verdict::Drop, Changes::default());
                 pending.payload = 0..0;
-                self.deliver(place..place + 1, &mut pauses_of_drops, turn)?;
+                if !self.deliver(place..place + 1, &mut pauses_of_drops, turn)? {
+                    // It waits on in the kernel.
+                    self.pending[place].queue = None;
+                }
+            }
+        }
+        for pending in &self.pending[..self.waiting] {
+            if let Some(queue) = pending.queue {
+                self.journal.answered(queue);
             }
         }
         self.waiting = 0;
@@ -210,7 +369,7 @@ impl<T: Transport> Batches<T> {
 
     fn turn(&mut self, decide: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
         let mut turn = Turn::default();
-        let count = match self.transport.receive(&mut self.batch) {
+        let count = match self.receive() {
             Ok(count) => count,
             Err(error) => return passed(&error, "receive packets", &mut self.pauses).ok_or(error),
         };
@@ -222,10 +381,15 @@ impl<T: Transport> Batches<T> {
             match nfqueue::read(datagram, &mut envelope) {
                 Ok(Message::Packet(payload)) => {
                     turn.packets += 1;
-                    turn.lost += self.numbers.missing(envelope.queue, envelope.id);
+                    let queue = self.journal.place(envelope.queue);
+                    if let Some(place) = queue {
+                        turn.lost += self.came(place, envelope.id)?;
+                    }
+                    self.journal.take_in_hand(slot);
+                    let datagram = self.batch.datagram(slot);
                     let bytes = datagram.get_mut(payload.clone()).unwrap_or_default();
                     let Some(pending) = self.pending.get_mut(self.waiting) else { break };
-                    pending.slot = slot;
+                    (pending.queue, pending.slot) = (queue, slot);
                     pending.payload = write_verdict(&envelope, payload, bytes, decide, &mut pending.head);
                     to_send += pending.payload.len();
                     self.waiting += 1;
@@ -240,6 +404,7 @@ impl<T: Transport> Batches<T> {
                 Err(nfqueue::Malformed) => turn.malformed += 1,
             }
         }
+        self.journal.put_down();
         self.flush(&mut turn)?;
         Ok(turn)
     }
@@ -540,8 +705,8 @@ mod tests {
         use std::sync::atomic::{AtomicBool, Ordering};
         sys::allow_waking().unwrap();
         for sending in [false, true] {
-            let ending = std::sync::Arc::new(AtomicBool::new(false));
-            let until = std::sync::Arc::clone(&ending);
+            let ending = Arc::new(AtomicBool::new(false));
+            let until = Arc::clone(&ending);
             let worker = std::thread::spawn(move || {
                 let fails = move |_, sent: Option<&[u8]>| (sent.is_some() == sending).then_some(libc::ENOMEM);
                 let mut queue = faulty(&[waiting(1)], fails);
@@ -562,21 +727,114 @@ mod tests {
         }
     }
 
+    /// A datagram of the kernel for a packet of queue 100.
+    fn of_queue(id: u32) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        let described = Envelope { queue: 100, id, ..Envelope::default() };
+        nfqueue::put_packet(&mut datagram, &described, &waiting(1).bytes);
+        datagram
+    }
+
+    const LANE: QueueConfig =
+        QueueConfig { queue: 100, gso: false, ct_mark: false, copy: 128, fail_open: false };
+
+    /// The type of a message, its verdict and number.
+    fn messages(sent: &[Vec<u8>]) -> Vec<(u16, u32, u32)> {
+        let mut messages = Vec::new();
+        for sent in sent {
+            let mut at = 0;
+            while at < sent.len() {
+                let len = u32::from_ne_bytes(sent[at..at + 4].try_into().unwrap()) as usize;
+                let number =
+                    |from: usize| u32::from_be_bytes(sent[at + from..at + from + 4].try_into().unwrap());
+                let kind = u16::from_ne_bytes(sent[at + 4..at + 6].try_into().unwrap());
+                messages.push((kind & 0xff, number(24), number(28)));
+                at += padded(len);
+            }
+        }
+        messages
+    }
+
+    /// The one before read packets up to 4, and answered two of them.
+    fn left_behind() -> Journal {
+        let journal = Journal::alone(&[LANE]);
+        (1..=4).for_each(|id| assert_eq!(journal.came(0, id), 0));
+        (1..=2).for_each(|_| journal.answered(0));
+        journal
+    }
+
+    const REPEAT: u32 = 4;
+
+    #[test]
+    fn what_somebody_before_had_in_hand_goes_through_the_rules_again_before_the_next_packet_is_answered() {
+        // He had read 5 and 6, too, and could not say so any more.
+        let recording = Recording { datagrams: vec![of_queue(7), of_queue(8)], sent: 0 };
+        let transport = Kept { recording, sent: Vec::new(), refuse_over: usize::MAX };
+        let mut queue = Batches::with(transport, left_behind()).after_somebody();
+        assert_eq!(queue.turn(&mut rewrite).unwrap(), Turn { packets: 2, ..Turn::default() });
+        let sent = messages(&queue.transport.sent);
+        assert_eq!(sent, [(3, REPEAT, 4), (3, REPEAT, 6), (1, 1, 7), (1, 1, 8)]);
+        let of = queue.journal.of(0);
+        assert_eq!((of.last, of.answered, of.lost, of.orphans), (8, 4, 0, 4));
+        // From now on a gap is a loss, and nothing is repeated.
+        queue.transport.recording.datagrams = vec![of_queue(11)];
+        queue.transport.sent.clear();
+        assert_eq!(queue.turn(&mut rewrite).unwrap().lost, 2);
+        assert_eq!(messages(&queue.transport.sent), [(1, 1, 11)]);
+        assert_eq!(queue.journal.of(0).lost, 2);
+    }
+
+    #[test]
+    fn in_a_quiet_queue_all_that_waits_goes_through_the_rules_again() {
+        let transport =
+            |call: usize, sent: Option<&[u8]>| (sent.is_none() && call == 1).then_some(libc::EAGAIN);
+        let faulty = Faulty {
+            recording: Recording { datagrams: vec![of_queue(5)], sent: 0 },
+            sent: Vec::new(),
+            calls: [0; 2],
+            fault: Box::new(transport),
+        };
+        let mut queue = Batches::with(faulty, left_behind()).after_somebody();
+        assert_eq!(queue.turn(&mut rewrite).unwrap().packets, 1);
+        let sent = messages(&queue.transport.sent);
+        assert_eq!(sent, [(3, REPEAT, 4), (3, REPEAT, 4 + (1 << 30)), (1, 1, 5)]);
+        let of = queue.journal.of(0);
+        assert_eq!((of.last, of.answered, of.lost, of.orphans), (5, 3, 0, 2));
+    }
+
+    #[test]
+    fn the_packet_in_hand_is_there_for_others() {
+        let lanes = [LANE];
+        let at = 8 * Journal::words(1);
+        let memory = Arc::new(Shared::for_others(at + BATCH_BYTES).unwrap());
+        let journal = Journal::within(Arc::clone(&memory), 0, &lanes);
+        let recording = Recording { datagrams: vec![of_queue(1), of_queue(2)], sent: 0 };
+        let batch = Batch::within(Arc::clone(&memory), at, SLOTS);
+        let mut queue = Batches { batch, ..Batches::with(recording, journal) };
+        let mut seen = Vec::new();
+        queue
+            .turn(&mut |packet| {
+                let slot = Journal::within(Arc::clone(&memory), 0, &lanes).in_hand().unwrap();
+                let (queue, id, bytes) = in_hand(&memory, at, slot).unwrap();
+                assert_eq!(bytes, packet.bytes);
+                seen.push((queue, id));
+                PacketVerdict { verdict: Verdict::Accept, mark: None, ct_mark: None, patch: None }
+            })
+            .unwrap();
+        assert_eq!(seen, [(100, 1), (100, 2)]);
+        assert_eq!(queue.journal.in_hand(), None);
+    }
+
     #[test]
     fn refusals_and_gaps_and_nonsense_are_counted() {
-        let packet = |id: u32| {
-            let mut datagram = Vec::new();
-            let described = Envelope { queue: 100, id, ..Envelope::default() };
-            nfqueue::put_packet(&mut datagram, &described, &waiting(1).bytes);
-            datagram
-        };
         let mut refused = 36u32.to_ne_bytes().to_vec();
         refused.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
         refused.resize(36, 0);
-        let datagrams = vec![packet(1), packet(5), vec![1, 2, 3], refused, packet(6)];
-        let lane = QueueConfig { queue: 100, gso: false, ct_mark: false, copy: 128, fail_open: false };
-        let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[lane]);
+        let mut nobody_waits = refused.clone();
+        nobody_waits[8..12].copy_from_slice(&nfqueue::repeat(100, 1)[8..12]);
+        let datagrams = vec![of_queue(1), of_queue(5), vec![1, 2, 3], refused, nobody_waits, of_queue(6)];
+        let mut queue = Batches::new(Recording { datagrams, sent: 0 }, &[LANE]);
         let turn = queue.turn(&mut rewrite).unwrap();
         assert_eq!(turn, Turn { packets: 3, malformed: 1, refused: 1, lost: 3, again: 0 });
     }

@@ -7,7 +7,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{MAX_LEN, Numbers, OpenError, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn, passed};
+use super::{Journal, MAX_LEN, OpenError, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn, passed};
 use crate::net::{Checksum, Envelope, Mac, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 
@@ -17,7 +17,7 @@ const COPY_RANGE: u16 = 65531;
 /// One socket with several queues.
 pub struct Nfq {
     queue: nfq::Queue,
-    numbers: Numbers,
+    journal: Journal,
     /// Between tries to receive.
     pauses: Pauses,
 }
@@ -37,8 +37,11 @@ impl Nfq {
             queue.set_copy_range(number, copy).map_err(failed)?;
             queue.set_recv_gso(number, lane.gso).map_err(failed)?;
             queue.set_queue_max_len(number, MAX_LEN).map_err(failed)?;
+            if lane.fail_open {
+                queue.set_fail_open(number, true).map_err(failed)?;
+            }
         }
-        Ok(Self { queue, numbers: Numbers::new(lanes), pauses: Pauses::short() })
+        Ok(Self { queue, journal: Journal::alone(lanes), pauses: Pauses::short() })
     }
 
     fn verdict(
@@ -88,7 +91,9 @@ impl PacketQueue for Nfq {
         };
         self.pauses.reset();
         turn.packets = 1;
-        turn.lost = self.numbers.missing(message.get_queue_num(), message.get_packet_id());
+        if let Some(place) = self.journal.place(message.get_queue_num()) {
+            turn.lost = self.journal.came(place, message.get_packet_id());
+        }
         // The crate cannot set a ct mark.
         let PacketVerdict { verdict, mark, ct_mark: _, patch } = Self::verdict(&message, decide);
         message.set_verdict(match verdict {

@@ -42,14 +42,15 @@ use serde::{Deserialize, Serialize};
 
 pub use packets::{Packets, tell_panics_plainly};
 pub use process::{Paths, Process};
-pub use refused::{Refused, Teller, refused};
+pub use refused::{Refused, Teller, add, refused};
 
 /// How much is given up, and what becomes of a system call that is not on the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// All of it, or it is an error; the system call ends the process.
     Strict,
     /// What this kernel can, and what it cannot is told; the system call fails with EPERM, and is counted.
+    #[default]
     Auto,
     /// Nothing.
     Off(WhyOff),

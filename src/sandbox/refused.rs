@@ -22,28 +22,38 @@ pub fn refused() -> Vec<Refused> {
     tried.map(|(number, times)| Refused { call: calls::name(number), times }).collect()
 }
 
+/// Adds what has come to what was known.
+pub fn add(known: &mut Vec<Refused>, more: Vec<Refused>) {
+    for more in more {
+        match known.iter_mut().find(|it| it.call == more.call) {
+            Some(it) => it.times += more.times,
+            None => known.push(more),
+        }
+    }
+}
+
 /// Tells of each such call once.
 #[derive(Debug, Default)]
 pub struct Teller {
-    told: Vec<String>,
+    known: Vec<Refused>,
 }
 
 impl Teller {
-    /// Tells in the log of those that are new.
-    pub fn tell(&mut self) {
-        for call in self.untold() {
-            log::warn!(
-                "a worker thread tried the system call {call}, and may not: it failed with EPERM. Further ones are counted (dunnat \
-                 status). This is a bug, or a library is newer than this dunnat; to go on without limits: --sandbox off"
-            );
+    /// What has come since this was last asked. Of a call that is new the log has a line.
+    pub fn news(&mut self) -> Vec<Refused> {
+        let mut news = refused();
+        for new in &mut news {
+            match self.known.iter().find(|it| it.call == new.call) {
+                Some(it) => new.times -= it.times,
+                None => log::warn!(
+                    "a worker thread tried the system call {}, and may not: it failed with EPERM. Further ones are counted (dunnat \
+                     status). This is a bug, or a library is newer than this dunnat; to go on without limits: --sandbox off",
+                    new.call
+                ),
+            }
         }
-    }
-
-    /// Those that were not told until now.
-    pub(super) fn untold(&mut self) -> Vec<String> {
-        let new = refused().into_iter().map(|refused| refused.call);
-        let new: Vec<String> = new.filter(|call| !self.told.contains(call)).collect();
-        self.told.extend_from_slice(&new);
-        new
+        news.retain(|new| new.times > 0);
+        add(&mut self.known, news.clone());
+        news
     }
 }

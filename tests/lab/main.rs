@@ -32,6 +32,7 @@ mod recorded;
 mod sandbox;
 mod services;
 mod shadow;
+mod stand_in;
 mod status;
 mod stepping;
 mod tracing;
@@ -67,6 +68,18 @@ fn must(program: &str, arguments: &[&str]) -> String {
         text(&output.stderr)
     );
     text(&output.stdout)
+}
+
+/// The worker process of a keeper, if it has one.
+fn worker_of(keeper: u32) -> Option<u32> {
+    let is_worker = |process: &u32| {
+        let read = |file| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+        let stat = read("stat");
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        parent == Some(keeper) && read("cmdline").contains("--worker\0")
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_worker)
 }
 
 /// Polls for something that must come, longer where the lab would wait longer.

@@ -5,7 +5,7 @@ use std::io;
 use super::there::{NAMES, There};
 use crate::cluster::Cluster;
 use crate::netlink::nftables::{self, Nftables};
-use crate::ruleset::owner::{Owner, TABLE};
+use crate::ruleset::owner::{Owner, TABLE, Work};
 use crate::ruleset::table::Table;
 use crate::ruleset::{Plan, Rules, guard};
 
@@ -42,7 +42,7 @@ impl InForce {
         let of_plans = plans.iter().map(|plan| {
             let tables = Rules::render(cluster, plan).all_tables();
             let mut all = differences(&tables, &there.chains, &rules);
-            let more = not_wanted(&tables, &there.chains);
+            let more = not_wanted(&tables, &there.chains, &rules);
             // By its chains a plan is known, whatever became of their rules.
             let absent = all.iter().filter(|it| it.contains(NO_CHAIN)).count();
             let likeness = (absent + more.len(), all.len());
@@ -50,7 +50,7 @@ impl InForce {
             (likeness, all, tables)
         });
         // The way in which it most likely runs. A shadow has the pure ruleset, and none of these.
-        let is_shadow = node.as_ref().is_some_and(|owner| owner.is_shadow);
+        let is_shadow = node.as_ref().is_some_and(|owner| owner.work == Work::Shadow);
         let nearest = of_plans.min_by_key(|(likeness, ..)| *likeness).filter(|_| !is_shadow);
         let (differences, tables) = nearest.map(|(_, all, tables)| (all, tables)).unwrap_or_default();
         Ok(Some(Self {
@@ -64,15 +64,22 @@ impl InForce {
 
 const NO_CHAIN: &str = "there is no chain";
 
-/// Chains in the tables of a plan that the plan does not have.
-fn not_wanted(tables: &[Table], chains: &[nftables::Chain]) -> Vec<String> {
+/// Chains in the tables of a plan that the plan does not have. One without rules does nothing: so a stand-in that is not needed any more
+/// is kept, because its chains cannot go while packets wait.
+fn not_wanted(tables: &[Table], chains: &[nftables::Chain], rules: &[nftables::Rule]) -> Vec<String> {
+    let is_empty = |chain: &nftables::Chain| {
+        let of = |rule: &nftables::Rule| {
+            (rule.family, &rule.table, &rule.chain) == (chain.family, &chain.table, &chain.name)
+        };
+        !rules.iter().any(of)
+    };
     let has = |table: &Table, name: &str| table.chains.iter().any(|chain| chain.name == name);
     let table_of = |chain: &nftables::Chain| {
         let is_its =
             |table: &&Table| nftables::family(table.family) == chain.family && table.name == chain.table;
         tables.iter().find(is_its)
     };
-    let more = chains.iter().filter_map(|chain| {
+    let more = chains.iter().filter(|chain| !is_empty(chain)).filter_map(|chain| {
         let table = table_of(chain).filter(|table| !has(table, &chain.name))?;
         Some(format!("{}: there is a chain {} that should not be there", table.place(), chain.name))
     });

@@ -5,12 +5,15 @@
 //! kernel drops every packet that waits in any queue of the network namespace when one goes (`nf_queue_nf_hook_drop()`), so one
 //! goes only while nothing waits. Tables that others made are read, and left alone.
 
+mod carried;
 mod change;
 mod error;
 mod guarded;
 mod hold;
 mod in_force;
+mod leave;
 mod removal;
+mod take_over;
 mod there;
 mod tracing;
 mod waiting;
@@ -35,11 +38,13 @@ use guarded::{TELL_EVERY, guarded, tell_guarded};
 use hold::Hold;
 pub use in_force::InForce;
 use in_force::differences;
+pub use leave::{Serving, load_pure, remove_left};
 use removal::remove;
 pub use removal::take_down;
+use take_over::TakeOver;
 pub(crate) use there::TRACING;
 pub(crate) use there::is_our_name;
-use there::{NAMES, There, is_of_run};
+use there::{There, is_of_run, is_pure};
 pub(crate) use tracing::Tracing;
 use waiting::wait_for_all_queues;
 
@@ -48,6 +53,8 @@ pub struct Ready {
     hold: Hold,
     there: There,
     rules: Rules,
+    /// The pure ruleset may be loaded, and how its work is taken over.
+    take_over: Option<TakeOver>,
 }
 
 impl Ready {
@@ -57,6 +64,17 @@ impl Ready {
     /// Another dunnat serves here, the pure ruleset is loaded, or tables have our names that are not ours.
     pub fn for_plan(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
         Self::new(Rules::render(cluster, plan))
+    }
+
+    /// The same beside a pure ruleset that may be loaded: its work is taken over without losing a packet, and it goes.
+    ///
+    /// # Errors
+    /// Another dunnat serves here, or tables have our names that are not ours.
+    pub fn for_taking_over(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
+        let take_over = TakeOver::new(cluster, plan);
+        let (hold, there) = Hold::take(&take_over.finally, true)?;
+        let rules = take_over.finally.clone();
+        Ok(Self { hold, there, rules, take_over: Some(take_over) })
     }
 
     /// The same for a shadow: the pure ruleset, and what shows its packets.
@@ -76,8 +94,8 @@ impl Ready {
     }
 
     fn new(rules: Rules) -> Result<Self, InstallError> {
-        let (hold, there) = Hold::take(&rules)?;
-        Ok(Self { hold, there, rules })
+        let (hold, there) = Hold::take(&rules, false)?;
+        Ok(Self { hold, there, rules, take_over: None })
     }
 
     /// Whose rules are there from a run that was killed.
@@ -90,11 +108,16 @@ impl Ready {
     /// # Errors
     /// nft is missing or refused, with its own words; then nothing of ours is left but the guard.
     pub fn install(self) -> Result<Installed, InstallError> {
-        let Self { hold, there, rules } = self;
+        let Self { hold, there, rules, take_over } = self;
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
         let mut installed = Installed { hold, rules, seen: Seen::default(), nft: 0, guarded };
-        match installed.write(&there) {
+        let take_over = take_over.filter(|_| there.tables.iter().any(is_pure));
+        let written = match take_over {
+            Some(take_over) => installed.take_over(&there, take_over),
+            None => installed.write(&there),
+        };
+        match written {
             Ok(()) => Ok(installed),
             Err(error) => {
                 if let Err(error) = installed.remove() {
@@ -197,7 +220,7 @@ impl Installed {
         let mut gone = Batch::new();
         let mut has_base = false;
         let mut what = Vec::new();
-        for table in there.tables.iter().filter(|table| table.name != guard::OWNED) {
+        for table in there.tables.iter().filter(|table| table.name != guard::OWNED && !is_pure(table)) {
             let chains = there.chains.iter().filter(|it| it.family == table.family && it.table == table.name);
             let unwanted: Vec<&nftables::Chain> = chains
                 .filter(|chain| {
@@ -230,9 +253,11 @@ impl Installed {
         }
     }
 
-    /// The chains and rules under our names, but the owned ones.
+    /// The chains and rules of our tables, but the owned ones.
     fn look(&self) -> io::Result<Seen> {
-        let ours = |_, table: &str| NAMES.contains(&table) && table != guard::OWNED;
+        // The pure ruleset may be there beside.
+        let names: BTreeSet<&str> = self.rules.all_tables().iter().map(|table| table.name).collect();
+        let ours = |_, table: &str| names.contains(table);
         let (mut chains, rules) = (self.hold.nft.chains(ours)?, self.hold.nft.rules(ours)?);
         chains.sort_by(|a, b| (a.family, &a.table, &a.name).cmp(&(b.family, &b.table, &b.name)));
         Ok((chains, rules))

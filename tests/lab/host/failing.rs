@@ -179,7 +179,7 @@ fn what_the_kernel_drops_at_a_queue_is_said_at_once_and_counted_exactly() {
     // The nfq crate's socket has the buffer that any socket has; ours has room for more packets than a queue.
     for (backend, count, kind) in [("netlink", 20_000, "queue full"), ("nfq", 2_000, "socket full")] {
         let mut node = host.serve(&["--full", "--workers", "1", "--backend", backend]);
-        node.signal("STOP");
+        node.signal_worker("STOP");
         client.send(count);
         let lost = |host: &Host| {
             let queues = host.queues();
@@ -189,7 +189,7 @@ fn what_the_kernel_drops_at_a_queue_is_said_at_once_and_counted_exactly() {
         let (queue, full, unreceived) = lost(&host);
         assert_eq!((full > 0, unreceived > 0), (backend == "netlink", backend == "nfq"));
         let began = Instant::now();
-        node.signal("CONT");
+        node.signal_worker("CONT");
         node.reads("packets lost before dunnat saw them");
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         let said = node.log_so_far().lines().last().unwrap().to_owned();
@@ -255,7 +255,7 @@ fn clients_that_are_stuck_cost_little_give_it_back_and_do_not_delay_the_end() {
     let alone = ended(host.serve(&["--full", "--workers", "2"]));
 
     let node = host.serve(&["--full", "--workers", "2"]);
-    let process = node.child.as_ref().unwrap().id();
+    let process = node.worker();
     let before = resident(process);
     for _ in 0..2 {
         let stuck = attach();

@@ -2,7 +2,9 @@
 
 mod doctor;
 mod failing;
+mod keeper;
 mod others;
+mod places;
 mod refused;
 mod rehearsing;
 mod rights;
@@ -245,6 +247,17 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// The process that serves its packets: the keeper's child, or the node itself.
+    pub(super) fn worker(&self) -> u32 {
+        let node = self.child.as_ref().unwrap().id();
+        worker_of(node).unwrap_or(node)
+    }
+
+    /// To who serves its packets.
+    pub(super) fn signal_worker(&self, signal: &str) {
+        must("kill", &["-s", signal, &self.worker().to_string()]);
+    }
+
     pub(super) fn signal(&self, signal: &str) {
         must("kill", &["-s", signal, &self.child.as_ref().unwrap().id().to_string()]);
     }

@@ -1,0 +1,546 @@
+//! The keeper of a worker process: it holds what must not be lost, and has somebody serve.
+//!
+//! Queues belong to their sockets, and not to who reads them. So the keeper holds the sockets, the memory that the worker counts in, and
+//! the connections of clients. It reads no packet. When the worker process ends, in whatever way, packets wait in the kernel, and the
+//! keeper starts another one. That one first sends back into the queues what the one before had in hand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::error::Error;
+use super::memory::Memory;
+use super::wire::{Begin, Ended, FromWorker, ToWorker, Wire};
+use crate::control::{HandOver, Trace};
+use crate::kernel::{self, Capabilities};
+use crate::net::Stage;
+use crate::netlink::{nfqueue, sys};
+use crate::queue::QueueConfig;
+use crate::sandbox::Refused;
+use crate::text::counted;
+
+/// How long a worker may take to begin.
+const BEGINNING: Duration = Duration::from_secs(20);
+/// How long one may take to end. What it still writes is a trace.
+const ENDING: Duration = Duration::from_secs(5);
+/// A worker that has packets and answers none for so long hangs.
+const HANGS: Duration = Duration::from_secs(5);
+/// So many workers may end at once; after that the next one is started later and later.
+const AT_ONCE: usize = 5;
+/// What "at once" is.
+const SPAN: Duration = Duration::from_secs(1);
+/// How much later, for each one more; and at the most.
+const LATER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How many packets are remembered that a worker had in hand when it ended.
+const SUSPECTS: usize = 64;
+
+/// How a worker process is started.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    /// The program, which calls [`work`](super::work).
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// What the kernel can do: it is asked once.
+    pub kernel: Capabilities,
+}
+
+/// A packet that ended workers, and was dropped for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Poison {
+    pub(super) queue: u16,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What happens to a worker.
+enum Event {
+    Said(FromWorker),
+    Gone(io::Result<ExitStatus>),
+}
+
+/// A worker process.
+struct Running {
+    number: u64,
+    wire: Arc<Wire>,
+    process: OwnedFd,
+    /// Hears what it says, and waits for its end.
+    thread: JoinHandle<()>,
+}
+
+type Channel<T> = (Sender<T>, Receiver<T>);
+
+pub(super) struct Keeper {
+    apart: Apart,
+    text: File,
+    sockets: Vec<OwnedFd>,
+    memory: Arc<Memory>,
+    running: Option<Running>,
+    started: u64,
+    clients: Arc<Clients>,
+    /// What has happened, to the worker of that number.
+    events: Channel<(u64, Event)>,
+    /// Rung when there is an event.
+    bell: Channel<()>,
+    ended: VecDeque<Instant>,
+    /// When the next one is to be started.
+    due: Option<Instant>,
+    /// Packets that somebody had in hand when he ended.
+    suspects: VecDeque<Vec<u8>>,
+    progress: (u64, Instant),
+    numbers: Vec<u16>,
+    stage_of: StageOf,
+}
+
+/// Which stage a queue is of.
+pub(super) type StageOf = Box<dyn Fn(u16) -> Option<Stage>>;
+
+/// What the keeper has to say.
+pub(super) enum Told {
+    /// A worker has ended, and another one takes over.
+    Ended,
+    /// Its threads have tried these system calls.
+    Refused(Vec<Refused>),
+    /// That packet was dropped.
+    Poison(Poison),
+    /// It cannot go on.
+    Failed(Error),
+}
+
+impl Keeper {
+    /// Starts a worker for the queues of these sockets, and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not begin; with its reason.
+    pub(super) fn start(
+        apart: Apart,
+        text: &str,
+        sockets: Vec<OwnedFd>,
+        lanes: &[Vec<QueueConfig>],
+        (memory, stage_of): (Arc<Memory>, StageOf),
+    ) -> Result<Self, Error> {
+        let system = |what| move |source: io::Error| Error::System { what, source };
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let text_of_cluster = rustix::fs::memfd_create("cluster", flags)
+            .map_err(io::Error::from)
+            .and_then(|file| {
+                let mut file = File::from(file);
+                file.write_all(text.as_bytes())?;
+                Ok(file)
+            })
+            .map_err(system("keep the cluster file"))?;
+        let mut keeper = Self {
+            apart,
+            text: text_of_cluster,
+            sockets,
+            memory,
+            running: None,
+            started: 0,
+            clients: Arc::default(),
+            events: unbounded(),
+            bell: bounded(1),
+            ended: VecDeque::new(),
+            due: None,
+            suspects: VecDeque::new(),
+            progress: (0, Instant::now()),
+            numbers: lanes.iter().flatten().map(|lane| lane.queue).collect(),
+            stage_of,
+        };
+        keeper.spawn().map_err(system("start a worker"))?;
+        let until = Instant::now() + BEGINNING;
+        loop {
+            match keeper.events.1.recv_deadline(until) {
+                Ok((_, Event::Said(FromWorker::Ready))) => {
+                    keeper.clients.serve(keeper.running.as_ref().map(|running| Arc::clone(&running.wire)));
+                    return Ok(keeper);
+                }
+                Ok((_, Event::Said(FromWorker::Cannot(why)))) => return Err(Error::NoWorker(why)),
+                Ok((_, Event::Said(_))) => {}
+                Ok((_, Event::Gone(status))) => {
+                    keeper.running = None;
+                    return Err(Error::NoWorker(ending(&status)));
+                }
+                Err(_) => return Err(Error::NoWorker("it does not begin".to_owned())),
+            }
+        }
+    }
+
+    /// Rings when [`hear`](Self::hear) is to be called.
+    pub(super) fn bell(&self) -> Receiver<()> {
+        self.bell.1.clone()
+    }
+
+    /// Where clients are handed over.
+    pub(super) fn hand_over(&self) -> Arc<dyn HandOver> {
+        Arc::new(HandedOver(Arc::clone(&self.clients)))
+    }
+
+    /// How many clients see decisions.
+    pub(super) fn clients(&self) -> Arc<Clients> {
+        Arc::clone(&self.clients)
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
+        let (wire, other) = Wire::pair()?;
+        let mut command = Command::new(&self.apart.program);
+        command.args(&self.apart.arguments).stdin(Stdio::from(other)).process_group(0);
+        // A list of processes shows this.
+        command.arg0("dunnat");
+        sys::ends_with_us(&mut command);
+        let mut child = command.spawn()?;
+        let end = |child: &mut std::process::Child| {
+            let _ = child.kill();
+            let _ = child.wait();
+        };
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            Some(Ok(process)) => process,
+            other => {
+                end(&mut child);
+                return Err(other.and_then(Result::err).map_or(io::ErrorKind::NotFound.into(), Into::into));
+            }
+        };
+        let begin =
+            ToWorker::Begin(Begin { kernel: self.apart.kernel.clone(), has_predecessor: self.started > 0 });
+        self.text.rewind()?;
+        let memory = self.memory.file();
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![self.text.as_fd()];
+        descriptors.extend(memory);
+        descriptors.extend(self.sockets.iter().map(OwnedFd::as_fd));
+        if let Err(error) = wire.send(&begin, &descriptors) {
+            end(&mut child);
+            return Err(error);
+        }
+        self.started += 1;
+        let number = self.started;
+        let wire = Arc::new(wire);
+        let (hears, events, bell) = (Arc::clone(&wire), self.events.0.clone(), self.bell.0.clone());
+        let hear = move || {
+            let tell = |event| {
+                let _ = events.send((number, event));
+                let _ = bell.try_send(());
+            };
+            while let Ok(Some((said, _))) = hears.receive::<FromWorker>() {
+                tell(Event::Said(said));
+            }
+            // It has closed its end, or says what nobody understands: then it is of no use.
+            let _ = child.kill();
+            tell(Event::Gone(child.wait()));
+        };
+        let thread = thread::Builder::new().name("keeper".to_owned()).spawn(hear)?;
+        self.running = Some(Running { number, wire, process, thread });
+        self.progress.1 = Instant::now();
+        Ok(())
+    }
+
+    /// Does what is to be done about workers now.
+    pub(super) fn hear(&mut self) -> Vec<Told> {
+        let mut told = Vec::new();
+        while let Ok((number, event)) = self.events.1.try_recv() {
+            if self.running.as_ref().is_some_and(|running| running.number == number) {
+                told.extend(self.happened(event));
+            }
+        }
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            self.due = None;
+            if let Err(error) = self.spawn() {
+                log::error!("cannot start another worker: {error}; trying again");
+                self.due = Some(Instant::now() + LATER.1);
+            }
+        }
+        self.watch();
+        told
+    }
+
+    /// How long nothing need be done if nothing happens.
+    pub(super) fn patience(&self) -> Duration {
+        let until_due = |due: Instant| due.saturating_duration_since(Instant::now());
+        self.due.map_or(Duration::from_secs(1), until_due)
+    }
+
+    fn happened(&mut self, event: Event) -> Vec<Told> {
+        match event {
+            Event::Said(FromWorker::Ready) => {
+                self.clients.serve(self.running.as_ref().map(|running| Arc::clone(&running.wire)));
+                Vec::new()
+            }
+            Event::Said(FromWorker::Cannot(why)) => {
+                log::error!("another worker does not begin: {why}");
+                Vec::new()
+            }
+            Event::Said(FromWorker::Failed(why)) => vec![Told::Failed(Error::Worker(why))],
+            Event::Said(FromWorker::Refused(calls)) => vec![Told::Refused(calls)],
+            Event::Said(FromWorker::Ended(_)) => Vec::new(),
+            Event::Gone(status) => {
+                let gone = Instant::now();
+                self.clients.serve(None);
+                if let Some(running) = self.running.take() {
+                    let _ = running.thread.join();
+                }
+                let poison = self.judge_what_was_in_hand();
+                let pause = self.pause(gone);
+                let soon = if pause.is_zero() {
+                    "another one takes over".to_owned()
+                } else {
+                    format!("another one takes over in {} ms, as this happens often", pause.as_millis())
+                };
+                log::error!("the worker has ended: {}; packets wait, and {soon}", ending(&status));
+                self.due = Some(gone + pause);
+                [Told::Ended].into_iter().chain(poison.into_iter().map(Told::Poison)).collect()
+            }
+        }
+    }
+
+    /// How long to wait before another one is started: if it is in order that one ends now and then, not at all.
+    fn pause(&mut self, now: Instant) -> Duration {
+        self.ended.retain(|ended| now.saturating_duration_since(*ended) < SPAN);
+        self.ended.push_back(now);
+        let more = self.ended.len().saturating_sub(AT_ONCE) as u32;
+        (LATER.0 * more.min(100)).min(LATER.1)
+    }
+
+    /// A packet that somebody had in hand when he ended is sent into its queue again. If that happens to it twice it is dropped, and
+    /// nobody has it in hand again.
+    fn judge_what_was_in_hand(&mut self) -> Vec<Poison> {
+        let mut poison = Vec::new();
+        for (worker, queue, id, bytes) in self.memory.in_hand() {
+            let is_known = self.suspects.iter().position(|suspect| *suspect == bytes);
+            match (is_known, self.sockets.get(worker)) {
+                (Some(place), Some(socket)) => {
+                    self.suspects.remove(place);
+                    // It has this one message to send, so there is room.
+                    let drop = nfqueue::drop_one(queue, id);
+                    match rustix::io::write(socket, &drop) {
+                        Ok(_) => {
+                            log::error!(
+                                "a packet of {} bytes in queue {queue} has ended two workers; it is dropped",
+                                bytes.len()
+                            );
+                            self.memory.poisoned(worker, queue, (self.stage_of)(queue));
+                            poison.push(Poison { queue, bytes });
+                        }
+                        Err(error) => log::error!("cannot drop a packet that ends workers: {error}"),
+                    }
+                }
+                _ => {
+                    self.suspects.push_back(bytes);
+                    if self.suspects.len() > SUSPECTS {
+                        self.suspects.pop_front();
+                    }
+                }
+            }
+        }
+        self.memory.put_down();
+        poison
+    }
+
+    /// Ends a worker that has packets and answers none: another one may do better.
+    fn watch(&mut self) {
+        let Some(running) = &self.running else { return };
+        let answered = self.memory.progress();
+        if answered != self.progress.0 {
+            self.progress = (answered, Instant::now());
+            return;
+        }
+        if self.progress.1.elapsed() < HANGS {
+            return;
+        }
+        match kernel::packets_waiting(|queue| self.numbers.contains(&queue)) {
+            Ok(0) | Err(_) => self.progress.1 = Instant::now(),
+            Ok(waiting) => {
+                log::error!(
+                    "the worker has not answered a packet for {} seconds, and {} wait: it is ended",
+                    HANGS.as_secs(),
+                    counted(waiting, "packet")
+                );
+                self.progress.1 = Instant::now();
+                kill(&running.process, Signal::KILL);
+            }
+        }
+    }
+
+    /// Hands a signal on.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(running) = &self.running {
+            kill(&running.process, signal);
+        }
+    }
+
+    /// Ends the worker. No packet comes any more.
+    pub(super) fn finish(mut self) -> Ended {
+        let Some(running) = self.running.take() else { return Ended::default() };
+        if let Err(error) = running.wire.send(&ToWorker::End, &[]) {
+            log::debug!("cannot ask the worker to end: {error}");
+            kill(&running.process, Signal::KILL);
+        }
+        let until = Instant::now() + ENDING;
+        let mut ended = Ended::default();
+        loop {
+            match self.events.1.recv_deadline(until) {
+                Ok((number, Event::Said(FromWorker::Ended(how)))) if number == running.number => ended = how,
+                Ok((number, Event::Gone(status))) if number == running.number => {
+                    if !matches!(&status, Ok(status) if status.success()) {
+                        log::warn!("the worker has not ended well: {}", ending(&status));
+                    }
+                    break;
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    log::warn!("the worker does not end; it is killed");
+                    kill(&running.process, Signal::KILL);
+                    break;
+                }
+            }
+        }
+        let _ = running.thread.join();
+        ended
+    }
+}
+
+/// Nobody serves without the keeper.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            kill(&running.process, Signal::KILL);
+            let _ = running.thread.join();
+        }
+    }
+}
+
+fn kill(process: &OwnedFd, signal: Signal) {
+    if let Err(error) = pidfd_send_signal(process, signal) {
+        log::debug!("the worker is gone already: {error}");
+    }
+}
+
+/// How a process has ended, in words.
+fn ending(status: &io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(signal)) => {
+                let name = signal_hook::low_level::signal_name(signal);
+                name.map_or(format!("signal {signal}"), |name| format!("killed by {name}"))
+            }
+            (None, None) => "for no known reason".to_owned(),
+        },
+        Err(error) => format!("nobody knows how ({error})"),
+    }
+}
+
+/// Clients that see decisions. A worker serves them; the keeper has their connections, too, and hands them to the next one.
+#[derive(Default)]
+pub(super) struct Clients(Mutex<Served>);
+
+#[derive(Default)]
+struct Served {
+    worker: Option<Arc<Wire>>,
+    clients: BTreeMap<u64, Client>,
+    next: u64,
+}
+
+struct Client {
+    stream: UnixStream,
+    trace: Trace,
+    /// It was handed to a worker before.
+    is_known: bool,
+}
+
+impl Clients {
+    fn lock(&self) -> MutexGuard<'_, Served> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().clients.len()
+    }
+
+    /// From now on that worker serves them; or nobody.
+    fn serve(&self, worker: Option<Arc<Wire>>) {
+        let mut served = self.lock();
+        served.worker = worker;
+        let Served { worker, clients, .. } = &mut *served;
+        if let Some(worker) = worker {
+            clients.values_mut().for_each(|client| client.hand_to(worker));
+        }
+    }
+}
+
+impl Client {
+    fn hand_to(&mut self, worker: &Wire) {
+        let message = ToWorker::Follow { trace: self.trace.clone(), resumed: self.is_known };
+        match worker.send(&message, &[self.stream.as_fd()]) {
+            Ok(()) => self.is_known = true,
+            Err(error) => log::warn!("cannot hand a trace client to the worker: {error}"),
+        }
+    }
+}
+
+/// Hands clients over, and forgets one when it is gone.
+struct HandedOver(Arc<Clients>);
+
+impl HandOver for HandedOver {
+    fn hand_over(&self, stream: UnixStream, trace: Trace) -> io::Result<Box<dyn Send>> {
+        struct Place(Arc<Clients>, u64);
+        impl Drop for Place {
+            fn drop(&mut self) {
+                self.0.lock().clients.remove(&self.1);
+            }
+        }
+        let mut served = self.0.lock();
+        let Served { worker, clients, next } = &mut *served;
+        let mut client = Client { stream, trace, is_known: false };
+        if let Some(worker) = worker {
+            client.hand_to(worker);
+        }
+        *next += 1;
+        clients.insert(*next, client);
+        Ok(Box::new(Place(Arc::clone(&self.0), *next)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_ends_now_and_then_is_replaced_at_once_and_one_that_does_all_the_time_later() {
+        let begin = Instant::now();
+        let pauses = |every: u64, count: u64| {
+            let apart = Apart { program: "true".into(), arguments: Vec::new(), kernel: Capabilities::all() };
+            let mut keeper = Keeper {
+                apart,
+                text: tempfile::tempfile().unwrap(),
+                sockets: Vec::new(),
+                memory: Arc::new(Memory::new(&[], false).unwrap()),
+                running: None,
+                started: 1,
+                clients: Arc::default(),
+                events: unbounded(),
+                bell: bounded(1),
+                ended: VecDeque::new(),
+                due: None,
+                suspects: VecDeque::new(),
+                progress: (0, begin),
+                numbers: Vec::new(),
+                stage_of: Box::new(|_| None),
+            };
+            (0..count)
+                .map(|number| keeper.pause(begin + Duration::from_millis(number * every)).as_millis())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(300, 6), [0; 6]);
+        assert_eq!(pauses(1, 8), [0, 0, 0, 0, 0, 20, 40, 60]);
+        assert_eq!(pauses(1, 200).last(), Some(&1000));
+    }
+}
