@@ -71,6 +71,7 @@
 //! | [`policy`] | who decides: policies by name; any policy held to what it may, with what it remembers; laws for whoever writes one | let a policy cost more than a packet |
 //! | [`process`] | a policy in any language: another program, asked by lines of JSON | trust it, or wait for it without end |
 //! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
+//! | [`sandbox`] | what a thread that serves packets gives up: capabilities, files, system calls | decide what becomes of who lacks a right |
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, and for tests and benchmarks without a kernel | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as data → text, and what they do to a packet → into the kernel, and exactly them out again | touch what is not ours |
@@ -81,7 +82,7 @@
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
-//! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
+//! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -143,6 +144,13 @@
 //!
 //! `step`, observers, shadows and `--backend nfq` do all in one process, and so does whoever calls [`daemon::run`] without
 //! [`daemon::Options::apart`].
+//!
+//! # What a worker may do
+//!
+//! Anybody can send packets. So the thread that reads them gives up, before the first one, what it does not need ([`sandbox::Packets`]):
+//! capabilities, files, system calls. What it needs is open before, or asked of another thread: the names of interfaces
+//! (`daemon/names.rs`). What a kernel cannot take away is said. Who asks a node by its socket has the right to look or the right
+//! to change ([`control::Right`]).
 //!
 //! # A packet held
 //!
@@ -275,6 +283,7 @@ pub mod rehearse;
 pub mod replay;
 pub mod rfc;
 pub mod ruleset;
+pub mod sandbox;
 pub mod shadow;
 pub mod simulate;
 pub mod step;

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::control;
+use dunnat::control::{self, Lookers};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
@@ -91,6 +91,26 @@ impl NodeArgs {
         let cluster = Cluster::load(&self.config)?;
         let node = cluster.find(&self.node)?;
         Ok((cluster, node))
+    }
+}
+
+/// Who may see what a node does.
+#[derive(Args)]
+struct LookersArgs {
+    /// Let members of this group trace this node and see its status; a name or a number [default: dunnat, if there is
+    /// such a group]
+    #[arg(long, value_name = "GROUP")]
+    look_group: Option<String>,
+}
+
+impl LookersArgs {
+    fn lookers(&self) -> Result<Lookers, Failure> {
+        match &self.look_group {
+            Some(group) => {
+                Lookers::named(group).map_err(|error| Failure::Usage(format!("--look-group: {error}")))
+            }
+            None => Ok(Lookers::usual()),
+        }
     }
 }
 

@@ -35,6 +35,11 @@ impl PolicyArgs {
         self.chosen.is_usual()
     }
 
+    /// Whether it is another program.
+    pub(super) fn is_program(&self) -> bool {
+        matches!(self.chosen, PolicyArg::Program(_))
+    }
+
     /// Whether it only looks on. That has rules of its own, which leave no choices.
     pub(super) fn looks_on(&self, how: &ModeArgs) -> Result<bool, Failure> {
         let chosen = how.full || how.rewrite != RewriteArg::Userspace || how.backend != BackendArg::Netlink;

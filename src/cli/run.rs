@@ -3,7 +3,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dunnat::cluster::Cluster;
 use dunnat::control;
 use dunnat::daemon::{self, Apart, Beside, ObserveOptions, Options, OwnRules, ShadowOptions, WorkOptions};
@@ -11,10 +11,11 @@ use dunnat::engine::{Observe, Policy};
 use dunnat::kernel::Capabilities;
 use dunnat::rehearse;
 use dunnat::ruleset::{Backend, Plan};
+use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, NodeArgs, PolicyArgs, WorkArgs, this_program};
+use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, this_program};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
 /// guard stays
@@ -38,6 +39,8 @@ pub(super) struct Run {
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    lookers: LookersArgs,
     /// Pin each worker to its own processor
     #[arg(long)]
     pin: bool,
@@ -59,6 +62,10 @@ pub(super) struct Run {
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
     no_rehearsal: bool,
+    /// What worker threads may do: strict (any system call that they do not need ends the node); auto (it fails, and is
+    /// counted); off (all that dunnat may)
+    #[arg(long, value_name = "LEVEL", default_value = "auto")]
+    sandbox: SandboxArg,
     /// Serve packets in this process, and not in one that is replaced when it ends
     #[arg(long)]
     one_process: bool,
@@ -69,6 +76,13 @@ pub(super) struct Run {
     policy: PolicyArgs,
     #[command(flatten)]
     how: WorkArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SandboxArg {
+    Strict,
+    Auto,
+    Off,
 }
 
 impl Run {
@@ -93,6 +107,7 @@ impl Run {
                     .to_owned(),
             ));
         }
+        let (sandbox, lookers) = (self.sandbox()?, self.lookers.lookers()?);
         if self.take_over && !self.policy.is_usual() {
             return Err(Failure::Usage(
                 "--take-over beside --policy: the pure ruleset does what the policy cluster says".to_owned(),
@@ -115,15 +130,27 @@ impl Run {
                 cluster,
                 plan,
                 pin,
+                sandbox,
                 repair: !self.no_repair,
                 socket,
+                lookers,
                 trace,
                 report,
             })?;
         } else if looks_on {
             let plan = daemon::observe_plan(&cluster, wishes, &unwanted)?;
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
-            daemon::observe(ObserveOptions { cluster, plan, pin, rules, socket, trace, observer: None })?;
+            daemon::observe(ObserveOptions {
+                cluster,
+                plan,
+                pin,
+                sandbox,
+                rules,
+                socket,
+                lookers,
+                trace,
+                observer: None,
+            })?;
         } else {
             let is_apart = !self.one_process && wishes.backend == Backend::Netlink;
             // Who serves the packets has what decides.
@@ -146,9 +173,11 @@ impl Run {
                 cluster,
                 plan,
                 pin,
+                sandbox,
                 rules,
                 take_over: self.take_over,
                 socket,
+                lookers,
                 trace,
                 observer: None,
                 once_serving: self.rehearsal(),
@@ -158,6 +187,22 @@ impl Run {
         Ok(())
     }
 
+    fn sandbox(&self) -> Result<Level, Failure> {
+        Ok(match (self.sandbox, self.policy.is_program()) {
+            (SandboxArg::Strict, true) => {
+                return Err(Failure::Usage(
+                    "--sandbox strict beside a policy that is a program: worker threads start it again when it has ended, and then \
+                     they must be allowed to start programs"
+                        .to_owned(),
+                ));
+            }
+            (SandboxArg::Auto, true) => Level::Off(WhyOff::Program),
+            (SandboxArg::Strict, false) => Level::Strict,
+            (SandboxArg::Auto, false) => Level::Auto,
+            (SandboxArg::Off, _) => Level::Off(WhyOff::Wanted),
+        })
+    }
+
     /// What a worker process serves with.
     fn work(&self, text: &str, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
         let cluster = Cluster::parse(text, &self.who.config)?;
@@ -165,7 +210,7 @@ impl Run {
         let plan = Plan::new(self.how.wishes(&cluster, node)?, kernel)?;
         let policy = self.policy.for_running(&cluster)?(&cluster, node);
         let (cluster, trace) = (Arc::new(cluster), self.destination());
-        Ok(WorkOptions { cluster, plan, policy, pin: self.pin, trace })
+        Ok(WorkOptions { cluster, plan, policy, pin: self.pin, sandbox: self.sandbox()?, trace })
     }
 
     fn rules(&self) -> OwnRules {

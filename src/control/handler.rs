@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::follower::{Followed, Greeting, PatientWriter, STUCK, say};
 use super::protocol::{Answer, Request, Trace};
+use super::rights::{Lookers, Right};
 use super::status::Status;
 
 /// How long a request may be, in bytes.
@@ -33,14 +34,22 @@ pub(super) struct Handler {
     pub(super) elsewhere: Option<Arc<dyn HandOver>>,
     /// What the node says about itself.
     pub(super) status: Reports,
+    /// Who may look.
+    pub(super) lookers: Lookers,
+    /// [`Request::needs`], but for tests.
+    pub(super) needs: fn(&Request) -> Right,
 }
 
 impl Handler {
     /// Answers it, or hands it over to who does: whether it was handed over.
-    pub(super) fn answer(&self, stream: &UnixStream) -> io::Result<bool> {
+    pub(super) fn answer(&self, stream: &UnixStream, right: Right) -> io::Result<bool> {
         stream.set_write_timeout(Some(STUCK))?;
         let asked = self.request(stream)?.and_then(|line| {
             serde_json::from_slice(&line).map_err(|error| format!("unknown request: {error}"))
+        });
+        let asked = asked.and_then(|request| match (self.needs)(&request) {
+            needed if needed <= right => Ok(request),
+            needed => Err(format!("only {} may {needed}", self.lookers.who_may(needed))),
         });
         match asked {
             Ok(Request::Trace(trace)) => self.trace(stream, trace),

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::{Applied, Refused};
+
 /// A node that runs. Numbers are of packets, since it started, where nothing else is said. A newer node may say more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -43,6 +45,9 @@ pub struct Status {
     pub elsewhere: Option<Vec<IpAddr>>,
     /// What came of the rehearsal; none if there was none, or it goes on.
     pub rehearsal: Option<Rehearsed>,
+    /// What its worker threads may do. An older node does not tell.
+    #[serde(default)]
+    pub rights: Option<Rights>,
     /// How many read its decisions: clients, and the file of `run --trace`.
     pub traces: u64,
     /// How often another worker has taken over from one that ended.
@@ -118,6 +123,16 @@ pub struct Guarded {
     pub counter: String,
     /// How many.
     pub packets: u64,
+}
+
+/// What worker threads may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// What they gave up.
+    #[serde(flatten)]
+    pub applied: Applied,
+    /// System calls that they have tried all the same.
+    pub refused: Vec<Refused>,
 }
 
 /// What the kernel carried at a stage.

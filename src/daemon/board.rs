@@ -11,11 +11,14 @@ use jiff::Timestamp;
 use super::counters::Counters;
 use super::keeper::Poison;
 use super::memory::Memory;
-use crate::control::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status, VERSION};
+use crate::control::{
+    Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
+};
 use crate::engine::Reason;
 use crate::kernel;
 use crate::net::Stage;
 use crate::queue::{Journal, Of, Turn};
+use crate::sandbox::{self, Applied, Refused};
 
 /// How many packets are kept that ended workers.
 const POISON: usize = 16;
@@ -39,6 +42,8 @@ struct Kept {
     guarded: Vec<(&'static str, u64)>,
     carried: Option<Vec<(Stage, u64)>>,
     rehearsal: Option<Rehearsed>,
+    given_up: Option<Applied>,
+    refused: Vec<Refused>,
     restarts: u64,
     poison: Vec<Poisoned>,
 }
@@ -55,6 +60,8 @@ impl Board {
             elsewhere: None,
             guarded: Vec::new(),
             carried: None,
+            given_up: None,
+            refused: Vec::new(),
             rehearsal: None,
             restarts: 0,
             poison: Vec::new(),
@@ -94,6 +101,15 @@ impl Board {
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
         lock(&self.kept).rehearsal = Some(found);
+    }
+
+    pub(super) fn gave_up(&self, what: Applied) {
+        lock(&self.kept).given_up = Some(what);
+    }
+
+    /// Workers have tried these system calls since it was last told.
+    pub(super) fn refused(&self, calls: Vec<Refused>) {
+        sandbox::add(&mut lock(&self.kept).refused, calls);
     }
 
     /// Another worker takes over.
@@ -157,6 +173,7 @@ impl Board {
             }),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
             rehearsal: kept.rehearsal.clone(),
+            rights: kept.given_up.clone().map(|applied| Rights { applied, refused: kept.refused.clone() }),
             traces: (self.traces)(),
             restarts: kept.restarts,
             poison: kept.poison.clone(),
@@ -216,6 +233,7 @@ mod tests {
     use super::*;
     use crate::engine::Decision;
     use crate::queue::QueueConfig;
+    use crate::sandbox::{Level, Packets, Teller};
 
     fn board() -> Board {
         Board::new(
@@ -270,5 +288,26 @@ mod tests {
         let status = board.status();
         assert_eq!(status.packets, 4);
         assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 4))]);
+    }
+
+    #[test]
+    fn it_is_told_what_workers_may_do_and_what_they_have_tried() {
+        let board = board();
+        assert_eq!(board.status().rights, None, "nothing was said of it");
+        let applied = std::thread::spawn(|| {
+            let applied = Packets::apply(Level::Auto).unwrap();
+            let tried = std::os::unix::net::UnixDatagram::unbound();
+            assert_eq!(tried.unwrap_err().raw_os_error(), Some(libc::EPERM));
+            applied
+        });
+        let applied = applied.join().unwrap();
+        board.gave_up(applied.clone());
+        let news = Teller::default().news();
+        board.refused(news.clone());
+        board.refused(news.clone());
+        let rights = board.status().rights.unwrap();
+        assert_eq!(rights.applied, applied);
+        let times = |of: &[Refused]| of.iter().find(|it| it.call == "socket").unwrap().times;
+        assert_eq!(times(&rights.refused), 2 * times(&news));
     }
 }

@@ -8,6 +8,7 @@ use crate::control::TakeError;
 use crate::doctor::Unfit;
 use crate::queue::OpenError;
 use crate::ruleset::{InstallError, NoPlan};
+use crate::sandbox::NotApplied;
 
 /// Why a node did not run, or not well. Each message is a sentence with what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,9 @@ pub enum Error {
     /// There is no plan for this kernel.
     #[error(transparent)]
     Plan(#[from] NoPlan),
+    /// Rights could not be given up.
+    #[error(transparent)]
+    Sandbox(#[from] NotApplied),
     /// A queue was not to be had.
     #[error("{source}{hint}")]
     Queue {

@@ -28,6 +28,7 @@ use crate::kernel::{self, Capabilities};
 use crate::net::Stage;
 use crate::netlink::{nfqueue, sys};
 use crate::queue::QueueConfig;
+use crate::sandbox::Refused;
 use crate::text::counted;
 
 /// How long a worker may take to begin.
@@ -107,6 +108,8 @@ pub(super) type StageOf = Box<dyn Fn(u16) -> Option<Stage>>;
 pub(super) enum Told {
     /// A worker has ended, and another one takes over.
     Ended,
+    /// Its threads have tried these system calls.
+    Refused(Vec<Refused>),
     /// That packet was dropped.
     Poison(Poison),
     /// It cannot go on.
@@ -275,6 +278,7 @@ impl Keeper {
                 Vec::new()
             }
             Event::Said(FromWorker::Failed(why)) => vec![Told::Failed(Error::Worker(why))],
+            Event::Said(FromWorker::Refused(calls)) => vec![Told::Refused(calls)],
             Event::Said(FromWorker::Ended(_)) => Vec::new(),
             Event::Gone(status) => {
                 let gone = Instant::now();

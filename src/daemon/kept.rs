@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -11,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::error::Error;
 use super::memory::Memory;
+use super::names::Names;
 use super::serve::{report_trace, start_writing};
 use super::wire::{Ended, FromWorker, ToWorker, Wire};
 use super::worker::Worker;
@@ -23,6 +25,7 @@ use crate::netlink::sys;
 use crate::policy::Supervised;
 use crate::queue::QueueConfig;
 use crate::ruleset::Plan;
+use crate::sandbox::{Level, NotApplied, Paths, Process, Teller};
 use crate::text::counted;
 use crate::trace::{Destination, Taps};
 
@@ -36,6 +39,8 @@ pub struct WorkOptions {
     pub policy: Arc<dyn Policy>,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
+    /// What this process gives up, and each of its worker threads.
+    pub sandbox: Level,
     /// Where to trace to.
     pub trace: Option<Destination>,
 }
@@ -91,6 +96,15 @@ fn tell(wire: &Wire, what: &FromWorker) {
     }
 }
 
+/// Before there is another thread: each has what this one has then. A trace is written, rotated and opened anew in its directory.
+fn give_up(level: Level, trace: Option<&Destination>) -> Result<(), NotApplied> {
+    let file = trace.and_then(|trace| trace.path.as_deref());
+    let directory = file.and_then(Path::parent);
+    let directory = directory.map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
+    let paths = Paths { read: Vec::new(), write: directory.into_iter().collect() };
+    Process::apply(level, &paths).map(drop)
+}
+
 /// What a worker process has.
 struct Serving {
     threads: Threads,
@@ -118,11 +132,13 @@ impl Serving {
         file.rewind()
             .and_then(|()| file.read_to_string(&mut text))
             .map_err(system("read the cluster file"))?;
-        let WorkOptions { cluster, plan, policy, pin, trace } =
+        let WorkOptions { cluster, plan, policy, pin, sandbox, trace } =
             make(&text, &begin.kernel).map_err(Error::NoWorker)?;
         let of_workers: Vec<Vec<QueueConfig>> = (0..plan.layout().workers())
             .map(|worker| plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect())
             .collect();
+        give_up(sandbox, trace.as_ref())?;
+        let names = Names::start().map_err(system("start a thread"))?;
         let memory = Memory::of(memory, &of_workers).map_err(system("map the memory of the keeper"))?;
         let taps = Taps::default();
         let writing = trace.map(|trace| start_writing(trace, &taps, &cluster, plan.node)).transpose()?;
@@ -139,7 +155,8 @@ impl Serving {
         let mut worker = |tally| {
             let Given { tracer, tally, watch } = Given { tracer: taps.tracer(), tally, watch: None };
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes.clone(), Some(tracer));
-            Box::new(worker.counting(tally).watched(watch)) as Box<dyn super::worker::Serve>
+            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
+                as Box<dyn super::worker::Serve>
         };
         let keeper = Arc::clone(wire);
         let failed = move |error: io::Error| tell(&keeper, &FromWorker::Failed(error.to_string()));
@@ -148,6 +165,7 @@ impl Serving {
             one_by_one: false,
             has_predecessor: begin.has_predecessor,
             is_apart: true,
+            sandbox,
         };
         let threads = Threads::start(opened, &memory, how, &mut worker, failed)?;
         let followers = Followers::new(taps.clone(), cluster, plan.node);
@@ -163,7 +181,12 @@ impl Serving {
             let until = &ending;
             // One that waits for packets would keep the memory of a tap whose reader has gone.
             let waking = scope.spawn(move || {
+                let mut refused = Teller::default();
                 while !until.load(std::sync::atomic::Ordering::Relaxed) {
+                    let news = refused.news();
+                    if !news.is_empty() {
+                        tell(wire, &FromWorker::Refused(news));
+                    }
                     if changes.recv_timeout(std::time::Duration::from_millis(500)).is_ok() {
                         threads.wake();
                     }

@@ -22,6 +22,7 @@ mod losses;
 mod memory;
 #[cfg(test)]
 mod model;
+mod names;
 mod observer;
 mod options;
 mod rules;
@@ -59,6 +60,7 @@ pub use keeper::Apart;
 use keeper::StageOf;
 pub use kept::{WorkOptions, work};
 pub use leave::leave_to_kernel;
+use names::Names;
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use serve::{Setup, lanes, run_as};
@@ -116,12 +118,15 @@ pub fn run(options: Options) -> Result<(), Error> {
         observer,
         once_serving,
         apart,
+        sandbox,
+        lookers,
     } = options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
     let ready = || match take_over {
         true => Ready::for_taking_over(&cluster, &plan),
         false => Ready::for_plan(&cluster, &plan),
     };
+    let names = start_names()?;
     workers::tell_few_panics();
     let outcome = run_as(Setup {
         cluster: &cluster,
@@ -142,7 +147,9 @@ pub fn run(options: Options) -> Result<(), Error> {
         ),
         backend: plan.backend,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: true,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
@@ -151,7 +158,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         worker: &|Given { tracer, tally, watch }| {
             let pipes = cluster.pipes(plan.node).to_vec();
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer));
-            Box::new(worker.counting(tally).watched(watch))
+            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
         },
         watched: observer,
         once_serving,
@@ -189,6 +196,10 @@ pub fn run(options: Options) -> Result<(), Error> {
     outcome
 }
 
+fn start_names() -> Result<Names, Error> {
+    Names::start().map_err(|source| Error::System { what: "start a thread", source })
+}
+
 /// Makes a plan for one who only looks on, on this kernel.
 ///
 /// # Errors
@@ -203,11 +214,12 @@ pub fn observe_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> 
 /// # Errors
 /// As [`run`].
 pub fn observe(options: ObserveOptions) -> Result<(), Error> {
-    let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer } = options;
+    let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer, sandbox, lookers } = options;
     let node = plan.node;
     let workers = plan.layout.workers();
     let policy = Arc::new(Supervised::new(Arc::new(engine::Observe), &cluster, node, workers));
     let ready = || Ready::for_observing(&cluster, &plan);
+    let names = start_names()?;
     run_as(Setup {
         cluster: &cluster,
         node,
@@ -215,7 +227,9 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         lanes: lanes(workers, |worker| plan.queues_of_worker(worker), |lane| lane.stage.to_string()),
         backend: Backend::Netlink,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: false,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
@@ -224,7 +238,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         worker: &|Given { tracer, tally, watch }| {
             let pipes = cluster.pipes(node).to_vec();
             let worker = Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer));
-            Box::new(worker.counting(tally).watched(watch))
+            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
         },
         watched: observer,
         once_serving: None,
@@ -239,11 +253,14 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
 /// # Errors
 /// As [`run`], and if there was any disagreement.
 pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
-    let ShadowOptions { cluster, plan, repair, pin, socket, trace, report } = options;
+    let ShadowOptions { cluster, plan, repair, pin, socket, trace, report, sandbox, lookers } = options;
     let node = plan.node;
     let policy = Arc::new(Supervised::cluster(&cluster, node));
-    let names = Namer::new(Arc::clone(&cluster), node, false);
-    let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::system(), cluster.mask)));
+    let names = start_names()?;
+    let told = names.clone();
+    let namer =
+        Namer::with_interfaces(Arc::clone(&cluster), node, false, move |index| told.get(index).ok()?);
+    let judge = Arc::new(Mutex::new(Judge::new(namer, TimeZone::system(), cluster.mask)));
     let teller =
         Reporter::start(report).map_err(|source| Error::System { what: "start a thread", source })?;
     let outcome = run_as(Setup {
@@ -260,7 +277,9 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         ),
         backend: Backend::Netlink,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: true,
         ready: Some(&|| Ready::for_shadow(&cluster, &plan)),
@@ -270,7 +289,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         worker: &|Given { tracer, tally, .. }| {
             let (policy, judge) = (Arc::clone(&policy), Arc::clone(&judge));
             let worker = ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer);
-            Box::new(worker.counting(tally))
+            Box::new(worker.told(names.clone()).counting(tally))
         },
         watched: None,
         once_serving: None,

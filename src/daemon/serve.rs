@@ -30,11 +30,12 @@ use super::watch;
 use super::worker::Serve;
 use super::workers::{Given, How, Opened, Threads};
 use crate::cluster::{Cluster, NodeId};
-use crate::control::{Listener, Reports, Server};
+use crate::control::{Listener, Lookers, Reports, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
 use crate::netlink::sys;
 use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Installed, Ready};
+use crate::sandbox::{Level, Packets, Teller};
 use crate::text::counted;
 use crate::trace::{Destination, Namer, TapEnd, Taps, Unwritten, Writer};
 
@@ -47,7 +48,11 @@ pub(super) struct Setup<'a> {
     pub(super) lanes: Vec<Vec<(String, QueueConfig)>>,
     pub(super) backend: Backend,
     pub(super) pin: bool,
+    /// What worker threads give up.
+    pub(super) sandbox: Level,
     pub(super) socket: &'a Path,
+    /// Who may look, beside root and our own user.
+    pub(super) lookers: Lookers,
     pub(super) trace: Option<Destination>,
     /// It works as a node, or the kernel does for it: guests are told where their gateway is, and a guard stays.
     pub(super) is_node: bool,
@@ -148,7 +153,8 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
-    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, .. } = setup;
+    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, sandbox, lookers, .. } =
+        setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -156,6 +162,9 @@ fn serve(
         None => (None, never()),
     };
     let one_by_one = watch.is_some();
+    // Told before anything is changed, also where it is refused.
+    let given_up = Packets::try_out(sandbox)?;
+    log::info!("worker threads have these rights: {given_up}");
     // Before anything that only one node can have: of several starts at once, one gets all of it.
     let ready = ready.map(|ready| ready()).transpose()?;
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
@@ -170,7 +179,7 @@ fn serve(
     let memory = Arc::new(memory);
     let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
     let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
-    let listener = Listener::take(socket)?;
+    let listener = Listener::take(socket)?.shared_with(lookers)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
     let of_node = (cluster.node(node).name.clone(), cluster.digest().to_owned());
@@ -197,6 +206,7 @@ fn serve(
         (queues.clone(), backend == Backend::Netlink),
     ));
     board.count(Arc::clone(&memory));
+    board.gave_up(given_up);
     let status = {
         let board = Arc::clone(&board);
         Arc::new(move || board.status())
@@ -234,7 +244,7 @@ fn serve(
         (None, Some((opened, writing))) => {
             let of_worker = &mut |tally| worker(Given { tracer: taps.tracer(), tally, watch: watch.take() });
             let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
-            let how = How { pin, one_by_one, ..How::default() };
+            let how = How { pin, one_by_one, sandbox, ..How::default() };
             let threads = Threads::start(opened, &memory, how, of_worker, failed);
             threads.map(|threads| Hands::Here { threads, taps, writing })
         }
@@ -286,7 +296,7 @@ impl Serving<'_> {
         };
         let (mut torn, mut carrying) = (None, Carrying::default());
         self.board.carried(self.installed.as_ref().and_then(|installed| carrying.look(installed)));
-        let mut looked = Instant::now();
+        let (mut looked, mut refused) = (Instant::now(), Teller::default());
         loop {
             let patience = hands.patience().min(GUARD_EVERY.saturating_sub(looked.elapsed()));
             select! {
@@ -315,6 +325,7 @@ impl Serving<'_> {
             }
             if looked.elapsed() >= GUARD_EVERY {
                 looked = Instant::now();
+                self.board.refused(refused.news());
                 if let Some(installed) = &mut self.installed {
                     self.board.guarded(installed.tell_guarded());
                     self.board.carried(carrying.look(installed));
@@ -326,6 +337,7 @@ impl Serving<'_> {
                 for told in keeper.hear() {
                     match told {
                         Told::Ended => self.board.replaced(),
+                        Told::Refused(calls) => self.board.refused(calls),
                         Told::Poison(poison) => self.board.poisoned(poison),
                         Told::Failed(error) => return Some(error),
                     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::counters::Counters;
+use super::names::Names;
 use super::observer::Observing;
 use super::tally::Tally;
 use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
@@ -83,6 +84,11 @@ impl Worker {
             watch: None,
             tally: Tally::default(),
         }
+    }
+
+    /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
+    pub(super) fn told(self, names: Names) -> Self {
+        Self { pipes: self.pipes.told(names), ..self }
     }
 
     /// The same, which counts there.
@@ -198,13 +204,18 @@ fn lanes(plan: &Plan) -> ByQueue<(Lane, bool)> {
 pub(super) struct Pipes {
     names: Vec<IfName>,
     known: HashMap<u32, Option<usize>>,
-    /// Which system calls tell the name of an interface.
-    look_up: fn(u32) -> io::Result<Option<String>>,
+    /// What tells the name of an interface.
+    look_up: Box<dyn Fn(u32) -> io::Result<Option<String>> + Send>,
 }
 
 impl Pipes {
     pub(super) fn new(names: Vec<IfName>) -> Self {
-        Self { names, known: HashMap::new(), look_up: sys::interface_name }
+        Self { names, known: HashMap::new(), look_up: Box::new(sys::interface_name) }
+    }
+
+    /// The same with names that somebody else tells.
+    pub(super) fn told(self, names: Names) -> Self {
+        Self { look_up: Box::new(move |index| names.get(index)), ..self }
     }
 
     #[cfg(test)]
@@ -410,12 +421,12 @@ mod tests {
     #[test]
     fn a_pipe_whose_name_cannot_be_told_now_is_asked_for_again() {
         let mut pipes = Pipes::new(vec!["eth1.100".parse().unwrap()]);
-        pipes.look_up = |_| Err(io::Error::from_raw_os_error(libc::EMFILE));
+        pipes.look_up = Box::new(|_| Err(io::Error::from_raw_os_error(libc::EMFILE)));
         let tally = Tally::default();
         assert_eq!(pipes.place(5, &tally), None);
-        pipes.look_up = |index| Ok((index == 5).then(|| "eth1.100".to_owned()));
+        pipes.look_up = Box::new(|index| Ok((index == 5).then(|| "eth1.100".to_owned())));
         assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
-        pipes.look_up = |_| panic!("both ports are known");
+        pipes.look_up = Box::new(|_| panic!("both ports are known"));
         assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
         assert_eq!(tally.counters().turns.again, 1);
     }

@@ -60,6 +60,7 @@ pages! {
     conflicts
     foreign
     guard
+    rights
     standin
     reasons
     traces

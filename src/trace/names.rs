@@ -27,7 +27,7 @@ pub struct Namer {
     nodes: Vec<Name>,
     services: Vec<Name>,
     interfaces: FxHashMap<u32, (Name, SystemTime)>,
-    look_up: fn(u32) -> Option<String>,
+    look_up: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
     bytes: bool,
 }
 
@@ -43,7 +43,7 @@ impl Namer {
         cluster: Arc<Cluster>,
         id: NodeId,
         bytes: bool,
-        look_up: fn(u32) -> Option<String>,
+        look_up: impl Fn(u32) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         let name = |name: &String| Name::from(name.as_str());
         Self {
@@ -52,7 +52,7 @@ impl Namer {
             nodes: cluster.nodes.iter().map(|node| name(&node.name)).collect(),
             services: cluster.services.iter().map(|service| name(&service.name)).collect(),
             interfaces: FxHashMap::default(),
-            look_up,
+            look_up: Box::new(look_up),
             bytes,
             cluster,
         }

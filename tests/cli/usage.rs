@@ -200,6 +200,15 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             [&run[..], &["--policy", "./mine", "--rewrite", "kernel"]].concat(),
             "--rewrite kernel beside --policy ./mine",
         ),
+        (
+            [&run[..], &["--policy", "./mine", "--sandbox", "strict"]].concat(),
+            "--sandbox strict beside a policy that is a program",
+        ),
+        ([&run[..], &["--sandbox", "some"]].concat(), "possible values: strict, auto, off"),
+        (
+            [&run[..], &["--look-group", "no-such-group-here"]].concat(),
+            "there is no group no-such-group-here",
+        ),
         (vec!["explain", "--policy-schema", "-n", "node1"], "cannot be used with"),
         ([&run[..], &["--policy", "napt"]].concat(), "--policy napt is for explain and replay"),
         ([&run[..], &["--policy", "napt", "--shadow", "--full"]].concat(), "cannot be used with"),

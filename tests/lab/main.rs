@@ -29,6 +29,7 @@ mod observing;
 mod pairs;
 mod paths;
 mod recorded;
+mod sandbox;
 mod services;
 mod shadow;
 mod stand_in;

@@ -84,7 +84,8 @@ impl Row {
         let visits = if self.visits == "full" { "--full " } else { "" };
         let rewrite = if self.rewrite == "kernel" { "--rewrite kernel" } else { "" };
         let stand_in = if self.stand_in == "stands_in" { " --stand-in kernel" } else { "" };
-        lab.accept_with(&format!("{visits}{rewrite}{stand_in}"));
+        // What workers need is on their list, whatever is chosen.
+        lab.accept_with(&format!("{visits}{rewrite}{stand_in} --sandbox strict"));
         if self.kernel {
             lab.accept("kernel");
         }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dunnat::cluster::Cluster;
+use dunnat::control::Lookers;
 use dunnat::daemon::{self, Apart, Options, OwnRules, WorkOptions};
 use dunnat::engine::{Changes, ClusterNat, Decide, Decision, Facts, Reason, Remembered, Witness};
 use dunnat::kernel::Capabilities;
 use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
+use dunnat::sandbox::Level;
 
 use super::*;
 
@@ -77,9 +79,11 @@ fn part_of_the_keeper() {
         plan,
         policy,
         pin: false,
+        sandbox: Level::Strict,
         rules: OwnRules::Kept,
         take_over: false,
         socket: socket.into(),
+        lookers: Lookers::none(),
         trace: None,
         observer: None,
         once_serving: None,
@@ -99,7 +103,7 @@ fn part_of_the_worker() {
         let cluster = Arc::new(Cluster::parse(text, Path::new(EXAMPLE)).unwrap());
         let plan = Plan::new(wishes(&cluster), kernel).unwrap();
         let policy = Arc::new(Fatal(ClusterNat::new(&cluster, wishes(&cluster).node)));
-        Ok(WorkOptions { cluster, plan, policy, pin: false, trace: None })
+        Ok(WorkOptions { cluster, plan, policy, pin: false, sandbox: Level::Strict, trace: None })
     };
     daemon::work(make).unwrap();
 }
