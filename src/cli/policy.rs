@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use dunnat::cluster::Cluster;
+use dunnat::cluster::{Cluster, NodeId};
+use dunnat::engine::{Observe, Policy};
 use dunnat::policy::{Made, Named, NamedError};
 use dunnat::process::{Limits, Process};
 
@@ -77,11 +78,11 @@ impl PolicyArgs {
         self.made(cluster, Limits::default())
     }
 
-    /// Whether this cluster has what the policy is typed with. Nothing is started.
-    pub(super) fn check(&self, cluster: &Cluster) -> Result<(), Failure> {
+    /// The policy of a node whose packets another process decides about: that it has a name is enough, and nothing is started.
+    pub(super) fn for_keeping(&self, cluster: &Cluster, node: NodeId) -> Result<Arc<dyn Policy>, Failure> {
         match &self.chosen {
-            PolicyArg::Named(named) => Ok(named.maker(cluster).map(drop)?),
-            PolicyArg::Program(_) => Ok(()),
+            PolicyArg::Named(named) => Ok(named.maker(cluster)?(cluster, node)),
+            PolicyArg::Program(_) => Ok(Arc::new(Observe)),
         }
     }
 

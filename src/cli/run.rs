@@ -7,7 +7,6 @@ use clap::{Args, ValueEnum};
 use dunnat::cluster::Cluster;
 use dunnat::control;
 use dunnat::daemon::{self, Apart, Beside, ObserveOptions, Options, OwnRules, ShadowOptions, WorkOptions};
-use dunnat::engine::{Observe, Policy};
 use dunnat::kernel::Capabilities;
 use dunnat::rehearse;
 use dunnat::ruleset::{Backend, Plan};
@@ -154,9 +153,8 @@ impl Run {
         } else {
             let is_apart = !self.one_process && wishes.backend == Backend::Netlink;
             // Who serves the packets has what decides.
-            let policy: Arc<dyn Policy> = if is_apart {
-                self.policy.check(&cluster)?;
-                Arc::new(Observe)
+            let policy = if is_apart {
+                self.policy.for_keeping(&cluster, node)?
             } else {
                 self.policy.for_running(&cluster)?(&cluster, node)
             };

@@ -40,6 +40,12 @@ pub enum Error {
     /// Rules could not all be removed.
     #[error("could not remove all rules:{0}\nto see the rest: nft list ruleset")]
     Remove(String),
+    /// The kernel was to stand in for another policy, or to be taken over from by it.
+    #[error(
+        "the kernel's rules do what the policy cluster says: for the policy {0}, or where somebody is shown each decision \
+         first, they neither stand in nor can be taken over from"
+    )]
+    OnlyCluster(String),
     /// The process of a node that was to end.
     #[error(
         "the pure ruleset is loaded and does the work, but the process of the node could not be found; end it \

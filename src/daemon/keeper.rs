@@ -164,7 +164,8 @@ impl Keeper {
                     return Ok(keeper);
                 }
                 Ok((_, Event::Said(FromWorker::Cannot(why)))) => return Err(Error::NoWorker(why)),
-                Ok((_, Event::Said(_))) => {}
+                Ok((_, Event::Said(FromWorker::Failed(why)))) => return Err(Error::Worker(why)),
+                Ok((_, Event::Said(FromWorker::Ended(_) | FromWorker::Refused(_)))) => {}
                 Ok((_, Event::Gone(status))) => {
                     keeper.running = None;
                     return Err(Error::NoWorker(ending(&status)));

@@ -46,7 +46,7 @@ use crate::cluster::Cluster;
 use crate::doctor;
 use crate::engine;
 use crate::kernel::{Capabilities, Feature};
-use crate::policy::{Notes, Supervised};
+use crate::policy::{Named, Notes, Supervised};
 use crate::ruleset::{
     Backend, ByQueue, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, StandIn,
     Traffic, Wishes,
@@ -121,6 +121,9 @@ pub fn run(options: Options) -> Result<(), Error> {
         sandbox,
         lookers,
     } = options;
+    if (plan.stands_in() || take_over) && (policy.name() != Named::Cluster.name() || observer.is_some()) {
+        return Err(Error::OnlyCluster(policy.name().to_owned()));
+    }
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
     let ready = || match take_over {
         true => Ready::for_taking_over(&cluster, &plan),
@@ -310,5 +313,51 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
     match tally.disagreed() {
         0 => Ok(()),
         disagreed => Err(Error::Disagreed { disagreed, judged: tally.judged() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::control::Lookers;
+    use crate::sandbox::Level;
+
+    use super::*;
+    use crate::cluster::NodeId;
+
+    /// It is refused before anything is touched.
+    #[test]
+    fn the_kernel_stands_in_for_the_policy_of_the_cluster_alone() {
+        let example = include_str!("../../rules/example.toml");
+        let cluster = Arc::new(Cluster::parse(example, Path::new("example.toml")).unwrap());
+        let refused = |stand_in, take_over| {
+            let wishes = Wishes { node: NodeId(0), stand_in, ..Wishes::default() };
+            let options = Options {
+                cluster: Arc::clone(&cluster),
+                plan: Plan::new(wishes, &Capabilities::all()).unwrap(),
+                policy: Arc::new(engine::Observe),
+                pin: false,
+                rules: OwnRules::None,
+                take_over,
+                socket: "/nowhere/socket".into(),
+                trace: None,
+                observer: None,
+                once_serving: None,
+                apart: None,
+                sandbox: Level::Auto,
+                lookers: Lookers::default(),
+            };
+            run(options).unwrap_err().to_string()
+        };
+        for (stand_in, take_over) in [(StandIn::Kernel, false), (StandIn::None, true)] {
+            let said = refused(stand_in, take_over);
+            assert!(
+                said.starts_with(
+                    "the kernel's rules do what the policy cluster says: for the policy observe"
+                ),
+                "{said}"
+            );
+        }
     }
 }

@@ -238,7 +238,7 @@ impl Queue {
                         Gap::Lost(packets) => journal.lost += packets,
                         Gap::Orphans(packets) => journal.orphans += packets,
                         Gap::SendBack(packets, _) if self.fault == Fault::NoFirst => {
-                            journal.orphans += packets
+                            journal.orphans += packets;
                         }
                         Gap::SendBack(packets, up_to) => {
                             kernel.all_up_to(up_to, room, self.fault);

@@ -365,12 +365,9 @@ impl Serving<'_> {
         let guarded = self.is_node && self.installed.is_some();
         self.server.close();
         drop(self.spare);
-        let removed = self.installed.map_or(Ok(()), |installed| remove(installed, &self.queues));
-        // While the queues are there: what the kernel has counted goes with them.
-        let losses = self.lookout.finish();
         let mut traced = Ok(());
         let mut writing = None;
-        match hands {
+        let mut end = |hands| match hands {
             Some(Hands::Here { threads, taps, writing: writes }) => {
                 drop((threads, taps));
                 writing = writes;
@@ -380,7 +377,19 @@ impl Serving<'_> {
                 traced = unwritten.map_or(Ok(()), |(lost, error)| Err(Error::Trace { lost, error }));
             }
             None => {}
+        };
+        let mut hands = hands;
+        if matches!(failure, Some(Error::Worker(_))) {
+            // What waits gets no verdict any more, and rules are not removed while packets wait: they go with the queues.
+            if let Some(installed) = &self.installed {
+                let _ = installed.stop_asking();
+            }
+            end(hands.take());
         }
+        let removed = self.installed.map_or(Ok(()), |installed| remove(installed, &self.queues));
+        // While the queues are there: what the kernel has counted goes with them.
+        let losses = self.lookout.finish();
+        end(hands);
         let mut counters = self.board.counters();
         counters.losses += losses;
         // Closes the taps, too: all tracers are gone with the workers.

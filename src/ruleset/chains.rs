@@ -54,6 +54,9 @@ const ORDER: Order = Order {
     stand_in_spoof: 92,
 };
 
+/// The chain by which it is known that the kernel stands in.
+pub(super) const STAND_IN: &str = "stand-in-dnat";
+
 /// Why there is the chain of that name.
 pub(super) const NO_REDIRECTS: &str = "No ICMP redirect may show a guest's address to a client. The kernel \
     sends redirects where the public interface is a bridge.";
@@ -111,7 +114,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
     };
     chains.add_if_any(
         "dnat: requests that no worker has taken; the kernel translates them.",
-        "stand-in-dnat",
+        STAND_IN,
         before(ORDER.stand_in_dnat),
         stand_in(stand_in::dnat),
     );

@@ -82,6 +82,12 @@ fn worker_of(keeper: u32) -> Option<u32> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_worker)
 }
 
+/// Whether a process has ended. Where nobody waits for it there is something of it left.
+fn is_gone(pid: &str) -> Option<()> {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    (state.is_empty() || state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))).then_some(())
+}
+
 /// Polls for something that must come, longer where the lab would wait longer.
 fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let slow = std::env::var("DUNNAT_LAB_SLOW").map_or(1, |slow| slow.parse().unwrap());

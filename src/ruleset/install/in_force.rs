@@ -5,6 +5,7 @@ use std::io;
 use super::there::{NAMES, There};
 use crate::cluster::Cluster;
 use crate::netlink::nftables::{self, Nftables};
+use crate::ruleset::chains::STAND_IN;
 use crate::ruleset::owner::{Owner, TABLE, Work};
 use crate::ruleset::table::Table;
 use crate::ruleset::{Plan, Rules, guard};
@@ -16,6 +17,8 @@ pub struct InForce {
     pub node: Option<String>,
     /// The process that holds the network namespace for itself.
     pub process: Option<u32>,
+    /// The kernel translates what no process takes.
+    pub stands_in: bool,
     /// What is otherwise than the plan has it that comes nearest, each in a sentence.
     pub differences: Vec<String>,
     /// The rules of that plan for nft, but for the chains of queues, which nft cannot fill; none where nothing can be compared.
@@ -39,6 +42,7 @@ impl InForce {
         let owner = |table: &nftables::Table| table.comment.as_deref()?.parse::<Owner>().ok();
         let node = of_node.or(serving).and_then(owner);
         let rules = nft.rules(|_, table| NAMES.contains(&table))?;
+        let stands_in = rules.iter().any(|rule| rule.table == TABLE && rule.chain == STAND_IN);
         let of_plans = plans.iter().map(|plan| {
             let tables = Rules::render(cluster, plan).all_tables();
             let mut all = differences(&tables, &there.chains, &rules);
@@ -56,6 +60,7 @@ impl InForce {
         Ok(Some(Self {
             node: node.map(|owner| owner.name()),
             process: serving.and_then(|table| table.owner),
+            stands_in,
             differences,
             should_be: (!tables.is_empty()).then(|| tables.iter().map(Table::without_queues).collect()),
         }))

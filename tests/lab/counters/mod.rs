@@ -368,9 +368,7 @@ fn rules_of_a_stand_in_count_what_is_predicted() {
         assert!(started.status.success(), "{}", text(&started.stderr));
         let pid = std::fs::read_to_string(lab.state("node1.pid")).unwrap();
         must("kill", &["-s", "KILL", pid.trim()]);
-        wait_for("node1 to be gone", || {
-            (!Path::new(&format!("/proc/{}", pid.trim())).exists()).then_some(())
-        });
+        wait_for("node1 to be gone", || is_gone(pid.trim()));
         // On a new kernel its guard outlives it.
         for family in ["inet", "arp"] {
             lab.on("node1", &["nft", "delete", "table", family, "dunnat-serving"]).output().unwrap();

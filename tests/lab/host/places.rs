@@ -55,7 +55,7 @@ fn a_node_leaves_its_work_to_the_pure_ruleset_and_takes_it_over_again() {
         assert_eq!(sorted(&now) == sorted(&rules), !options.is_empty(), "{now}");
         assert_eq!(now.contains("name \"carried-dnat\""), !options.is_empty(), "{now}");
         host.must(&["nft", "flush", "ruleset"]);
-        wait_for("the rules to be back", || host.ruleset().contains("queue num 100").then_some(()));
+        wait_for("the rules to be back", || host.ruleset().contains("meta length > 65531").then_some(()));
         assert!(host.ruleset().contains("chain stand-in-dnat"));
         node.end("TERM");
         assert_eq!(host.only_guard(), before);
@@ -83,7 +83,7 @@ fn a_pure_ruleset_that_was_loaded_by_hand() {
     load();
     // Rules of the node are still restored beside it.
     host.must(&["nft", "flush", "chain", "ip", "dunnat", "ask-dnat"]);
-    wait_for("the rules to be back", || host.ruleset().contains("queue num 100").then_some(()));
+    wait_for("the rules to be back", || host.ruleset().contains("meta length > 65531").then_some(()));
     let said = host.leaves();
     assert!(said.contains("the pure ruleset is loaded already; it stays as it is"), "{said}");
     let (status, _) = node.ended();
