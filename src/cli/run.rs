@@ -112,8 +112,12 @@ impl Run {
                 "--take-over beside --policy: the pure ruleset does what the policy cluster says".to_owned(),
             ));
         }
+        // Queues that let packets pass would let them pass untranslated, if the rules were others.
         if self.no_rules && self.how.kernel_stands_in() {
-            log::info!("--no-rules: whether the kernel stands in, the rules say that are installed");
+            return Err(Failure::Usage(
+                "--stand-in kernel beside --no-rules: the stand-in is in the rules; give it to `dunnat rules`"
+                    .to_owned(),
+            ));
         }
         let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
         if self.shadow {

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::netlink::sys;
 
-/// How long it may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take until it serves; a machine that is busy or emulated takes its time.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node that runs in this thread's network namespace, and ends with this value.
 pub(super) struct Node {

@@ -269,6 +269,10 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             [&run[..], &["--take-over", "--no-rules"]].concat(),
             "'--take-over' cannot be used with '--no-rules'",
         ),
+        (
+            [&run[..], &["--no-rules", "--stand-in", "kernel"]].concat(),
+            "--stand-in kernel beside --no-rules: the stand-in is in the rules",
+        ),
         ([&run[..], &["--take-over", "--shadow"]].concat(), "'--take-over' cannot be used with '--shadow'"),
         ([&run[..], &["--take-over", "--policy", "./mine"]].concat(), "--take-over beside --policy"),
         (vec!["down", "--leave", "kernel"], "--config <FILE>"),

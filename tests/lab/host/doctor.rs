@@ -195,7 +195,10 @@ fn doctor_judges_the_node_that_runs() {
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let facts = json["facts"].as_array().unwrap().iter();
         let wrong = facts.filter(|fact| fact["state"] != "yes" && fact["severity"] == "broken");
-        let names: Vec<String> = wrong.map(|fact| fact["name"].as_str().unwrap().to_owned()).collect();
+        let wrong: Vec<&serde_json::Value> = wrong.collect();
+        println!("{more:?}: {wrong:#?}");
+        let names = wrong.iter().map(|fact| fact["name"].as_str().unwrap().to_owned());
+        let names: Vec<String> = names.collect();
         assert_eq!(output.status.code(), Some(i32::from(!names.is_empty())), "{json:#}");
         names
     };

@@ -101,3 +101,46 @@ fn a_pure_ruleset_that_was_loaded_by_hand() {
     assert!(!host.ruleset().contains("dunnat-kernel"));
     node.end("TERM");
 }
+
+/// While packets of somebody else wait no chain may go: nobody takes over, the pure ruleset goes on, and no packet is dropped.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn nobody_takes_over_while_packets_of_others_wait() {
+    let host = Host::new();
+    let left = host.serve(&[]);
+    host.leaves();
+    left.ended();
+    // Somebody who listens to queue 7000 and gives no verdict.
+    let mut command = host.command_in(&[DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
+    let directory = tempfile::tempdir().unwrap();
+    command.args(["--queue-base", "7000", "--workers", "1", "--socket"]).arg(directory.path().join("other"));
+    let other = host.served_by(command);
+    other.signal("STOP");
+    host.ip("link set lo up");
+    let rule = "-A OUTPUT -p udp --dport 9 -j NFQUEUE --queue-num 7000";
+    host.must(&[&["iptables-nft"], &rule.split(' ').collect::<Vec<_>>()[..]].concat());
+    host.must(&["bash", "-c", "for i in {1..20}; do echo x >/dev/udp/127.0.0.1/9; done"]);
+    let waiting = || {
+        let of = |queue: &Vec<u64>| queue[0] == 7000;
+        host.queues().into_iter().find(of).unwrap()[2]
+    };
+    assert_eq!(waiting(), 20);
+    let pure = |rules: &str| rules.split("table ip dunnat-kernel {").nth(1).map(str::to_owned);
+    let before = pure(&host.ruleset()).unwrap();
+    let output = host.command(&[], &["--take-over"]).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("packets wait in the queues 7000"), "{said}");
+    assert_eq!(waiting(), 20);
+    let after = pure(&host.ruleset()).unwrap();
+    assert_eq!(after.split("\n}").next(), before.split("\n}").next());
+    other.signal("CONT");
+    wait_for("the packets to get their verdicts", || (waiting() == 0).then_some(()));
+    other.end("TERM");
+    let node = host.serve(&["--take-over"]);
+    assert!(node.log_so_far().contains("took over from the pure ruleset"), "{}", node.log_so_far());
+    node.end("TERM");
+    host.must(&["iptables-nft", "-F", "OUTPUT"]);
+    let left = host.only_guard();
+    assert!(!left.contains("dunnat"), "{left}");
+}
