@@ -149,7 +149,7 @@
 //!
 //! Anybody can send packets. So the thread that reads them gives up, before the first one, what it does not need ([`sandbox::Packets`]):
 //! capabilities, files, system calls. What it needs is open before, or asked of another thread: the names of interfaces
-//! (`daemon/names.rs`). What a kernel cannot take away is said. Who asks a node by its socket has the right to look or the right
+//! (`daemon/names.rs`). The process in which they are gives up almost as much ([`sandbox::Process`]). What a kernel cannot take away is said. Who asks a node by its socket has the right to look or the right
 //! to change ([`control::Right`]).
 //!
 //! # A packet held

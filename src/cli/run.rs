@@ -61,7 +61,7 @@ pub(super) struct Run {
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
     no_rehearsal: bool,
-    /// What worker threads may do: strict (any system call that they do not need ends the node); auto (it fails, and is
+    /// What worker threads may do: strict (any system call that they do not need ends their process); auto (it fails, and is
     /// counted); off (all that dunnat may)
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     sandbox: SandboxArg,

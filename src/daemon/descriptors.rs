@@ -10,8 +10,8 @@ use crate::netlink::sys;
 const TOOL: usize = 8;
 
 /// What a node takes beside a socket for each worker: signals, the control socket and a client of it, the probes at the
-/// start, tables that are read, what the kernel tells of rules and interfaces, and a tool.
-const NODE: usize = 16 + TOOL;
+/// start, tables that are read, what the kernel tells of rules and interfaces, who is asked for names of interfaces, and a tool.
+const NODE: usize = 18 + TOOL;
 
 /// Makes sure, before anything is asked or changed, that there will be enough. So it is said in one sentence, and not by
 /// whatever fails first.

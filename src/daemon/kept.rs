@@ -155,7 +155,7 @@ impl Serving {
         let mut worker = |tally| {
             let Given { tracer, tally, watch } = Given { tracer: taps.tracer(), tally, watch: None };
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes.clone(), Some(tracer));
-            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
+            Box::new(worker.told(Some(names.clone())).counting(tally).watched(watch))
                 as Box<dyn super::worker::Serve>
         };
         let keeper = Arc::clone(wire);

@@ -129,7 +129,8 @@ pub fn run(options: Options) -> Result<(), Error> {
         true => Ready::for_taking_over(&cluster, &plan),
         false => Ready::for_plan(&cluster, &plan),
     };
-    let names = start_names()?;
+    // Another process has its own.
+    let names = if apart.is_none() { Some(start_names()?) } else { None };
     workers::tell_few_panics();
     let outcome = run_as(Setup {
         cluster: &cluster,
@@ -222,7 +223,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
     let workers = plan.layout.workers();
     let policy = Arc::new(Supervised::new(Arc::new(engine::Observe), &cluster, node, workers));
     let ready = || Ready::for_observing(&cluster, &plan);
-    let names = start_names()?;
+    let names = Some(start_names()?);
     run_as(Setup {
         cluster: &cluster,
         node,
@@ -259,8 +260,8 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
     let ShadowOptions { cluster, plan, repair, pin, socket, trace, report, sandbox, lookers } = options;
     let node = plan.node;
     let policy = Arc::new(Supervised::cluster(&cluster, node));
-    let names = start_names()?;
-    let told = names.clone();
+    let told = start_names()?;
+    let names = Some(told.clone());
     let namer =
         Namer::with_interfaces(Arc::clone(&cluster), node, false, move |index| told.get(index).ok()?);
     let judge = Arc::new(Mutex::new(Judge::new(namer, TimeZone::system(), cluster.mask)));

@@ -53,7 +53,7 @@ impl ShadowWorker {
     }
 
     /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
-    pub(super) fn told(self, names: Names) -> Self {
+    pub(super) fn told(self, names: Option<Names>) -> Self {
         Self { pipes: self.pipes.told(names), ..self }
     }
 

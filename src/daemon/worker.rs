@@ -87,7 +87,7 @@ impl Worker {
     }
 
     /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
-    pub(super) fn told(self, names: Names) -> Self {
+    pub(super) fn told(self, names: Option<Names>) -> Self {
         Self { pipes: self.pipes.told(names), ..self }
     }
 
@@ -214,8 +214,11 @@ impl Pipes {
     }
 
     /// The same with names that somebody else tells.
-    pub(super) fn told(self, names: Names) -> Self {
-        Self { look_up: Box::new(move |index| names.get(index)), ..self }
+    pub(super) fn told(self, names: Option<Names>) -> Self {
+        match names {
+            Some(names) => Self { look_up: Box::new(move |index| names.get(index)), ..self },
+            None => self,
+        }
     }
 
     #[cfg(test)]

@@ -14,8 +14,8 @@ pub(super) const FOR_PACKETS: &[&[Call]] = &[
     calls! { SYS_recvmmsg SYS_writev },
     // The same by the plain backend. Also the names of interfaces, by a pair of sockets.
     calls! { SYS_recvfrom SYS_sendto },
-    // The log.
-    calls! { SYS_write },
+    // The log. What a worker process says to its keeper: that it cannot go on.
+    calls! { SYS_write SYS_sendmsg },
     // To wait: for another thread, or for what passes. What a signal has interrupted goes on.
     calls! { SYS_futex SYS_sched_yield SYS_nanosleep SYS_clock_nanosleep SYS_restart_syscall SYS_rt_sigreturn },
     // The time, where the kernel does not tell it without a call (emulated clocks).
@@ -38,7 +38,7 @@ pub(super) const FOR_PROCESS: &[&[Call]] = &[
     // Sockets that it has, or gets.
     calls! { SYS_accept4 SYS_getsockopt SYS_setsockopt SYS_getsockname SYS_getpeername SYS_shutdown },
     calls! { SYS_socketpair SYS_sendmmsg },
-    calls! { SYS_recvmsg SYS_sendmsg },
+    calls! { SYS_recvmsg },
     // Files, as far as Landlock lets it.
     calls! { SYS_openat SYS_newfstatat SYS_fstat SYS_statx SYS_lseek SYS_ftruncate SYS_fsync SYS_fdatasync },
     calls! { SYS_fchmod SYS_fchown SYS_renameat SYS_renameat2 SYS_unlinkat SYS_linkat SYS_readlinkat },
