@@ -24,8 +24,8 @@ pub(super) const FOR_PACKETS: &[&[Call]] = &[
     calls! { SYS_brk SYS_mmap SYS_mprotect SYS_munmap SYS_mremap SYS_madvise },
     // How many processors there are, for malloc; keys of hash tables.
     calls! { SYS_sched_getaffinity SYS_getrandom },
-    // The end of a thread; its socket is closed by it.
-    calls! { SYS_close SYS_sigaltstack SYS_exit SYS_exit_group },
+    // The end of a thread; its socket is closed by it. A program with debug assertions asks before whether it is open (F_GETFD).
+    calls! { SYS_close SYS_fcntl SYS_sigaltstack SYS_exit SYS_exit_group },
     // A fault tells what it was, and aborts: the handler of SIGSEGV takes itself away, and the C library raises SIGABRT.
     calls! { SYS_rt_sigprocmask SYS_rt_sigaction SYS_gettid SYS_getpid SYS_tgkill },
 ];
@@ -43,7 +43,7 @@ pub(super) const FOR_PROCESS: &[&[Call]] = &[
     calls! { SYS_openat SYS_newfstatat SYS_fstat SYS_statx SYS_lseek SYS_ftruncate SYS_fsync SYS_fdatasync },
     calls! { SYS_fchmod SYS_fchown SYS_renameat SYS_renameat2 SYS_unlinkat SYS_linkat SYS_readlinkat },
     calls! { SYS_getdents64 SYS_getcwd SYS_faccessat SYS_faccessat2 },
-    calls! { SYS_read SYS_pread64 SYS_pwrite64 SYS_readv SYS_flock SYS_fcntl SYS_dup SYS_dup3 SYS_pipe2 SYS_eventfd2 },
+    calls! { SYS_read SYS_pread64 SYS_pwrite64 SYS_readv SYS_flock SYS_dup SYS_dup3 SYS_pipe2 SYS_eventfd2 },
     // Waiting for several.
     calls! { SYS_ppoll SYS_pselect6 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait },
     // What the C library may ask of the system by the way.

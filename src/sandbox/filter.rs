@@ -57,7 +57,7 @@ fn put(of: Of, fate: SeccompAction) -> seccompiler::Result<u64> {
     let mut allowed = Rules::new();
     let more: &[&[Call]] = if of == Of::Process { FOR_PROCESS } else { &[] };
     for (call, _) in FOR_PACKETS.iter().chain(more).copied().flatten() {
-        allowed.insert(*call, conditions(*call)?);
+        allowed.insert(*call, conditions(of, *call)?);
     }
     let count = allowed.len() as u64;
     // -1, none at all: a tracer writes that in place of a call that it has fail (strace, `inject`), before filters are asked.
@@ -116,7 +116,7 @@ fn quiet(of: Of, fate: &SeccompAction) -> Result<Vec<Quiet>, BackendError> {
 }
 
 /// The rules for a call that is allowed for some purposes only.
-fn conditions(call: i64) -> Result<Vec<SeccompRule>, BackendError> {
+fn conditions(of: Of, call: i64) -> Result<Vec<SeccompRule>, BackendError> {
     /// Whatever may be shared with a thread, and nothing that is a namespace of its own.
     const NAMESPACES: i32 = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
@@ -129,6 +129,7 @@ fn conditions(call: i64) -> Result<Vec<SeccompRule>, BackendError> {
     Ok(match call {
         // Memory that can be written to is never executed.
         libc::SYS_mmap | libc::SYS_mprotect => vec![rule(masked(2, libc::PROT_EXEC, 0))?],
+        libc::SYS_fcntl if of == Of::Packets => vec![rule(masked(1, -1, libc::F_GETFD))?],
         libc::SYS_clone => vec![rule(masked(0, libc::CLONE_THREAD | NAMESPACES, libc::CLONE_THREAD))?],
         libc::SYS_ioctl => {
             let asked = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONBIO, libc::SIOCGIFNAME];

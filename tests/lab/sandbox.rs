@@ -81,6 +81,9 @@ fn strict_nodes_serve_trace_and_tell() {
     lab.must(&["stop"]);
     let log = std::fs::read_to_string(lab.state("node1.log")).unwrap();
     assert!(log.contains("worker threads have these rights: CAP_NET_ADMIN alone, "), "{log}");
+    // Also at its end no worker does what it may not.
+    assert!(log.contains("node1 has stopped; ") && !log.contains("ERROR"), "{log}");
+    assert!(!log.contains("ended well"), "{log}");
 }
 
 /// The acceptance with strict workers, in the ways that `pairs` does not have.
