@@ -14,6 +14,8 @@ pub struct Running {
     pub in_force: InForce,
     /// The state of its process, a letter of proc_pid_stat(5); none if there is no process.
     pub state: Option<char>,
+    /// Its worker process, and the state of that; none if the process does all by itself.
+    pub worker: Option<(u32, char)>,
     /// The digest of the cluster file that it decides by; none if it was not asked.
     pub config: Option<Reading<String>>,
     /// Rules that say something else than they should, each in a sentence.
@@ -29,23 +31,41 @@ impl Running {
             its.find_map(|queue| queue.process.as_ref().map(|(id, _)| *id))
         };
         let process = in_force.process.or_else(listens);
-        let state = process.and_then(|id| {
-            let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-            // Behind the name, which may have any characters.
-            stat.rsplit_once(") ")?.1.chars().next()
-        });
+        let state = process.and_then(|id| Some(stat(id)?.0));
+        let worker = process.and_then(worker_of);
         let changed = match (&in_force.should_be, &host.rules) {
             (None, _) => Ok(Vec::new()),
             (Some(_), Err(why)) => Err(why.clone()),
             (Some(should_be), Ok(found)) => changed(should_be.clone(), found),
         };
-        Self { in_force: InForce { process, ..in_force }, state, config: None, changed }
+        Self { in_force: InForce { process, ..in_force }, state, worker, config: None, changed }
     }
 
     /// Whether its process can say something.
     pub fn can_answer(&self) -> bool {
         self.in_force.process.is_some() && self.state.is_some_and(|state| !"TtZX".contains(state))
     }
+}
+
+/// The state of a process, and whose child it is.
+fn stat(id: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // Behind the name, which may have any characters.
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
+}
+
+/// The worker process of a keeper.
+fn worker_of(keeper: u32) -> Option<(u32, char)> {
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let (state, parent) = stat(id)?;
+        let is_worker = || {
+            let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).any(|word| word == b"--worker")
+        };
+        (parent == keeper && is_worker()).then_some((id, state))
+    })
 }
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
@@ -76,12 +96,25 @@ fn file(config: &Reading<String>, role: &Role<'_>) -> Fact {
         .from(config, |its| (its == this, format!("it has read {its}, this is {this}")))
 }
 
-fn process(Running { in_force, state, .. }: &Running) -> Fact {
+fn process(Running { in_force, state, worker, .. }: &Running) -> Fact {
     let node = in_force.node.as_deref().unwrap_or("the node");
     let fact = Fact::new(Section::Running, "node-process", format!("{node} decides about packets"));
     let meaning = "packets to services wait in the queues, and are dropped when these are full";
     let fact = fact.otherwise(Severity::Broken, meaning);
+    if let Some((id, 'T' | 't')) = worker {
+        return fact
+            .no(format!("process {id}, its worker, is stopped, by a signal or a debugger"))
+            .by_hand(format!("kill -CONT {id}"));
+    }
     match (in_force.process, state) {
+        (Some(id), Some('T' | 't')) if worker.is_some() => fact
+            .otherwise(
+                Severity::Matters,
+                "packets are decided meanwhile, but rules that others change are not restored, and nobody replaces a \
+                 worker that ends",
+            )
+            .no(format!("process {id}, its keeper, is stopped, by a signal or a debugger"))
+            .by_hand(format!("kill -CONT {id}")),
         (Some(id), Some('T' | 't')) => fact
             .no(format!("process {id} is stopped, by a signal or a debugger"))
             .by_hand(format!("kill -CONT {id}")),

@@ -206,13 +206,15 @@ fn starts_and_stops_lose_no_packet() {
         std::thread::sleep(Duration::from_millis(50));
         if !with_node {
             // Now packets are certain to wait while it ends.
-            node.signal("STOP");
+            node.signal_worker("STOP");
             wait_for("packets to wait", || host.queues().iter().any(|queue| queue[2] > 0).then_some(()));
         }
         tracing.signal("INT");
         let (lines, said) = tracing.ended();
         assert!(lines.len() > 10, "{said}");
-        node.signal("CONT");
+        if !with_node {
+            node.signal_worker("CONT");
+        }
     }
     must("kill", &[&sender.id().to_string()]);
     let sent: u64 = text(&sender.wait_with_output().unwrap().stdout).parse().unwrap();

@@ -40,6 +40,7 @@ fn every_fact_is_in_the_manual() {
     host.running = Some(Ok(Some(Running {
         in_force,
         state: Some('S'),
+        worker: Some((8, 'S')),
         config: Some(Ok(dual.digest.clone())),
         changed: Ok(Vec::new()),
     })));
@@ -377,7 +378,8 @@ fn a_node_that_runs_is_judged_as_it_is() {
         let node = Some("node1".to_owned());
         let differences = differences.iter().map(|it| (*it).to_owned()).collect();
         let in_force = InForce { node, process, stands_in: false, differences, should_be: None };
-        host.running = Some(Ok(Some(Running { in_force, state, config: None, changed: Ok(Vec::new()) })));
+        let (worker, changed) = (None, Ok(Vec::new()));
+        host.running = Some(Ok(Some(Running { in_force, state, worker, config: None, changed })));
         let of_node = |number: &u16| QueueInUse { number: *number, process: Some((7, "dunnat".to_owned())) };
         host.queues = Ok(queues.iter().map(of_node).collect());
         if let Ok(rules) = &mut host.rules {
@@ -414,7 +416,7 @@ fn a_dead_node_is_less_than_broken_where_the_kernel_stands_in() {
         let node = Some("node1".to_owned());
         let in_force = InForce { node, process: None, stands_in, differences: Vec::new(), should_be: None };
         let changed = Ok(Vec::new());
-        host.running = Some(Ok(Some(Running { in_force, state: None, config: None, changed })));
+        host.running = Some(Ok(Some(Running { in_force, state: None, worker: None, config: None, changed })));
         let facts = examine(&host, Some(&role(&cluster())));
         ["node-process", "queue-readers"].map(|name| {
             let fact = facts.iter().find(|fact| fact.name == name).unwrap();
@@ -448,10 +450,29 @@ fn offload(host: &mut Host, change: impl FnOnce(&mut Offloads)) {
 }
 
 /// A node that runs, and what its rules say that they should not.
+/// A keeper and its worker: who of them is stopped matters.
+#[test]
+fn a_worker_or_a_keeper_that_is_stopped_is_told_apart() {
+    let fact = |state, worker| {
+        let mut host = host();
+        let its = Running { state: Some(state), worker: Some((8, worker)), ..running(Ok(Vec::new())) };
+        host.running = Some(Ok(Some(its)));
+        let facts = examine(&host, Some(&role(&cluster())));
+        facts.into_iter().find(|fact| fact.name == "node-process").unwrap()
+    };
+    assert_eq!(fact('S', 'R').state, State::Yes);
+    let worker = fact('S', 'T');
+    assert_eq!((worker.severity, worker.by_hand.as_deref()), (Severity::Broken, Some("kill -CONT 8")));
+    assert_eq!(worker.found, "process 8, its worker, is stopped, by a signal or a debugger");
+    let keeper = fact('T', 'S');
+    assert_eq!((keeper.severity, keeper.by_hand.as_deref()), (Severity::Matters, Some("kill -CONT 7")));
+    assert!(keeper.meaning.starts_with("packets are decided meanwhile"), "{}", keeper.meaning);
+}
+
 fn running(changed: Reading<Vec<String>>) -> Running {
     let in_force =
         InForce { node: None, process: Some(7), stands_in: false, differences: Vec::new(), should_be: None };
-    Running { in_force, state: Some('S'), config: None, changed }
+    Running { in_force, state: Some('S'), worker: None, config: None, changed }
 }
 
 /// What may lose packets on a host that is to be a node loses them on one that is.

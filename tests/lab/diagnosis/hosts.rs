@@ -132,6 +132,10 @@ fn settings() -> Vec<Case> {
 /// The process of a node, and the rules that it has put.
 fn processes() -> Vec<Case> {
     let to_dunnat = |signal: &str| format!("kill -{signal} $(cat $LAB/node1.pid)");
+    // The keeper would replace a worker that hangs.
+    let both = |signal: &str| {
+        format!("kill -{signal} $(cat $LAB/node1.pid) $(pgrep -P $(cat $LAB/node1.pid) dunnat || pgrep -P $(cat $LAB/node1.pid))")
+    };
     // Nothing of what waits there is decided any more.
     let gone = Path::Partly(&["node-stopped", "not-traced"], None);
     let flushed = "nft flush chain ip dunnat ask-dnat; nft flush chain ip6 dunnat ask-dnat";
@@ -150,8 +154,8 @@ fn processes() -> Vec<Case> {
     vec![
         running(
             "node stopped by a signal",
-            &to_dunnat("STOP"),
-            &to_dunnat("KILL"),
+            &both("STOP"),
+            &both("KILL"),
             "node-process",
             "decides about packets: no",
             gone,

@@ -206,9 +206,9 @@ fn doctor_judges_the_node_that_runs() {
         let node = host.serve(&[options, &["--no-repair"]].concat());
         // Also with other options than it was started with.
         assert_eq!((broken(options), broken(&[])), (vec![], vec![]), "{options:?}");
-        node.signal("STOP");
+        node.signal_worker("STOP");
         assert_eq!(broken(options), ["node-process"], "{options:?}");
-        node.signal("CONT");
+        node.signal_worker("CONT");
         host.must(&["nft", "flush", "chain", "ip", "dunnat", "ask-dnat"]);
         assert!(broken(options).contains(&"node-rules".to_owned()), "{options:?}");
         host.must(&["nft", "delete", "table", "ip", "dunnat"]);
