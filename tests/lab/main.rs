@@ -84,8 +84,13 @@ fn worker_of(keeper: u32) -> Option<u32> {
 
 /// Whether a process has ended. Where nobody waits for it there is something of it left.
 fn is_gone(pid: &str) -> Option<()> {
-    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    (state.is_empty() || state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))).then_some(())
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Some(()) };
+    // The last thread to end closes the sockets.
+    let lives = threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    });
+    (!lives).then_some(())
 }
 
 /// Polls for something that must come, longer where the lab would wait longer.

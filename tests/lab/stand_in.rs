@@ -86,9 +86,13 @@ fn serve(lab: &Lab, node: &str, options: &[&str]) -> Child {
     let words = [DUNNAT, "run", "--no-rehearsal", "--config", &config, "--node", node, "--socket", &socket];
     let out = File::options().append(true).open(lab.state(&format!("{node}.log"))).unwrap();
     let mut command = lab.on(node, &[&words[..], options].concat());
-    let child = command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
     std::fs::write(lab.state(&format!("{node}.pid")), child.id().to_string()).unwrap();
-    wait_for("a node to serve", || (log(lab, node).matches("serving ").count() > before).then_some(()));
+    wait_for("a node to serve", || {
+        assert!(child.try_wait().unwrap().is_none(), "{}", log(lab, node));
+        (log(lab, node).matches("serving ").count() > before).then_some(())
+    });
     child
 }
 
@@ -219,7 +223,7 @@ fn clients_notice_nothing_of_dead_nodes() {
 #[ignore = "needs root; run by scripts/test"]
 fn who_takes_over_or_leaves_loses_no_packet() {
     let mut used = 0;
-    for options in ["", "--stand-in kernel", "--rewrite kernel --full"] {
+    for options in ["--rewrite kernel --full", "", "--stand-in kernel"] {
         let lab = Lab::up(&["--nodes", "3"]);
         start(&lab, options);
         let words: Vec<&str> = options.split_whitespace().collect();
