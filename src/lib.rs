@@ -217,6 +217,15 @@
 //! `dunnat down`. The other belongs to the process, so `nft flush ruleset` does not remove it. One case is left: the process
 //! is gone *and* somebody flushes all rules. Then packets of known flows go out with inside addresses.
 //!
+//! # Another cluster file
+//!
+//! Rules, queues and workers of one cluster file are a generation ([`ruleset::Plan::generation`]). A reload (`daemon/reload.rs`) first tries
+//! all that can be tried: the file, this host, the flows that have tags (`daemon/retag.rs`). Then workers of the next generation are started for
+//! other queues, and [`ruleset::Installed::replace`] puts the new rules before the old ones, and removes the old ones when no packet is
+//! among them any more. So a packet is decided by the file whose rules have queued it, and its event has the generation and
+//! the names of that file ([`trace::Generations`]). The old workers end when their queues are empty. One worker process serves both
+//! generations meanwhile; if it ends, its successor serves both, too.
+//!
 //! # What a fault does
 //!
 //! A packet that cannot be read is data: it has a reason, is counted and traced, and gets a verdict. If it belongs to a tagged flow

@@ -110,6 +110,7 @@ impl Step {
                 trace: None,
                 observer,
                 once_serving: None,
+                reload: None,
                 apart: None,
             })?,
         }

@@ -9,6 +9,7 @@
 //! ([`observe`]); all that is in this order is the same for all.
 
 mod announce;
+mod around;
 mod board;
 mod counters;
 mod descriptors;
@@ -20,6 +21,8 @@ mod losses;
 mod memory;
 mod observer;
 mod options;
+mod reload;
+mod retag;
 mod rules;
 mod serve;
 mod shadow;
@@ -29,6 +32,7 @@ mod tally;
 mod thread;
 mod watch;
 mod wire;
+mod work;
 mod worker;
 mod workers;
 
@@ -41,23 +45,22 @@ use crate::doctor;
 use crate::engine;
 use crate::kernel::{Capabilities, Feature};
 use crate::policy::{Notes, Supervised};
-use crate::ruleset::{
-    Backend, ByQueue, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Traffic,
-    Wishes,
-};
+use crate::ruleset::{Backend, Choice, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Wishes};
 use crate::shadow::Judge;
 use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
 pub use keeper::Apart;
-use keeper::StageOf;
 pub use kept::{WorkOptions, work};
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
+use reload::{Again, Prepared};
+pub use reload::{Reloading, Remake};
 use serve::{Setup, lanes, run_as};
 use shadow::Reporter;
 pub use shadow::ShadowWorker;
+use work::Work;
 pub use worker::Worker;
 use workers::Given;
 
@@ -92,33 +95,29 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
     Ok(ShadowPlan::new(cluster, wishes, &capabilities(wishes.workers, unwanted)?)?)
 }
 
-/// Runs a node until a signal (SIGTERM, SIGINT, SIGHUP) ends it; everything that was installed is gone again
+/// Runs a node until a signal (SIGTERM, SIGINT; SIGHUP, if it cannot be reloaded) ends it; everything that was installed is gone again
 /// when this returns.
 ///
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving, apart } = options;
+    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving, apart, reload } =
+        options;
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
     let ready = || Ready::for_plan(&cluster, &plan);
     workers::tell_few_panics();
+    let Work { queues, lanes, worker, place, stage_of, serving, fills } =
+        Work::new(&cluster, (&plan, false), &policy, rules);
+    let work = |prepared: &Prepared| {
+        let Prepared { cluster, plan, policy, keeps_tags, .. } = prepared;
+        let policy = Supervised::new(Arc::clone(policy), cluster, plan.node, plan.layout().workers());
+        Work::new(cluster, (plan, *keeps_tags), &Arc::new(policy), rules)
+    };
     let outcome = run_as(Setup {
         cluster: &cluster,
         node: plan.node,
-        queues: plan.queues(),
-        lanes: lanes(
-            plan.layout().workers(),
-            |worker| plan.queues_of_worker(worker),
-            |lane| {
-                let of_stage = match lane.traffic {
-                    Traffic::Any => "",
-                    Traffic::Tcp => ", TCP",
-                    Traffic::NotTcp => ", not TCP",
-                    Traffic::Errors => ", ICMP errors",
-                };
-                format!("{}{of_stage}", lane.stage)
-            },
-        ),
+        queues,
+        lanes,
         backend: plan.backend,
         pin,
         socket: &socket,
@@ -126,32 +125,13 @@ pub fn run(options: Options) -> Result<(), Error> {
         is_node: true,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
-        fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
-        worker: &|Given { tracer, tally, watch }| {
-            let pipes = cluster.pipes(plan.node).to_vec();
-            let worker = Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer));
-            Box::new(worker.counting(tally).watched(watch))
-        },
+        fills,
+        worker: &worker,
         watched: observer,
         once_serving,
-        apart: apart.map(|apart| {
-            let lanes = ByQueue::new(plan.layout(), plan.lanes());
-            let stage_of: StageOf = Box::new(move |queue| lanes.get(queue).map(|lane| lane.stage));
-            (apart, stage_of)
-        }),
-        serving: format!(
-            "serving {}, {}, ct marks by {}",
-            plan.summary(&cluster),
-            match (rules, plan.queue_by) {
-                (OwnRules::None, _) => "no rules installed",
-                (_, QueueBy::Nft) => "rules by nft",
-                (_, QueueBy::Xt) => "rules by nft, queues by the target NFQUEUE",
-            },
-            match plan.ct_mark_by {
-                CtMarkBy::Verdict => "verdicts",
-                CtMarkBy::Rules => "rules",
-            }
-        ),
+        apart: apart.map(|apart| (apart, place, stage_of)),
+        serving,
+        reload: reload.map(|by| Again { plan, by, work: &work }),
     });
     let lost = policy.notes().map_or(0, Notes::lost);
     if lost > 0 {
@@ -204,6 +184,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         watched: observer,
         once_serving: None,
         apart: None,
+        reload: None,
         serving: format!("serving {}, as an observer; dunnat changes nothing", plan.summary(&cluster)),
     })
 }
@@ -250,6 +231,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         watched: None,
         once_serving: None,
         apart: None,
+        reload: None,
         serving: format!(
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),

@@ -43,7 +43,7 @@ pub use choices::{Backend, CtMarkBy, QueueBy, RewriteBy};
 pub use explain::Choice;
 pub(crate) use in_kernel::TABLE as PURE_TABLE;
 pub use in_kernel::{in_kernel, rules_in_kernel};
-pub use install::{InForce, InstallError, Installed, Ready, take_down};
+pub use install::{InForce, InstallError, Installed, Ready, take_down, try_in_scratch};
 pub(crate) use install::{TRACING, Tracing, is_our_name};
 pub use kernel_rule::KernelRule;
 pub use lane::{Lane, LaneCtMark, Traffic};

@@ -6,6 +6,7 @@ use super::there::{NAMES, There};
 use crate::cluster::Cluster;
 use crate::netlink::nftables::{self, Nftables};
 use crate::ruleset::owner::{Owner, TABLE};
+use crate::ruleset::rules::is_generation;
 use crate::ruleset::table::Table;
 use crate::ruleset::{Plan, Rules, guard};
 
@@ -42,7 +43,7 @@ impl InForce {
         let of_plans = plans.iter().map(|plan| {
             let tables = Rules::render(cluster, plan).all_tables();
             let mut all = differences(&tables, &there.chains, &rules);
-            let more = not_wanted(&tables, &there.chains);
+            let more = not_wanted(&tables, &there.chains, &rules);
             // By its chains a plan is known, whatever became of their rules.
             let absent = all.iter().filter(|it| it.contains(NO_CHAIN)).count();
             let likeness = (absent + more.len(), all.len());
@@ -64,15 +65,20 @@ impl InForce {
 
 const NO_CHAIN: &str = "there is no chain";
 
-/// Chains in the tables of a plan that the plan does not have.
-fn not_wanted(tables: &[Table], chains: &[nftables::Chain]) -> Vec<String> {
+/// Chains in the tables of a plan that the plan does not have. One that is empty does nothing: a reload leaves such ones.
+fn not_wanted(tables: &[Table], chains: &[nftables::Chain], rules: &[nftables::Rule]) -> Vec<String> {
+    let is_empty = |chain: &nftables::Chain| {
+        let place = (chain.family, &chain.table, &chain.name);
+        is_generation(&chain.name)
+            || !rules.iter().any(|rule| (rule.family, &rule.table, &rule.chain) == place)
+    };
     let has = |table: &Table, name: &str| table.chains.iter().any(|chain| chain.name == name);
     let table_of = |chain: &nftables::Chain| {
         let is_its =
             |table: &&Table| nftables::family(table.family) == chain.family && table.name == chain.table;
         tables.iter().find(is_its)
     };
-    let more = chains.iter().filter_map(|chain| {
+    let more = chains.iter().filter(|chain| !is_empty(chain)).filter_map(|chain| {
         let table = table_of(chain).filter(|table| !has(table, &chain.name))?;
         Some(format!("{}: there is a chain {} that should not be there", table.place(), chain.name))
     });

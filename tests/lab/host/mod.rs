@@ -5,6 +5,7 @@ mod failing;
 mod others;
 mod refused;
 mod rehearsing;
+mod reloading;
 mod rulesets;
 mod serving;
 
