@@ -15,7 +15,7 @@ use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
 use dunnat::policy::Supervised;
 use dunnat::queue::{Playback, Waiting};
-use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
+use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::trace::Taps;
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
@@ -39,6 +39,7 @@ fn main() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
+        stand_in: StandIn::None,
         on_conflict: OnConflict::Keep,
         queue_base: 0,
         workers: 1,

@@ -19,7 +19,7 @@ use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
 use dunnat::policy::Supervised;
 use dunnat::queue::{Playback, Waiting};
-use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
+use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
 
 fn request(port: u16) -> Waiting {
@@ -56,6 +56,7 @@ fn main() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: false,
+        stand_in: StandIn::None,
         on_conflict: OnConflict::Keep,
         queue_base: 0,
         workers: 1,

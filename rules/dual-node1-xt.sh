@@ -213,7 +213,7 @@ table ip dunnat {
 	# dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,
 	# and the kernel queues no packet of a flow that is not confirmed.
 	chain expiring {
-		type filter hook prerouting priority -298; policy accept;
+		type filter hook prerouting priority -296; policy accept;
 		iifname "xenbr0" ip daddr 10.5.5.0/24 ip ttl < 2 notrack
 	}
 
@@ -246,7 +246,7 @@ table ip dunnat {
 
 	# Save the tag that dunnat has accepted as the ct mark.
 	chain save {
-		type filter hook postrouting priority 1; policy accept;
+		type filter hook postrouting priority 2; policy accept;
 		oifname "guestbr0" ip daddr 10.5.5.0/24 meta mark { 0x1, 0x2 } ct mark == 0 ct mark set meta mark
 	}
 
@@ -300,7 +300,7 @@ table ip6 dunnat {
 	# dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,
 	# and the kernel queues no packet of a flow that is not confirmed.
 	chain expiring {
-		type filter hook prerouting priority -298; policy accept;
+		type filter hook prerouting priority -296; policy accept;
 		iifname "xenbr0" ip6 daddr fd00:5::/64 ip6 hoplimit < 2 notrack
 	}
 
@@ -333,7 +333,7 @@ table ip6 dunnat {
 
 	# Save the tag that dunnat has accepted as the ct mark.
 	chain save {
-		type filter hook postrouting priority 1; policy accept;
+		type filter hook postrouting priority 2; policy accept;
 		oifname "guestbr0" ip6 daddr fd00:5::/64 meta mark { 0x1, 0x2 } ct mark == 0 ct mark set meta mark
 	}
 

@@ -71,6 +71,7 @@
 //! | [`policy`] | who decides: policies by name; any policy held to what it may, with what it remembers; laws for whoever writes one | let a policy cost more than a packet |
 //! | [`process`] | a policy in any language: another program, asked by lines of JSON | trust it, or wait for it without end |
 //! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
+//! | [`sandbox`] | what a thread that serves packets gives up: capabilities, files, system calls | decide what becomes of who lacks a right |
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, and for tests and benchmarks without a kernel | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as data → text, and what they do to a packet → into the kernel, and exactly them out again | touch what is not ours |
@@ -81,7 +82,7 @@
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
-//! | [`control`] | asking a node that runs, by its socket | answer anybody but root |
+//! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -124,9 +125,32 @@
 //!
 //! # What a node says of itself
 //!
-//! Workers own their counts, and share nothing while they serve. When somebody asks (`dunnat status`), each is woken, and writes
-//! down a copy at the end of its turn (`daemon/board.rs`). [`control::Status`] is what is told: it has that, the kernel's counts of the
-//! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal.
+//! Workers count in memory that others may read (`daemon/tally.rs`): each number has one writer, so counting is an addition, and whoever
+//! asks (`dunnat status`) waits for nobody. [`control::Status`] is what is told: these counts, the kernel's counts of the
+//! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal. Its ledger
+//! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is.
+//!
+//! # Keeper and worker
+//!
+//! `run` is two processes. The keeper (`daemon/keeper.rs`) has the rules, the sockets of the queues, the memory that workers write, and the
+//! connections of clients. It reads no packet. The worker (`daemon/kept.rs`) gets all that by its descriptors, over a socket
+//! (`daemon/wire.rs`), and serves. When it ends, in whatever way, packets wait in the kernel, because a queue belongs to its socket. The
+//! keeper starts another worker. From the journal (`queue/journal.rs`) that one knows which packets the one before had read without
+//! giving a verdict. It sends them through the rules again (`NF_REPEAT`), and only then serves.
+//!
+//! A worker writes down which packet it decides about. If it ends then, the packet is a suspect; if that happens to the same packet
+//! again, the keeper drops it ([`engine::Reason::Poison`]). A panic outside of a policy ends the worker process. What a policy
+//! remembers is lost with it.
+//!
+//! `step`, observers, shadows and `--backend nfq` do all in one process, and so does whoever calls [`daemon::run`] without
+//! [`daemon::Options::apart`].
+//!
+//! # What a worker may do
+//!
+//! Anybody can send packets. So the thread that reads them gives up, before the first one, what it does not need ([`sandbox::Packets`]):
+//! capabilities, files, system calls. What it needs is open before, or asked of another thread: the names of interfaces
+//! (`daemon/names.rs`). What a kernel cannot take away is said. Who asks a node by its socket has the right to look or the right
+//! to change ([`control::Right`]).
 //!
 //! # A packet held
 //!
@@ -201,6 +225,9 @@
 //!   Elsewhere rules do it: a chain after `tag` and one after `save` copy a packet mark that is a node's tag to a flow that has
 //!   none, and one before `spoof` copies the ct mark to the packet mark. (With `on_conflict = "take"` the first two copy to
 //!   a flow that has a tag, too.) All change only the bits of `[marks] mask`.
+//! - **The stand-in.** With `--stand-in kernel` queues have `bypass`, and behind each is a chain with the rules that the pure ruleset has
+//!   for the stage. They match only what is not done yet. So the kernel carries on when no worker takes packets, and a packet is never
+//!   done twice (`ruleset/stand_in.rs`). It overrules a worker that leaves a packet as it is, and so is for the policy of the cluster alone.
 //! - **The backend.** [`queue::Netlink`] works in batches. [`queue::Nfq`], by the nfq crate, takes one packet at a time; it is
 //!   the second opinion.
 //!
@@ -225,11 +252,14 @@
 //! among them any more. So a packet is decided by the file whose rules have queued it, and its event has the generation and
 //! the names of that file ([`trace::Generations`]). The old workers end when their queues are empty. One worker process serves both
 //! generations meanwhile; if it ends, its successor serves both, too.
+//! A node and the pure ruleset change places without losing a packet, because at every moment somebody has each packet. Who leaves loads
+//! the pure ruleset beside itself first ([`ruleset::load_pure`]). Who takes over puts its rules beside with a stand-in, and asks nobody
+//! until the pure ruleset is gone ([`ruleset::Ready::for_taking_over`]): while nobody asks no packet waits, and base chains may go.
 //!
 //! # What a fault does
 //!
 //! A packet that cannot be read is data: it has a reason, is counted and traced, and gets a verdict. If it belongs to a tagged flow
-//! and would show an inside address, the verdict is drop. Queues fail closed: no rule has `bypass`. A fault in the cluster
+//! and would show an inside address, the verdict is drop. Queues fail closed: no rule has `bypass`, unless the kernel stands in. A fault in the cluster
 //! file has line and column. A host that cannot be a node ends `run` before anything is installed, with the facts of [`doctor`]
 //! and the commands that mend it. A fact that may only lose packets is a warning.
 //!
@@ -261,6 +291,7 @@ pub mod rehearse;
 pub mod replay;
 pub mod rfc;
 pub mod ruleset;
+pub mod sandbox;
 pub mod shadow;
 pub mod simulate;
 pub mod step;

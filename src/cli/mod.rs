@@ -33,9 +33,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::control;
+use dunnat::control::{self, Lookers};
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, Wishes};
+use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
 
 use failure::Failure;
@@ -96,12 +96,35 @@ impl NodeArgs {
     }
 }
 
+/// Who may see what a node does.
+#[derive(Args)]
+struct LookersArgs {
+    /// Let members of this group trace this node and see its status; a name or a number [default: dunnat, if there is
+    /// such a group]
+    #[arg(long, value_name = "GROUP")]
+    look_group: Option<String>,
+}
+
+impl LookersArgs {
+    fn lookers(&self) -> Result<Lookers, Failure> {
+        match &self.look_group {
+            Some(group) => {
+                Lookers::named(group).map_err(|error| Failure::Usage(format!("--look-group: {error}")))
+            }
+            None => Ok(Lookers::usual()),
+        }
+    }
+}
+
 /// How the work is done; the same for printing rules and for running.
 #[derive(Args)]
 struct WorkArgs {
     /// Worker threads; each has its own set of queues [default: one per usable core]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Who translates packets that no worker takes: the kernel, by rules behind the queues; or none: they are dropped
+    #[arg(long, value_name = "WHO", default_value = "none")]
+    stand_in: StandInArg,
     #[command(flatten)]
     manner: ModeArgs,
 }
@@ -138,6 +161,12 @@ enum BackendArg {
     Nfq,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StandInArg {
+    Kernel,
+    None,
+}
+
 /// A kernel feature that has a fallback.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FeatureArg {
@@ -160,12 +189,24 @@ impl WorkArgs {
             "--workers".to_owned(),
             self.workers().to_string(),
         ]);
+        let stand_in = self.stand_in.to_possible_value();
+        let stand_in = stand_in.iter().flat_map(|it| ["--stand-in".to_owned(), it.get_name().to_owned()]);
+        words.extend(stand_in);
         words.extend(self.manner.as_arguments());
         words
     }
 
     fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {
-        self.manner.wishes(cluster, node, self.workers())
+        let stand_in = match self.stand_in {
+            StandInArg::Kernel => StandIn::Kernel,
+            StandInArg::None => StandIn::None,
+        };
+        Ok(Wishes { stand_in, ..self.manner.wishes(cluster, node, self.workers())? })
+    }
+
+    /// Whether the kernel translates what no worker takes.
+    fn kernel_stands_in(&self) -> bool {
+        self.stand_in == StandInArg::Kernel
     }
 
     fn unwanted(&self) -> Vec<Feature> {
@@ -209,6 +250,7 @@ impl ModeArgs {
                 RewriteArg::Kernel => RewriteBy::Kernel,
             },
             full: self.full,
+            stand_in: StandIn::None,
             on_conflict: cluster.on_conflict(),
             queue_base: self.queue_base,
             workers,

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use dunnat::cluster::Cluster;
+use dunnat::cluster::{Cluster, NodeId};
 use dunnat::daemon::Remake;
+use dunnat::engine::{Observe, Policy};
 use dunnat::policy::{Made, Named, NamedError};
 use dunnat::process::{Limits, Process};
 
-use super::{BackendArg, Failure, ModeArgs, RewriteArg};
+use super::{BackendArg, Failure, ModeArgs, RewriteArg, WorkArgs};
 
 /// What decides.
 #[derive(Args)]
@@ -36,6 +37,11 @@ impl PolicyArgs {
         self.chosen.is_usual()
     }
 
+    /// Whether it is another program.
+    pub(super) fn is_program(&self) -> bool {
+        matches!(self.chosen, PolicyArg::Program(_))
+    }
+
     /// Whether it only looks on. That has rules of its own, which leave no choices.
     pub(super) fn looks_on(&self, how: &ModeArgs) -> Result<bool, Failure> {
         let chosen = how.full || how.rewrite != RewriteArg::Userspace || how.backend != BackendArg::Netlink;
@@ -57,16 +63,27 @@ impl PolicyArgs {
         }
     }
 
+    /// Refuses the kernel as a stand-in for any policy but the cluster's.
+    pub(super) fn may_have_stand_in(&self, how: &WorkArgs) -> Result<(), Failure> {
+        if how.kernel_stands_in() && !self.is_usual() {
+            return Err(Failure::Usage(format!(
+                "--stand-in kernel beside --policy {}: the kernel's rules do what the policy cluster says",
+                self.chosen
+            )));
+        }
+        Ok(())
+    }
+
     /// What makes the policies of a node that runs. A program is started now.
     pub(super) fn for_running(&self, cluster: &Cluster) -> Result<Made, Failure> {
         self.made(cluster, Limits::default())
     }
 
-    /// Whether this cluster has what the policy is typed with. Nothing is started.
-    pub(super) fn check(&self, cluster: &Cluster) -> Result<(), Failure> {
+    /// The policy of a node whose packets another process decides about: that it has a name is enough, and nothing is started.
+    pub(super) fn for_keeping(&self, cluster: &Cluster, node: NodeId) -> Result<Arc<dyn Policy>, Failure> {
         match &self.chosen {
-            PolicyArg::Named(named) => Ok(named.maker(cluster).map(drop)?),
-            PolicyArg::Program(_) => Ok(()),
+            PolicyArg::Named(named) => Ok(named.maker(cluster)?(cluster, node)),
+            PolicyArg::Program(_) => Ok(Arc::new(Observe)),
         }
     }
 

@@ -3,20 +3,20 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dunnat::cluster::Cluster;
 use dunnat::control;
 use dunnat::daemon::{
     self, Apart, Beside, ObserveOptions, Options, OwnRules, Reloading, ShadowOptions, WorkOptions,
 };
-use dunnat::engine::{Observe, Policy};
 use dunnat::kernel::Capabilities;
 use dunnat::rehearse;
 use dunnat::ruleset::{Backend, Plan};
+use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, NodeArgs, PolicyArgs, WorkArgs, this_program};
+use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, this_program};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
 /// guard stays
@@ -40,23 +40,33 @@ pub(super) struct Run {
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    lookers: LookersArgs,
     /// Pin each worker to its own processor
     #[arg(long)]
     pin: bool,
     /// Install no rules: the output of `dunnat rules` is installed already
     #[arg(long)]
     no_rules: bool,
+    /// Start beside a loaded pure ruleset (`dunnat rules --kernel`): take over its work without losing a packet, and
+    /// remove it
+    #[arg(long, conflicts_with_all = ["no_rules", "shadow"])]
+    take_over: bool,
     /// Do not restore our rules when somebody changes them, for experiments; by default they are restored at
     /// once
     #[arg(long, conflicts_with = "no_rules")]
     no_repair: bool,
     /// Only observe: the kernel's own ruleset does the work; dunnat reports each decision that it would make
     /// differently
-    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend"])]
+    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend", "stand_in"])]
     shadow: bool,
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
     no_rehearsal: bool,
+    /// What worker threads may do: strict (any system call that they do not need ends the node); auto (it fails, and is
+    /// counted); off (all that dunnat may)
+    #[arg(long, value_name = "LEVEL", default_value = "auto")]
+    sandbox: SandboxArg,
     /// Serve packets in this process, and not in one that is replaced when it ends
     #[arg(long)]
     one_process: bool,
@@ -69,6 +79,13 @@ pub(super) struct Run {
     how: WorkArgs,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SandboxArg {
+    Strict,
+    Auto,
+    Off,
+}
+
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         if self.worker {
@@ -79,6 +96,7 @@ impl Run {
         let (cluster, node) = self.who.load()?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         let looks_on = self.policy.looks_on(&self.how.manner)?;
+        self.policy.may_have_stand_in(&self.how)?;
         if looks_on && self.shadow {
             return Err(Failure::Usage(
                 "--policy observe beside --shadow: give one of them, both look on".to_owned(),
@@ -89,6 +107,15 @@ impl Run {
                 "--policy beside --shadow: the kernel's own ruleset does what the policy cluster says"
                     .to_owned(),
             ));
+        }
+        let (sandbox, lookers) = (self.sandbox()?, self.lookers.lookers()?);
+        if self.take_over && !self.policy.is_usual() {
+            return Err(Failure::Usage(
+                "--take-over beside --policy: the pure ruleset does what the policy cluster says".to_owned(),
+            ));
+        }
+        if self.no_rules && self.how.kernel_stands_in() {
+            log::info!("--no-rules: whether the kernel stands in, the rules say that are installed");
         }
         let (wishes, unwanted, pin) = (self.how.wishes(&cluster, node)?, self.how.unwanted(), self.pin);
         if self.shadow {
@@ -104,21 +131,32 @@ impl Run {
                 cluster,
                 plan,
                 pin,
+                sandbox,
                 repair: !self.no_repair,
                 socket,
+                lookers,
                 trace,
                 report,
             })?;
         } else if looks_on {
             let plan = daemon::observe_plan(&cluster, wishes, &unwanted)?;
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
-            daemon::observe(ObserveOptions { cluster, plan, pin, rules, socket, trace, observer: None })?;
+            daemon::observe(ObserveOptions {
+                cluster,
+                plan,
+                pin,
+                sandbox,
+                rules,
+                socket,
+                lookers,
+                trace,
+                observer: None,
+            })?;
         } else {
             let is_apart = !self.one_process && wishes.backend == Backend::Netlink;
             // Who serves the packets has what decides.
-            let policy: Arc<dyn Policy> = if is_apart {
-                self.policy.check(&cluster)?;
-                Arc::new(Observe)
+            let policy = if is_apart {
+                self.policy.for_keeping(&cluster, node)?
             } else {
                 self.policy.for_running(&cluster)?(&cluster, node)
             };
@@ -135,8 +173,11 @@ impl Run {
                 cluster,
                 plan,
                 pin,
+                sandbox,
                 rules,
+                take_over: self.take_over,
                 socket,
+                lookers,
                 trace,
                 observer: None,
                 once_serving: self.rehearsal(),
@@ -150,13 +191,29 @@ impl Run {
         Ok(())
     }
 
+    fn sandbox(&self) -> Result<Level, Failure> {
+        Ok(match (self.sandbox, self.policy.is_program()) {
+            (SandboxArg::Strict, true) => {
+                return Err(Failure::Usage(
+                    "--sandbox strict beside a policy that is a program: worker threads start it again when it has ended, and then \
+                     they must be allowed to start programs"
+                        .to_owned(),
+                ));
+            }
+            (SandboxArg::Auto, true) => Level::Off(WhyOff::Program),
+            (SandboxArg::Strict, false) => Level::Strict,
+            (SandboxArg::Auto, false) => Level::Auto,
+            (SandboxArg::Off, _) => Level::Off(WhyOff::Wanted),
+        })
+    }
+
     /// What a worker process serves with.
     fn work(&self, cluster: Cluster, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
         let node = cluster.find(&self.who.node)?;
         let plan = Plan::new(self.how.wishes(&cluster, node)?, kernel)?;
         let policy = self.policy.for_running(&cluster)?(&cluster, node);
         let (cluster, trace) = (Arc::new(cluster), self.destination());
-        Ok(WorkOptions { cluster, plan, policy, pin: self.pin, trace })
+        Ok(WorkOptions { cluster, plan, policy, pin: self.pin, sandbox: self.sandbox()?, trace })
     }
 
     fn rules(&self) -> OwnRules {

@@ -139,6 +139,21 @@ fn as_text(status: &Reported) -> String {
             format!("dropped: {}", guard.join(", "))
         },
     );
+    if let Some(carried) = &status.carried {
+        let stages: Vec<String> = carried
+            .iter()
+            .filter(|it| it.packets > 0)
+            .map(|it| format!("{} {}", it.stage, it.packets))
+            .collect();
+        line(
+            "stand-in",
+            &if stages.is_empty() {
+                "the kernel carried nothing".to_owned()
+            } else {
+                format!("the kernel carried: {}", stages.join(", "))
+            },
+        );
+    }
     match &status.elsewhere {
         None => {}
         Some(guests) if guests.is_empty() => line("elsewhere", "no guest is known to live on another node"),
@@ -161,6 +176,14 @@ fn as_text(status: &Reported) -> String {
             }
         },
     }
+    if let Some(rights) = &status.rights {
+        line("rights", &format!("of worker threads: {}", rights.applied));
+        let refused: Vec<String> =
+            rights.refused.iter().map(|it| format!("{} {}", it.call, it.times)).collect();
+        if !refused.is_empty() {
+            line("  refused", &refused.join(", "));
+        }
+    }
     line("traces", &counted(status.traces, "reader"));
     if status.restarts > 0 {
         line("restarts", &format!("{} took over from one that ended", counted(status.restarts, "worker")));
@@ -177,4 +200,27 @@ fn as_text(status: &Reported) -> String {
         );
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_workers_may_do_is_told() {
+        let rights = r#"{"level":"auto","capabilities":["CAP_NET_ADMIN"],"system_calls":29,"landlock":null,
+            "lacks":["files are not out of reach (this kernel has no Landlock)"],
+            "refused":[{"call":"socket","times":3},{"call":"number 499","times":1}]}"#;
+        let json = format!(
+            r#"{{"v":1,"node":"node1","dunnat":"0.2.0","process":7,"since":"2026-11-26T17:00:00Z","serving":"serving node1",
+            "config":"abc","packets":0,"decisions":[],"dropped":0,"lost":{{"queue_full":0,"socket_full":0}},"queues":null,
+            "guard":[],"elsewhere":null,"rehearsal":null,"rights":{rights},"traces":0}}"#
+        );
+        let told = as_text(&serde_json::from_str(&json).unwrap());
+        let told: Vec<&str> = told.lines().skip_while(|line| !line.starts_with("rights")).take(2).collect();
+        insta::assert_snapshot!(told.join("\n"), @"
+        rights     of worker threads: CAP_NET_ADMIN alone, 29 system calls, files as its user; any other system call fails, and is counted; files are not out of reach (this kernel has no Landlock)
+          refused  socket 3, number 499 1
+        ");
+    }
 }

@@ -7,11 +7,12 @@ use dunnat::control;
 use dunnat::daemon::{self, ObserveOptions, Options, OwnRules};
 use dunnat::engine::Policy;
 use dunnat::ruleset::{ObservePlan, Plan};
+use dunnat::sandbox::{Level, WhyOff};
 use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
 
 use super::trace::text;
-use super::{Failure, ModeArgs, NodeArgs, PolicyArgs, coloured};
+use super::{Failure, LookersArgs, ModeArgs, NodeArgs, PolicyArgs, coloured};
 
 /// What the node is to be.
 enum Planned {
@@ -45,6 +46,8 @@ pub(super) struct Step {
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    lookers: LookersArgs,
     /// Install no rules: the output of `dunnat rules --workers 1` is installed already
     #[arg(long)]
     no_rules: bool,
@@ -64,6 +67,7 @@ impl Step {
             left: self.count,
         };
         let (cluster, node) = self.who.load()?;
+        let lookers = self.lookers.lookers()?;
         let looks_on = self.policy.looks_on(&self.manner)?;
         let (wishes, unwanted) = (self.manner.wishes(&cluster, node, 1)?, self.manner.unwanted());
         let plan = match looks_on {
@@ -95,8 +99,10 @@ impl Step {
                 cluster,
                 plan,
                 pin: false,
+                sandbox: Level::Off(WhyOff::Shown),
                 rules,
                 socket,
+                lookers,
                 trace: None,
                 observer,
             })?,
@@ -105,8 +111,11 @@ impl Step {
                 cluster,
                 plan,
                 socket,
+                lookers,
                 pin: false,
+                sandbox: Level::Off(WhyOff::Shown),
                 rules,
+                take_over: false,
                 trace: None,
                 observer,
                 once_serving: None,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -50,8 +50,11 @@ pub enum ConnectError {
     /// Something else.
     #[error("{0} is no socket: give the socket of the node with --socket, or its name with --node")]
     NoSocket(PathBuf),
-    /// Not root.
-    #[error("{0} is for root only; try sudo")]
+    /// Not root, and in no group that may look.
+    #[error(
+        "{0} is not for this user: root may use it, and members of the group that its node lets look (dunnat, if there \
+         is one); try sudo"
+    )]
     Rights(PathBuf),
     /// Somebody who could tell anything.
     #[error(
@@ -135,7 +138,7 @@ impl Client {
         }
         let mut stream = UnixStream::connect(path).map_err(failed)?;
         let user = sys::peer_user(stream.as_raw_fd()).map_err(failed)?;
-        if !is_trusted(user, sys::user()) {
+        if !is_trusted(user, sys::user(), appointed(path)) {
             return Err(ConnectError::Stranger { path: path.to_owned(), user });
         }
         let mut line = serde_json::to_string(request).map_err(|error| failed(error.into()))?;
@@ -191,9 +194,17 @@ impl Client {
     }
 }
 
-/// Whether who answers may be believed: root, or the user that asks.
-fn is_trusted(user: u32, own: u32) -> bool {
-    user == 0 || user == own
+/// Whether who answers may be believed: root, the user that asks, or one whom root has appointed.
+fn is_trusted(user: u32, own: u32, appointed: Option<u32>) -> bool {
+    user == 0 || user == own || appointed == Some(user)
+}
+
+/// Who has the directory that all sockets are in: only root can make it, and give it away. One that others may write to tells
+/// nothing.
+fn appointed(path: &Path) -> Option<u32> {
+    let is_there = path.parent() == Some(Path::new(DIRECTORY));
+    let found = is_there.then(|| std::fs::symlink_metadata(DIRECTORY).ok()).flatten()?;
+    (found.is_dir() && found.mode() & 0o022 == 0).then(|| found.uid())
 }
 
 /// Reads a line that a node has sent; none if it is an answer of a kind that this program does not know. [`Client::answer`] does;
@@ -312,8 +323,10 @@ mod tests {
 
     #[test]
     fn root_and_our_own_user_are_believed() {
-        assert!(is_trusted(0, 1000) && is_trusted(1000, 1000) && is_trusted(0, 0));
-        assert!(!is_trusted(1000, 0) && !is_trusted(1001, 1000));
+        assert!(is_trusted(0, 1000, None) && is_trusted(1000, 1000, None) && is_trusted(0, 0, None));
+        assert!(!is_trusted(1000, 0, None) && !is_trusted(1001, 1000, None));
+        assert!(is_trusted(990, 1000, Some(990)) && !is_trusted(990, 1000, Some(0)));
+        assert_eq!(appointed(Path::new("/run/other/node1.sock")), None);
         let error = ConnectError::Stranger { path: PathBuf::from("/run/dunnat/node1.sock"), user: 1000 };
         assert!(error.to_string().contains("belongs to user 1000, not to root"), "{error}");
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::follower::{Followed, Greeting, PatientWriter, STUCK, say};
 use super::protocol::{Answer, LONGEST_REQUEST, Request, Trace};
 use super::reload::{Reload, Reloaded};
+use super::rights::{Lookers, Right};
 use super::status::Status;
 
 /// How long a client may take to ask.
@@ -37,14 +38,22 @@ pub(super) struct Handler {
     pub(super) status: Reports,
     /// Who has it read another cluster file.
     pub(super) reload: Reloads,
+    /// Who may look.
+    pub(super) lookers: Lookers,
+    /// [`Request::needs`], but for tests.
+    pub(super) needs: fn(&Request) -> Right,
 }
 
 impl Handler {
     /// Answers it, or hands it over to who does: whether it was handed over.
-    pub(super) fn answer(&self, stream: &UnixStream) -> io::Result<bool> {
+    pub(super) fn answer(&self, stream: &UnixStream, right: Right) -> io::Result<bool> {
         stream.set_write_timeout(Some(STUCK))?;
         let asked = self.request(stream)?.and_then(|line| {
             serde_json::from_slice(&line).map_err(|error| format!("unknown request: {error}"))
+        });
+        let asked = asked.and_then(|request| match (self.needs)(&request) {
+            needed if needed <= right => Ok(request),
+            needed => Err(format!("only {} may {needed}", self.lookers.who_may(needed))),
         });
         match asked {
             Ok(Request::Trace(trace)) => self.trace(stream, trace),

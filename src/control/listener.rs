@@ -2,11 +2,12 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::protocol::DIRECTORY;
+use super::rights::Lookers;
 use crate::netlink::sys;
 
 /// Why a node cannot listen. Each message is a sentence with what to do about it.
@@ -29,6 +30,19 @@ pub enum TakeError {
         /// What to do about it.
         remedy: String,
     },
+    /// The group that is to look cannot.
+    #[error(
+        "cannot let group {group} look at the socket {path}: {source}; who is not root can give it only to a group of \
+         their own: start dunnat in that group, or choose another one with --look-group"
+    )]
+    Group {
+        /// The socket.
+        path: PathBuf,
+        /// The group.
+        group: u32,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("cannot listen on {path}: {source}; choose another path with --socket")]
     Failed {
@@ -46,6 +60,7 @@ pub struct Listener {
     path: PathBuf,
     /// The file that is ours: device and inode.
     file: (u64, u64),
+    pub(super) lookers: Lookers,
 }
 
 impl Listener {
@@ -55,8 +70,7 @@ impl Listener {
     /// Somebody listens there, it cannot be made, or somebody else could replace it.
     pub fn take(path: &Path) -> Result<Self, TakeError> {
         let failed = |source| TakeError::Failed { path: path.to_owned(), source };
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
+        let directory = directory_of(path);
         let is_ours = directory == Path::new(DIRECTORY);
         if is_ours {
             match DirBuilder::new().mode(0o700).create(directory) {
@@ -82,8 +96,47 @@ impl Listener {
         // Who slipped in before this is turned away by its user id.
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
         let made = std::fs::symlink_metadata(path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), file: (made.dev(), made.ino()) })
+        Ok(Self { listener, path: path.to_owned(), file: (made.dev(), made.ino()), lookers: Lookers::none() })
     }
+
+    /// Lets a group connect to it, to look. A usual group that the file cannot be given to does not.
+    ///
+    /// # Errors
+    /// The file cannot be given to the group.
+    pub fn shared_with(mut self, lookers: Lookers) -> Result<Self, TakeError> {
+        let Some((group, is_usual)) = lookers.group() else { return Ok(self) };
+        match self.share(group) {
+            Ok(()) => {
+                log::info!("members of group {group} may look at this node");
+                self.lookers = lookers;
+            }
+            Err(source) => {
+                let error = TakeError::Group { path: self.path.clone(), group, source };
+                if !is_usual {
+                    return Err(error);
+                }
+                log::warn!("{error}");
+            }
+        }
+        Ok(self)
+    }
+
+    fn share(&self, group: u32) -> io::Result<()> {
+        // Nobody else can put another file in its place: the directory was looked at.
+        lchown(&self.path, None, Some(group))?;
+        std::fs::set_permissions(&self.path, PermissionsExt::from_mode(0o660))?;
+        let directory = directory_of(&self.path);
+        let found = std::fs::symlink_metadata(directory)?;
+        // It has nothing but sockets, each with a mode of its own.
+        if directory == Path::new(DIRECTORY) && found.uid() == sys::user() && found.mode() & 0o055 != 0o055 {
+            std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755))?;
+        }
+        Ok(())
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Drop for Listener {
@@ -148,6 +201,27 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0, "nothing was made");
         with(0o700);
         assert!(Listener::take(&directory.join("node1.sock")).is_ok());
+    }
+
+    #[test]
+    fn a_socket_is_for_its_owner_or_for_a_group_too() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("node1.sock");
+        let found = || {
+            let found = std::fs::symlink_metadata(&path).unwrap();
+            (found.mode() & 0o777, found.gid())
+        };
+        let listener = Listener::take(&path).unwrap();
+        let (_, own) = found();
+        assert_eq!(found(), (0o600, own));
+        let listener = listener.shared_with(Lookers::none()).unwrap();
+        assert_eq!(found(), (0o600, own));
+        let listener = listener.shared_with(Lookers::named(&own.to_string()).unwrap()).unwrap();
+        assert_eq!(found(), (0o660, own));
+        // It is gone: nobody can have it any more.
+        std::fs::remove_file(&path).unwrap();
+        let said = listener.shared_with(Lookers::named(&own.to_string()).unwrap()).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("cannot let group {own} look at the socket /")), "{said}");
     }
 
     #[test]

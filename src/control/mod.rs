@@ -1,4 +1,4 @@
-//! Talking to a node that runs, by a socket that only root may use.
+//! Talking to a node that runs, by a socket.
 //!
 //! A node listens on `/run/dunnat/NODE.sock`, a Unix stream socket. Both sides write lines of JSON. A client sends one
 //! [`Request`] and gets [`Answer`]s, until one says that it is the last or the connection ends:
@@ -18,9 +18,12 @@
 //! side (`shutdown(2)`, `SHUT_WR`) and still gets what is on its way, and the end; or it just goes. To look at it by
 //! hand: `socat - UNIX-CONNECT:/run/dunnat/node2.sock`.
 //!
+//! There are two rights ([`Right`]). Root and the node's own user may look and change; members of a group may look
+//! ([`Lookers`]); nobody else may connect. [`Request::needs`] says what a request takes.
+//!
 //! Nobody holds a place for nothing: who has not asked after two seconds, or reads nothing for half a minute while something
 //! waits, is told so and let go. All clients share the memory for what waits. A client talks to a node of root, or of
-//! its own user, and to no other.
+//! its own user, or of the user to whom root has given `/run/dunnat`, and to no other.
 
 mod client;
 mod errors;
@@ -29,6 +32,7 @@ mod handler;
 mod listener;
 mod protocol;
 mod reload;
+mod rights;
 mod server;
 mod status;
 
@@ -40,5 +44,6 @@ pub use protocol::{
     Answer, DIRECTORY, End, Hello, LONGEST_REQUEST, Nothing, Request, Trace, VERSION, socket_of,
 };
 pub use reload::{Reload, Reloaded};
+pub use rights::{LOOKERS, Lookers, NoGroup, Right};
 pub use server::{Server, Whose};
-pub use status::{Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status};
+pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status};

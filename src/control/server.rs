@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -14,12 +14,14 @@ use super::errors::Errors;
 use super::follower::{ENDING, Followed, STALLED, say};
 use super::handler::{HandOver, Handler, Reloads, Reports};
 use super::listener::Listener;
-use super::protocol::Answer;
-use crate::netlink::sys;
+use super::protocol::{Answer, Request};
+use super::rights::Right;
 use crate::trace::{Generations, Taps};
 
 /// How many clients there may be at once.
 const CLIENTS: usize = 64;
+/// How many of them may be of those who may only look: they cannot keep out who may change something.
+const OF_LOOKERS: usize = 48;
 /// How many who were refused are kept, so that what they still write breaks nothing before they have read why.
 const REFUSED: usize = 8;
 /// For a client's thread; nothing in it goes deep: JSON and filters have a limit.
@@ -44,6 +46,7 @@ pub struct Server {
 struct Connection {
     /// None any more once the thread has ended.
     stream: Weak<UnixStream>,
+    right: Right,
     thread: JoinHandle<()>,
 }
 
@@ -86,7 +89,8 @@ impl Server {
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
         let followed = Followed { taps: taps.clone(), generations, errors: Arc::clone(&errors), stalled };
-        let handler = Handler { followed, elsewhere, status, reload };
+        let (lookers, needs) = (listener.lookers, Request::needs);
+        let handler = Handler { followed, elsewhere, status, reload, lookers, needs };
         let accept = move || {
             let mut connections = Vec::new();
             if let Err(error) = accept(&accepting, &handler, &mut connections) {
@@ -150,30 +154,30 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
             Err(error) => return Err(error),
         };
         connections.retain(|connection| !connection.thread.is_finished());
-        let refusal = match sys::peer_user(stream.as_raw_fd()) {
-            Ok(user) if user != 0 && user != sys::user() => Some("only root may ask".to_owned()),
-            Err(error) => Some(format!("cannot find out who asks: {error}")),
-            Ok(_) if connections.len() >= CLIENTS => {
-                Some(format!("{CLIENTS} clients are attached already: stop one of them first"))
-            }
-            Ok(_) => None,
+        let right = match handler.lookers.right_of(&stream) {
+            Ok(None) => Err(format!("only {} may ask", handler.lookers.who_may(Right::Look))),
+            Err(error) => Err(format!("cannot find out who asks: {error}")),
+            Ok(Some(right)) => has_room(connections, right).map(|()| right),
         };
-        if let Some(refusal) = refusal {
-            // There is room for it: nothing was sent before. Whatever goes wrong, nobody waits.
-            let _ = stream.set_nonblocking(true);
-            let _ = say(&mut stream, &Answer::<()>::Error(refusal));
-            let _ = stream.shutdown(Shutdown::Write);
-            refused.push_back(stream);
-            if refused.len() > REFUSED {
-                refused.pop_front();
+        let right = match right {
+            Ok(right) => right,
+            Err(refusal) => {
+                // There is room for it: nothing was sent before. Whatever goes wrong, nobody waits.
+                let _ = stream.set_nonblocking(true);
+                let _ = say(&mut stream, &Answer::<()>::Error(refusal));
+                let _ = stream.shutdown(Shutdown::Write);
+                refused.push_back(stream);
+                if refused.len() > REFUSED {
+                    refused.pop_front();
+                }
+                continue;
             }
-            continue;
-        }
+        };
         let stream = Arc::new(stream);
         let started = handler.followed.errors.retry("start a thread", || {
             let (stream, handler) = (Arc::clone(&stream), handler.clone());
             thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
-                match handler.answer(&stream) {
+                match handler.answer(&stream, right) {
                     // Who has it now has something to say yet.
                     Ok(true) => return,
                     Ok(false) => {}
@@ -183,10 +187,21 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
             })
         });
         match started {
-            Ok(thread) => connections.push(Connection { stream: Arc::downgrade(&stream), thread }),
+            Ok(thread) => connections.push(Connection { stream: Arc::downgrade(&stream), right, thread }),
             Err(error) => log::warn!("control socket: cannot start a thread: {error}"),
         }
     }
+}
+
+/// Whether there may be one more client.
+fn has_room(connections: &[Connection], right: Right) -> Result<(), String> {
+    let lookers = connections.iter().filter(|connection| connection.right == Right::Look).count();
+    let full = match right {
+        _ if connections.len() >= CLIENTS => CLIENTS,
+        Right::Look if lookers >= OF_LOOKERS => OF_LOOKERS,
+        _ => return Ok(()),
+    };
+    Err(format!("{full} clients are attached already: stop one of them first"))
 }
 
 #[cfg(test)]
@@ -200,8 +215,9 @@ mod tests {
     use crate::cluster::NodeId;
     use crate::control::handler::PATIENCE;
     use crate::control::{
-        Client, ConnectError, End, LONGEST_REQUEST, Nothing, Reload, Request, TakeError, Trace, VERSION,
+        Client, ConnectError, End, LONGEST_REQUEST, Lookers, Nothing, Reload, TakeError, Trace, VERSION,
     };
+    use crate::netlink::sys;
     use crate::trace::{Event, Tracer, samples};
 
     const STATUS: &str = r#"{"v":1,"node":"node1","dunnat":"0.2.0","process":7,"since":"2026-11-26T17:00:00Z",
@@ -342,6 +358,65 @@ mod tests {
         // A file may be larger than what else is asked.
         assert_eq!(asked(&"# x\n".repeat(500_000)), Some(Answer::Reloaded(Box::new(expected))));
         assert_eq!(asked(""), Some(Answer::Error("c is empty".to_owned())));
+    }
+
+    #[test]
+    fn a_request_takes_a_right() {
+        let node = node();
+        let handler = |needs| Handler {
+            followed: Followed {
+                taps: node.taps.clone(),
+                generations: generations(),
+                errors: Arc::default(),
+                stalled: STALLED,
+            },
+            elsewhere: None,
+            status: reports(),
+            reload: reloads(),
+            lookers: Lookers::named("4711").unwrap(),
+            needs,
+        };
+        let asked = |request: &Request, needs, right| {
+            let (mut one, other) = UnixStream::pair().unwrap();
+            let mut line = serde_json::to_string(request).unwrap();
+            line.push('\n');
+            one.write_all(line.as_bytes()).unwrap();
+            one.shutdown(Shutdown::Write).unwrap();
+            handler(needs).answer(&other, right).unwrap();
+            drop(other);
+            let mut answer = String::new();
+            one.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let needs_more: fn(&Request) -> Right = |_| Right::Change;
+        for request in [Request::Status(Nothing::default()), Request::Trace(Trace::default())] {
+            let refused = asked(&request, needs_more, Right::Look);
+            let own = sys::user();
+            let who = if own == 0 { "root".to_owned() } else { format!("root and user {own}") };
+            assert_eq!(refused, format!("{{\"error\":\"only {who} may change something\"}}\n"));
+            for (needs, right) in
+                [(needs_more, Right::Change), (Request::needs, Right::Change), (Request::needs, Right::Look)]
+            {
+                assert!(!asked(&request, needs, right).contains("error"), "{request:?} {right:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_may_only_look_leaves_room_for_others() {
+        let attached = |looking: usize, changing: usize| {
+            let rights = [vec![Right::Look; looking], vec![Right::Change; changing]].concat();
+            let connection = |right| Connection { stream: Weak::new(), right, thread: thread::spawn(|| ()) };
+            rights.into_iter().map(connection).collect::<Vec<_>>()
+        };
+        let room = |(looking, changing)| {
+            let connections = attached(looking, changing);
+            [Right::Look, Right::Change].map(|right| has_room(&connections, right).is_ok())
+        };
+        assert_eq!(room((OF_LOOKERS - 1, 0)), [true, true]);
+        assert_eq!(room((OF_LOOKERS, 0)), [false, true]);
+        assert_eq!(room((OF_LOOKERS, CLIENTS - OF_LOOKERS)), [false, false]);
+        assert_eq!(room((0, CLIENTS)), [false, false]);
     }
 
     #[test]

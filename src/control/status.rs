@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::{Applied, Refused};
+
 /// A node that runs. Numbers are of packets, since it started, where nothing else is said. A newer node may say more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -44,10 +46,17 @@ pub struct Status {
     pub queues: Option<Vec<Queue>>,
     /// What the guard dropped, by the name of its counter; it counts on over a restart.
     pub guard: Vec<Guarded>,
+    /// What the kernel carried because no worker took it, by stage, where that is counted; it counts on when a killed node starts
+    /// again. None if the kernel does not stand in, or it was not read yet.
+    #[serde(default)]
+    pub carried: Option<Vec<Carried>>,
     /// The guests that live on other nodes: foreign flows to them are not tracked. None if foreign flows are tracked.
     pub elsewhere: Option<Vec<IpAddr>>,
     /// What came of the rehearsal; none if there was none, or it goes on.
     pub rehearsal: Option<Rehearsed>,
+    /// What its worker threads may do. An older node does not tell.
+    #[serde(default)]
+    pub rights: Option<Rights>,
     /// How many read its decisions: clients, and the file of `run --trace`.
     pub traces: u64,
     /// How often another worker has taken over from one that ended.
@@ -127,6 +136,25 @@ pub struct Guarded {
     /// The counter.
     pub counter: String,
     /// How many.
+    pub packets: u64,
+}
+
+/// What worker threads may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// What they gave up.
+    #[serde(flatten)]
+    pub applied: Applied,
+    /// System calls that they have tried all the same.
+    pub refused: Vec<Refused>,
+}
+
+/// What the kernel carried at a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The stage.
+    pub stage: String,
+    /// How many packets.
     pub packets: u64,
 }
 

@@ -12,11 +12,14 @@ use jiff::Timestamp;
 use super::counters::Counters;
 use super::keeper::Poison;
 use super::memory::Memory;
-use crate::control::{Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Status, VERSION};
+use crate::control::{
+    Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
+};
 use crate::engine::Reason;
 use crate::kernel::{self, Losses};
 use crate::net::Stage;
 use crate::queue::{Journal, Of, Turn};
+use crate::sandbox::{self, Applied, Refused};
 
 /// How many packets are kept that ended workers.
 const POISON: usize = 16;
@@ -50,7 +53,10 @@ struct Kept {
     ended: Counters,
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
+    carried: Option<Vec<(Stage, u64)>>,
     rehearsal: Option<Rehearsed>,
+    given_up: Option<Applied>,
+    refused: Vec<Refused>,
     restarts: u64,
     poison: Vec<Poisoned>,
 }
@@ -70,6 +76,9 @@ impl Board {
             ended: Counters::default(),
             elsewhere: None,
             guarded: Vec::new(),
+            carried: None,
+            given_up: None,
+            refused: Vec::new(),
             rehearsal: None,
             restarts: 0,
             poison: Vec::new(),
@@ -110,11 +119,24 @@ impl Board {
         lock(&self.kept).guarded = counts;
     }
 
+    pub(super) fn carried(&self, counts: Option<Vec<(Stage, u64)>>) {
+        lock(&self.kept).carried = counts;
+    }
+
     pub(super) fn rehearsed(&self, found: Rehearsed) {
         lock(&self.kept).rehearsal = Some(found);
     }
 
-    /// Another worker serves.
+    pub(super) fn gave_up(&self, what: Applied) {
+        lock(&self.kept).given_up = Some(what);
+    }
+
+    /// Workers have tried these system calls since it was last told.
+    pub(super) fn refused(&self, calls: Vec<Refused>) {
+        sandbox::add(&mut lock(&self.kept).refused, calls);
+    }
+
+    /// Another worker takes over.
     pub(super) fn replaced(&self) {
         lock(&self.kept).restarts += 1;
     }
@@ -171,8 +193,16 @@ impl Board {
                 .iter()
                 .map(|(counter, packets)| Guarded { counter: (*counter).to_owned(), packets: *packets })
                 .collect(),
+            carried: kept.carried.as_ref().map(|counts| {
+                let carried = |(stage, packets): &(Stage, u64)| Carried {
+                    stage: stage.name().to_owned(),
+                    packets: *packets,
+                };
+                counts.iter().map(carried).collect()
+            }),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
             rehearsal: kept.rehearsal.clone(),
+            rights: kept.given_up.clone().map(|applied| Rights { applied, refused: kept.refused.clone() }),
             traces: (self.traces)(),
             restarts: kept.restarts,
             poison: kept.poison.clone(),
@@ -203,16 +233,18 @@ impl Board {
 }
 
 /// Where the packets of a queue are, by what the kernel says and what workers have written down.
-fn ledger(queue: &kernel::Queue, known: Of) -> Ledger {
+pub(super) fn ledger(queue: &kernel::Queue, known: Of) -> Ledger {
     // The kernel counts with 32 bits; it may be a little ahead of what was written down, or, as that was read later, behind.
     let ahead = queue.last.wrapping_sub(known.last as u32).cast_signed();
     let numbered = known.last.saturating_add_signed(ahead.into());
-    // After a worker has ended, numbers that never came may be those that it had in hand, or those that found no room: the kernel
-    // has counted the latter.
-    let socket_full = queue.losses.socket_full.max(known.lost);
-    let repeated = (known.orphans + known.lost).saturating_sub(socket_full);
-    let gone = known.answered + repeated + socket_full + queue.waiting;
-    let difference = numbered.cast_signed().wrapping_sub(gone.cast_signed());
+    let told = known.answered + known.lost + known.orphans + queue.waiting;
+    let unknown = numbered.cast_signed().wrapping_sub(told.cast_signed());
+    // What found no room in the socket and is not among the gaps: after the last packet that came, or among those that were taken for
+    // orphans, as after a worker has ended a gap can be both.
+    let room = queue.losses.socket_full.saturating_sub(known.lost);
+    let at_the_end = unknown.clamp(0, room.cast_signed());
+    let difference = unknown - at_the_end;
+    let repeated = known.orphans.saturating_sub(room - at_the_end.cast_unsigned());
     Ledger { numbered, answered: known.answered, repeated, difference }
 }
 
@@ -230,6 +262,7 @@ mod tests {
     use super::*;
     use crate::engine::Decision;
     use crate::queue::QueueConfig;
+    use crate::sandbox::{Level, Packets, Teller};
 
     fn board() -> Board {
         let works = Works {
@@ -276,7 +309,7 @@ mod tests {
         let lane = |queue| QueueConfig { queue, gso: false, ct_mark: false, copy: 128, fail_open: false };
         for _ in 0..2 {
             let memory = Memory::new(&[vec![lane(100)], vec![lane(101)]], false).unwrap();
-            for tally in memory.tallies() {
+            for mut tally in memory.tallies() {
                 tally.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
                 tally.turned(Turn { packets: 1, ..Turn::default() });
             }
@@ -289,5 +322,26 @@ mod tests {
         let status = board.status();
         assert_eq!((status.packets, status.lost.queue_full), (4, 6));
         assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 4))]);
+    }
+
+    #[test]
+    fn it_is_told_what_workers_may_do_and_what_they_have_tried() {
+        let board = board();
+        assert_eq!(board.status().rights, None, "nothing was said of it");
+        let applied = std::thread::spawn(|| {
+            let applied = Packets::apply(Level::Auto).unwrap();
+            let tried = std::os::unix::net::UnixDatagram::unbound();
+            assert_eq!(tried.unwrap_err().raw_os_error(), Some(libc::EPERM));
+            applied
+        });
+        let applied = applied.join().unwrap();
+        board.gave_up(applied.clone());
+        let news = Teller::default().news();
+        board.refused(news.clone());
+        board.refused(news.clone());
+        let rights = board.status().rights.unwrap();
+        assert_eq!(rights.applied, applied);
+        let times = |of: &[Refused]| of.iter().find(|it| it.call == "socket").unwrap().times;
+        assert_eq!(times(&rights.refused), 2 * times(&news));
     }
 }

@@ -19,6 +19,8 @@ pub struct Counters {
     pub dropped: u64,
     /// Packets from a queue that no rule of ours fills.
     pub stray: u64,
+    /// Packets that found no room at a socket and went on, where the kernel stands in.
+    pub passed: u64,
     /// What happened between the kernel and us.
     pub turns: Turn,
     /// What the kernel says it dropped before we saw it. What was lost at a socket is also in [`Turn::lost`], as soon as
@@ -33,6 +35,7 @@ impl Default for Counters {
             others: BTreeMap::new(),
             dropped: 0,
             stray: 0,
+            passed: 0,
             turns: Turn::default(),
             losses: Losses::default(),
         }
@@ -91,6 +94,7 @@ impl Counters {
         }
         self.dropped += other.dropped;
         self.stray += other.stray;
+        self.passed += other.passed;
         self.turned(other.turns);
         self.losses += other.losses;
     }
@@ -122,6 +126,7 @@ impl fmt::Display for Counters {
         for (what, count) in [
             ("dropped by verdict", self.dropped),
             ("from a queue without rules", self.stray),
+            ("left to the kernel because a socket was full", self.passed),
             ("unreadable kernel messages", self.turns.malformed),
             ("verdicts refused by the kernel", self.turns.refused),
             ("temporary errors", self.turns.again),

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::control::TakeError;
 use crate::doctor::Unfit;
 use crate::queue::OpenError;
 use crate::ruleset::{InstallError, NoPlan};
+use crate::sandbox::NotApplied;
 
 /// Why a node did not run, or not well. Each message is a sentence with what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,9 @@ pub enum Error {
     /// There is no plan for this kernel.
     #[error(transparent)]
     Plan(#[from] NoPlan),
+    /// Rights could not be given up.
+    #[error(transparent)]
+    Sandbox(#[from] NotApplied),
     /// A queue was not to be had.
     #[error("{source}{hint}")]
     Queue {
@@ -35,6 +40,21 @@ pub enum Error {
     /// Rules could not all be removed.
     #[error("could not remove all rules:{0}\nto see the rest: nft list ruleset")]
     Remove(String),
+    /// The kernel was to stand in for another policy, or to be taken over from by it.
+    #[error(
+        "the kernel's rules do what the policy cluster says: for the policy {0}, or where somebody is shown each decision \
+         first, they neither stand in nor can be taken over from"
+    )]
+    OnlyCluster(String),
+    /// The process of a node that was to end.
+    #[error(
+        "the pure ruleset is loaded and does the work, but the process of the node could not be found; end it \
+         with Ctrl-C or SIGTERM. Then run this again, to remove what it may have left"
+    )]
+    Unknown,
+    /// A node was told to end, and did not.
+    #[error("the pure ruleset is loaded and does the work, but the node has not ended in {0:?}; see its log")]
+    NotEnded(Duration),
     /// Threads or signals.
     #[error("cannot {what}: {source}")]
     System {

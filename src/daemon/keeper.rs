@@ -21,12 +21,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::error::Error;
 use super::memory::Memory;
+use super::suspects::Suspects;
 use super::wire::{Also, Begin, Ended, FromWorker, Place, ToWorker, Wire};
 use crate::control::{HandOver, Trace};
 use crate::kernel::{self, Capabilities};
 use crate::net::Stage;
 use crate::netlink::{nfqueue, sys};
 use crate::queue::QueueConfig;
+use crate::sandbox::Refused;
 use crate::text::counted;
 
 /// How long a worker may take to begin.
@@ -41,8 +43,6 @@ const AT_ONCE: usize = 5;
 const SPAN: Duration = Duration::from_secs(1);
 /// How much later, for each one more; and at the most.
 const LATER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// How many packets are remembered that a worker had in hand when it ended.
-const SUSPECTS: usize = 64;
 
 /// How a worker process is started.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ pub(super) struct Keeper {
     /// When the next one is to be started.
     due: Option<Instant>,
     /// Packets that somebody had in hand when he ended.
-    suspects: VecDeque<Vec<u8>>,
+    suspects: Suspects<Vec<u8>>,
     progress: (u64, Instant),
     /// What there is to tell when it is asked next.
     untold: Vec<Told>,
@@ -150,8 +150,10 @@ pub(super) type StageOf = Box<dyn Fn(u16) -> Option<Stage>>;
 
 /// What the keeper has to say.
 pub(super) enum Told {
-    /// Another worker serves now.
-    Replaced,
+    /// A worker has ended, and another one takes over.
+    Ended,
+    /// Its threads have tried these system calls.
+    Refused(Vec<Refused>),
     /// That packet was dropped.
     Poison(Poison),
     /// It cannot go on.
@@ -175,7 +177,7 @@ impl Keeper {
             bell: bounded(1),
             ended: VecDeque::new(),
             due: None,
-            suspects: VecDeque::new(),
+            suspects: Suspects::default(),
             progress: (0, Instant::now()),
             untold: Vec::new(),
         };
@@ -188,6 +190,7 @@ impl Keeper {
                     return Ok(keeper);
                 }
                 Ok((_, Event::Said(FromWorker::Cannot(why)))) => return Err(Error::NoWorker(why)),
+                Ok((_, Event::Said(FromWorker::Failed(why)))) => return Err(Error::Worker(why)),
                 Ok((_, Event::Said(_))) => {}
                 Ok((_, Event::Gone(status))) => {
                     keeper.running = None;
@@ -376,7 +379,7 @@ impl Keeper {
         match event {
             Event::Said(FromWorker::Ready) => {
                 self.clients.serve(self.running.as_ref().map(|running| Arc::clone(&running.wire)));
-                vec![Told::Replaced]
+                Vec::new()
             }
             Event::Said(FromWorker::Cannot(why)) => {
                 log::error!("another worker does not begin: {why}");
@@ -387,6 +390,7 @@ impl Keeper {
                 log::error!("the worker cannot serve generation {generation}: {why}");
                 Vec::new()
             }
+            Event::Said(FromWorker::Refused(calls)) => vec![Told::Refused(calls)],
             Event::Said(FromWorker::Serves(_) | FromWorker::Left(_) | FromWorker::Ended(_)) => Vec::new(),
             Event::Gone(status) => {
                 let gone = Instant::now();
@@ -403,7 +407,7 @@ impl Keeper {
                 };
                 log::error!("the worker has ended: {}; packets wait, and {soon}", ending(&status));
                 self.due = Some(gone + pause);
-                poison.into_iter().map(Told::Poison).collect()
+                [Told::Ended].into_iter().chain(poison.into_iter().map(Told::Poison)).collect()
             }
         }
     }
@@ -420,35 +424,26 @@ impl Keeper {
     /// nobody has it in hand again.
     fn judge_what_was_in_hand(&mut self) -> Vec<Poison> {
         let mut poison = Vec::new();
-        let in_hand = |duty| {
-            let Duty { memory, .. }: &Duty = duty;
-            memory.in_hand().map(move |packet| (duty, packet))
-        };
-        for (duty, (worker, queue, id, bytes)) in self.duties.iter().flat_map(in_hand) {
-            let is_known = self.suspects.iter().position(|suspect| *suspect == bytes);
-            match (is_known, duty.sockets.get(worker)) {
-                (Some(place), Some(socket)) => {
-                    self.suspects.remove(place);
-                    // It has this one message to send, so there is room.
-                    let drop = nfqueue::drop_one(queue, id);
-                    match rustix::io::write(socket, &drop) {
-                        Ok(_) => {
-                            log::error!(
-                                "a packet of {} bytes in queue {queue} has ended two workers; it is dropped",
-                                bytes.len()
-                            );
-                            duty.memory.poisoned(worker, queue, (duty.stage_of)(queue));
-                            poison.push(Poison { queue, bytes });
-                        }
-                        Err(error) => log::error!("cannot drop a packet that ends workers: {error}"),
-                    }
+        let mut poisonous = Vec::new();
+        for duty in &self.duties {
+            for (worker, queue, id, bytes) in duty.memory.in_hand() {
+                if self.suspects.is_it_again(bytes.clone()) {
+                    poisonous.push((duty, worker, queue, id, bytes));
                 }
-                _ => {
-                    self.suspects.push_back(bytes);
-                    if self.suspects.len() > SUSPECTS {
-                        self.suspects.pop_front();
-                    }
+            }
+        }
+        for (duty, worker, queue, id, bytes) in poisonous {
+            let Some(socket) = duty.sockets.get(worker) else { continue };
+            match rustix::io::write(socket, &nfqueue::drop_one(queue, id)) {
+                Ok(_) => {
+                    log::error!(
+                        "a packet of {} bytes in queue {queue} has ended two workers; it is dropped",
+                        bytes.len()
+                    );
+                    duty.memory.poisoned(worker, queue, (duty.stage_of)(queue));
+                    poison.push(Poison { queue, bytes });
                 }
+                Err(error) => log::error!("cannot drop a packet that ends workers: {error}"),
             }
         }
         self.duties.iter().for_each(|duty| duty.memory.put_down());
@@ -639,7 +634,7 @@ mod tests {
                 bell: bounded(1),
                 ended: VecDeque::new(),
                 due: None,
-                suspects: VecDeque::new(),
+                suspects: Suspects::default(),
                 progress: (0, begin),
                 untold: Vec::new(),
             };

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::error::Error;
 use super::memory::Memory;
+use super::names::Names;
 use super::serve::{report_trace, start_writing};
 use super::wire::{Also, Begin, Ended, FromWorker, Place, ToWorker, Wire};
 use super::worker::Worker;
@@ -26,6 +27,7 @@ use crate::netlink::sys;
 use crate::policy::Supervised;
 use crate::queue::QueueConfig;
 use crate::ruleset::Plan;
+use crate::sandbox::{Level, NotApplied, Paths, Process, Teller};
 use crate::text::counted;
 use crate::trace::{Destination, Generation, Generations, Taps};
 
@@ -39,6 +41,8 @@ pub struct WorkOptions {
     pub policy: Arc<dyn Policy>,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
+    /// What this process gives up, and each of its worker threads.
+    pub sandbox: Level,
     /// Where to trace to.
     pub trace: Option<Destination>,
 }
@@ -94,11 +98,21 @@ fn tell(wire: &Wire, what: &FromWorker) {
     }
 }
 
+/// Before there is another thread: each has what this one has then. A trace is written, rotated and opened anew in its directory.
+fn give_up(level: Level, trace: Option<&Destination>) -> Result<(), NotApplied> {
+    let file = trace.and_then(|trace| trace.path.as_deref());
+    let directory = file.and_then(Path::parent);
+    let directory = directory.map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
+    let paths = Paths { read: Vec::new(), write: directory.into_iter().collect() };
+    Process::apply(level, &paths).map(drop)
+}
+
 /// What a worker process has.
 struct Serving<'a> {
     make: &'a Make<'a>,
     wire: Arc<Wire>,
     kernel: Capabilities,
+    names: Names,
     /// The threads of each generation.
     threads: Arc<Mutex<Vec<(u64, Threads)>>>,
     generations: Generations,
@@ -151,9 +165,9 @@ impl Duty {
     }
 
     /// Starts the threads that serve it.
-    fn serve(self, taps: &Taps, wire: &Arc<Wire>) -> Result<Threads, Error> {
+    fn serve(self, taps: &Taps, names: &Names, wire: &Arc<Wire>) -> Result<Threads, Error> {
         let Self {
-            options: WorkOptions { cluster, plan, policy, pin, .. },
+            options: WorkOptions { cluster, plan, policy, pin, sandbox, .. },
             has_predecessor,
             memory,
             sockets,
@@ -177,11 +191,11 @@ impl Duty {
         let mut worker = |tally| {
             let tracer = taps.tracer().of(plan.generation());
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes.clone(), Some(tracer));
-            Box::new(worker.counting(tally)) as Box<dyn super::worker::Serve>
+            Box::new(worker.told(names.clone()).counting(tally)) as Box<dyn super::worker::Serve>
         };
         let keeper = Arc::clone(wire);
         let failed = move |error: io::Error| tell(&keeper, &FromWorker::Failed(error.to_string()));
-        let how = super::workers::How { pin, one_by_one: false, has_predecessor, is_apart: true };
+        let how = super::workers::How { pin, one_by_one: false, has_predecessor, is_apart: true, sandbox };
         Threads::start(opened, &memory, how, &mut worker, failed)
     }
 }
@@ -219,13 +233,15 @@ impl<'a> Serving<'a> {
         let mut duty = Duty::read(first, descriptors, &kernel, make)?;
         let (cluster, node) = (Arc::clone(&duty.options.cluster), duty.options.plan.node);
         let generations = Generations::from(Generation { number, cluster, node });
-        let taps = Taps::default();
         let trace = duty.options.trace.take();
+        give_up(duty.options.sandbox, trace.as_ref())?;
+        let names = Names::start().map_err(system("start a thread"))?;
+        let taps = Taps::default();
         let writing = trace.map(|trace| start_writing(trace, &taps, &generations)).transpose()?;
-        let threads = Arc::new(Mutex::new(vec![(number, duty.serve(&taps, wire)?)]));
+        let threads = Arc::new(Mutex::new(vec![(number, duty.serve(&taps, &names, wire)?)]));
         let followers = Followers::new(taps.clone(), generations.clone());
         let wire = Arc::clone(wire);
-        Ok(Self { make, wire, kernel, threads, generations, taps, followers, writing })
+        Ok(Self { make, wire, kernel, names, threads, generations, taps, followers, writing })
     }
 
     fn threads(&self) -> MutexGuard<'_, Vec<(u64, Threads)>> {
@@ -238,7 +254,7 @@ impl<'a> Serving<'a> {
         let duty = Duty::read(also, descriptors, &self.kernel, self.make)?;
         let (cluster, node) = (Arc::clone(&duty.options.cluster), duty.options.plan.node);
         self.generations.add(Generation { number, cluster, node });
-        let threads = duty.serve(&self.taps, &self.wire);
+        let threads = duty.serve(&self.taps, &self.names, &self.wire);
         match threads {
             Ok(threads) => self.threads().push((number, threads)),
             Err(error) => {
@@ -266,7 +282,12 @@ impl<'a> Serving<'a> {
             let until = &ending;
             // One that waits for packets would keep the memory of a tap whose reader has gone.
             let waking = scope.spawn(move || {
+                let mut refused = Teller::default();
                 while !until.load(std::sync::atomic::Ordering::Relaxed) {
+                    let news = refused.news();
+                    if !news.is_empty() {
+                        tell(wire, &FromWorker::Refused(news));
+                    }
                     if changes.recv_timeout(std::time::Duration::from_millis(500)).is_ok() {
                         let threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
                         threads.iter().for_each(|(_, threads)| threads.wake());

@@ -110,7 +110,7 @@ impl Memory {
     pub(super) fn poisoned(&self, worker: usize, queue: u16, stage: Option<Stage>) {
         let Some(place) = self.workers.get(worker) else { return };
         if let Some(stage) = stage {
-            let tally = Tally::within(Arc::clone(&self.shared), place.tally);
+            let mut tally = Tally::within(Arc::clone(&self.shared), place.tally);
             tally.decided(stage, &Decision::drop(Reason::Poison));
             tally.turned(Turn { packets: 1, ..Turn::default() });
         }

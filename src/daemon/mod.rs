@@ -11,14 +11,19 @@
 mod announce;
 mod around;
 mod board;
+mod carried;
 mod counters;
 mod descriptors;
 mod error;
 mod homes;
 mod keeper;
 mod kept;
+mod leave;
 mod losses;
 mod memory;
+#[cfg(test)]
+mod model;
+mod names;
 mod observer;
 mod options;
 mod reload;
@@ -28,6 +33,7 @@ mod serve;
 mod shadow;
 mod signals;
 mod stop;
+mod suspects;
 mod tally;
 mod thread;
 mod watch;
@@ -44,7 +50,7 @@ use crate::cluster::Cluster;
 use crate::doctor;
 use crate::engine;
 use crate::kernel::{Capabilities, Feature};
-use crate::policy::{Notes, Supervised};
+use crate::policy::{Named, Notes, Supervised};
 use crate::ruleset::{Backend, Choice, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Wishes};
 use crate::shadow::Judge;
 use crate::text::counted;
@@ -53,6 +59,8 @@ pub use counters::Counters;
 pub use error::Error;
 pub use keeper::Apart;
 pub use kept::{WorkOptions, work};
+pub use leave::leave_to_kernel;
+use names::Names;
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
 use reload::{Again, Prepared};
@@ -101,17 +109,38 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
 /// # Errors
 /// The node could not start, or a worker failed, or rules could not be removed.
 pub fn run(options: Options) -> Result<(), Error> {
-    let Options { cluster, plan, policy, pin, rules, socket, trace, observer, once_serving, apart, reload } =
-        options;
+    let Options {
+        cluster,
+        plan,
+        policy,
+        pin,
+        rules,
+        take_over,
+        socket,
+        trace,
+        observer,
+        once_serving,
+        apart,
+        sandbox,
+        lookers,
+        reload,
+    } = options;
+    if (plan.stands_in() || take_over) && (policy.name() != Named::Cluster.name() || observer.is_some()) {
+        return Err(Error::OnlyCluster(policy.name().to_owned()));
+    }
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
-    let ready = || Ready::for_plan(&cluster, &plan);
+    let ready = || match take_over {
+        true => Ready::for_taking_over(&cluster, &plan),
+        false => Ready::for_plan(&cluster, &plan),
+    };
+    let names = start_names()?;
     workers::tell_few_panics();
     let Work { queues, lanes, worker, place, stage_of, serving, fills } =
-        Work::new(&cluster, (&plan, false), &policy, rules);
+        Work::new(&cluster, (&plan, false), &policy, (rules, &names));
     let work = |prepared: &Prepared| {
         let Prepared { cluster, plan, policy, keeps_tags, .. } = prepared;
         let policy = Supervised::new(Arc::clone(policy), cluster, plan.node, plan.layout().workers());
-        Work::new(cluster, (plan, *keeps_tags), &Arc::new(policy), rules)
+        Work::new(cluster, (plan, *keeps_tags), &Arc::new(policy), (rules, &names))
     };
     let outcome = run_as(Setup {
         cluster: &cluster,
@@ -120,7 +149,9 @@ pub fn run(options: Options) -> Result<(), Error> {
         lanes,
         backend: plan.backend,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: true,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
@@ -144,6 +175,10 @@ pub fn run(options: Options) -> Result<(), Error> {
     outcome
 }
 
+fn start_names() -> Result<Names, Error> {
+    Names::start().map_err(|source| Error::System { what: "start a thread", source })
+}
+
 /// Makes a plan for one who only looks on, on this kernel.
 ///
 /// # Errors
@@ -158,11 +193,12 @@ pub fn observe_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> 
 /// # Errors
 /// As [`run`].
 pub fn observe(options: ObserveOptions) -> Result<(), Error> {
-    let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer } = options;
+    let ObserveOptions { cluster, plan, pin, rules, socket, trace, observer, sandbox, lookers } = options;
     let node = plan.node;
     let workers = plan.layout.workers();
     let policy = Arc::new(Supervised::new(Arc::new(engine::Observe), &cluster, node, workers));
     let ready = || Ready::for_observing(&cluster, &plan);
+    let names = start_names()?;
     run_as(Setup {
         cluster: &cluster,
         node,
@@ -170,7 +206,9 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         lanes: lanes(workers, |worker| plan.queues_of_worker(worker), |lane| lane.stage.to_string()),
         backend: Backend::Netlink,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: false,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
@@ -179,7 +217,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         worker: &|Given { tracer, tally, watch }| {
             let pipes = cluster.pipes(node).to_vec();
             let worker = Worker::observing(Arc::clone(&policy), &plan, pipes, Some(tracer));
-            Box::new(worker.counting(tally).watched(watch))
+            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
         },
         watched: observer,
         once_serving: None,
@@ -195,11 +233,14 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
 /// # Errors
 /// As [`run`], and if there was any disagreement.
 pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
-    let ShadowOptions { cluster, plan, repair, pin, socket, trace, report } = options;
+    let ShadowOptions { cluster, plan, repair, pin, socket, trace, report, sandbox, lookers } = options;
     let node = plan.node;
     let policy = Arc::new(Supervised::cluster(&cluster, node));
-    let names = Namer::new(Arc::clone(&cluster), node, false);
-    let judge = Arc::new(Mutex::new(Judge::new(names, TimeZone::system(), cluster.mask)));
+    let names = start_names()?;
+    let told = names.clone();
+    let namer =
+        Namer::with_interfaces(Arc::clone(&cluster), node, false, move |index| told.get(index).ok()?);
+    let judge = Arc::new(Mutex::new(Judge::new(namer, TimeZone::system(), cluster.mask)));
     let teller =
         Reporter::start(report).map_err(|source| Error::System { what: "start a thread", source })?;
     let outcome = run_as(Setup {
@@ -216,7 +257,9 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         ),
         backend: Backend::Netlink,
         pin,
+        sandbox,
         socket: &socket,
+        lookers,
         trace,
         is_node: true,
         ready: Some(&|| Ready::for_shadow(&cluster, &plan)),
@@ -226,7 +269,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         worker: &|Given { tracer, tally, .. }| {
             let (policy, judge) = (Arc::clone(&policy), Arc::clone(&judge));
             let worker = ShadowWorker::new(&cluster, &plan, policy, judge, teller.lines(), tracer);
-            Box::new(worker.counting(tally))
+            Box::new(worker.told(names.clone()).counting(tally))
         },
         watched: None,
         once_serving: None,
@@ -248,5 +291,53 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
     match tally.disagreed() {
         0 => Ok(()),
         disagreed => Err(Error::Disagreed { disagreed, judged: tally.judged() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::control::Lookers;
+    use crate::sandbox::Level;
+
+    use super::*;
+    use crate::cluster::NodeId;
+    use crate::ruleset::StandIn;
+
+    /// It is refused before anything is touched.
+    #[test]
+    fn the_kernel_stands_in_for_the_policy_of_the_cluster_alone() {
+        let example = include_str!("../../rules/example.toml");
+        let cluster = Arc::new(Cluster::parse(example, Path::new("example.toml")).unwrap());
+        let refused = |stand_in, take_over| {
+            let wishes = Wishes { node: NodeId(0), stand_in, ..Wishes::default() };
+            let options = Options {
+                cluster: Arc::clone(&cluster),
+                plan: Plan::new(wishes, &Capabilities::all()).unwrap(),
+                policy: Arc::new(engine::Observe),
+                pin: false,
+                rules: OwnRules::None,
+                take_over,
+                socket: "/nowhere/socket".into(),
+                trace: None,
+                observer: None,
+                once_serving: None,
+                apart: None,
+                sandbox: Level::Auto,
+                lookers: Lookers::default(),
+                reload: None,
+            };
+            run(options).unwrap_err().to_string()
+        };
+        for (stand_in, take_over) in [(StandIn::Kernel, false), (StandIn::None, true)] {
+            let said = refused(stand_in, take_over);
+            assert!(
+                said.starts_with(
+                    "the kernel's rules do what the policy cluster says: for the policy observe"
+                ),
+                "{said}"
+            );
+        }
     }
 }

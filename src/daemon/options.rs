@@ -8,9 +8,10 @@ use super::keeper::Apart;
 use super::observer::Observer;
 use super::reload::Reloading;
 use crate::cluster::Cluster;
-use crate::control::Rehearsed;
+use crate::control::{Lookers, Rehearsed};
 use crate::engine::Policy;
 use crate::ruleset::{ObservePlan, Plan, ShadowPlan};
+use crate::sandbox::Level;
 use crate::trace::Destination;
 
 /// What to run.
@@ -23,10 +24,17 @@ pub struct Options {
     pub policy: Arc<dyn Policy>,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
+    /// What worker threads give up before the first packet. A policy runs in them: one that opens files, makes sockets or starts
+    /// programs needs [`Level::Off`].
+    pub sandbox: Level,
     /// Whose business the rules are.
     pub rules: OwnRules,
+    /// A pure ruleset that is loaded is no reason not to start: its work is taken over, and it goes.
+    pub take_over: bool,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
+    /// Whose members may see there what the node does and sees.
+    pub lookers: Lookers,
     /// Where to trace to. It is opened when all else is ready.
     pub trace: Option<Destination>,
     /// Who is shown each decision before it is carried out.
@@ -62,10 +70,15 @@ pub struct ObserveOptions {
     pub plan: ObservePlan,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
+    /// What worker threads give up before the first packet. A policy runs in them: one that opens files, makes sockets or starts
+    /// programs needs [`Level::Off`].
+    pub sandbox: Level,
     /// Whose business the rules are.
     pub rules: OwnRules,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
+    /// Whose members may see there what the node does and sees.
+    pub lookers: Lookers,
     /// Where to trace to. It is opened when all else is ready.
     pub trace: Option<Destination>,
     /// Who is shown each decision before it is carried out.
@@ -82,8 +95,13 @@ pub struct ShadowOptions {
     pub repair: bool,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
+    /// What worker threads give up before the first packet. A policy runs in them: one that opens files, makes sockets or starts
+    /// programs needs [`Level::Off`].
+    pub sandbox: Level,
     /// Where to listen for who wants to know something.
     pub socket: PathBuf,
+    /// Whose members may see there what the node does and sees.
+    pub lookers: Lookers,
     /// Where to trace to. It is opened when all else is ready.
     pub trace: Option<Destination>,
     /// Where disagreements are told.

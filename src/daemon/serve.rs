@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 use super::announce::announce_gateway;
 use super::around::Around;
 use super::board::{Board, Works};
+use super::carried::Carrying;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
@@ -30,11 +31,12 @@ use super::wire::Place;
 use super::worker::Serve;
 use super::workers::{Given, How, Opened, Threads};
 use crate::cluster::{Cluster, NodeId};
-use crate::control::{Listener, Reports, Server};
+use crate::control::{Listener, Lookers, Reports, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
 use crate::netlink::sys;
 use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Installed, Ready};
+use crate::sandbox::{Level, Packets, Teller};
 use crate::text::counted;
 use crate::trace::{Destination, Generations, Namer, TapEnd, Taps, Unwritten, Writer};
 
@@ -47,7 +49,11 @@ pub(super) struct Setup<'a> {
     pub(super) lanes: Vec<Vec<(String, QueueConfig)>>,
     pub(super) backend: Backend,
     pub(super) pin: bool,
+    /// What worker threads give up.
+    pub(super) sandbox: Level,
     pub(super) socket: &'a Path,
+    /// Who may look, beside root and our own user.
+    pub(super) lookers: Lookers,
     pub(super) trace: Option<Destination>,
     /// It works as a node, or the kernel does for it: guests are told where their gateway is, and a guard stays.
     pub(super) is_node: bool,
@@ -157,7 +163,8 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
-    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, reload, .. } = setup;
+    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, .. } = setup;
+    let Setup { sandbox, lookers, reload, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -165,6 +172,9 @@ fn serve(
         None => (None, never()),
     };
     let one_by_one = watch.is_some();
+    // Told before anything is changed, also where it is refused.
+    let given_up = Packets::try_out(sandbox)?;
+    log::info!("worker threads have these rights: {given_up}");
     // Before anything that only one node can have: of several starts at once, one gets all of it.
     let ready = ready.map(|ready| ready()).transpose()?;
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
@@ -173,7 +183,7 @@ fn serve(
     let OpenedQueues { opened, of_workers, memory, lookout } =
         OpenedQueues::open(backend, lanes, apart.is_some())?;
     let system = |what| move |source| Error::System { what, source };
-    let listener = Listener::take(socket)?;
+    let listener = Listener::take(socket)?.shared_with(lookers)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
     let file = reload.as_ref().map(|again| again.by.file.display().to_string());
@@ -205,6 +215,7 @@ fn serve(
     };
     let board = Arc::new(Board::new(of_node, works, Box::new(traces), backend == Backend::Netlink));
     board.count(Arc::clone(&memory));
+    board.gave_up(given_up);
     let status = {
         let board = Arc::clone(&board);
         Arc::new(move || board.status())
@@ -242,7 +253,7 @@ fn serve(
     let hands = match (keeper, here) {
         (Some(keeper), _) => Ok(Hands::Apart(Box::new(keeper))),
         (None, Some((opened, writing))) => {
-            let mut here = Here { threads: Vec::new(), taps, pin, stop };
+            let mut here = Here { threads: Vec::new(), taps, pin, sandbox, stop };
             let mut of_worker =
                 |Given { tracer, tally, .. }| worker(Given { tracer, tally, watch: watch.take() });
             let started = here.start(1, opened, (&serving.memory, one_by_one), &mut of_worker);
@@ -296,6 +307,7 @@ pub(super) struct Here {
     threads: Vec<(u64, Threads)>,
     taps: Taps,
     pin: bool,
+    sandbox: Level,
     /// Whom they tell that they cannot go on.
     stop: Sender<Stop>,
 }
@@ -311,7 +323,7 @@ impl Here {
     ) -> Result<(), Error> {
         let stop = self.stop.clone();
         let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
-        let how = How { pin: self.pin, one_by_one, ..How::default() };
+        let how = How { pin: self.pin, one_by_one, sandbox: self.sandbox, ..How::default() };
         let taps = &self.taps;
         let of_worker =
             &mut |tally| worker(Given { tracer: taps.tracer().of(generation), tally, watch: None });
@@ -358,8 +370,9 @@ impl Serving<'_> {
             Hands::Here { here, .. } => (here.taps.changes(), never()),
             Hands::Apart(keeper) => (never(), keeper.bell()),
         };
-        let mut torn = None;
-        let mut looked = Instant::now();
+        let (mut torn, mut carrying) = (None, Carrying::default());
+        self.board.carried(self.installed.as_ref().and_then(|installed| carrying.look(installed)));
+        let (mut looked, mut refused) = (Instant::now(), Teller::default());
         loop {
             // After a reload they are others.
             let (changed, moved) = (self.around.changed(), self.around.moved());
@@ -396,8 +409,10 @@ impl Serving<'_> {
             }
             if looked.elapsed() >= GUARD_EVERY {
                 looked = Instant::now();
+                self.board.refused(refused.news());
                 if let Some(installed) = &mut self.installed {
                     self.board.guarded(installed.tell_guarded());
+                    self.board.carried(carrying.look(installed));
                     // What did not work then may work now.
                     torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
                 }
@@ -405,7 +420,8 @@ impl Serving<'_> {
             if let Hands::Apart(keeper) = hands {
                 for told in keeper.hear() {
                     match told {
-                        Told::Replaced => self.board.replaced(),
+                        Told::Ended => self.board.replaced(),
+                        Told::Refused(calls) => self.board.refused(calls),
                         Told::Poison(poison) => self.board.poisoned(poison),
                         Told::Failed(error) => return Some(error),
                     }
@@ -433,12 +449,9 @@ impl Serving<'_> {
         let guarded = self.is_node && self.installed.is_some();
         self.server.close();
         drop(self.spare);
-        let removed = self.installed.map_or(Ok(()), |installed| remove(installed, &self.queues));
-        // While the queues are there: what the kernel has counted goes with them.
-        let losses = self.lookout.finish();
         let mut traced = Ok(());
         let mut writing = None;
-        match hands {
+        let mut end = |hands| match hands {
             Some(Hands::Here { here, writing: writes }) => {
                 drop(here);
                 writing = writes;
@@ -448,7 +461,19 @@ impl Serving<'_> {
                 traced = unwritten.map_or(Ok(()), |(lost, error)| Err(Error::Trace { lost, error }));
             }
             None => {}
+        };
+        let mut hands = hands;
+        if matches!(failure, Some(Error::Worker(_))) {
+            // What waits gets no verdict any more, and rules are not removed while packets wait: they go with the queues.
+            if let Some(installed) = &self.installed {
+                let _ = installed.stop_asking();
+            }
+            end(hands.take());
         }
+        let removed = self.installed.map_or(Ok(()), |installed| remove(installed, &self.queues));
+        // While the queues are there: what the kernel has counted goes with them.
+        let losses = self.lookout.finish();
+        end(hands);
         let mut counters = self.board.counters();
         counters.losses += losses;
         // Closes the taps, too: all tracers are gone with the workers.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::names::Names;
 use super::tally;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
@@ -49,6 +50,11 @@ impl ShadowWorker {
             tracer,
             tally: tally::Tally::default(),
         }
+    }
+
+    /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
+    pub(super) fn told(self, names: Names) -> Self {
+        Self { pipes: self.pipes.told(names), ..self }
     }
 
     /// The same, which counts there.

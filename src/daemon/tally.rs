@@ -18,22 +18,27 @@ const MALFORMED: usize = 3;
 const REFUSED: usize = 4;
 const LOST: usize = 5;
 const AGAIN: usize = 6;
-const DECISIONS: usize = 7;
+const PASSED: usize = 7;
+const DECISIONS: usize = 8;
 /// The names of reasons that this program does not know of itself, at their places: each is filled up with zeros.
 const NAMES: usize = DECISIONS + Stage::ALL.len() * Reason::PLACES;
 /// The words of a name.
 const NAME: usize = Reason::LONGEST.div_ceil(size_of::<u64>());
 
 /// The counts of one worker, in memory. It alone writes; whoever reads gets each number as it is at some moment.
+///
+/// A decision counts when its verdict has been sent: of a worker that ends before that, another one decides again.
 pub(super) struct Tally {
     memory: Arc<Shared>,
     at: usize,
+    /// The words of decisions that are made, and to be counted at the end of the turn; with the reasons that have to be named.
+    noted: Vec<(u32, Reason)>,
 }
 
 impl Default for Tally {
     /// One that goes with its worker.
     fn default() -> Self {
-        Self { memory: Arc::new(Shared::alone(Self::WORDS * size_of::<u64>())), at: 0 }
+        Self::within(Arc::new(Shared::alone(Self::WORDS * size_of::<u64>())), 0)
     }
 }
 
@@ -43,7 +48,8 @@ impl Tally {
 
     /// One in that memory, from that word on.
     pub(super) fn within(memory: Arc<Shared>, at: usize) -> Self {
-        Self { memory, at }
+        // A turn has at most so many packets, and each one decision.
+        Self { memory, at, noted: Vec::with_capacity(64) }
     }
 
     #[inline]
@@ -62,18 +68,16 @@ impl Tally {
 
     /// A decision that nobody carries out.
     #[inline]
-    pub(super) fn would_decide(&self, stage: Stage, reason: Reason) {
-        let before = self.add(DECISIONS + stage.index() * Reason::PLACES + reason.index(), 1);
-        if before == 0 && reason.row().is_none() {
-            self.name(reason);
-        }
+    pub(super) fn would_decide(&mut self, stage: Stage, reason: Reason) {
+        let word = DECISIONS + stage.index() * Reason::PLACES + reason.index();
+        self.noted.push((word as u32, reason));
     }
 
     #[inline]
-    pub(super) fn decided(&self, stage: Stage, decision: &Decision) {
+    pub(super) fn decided(&mut self, stage: Stage, decision: &Decision) {
         self.would_decide(stage, decision.reason);
         if decision.verdict == Verdict::Drop {
-            self.add(DROPPED, 1);
+            self.noted.push((DROPPED as u32, decision.reason));
         }
     }
 
@@ -87,7 +91,21 @@ impl Tally {
         self.add(AGAIN, 1);
     }
 
-    pub(super) fn turned(&self, turn: Turn) {
+    /// Packets that found no room, and went on to the rules that stand in.
+    pub(super) fn passed(&self, packets: u64) {
+        if packets > 0 {
+            self.add(PASSED, packets);
+        }
+    }
+
+    /// The verdicts of a turn have been sent.
+    pub(super) fn turned(&mut self, turn: Turn) {
+        for (word, reason) in &self.noted {
+            if self.add(*word as usize, 1) == 0 && reason.row().is_none() {
+                self.name(*reason);
+            }
+        }
+        self.noted.clear();
         self.add(PACKETS, turn.packets);
         for (word, count) in
             [(MALFORMED, turn.malformed), (REFUSED, turn.refused), (LOST, turn.lost), (AGAIN, turn.again)]
@@ -130,6 +148,7 @@ impl Tally {
         let mut counters = Counters {
             dropped: word(DROPPED),
             stray: word(STRAY),
+            passed: word(PASSED),
             turns: Turn {
                 packets: word(PACKETS),
                 malformed: word(MALFORMED),
@@ -160,11 +179,13 @@ mod tests {
     fn another_process_reads_what_was_counted_by_name() {
         let memory = Arc::new(Shared::for_others(2 * Tally::WORDS * size_of::<u64>()).unwrap());
         let of_policy = Reason::declare("tally-test", "it is counted").unwrap();
-        let [first, second] = [0, Tally::WORDS].map(|at| Tally::within(Arc::clone(&memory), at));
+        let [mut first, mut second] = [0, Tally::WORDS].map(|at| Tally::within(Arc::clone(&memory), at));
         first.decided(Stage::Dnat, &Decision::drop(Reason::NotPublic));
         for _ in 0..2 {
             second.decided(Stage::Spoof, &Decision::leave(of_policy));
         }
+        assert_eq!(second.counters(), Counters::default(), "no verdict is sent yet");
+        first.turned(Turn::default());
         second.turned(Turn { packets: 2, lost: 7, ..Turn::default() });
         second.strayed();
         let file = memory.file().unwrap().try_clone_to_owned().unwrap();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::Trace;
 use crate::kernel::Capabilities;
+use crate::sandbox::Refused;
 
 /// How long a message may be, in bytes. A filter is the longest thing in one.
 const LONGEST: usize = 80 << 10;
@@ -83,6 +84,8 @@ pub(super) enum FromWorker {
     Left(u64),
     /// It cannot go on, and another one could not either.
     Failed(String),
+    /// Its threads have tried these system calls since it last said so, and may not.
+    Refused(Vec<Refused>),
     /// It has ended as it was asked to.
     Ended(Ended),
 }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::keeper::StageOf;
+use super::names::Names;
 use super::options::OwnRules;
 use super::serve::lanes;
 use super::wire::Place;
@@ -12,7 +13,7 @@ use super::workers::Given;
 use crate::cluster::Cluster;
 use crate::policy::Supervised;
 use crate::queue::QueueConfig;
-use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan, QueueBy, Traffic};
+use crate::ruleset::{ByQueue, CtMarkBy, Lane, Plan, QueueBy, StandIn, Traffic};
 
 /// What the workers of a plan do.
 pub(super) struct Work {
@@ -36,7 +37,7 @@ impl Work {
         cluster: &Arc<Cluster>,
         (plan, keeps_tags): (&Plan, bool),
         policy: &Arc<Supervised>,
-        rules: OwnRules,
+        (rules, names): (OwnRules, &Names),
     ) -> Self {
         let name = |lane: Lane| {
             let of_stage = match lane.traffic {
@@ -48,7 +49,7 @@ impl Work {
             format!("{}{of_stage}", lane.stage)
         };
         let serving = format!(
-            "serving {}, {}, ct marks by {}",
+            "serving {}, {}, ct marks by {}{}",
             plan.summary(cluster),
             match (rules, plan.queue_by) {
                 (OwnRules::None, _) => "no rules installed",
@@ -58,8 +59,13 @@ impl Work {
             match plan.ct_mark_by {
                 CtMarkBy::Verdict => "verdicts",
                 CtMarkBy::Rules => "rules",
+            },
+            match plan.stand_in {
+                StandIn::Kernel => ", the kernel stands in",
+                StandIn::None => "",
             }
         );
+        let names = names.clone();
         let (policy, its_plan, pipes) = (Arc::clone(policy), *plan, cluster.pipes(plan.node).to_vec());
         let by_queue = ByQueue::new(plan.layout(), plan.lanes());
         Self {
@@ -67,7 +73,7 @@ impl Work {
             lanes: lanes(plan.layout().workers(), |worker| plan.queues_of_worker(worker), name),
             worker: Box::new(move |Given { tracer, tally, watch }| {
                 let worker = Worker::new(Arc::clone(&policy), &its_plan, pipes.clone(), Some(tracer));
-                Box::new(worker.counting(tally).watched(watch))
+                Box::new(worker.told(names.clone()).counting(tally).watched(watch))
             }),
             place: Place::of(cluster, plan, keeps_tags),
             stage_of: Box::new(move |queue| by_queue.get(queue).map(|lane| lane.stage)),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::counters::Counters;
+use super::names::Names;
 use super::observer::Observing;
 use super::tally::Tally;
 use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
@@ -41,6 +42,8 @@ pub struct Worker {
     policy: Arc<Supervised>,
     lanes: ByQueue<(Lane, bool)>,
     ct_mark_by: CtMarkBy,
+    /// What finds no room goes on, and is not lost.
+    passes: bool,
     pipes: Pipes,
     tracer: Option<Tracer>,
     watch: Option<Observing>,
@@ -56,6 +59,7 @@ impl Worker {
             policy,
             lanes,
             ct_mark_by: plan.ct_mark_by,
+            passes: plan.stands_in(),
             pipes,
             tracer,
             watch: None,
@@ -74,11 +78,17 @@ impl Worker {
             policy,
             lanes: ByQueue::new(plan.layout, plan.lanes().iter().map(|lane| (*lane, false))),
             ct_mark_by: CtMarkBy::Rules,
+            passes: false,
             pipes: Pipes::new(pipes),
             tracer,
             watch: None,
             tally: Tally::default(),
         }
+    }
+
+    /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
+    pub(super) fn told(self, names: Names) -> Self {
+        Self { pipes: self.pipes.told(names), ..self }
     }
 
     /// The same, which counts there.
@@ -105,7 +115,10 @@ impl Worker {
             // Also without a packet: who is gone is let go of, and with him memory.
             tracer.is_on();
         }
-        let turn = queue.turn(&mut |packet| self.verdict(packet))?;
+        let mut turn = queue.turn(&mut |packet| self.verdict(packet))?;
+        if self.passes {
+            self.tally.passed(std::mem::take(&mut turn.lost));
+        }
         self.tally.turned(turn);
         Ok(())
     }
@@ -191,13 +204,18 @@ fn lanes(plan: &Plan) -> ByQueue<(Lane, bool)> {
 pub(super) struct Pipes {
     names: Vec<IfName>,
     known: HashMap<u32, Option<usize>>,
-    /// Which system calls tell the name of an interface.
-    look_up: fn(u32) -> io::Result<Option<String>>,
+    /// What tells the name of an interface.
+    look_up: Box<dyn Fn(u32) -> io::Result<Option<String>> + Send>,
 }
 
 impl Pipes {
     pub(super) fn new(names: Vec<IfName>) -> Self {
-        Self { names, known: HashMap::new(), look_up: sys::interface_name }
+        Self { names, known: HashMap::new(), look_up: Box::new(sys::interface_name) }
+    }
+
+    /// The same with names that somebody else tells.
+    pub(super) fn told(self, names: Names) -> Self {
+        Self { look_up: Box::new(move |index| names.get(index)), ..self }
     }
 
     #[cfg(test)]
@@ -237,8 +255,8 @@ mod tests {
     use crate::kernel::Capabilities;
     use crate::net::{Envelope, Mac, Mark};
     use crate::policy::by::By;
-    use crate::queue::{Memory, Waiting};
-    use crate::ruleset::{Backend, Wishes};
+    use crate::queue::{Memory, Turn, Waiting};
+    use crate::ruleset::{Backend, StandIn, Wishes};
     use crate::trace::{Event, Format, Namer, Output, Taps, Text, Writer};
 
     const PIPE: u32 = 7;
@@ -277,6 +295,32 @@ mod tests {
         let end = worker.serve(&mut queue, &AtomicBool::new(false)).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof, "the end of the packets");
         queue.served
+    }
+
+    /// A gap in the numbers is what found no room: it is lost, unless the kernel stands in.
+    #[test]
+    fn what_finds_no_room_is_lost_or_left_to_the_kernel() {
+        struct Gap;
+        impl PacketQueue for Gap {
+            fn turn(&mut self, _: &mut dyn FnMut(&Packet<'_>) -> PacketVerdict) -> io::Result<Turn> {
+                Ok(Turn { packets: 1, lost: 7, ..Turn::default() })
+            }
+        }
+        for (stand_in, expected) in [(StandIn::None, (7, 0)), (StandIn::Kernel, (0, 7))] {
+            let plan = Plan::new(Wishes { stand_in, ..wishes(0) }, &Capabilities::all()).unwrap();
+            assert!(
+                plan.queues_of_worker(0).iter().all(|(_, it)| it.fail_open == (stand_in == StandIn::Kernel))
+            );
+            let policy = Arc::new(Supervised::cluster(&cluster(), NodeId(0)));
+            let mut worker = Worker::new(policy, &plan, Vec::new(), None);
+            worker.turn(&mut Gap).unwrap();
+            let counters = worker.counters();
+            assert_eq!((counters.turns.lost, counters.passed), expected);
+            assert_eq!(
+                counters.to_string().contains("left to the kernel because a socket was full: 7"),
+                expected.1 == 7
+            );
+        }
     }
 
     const CLIENT: [u8; 4] = [192, 168, 122, 1];
@@ -377,12 +421,12 @@ mod tests {
     #[test]
     fn a_pipe_whose_name_cannot_be_told_now_is_asked_for_again() {
         let mut pipes = Pipes::new(vec!["eth1.100".parse().unwrap()]);
-        pipes.look_up = |_| Err(io::Error::from_raw_os_error(libc::EMFILE));
+        pipes.look_up = Box::new(|_| Err(io::Error::from_raw_os_error(libc::EMFILE)));
         let tally = Tally::default();
         assert_eq!(pipes.place(5, &tally), None);
-        pipes.look_up = |index| Ok((index == 5).then(|| "eth1.100".to_owned()));
+        pipes.look_up = Box::new(|index| Ok((index == 5).then(|| "eth1.100".to_owned())));
         assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
-        pipes.look_up = |_| panic!("both ports are known");
+        pipes.look_up = Box::new(|_| panic!("both ports are known"));
         assert_eq!((pipes.place(5, &tally), pipes.place(6, &tally)), (Some(0), None));
         assert_eq!(tally.counters().turns.again, 1);
     }

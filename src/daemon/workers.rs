@@ -17,6 +17,7 @@ use crate::kernel;
 use crate::netlink::sys;
 use crate::queue::{Inherited, Netlink, Nfq, OpenError, PacketQueue, QueueConfig, open_socket};
 use crate::ruleset::Backend;
+use crate::sandbox::{self, Level, Packets};
 use crate::trace::Tracer;
 
 /// The queues of one worker, before anybody serves them.
@@ -84,6 +85,7 @@ pub(super) fn tell_few_panics() {
     static PANICS: AtomicU64 = AtomicU64::new(0);
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        sandbox::tell_panics_plainly();
         let tell = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             let is_worker = thread::current().name().is_some_and(|name| name.starts_with("worker-"));
@@ -115,6 +117,8 @@ pub(super) struct How {
     pub(super) pin: bool,
     /// A verdict leaves before the next packet is looked at.
     pub(super) one_by_one: bool,
+    /// What threads give up before their first packet.
+    pub(super) sandbox: Level,
     /// Somebody served these queues before, and may have left packets behind.
     pub(super) has_predecessor: bool,
     /// The process does nothing else, and another one takes its place when it is gone.
@@ -146,6 +150,10 @@ impl Threads {
                     && let Err(error) = sys::pin_to_processor(number)
                 {
                     log::warn!("cannot pin worker {number} to its own processor: {error}");
+                }
+                if let Err(error) = Packets::apply(how.sandbox) {
+                    failed(io::Error::other(error));
+                    return;
                 }
                 // What a panic leaves half done stays with this thread.
                 match panic::catch_unwind(AssertUnwindSafe(|| worker.serve(&mut *queue, &ending))) {

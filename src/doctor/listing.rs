@@ -103,9 +103,20 @@ impl Listing {
     pub fn own_queues(&self) -> usize {
         let mut numbers = BTreeSet::new();
         for chain in self.chains.iter().filter(|chain| chain.is_ours()) {
-            numbers.extend(chain.name.strip_prefix("queue-").and_then(|number| number.parse::<u16>().ok()));
+            let number = chain.name.strip_prefix("queue-");
+            let number = number.map(|number| number.strip_suffix("-bypass").unwrap_or(number));
+            numbers.extend(number.and_then(|number| number.parse::<u16>().ok()));
             for rule in &chain.rules {
                 let mut words = rule.split_whitespace().skip_while(|word| *word != "queue").skip(1);
+                // By a flow's hash to one of several: `symhash mod 2 offset 100`.
+                let after = |wanted: &str| {
+                    let mut words = words.clone().skip_while(|word| *word != wanted);
+                    words.nth(1)?.parse::<u16>().ok()
+                };
+                if let (Some(count), Some(first)) = (after("mod"), after("offset")) {
+                    numbers.extend((0..count).filter_map(|place| first.checked_add(place)));
+                    continue;
+                }
                 let range = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
                 let (first, last) =
                     range.map_or(("", ""), |range| range.split_once('-').unwrap_or((range, range)));
@@ -182,6 +193,9 @@ mod tests {
         assert_eq!(of("\t\ttcp dport 80 goto queue-100\n"), 1);
         assert_eq!(of("\t\ttcp dport 80 queue flags fanout to 101-103\n"), 4);
         assert_eq!(of("\t\tudp dport 80 queue to 100\n\t\tqueue num 7\n"), 2);
+        assert_eq!(of("\t\tudp dport 80 queue flags bypass to symhash mod 3 offset 101\n"), 4);
+        assert_eq!(of("\t\tudp dport 80 queue to symhash mod 3 offset 65535\n"), 2);
+        assert_eq!(of("\t}\n\tchain queue-7-bypass {\n\t\tqueue num 7\n"), 2);
         assert_eq!(Listing::parse("table ip fw {\n\tchain c {\n\t\tqueue to 1\n\t}\n}\n").own_queues(), 0);
     }
 

@@ -59,7 +59,7 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         }
     };
     let mut facts = vec![process(running), rules(running)];
-    facts.extend(readers(host, role));
+    facts.extend(readers(host, role, running.in_force.stands_in));
     facts.extend(running.config.as_ref().map(|config| file(config, role)));
     facts
 }
@@ -87,6 +87,13 @@ fn process(Running { in_force, state, .. }: &Running) -> Fact {
             .by_hand(format!("kill -CONT {id}")),
         (Some(id), Some('Z' | 'X') | None) => fact.no(format!("process {id} has ended")).fix("dunnat down"),
         (Some(id), Some(_)) => fact.yes(format!("process {id}")),
+        (None, _) if in_force.stands_in => fact
+            .otherwise(
+                Severity::Matters,
+                "the kernel translates meanwhile, because it stands in: no decision is traced, and ICMP errors are dropped. \
+                 Start the node again",
+            )
+            .no("its rules are there, but no process serves"),
         (None, _) => fact
             .otherwise(
                 Severity::Broken,
@@ -116,10 +123,14 @@ fn rules(Running { in_force, changed, .. }: &Running) -> Fact {
 }
 
 /// A queue that rules fill and nobody reads loses all its packets.
-fn readers(host: &Host, role: &Role<'_>) -> Option<Fact> {
+fn readers(host: &Host, role: &Role<'_>, stands_in: bool) -> Option<Fact> {
     let (first, last) = (role.queues.start(), role.queues.end());
     let fact = Fact::new(Section::Running, "queue-readers", format!("the queues {first} to {last} are read"))
         .otherwise(Severity::Broken, "packets that the rules put there are dropped");
+    let fact = match stands_in {
+        true => fact.otherwise(Severity::Matters, "packets that the rules put there are left to the kernel"),
+        false => fact,
+    };
     let in_use = match &host.queues {
         Ok(in_use) => in_use,
         Err(why) => return Some(fact.unknown(why)),

@@ -61,6 +61,8 @@ pages! {
     conflicts
     foreign
     guard
+    rights
+    standin
     reasons
     traces
     filters

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::thread::RawPthread;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The name of the interface with that index in this network namespace, if there is one.
@@ -153,6 +153,135 @@ pub(crate) fn peer_user(fd: RawFd) -> io::Result<u32> {
     }
 }
 
+/// The groups of whoever connected to a Unix socket, as they were then: its effective one, and the others (unix(7),
+/// `SO_PEERCRED` and `SO_PEERGROUPS`; the latter since Linux 4.13).
+pub(crate) fn peer_groups(fd: RawFd) -> io::Result<Vec<u32>> {
+    /// The most that a process may be in (`NGROUPS_MAX`).
+    const MOST: usize = 65_536;
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: the option's value is a ucred, which lives here, and the length is its own.
+    if unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut len)
+    } != 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let mut len = (groups.len() * size_of::<u32>()) as libc::socklen_t;
+        let value = groups.as_mut_ptr().cast();
+        // SAFETY: the option's value is as many gid_t as the length has room for, and they live here.
+        let outcome =
+            unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERGROUPS, value, &raw mut len) };
+        if outcome == 0 {
+            groups.truncate(len as usize / size_of::<u32>());
+            groups.push(peer.gid);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // The length is now the one that it takes.
+        let needed = len as usize / size_of::<u32>();
+        if error.raw_os_error() != Some(libc::ERANGE) || needed <= groups.len() || needed > MOST {
+            return Err(error);
+        }
+        groups.resize(needed, 0);
+    }
+}
+
+/// The number of the group of that name, if there is one (getgrnam_r(3)).
+pub(crate) fn group_named(name: &str) -> io::Result<Option<u32>> {
+    /// A group with thousands of members needs more than the usual KiB.
+    const MOST: usize = 1 << 20;
+    let name = std::ffi::CString::new(name).map_err(io::Error::other)?;
+    let mut room: Vec<libc::c_char> = vec![0; 1024];
+    loop {
+        // SAFETY: all-zero is a valid group: null pointers, and a number.
+        let mut group: libc::group = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: the name ends with a NUL; the group, the room with its own length and the pointer live here. Of what is
+        // found only the number is read, which is in the group itself.
+        let error = unsafe {
+            let (room, len) = (room.as_mut_ptr(), room.len());
+            libc::getgrnam_r(name.as_ptr(), &raw mut group, room, len, &raw mut found)
+        };
+        match error {
+            0 => return Ok((!found.is_null()).then_some(group.gr_gid)),
+            // getgrnam_r(3): some of these mean that there is none.
+            libc::ENOENT | libc::ESRCH => return Ok(None),
+            libc::ERANGE if room.len() < MOST => room.resize(room.len() * 4, 0),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// How many system calls are told apart when they are counted; the last place is for all numbers above.
+pub(crate) const CALLS: usize = 512;
+
+/// How often a filter (seccomp(2)) has trapped a system call, by its number.
+static TRAPPED: [AtomicU64; CALLS] = [const { AtomicU64::new(0) }; CALLS];
+
+/// How often filters have trapped each system call.
+pub(crate) fn trapped(call: usize) -> u64 {
+    TRAPPED.get(call).map_or(0, |times| times.load(Ordering::Relaxed))
+}
+
+/// Has a system call that a filter traps (`SECCOMP_RET_TRAP`) be counted, and fail with EPERM, in every thread of this process.
+/// False for a processor whose registers are not known here: then the signal would end the process.
+pub(crate) fn refuse_what_is_trapped() -> io::Result<bool> {
+    /// Of a signal that comes from a filter (sigaction(2), `si_code`).
+    const SYS_SECCOMP: libc::c_int = 1;
+
+    extern "C" fn refuse(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo_t.
+        if unsafe { (*info).si_code } != SYS_SECCOMP {
+            return;
+        }
+        // SAFETY: with SA_SIGINFO the third argument is a ucontext_t, which is this handler's until it returns. The registers
+        // are those of the system call as it was begun: they have its number, and get what it returns.
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        let call = unsafe {
+            let context = context.cast::<libc::ucontext_t>();
+            #[cfg(target_arch = "x86_64")]
+            let (number, outcome) = {
+                let registers = &raw mut (*context).uc_mcontext.gregs;
+                let register = (&raw mut (*registers)[libc::REG_RAX as usize]).cast::<u64>();
+                (register, register)
+            };
+            #[cfg(target_arch = "aarch64")]
+            let (number, outcome) = {
+                let registers = &raw mut (*context).uc_mcontext.regs;
+                ((&raw mut (*registers)[8]).cast::<u64>(), (&raw mut (*registers)[0]).cast::<u64>())
+            };
+            let call = *number;
+            *outcome = i64::from(-libc::EPERM).cast_unsigned();
+            call
+        };
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let call = {
+            let _ = context;
+            u64::MAX
+        };
+        let place = usize::try_from(call).map_or(CALLS - 1, |call| call.min(CALLS - 1));
+        TRAPPED[place].fetch_add(1, Ordering::Relaxed);
+    }
+
+    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        return Ok(false);
+    }
+    // SAFETY: all-zero is a valid sigaction: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = refuse;
+    action.sa_sigaction = handler as usize;
+    action.sa_flags = libc::SA_SIGINFO;
+    // SAFETY: the action is filled in; its handler reads and writes what it was passed, and an atomic number, which is
+    // async-signal-safe. The old action is not asked for.
+    match unsafe { libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()) } {
+        0 => Ok(true),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The user that this process acts for.
 pub(crate) fn user() -> u32 {
     // SAFETY: takes nothing and always succeeds.
@@ -163,6 +292,17 @@ pub(crate) fn user() -> u32 {
 pub(crate) fn kill_group(child: &std::process::Child) {
     // SAFETY: only sends a signal. The child was not waited for, so its number is nobody else's.
     unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
+}
+
+/// Asks a process to end (SIGTERM).
+pub(crate) fn terminate(process: u32) -> io::Result<()> {
+    // 0 would be this process's own group.
+    let id = libc::pid_t::try_from(process).ok().filter(|id| *id > 0).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: only sends a signal.
+    match unsafe { libc::kill(id, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Sets an option of a socket that is an int.
@@ -562,6 +702,28 @@ mod tests {
         // The loopback device is the first of every network namespace.
         assert_eq!(interface_name(1).unwrap().as_deref(), Some("lo"));
         assert_eq!(interface_name(u32::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn groups_have_numbers() {
+        assert_eq!(group_named("root").unwrap(), Some(0));
+        assert_eq!(group_named("no-such-group-here").unwrap(), None);
+        assert!(group_named("ro\0ot").is_err());
+    }
+
+    #[test]
+    fn a_peer_has_its_groups() {
+        use std::os::fd::AsRawFd as _;
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(|number| number.parse().unwrap()).collect::<Vec<u32>>()
+        };
+        let mut ours = line("Groups:");
+        ours.push(line("Gid:")[1]);
+        assert_eq!(peer_groups(one.as_raw_fd()).unwrap(), ours);
+        assert!(peer_groups(-1).is_err());
     }
 
     #[test]

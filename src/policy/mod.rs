@@ -70,13 +70,14 @@
 //! use dunnat::net::Envelope;
 //! use dunnat::policy::Supervised;
 //! use dunnat::queue::{Memory, Waiting};
-//! use dunnat::ruleset::{Backend, Plan, RewriteBy, Wishes};
+//! use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
 //!
 //! let wishes = Wishes {
 //!     node: node1,
 //!     backend: Backend::Netlink,
 //!     rewrite_by: RewriteBy::Userspace,
 //!     full: true,
+//!     stand_in: StandIn::None,
 //!     on_conflict: cluster.on_conflict(),
 //!     queue_base: 100,
 //!     workers: 1,

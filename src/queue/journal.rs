@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::QueueConfig;
+use super::orphans::{Of, step};
 use crate::netlink::sys::Shared;
 
 /// The number of the first word of a queue.
@@ -21,19 +22,6 @@ const LAST: usize = 0;
 const ANSWERED: usize = 1;
 const LOST: usize = 2;
 const ORPHANS: usize = 3;
-
-/// What is known of the packets of a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Of {
-    /// The last number that came. The kernel counts with 32 bits, this goes on.
-    pub(crate) last: u64,
-    /// Packets that got a verdict.
-    pub(crate) answered: u64,
-    /// Numbers that never came.
-    pub(crate) lost: u64,
-    /// Packets that a worker left behind when it ended without a verdict, and that were sent into the queue again.
-    pub(crate) orphans: u64,
-}
 
 /// The journal of one worker. It alone writes; anybody may read.
 pub(crate) struct Journal {
@@ -94,10 +82,9 @@ impl Journal {
     #[inline]
     pub(crate) fn came(&self, place: usize, id: u32) -> u64 {
         let word = self.of_queue(place, LAST);
-        let last = word.load(Ordering::Relaxed);
-        let step = u64::from(id.wrapping_sub(last as u32));
-        word.store(last + step, Ordering::Relaxed);
-        step.saturating_sub(1)
+        let (last, gap) = step(word.load(Ordering::Relaxed), id);
+        word.store(last, Ordering::Relaxed);
+        gap
     }
 
     /// Numbers that never came.

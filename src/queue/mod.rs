@@ -9,6 +9,7 @@ mod journal;
 mod memory;
 mod netlink;
 mod nfq;
+mod orphans;
 
 use std::io;
 
@@ -16,11 +17,14 @@ use crate::net::{Envelope, Mark, Verdict};
 use crate::netlink::passing::{self, Pauses};
 use crate::netlink::sys;
 use crate::packet::Patch;
-pub(crate) use journal::{Journal, Of};
+pub(crate) use journal::Journal;
 pub use memory::Memory;
 pub(crate) use netlink::{BATCH_BYTES, Inherited, in_hand, open_socket};
 pub use netlink::{Netlink, Playback};
 pub use nfq::Nfq;
+#[cfg(test)]
+pub(crate) use orphans::step;
+pub(crate) use orphans::{Gap, Of, Orphans};
 
 /// A queue to take, and how its packets are to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

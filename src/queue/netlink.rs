@@ -11,7 +11,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{
-    Journal, MAX_LEN, OpenError, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn, Waiting, passed,
+    Gap, Journal, MAX_LEN, OpenError, Orphans, Packet, PacketQueue, PacketVerdict, QueueConfig, Turn,
+    Waiting, passed,
 };
 use crate::net::{Envelope, Verdict};
 use crate::netlink::nfqueue::{
@@ -53,17 +54,6 @@ struct Batches<T> {
     is_beginning: bool,
     /// Between tries to receive.
     pauses: Pauses,
-}
-
-/// What is known of packets that somebody before us had in hand, until the first packet of the queue comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Orphans {
-    /// There are none.
-    None,
-    /// There may be some.
-    Maybe,
-    /// All that there may be were sent into the queue again.
-    SentBack,
 }
 
 /// A verdict that is not sent yet.
@@ -223,10 +213,8 @@ impl<T: Transport> Batches<T> {
             return self.transport.receive(&mut self.batch);
         }
         for place in 0..self.orphans.len() {
-            let of = self.journal.of(place);
-            let left = of.last.saturating_sub(of.answered + of.lost + of.orphans);
-            if left > 0 {
-                self.repeat(place, of.last as u32)?;
+            if let Some((left, up_to)) = self.journal.of(place).left_behind() {
+                self.repeat(place, up_to)?;
                 self.journal.repeated(place, left);
             }
         }
@@ -235,9 +223,7 @@ impl<T: Transport> Batches<T> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 for place in 0..self.orphans.len() {
                     if self.orphans[place] == Orphans::Maybe {
-                        let last = self.journal.of(place).last as u32;
-                        // As far as the kernel's comparison goes.
-                        self.repeat(place, last.wrapping_add(1 << 30))?;
+                        self.repeat(place, self.journal.of(place).all_that_waits())?;
                         self.orphans[place] = Orphans::SentBack;
                     }
                 }
@@ -277,16 +263,18 @@ impl<T: Transport> Batches<T> {
 
     #[cold]
     fn after_a_gap(&mut self, place: usize, id: u32, gap: u64) -> io::Result<u64> {
-        match std::mem::replace(&mut self.orphans[place], Orphans::None) {
-            Orphans::None => {
-                self.journal.lost(place, gap);
-                return Ok(gap);
+        match self.orphans[place].gap(id, gap) {
+            Gap::Lost(packets) => {
+                self.journal.lost(place, packets);
+                return Ok(packets);
             }
-            Orphans::Maybe => self.repeat(place, id.wrapping_sub(1))?,
-            Orphans::SentBack => {}
+            // What was lost at the socket meanwhile is among them; the kernel's own count tells how many.
+            Gap::Orphans(packets) => self.journal.repeated(place, packets),
+            Gap::SendBack(packets, up_to) => {
+                self.repeat(place, up_to)?;
+                self.journal.repeated(place, packets);
+            }
         }
-        // What was lost at the socket meanwhile is among them; the kernel's own count tells how many.
-        self.journal.repeated(place, gap);
         Ok(0)
     }
 

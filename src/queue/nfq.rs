@@ -37,6 +37,9 @@ impl Nfq {
             queue.set_copy_range(number, copy).map_err(failed)?;
             queue.set_recv_gso(number, lane.gso).map_err(failed)?;
             queue.set_queue_max_len(number, MAX_LEN).map_err(failed)?;
+            if lane.fail_open {
+                queue.set_fail_open(number, true).map_err(failed)?;
+            }
         }
         Ok(Self { queue, journal: Journal::alone(lanes), pauses: Pauses::short() })
     }

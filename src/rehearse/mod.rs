@@ -97,8 +97,11 @@ pub fn rehearse(options: &Options) -> Result<Rehearsal, Unrehearsed> {
         return Err(Unrehearsed("only root can read all rules of this host and copy them".to_owned()));
     }
     // A node makes its own rules in the copy. Where the printed pure ruleset does the work, no node runs.
-    let is_pure =
-        |table: &Table| table.name == ruleset::PURE_TABLE && !table.text.contains("\tcomment \"dunnat ");
+    let is_pure = |table: &Table| {
+        let comment = table.text.lines().find(|line| line.starts_with("\tcomment \"dunnat "));
+        let is_left = comment.is_none_or(|comment| comment.ends_with(" kernel\""));
+        table.name == ruleset::PURE_TABLE && is_left
+    };
     let host =
         Host::read(|table| ruleset::is_our_name(&table.name) && !is_pure(table)).map_err(Unrehearsed)?;
     let runs = !host.tables.iter().any(is_pure);

@@ -8,7 +8,7 @@ use super::queued::asks_about;
 use super::rewrite::{rewrite_dnat, rewrite_spoof};
 use super::rule::{Addresses, Condition, CtIs, Rule, Statement};
 use super::table::{Chain, Chains, Hook, POSTROUTING, PREROUTING};
-use super::{CtMarkBy, Plan, RewriteBy};
+use super::{CtMarkBy, Plan, RewriteBy, stand_in};
 use crate::net::Stage;
 
 /// Priorities of our chains, at their hooks. Conntrack is at -200, the kernel's SNAT at 100.
@@ -19,31 +19,43 @@ struct Order {
     /// ip prerouting.
     ask_dnat: i32,
     rewrite_dnat: i32,
+    stand_in_dnat: i32,
     forget_expiring: i32,
     show_to_tag: i32,
     ask_tag: i32,
     save_tag: i32,
     /// ip postrouting.
+    count_tag: i32,
     ask_save: i32,
+    stand_in_save: i32,
     save: i32,
     show_to_spoof: i32,
     ask_spoof: i32,
     rewrite_spoof: i32,
+    stand_in_spoof: i32,
 }
 
 const ORDER: Order = Order {
     ask_dnat: -300,
     rewrite_dnat: -299,
-    forget_expiring: -298,
+    stand_in_dnat: -298,
+    // Between them is `pass-foreign`, at -297.
+    forget_expiring: -296,
     show_to_tag: -151,
     ask_tag: -150,
     save_tag: -149,
+    count_tag: -1,
     ask_save: 0,
-    save: 1,
+    stand_in_save: 1,
+    save: 2,
     show_to_spoof: 89,
     ask_spoof: 90,
     rewrite_spoof: 91,
+    stand_in_spoof: 92,
 };
+
+/// The chain by which it is known that the kernel stands in.
+pub(super) const STAND_IN: &str = "stand-in-dnat";
 
 /// Why there is the chain of that name.
 pub(super) const NO_REDIRECTS: &str = "No ICMP redirect may show a guest's address to a client. The kernel \
@@ -76,7 +88,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
     let before = |priority| Some(Hook::filter(PREROUTING, priority));
     let after = |priority| Some(Hook::filter(POSTROUTING, priority));
 
-    let mut chains = Chains(queue_chains(plan.queue_by, plan.queues(), false));
+    let mut chains = Chains(queue_chains(plan.queue_by, plan.queues(), plan.stands_in()));
     chains.add(
         "dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack\n\
          knows the flow by the guest's address, as on the home node.",
@@ -96,6 +108,15 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             )),
         );
     }
+    let stand_in = |rules: fn(InFamily<'_>, &Plan) -> Vec<Rule>| {
+        if plan.stands_in() { rules(here, plan) } else { Vec::new() }
+    };
+    chains.add_if_any(
+        "dnat: requests that no worker has taken; the kernel translates them.",
+        STAND_IN,
+        before(ORDER.stand_in_dnat),
+        stand_in(stand_in::dnat),
+    );
     chains.add(
         "dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,\n\
          and the kernel queues no packet of a flow that is not confirmed.",
@@ -130,11 +151,23 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             saved(&bridged),
         );
     }
+    chains.add_if_any(
+        "tag: of frames that no worker has tagged, those of flows without a tag are counted.",
+        "count-tag",
+        after(ORDER.count_tag),
+        stand_in(stand_in::tag_counted),
+    );
     chains.add(
         "save: packets with a tag to a guest, of a flow without a tag.",
         "ask-save",
         after(ORDER.ask_save),
         asks_about(here, plan, Stage::Save),
+    );
+    chains.add_if_any(
+        "save: packets with a tag that no worker has saved.",
+        "stand-in-save",
+        after(ORDER.stand_in_save),
+        stand_in(stand_in::save),
     );
     if by_rules {
         chains.add(
@@ -172,6 +205,12 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             KernelRule::rules(rewrite_spoof(here, mark)),
         );
     }
+    chains.add_if_any(
+        "spoof: replies that no worker has taken; the kernel translates them by the flow's tag.",
+        "stand-in-spoof",
+        after(ORDER.stand_in_spoof),
+        stand_in(stand_in::spoof),
+    );
     if let Some(redirect) = here.redirect_to_guest() {
         chains.add(
             NO_REDIRECTS,

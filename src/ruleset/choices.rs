@@ -31,6 +31,16 @@ pub enum RewriteBy {
     Kernel,
 }
 
+/// Who translates packets that no worker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StandIn {
+    /// The kernel, by the rules of the pure ruleset behind each queue: they match only what is not translated or tagged yet.
+    Kernel,
+    /// Nobody: such a packet is dropped.
+    None,
+}
+
 /// How decisions get to know ct marks, and change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

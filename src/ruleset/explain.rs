@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use super::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy, Traffic};
+use super::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy, StandIn, Traffic};
 use crate::cluster::Cluster;
 use crate::kernel::{Capabilities, Support};
 use crate::net::Stage;
@@ -86,6 +86,18 @@ impl Plan {
             match self.backend {
                 Backend::Netlink => asked("backend", "netlink", "many packets per system call"),
                 Backend::Nfq => asked("backend", "nfq", "--backend nfq: one packet per system call"),
+            },
+            match self.stand_in {
+                StandIn::None => asked(
+                    "stand-in",
+                    "none",
+                    "a packet that no worker takes is dropped; --stand-in kernel has the kernel translate it",
+                ),
+                StandIn::Kernel => asked(
+                    "stand-in",
+                    "kernel",
+                    "--stand-in kernel: rules translate what no worker takes, but not ICMP errors and DCCP",
+                ),
             },
         ]
     }

@@ -32,7 +32,7 @@ pub fn rules_in_kernel(cluster: &Cluster, id: NodeId, family: Family, stage: Sta
 }
 
 /// Frames are marked whatever they carry, but where a code point in the IP header tells the node.
-fn tag(cluster: &Cluster, id: NodeId, family: Family) -> Vec<KernelRule> {
+pub(super) fn tag(cluster: &Cluster, id: NodeId, family: Family) -> Vec<KernelRule> {
     let mark = Bits::of_packet(cluster);
     let rule = |other| {
         let node = cluster.node(other);
@@ -50,7 +50,7 @@ fn tag(cluster: &Cluster, id: NodeId, family: Family) -> Vec<KernelRule> {
     cluster.node_ids().filter_map(rule).collect()
 }
 
-fn dnat(here: InFamily<'_>, id: NodeId) -> Vec<KernelRule> {
+pub(super) fn dnat(here: InFamily<'_>, id: NodeId) -> Vec<KernelRule> {
     let InFamily { cluster, public, .. } = here;
     let to_us = [Condition::input(&cluster.public), Condition::destination(public)];
     let mut rules = rewrite_dnat(here, &to_us);
@@ -62,19 +62,26 @@ fn dnat(here: InFamily<'_>, id: NodeId) -> Vec<KernelRule> {
 
 fn to_guest(here: InFamily<'_>) -> Vec<KernelRule> {
     let InFamily { cluster, network, .. } = here;
-    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     let to_guest = vec![Condition::output(&cluster.guests.bridge), Condition::destination(network)];
+    let saved = Rule::new([to_guest, may_save(cluster)].concat(), [copy(cluster, "save")]);
+    conflicts(here).into_iter().chain([KernelRule::of_all(saved)]).collect()
+}
+
+/// Drops packets to a guest of flows that have another node's tag, if that is wished.
+pub(super) fn conflicts(here: InFamily<'_>) -> Vec<KernelRule> {
+    let InFamily { cluster, network, .. } = here;
+    let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
+    let to_guest = [Condition::output(&cluster.guests.bridge), Condition::destination(network)];
     let dropped = cluster.node_ids().filter(|_| cluster.on_conflict == OnConflict::Drop).map(|id| {
         let tag = cluster.node(id).tag;
         let another = Condition::Marked(ct_mark, Marked::Another(vec![Mark::ZERO, tag]));
         let conditions = to_guest.iter().cloned().chain([mark.is(tag), another]);
         KernelRule { node: Some(id), ..KernelRule::of_all(Rule::new(conditions, [Statement::Drop])) }
     });
-    let saved = Rule::new([to_guest.clone(), may_save(cluster)].concat(), [copy(cluster, "save")]);
-    dropped.chain([KernelRule::of_all(saved)]).collect()
+    dropped.collect()
 }
 
-fn spoof(here: InFamily<'_>) -> Vec<KernelRule> {
+pub(super) fn spoof(here: InFamily<'_>) -> Vec<KernelRule> {
     rewrite_spoof(here, Bits::of_flow(here.cluster))
 }
 

@@ -3,13 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Whose a table is, as its comment says: `dunnat node1`, or `dunnat node1 shadow`.
+/// Whose a table is, as its comment says: `dunnat node1`, `dunnat node1 shadow`, or `dunnat node1 kernel`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     /// The node.
     pub(crate) node: String,
+    /// What the tables are for.
+    pub(crate) work: Work,
+}
+
+/// What tables of a node are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// The node does the work.
+    Node,
     /// The node only looks on, and the kernel's rules do the work.
-    pub(crate) is_shadow: bool,
+    Shadow,
+    /// The kernel's rules do the work, and no node runs: it was ended in that way.
+    Kernel,
 }
 
 /// A table with another comment is somebody else's.
@@ -20,24 +31,30 @@ pub(crate) struct NotOurs;
 pub(crate) const TABLE: &str = "dunnat";
 const OURS: &str = "dunnat ";
 /// No node's name has a space.
-const SHADOW: &str = " shadow";
+const WORK: [(Work, &str); 3] = [(Work::Shadow, " shadow"), (Work::Kernel, " kernel"), (Work::Node, "")];
 
 impl Owner {
     /// A node that does the work.
     pub(super) fn of(node: &str) -> Self {
-        Self { node: node.to_owned(), is_shadow: false }
+        Self { node: node.to_owned(), work: Work::Node }
     }
 
     /// A node that only looks on.
     pub(super) fn shadow_of(node: &str) -> Self {
-        Self { node: node.to_owned(), is_shadow: true }
+        Self { node: node.to_owned(), work: Work::Shadow }
+    }
+
+    /// The pure ruleset, as a node left it behind.
+    pub(super) fn left_by(node: &str) -> Self {
+        Self { node: node.to_owned(), work: Work::Kernel }
     }
 }
 
 impl Owner {
-    /// The node, and whether it only looks on: `node1 shadow`.
+    /// The node, and what its tables are for if it does not do the work: `node1 shadow`.
     pub(crate) fn name(&self) -> String {
-        format!("{}{}", self.node, if self.is_shadow { SHADOW } else { "" })
+        let suffix = WORK.into_iter().find(|(work, _)| *work == self.work).map_or("", |(_, suffix)| suffix);
+        format!("{}{suffix}", self.node)
     }
 }
 
@@ -52,8 +69,9 @@ impl FromStr for Owner {
 
     fn from_str(comment: &str) -> Result<Self, NotOurs> {
         let rest = comment.strip_prefix(OURS).ok_or(NotOurs)?;
-        let node = rest.strip_suffix(SHADOW);
-        Ok(Self { node: node.unwrap_or(rest).to_owned(), is_shadow: node.is_some() })
+        // The last suffix is empty, and fits any.
+        let mut read = WORK.into_iter().filter_map(|(work, suffix)| Some((rest.strip_suffix(suffix)?, work)));
+        read.next().map(|(node, work)| Self { node: node.to_owned(), work }).ok_or(NotOurs)
     }
 }
 
@@ -63,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for owner in [Owner::of("node1"), Owner::shadow_of("node1")] {
+        for owner in [Owner::of("node1"), Owner::shadow_of("node1"), Owner::left_by("node1")] {
             assert_eq!(owner.to_string().parse(), Ok(owner));
         }
         assert_eq!(Owner::shadow_of("n").to_string(), "dunnat n shadow");

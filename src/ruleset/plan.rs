@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::choices::{Backend, CtMarkBy, QueueBy, RewriteBy};
+use super::choices::{Backend, CtMarkBy, QueueBy, RewriteBy, StandIn};
 use super::lane::{Lane, LaneCtMark, Traffic, lanes};
 use super::no_plan::NoPlan;
 use super::queues::QueueLayout;
@@ -26,6 +26,8 @@ pub struct Plan {
     pub(crate) rewrite_by: RewriteBy,
     /// As in [`Wishes`].
     pub(crate) full: bool,
+    /// As in [`Wishes`].
+    pub(crate) stand_in: StandIn,
     /// As in [`Wishes`].
     pub(crate) on_conflict: OnConflict,
     /// How the queues are numbered, by the lanes that follow from the other choices.
@@ -57,6 +59,8 @@ pub struct Wishes {
     pub rewrite_by: RewriteBy,
     /// Every packet visits every stage, and not only those that something is to be decided about.
     pub full: bool,
+    /// Who translates what no worker takes. It does what the cluster file says, so it is for the policy `cluster` alone.
+    pub stand_in: StandIn,
     /// What becomes of a packet whose flow has another node's tag. Unless the flow just keeps it, packets of flows that
     /// have a tag have to be seen by tag and save.
     pub on_conflict: OnConflict,
@@ -75,6 +79,7 @@ impl Default for Wishes {
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
             full: false,
+            stand_in: StandIn::None,
             on_conflict: OnConflict::Keep,
             queue_base: 100,
             workers: 1,
@@ -88,7 +93,7 @@ impl Plan {
     /// # Errors
     /// More queues than there can be, or the kernel could not be asked.
     pub fn new(wishes: Wishes, kernel: &Capabilities) -> Result<Self, NoPlan> {
-        let Wishes { node, backend, rewrite_by, full, on_conflict, queue_base, workers } = wishes;
+        let Wishes { node, backend, rewrite_by, full, stand_in, on_conflict, queue_base, workers } = wishes;
         let queue_by = match &kernel.nft_queue {
             Support::Yes => QueueBy::Nft,
             Support::No(_) => QueueBy::Xt,
@@ -109,6 +114,7 @@ impl Plan {
             backend,
             rewrite_by,
             full,
+            stand_in,
             on_conflict,
             layout,
             queue_base,
@@ -157,14 +163,15 @@ impl Plan {
     /// becomes of conflicts and the first queue count.
     pub fn every_one(wishes: Wishes, queues: usize) -> Vec<Self> {
         let support = |yes| if yes { Support::Yes } else { Support::No(String::new()) };
-        let ways = (0..32u8).filter_map(|choices| {
-            let [full, by_kernel, by_nfq, nft_queue, ct_mark] =
-                [0, 1, 2, 3, 4].map(|bit| choices >> bit & 1 == 1);
+        let ways = (0..64u8).filter_map(|choices| {
+            let [full, by_kernel, by_nfq, nft_queue, ct_mark, stands_in] =
+                [0, 1, 2, 3, 4, 5].map(|bit| choices >> bit & 1 == 1);
             let kernel = Capabilities { nft_queue: support(nft_queue), ct_mark_by_verdict: support(ct_mark) };
             let wishes = Wishes {
                 full,
                 rewrite_by: if by_kernel { RewriteBy::Kernel } else { RewriteBy::Userspace },
                 backend: if by_nfq { Backend::Nfq } else { Backend::Netlink },
+                stand_in: if stands_in { StandIn::Kernel } else { StandIn::None },
                 workers: 1,
                 ..wishes
             };
@@ -178,6 +185,11 @@ impl Plan {
     /// Whether all packets on the way of a stage are asked about, and not only those of flows without a tag, or with one.
     pub(super) fn sees_all(&self, stage: Stage) -> bool {
         sees_all(self.full, self.on_conflict, stage)
+    }
+
+    /// Whether the kernel translates what no worker takes. Then a queue that is full or has no listener is passed.
+    pub(crate) fn stands_in(&self) -> bool {
+        self.stand_in == StandIn::Kernel
     }
 
     /// The lanes, in the order of their queues.
@@ -208,7 +220,7 @@ impl Plan {
             gso: self.gso(lane),
             ct_mark: lane.ct_mark == LaneCtMark::Shown,
             copy: self.copy(lane),
-            fail_open: false,
+            fail_open: self.stands_in(),
         };
         (0..).zip(self.lanes()).map(|lane| (lane.1, queue(lane))).collect()
     }

@@ -19,7 +19,7 @@ pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<R
     let not_asked = here.is_neighbours().filter(|_| stage == Stage::Dnat);
     rules.extend(not_asked.map(|it| Rule::new(to_us.iter().cloned().chain([it]), [Statement::Return])));
     for (lane, queues) in plan.queues_of(stage) {
-        let queue_of = |queues| queue(plan.queue_by, &queues, false);
+        let queue_of = |queues| queue(plan.queue_by, &queues, plan.stands_in());
         let (queue, of_long) = (queue_of(queues), plan.queues_of_long(lane).map(queue_of));
         let mut rule = |conditions: Vec<Condition>| {
             // First what the kernel has to cut into segments.

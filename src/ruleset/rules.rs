@@ -7,6 +7,7 @@ use super::elsewhere::elsewhere;
 use super::family::InFamily;
 use super::guard::Guard;
 use super::owner::{Owner, TABLE};
+use super::stand_in;
 use super::table::{Chain, Table};
 use crate::cluster::Cluster;
 
@@ -41,11 +42,14 @@ impl Rules {
             .map(|here| {
                 let (set, chain) = elsewhere(here, plan.node, true).unzip();
                 let table = Table::new(here.family.nft(), TABLE, &comment, chains(here, plan, chain));
-                Table { sets: set.into_iter().collect(), ..table }
+                let counters = stand_in::counters(&table.chains);
+                Table { counters, sets: set.into_iter().collect(), ..table }
             })
             .collect();
         if !cluster.pipes(plan.node).is_empty() {
-            tables.push(Table::new("bridge", TABLE, &comment, on_pipes(cluster, plan.node)));
+            let mut chains = on_pipes(cluster, plan.node);
+            chains.extend(stand_in::tag(cluster, plan).filter(|_| plan.stands_in()));
+            tables.push(Table::new("bridge", TABLE, &comment, chains));
         }
         if plan.generation > 1 {
             for table in &mut tables {

@@ -121,6 +121,13 @@ impl Chains {
     pub(super) fn add(&mut self, about: &str, name: &str, hook: Option<Hook>, rules: Vec<Rule>) {
         self.0.push(Chain { hook, ..Chain::new(about, name, rules) });
     }
+
+    /// The same, if there is a rule for it.
+    pub(super) fn add_if_any(&mut self, about: &str, name: &str, hook: Option<Hook>, rules: Vec<Rule>) {
+        if !rules.is_empty() {
+            self.add(about, name, hook, rules);
+        }
+    }
 }
 
 impl Chain {

@@ -46,7 +46,7 @@ fn a_generation_has_its_own_queues_and_says_which_it_is() {
         };
         let named = |rules: &str, queues: std::ops::RangeInclusive<u16>| {
             let words = rules.lines().filter_map(|line| line.split_once("queue")).flat_map(|(_, behind)| {
-                behind.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok())
+                behind.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u16>().ok())
             });
             words.filter(|number| queues.contains(number)).count()
         };
@@ -387,4 +387,44 @@ fn services_of_every_kind_in_both_families() {
         "services-dual-kernel",
         against(&in_kernel(&dual(), NodeId(0)), &in_kernel(&cluster, NodeId(0)))
     );
+}
+
+/// The chains of a stand-in, each behind the one that queues: what they add to rules without, in each way of working.
+#[test]
+fn a_stand_in_is_behind_each_queue() {
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\n{more}\n");
+    let text = [
+        EXAMPLE.to_owned(),
+        service("alt", "proto = \"udp\"\nport = 8080\nguest = \"10.5.5.202\"\nguest_port = 80"),
+        service("all", "proto = \"any\"\nguest = \"10.5.5.204\""),
+    ];
+    let mut cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
+    let mut out = String::new();
+    let mut told = |title: &str, cluster: &Cluster, plan: Plan| {
+        let plan = numbered(Plan { on_conflict: cluster.on_conflict, ..plan }, 2);
+        let [without, with] = [StandIn::None, StandIn::Kernel]
+            .map(|stand_in| Rules::render(cluster, &Plan { stand_in, ..plan }).as_script());
+        out.push_str(&format!("=== {title}\n{}", against(&without, &with)));
+    };
+    let (nft, xt) = (plan(0, QueueBy::Nft, 2), plan(0, QueueBy::Xt, 2));
+    let by_verdict = Plan { ct_mark_by: CtMarkBy::Verdict, ..nft };
+    told("nft, by verdict", &cluster, by_verdict);
+    told("xt, by rules", &cluster, xt);
+    told("rewrite by kernel", &cluster, Plan { rewrite_by: RewriteBy::Kernel, ..by_verdict });
+    for tag_by in [TagBy::Pipe, TagBy::Dscp] {
+        cluster.tag_by = tag_by;
+        for (id, node) in (0..).map(NodeId).zip(&mut cluster.nodes) {
+            node.dscp = Dscp::try_from(8 * (i64::from(id.0) + 1)).ok();
+            node.leads_to = vec![NodeId(1 - id.0)];
+        }
+        told(&format!("tags by {tag_by}"), &cluster, by_verdict);
+    }
+    cluster.tag_by = TagBy::Mac;
+    for (on_conflict, plan) in
+        [(OnConflict::Drop, nft), (OnConflict::Drop, by_verdict), (OnConflict::Take, by_verdict)]
+    {
+        cluster.on_conflict = on_conflict;
+        told(&format!("{on_conflict:?}, {:?}", plan.ct_mark_by), &cluster, plan);
+    }
+    insta::assert_snapshot!("stand-in", out);
 }

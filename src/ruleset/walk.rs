@@ -21,6 +21,8 @@ pub struct Evaluator {
     tables: Vec<Table>,
     /// What is written by netlink for a process that serves; no rule there counts by itself.
     owned: Vec<Table>,
+    /// Somebody listens to the queues.
+    attended: bool,
 }
 
 /// A point on the way of a packet at which there may be chains.
@@ -98,12 +100,12 @@ const DEEPEST: usize = 16;
 impl Evaluator {
     /// The rules of a node that runs, with both its guards.
     pub fn of(rules: &Rules) -> Self {
-        Self { tables: rules.all_tables(), owned: rules.guard.owned() }
+        Self { tables: rules.all_tables(), owned: rules.guard.owned(), attended: true }
     }
 
     /// The pure ruleset of a node.
     pub fn in_kernel(cluster: &Cluster, node: NodeId) -> Self {
-        Self { tables: in_kernel::tables(cluster, node, ""), owned: Vec::new() }
+        Self { tables: in_kernel::tables(cluster, node, ""), owned: Vec::new(), attended: true }
     }
 
     /// The same, with a counter in each rule that has none. What is counted by it is a match of the rule; but of a rule that jumps,
@@ -115,6 +117,13 @@ impl Evaluator {
             chain.rules = rules.into_iter().map(Rule::counted).collect();
         }
         self
+    }
+
+    /// The same, when the process is gone, and its guard with it. Nobody listens to the queues: a packet goes on at the next chain if the
+    /// rule has `bypass`, and ends if not (`nf_queue()`, net/netfilter/nf_queue.c).
+    #[must_use]
+    pub fn unattended(self) -> Self {
+        Self { attended: false, owned: Vec::new(), ..self }
     }
 
     /// These guests live on other nodes, and no others.
@@ -172,7 +181,11 @@ impl Evaluator {
             }
             let fate = match through(table, chain, packet, &mut met, DEEPEST) {
                 Next::Drop => Fate::Drop,
-                Next::Queue(queues) => Fate::Queue { queues, priority: *priority },
+                Next::Queue(queues) if self.attended => {
+                    Fate::Queue { queues: queues.numbers, priority: *priority }
+                }
+                Next::Queue(queues) if queues.bypass => continue,
+                Next::Queue(_) => Fate::Drop,
                 Next::Rule | Next::Return | Next::Accept | Next::Jump(_) => continue,
             };
             return Walk { met, fate };

@@ -29,7 +29,7 @@ pub struct Namer {
     /// Where there may be more.
     generations: Option<Generations>,
     interfaces: FxHashMap<u32, (Name, SystemTime)>,
-    look_up: fn(u32) -> Option<String>,
+    look_up: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
     bytes: bool,
 }
 
@@ -112,14 +112,14 @@ impl Namer {
         cluster: Arc<Cluster>,
         id: NodeId,
         bytes: bool,
-        look_up: fn(u32) -> Option<String>,
+        look_up: impl Fn(u32) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         Self {
             known: vec![Names::new(0, cluster, id)],
             at: 0,
             generations: None,
             interfaces: FxHashMap::default(),
-            look_up,
+            look_up: Box::new(look_up),
             bytes,
         }
     }

@@ -200,6 +200,15 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             [&run[..], &["--policy", "./mine", "--rewrite", "kernel"]].concat(),
             "--rewrite kernel beside --policy ./mine",
         ),
+        (
+            [&run[..], &["--policy", "./mine", "--sandbox", "strict"]].concat(),
+            "--sandbox strict beside a policy that is a program",
+        ),
+        ([&run[..], &["--sandbox", "some"]].concat(), "possible values: strict, auto, off"),
+        (
+            [&run[..], &["--look-group", "no-such-group-here"]].concat(),
+            "there is no group no-such-group-here",
+        ),
         (vec!["explain", "--policy-schema", "-n", "node1"], "cannot be used with"),
         ([&run[..], &["--policy", "napt"]].concat(), "--policy napt is for explain and replay"),
         ([&run[..], &["--policy", "napt", "--shadow", "--full"]].concat(), "cannot be used with"),
@@ -222,6 +231,50 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "'--shadow' cannot be used with '--rewrite",
         ),
         ([&run[..], &["--shadow", "--backend", "nfq"]].concat(), "'--shadow' cannot be used with '--backend"),
+        (
+            [&run[..], &["--shadow", "--stand-in", "kernel"]].concat(),
+            "'--shadow' cannot be used with '--stand-in",
+        ),
+        (
+            [&run[..], &["--policy", "observe", "--stand-in", "kernel"]].concat(),
+            "--stand-in kernel beside --policy observe: the kernel's rules do what the policy cluster says",
+        ),
+        (
+            [&run[..], &["--policy", "./mine", "--stand-in", "kernel"]].concat(),
+            "--stand-in kernel beside --policy ./mine",
+        ),
+        (
+            vec![
+                "rules",
+                "--config",
+                EXAMPLE,
+                "--node",
+                "node1",
+                "--policy",
+                "maglev:web=10.5.5.1",
+                "--stand-in",
+                "kernel",
+            ],
+            "--stand-in kernel beside --policy maglev",
+        ),
+        (
+            vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--stand-in", "kernel"],
+            "cannot be used with",
+        ),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "--stand-in", "kernel"],
+            "unexpected argument '--stand-in'",
+        ),
+        (
+            [&run[..], &["--take-over", "--no-rules"]].concat(),
+            "'--take-over' cannot be used with '--no-rules'",
+        ),
+        ([&run[..], &["--take-over", "--shadow"]].concat(), "'--take-over' cannot be used with '--shadow'"),
+        ([&run[..], &["--take-over", "--policy", "./mine"]].concat(), "--take-over beside --policy"),
+        (vec!["down", "--leave", "kernel"], "--config <FILE>"),
+        (vec!["down", "--config", EXAMPLE, "--node", "node1"], "--leave"),
+        (vec!["down", "--leave", "nobody", "-c", EXAMPLE, "-n", "node1"], "[possible values: kernel]"),
+        (vec!["down", "--leave", "kernel", "-c", EXAMPLE, "-n", "node9"], "it has node1, node2"),
         ([&run[..], &["--shadow", "--full"]].concat(), "'--shadow' cannot be used with '--full'"),
         (
             [&run[..], &["--shadow", "--trace", "-"]].concat(),

@@ -27,7 +27,7 @@ use dunnat::process::{Answer, Hello};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
 use dunnat::replay::Changes;
-use dunnat::ruleset::{AtHook, Backend, Evaluator, Plan, Point, RewriteBy, Rules, Tracking, Wishes};
+use dunnat::ruleset::{AtHook, Backend, Evaluator, Plan, Point, RewriteBy, Rules, StandIn, Tracking, Wishes};
 use dunnat::simulate::PacketSpec;
 use dunnat::simulate::{Capture, Counts};
 use dunnat::trace::{Event, Filter, Format, Rendering, RuleEvent, Text};
@@ -76,6 +76,7 @@ fn messages() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
         full: true,
+        stand_in: StandIn::None,
         on_conflict: OnConflict::Keep,
         queue_base: 0,
         workers: 1,
@@ -137,12 +138,14 @@ fn frames() {
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Kernel,
         full: false,
+        stand_in: StandIn::Kernel,
         on_conflict: OnConflict::Drop,
         queue_base: 100,
         workers: 2,
     };
     let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
-    let rules = [Evaluator::in_kernel(&cluster, node1), Evaluator::of(&Rules::render(&cluster, &plan))];
+    let of_node = Evaluator::of(&Rules::render(&cluster, &plan));
+    let rules = [Evaluator::in_kernel(&cluster, node1), of_node.clone(), of_node.unattended()];
     let rules = rules.map(|rules| (rules.clone().counted(), rules));
     let (hooks, nic) = ([Hook::Prerouting, Hook::Postrouting], cluster.public().clone());
     let bridge = cluster.guests().bridge.clone();
@@ -158,6 +161,7 @@ fn frames() {
                 Point::Ingress,
                 Point::Egress,
                 Point::ArpOutput,
+                Point::Bridge(Hook::Prerouting),
                 Point::Bridge(Hook::Postrouting),
             ]);
             for (point, tracking) in points.iter().flat_map(|it| [(it, Tracking::Invalid), (it, flow)]) {

@@ -29,8 +29,10 @@ mod observing;
 mod pairs;
 mod paths;
 mod recorded;
+mod sandbox;
 mod services;
 mod shadow;
+mod stand_in;
 mod status;
 mod stepping;
 mod tracing;
@@ -78,6 +80,12 @@ fn worker_of(keeper: u32) -> Option<u32> {
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_worker)
+}
+
+/// Whether a process has ended. Where nobody waits for it there is something of it left.
+fn is_gone(pid: &str) -> Option<()> {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    (state.is_empty() || state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))).then_some(())
 }
 
 /// Polls for something that must come, longer where the lab would wait longer.

@@ -33,6 +33,7 @@ fn every_fact_is_in_the_manual() {
     let in_force = InForce {
         node: Some("node1".to_owned()),
         process: Some(7),
+        stands_in: false,
         differences: Vec::new(),
         should_be: None,
     };
@@ -384,7 +385,7 @@ fn a_node_that_runs_is_judged_as_it_is() {
         let mut host = host();
         let node = Some("node1".to_owned());
         let differences = differences.iter().map(|it| (*it).to_owned()).collect();
-        let in_force = InForce { node, process, differences, should_be: None };
+        let in_force = InForce { node, process, stands_in: false, differences, should_be: None };
         host.running = Some(Ok(Some(Running { in_force, state, config: None, changed: Ok(Vec::new()) })));
         let of_node = |number: &u16| QueueInUse { number: *number, process: Some((7, "dunnat".to_owned())) };
         host.queues = Ok(queues.iter().map(of_node).collect());
@@ -414,6 +415,26 @@ fn a_node_that_runs_is_judged_as_it_is() {
     assert_eq!(amiss(Some(7), Some('S'), &[], &all[..6]), []);
 }
 
+/// Where the kernel stands in, a node that is dead loses its traces, and no packets.
+#[test]
+fn a_dead_node_is_less_than_broken_where_the_kernel_stands_in() {
+    let severities = |stands_in| {
+        let mut host = host();
+        let node = Some("node1".to_owned());
+        let in_force = InForce { node, process: None, stands_in, differences: Vec::new(), should_be: None };
+        let changed = Ok(Vec::new());
+        host.running = Some(Ok(Some(Running { in_force, state: None, config: None, changed })));
+        let facts = examine(&host, Some(&role(&cluster())));
+        ["node-process", "queue-readers"].map(|name| {
+            let fact = facts.iter().find(|fact| fact.name == name).unwrap();
+            assert_eq!(fact.state, State::No);
+            fact.severity
+        })
+    };
+    assert_eq!(severities(false), [Severity::Broken; 2]);
+    assert_eq!(severities(true), [Severity::Matters; 2]);
+}
+
 /// A full table is a fault of a node that runs, and for one that does not run yet only a warning.
 #[test]
 fn a_full_table_of_flows_matters_most_while_a_node_runs() {
@@ -437,7 +458,8 @@ fn offload(host: &mut Host, change: impl FnOnce(&mut Offloads)) {
 
 /// A node that runs, and what its rules say that they should not.
 fn running(changed: Reading<Vec<String>>) -> Running {
-    let in_force = InForce { node: None, process: Some(7), differences: Vec::new(), should_be: None };
+    let in_force =
+        InForce { node: None, process: Some(7), stands_in: false, differences: Vec::new(), should_be: None };
     Running { in_force, state: Some('S'), config: None, changed }
 }
 

@@ -14,6 +14,14 @@ pub enum InstallError {
     /// Another dunnat serves in this network namespace.
     #[error("{0} is serving in this network namespace already; stop it first")]
     Serving(String),
+    /// Another node than the one that was named.
+    #[error("{serves} serves in this network namespace, not {asked}")]
+    Other {
+        /// The node that serves.
+        serves: String,
+        /// The one that was named.
+        asked: String,
+    },
     /// Another dunnat traces the packets of this network namespace.
     #[error(
         "`dunnat trace --kernel` is running in this network namespace already (process {0}); stop it first"

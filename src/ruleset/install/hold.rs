@@ -21,14 +21,17 @@ impl Hold {
     /// Takes the namespace for a node; its guard is in force from then on.
     ///
     /// # Errors
-    /// Another dunnat has it, or tables have our names that are not ours.
-    pub(super) fn take(rules: &Rules) -> Result<(Self, There), InstallError> {
+    /// Another dunnat has it, or tables have our names that are not ours; or the pure ruleset is loaded, if that is not `may_be_pure`.
+    pub(super) fn take(rules: &Rules, may_be_pure: bool) -> Result<(Self, There), InstallError> {
         let nft = Nftables::open().map_err(cannot("talk to nf_tables"))?;
         let there = There::read(&nft)?;
         if let Some(who) = there.serving() {
             return Err(InstallError::Serving(who));
         }
         there.check()?;
+        if !may_be_pure {
+            there.check_for_pure()?;
+        }
         let comment = Owner::of(&rules.node).to_string();
         // The first that the kernel knows.
         for flags in [OWNED | PERSISTS, OWNED] {

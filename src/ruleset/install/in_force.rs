@@ -5,7 +5,8 @@ use std::io;
 use super::there::{NAMES, There};
 use crate::cluster::Cluster;
 use crate::netlink::nftables::{self, Nftables};
-use crate::ruleset::owner::{Owner, TABLE};
+use crate::ruleset::chains::STAND_IN;
+use crate::ruleset::owner::{Owner, TABLE, Work};
 use crate::ruleset::rules::is_generation;
 use crate::ruleset::table::Table;
 use crate::ruleset::{Plan, Rules, guard};
@@ -17,6 +18,8 @@ pub struct InForce {
     pub node: Option<String>,
     /// The process that holds the network namespace for itself.
     pub process: Option<u32>,
+    /// The kernel translates what no process takes.
+    pub stands_in: bool,
     /// What is otherwise than the plan has it that comes nearest, each in a sentence.
     pub differences: Vec<String>,
     /// The rules of that plan for nft, but for the chains of queues, which nft cannot fill; none where nothing can be compared.
@@ -40,6 +43,7 @@ impl InForce {
         let owner = |table: &nftables::Table| table.comment.as_deref()?.parse::<Owner>().ok();
         let node = of_node.or(serving).and_then(owner);
         let rules = nft.rules(|_, table| NAMES.contains(&table))?;
+        let stands_in = rules.iter().any(|rule| rule.table == TABLE && rule.chain == STAND_IN);
         let of_plans = plans.iter().map(|plan| {
             let tables = Rules::render(cluster, plan).all_tables();
             let mut all = differences(&tables, &there.chains, &rules);
@@ -51,12 +55,13 @@ impl InForce {
             (likeness, all, tables)
         });
         // The way in which it most likely runs. A shadow has the pure ruleset, and none of these.
-        let is_shadow = node.as_ref().is_some_and(|owner| owner.is_shadow);
+        let is_shadow = node.as_ref().is_some_and(|owner| owner.work == Work::Shadow);
         let nearest = of_plans.min_by_key(|(likeness, ..)| *likeness).filter(|_| !is_shadow);
         let (differences, tables) = nearest.map(|(_, all, tables)| (all, tables)).unwrap_or_default();
         Ok(Some(Self {
             node: node.map(|owner| owner.name()),
             process: serving.and_then(|table| table.owner),
+            stands_in,
             differences,
             should_be: (!tables.is_empty()).then(|| tables.iter().map(Table::without_queues).collect()),
         }))
@@ -65,12 +70,14 @@ impl InForce {
 
 const NO_CHAIN: &str = "there is no chain";
 
-/// Chains in the tables of a plan that the plan does not have. One that is empty does nothing: a reload leaves such ones.
+/// Chains in the tables of a plan that the plan does not have. One without rules does nothing: so a reload leaves some, and a stand-in that is not needed any more
+/// is kept, because its chains cannot go while packets wait.
 fn not_wanted(tables: &[Table], chains: &[nftables::Chain], rules: &[nftables::Rule]) -> Vec<String> {
     let is_empty = |chain: &nftables::Chain| {
-        let place = (chain.family, &chain.table, &chain.name);
-        is_generation(&chain.name)
-            || !rules.iter().any(|rule| (rule.family, &rule.table, &rule.chain) == place)
+        let of = |rule: &nftables::Rule| {
+            (rule.family, &rule.table, &rule.chain) == (chain.family, &chain.table, &chain.name)
+        };
+        is_generation(&chain.name) || !rules.iter().any(of)
     };
     let has = |table: &Table, name: &str| table.chains.iter().any(|chain| chain.name == name);
     let table_of = |chain: &nftables::Chain| {

@@ -6,13 +6,16 @@
 //! goes only while nothing waits. Tables that others made are read, and left alone.
 
 mod attempt;
+mod carried;
 mod change;
 mod error;
 mod guarded;
 mod hold;
 mod in_force;
+mod leave;
 mod removal;
 mod replace;
+mod take_over;
 mod there;
 mod tracing;
 mod waiting;
@@ -40,11 +43,13 @@ use guarded::{TELL_EVERY, guarded, tell_guarded};
 use hold::Hold;
 pub use in_force::InForce;
 use in_force::differences;
+pub use leave::{Serving, load_pure, remove_left};
 use removal::remove;
 pub use removal::take_down;
+use take_over::TakeOver;
 pub(crate) use there::TRACING;
 pub(crate) use there::is_our_name;
-use there::{NAMES, There, is_of_run};
+use there::{There, is_of_run, is_pure};
 pub(crate) use tracing::Tracing;
 use waiting::wait_for_all_queues;
 
@@ -53,6 +58,8 @@ pub struct Ready {
     hold: Hold,
     there: There,
     rules: Rules,
+    /// The pure ruleset may be loaded, and how its work is taken over.
+    take_over: Option<TakeOver>,
 }
 
 impl Ready {
@@ -62,6 +69,17 @@ impl Ready {
     /// Another dunnat serves here, the pure ruleset is loaded, or tables have our names that are not ours.
     pub fn for_plan(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
         Self::new(Rules::render(cluster, plan))
+    }
+
+    /// The same beside a pure ruleset that may be loaded: its work is taken over without losing a packet, and it goes.
+    ///
+    /// # Errors
+    /// Another dunnat serves here, or tables have our names that are not ours.
+    pub fn for_taking_over(cluster: &Cluster, plan: &Plan) -> Result<Self, InstallError> {
+        let take_over = TakeOver::new(cluster, plan);
+        let (hold, there) = Hold::take(&take_over.finally, true)?;
+        let rules = take_over.finally.clone();
+        Ok(Self { hold, there, rules, take_over: Some(take_over) })
     }
 
     /// The same for a shadow: the pure ruleset, and what shows its packets.
@@ -81,8 +99,8 @@ impl Ready {
     }
 
     fn new(rules: Rules) -> Result<Self, InstallError> {
-        let (hold, there) = Hold::take(&rules)?;
-        Ok(Self { hold, there, rules })
+        let (hold, there) = Hold::take(&rules, false)?;
+        Ok(Self { hold, there, rules, take_over: None })
     }
 
     /// Whose rules are there from a run that was killed.
@@ -95,12 +113,17 @@ impl Ready {
     /// # Errors
     /// nft is missing or refused, with its own words; then nothing of ours is left but the guard.
     pub fn install(self) -> Result<Installed, InstallError> {
-        let Self { hold, there, rules } = self;
+        let Self { hold, there, rules, take_over } = self;
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
         let mut installed =
             Installed { hold, rules, next_guard: None, seen: Seen::default(), nft: 0, guarded };
-        match installed.write(&there, Leftovers::Removed) {
+        let take_over = take_over.filter(|_| there.tables.iter().any(is_pure));
+        let written = match take_over {
+            Some(take_over) => installed.take_over(&there, take_over),
+            None => installed.write(&there, Leftovers::Removed),
+        };
+        match written {
             Ok(()) => Ok(installed),
             Err(error) => {
                 if let Err(error) = installed.remove() {
@@ -231,7 +254,14 @@ impl Installed {
                 |table: &&Table| nftables::family(table.family) == chain.family && table.name == chain.table;
             tables.find(is_its).is_some_and(|table| table.chains.iter().any(|it| it.name == chain.name))
         };
-        there.chains.iter().filter(|chain| chain.table != guard::OWNED && !is_wanted(chain)).collect()
+        let is_of = |chain: &nftables::Chain, table: &nftables::Table| {
+            (chain.family, &chain.table) == (table.family, &table.name)
+        };
+        let may_go = |chain: &nftables::Chain| {
+            chain.table != guard::OWNED
+                && !there.tables.iter().any(|table| is_pure(table) && is_of(chain, table))
+        };
+        there.chains.iter().filter(|chain| may_go(chain) && !is_wanted(chain)).collect()
     }
 
     /// Removes it. It is empty already.
@@ -246,7 +276,11 @@ impl Installed {
         for chain in not_wanted.iter().filter(|chain| !stays(chain)) {
             gone.delete_chain(chain.family, &chain.table, &chain.name);
         }
-        for table in there.tables.iter().filter(|table| table.name != guard::OWNED && !is_wanted(table)) {
+        for table in there
+            .tables
+            .iter()
+            .filter(|table| table.name != guard::OWNED && !is_pure(table) && !is_wanted(table))
+        {
             let is_its =
                 |chain: &&nftables::Chain| (chain.family, &chain.table) == (table.family, &table.name);
             if !not_wanted.iter().any(|chain| is_its(chain) && stays(chain)) {
@@ -266,9 +300,11 @@ impl Installed {
         }
     }
 
-    /// The chains and rules under our names, but the owned ones.
+    /// The chains and rules of our tables, but the owned ones.
     fn look(&self) -> io::Result<Seen> {
-        let ours = |_, table: &str| NAMES.contains(&table) && table != guard::OWNED;
+        // The pure ruleset may be there beside.
+        let names: BTreeSet<&str> = self.rules.all_tables().iter().map(|table| table.name).collect();
+        let ours = |_, table: &str| names.contains(table);
         let (mut chains, rules) = (self.hold.nft.chains(ours)?, self.hold.nft.rules(ours)?);
         chains.sort_by(|a, b| (a.family, &a.table, &a.name).cmp(&(b.family, &b.table, &b.name)));
         Ok((chains, rules))

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::error::{InstallError, cannot};
 use crate::netlink::nftables::{self, Nftables};
-use crate::ruleset::owner::{Owner, TABLE};
+use crate::ruleset::owner::{Owner, TABLE, Work};
 use crate::ruleset::{guard, in_kernel};
 
 /// What is in the kernel under our names.
@@ -42,9 +42,14 @@ pub(super) fn not_ours(table: &nftables::Table) -> String {
     )
 }
 
+/// Whether a table is of the pure ruleset, and no node's: it was loaded by hand, or a node has left it behind.
+pub(super) fn is_pure(table: &nftables::Table) -> bool {
+    table.name == in_kernel::TABLE && owner(table).is_none_or(|owner| owner.work == Work::Kernel)
+}
+
 /// Whether a table goes when the node ends.
 pub(super) fn is_of_run(table: &nftables::Table) -> bool {
-    [TABLE, in_kernel::TABLE].contains(&table.name.as_str())
+    table.name == TABLE || table.name == in_kernel::TABLE && !is_pure(table)
 }
 
 impl There {
@@ -63,23 +68,30 @@ impl There {
 
     /// Refuses tables that have our names and are not ours.
     pub(super) fn check(&self) -> Result<(), InstallError> {
-        let Some(other) = self.tables.iter().find(|table| !is_ours(table)) else { return Ok(()) };
-        let place = format!("{} {}", nftables::family_name(other.family), other.name);
-        Err(InstallError::NameTaken(if other.name == in_kernel::TABLE {
-            // It does the same to the same packets, and a shadow loads it itself.
-            let theirs = self.tables.iter().filter(|table| table.name == in_kernel::TABLE && !is_ours(table));
-            let theirs: Vec<String> = theirs
-                .map(|table| {
-                    format!("nft delete table {} {}", nftables::family_name(table.family), table.name)
-                })
-                .collect();
-            format!(
-                "the pure ruleset is loaded (table {place}) and does the same work; remove it first: {}",
-                theirs.join("; ")
-            )
-        } else {
-            not_ours(other)
-        }))
+        match self.tables.iter().find(|table| !is_ours(table) && !is_pure(table)) {
+            Some(other) => Err(InstallError::NameTaken(not_ours(other))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses the pure ruleset. It does the same to the same packets, and a shadow loads it itself.
+    pub(super) fn check_for_pure(&self) -> Result<(), InstallError> {
+        let place =
+            |table: &nftables::Table| format!("table {} {}", nftables::family_name(table.family), table.name);
+        let pure: Vec<&nftables::Table> = self.tables.iter().filter(|table| is_pure(table)).collect();
+        let Some(first) = pure.first() else { return Ok(()) };
+        // Those with a comment of ours go with everything else of ours.
+        let how = match pure.iter().find(|table| !is_ours(table)) {
+            Some(_) => {
+                pure.iter().map(|table| format!("nft delete {}", place(table))).collect::<Vec<_>>().join("; ")
+            }
+            None => "dunnat down".to_owned(),
+        };
+        Err(InstallError::NameTaken(format!(
+            "the pure ruleset is loaded ({}) and does the same work; take it over with run --take-over, or remove it \
+             first: {how}",
+            place(first)
+        )))
     }
 
     /// Whose rules there are, but for the guard, which is meant to stay.
@@ -91,13 +103,17 @@ impl There {
 
     /// The process that serves, if one does.
     pub(super) fn serving(&self) -> Option<String> {
+        Some(match self.served_by()? {
+            (node, Some(id)) => format!("dunnat {node} (process {id})"),
+            (node, None) => format!("dunnat {node}"),
+        })
+    }
+
+    /// The node that serves, if one does, and its process, if that can be told.
+    pub(super) fn served_by(&self) -> Option<(String, Option<u32>)> {
         let table = self.tables.iter().find(|table| table.name == guard::OWNED && table.owner.is_some())?;
         let node = owner(table).map_or_else(String::new, |owner| owner.node);
-        let process = table.owner.filter(|id| is_dunnat(*id));
-        Some(match process {
-            Some(id) => format!("dunnat {node} (process {id})"),
-            None => format!("dunnat {node}"),
-        })
+        Some((node, table.owner.filter(|id| is_dunnat(*id))))
     }
 }
 

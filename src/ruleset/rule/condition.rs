@@ -13,6 +13,8 @@ use crate::ruleset::marks::Bits;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ruleset) enum Condition {
     Is(Comparison),
+    /// It came in by one of them.
+    InBy(Vec<IfName>),
     /// It leaves by one of them.
     OutBy(Vec<IfName>),
     /// It leaves by none of them.
@@ -35,6 +37,8 @@ pub(in crate::ruleset) enum Condition {
     /// What a neighbour is asked for, or says of itself (RFC 4861 §4.3).
     NdTarget(Ipv6Addr),
     ArpTo(Addresses),
+    /// It is UDP without a checksum (RFC 768): the field is zero.
+    NoUdpChecksum,
     /// So many routers, and no more, may still send it on.
     LifeBelow(Family, u8),
     /// It has more bytes.

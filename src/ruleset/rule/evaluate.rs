@@ -1,7 +1,6 @@
 //! Whether a rule holds for a packet, and what becomes of the packet then; as nf_tables has it (net/netfilter/nft_*.c).
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
@@ -9,7 +8,7 @@ use super::Rule;
 use super::comparison::Comparison;
 use super::condition::{Condition, CtIs, IcmpTypes, Marked};
 use super::packet::{AtHook, Carried, Ip, Tracking};
-use super::statement::{NewAddress, Statement};
+use super::statement::{NewAddress, Queues, Statement};
 use crate::net::{CtState, Family, Mark, OfFamily as _, Ports, Proto, octets};
 use crate::packet::Side;
 use crate::ruleset::marks::{Bits, MarkOf};
@@ -35,7 +34,7 @@ pub(in crate::ruleset) enum Next {
     Accept,
     Drop,
     /// One of these queues.
-    Queue(RangeInclusive<u16>),
+    Queue(Queues),
 }
 
 impl Rule {
@@ -194,6 +193,7 @@ impl Condition {
         let has_type = |types: &IcmpTypes, kind| types.has(kind);
         match self {
             Self::Is(comparison) => comparison.holds(packet),
+            Self::InBy(names) => packet.input.as_ref().is_some_and(|name| names.contains(name)),
             Self::OutBy(names) => leaves_by(names),
             Self::OutByOthers(names) => !leaves_by(names),
             Self::NotFrom(net) => packet.has(|ip| ip.src.family() == net.family() && !net.contains(&ip.src)),
@@ -217,6 +217,7 @@ impl Condition {
                 Carried::Arp(arp) => addresses.contains(arp.target.into()),
                 Carried::Ip(_) | Carried::Other => false,
             },
+            Self::NoUdpChecksum => packet.has(|ip| ip.is(Proto::UDP) && ip.at(6) == Some([0, 0])),
             Self::LifeBelow(family, life) => {
                 packet.family() == Some(*family) && packet.has(|ip| ip.life < *life)
             }
@@ -295,7 +296,7 @@ impl Statement {
                 packet.ip_mut()?.src = *address;
                 return Some(Next::Accept);
             }
-            Self::Queue(queues) => return Some(Next::Queue(queues.numbers.clone())),
+            Self::Queue(queues) => return Some(Next::Queue(queues.clone())),
             Self::Accept => return Some(Next::Accept),
             Self::Drop => return Some(Next::Drop),
             Self::Return => return Some(Next::Return),

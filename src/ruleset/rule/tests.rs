@@ -67,6 +67,11 @@ fn a_condition_holds_for_what_its_text_says() {
         it.ip_mut().unwrap().life = 1;
         it
     };
+    let unsummed = || {
+        let mut it = udp();
+        it.ip_mut().unwrap().transport.as_mut().unwrap()[6..8].fill(0);
+        it
+    };
     let long = || AtHook { len: 70_000, ..tcp() };
     let agree = Condition::MarksAgree(
         Bits { of: MarkOf::Packet, mask: Mark(0xff00) },
@@ -81,6 +86,12 @@ fn a_condition_holds_for_what_its_text_says() {
             Condition::ToOneOf(vec![address("10.5.5.9").into(), net("192.168.122.0/24").into()]),
             "ip daddr { 10.5.5.9, 192.168.122.0/24 }",
             udp(),
+            tcp(),
+        ),
+        (
+            Condition::InBy(vec!["eth1.100".parse().unwrap()]),
+            "iifname { \"eth1.100\" }",
+            AtHook { input: "eth1.100".parse().ok(), ..tcp() },
             tcp(),
         ),
         (Condition::Protocol(Proto::TCP), "meta l4proto tcp", six(), udp()),
@@ -106,6 +117,7 @@ fn a_condition_holds_for_what_its_text_says() {
             quoting("10.5.5.201"),
             quoting("10.5.16.1"),
         ),
+        (Condition::NoUdpChecksum, "udp checksum 0", unsummed(), udp()),
         (Condition::LifeBelow(Family::V4, 2), "ip ttl < 2", dying(), tcp()),
         (Condition::LongerThan(65_531), "meta length > 65531", long(), tcp()),
         (Condition::Dscp(Family::V4, code(8)), "ip dscp cs1", coded(8), coded(9)),

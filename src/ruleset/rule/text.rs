@@ -111,6 +111,7 @@ impl Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Is(comparison) => comparison.fmt(f),
+            Self::InBy(interfaces) => write!(f, "iifname {{ {} }}", names(interfaces)),
             Self::OutBy(interfaces) => write!(f, "oifname {{ {} }}", names(interfaces)),
             Self::OutByOthers(interfaces) => write!(f, "oifname != {{ {} }}", names(interfaces)),
             Self::NotFrom(net) => write!(f, "{} saddr != {net}", net.family().nft()),
@@ -128,6 +129,7 @@ impl Display for Condition {
             // nft 1.0.6 has no name for it.
             Self::NdTarget(target) => write!(f, "@th,64,128 0x{:032x}", target.to_bits()),
             Self::ArpTo(addresses) => write!(f, "arp daddr ip {addresses}"),
+            Self::NoUdpChecksum => write!(f, "udp checksum 0"),
             Self::LifeBelow(Family::V4, life) => write!(f, "ip ttl < {life}"),
             Self::LifeBelow(Family::V6, life) => write!(f, "ip6 hoplimit < {life}"),
             Self::LongerThan(len) => write!(f, "meta length > {len}"),

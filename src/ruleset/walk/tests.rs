@@ -261,6 +261,8 @@ proptest! {
     }
 }
 
+mod stand_in;
+
 fn syn(src: &str, dst: &str, port: u16) -> AtHook {
     let tuple = Tuple {
         proto: Proto::TCP,

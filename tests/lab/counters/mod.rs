@@ -16,7 +16,7 @@ use dunnat::cluster::{Cluster, NodeId};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::net::Family;
 use dunnat::policy::Supervised;
-use dunnat::ruleset::{Backend, Evaluator, Plan, RewriteBy, RulePlace, Rules, Wishes};
+use dunnat::ruleset::{Backend, Evaluator, Plan, RewriteBy, RulePlace, Rules, StandIn, Wishes};
 
 use self::model::{Dunnat, Node, PIPE, PORT, UPLINK};
 use self::packets::{From, Sent};
@@ -319,6 +319,7 @@ fn rules_that_queue_count_what_is_predicted() {
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
             full,
+            stand_in: StandIn::None,
             on_conflict: cluster.on_conflict(),
             queue_base: 100,
             workers: 1,
@@ -352,6 +353,62 @@ fn rules_that_queue_count_what_is_predicted() {
             have(&chains, &["code-points"]);
         }
         loud(&lab);
+        lab.must(&["stop"]);
+    }
+}
+
+/// Of a node that was killed: nobody listens, and the kernel stands in.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn rules_of_a_stand_in_count_what_is_predicted() {
+    for is_plain in [true, false] {
+        let (lab, cluster) = lab(is_plain);
+        let node = node1(&cluster);
+        let started = lab.run_with("--no-repair --workers 1 --stand-in kernel", &["start"]);
+        assert!(started.status.success(), "{}", text(&started.stderr));
+        let pid = std::fs::read_to_string(lab.state("node1.pid")).unwrap();
+        must("kill", &["-s", "KILL", pid.trim()]);
+        wait_for("node1 to be gone", || is_gone(pid.trim()));
+        // On a new kernel its guard outlives it.
+        for family in ["inet", "arp"] {
+            lab.on("node1", &["nft", "delete", "table", family, "dunnat-serving"]).output().unwrap();
+        }
+        quiet(&lab);
+        let kernel = Capabilities::probe(&[]);
+        let wishes = Wishes {
+            node,
+            backend: Backend::Netlink,
+            rewrite_by: RewriteBy::Userspace,
+            full: false,
+            stand_in: StandIn::Kernel,
+            on_conflict: cluster.on_conflict(),
+            queue_base: 100,
+            workers: 1,
+        };
+        let plan = Plan::new(wishes, &kernel).unwrap();
+        let mut rules = Evaluator::of(&Rules::render(&cluster, &plan)).counted().unattended();
+        rules.set_elsewhere(&cluster.living_elsewhere(node));
+        let chains = compared(&lab, Node::new(&cluster, node, rules, None));
+        have(
+            &chains,
+            &[
+                "untranslated-requests",
+                "leaving",
+                "ask-dnat",
+                "stand-in-dnat",
+                "pass-foreign",
+                "ask-tag",
+                "stand-in-tag",
+                "count-tag",
+                "ask-save",
+                "ask-spoof",
+                "stand-in-spoof",
+                "snat-guests",
+            ],
+        );
+        loud(&lab);
+        // The lab calls a node that is gone a fault.
+        std::fs::remove_file(lab.state("node1.pid")).unwrap();
         lab.must(&["stop"]);
     }
 }

@@ -85,6 +85,12 @@ impl<'a> Node<'a> {
         if is_ip && !self.prerouting(&mut way) {
             return;
         }
+        // Behind br_netfilter, which shows the packet to the hooks of IP.
+        let bridge = std::mem::replace(&mut way.packet.input, from.clone());
+        if !self.passes(Point::Bridge(Hook::Prerouting), &mut way.packet) {
+            return;
+        }
+        way.packet.input = bridge;
         match frame[..6] == own {
             true if is_ip => self.routed(way),
             true => {}

@@ -2,10 +2,13 @@
 
 mod doctor;
 mod failing;
+mod keeper;
 mod others;
+mod places;
 mod refused;
 mod rehearsing;
 mod reloading;
+mod rights;
 mod rulesets;
 mod serving;
 

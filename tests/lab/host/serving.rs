@@ -96,8 +96,8 @@ fn names_that_are_taken_are_left_to_their_owner() {
         (vec!["nft", "add table arp dunnat-guard"], "nft delete table arp dunnat-guard"),
         (
             vec!["nft", "add table ip6 dunnat-kernel; add chain ip6 dunnat-kernel dunnat-spoof"],
-            "the pure ruleset is loaded (table ip6 dunnat-kernel) and does the same work; remove it first: nft \
-             delete table ip6 dunnat-kernel\n",
+            "the pure ruleset is loaded (table ip6 dunnat-kernel) and does the same work; take it over with \
+             run --take-over, or remove it first: nft delete table ip6 dunnat-kernel\n",
         ),
     ] {
         let host = Host::new();

@@ -1,0 +1,103 @@
+//! A node and the pure ruleset change places: who starts beside whom, and what is left.
+
+use super::*;
+
+const LEAVE: [&str; 7] = ["down", "--leave", "kernel", "--config", EXAMPLE, "--node", "node1"];
+
+impl Host {
+    fn leaves(&self) -> String {
+        let output = self.command_in(&[&[DUNNAT], &LEAVE[..]].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_node_leaves_its_work_to_the_pure_ruleset_and_takes_it_over_again() {
+    let host = Host::new();
+    let before = host.ruleset();
+    for options in [&[][..], &["--stand-in", "kernel"]] {
+        let node = host.serve(options);
+        let rules = host.ruleset();
+        // The pure ruleset is loaded beside, and the node ends.
+        let said = host.leaves();
+        assert!(said.contains("loaded the pure ruleset of node1") && said.contains("ending node1"), "{said}");
+        let (status, log) = node.ended();
+        assert!(status.success() && !log.contains("restored") && !log.contains("ERROR"), "{log}");
+        let left = host.ruleset();
+        assert!(
+            left.contains("comment \"dunnat node1 kernel\"") && left.contains("chain diy-dnat"),
+            "{left}"
+        );
+        assert!(left.contains("table inet dunnat-guard") && !left.contains("table ip dunnat {"), "{left}");
+        // Once more changes nothing.
+        host.leaves();
+        assert_eq!(host.ruleset(), left);
+        let said = host.refuse(&[], options);
+        assert!(
+            said.contains("take it over with run --take-over, or remove it first: dunnat down"),
+            "{said}"
+        );
+        let said = host.refuse(&[], &["--shadow"]);
+        assert!(said.contains("the pure ruleset is loaded"), "{said}");
+        let node = host.serve(&[&["--take-over"], options].concat());
+        assert!(node.log_so_far().contains("took over from the pure ruleset"), "{}", node.log_so_far());
+        let now = host.ruleset();
+        assert!(!now.contains("dunnat-kernel"), "{now}");
+        // Where the plan has no stand-in its chains stay, and have no rules.
+        let sorted = |rules: &str| {
+            let mut lines: Vec<&str> = rules.lines().collect();
+            lines.sort_unstable();
+            lines.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(now.contains("chain stand-in-dnat"));
+        assert_eq!(sorted(&now) == sorted(&rules), !options.is_empty(), "{now}");
+        assert_eq!(now.contains("name \"carried-dnat\""), !options.is_empty(), "{now}");
+        host.must(&["nft", "flush", "ruleset"]);
+        wait_for("the rules to be back", || host.ruleset().contains("meta length > 65531").then_some(()));
+        assert!(host.ruleset().contains("chain stand-in-dnat"));
+        node.end("TERM");
+        assert_eq!(host.only_guard(), before);
+    }
+    host.serve(&[]).end("KILL");
+    host.leaves();
+    let left = host.ruleset();
+    assert!(left.contains("dunnat-kernel") && !left.contains("table ip dunnat {"), "{left}");
+    host.down();
+    assert_eq!(host.ruleset(), before);
+}
+
+/// What somebody has loaded by hand is taken over as well, and stays where a node only leaves.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_pure_ruleset_that_was_loaded_by_hand() {
+    let host = Host::new();
+    let before = host.ruleset();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kernel.nft");
+    let printed = must(DUNNAT, &["rules", "--config", EXAMPLE, "--node", "node1", "--kernel"]);
+    std::fs::write(&path, printed).unwrap();
+    let load = || host.must(&["nft", "-f", path.to_str().unwrap()]);
+    let node = host.serve(&[]);
+    load();
+    // Rules of the node are still restored beside it.
+    host.must(&["nft", "flush", "chain", "ip", "dunnat", "ask-dnat"]);
+    wait_for("the rules to be back", || host.ruleset().contains("meta length > 65531").then_some(()));
+    let said = host.leaves();
+    assert!(said.contains("the pure ruleset is loaded already; it stays as it is"), "{said}");
+    let (status, _) = node.ended();
+    assert!(status.success());
+    assert!(host.ruleset().contains("chain diy-dnat"));
+    host.down();
+    assert!(host.ruleset().contains("chain diy-dnat"), "it was not ours to remove");
+    host.serve(&["--take-over"]).end("TERM");
+    assert_eq!(host.only_guard(), before);
+    // Nothing is loaded: a start like any other.
+    let node = host.serve(&["--take-over"]);
+    assert!(!node.log_so_far().contains("took over"), "{}", node.log_so_far());
+    let said = host.fails(&["down", "--leave", "kernel", "--config", EXAMPLE, "--node", "node2"]);
+    assert!(said.contains("node1 serves in this network namespace, not node2"), "{said}");
+    assert!(!host.ruleset().contains("dunnat-kernel"));
+    node.end("TERM");
+}
