@@ -244,6 +244,14 @@
 //! `dunnat down`. The other belongs to the process, so `nft flush ruleset` does not remove it. One case is left: the process
 //! is gone *and* somebody flushes all rules. Then packets of known flows go out with inside addresses.
 //!
+//! # Another cluster file
+//!
+//! Rules, queues and workers of one cluster file are a generation ([`ruleset::Plan::generation`]). A reload (`daemon/reload.rs`) first tries
+//! all that can be tried: the file, this host, the flows that have tags (`daemon/retag.rs`). Then workers of the next generation are started for
+//! other queues, and [`ruleset::Installed::replace`] puts the new rules before the old ones, and removes the old ones when no packet is
+//! among them any more. So a packet is decided by the file whose rules have queued it, and its event has the generation and
+//! the names of that file ([`trace::Generations`]). The old workers end when their queues are empty. One worker process serves both
+//! generations meanwhile; if it ends, its successor serves both, too.
 //! A node and the pure ruleset change places without losing a packet, because at every moment somebody has each packet. Who leaves loads
 //! the pure ruleset beside itself first ([`ruleset::load_pure`]). Who takes over puts its rules beside with a stand-in, and asks nobody
 //! until the pure ruleset is gone ([`ruleset::Ready::for_taking_over`]): while nobody asks no packet waits, and base chains may go.

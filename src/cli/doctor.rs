@@ -7,7 +7,7 @@ use dunnat::cluster::{Cluster, NodeId};
 use dunnat::control::{self, Answer, Client, Request};
 use dunnat::doctor::{self, Fact, Features, Host, Listing, Reading, Role, Running, Section, Severity, State};
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::ruleset::{InForce, Plan};
+use dunnat::ruleset::{InForce, Plan, Wishes};
 
 use super::{Failure, NodeArgs, WorkArgs, print, rehearse, this_program};
 
@@ -83,19 +83,23 @@ fn role<'a>(
     let unwanted = how.unwanted().contains(&Feature::CtMark);
     let ct_mark_by_verdict = if unwanted { Support::unwanted() } else { ct_mark_by_verdict.clone() };
     let kernel = Capabilities { ct_mark_by_verdict, ..Capabilities::all() };
-    let queues = Plan::new(wishes, &kernel)?.queues();
-    Ok(Role { cluster, node, queues })
+    let plan = Plan::new(wishes, &kernel)?;
+    Ok(Role { cluster, node, queues: plan.queues(), spare: plan.spare() })
 }
 
 /// The node that runs here, if one does.
 fn running(host: &Host, role: &Role<'_>, how: &WorkArgs) -> Result<Reading<Option<Running>>, Failure> {
     let wishes = how.wishes(role.cluster, role.node)?;
     // Where nobody listens any more, its rules tell how many there were.
-    let queues = host.queues.as_ref().map_or(0, |queues| queues.len());
+    let in_use = host.queues.as_ref().map(Vec::as_slice).unwrap_or_default();
     let named = host.rules.as_ref().map_or(0, Listing::own_queues);
-    let queues = if queues == 0 { named } else { queues };
+    let queues = if in_use.is_empty() { named } else { in_use.len() };
     let first = Plan::new(wishes, &Capabilities::all())?;
-    let plans: Vec<Plan> = Plan::every_one(wishes, queues).into_iter().chain([first]).collect();
+    // After a reload it may have the other queues.
+    let begins = in_use.iter().map(|queue| queue.number).filter(|number| *number >= wishes.queue_base).min();
+    let base = begins.unwrap_or(wishes.queue_base);
+    let plans: Vec<Plan> =
+        Plan::every_one(Wishes { queue_base: base, ..wishes }, queues).into_iter().chain([first]).collect();
     let in_force = InForce::read(role.cluster, &plans).map_err(|error| error.to_string());
     let found = in_force.map(|found| found.map(|it| Running::of(it, host, role)));
     Ok(found.map(|found| found.map(|it| Running { config: config_of(&it, role), ..it })))

@@ -17,6 +17,7 @@ mod path;
 mod policy;
 mod progress;
 mod rehearse;
+mod reload;
 mod replay;
 mod rules;
 mod run;
@@ -57,6 +58,7 @@ enum Verb {
     Step(step::Step),
     Trace(trace::Trace),
     Status(status::Status),
+    Reload(reload::Reload),
     Explain(explain::Explain),
     Replay(replay::Replay),
     Path(path::Path),
@@ -274,6 +276,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Step(step) => step.run(),
         Verb::Trace(trace) => trace.run(),
         Verb::Status(status) => status.run(),
+        Verb::Reload(reload) => reload.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Path(path) => path.run(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
+use dunnat::daemon::Remake;
 use dunnat::engine::{Observe, Policy};
 use dunnat::policy::{Made, Named, NamedError};
 use dunnat::process::{Limits, Process};
@@ -89,6 +90,21 @@ impl PolicyArgs {
     /// What makes the policies of packets that are in no hurry: a program that has to be started again is waited for.
     pub(super) fn for_packets_at_hand(&self, cluster: &Cluster) -> Result<Made, Failure> {
         self.made(cluster, Limits { is_waited_for: true, ..Limits::default() })
+    }
+
+    /// What makes the policy of a node that is given another cluster file.
+    pub(super) fn for_other_files(&self) -> Remake {
+        let chosen = self.chosen.clone();
+        Box::new(move |cluster, node| match &chosen {
+            PolicyArg::Named(named) => {
+                let made = named.maker(cluster).map_err(|error| format!("--policy maglev: {error}"))?;
+                Ok(made(cluster, node))
+            }
+            PolicyArg::Program(path) => Err(format!(
+                "the policy {} may remember things that a reload would forget; start the node again instead",
+                path.display()
+            )),
+        })
     }
 
     fn made(&self, cluster: &Cluster, limits: Limits) -> Result<Made, Failure> {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use dunnat::cluster::Cluster;
 use dunnat::control;
-use dunnat::daemon::{self, Apart, Beside, ObserveOptions, Options, OwnRules, ShadowOptions, WorkOptions};
+use dunnat::daemon::{
+    self, Apart, Beside, ObserveOptions, Options, OwnRules, Reloading, ShadowOptions, WorkOptions,
+};
 use dunnat::kernel::Capabilities;
 use dunnat::rehearse;
 use dunnat::ruleset::{Backend, Plan};
@@ -87,8 +89,8 @@ enum SandboxArg {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         if self.worker {
-            return Ok(daemon::work(|text, kernel| {
-                self.work(text, kernel).map_err(|failure| failure.to_string())
+            return Ok(daemon::work(|cluster, kernel| {
+                self.work(cluster, kernel).map_err(|failure| failure.to_string())
             })?);
         }
         let (cluster, node) = self.who.load()?;
@@ -183,6 +185,10 @@ impl Run {
                 trace,
                 observer: None,
                 once_serving: self.rehearsal(),
+                reload: Some(Reloading {
+                    file: std::path::absolute(&self.who.config).unwrap_or_else(|_| self.who.config.clone()),
+                    policy: self.policy.for_other_files(),
+                }),
                 apart,
             })?;
         }
@@ -206,8 +212,7 @@ impl Run {
     }
 
     /// What a worker process serves with.
-    fn work(&self, text: &str, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
-        let cluster = Cluster::parse(text, &self.who.config)?;
+    fn work(&self, cluster: Cluster, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
         let node = cluster.find(&self.who.node)?;
         let plan = Plan::new(self.how.wishes(&cluster, node)?, kernel)?;
         let policy = self.policy.for_running(&cluster)?(&cluster, node);

@@ -84,6 +84,13 @@ fn as_text(status: &Reported) -> String {
     );
     line("works", &status.serving);
     line("config", &status.config);
+    if let Some(reloaded) = status.reloaded {
+        let since = reloaded.to_zoned(jiff::tz::TimeZone::system());
+        line(
+            "reloaded",
+            &format!("generation {}, since {}", status.generation, since.strftime("%Y-%m-%d %H:%M:%S")),
+        );
+    }
     let lost = status.lost.queue_full + status.lost.socket_full;
     line(
         "packets",

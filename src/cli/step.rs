@@ -119,6 +119,7 @@ impl Step {
                 trace: None,
                 observer,
                 once_serving: None,
+                reload: None,
                 apart: None,
             })?,
         }

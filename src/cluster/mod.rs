@@ -4,10 +4,12 @@
 //! would be right; what later code gets is checked, so it has nothing to refuse. The file's form is shown in
 //! the README and in `rules/example.toml`. Reading a file is the only I/O.
 
+mod change;
 mod choices;
 mod differences;
 mod distinct;
 mod file;
+mod former;
 mod index;
 mod read;
 mod report;
@@ -23,8 +25,10 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, Mark, Ports, Proto};
+pub use change::Change;
 pub use choices::{Foreign, OnConflict, TagBy};
 pub use differences::Differences;
+pub use former::{NewTags, Retagged};
 pub use index::{FromGuest, ServiceIndex, ToGuest};
 pub use report::{Error, Problem};
 pub use service::Service;
@@ -49,6 +53,8 @@ pub struct Cluster {
     /// Which file it is from: the first 16 hexadecimal digits of the SHA-256 of its text, as in
     /// `sha256sum FILE | cut -c-16`.
     pub(crate) digest: String,
+    /// Tags that nodes had in the file before, which flows may still have; none unless a node has been reloaded.
+    pub(crate) former: Vec<(Mark, NodeId)>,
     /// See [`text`](Self::text).
     pub(crate) text: std::sync::Arc<str>,
     index: ByFamily<ServiceIndex>,

@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::errors::Errors;
 use super::protocol::{Answer, End, Hello, Trace, VERSION};
-use crate::cluster::{Cluster, NodeId};
 use crate::netlink::sys;
-use crate::trace::{Event, Filter, Flows, Follower, Namer, Sample, Selection, Taps, follow};
+use crate::trace::{
+    Event, Filter, Flows, Follower, Generation, Generations, Namer, Sample, Selection, Taps, follow,
+};
 
 /// How many bytes are sent at once.
 const PIECE: usize = 64 << 10;
@@ -39,8 +40,8 @@ pub(super) enum Greeting {
 #[derive(Clone)]
 pub(super) struct Followed {
     pub(super) taps: Taps,
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) node: NodeId,
+    /// By which cluster files is and was decided.
+    pub(super) generations: Generations,
     pub(super) errors: Arc<Errors>,
     /// [`STALLED`], but for tests.
     pub(super) stalled: Duration,
@@ -53,7 +54,8 @@ impl Followed {
 
     /// The decisions that a client wants, as far as its request says.
     pub(super) fn selection(&self, trace: &Trace) -> Result<Selection, String> {
-        let filter = trace.filter.as_ref().map(|text| Filter::parse_for(text, &self.cluster)).transpose();
+        let Generation { cluster, .. } = self.generations.current();
+        let filter = trace.filter.as_ref().map(|text| Filter::parse_for(text, &cluster)).transpose();
         Ok(Selection {
             filter: filter.map_err(|error| error.to_string())?,
             sample: trace.sample.map(Sample),
@@ -69,9 +71,10 @@ impl Followed {
             Ok(selection) => selection,
             Err(error) => return say(&mut to_client, &Answer::<()>::Error(error)),
         };
+        let Generation { cluster, node, .. } = self.generations.current();
         let hello = Hello {
             v: VERSION,
-            node: self.cluster.node(self.node).name.clone(),
+            node: cluster.node(node).name.clone(),
             dunnat: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let (mut tap, tap_end) = self.taps.attach_client();
@@ -96,7 +99,7 @@ impl Followed {
                 drop(tap_end.lock().unwrap_or_else(PoisonError::into_inner).take());
             })
         })?;
-        let mut namer = Namer::new(Arc::clone(&self.cluster), self.node, trace.bytes);
+        let mut namer = Namer::of_run(self.generations.clone(), trace.bytes);
         let mut sender =
             Sender { stream: self.patient(stream), buffer: Vec::with_capacity(2 * PIECE), sent: 0 };
         let outcome = follow(&mut tap, &mut namer, &mut selection, &mut sender);
@@ -247,8 +250,8 @@ pub struct Followers {
 
 impl Followers {
     /// None yet. Decisions come from these taps.
-    pub fn new(taps: Taps, cluster: Arc<Cluster>, node: NodeId) -> Self {
-        let followed = Followed { taps, cluster, node, errors: Arc::default(), stalled: STALLED };
+    pub fn new(taps: Taps, generations: Generations) -> Self {
+        let followed = Followed { taps, generations, errors: Arc::default(), stalled: STALLED };
         Self { followed, threads: Vec::new() }
     }
 

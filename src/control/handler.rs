@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::follower::{Followed, Greeting, PatientWriter, STUCK, say};
-use super::protocol::{Answer, Request, Trace};
+use super::protocol::{Answer, LONGEST_REQUEST, Request, Trace};
+use super::reload::{Reload, Reloaded};
 use super::rights::{Lookers, Right};
 use super::status::Status;
 
-/// How long a request may be, in bytes.
-const LONGEST: u64 = 64 << 10;
 /// How long a client may take to ask.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Tells what a node says about itself.
 pub type Reports = Arc<dyn Fn() -> Status + Send + Sync>;
+
+/// Has a node go on with another cluster file; what came of it, or why it goes on as before.
+pub type Reloads = Arc<dyn Fn(Reload) -> Result<Reloaded, String> + Send + Sync>;
 
 /// Whoever has the decisions, where that is not this process.
 pub trait HandOver: Send + Sync {
@@ -34,6 +36,8 @@ pub(super) struct Handler {
     pub(super) elsewhere: Option<Arc<dyn HandOver>>,
     /// What the node says about itself.
     pub(super) status: Reports,
+    /// Who has it read another cluster file.
+    pub(super) reload: Reloads,
     /// Who may look.
     pub(super) lookers: Lookers,
     /// [`Request::needs`], but for tests.
@@ -56,6 +60,13 @@ impl Handler {
             Ok(Request::Status(_)) => {
                 let status = Box::new((self.status)());
                 say(&mut self.patient(stream), &Answer::<()>::Status(status)).map(|()| false)
+            }
+            Ok(Request::Reload(reload)) => {
+                let answer = match (self.reload)(reload) {
+                    Ok(reloaded) => Answer::<()>::Reloaded(Box::new(reloaded)),
+                    Err(refusal) => Answer::Error(refusal),
+                };
+                say(&mut self.patient(stream), &answer).map(|()| false)
             }
             Err(refusal) => self.refuse(stream, refusal).map(|()| false),
         }
@@ -108,7 +119,7 @@ impl Handler {
         }
         let mut line = Vec::new();
         let limited = Limited(self.patient(stream), Instant::now() + PATIENCE);
-        let read = BufReader::new(limited.take(LONGEST)).read_until(b'\n', &mut line);
+        let read = BufReader::new(limited.take(LONGEST_REQUEST)).read_until(b'\n', &mut line);
         let is_whole = line.ends_with(b"\n");
         Ok(match read {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(format!(
@@ -118,8 +129,8 @@ impl Handler {
             )),
             Err(error) => return Err(error),
             Ok(_) if !is_whole && self.followed.errors.are_over() => Err("the node is stopping".to_owned()),
-            Ok(_) if !is_whole && line.len() as u64 == LONGEST => {
-                Err(format!("a request has at most {LONGEST} bytes, newline included"))
+            Ok(_) if !is_whole && line.len() as u64 == LONGEST_REQUEST => {
+                Err(format!("a request has at most {LONGEST_REQUEST} bytes, newline included"))
             }
             Ok(_) => {
                 stream.set_read_timeout(None)?;

@@ -11,7 +11,8 @@
 //! ← {"end":{"events":2,"lost":0}}
 //! ```
 //!
-//! `{"status":{}}` is answered by one line, `{"status":{...}}`: a [`Status`].
+//! `{"status":{}}` is answered by one line, `{"status":{...}}`: a [`Status`]. `{"reload":{...}}` is a [`Reload`], and is answered by
+//! `{"reloaded":{...}}` when all is done: a [`Reloaded`].
 //!
 //! An event is as the [schema](crate::trace::SCHEMA) describes it. A client that has seen enough closes its sending
 //! side (`shutdown(2)`, `SHUT_WR`) and still gets what is on its way, and the end; or it just goes. To look at it by
@@ -30,15 +31,19 @@ mod follower;
 mod handler;
 mod listener;
 mod protocol;
+mod reload;
 mod rights;
 mod server;
 mod status;
 
 pub use client::{Client, ConnectError, Stopper, only_node, read_answer, sockets};
 pub use follower::Followers;
-pub use handler::{HandOver, Reports};
+pub use handler::{HandOver, Reloads, Reports};
 pub use listener::{Listener, TakeError};
-pub use protocol::{Answer, DIRECTORY, End, Hello, Nothing, Request, Trace, VERSION, socket_of};
+pub use protocol::{
+    Answer, DIRECTORY, End, Hello, LONGEST_REQUEST, Nothing, Request, Trace, VERSION, socket_of,
+};
+pub use reload::{Reload, Reloaded};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};
-pub use server::Server;
+pub use server::{Server, Whose};
 pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status};

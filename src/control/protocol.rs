@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::reload::{Reload, Reloaded};
 use super::status::Status;
 
 /// Where the sockets of all nodes are.
 pub const DIRECTORY: &str = "/run/dunnat";
+
+/// How long a request may be, in bytes, newline included: a cluster file has 16 MiB at the most, and in JSON somewhat more.
+pub const LONGEST_REQUEST: u64 = 24 << 20;
 
 /// The version of this protocol. It changes when something means something else; not when something is added.
 pub const VERSION: u32 = 1;
@@ -27,6 +31,8 @@ pub enum Request {
     Trace(Trace),
     /// What the node says about itself.
     Status(Nothing),
+    /// Go on with another cluster file.
+    Reload(Reload),
 }
 
 /// No choices.
@@ -71,6 +77,8 @@ pub enum Answer<E> {
     End(End),
     /// What the node says about itself; the last answer.
     Status(Box<Status>),
+    /// The node goes on with the cluster file, or would; the last answer.
+    Reloaded(Box<Reloaded>),
     /// The request cannot be answered, for this reason; the last answer.
     Error(String),
 }

@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use super::errors::Errors;
 use super::follower::{ENDING, Followed, STALLED, say};
-use super::handler::{HandOver, Handler, Reports};
+use super::handler::{HandOver, Handler, Reloads, Reports};
 use super::listener::Listener;
 use super::protocol::{Answer, Request};
 use super::rights::Right;
-use crate::cluster::{Cluster, NodeId};
-use crate::trace::Taps;
+use crate::trace::{Generations, Taps};
 
 /// How many clients there may be at once.
 const CLIENTS: usize = 64;
@@ -27,6 +26,9 @@ const OF_LOOKERS: usize = 48;
 const REFUSED: usize = 8;
 /// For a client's thread; nothing in it goes deep: JSON and filters have a limit.
 const STACK: usize = 512 << 10;
+
+/// By which cluster files a node decides and has decided; what it says about itself; and what has it read another file.
+pub type Whose = (Generations, Reports, Reloads);
 
 /// The threads that answer. They end when this goes.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Server {
     pub fn start(
         listener: Listener,
         taps: Taps,
-        whose: (Arc<Cluster>, NodeId, Reports),
+        whose: Whose,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         Self::start_for(STALLED, listener, (taps, None), whose, failed)
@@ -69,7 +71,7 @@ impl Server {
     pub fn start_before(
         listener: Listener,
         elsewhere: Arc<dyn HandOver>,
-        whose: (Arc<Cluster>, NodeId, Reports),
+        whose: Whose,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         Self::start_for(STALLED, listener, (Taps::default(), Some(elsewhere)), whose, failed)
@@ -80,15 +82,15 @@ impl Server {
         stalled: Duration,
         listener: Listener,
         (taps, elsewhere): (Taps, Option<Arc<dyn HandOver>>),
-        (cluster, node, status): (Arc<Cluster>, NodeId, Reports),
+        (generations, status, reload): Whose,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let accepting = listener.listener.try_clone()?;
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let followed = Followed { taps: taps.clone(), cluster, node, errors: Arc::clone(&errors), stalled };
-        let handler =
-            Handler { followed, elsewhere, status, lookers: listener.lookers, needs: Request::needs };
+        let followed = Followed { taps: taps.clone(), generations, errors: Arc::clone(&errors), stalled };
+        let (lookers, needs) = (listener.lookers, Request::needs);
+        let handler = Handler { followed, elsewhere, status, reload, lookers, needs };
         let accept = move || {
             let mut connections = Vec::new();
             if let Err(error) = accept(&accepting, &handler, &mut connections) {
@@ -210,8 +212,11 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::cluster::NodeId;
     use crate::control::handler::PATIENCE;
-    use crate::control::{Client, ConnectError, End, Lookers, Nothing, TakeError, Trace, VERSION};
+    use crate::control::{
+        Client, ConnectError, End, LONGEST_REQUEST, Lookers, Nothing, Reload, TakeError, Trace, VERSION,
+    };
     use crate::netlink::sys;
     use crate::trace::{Event, Tracer, samples};
 
@@ -220,6 +225,9 @@ mod tests {
         "decisions":[{"stage":"dnat","reason":"service","packets":3}],"dropped":0,
         "lost":{"queue_full":0,"socket_full":0},"queues":null,"guard":[],"elsewhere":null,"rehearsal":null,
         "traces":0}"#;
+
+    const RELOADED: &str = r#"{"node":"node1","generation":2,"config":"abc","changes":["x is new"],"warnings":[],"retagged":0,
+        "took_ms":7}"#;
 
     struct Node {
         taps: Taps,
@@ -232,6 +240,17 @@ mod tests {
         Arc::new(|| serde_json::from_str(STATUS).unwrap())
     }
 
+    fn reloads() -> Reloads {
+        Arc::new(|asked| match asked.config.is_empty() {
+            true => Err(format!("{} is empty", asked.file)),
+            false => Ok(serde_json::from_str(RELOADED).unwrap()),
+        })
+    }
+
+    fn generations() -> Generations {
+        Generations::new(samples::cluster(), NodeId(0))
+    }
+
     fn node() -> Node {
         node_for(STALLED)
     }
@@ -242,7 +261,7 @@ mod tests {
         let taps = Taps::default();
         let listener = Listener::take(&path).unwrap();
         let failed = |error| panic!("{error}");
-        let whose = (samples::cluster(), NodeId(0), reports());
+        let whose = (generations(), reports(), reloads());
         let server = Server::start_for(stalled, listener, (taps.clone(), None), whose, failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
@@ -328,18 +347,32 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_given_another_cluster_file() {
+        let node = node();
+        let asked = |config: &str| {
+            let reload =
+                Reload { config: config.to_owned(), file: "c".to_owned(), workers: None, dry_run: false };
+            Client::ask(&node.path, &Request::Reload(reload)).unwrap().answer().unwrap()
+        };
+        let expected = serde_json::from_str(RELOADED).unwrap();
+        // A file may be larger than what else is asked.
+        assert_eq!(asked(&"# x\n".repeat(500_000)), Some(Answer::Reloaded(Box::new(expected))));
+        assert_eq!(asked(""), Some(Answer::Error("c is empty".to_owned())));
+    }
+
+    #[test]
     fn a_request_takes_a_right() {
         let node = node();
         let handler = |needs| Handler {
             followed: Followed {
                 taps: node.taps.clone(),
-                cluster: samples::cluster(),
-                node: NodeId(0),
+                generations: generations(),
                 errors: Arc::default(),
                 stalled: STALLED,
             },
             elsewhere: None,
             status: reports(),
+            reload: reloads(),
             lookers: Lookers::named("4711").unwrap(),
             needs,
         };
@@ -475,7 +508,7 @@ mod tests {
         let shut = UnixStream::from(OwnedFd::from(listener.listener.try_clone().unwrap()));
         let (told, failed) = std::sync::mpsc::channel();
         let failed_with = move |error| told.send(error).unwrap();
-        let whose = (samples::cluster(), NodeId(0), reports());
+        let whose = (generations(), reports(), reloads());
         let server = Server::start(listener, Taps::default(), whose, failed_with).unwrap();
         // Not by the server: then it is an error like any other.
         shut.shutdown(Shutdown::Both).unwrap();
@@ -590,7 +623,8 @@ mod tests {
     fn what_is_asked_wrong_is_said() {
         let node = node();
         assert!(node.error("hello\n").contains("unknown request"));
-        assert!(node.error(&"x".repeat(65_536)).contains("a request has at most 65536 bytes"));
+        let all = "x".repeat(LONGEST_REQUEST as usize);
+        assert!(node.error(&all).contains("a request has at most 25165824 bytes"));
         let mut stream = UnixStream::connect(&node.path).unwrap();
         stream.write_all(b"{\"trace\":{\"filter\":\"\xff\"}}\n").unwrap();
         assert!(told(&stream).contains("unknown request"), "not UTF-8");

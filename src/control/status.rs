@@ -25,6 +25,15 @@ pub struct Status {
     pub serving: String,
     /// Which cluster file: the first 16 digits of its SHA-256, as in events.
     pub config: String,
+    /// The cluster file that it was started with, as an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// After how many reloads this is, counted from 1.
+    #[serde(default = "first")]
+    pub generation: u64,
+    /// Since when it decides by this cluster file; none if it was not reloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reloaded: Option<Timestamp>,
     /// Packets that were decided about.
     pub packets: u64,
     /// The decisions, by stage and reason; those that were made.
@@ -65,6 +74,11 @@ pub struct Poisoned {
     pub queue: u16,
     /// Its bytes from its IP header on, as hexadecimal digits.
     pub bytes: String,
+}
+
+/// Of a node that says nothing about it.
+fn first() -> u64 {
+    1
 }
 
 /// Decisions with one reason.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use crate::control::{
     Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
 };
 use crate::engine::Reason;
-use crate::kernel;
+use crate::kernel::{self, Losses};
 use crate::net::Stage;
 use crate::queue::{Journal, Of, Turn};
 use crate::sandbox::{self, Applied, Refused};
@@ -26,18 +27,30 @@ const POISON: usize = 16;
 /// What is shared between the threads of a node.
 pub(super) struct Board {
     node: String,
-    config: String,
-    serving: String,
+    file: Option<String>,
     traces: Box<dyn Fn() -> u64 + Send + Sync>,
     memories: Mutex<Vec<Arc<Memory>>>,
-    queues: std::ops::RangeInclusive<u16>,
     has_ledger: bool,
     kept: Mutex<Kept>,
+}
+
+/// What a node works by; all of it becomes something else when it is reloaded.
+#[derive(Clone, Debug)]
+pub(super) struct Works {
+    pub(super) generation: u64,
+    /// The digest of its cluster file.
+    pub(super) config: String,
+    pub(super) serving: String,
+    pub(super) queues: RangeInclusive<u16>,
 }
 
 /// What others write down.
 struct Kept {
     since: Timestamp,
+    works: Works,
+    reloaded: Option<Timestamp>,
+    /// What came of the packets of generations that have ended.
+    ended: Counters,
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
     carried: Option<Vec<(Stage, u64)>>,
@@ -49,14 +62,18 @@ struct Kept {
 }
 
 impl Board {
+    /// Of a node that was started with that file, if it was one.
     pub(super) fn new(
-        (node, config): (String, String),
-        serving: String,
+        (node, file): (String, Option<String>),
+        works: Works,
         traces: Box<dyn Fn() -> u64 + Send + Sync>,
-        (queues, has_ledger): (std::ops::RangeInclusive<u16>, bool),
+        has_ledger: bool,
     ) -> Self {
         let kept = Kept {
             since: Timestamp::now(),
+            works,
+            reloaded: None,
+            ended: Counters::default(),
             elsewhere: None,
             guarded: Vec::new(),
             carried: None,
@@ -66,16 +83,23 @@ impl Board {
             restarts: 0,
             poison: Vec::new(),
         };
-        Self {
-            node,
-            config,
-            serving,
-            traces,
-            memories: Mutex::default(),
-            queues,
-            has_ledger,
-            kept: Mutex::new(kept),
-        }
+        Self { node, file, traces, memories: Mutex::default(), has_ledger, kept: Mutex::new(kept) }
+    }
+
+    /// From now on it works by something else.
+    pub(super) fn works_by(&self, works: Works) {
+        let mut kept = lock(&self.kept);
+        kept.works = works;
+        kept.reloaded = Some(Timestamp::now());
+    }
+
+    /// Nobody counts there any more, and that was lost of what should have come there.
+    pub(super) fn have_ended(&self, memory: &Arc<Memory>, losses: Losses) {
+        let mut memories = lock(&self.memories);
+        memories.retain(|other| !Arc::ptr_eq(other, memory));
+        let mut kept = lock(&self.kept);
+        memory.tallies().for_each(|tally| kept.ended.add(&tally.counters()));
+        kept.ended.losses += losses;
     }
 
     /// Workers count there.
@@ -128,8 +152,9 @@ impl Board {
 
     /// The counts of all workers.
     pub(super) fn counters(&self) -> Counters {
-        let mut all = Counters::default();
-        for memory in &*lock(&self.memories) {
+        let memories = lock(&self.memories);
+        let mut all = lock(&self.kept).ended.clone();
+        for memory in &*memories {
             memory.tallies().for_each(|tally| all.add(&tally.counters()));
         }
         all
@@ -138,7 +163,8 @@ impl Board {
     /// What there is to say now.
     pub(super) fn status(&self) -> Status {
         let mut counters = self.counters();
-        let queues = self.read_queues();
+        let works = lock(&self.kept).works.clone();
+        let queues = self.read_queues(&works.queues);
         for queue in queues.iter().flatten() {
             counters.losses.queue_full += queue.lost.queue_full;
             counters.losses.socket_full += queue.lost.socket_full;
@@ -152,8 +178,11 @@ impl Board {
             dunnat: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
             since: kept.since,
-            serving: self.serving.clone(),
-            config: self.config.clone(),
+            serving: works.serving,
+            config: works.config,
+            file: self.file.clone(),
+            generation: works.generation,
+            reloaded: kept.reloaded,
             packets,
             decisions: counters.decided_by_reason().map(decided).collect(),
             dropped: counters.dropped,
@@ -180,23 +209,23 @@ impl Board {
         }
     }
 
-    fn read_queues(&self) -> Option<Vec<Queue>> {
+    fn read_queues(&self, of: &RangeInclusive<u16>) -> Option<Vec<Queue>> {
         let table =
             kernel::queue_table().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
         let memories = lock(&self.memories);
         // A queue may have been served before, by those who had another memory.
         let journals: Vec<Journal> = memories.iter().rev().flat_map(|memory| memory.journals()).collect();
-        let of = |number| {
+        let known = |number| {
             let place = |journal: &Journal| Some(journal.of(journal.place(number)?));
             journals.iter().find_map(place)
         };
-        let ours = table.into_iter().filter(|queue| self.queues.contains(&queue.number));
+        let ours = table.into_iter().filter(|queue| of.contains(&queue.number));
         Some(
             ours.map(|queue| Queue {
                 number: queue.number,
                 waiting: queue.waiting,
                 lost: Lost { queue_full: queue.losses.queue_full, socket_full: queue.losses.socket_full },
-                ledger: of(queue.number).filter(|_| self.has_ledger).map(|known| ledger(&queue, known)),
+                ledger: known(queue.number).filter(|_| self.has_ledger).map(|known| ledger(&queue, known)),
             })
             .collect(),
         )
@@ -236,12 +265,13 @@ mod tests {
     use crate::sandbox::{Level, Packets, Teller};
 
     fn board() -> Board {
-        Board::new(
-            ("node1".to_owned(), "abc".to_owned()),
-            "serving".to_owned(),
-            Box::new(|| 0),
-            (100..=101, true),
-        )
+        let works = Works {
+            generation: 1,
+            config: "abc".to_owned(),
+            serving: "serving".to_owned(),
+            queues: 100..=101,
+        };
+        Board::new(("node1".to_owned(), None), works, Box::new(|| 0), true)
     }
 
     #[test]
@@ -250,7 +280,7 @@ mod tests {
             number: 100,
             port: 1,
             waiting,
-            losses: kernel::Losses { queue_full: 0, socket_full },
+            losses: Losses { queue_full: 0, socket_full },
             last,
         };
         let of = |last, answered, lost, orphans| Of { last, answered, lost, orphans };
@@ -283,10 +313,14 @@ mod tests {
                 tally.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
                 tally.turned(Turn { packets: 1, ..Turn::default() });
             }
-            board.count(Arc::new(memory));
+            let memory = Arc::new(memory);
+            board.count(Arc::clone(&memory));
+            assert!(board.status().packets > 0);
+            // They have ended, and still count.
+            board.have_ended(&memory, Losses { queue_full: 3, socket_full: 0 });
         }
         let status = board.status();
-        assert_eq!(status.packets, 4);
+        assert_eq!((status.packets, status.lost.queue_full), (4, 6));
         assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 4))]);
     }
 

@@ -22,7 +22,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::error::Error;
 use super::memory::Memory;
 use super::suspects::Suspects;
-use super::wire::{Begin, Ended, FromWorker, ToWorker, Wire};
+use super::wire::{Also, Begin, Ended, FromWorker, Place, ToWorker, Wire};
 use crate::control::{HandOver, Trace};
 use crate::kernel::{self, Capabilities};
 use crate::net::Stage;
@@ -79,11 +79,55 @@ struct Running {
 
 type Channel<T> = (Sender<T>, Receiver<T>);
 
-pub(super) struct Keeper {
-    apart: Apart,
+/// The queues of a generation, and all that it takes to serve them.
+pub(super) struct Duty {
+    place: Place,
     text: File,
     sockets: Vec<OwnedFd>,
     memory: Arc<Memory>,
+    numbers: Vec<u16>,
+    stage_of: StageOf,
+    /// Somebody has served them.
+    was_served: bool,
+}
+
+impl Duty {
+    /// Of the queues of these sockets.
+    ///
+    /// # Errors
+    /// There is no memory for the cluster file.
+    pub(super) fn new(
+        (place, text): (Place, &str),
+        sockets: Vec<OwnedFd>,
+        lanes: &[Vec<QueueConfig>],
+        (memory, stage_of): (Arc<Memory>, StageOf),
+    ) -> io::Result<Self> {
+        let mut file = File::from(rustix::fs::memfd_create("cluster", rustix::fs::MemfdFlags::CLOEXEC)?);
+        file.write_all(text.as_bytes())?;
+        let numbers = lanes.iter().flatten().map(|lane| lane.queue).collect();
+        Ok(Self { place, text: file, sockets, memory, numbers, stage_of, was_served: false })
+    }
+
+    fn also(&self) -> Also {
+        Also { place: self.place.clone(), has_predecessor: self.was_served }
+    }
+
+    /// Hands it over with a message.
+    fn hand_over(&mut self, wire: &Wire, message: &ToWorker) -> io::Result<()> {
+        self.text.rewind()?;
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![self.text.as_fd()];
+        descriptors.extend(self.memory.file());
+        descriptors.extend(self.sockets.iter().map(OwnedFd::as_fd));
+        wire.send(message, &descriptors)?;
+        self.was_served = true;
+        Ok(())
+    }
+}
+
+pub(super) struct Keeper {
+    apart: Apart,
+    /// What is served, the oldest generation first: one, or while it is reloaded two.
+    duties: Vec<Duty>,
     running: Option<Running>,
     started: u64,
     clients: Arc<Clients>,
@@ -97,8 +141,8 @@ pub(super) struct Keeper {
     /// Packets that somebody had in hand when he ended.
     suspects: Suspects<Vec<u8>>,
     progress: (u64, Instant),
-    numbers: Vec<u16>,
-    stage_of: StageOf,
+    /// What there is to tell when it is asked next.
+    untold: Vec<Told>,
 }
 
 /// Which stage a queue is of.
@@ -117,32 +161,15 @@ pub(super) enum Told {
 }
 
 impl Keeper {
-    /// Starts a worker for the queues of these sockets, and waits until it serves.
+    /// Starts a worker for these queues, and waits until it serves.
     ///
     /// # Errors
     /// It does not begin; with its reason.
-    pub(super) fn start(
-        apart: Apart,
-        text: &str,
-        sockets: Vec<OwnedFd>,
-        lanes: &[Vec<QueueConfig>],
-        (memory, stage_of): (Arc<Memory>, StageOf),
-    ) -> Result<Self, Error> {
+    pub(super) fn start(apart: Apart, duty: Duty) -> Result<Self, Error> {
         let system = |what| move |source: io::Error| Error::System { what, source };
-        let flags = rustix::fs::MemfdFlags::CLOEXEC;
-        let text_of_cluster = rustix::fs::memfd_create("cluster", flags)
-            .map_err(io::Error::from)
-            .and_then(|file| {
-                let mut file = File::from(file);
-                file.write_all(text.as_bytes())?;
-                Ok(file)
-            })
-            .map_err(system("keep the cluster file"))?;
         let mut keeper = Self {
             apart,
-            text: text_of_cluster,
-            sockets,
-            memory,
+            duties: vec![duty],
             running: None,
             started: 0,
             clients: Arc::default(),
@@ -152,8 +179,7 @@ impl Keeper {
             due: None,
             suspects: Suspects::default(),
             progress: (0, Instant::now()),
-            numbers: lanes.iter().flatten().map(|lane| lane.queue).collect(),
-            stage_of,
+            untold: Vec::new(),
         };
         keeper.spawn().map_err(system("start a worker"))?;
         let until = Instant::now() + BEGINNING;
@@ -165,7 +191,7 @@ impl Keeper {
                 }
                 Ok((_, Event::Said(FromWorker::Cannot(why)))) => return Err(Error::NoWorker(why)),
                 Ok((_, Event::Said(FromWorker::Failed(why)))) => return Err(Error::Worker(why)),
-                Ok((_, Event::Said(FromWorker::Ended(_) | FromWorker::Refused(_)))) => {}
+                Ok((_, Event::Said(_))) => {}
                 Ok((_, Event::Gone(status))) => {
                     keeper.running = None;
                     return Err(Error::NoWorker(ending(&status)));
@@ -210,14 +236,16 @@ impl Keeper {
                 return Err(other.and_then(Result::err).map_or(io::ErrorKind::NotFound.into(), Into::into));
             }
         };
-        let begin =
-            ToWorker::Begin(Begin { kernel: self.apart.kernel.clone(), has_predecessor: self.started > 0 });
-        self.text.rewind()?;
-        let memory = self.memory.file();
-        let mut descriptors: Vec<BorrowedFd<'_>> = vec![self.text.as_fd()];
-        descriptors.extend(memory);
-        descriptors.extend(self.sockets.iter().map(OwnedFd::as_fd));
-        if let Err(error) = wire.send(&begin, &descriptors) {
+        let mut duties = self.duties.iter_mut();
+        let handed_over = match duties.next() {
+            Some(first) => {
+                let begin = Begin { kernel: self.apart.kernel.clone(), first: first.also() };
+                first.hand_over(&wire, &ToWorker::Begin(begin))
+            }
+            None => Err(io::Error::other("there is nothing to serve")),
+        };
+        let others = |duty: &mut Duty| duty.hand_over(&wire, &ToWorker::Also(duty.also()));
+        if let Err(error) = handed_over.and_then(|()| duties.try_for_each(others)) {
             end(&mut child);
             return Err(error);
         }
@@ -245,21 +273,100 @@ impl Keeper {
 
     /// Does what is to be done about workers now.
     pub(super) fn hear(&mut self) -> Vec<Told> {
-        let mut told = Vec::new();
+        let mut told = std::mem::take(&mut self.untold);
         while let Ok((number, event)) = self.events.1.try_recv() {
             if self.running.as_ref().is_some_and(|running| running.number == number) {
                 told.extend(self.happened(event));
             }
         }
         if self.due.is_some_and(|due| due <= Instant::now()) {
-            self.due = None;
-            if let Err(error) = self.spawn() {
-                log::error!("cannot start another worker: {error}; trying again");
-                self.due = Some(Instant::now() + LATER.1);
-            }
+            self.start_another();
         }
         self.watch();
         told
+    }
+
+    /// Does what is to be done about workers now, and keeps what there is to tell.
+    pub(super) fn attend(&mut self) {
+        let told = self.hear();
+        self.untold.extend(told);
+    }
+
+    /// Has one more generation served beside the others, and waits until it is.
+    ///
+    /// # Errors
+    /// It cannot be; then it is not kept.
+    pub(super) fn also(&mut self, mut duty: Duty) -> Result<(), String> {
+        let generation = duty.place.generation;
+        let handed_over = match &self.running {
+            Some(running) => duty.hand_over(&running.wire, &ToWorker::Also(duty.also())),
+            // Whoever comes next gets it.
+            None => Ok(()),
+        };
+        handed_over.map_err(|error| format!("cannot tell the worker: {error}"))?;
+        self.duties.push(duty);
+        let outcome = self.wait_for(BEGINNING, |said| match said {
+            FromWorker::Serves(served) if *served == generation => Some(Ok(())),
+            FromWorker::CannotServe(not, why) if *not == generation => Some(Err(why.clone())),
+            _ => None,
+        });
+        if outcome.is_err() {
+            self.duties.retain(|duty| duty.place.generation != generation);
+        }
+        outcome
+    }
+
+    /// Has a generation served no longer: no packet comes to its queues any more. Waits until nobody has them.
+    pub(super) fn leave(&mut self, generation: u64) {
+        if let Some(running) = &self.running
+            && let Err(error) = running.wire.send(&ToWorker::Leave(generation), &[])
+        {
+            log::debug!("cannot tell the worker: {error}");
+        }
+        self.duties.retain(|duty| duty.place.generation != generation);
+        let left = self.wait_for(ENDING, |said| match said {
+            FromWorker::Left(left) if *left == generation => Some(Ok(())),
+            _ => None,
+        });
+        if let Err(error) = left {
+            log::warn!("the worker may still have the queues of the file before: {error}");
+        }
+    }
+
+    /// Waits until the worker, or one that takes its place, says something.
+    fn wait_for(
+        &mut self,
+        patience: Duration,
+        mut is_it: impl FnMut(&FromWorker) -> Option<Result<(), String>>,
+    ) -> Result<(), String> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.events.1.recv_timeout(Duration::from_millis(20)) {
+                Ok((number, event)) if self.running.as_ref().is_some_and(|it| it.number == number) => {
+                    let is_it = if let Event::Said(said) = &event { is_it(said) } else { None };
+                    let told = self.happened(event);
+                    self.untold.extend(told);
+                    if let Some(outcome) = is_it {
+                        return outcome;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) if Instant::now() > until => return Err("the worker does not answer".to_owned()),
+                Err(_) => {}
+            }
+            if self.due.is_some_and(|due| due <= Instant::now()) {
+                self.start_another();
+            }
+        }
+    }
+
+    /// Starts another worker.
+    fn start_another(&mut self) {
+        self.due = None;
+        if let Err(error) = self.spawn() {
+            log::error!("cannot start another worker: {error}; trying again");
+            self.due = Some(Instant::now() + LATER.1);
+        }
     }
 
     /// How long nothing need be done if nothing happens.
@@ -279,8 +386,12 @@ impl Keeper {
                 Vec::new()
             }
             Event::Said(FromWorker::Failed(why)) => vec![Told::Failed(Error::Worker(why))],
+            Event::Said(FromWorker::CannotServe(generation, why)) => {
+                log::error!("the worker cannot serve generation {generation}: {why}");
+                Vec::new()
+            }
             Event::Said(FromWorker::Refused(calls)) => vec![Told::Refused(calls)],
-            Event::Said(FromWorker::Ended(_)) => Vec::new(),
+            Event::Said(FromWorker::Serves(_) | FromWorker::Left(_) | FromWorker::Ended(_)) => Vec::new(),
             Event::Gone(status) => {
                 let gone = Instant::now();
                 self.clients.serve(None);
@@ -313,31 +424,36 @@ impl Keeper {
     /// nobody has it in hand again.
     fn judge_what_was_in_hand(&mut self) -> Vec<Poison> {
         let mut poison = Vec::new();
-        for (worker, queue, id, bytes) in self.memory.in_hand() {
-            if !self.suspects.is_it_again(bytes.clone()) {
-                continue;
+        let mut poisonous = Vec::new();
+        for duty in &self.duties {
+            for (worker, queue, id, bytes) in duty.memory.in_hand() {
+                if self.suspects.is_it_again(bytes.clone()) {
+                    poisonous.push((duty, worker, queue, id, bytes));
+                }
             }
-            let Some(socket) = self.sockets.get(worker) else { continue };
+        }
+        for (duty, worker, queue, id, bytes) in poisonous {
+            let Some(socket) = duty.sockets.get(worker) else { continue };
             match rustix::io::write(socket, &nfqueue::drop_one(queue, id)) {
                 Ok(_) => {
                     log::error!(
                         "a packet of {} bytes in queue {queue} has ended two workers; it is dropped",
                         bytes.len()
                     );
-                    self.memory.poisoned(worker, queue, (self.stage_of)(queue));
+                    duty.memory.poisoned(worker, queue, (duty.stage_of)(queue));
                     poison.push(Poison { queue, bytes });
                 }
                 Err(error) => log::error!("cannot drop a packet that ends workers: {error}"),
             }
         }
-        self.memory.put_down();
+        self.duties.iter().for_each(|duty| duty.memory.put_down());
         poison
     }
 
     /// Ends a worker that has packets and answers none: another one may do better.
     fn watch(&mut self) {
         let Some(running) = &self.running else { return };
-        let answered = self.memory.progress();
+        let answered = self.duties.iter().map(|duty| duty.memory.progress()).sum();
         if answered != self.progress.0 {
             self.progress = (answered, Instant::now());
             return;
@@ -345,7 +461,7 @@ impl Keeper {
         if self.progress.1.elapsed() < HANGS {
             return;
         }
-        match kernel::packets_waiting(|queue| self.numbers.contains(&queue)) {
+        match kernel::packets_waiting(|queue| self.duties.iter().any(|duty| duty.numbers.contains(&queue))) {
             Ok(0) | Err(_) => self.progress.1 = Instant::now(),
             Ok(waiting) => {
                 log::error!(
@@ -510,9 +626,7 @@ mod tests {
             let apart = Apart { program: "true".into(), arguments: Vec::new(), kernel: Capabilities::all() };
             let mut keeper = Keeper {
                 apart,
-                text: tempfile::tempfile().unwrap(),
-                sockets: Vec::new(),
-                memory: Arc::new(Memory::new(&[], false).unwrap()),
+                duties: Vec::new(),
                 running: None,
                 started: 1,
                 clients: Arc::default(),
@@ -522,8 +636,7 @@ mod tests {
                 due: None,
                 suspects: Suspects::default(),
                 progress: (0, begin),
-                numbers: Vec::new(),
-                stage_of: Box::new(|_| None),
+                untold: Vec::new(),
             };
             (0..count)
                 .map(|number| keeper.pause(begin + Duration::from_millis(number * every)).as_millis())

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -14,20 +15,21 @@ use super::error::Error;
 use super::memory::Memory;
 use super::names::Names;
 use super::serve::{report_trace, start_writing};
-use super::wire::{Ended, FromWorker, ToWorker, Wire};
+use super::wire::{Also, Begin, Ended, FromWorker, Place, ToWorker, Wire};
 use super::worker::Worker;
-use super::workers::{Given, Opened, Threads, tell_few_panics};
-use crate::cluster::Cluster;
+use super::workers::{Opened, Threads, tell_few_panics};
+use crate::cluster::{Cluster, NodeId};
 use crate::control::Followers;
 use crate::engine::Policy;
 use crate::kernel::Capabilities;
+use crate::net::Mark;
 use crate::netlink::sys;
 use crate::policy::Supervised;
 use crate::queue::QueueConfig;
 use crate::ruleset::Plan;
 use crate::sandbox::{Level, NotApplied, Paths, Process, Teller};
 use crate::text::counted;
-use crate::trace::{Destination, Taps};
+use crate::trace::{Destination, Generation, Generations, Taps};
 
 /// What a worker process serves with.
 pub struct WorkOptions {
@@ -47,11 +49,11 @@ pub struct WorkOptions {
 
 /// Serves the queues that the keeper at standard input has opened, until it says that this is the end, or is gone.
 ///
-/// `make` is asked for what to serve with, by the text of the cluster file and what the kernel can do.
+/// `make` is asked for what to serve with, by the cluster and what the kernel can do, for each generation.
 ///
 /// # Errors
 /// This is no process of a keeper, or it could not begin.
-pub fn work(make: impl FnOnce(&str, &Capabilities) -> Result<WorkOptions, String>) -> Result<(), Error> {
+pub fn work(make: impl Fn(Cluster, &Capabilities) -> Result<WorkOptions, String>) -> Result<(), Error> {
     let system = |what| move |source| Error::System { what, source };
     let wire = Wire::of_standard_input().map_err(system("serve as a worker"))?;
     // The keeper gets these, too, and says when it is the end.
@@ -64,7 +66,7 @@ pub fn work(make: impl FnOnce(&str, &Capabilities) -> Result<WorkOptions, String
     tell_few_panics();
     abort_on_panics();
     let wire = Arc::new(wire);
-    match Serving::begin(&wire, make) {
+    match Serving::begin(&wire, &make) {
         Ok(serving) => {
             tell(&wire, &FromWorker::Ready);
             let ended = serving.until_the_end(&wire);
@@ -106,23 +108,39 @@ fn give_up(level: Level, trace: Option<&Destination>) -> Result<(), NotApplied> 
 }
 
 /// What a worker process has.
-struct Serving {
-    threads: Threads,
+struct Serving<'a> {
+    make: &'a Make<'a>,
+    wire: Arc<Wire>,
+    kernel: Capabilities,
+    names: Names,
+    /// The threads of each generation.
+    threads: Arc<Mutex<Vec<(u64, Threads)>>>,
+    generations: Generations,
     taps: Taps,
     followers: Followers,
     writing: Option<(crate::trace::Writer, crate::trace::TapEnd)>,
 }
 
-impl Serving {
-    fn begin(
-        wire: &Arc<Wire>,
-        make: impl FnOnce(&str, &Capabilities) -> Result<WorkOptions, String>,
+/// Makes what to serve with.
+type Make<'a> = dyn Fn(Cluster, &Capabilities) -> Result<WorkOptions, String> + 'a;
+
+/// What is served in one generation, and its descriptors.
+struct Duty {
+    options: WorkOptions,
+    has_predecessor: bool,
+    memory: OwnedFd,
+    sockets: Vec<OwnedFd>,
+}
+
+impl Duty {
+    fn read(
+        also: Also,
+        descriptors: Vec<OwnedFd>,
+        kernel: &Capabilities,
+        make: &Make<'_>,
     ) -> Result<Self, Error> {
         let system = |what| move |source| Error::System { what, source };
-        let told = wire.receive().map_err(system("hear what to serve"))?;
-        let Some((ToWorker::Begin(begin), descriptors)) = told else {
-            return Err(Error::NoWorker("the keeper does not say what to serve".to_owned()));
-        };
+        let Also { place, has_predecessor } = also;
         let mut descriptors = descriptors.into_iter();
         let (Some(text), Some(memory)) = (descriptors.next(), descriptors.next()) else {
             return Err(Error::NoWorker("the keeper did not hand over what to serve".to_owned()));
@@ -132,19 +150,37 @@ impl Serving {
         file.rewind()
             .and_then(|()| file.read_to_string(&mut text))
             .map_err(system("read the cluster file"))?;
-        let WorkOptions { cluster, plan, policy, pin, sandbox, trace } =
-            make(&text, &begin.kernel).map_err(Error::NoWorker)?;
+        // It was read before.
+        let cluster = Cluster::parse(&text, Path::new("the cluster file"));
+        let cluster = cluster.map_err(|error| Error::NoWorker(error.to_string()))?;
+        let options = make(place.applied_to(cluster), kernel).map_err(Error::NoWorker)?;
+        let here = (options.plan.node, options.cluster.on_conflict());
+        let plan = options.plan.placed(here, place.generation, (place.first, place.workers))?;
+        Ok(Self {
+            options: WorkOptions { plan, ..options },
+            has_predecessor,
+            memory,
+            sockets: descriptors.collect(),
+        })
+    }
+
+    /// Starts the threads that serve it.
+    fn serve(self, taps: &Taps, names: &Names, wire: &Arc<Wire>) -> Result<Threads, Error> {
+        let Self {
+            options: WorkOptions { cluster, plan, policy, pin, sandbox, .. },
+            has_predecessor,
+            memory,
+            sockets,
+        } = self;
         let of_workers: Vec<Vec<QueueConfig>> = (0..plan.layout().workers())
             .map(|worker| plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect())
             .collect();
-        give_up(sandbox, trace.as_ref())?;
-        let names = Names::start().map_err(system("start a thread"))?;
-        let memory = Memory::of(memory, &of_workers).map_err(system("map the memory of the keeper"))?;
-        let taps = Taps::default();
-        let writing = trace.map(|trace| start_writing(trace, &taps, &cluster, plan.node)).transpose()?;
+        let memory = Memory::of(memory, &of_workers);
+        let memory =
+            memory.map_err(|source| Error::System { what: "map the memory of the keeper", source })?;
         let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
         let pipes = cluster.pipes(plan.node).to_vec();
-        let opened: Vec<Opened> = descriptors.map(Opened::Socket).collect();
+        let opened: Vec<Opened> = sockets.into_iter().map(Opened::Socket).collect();
         if opened.len() != of_workers.len() {
             return Err(Error::NoWorker(format!(
                 "{} for {}",
@@ -153,23 +189,88 @@ impl Serving {
             )));
         }
         let mut worker = |tally| {
-            let Given { tracer, tally, watch } = Given { tracer: taps.tracer(), tally, watch: None };
+            let tracer = taps.tracer().of(plan.generation());
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes.clone(), Some(tracer));
-            Box::new(worker.told(Some(names.clone())).counting(tally).watched(watch))
-                as Box<dyn super::worker::Serve>
+            Box::new(worker.told(Some(names.clone())).counting(tally)) as Box<dyn super::worker::Serve>
         };
         let keeper = Arc::clone(wire);
         let failed = move |error: io::Error| tell(&keeper, &FromWorker::Failed(error.to_string()));
-        let how = super::workers::How {
-            pin,
-            one_by_one: false,
-            has_predecessor: begin.has_predecessor,
-            is_apart: true,
-            sandbox,
+        let how = super::workers::How { pin, one_by_one: false, has_predecessor, is_apart: true, sandbox };
+        Threads::start(opened, &memory, how, &mut worker, failed)
+    }
+}
+
+impl Place {
+    /// Of the generation of that plan, by the names of that cluster.
+    pub(super) fn of(cluster: &Cluster, plan: &Plan, keeps_tags: bool) -> Self {
+        Self {
+            generation: plan.generation(),
+            first: *plan.queues().start(),
+            workers: plan.layout().workers(),
+            former: cluster.former.iter().map(|(tag, node)| (tag.0, node.0)).collect(),
+            keeps_tags,
+        }
+    }
+
+    /// The cluster, with what flows still have of the file before.
+    fn applied_to(&self, cluster: Cluster) -> Cluster {
+        let nodes = cluster.nodes().len();
+        let former = self.former.iter().filter(|(_, node)| (*node as usize) < nodes);
+        let mut cluster = cluster;
+        cluster.former = former.map(|(tag, node)| (Mark(*tag), NodeId(*node))).collect();
+        if self.keeps_tags { cluster.keeping_tags() } else { cluster }
+    }
+}
+
+impl<'a> Serving<'a> {
+    fn begin(wire: &Arc<Wire>, make: &'a Make<'a>) -> Result<Self, Error> {
+        let system = |what| move |source| Error::System { what, source };
+        let told = wire.receive().map_err(system("hear what to serve"))?;
+        let Some((ToWorker::Begin(Begin { kernel, first }), descriptors)) = told else {
+            return Err(Error::NoWorker("the keeper does not say what to serve".to_owned()));
         };
-        let threads = Threads::start(opened, &memory, how, &mut worker, failed)?;
-        let followers = Followers::new(taps.clone(), cluster, plan.node);
-        Ok(Self { threads, taps, followers, writing })
+        let number = first.place.generation;
+        let mut duty = Duty::read(first, descriptors, &kernel, make)?;
+        let (cluster, node) = (Arc::clone(&duty.options.cluster), duty.options.plan.node);
+        let generations = Generations::from(Generation { number, cluster, node });
+        let trace = duty.options.trace.take();
+        give_up(duty.options.sandbox, trace.as_ref())?;
+        let names = Names::start().map_err(system("start a thread"))?;
+        let taps = Taps::default();
+        let writing = trace.map(|trace| start_writing(trace, &taps, &generations)).transpose()?;
+        let threads = Arc::new(Mutex::new(vec![(number, duty.serve(&taps, &names, wire)?)]));
+        let followers = Followers::new(taps.clone(), generations.clone());
+        let wire = Arc::clone(wire);
+        Ok(Self { make, wire, kernel, names, threads, generations, taps, followers, writing })
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<(u64, Threads)>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves one more generation.
+    fn also(&self, also: Also, descriptors: Vec<OwnedFd>) -> Result<(), Error> {
+        let number = also.place.generation;
+        let duty = Duty::read(also, descriptors, &self.kernel, self.make)?;
+        let (cluster, node) = (Arc::clone(&duty.options.cluster), duty.options.plan.node);
+        self.generations.add(Generation { number, cluster, node });
+        let threads = duty.serve(&self.taps, &self.names, &self.wire);
+        match threads {
+            Ok(threads) => self.threads().push((number, threads)),
+            Err(error) => {
+                self.generations.take_back(number);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves a generation no longer.
+    fn leave(&self, generation: u64) {
+        let place = self.threads().iter().position(|(number, _)| *number == generation);
+        let left = place.map(|place| self.threads().remove(place));
+        // Outside of the lock: each thread ends its turn.
+        drop(left);
     }
 
     /// Does what the keeper says.
@@ -177,7 +278,7 @@ impl Serving {
         let changes = self.taps.changes();
         let ending = AtomicBool::new(false);
         thread::scope(|scope| {
-            let threads = &self.threads;
+            let threads = Arc::clone(&self.threads);
             let until = &ending;
             // One that waits for packets would keep the memory of a tap whose reader has gone.
             let waking = scope.spawn(move || {
@@ -188,7 +289,8 @@ impl Serving {
                         tell(wire, &FromWorker::Refused(news));
                     }
                     if changes.recv_timeout(std::time::Duration::from_millis(500)).is_ok() {
-                        threads.wake();
+                        let threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
+                        threads.iter().for_each(|(_, threads)| threads.wake());
                     }
                 }
             });
@@ -203,6 +305,20 @@ impl Serving {
                             }
                         }
                     }
+                    Ok(Some((ToWorker::Also(also), descriptors))) => {
+                        let number = also.place.generation;
+                        tell(
+                            wire,
+                            &match self.also(also, descriptors) {
+                                Ok(()) => FromWorker::Serves(number),
+                                Err(error) => FromWorker::CannotServe(number, error.to_string()),
+                            },
+                        );
+                    }
+                    Ok(Some((ToWorker::Leave(generation), _))) => {
+                        self.leave(generation);
+                        tell(wire, &FromWorker::Left(generation));
+                    }
                     Ok(Some((ToWorker::End, _))) => break,
                     Ok(Some((ToWorker::Begin(_), _))) => {}
                     // Without a keeper there are no rules that anybody looks after: packets are not to be decided any more.
@@ -216,7 +332,8 @@ impl Serving {
             ending.store(true, std::sync::atomic::Ordering::Relaxed);
             let _ = waking.join();
         });
-        let Self { threads, taps, followers, writing } = self;
+        let Self { threads, taps, followers, writing, .. } = self;
+        let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
         drop(threads);
         drop(followers);
         taps.close();

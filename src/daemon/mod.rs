@@ -9,6 +9,7 @@
 //! ([`observe`]); all that is in this order is the same for all.
 
 mod announce;
+mod around;
 mod board;
 mod carried;
 mod counters;
@@ -25,6 +26,8 @@ mod model;
 mod names;
 mod observer;
 mod options;
+mod reload;
+mod retag;
 mod rules;
 mod serve;
 mod shadow;
@@ -35,6 +38,7 @@ mod tally;
 mod thread;
 mod watch;
 mod wire;
+mod work;
 mod worker;
 mod workers;
 
@@ -47,25 +51,24 @@ use crate::doctor;
 use crate::engine;
 use crate::kernel::{Capabilities, Feature};
 use crate::policy::{Named, Notes, Supervised};
-use crate::ruleset::{
-    Backend, ByQueue, Choice, CtMarkBy, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, StandIn,
-    Traffic, Wishes,
-};
+use crate::ruleset::{Backend, Choice, Moment, ObservePlan, Plan, QueueBy, Ready, ShadowPlan, Wishes};
 use crate::shadow::Judge;
 use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
 pub use keeper::Apart;
-use keeper::StageOf;
 pub use kept::{WorkOptions, work};
 pub use leave::leave_to_kernel;
 use names::Names;
 pub use observer::{Held, Observe, Observer, Response};
 pub use options::{Beside, ObserveOptions, Options, OwnRules, ShadowOptions};
+use reload::{Again, Prepared};
+pub use reload::{Reloading, Remake};
 use serve::{Setup, lanes, run_as};
 use shadow::Reporter;
 pub use shadow::ShadowWorker;
+use work::Work;
 pub use worker::Worker;
 use workers::Given;
 
@@ -100,7 +103,7 @@ pub fn shadow_plan(cluster: &Cluster, wishes: Wishes, unwanted: &[Feature]) -> R
     Ok(ShadowPlan::new(cluster, wishes, &capabilities(wishes.workers, unwanted)?)?)
 }
 
-/// Runs a node until a signal (SIGTERM, SIGINT, SIGHUP) ends it; everything that was installed is gone again
+/// Runs a node until a signal (SIGTERM, SIGINT; SIGHUP, if it cannot be reloaded) ends it; everything that was installed is gone again
 /// when this returns.
 ///
 /// # Errors
@@ -120,6 +123,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         apart,
         sandbox,
         lookers,
+        reload,
     } = options;
     if (plan.stands_in() || take_over) && (policy.name() != Named::Cluster.name() || observer.is_some()) {
         return Err(Error::OnlyCluster(policy.name().to_owned()));
@@ -132,23 +136,18 @@ pub fn run(options: Options) -> Result<(), Error> {
     // Another process has its own.
     let names = if apart.is_none() { Some(start_names()?) } else { None };
     workers::tell_few_panics();
+    let Work { queues, lanes, worker, place, stage_of, serving, fills } =
+        Work::new(&cluster, (&plan, false), &policy, (rules, &names));
+    let work = |prepared: &Prepared| {
+        let Prepared { cluster, plan, policy, keeps_tags, .. } = prepared;
+        let policy = Supervised::new(Arc::clone(policy), cluster, plan.node, plan.layout().workers());
+        Work::new(cluster, (plan, *keeps_tags), &Arc::new(policy), (rules, &names))
+    };
     let outcome = run_as(Setup {
         cluster: &cluster,
         node: plan.node,
-        queues: plan.queues(),
-        lanes: lanes(
-            plan.layout().workers(),
-            |worker| plan.queues_of_worker(worker),
-            |lane| {
-                let of_stage = match lane.traffic {
-                    Traffic::Any => "",
-                    Traffic::Tcp => ", TCP",
-                    Traffic::NotTcp => ", not TCP",
-                    Traffic::Errors => ", ICMP errors",
-                };
-                format!("{}{of_stage}", lane.stage)
-            },
-        ),
+        queues,
+        lanes,
         backend: plan.backend,
         pin,
         sandbox,
@@ -158,36 +157,13 @@ pub fn run(options: Options) -> Result<(), Error> {
         is_node: true,
         ready: if rules == OwnRules::None { None } else { Some(&ready) },
         keep: rules == OwnRules::Kept,
-        fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
-        worker: &|Given { tracer, tally, watch }| {
-            let pipes = cluster.pipes(plan.node).to_vec();
-            let worker = Worker::new(Arc::clone(&policy), &plan, pipes, Some(tracer));
-            Box::new(worker.told(names.clone()).counting(tally).watched(watch))
-        },
+        fills,
+        worker: &worker,
         watched: observer,
         once_serving,
-        apart: apart.map(|apart| {
-            let lanes = ByQueue::new(plan.layout(), plan.lanes());
-            let stage_of: StageOf = Box::new(move |queue| lanes.get(queue).map(|lane| lane.stage));
-            (apart, stage_of)
-        }),
-        serving: format!(
-            "serving {}, {}, ct marks by {}{}",
-            plan.summary(&cluster),
-            match (rules, plan.queue_by) {
-                (OwnRules::None, _) => "no rules installed",
-                (_, QueueBy::Nft) => "rules by nft",
-                (_, QueueBy::Xt) => "rules by nft, queues by the target NFQUEUE",
-            },
-            match plan.ct_mark_by {
-                CtMarkBy::Verdict => "verdicts",
-                CtMarkBy::Rules => "rules",
-            },
-            match plan.stand_in {
-                StandIn::Kernel => ", the kernel stands in",
-                StandIn::None => "",
-            }
-        ),
+        apart: apart.map(|apart| (apart, place, stage_of)),
+        serving,
+        reload: reload.map(|by| Again { plan, by, work: &work }),
     });
     let lost = policy.notes().map_or(0, Notes::lost);
     if lost > 0 {
@@ -247,6 +223,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         watched: observer,
         once_serving: None,
         apart: None,
+        reload: None,
         serving: format!("serving {}, as an observer; dunnat changes nothing", plan.summary(&cluster)),
     })
 }
@@ -298,6 +275,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         watched: None,
         once_serving: None,
         apart: None,
+        reload: None,
         serving: format!(
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),
@@ -326,6 +304,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::NodeId;
+    use crate::ruleset::StandIn;
 
     /// It is refused before anything is touched.
     #[test]
@@ -348,6 +327,7 @@ mod tests {
                 apart: None,
                 sandbox: Level::Auto,
                 lookers: Lookers::default(),
+                reload: None,
             };
             run(options).unwrap_err().to_string()
         };

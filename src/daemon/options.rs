@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::keeper::Apart;
 use super::observer::Observer;
+use super::reload::Reloading;
 use crate::cluster::Cluster;
 use crate::control::{Lookers, Rehearsed};
 use crate::engine::Policy;
@@ -42,6 +43,8 @@ pub struct Options {
     pub once_serving: Option<Beside>,
     /// How to start a process that serves the packets; that one has the policy and the trace. None if this process does it all.
     pub apart: Option<Apart>,
+    /// What it takes to go on with another cluster file; without it the node cannot, and SIGHUP ends it.
+    pub reload: Option<Reloading>,
 }
 
 /// A rehearsal beside a node that serves; what came of it, if it could be started.

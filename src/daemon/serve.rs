@@ -9,24 +9,25 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use rustix::process::Signal;
-use signal_hook::consts::SIGUSR1;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 use super::announce::announce_gateway;
-use super::board::Board;
+use super::around::Around;
+use super::board::{Board, Works};
 use super::carried::Carrying;
 use super::counters::Counters;
 use super::descriptors::Spare;
 use super::error::Error;
-use super::homes::HomesWatch;
-use super::keeper::{Apart, Keeper, StageOf, Told};
+use super::keeper::{Apart, Duty, Keeper, StageOf, Told};
 use super::losses::LossMonitor;
 use super::memory::Memory;
 use super::observer::{Observer, Observing};
 use super::options::Beside;
+use super::reload::{Again, Asked, asking};
 use super::rules::{GUARD_EVERY, put_back, remove};
 use super::signals::{self, Signals};
 use super::stop::{Stop, signal_name};
-use super::watch;
+use super::wire::Place;
 use super::worker::Serve;
 use super::workers::{Given, How, Opened, Threads};
 use crate::cluster::{Cluster, NodeId};
@@ -37,7 +38,7 @@ use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Installed, Ready};
 use crate::sandbox::{Level, Packets, Teller};
 use crate::text::counted;
-use crate::trace::{Destination, Namer, TapEnd, Taps, Unwritten, Writer};
+use crate::trace::{Destination, Generations, Namer, TapEnd, Taps, Unwritten, Writer};
 
 /// A node about to start: what is the same for all that a node can be.
 pub(super) struct Setup<'a> {
@@ -67,10 +68,12 @@ pub(super) struct Setup<'a> {
     pub(super) watched: Option<Observer>,
     /// What is done beside when all is in place.
     pub(super) once_serving: Option<Beside>,
-    /// How to start a process that serves the packets, and which stage a queue is of.
-    pub(super) apart: Option<(Apart, StageOf)>,
+    /// How to start a process that serves the packets, what it is told of them, and which stage a queue is of.
+    pub(super) apart: Option<(Apart, Place, StageOf)>,
     /// What is said when all is in place.
     pub(super) serving: String,
+    /// What it takes to go on with another cluster file, if it can.
+    pub(super) reload: Option<Again<'a>>,
 }
 
 pub(super) fn lanes<L>(
@@ -86,7 +89,8 @@ pub(super) fn lanes<L>(
 pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let Setup { cluster, node, ref queues, .. } = setup;
     let name = cluster.node(node).name.clone();
-    let interfaces = check(&Role { cluster, node, queues: queues.clone() })?;
+    let spare = setup.reload.as_ref().and_then(|again| again.plan.spare());
+    let interfaces = check(&Role { cluster, node, queues: queues.clone(), spare })?;
 
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
@@ -122,26 +126,32 @@ fn check(role: &Role<'_>) -> Result<Vec<Interface>, Unfit> {
 /// How many records may wait for the thread that writes a trace to a file; some 25 MB.
 const WAITING: usize = 65_536;
 
-/// A node between its checks and its last word: all that it has, in the order in which it is taken.
-struct Serving<'a> {
-    cluster: &'a Arc<Cluster>,
-    node: NodeId,
-    queues: RangeInclusive<u16>,
+/// A node between its checks and its last word: all that it has, in the order in which it is taken. What is of one cluster file is
+/// replaced when it is reloaded.
+pub(super) struct Serving<'a> {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) node: NodeId,
+    pub(super) queues: RangeInclusive<u16>,
     /// It works as a node, or the kernel does for it.
     is_node: bool,
-    board: Arc<Board>,
-    lookout: LossMonitor,
+    pub(super) board: Arc<Board>,
+    pub(super) lookout: LossMonitor,
     server: Server,
-    watch_others: Option<watch::Watch>,
-    homes: Option<HomesWatch>,
-    installed: Option<Installed>,
+    pub(super) around: Around,
+    pub(super) installed: Option<Installed>,
     /// Clients must not get the descriptors that it takes to remove the rules.
     spare: Spare,
+    /// By which cluster files it decides and has decided.
+    pub(super) generations: Generations,
+    pub(super) memory: Arc<Memory>,
+    pub(super) reload: Option<Again<'a>>,
+    pub(super) keep: bool,
+    pub(super) backend: Backend,
 }
 
 /// Who serves the packets.
-enum Hands {
-    Here { threads: Threads, taps: Taps, writing: Option<(Writer, TapEnd)> },
+pub(super) enum Hands {
+    Here { here: Here, writing: Option<(Writer, TapEnd)> },
     Apart(Box<Keeper>),
 }
 
@@ -153,8 +163,8 @@ fn serve(
     stopped: &Receiver<Stop>,
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
-    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, sandbox, lookers, .. } =
-        setup;
+    let Setup { worker, watched, once_serving, serving: summary, is_node, apart, .. } = setup;
+    let Setup { sandbox, lookers, reload, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -170,28 +180,26 @@ fn serve(
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
         log::warn!("rules of {owner} are left from a run that was killed; taking them over");
     }
-    let of_workers: Vec<Vec<QueueConfig>> =
-        lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect();
-    let opened =
-        of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
+    let OpenedQueues { opened, of_workers, memory, lookout } =
+        OpenedQueues::open(backend, lanes, apart.is_some())?;
     let system = |what| move |source| Error::System { what, source };
-    let memory = Memory::new(&of_workers, apart.is_some()).map_err(system("get memory for the workers"))?;
-    let memory = Arc::new(memory);
-    let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
-    let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
     let listener = Listener::take(socket)?.shared_with(lookers)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
-    let of_node = (cluster.node(node).name.clone(), cluster.digest().to_owned());
+    let file = reload.as_ref().map(|again| again.by.file.display().to_string());
+    let of_node = (cluster.node(node).name.clone(), file);
+    let generations = Generations::new(Arc::clone(cluster), node);
     let taps = Taps::default();
     let mut here = None;
     let keeper = match apart {
-        Some((apart, stage_of)) => {
+        Some((apart, place, stage_of)) => {
             let sockets = opened.into_iter().filter_map(Opened::socket).collect();
-            Some(Keeper::start(apart, cluster.text(), sockets, &of_workers, (Arc::clone(&memory), stage_of))?)
+            let theirs = (Arc::clone(&memory), stage_of);
+            let duty = Duty::new((place, cluster.text()), sockets, &of_workers, theirs);
+            Some(Keeper::start(apart, duty.map_err(system("keep the cluster file"))?)?)
         }
         None => {
-            here = Some((opened, trace.map(|trace| start_writing(trace, &taps, cluster, node)).transpose()?));
+            here = Some((opened, trace.map(|trace| start_writing(trace, &taps, &generations)).transpose()?));
             None
         }
     };
@@ -199,67 +207,137 @@ fn serve(
         let (taps, clients) = (taps.clone(), keeper.as_ref().map(Keeper::clients));
         move || clients.as_ref().map_or_else(|| taps.count(), |clients| clients.count()) as u64
     };
-    let board = Arc::new(Board::new(
-        of_node,
-        summary.clone(),
-        Box::new(traces),
-        (queues.clone(), backend == Backend::Netlink),
-    ));
+    let works = Works {
+        generation: 1,
+        config: cluster.digest().to_owned(),
+        serving: summary.clone(),
+        queues: queues.clone(),
+    };
+    let board = Arc::new(Board::new(of_node, works, Box::new(traces), backend == Backend::Netlink));
     board.count(Arc::clone(&memory));
     board.gave_up(given_up);
     let status = {
         let board = Arc::clone(&board);
         Arc::new(move || board.status())
     };
-    let whose = (Arc::clone(cluster), node, status as Reports);
+    let (ask, asked_to_reload) = unbounded();
+    let whose = (generations.clone(), status as Reports, asking(ask));
     let server = match &keeper {
         Some(keeper) => Server::start_before(listener, keeper.hand_over(), whose, failed),
         None => Server::start(listener, taps.clone(), whose, failed),
     };
     let server = server.map_err(system("start a thread"))?;
     // All that can fail comes before the rules, which would stay.
-    let watch_others = keep.then(|| watch::Watch::start(cluster, node)).transpose();
-    let watch_others = watch_others.map_err(system("watch rules and interfaces"))?;
-    let homes = fills.then(|| HomesWatch::start(cluster, node)).transpose();
-    let homes = homes.map_err(system("watch where guests live"))?;
+    let around = Around::watch(cluster, node, keep, fills)?;
     let installed = ready.map(Ready::install).transpose()?;
     let spare = Spare::take();
     let mut serving = Serving {
-        cluster,
+        cluster: Arc::clone(cluster),
         node,
         queues,
         is_node,
         board,
         lookout,
         server,
-        watch_others,
-        homes,
+        around,
         installed,
         spare,
+        generations,
+        memory,
+        reload,
+        keep,
+        backend,
     };
     serving.fill_elsewhere();
 
     let hands = match (keeper, here) {
         (Some(keeper), _) => Ok(Hands::Apart(Box::new(keeper))),
         (None, Some((opened, writing))) => {
-            let of_worker = &mut |tally| worker(Given { tracer: taps.tracer(), tally, watch: watch.take() });
-            let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
-            let how = How { pin, one_by_one, sandbox, ..How::default() };
-            let threads = Threads::start(opened, &memory, how, of_worker, failed);
-            threads.map(|threads| Hands::Here { threads, taps, writing })
+            let mut here = Here { threads: Vec::new(), taps, pin, sandbox, stop };
+            let mut of_worker =
+                |Given { tracer, tally, .. }| worker(Given { tracer, tally, watch: watch.take() });
+            let started = here.start(1, opened, (&serving.memory, one_by_one), &mut of_worker);
+            started.map(|()| Hands::Here { here, writing })
         }
         (None, None) => Err(Error::NoWorker("there is nobody to serve".to_owned())),
     };
     match hands {
         Ok(mut hands) => {
             serving.begin(&summary, interfaces, once_serving);
-            let failure = serving.look_after(&mut hands, stopped, &asked_to_stop);
-            drop(going_on);
+            let failure = serving.look_after(&mut hands, stopped, (&asked_to_stop, &asked_to_reload));
+            drop((going_on, asked_to_reload));
             serving.finish(Some(hands), failure)
         }
         Err(error) => {
-            drop(going_on);
+            drop((going_on, asked_to_reload));
             serving.finish(None, Some(error))
+        }
+    }
+}
+
+/// The queues of all workers of a generation, before anybody serves them.
+pub(super) struct OpenedQueues {
+    pub(super) opened: Vec<Opened>,
+    pub(super) of_workers: Vec<Vec<QueueConfig>>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) lookout: LossMonitor,
+}
+
+impl OpenedQueues {
+    /// Opens them, each with its name. No rule may fill one of them yet.
+    pub(super) fn open(
+        backend: Backend,
+        lanes: Vec<Vec<(String, QueueConfig)>>,
+        is_apart: bool,
+    ) -> Result<Self, Error> {
+        let of_workers: Vec<Vec<QueueConfig>> =
+            lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect();
+        let opened =
+            of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
+        let system = |what| move |source| Error::System { what, source };
+        let memory = Memory::new(&of_workers, is_apart).map_err(system("get memory for the workers"))?;
+        let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
+        let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
+        Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
+    }
+}
+
+/// Threads of this process that serve, those of each generation.
+pub(super) struct Here {
+    threads: Vec<(u64, Threads)>,
+    taps: Taps,
+    pin: bool,
+    sandbox: Level,
+    /// Whom they tell that they cannot go on.
+    stop: Sender<Stop>,
+}
+
+impl Here {
+    /// Starts those of a generation.
+    pub(super) fn start(
+        &mut self,
+        generation: u64,
+        opened: Vec<Opened>,
+        (memory, one_by_one): (&Memory, bool),
+        worker: &mut dyn FnMut(Given) -> Box<dyn Serve>,
+    ) -> Result<(), Error> {
+        let stop = self.stop.clone();
+        let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
+        let how = How { pin: self.pin, one_by_one, sandbox: self.sandbox, ..How::default() };
+        let taps = &self.taps;
+        let of_worker =
+            &mut |tally| worker(Given { tracer: taps.tracer().of(generation), tally, watch: None });
+        self.threads.push((generation, Threads::start(opened, memory, how, of_worker, failed)?));
+        Ok(())
+    }
+}
+
+impl Hands {
+    /// Those of a generation serve no longer: no packet comes to their queues any more.
+    pub(super) fn leave(&mut self, generation: u64) {
+        match self {
+            Self::Here { here, .. } => here.threads.retain(|(number, _)| *number != generation),
+            Self::Apart(keeper) => keeper.leave(generation),
         }
     }
 }
@@ -270,7 +348,7 @@ impl Serving<'_> {
         self.board.serves_now();
         log::info!("{summary}");
         if self.is_node {
-            announce_gateway(self.cluster, self.node, interfaces);
+            announce_gateway(&self.cluster, self.node, interfaces);
         }
         if let Some(beside) = once_serving {
             let board = Arc::clone(&self.board);
@@ -286,26 +364,32 @@ impl Serving<'_> {
         &mut self,
         hands: &mut Hands,
         stopped: &Receiver<Stop>,
-        asked_to_stop: &Receiver<()>,
+        (asked_to_stop, asked_to_reload): (&Receiver<()>, &Receiver<Asked>),
     ) -> Option<Error> {
-        let changed = self.watch_others.as_ref().map_or_else(never, |watch| watch.changed.clone());
-        let moved = self.homes.as_ref().map_or_else(never, |homes| homes.changed.clone());
         let (taps_changed, bell) = match &*hands {
-            Hands::Here { taps, .. } => (taps.changes(), never()),
+            Hands::Here { here, .. } => (here.taps.changes(), never()),
             Hands::Apart(keeper) => (never(), keeper.bell()),
         };
         let (mut torn, mut carrying) = (None, Carrying::default());
         self.board.carried(self.installed.as_ref().and_then(|installed| carrying.look(installed)));
         let (mut looked, mut refused) = (Instant::now(), Teller::default());
         loop {
+            // After a reload they are others.
+            let (changed, moved) = (self.around.changed(), self.around.moved());
             let patience = hands.patience().min(GUARD_EVERY.saturating_sub(looked.elapsed()));
             select! {
                 recv(stopped) -> stop => match stop {
                     Ok(Stop::Signal(SIGUSR1)) => hands.open_trace_anew(),
+                    Ok(Stop::Signal(SIGHUP)) if self.reload.is_some() => self.reload_from_file(hands),
                     Ok(stop) => return told(stop),
                     Err(_) => return Some(Error::Worker("all threads are gone".to_owned())),
                 },
                 recv(asked_to_stop) -> _ => return told(Stop::Observer),
+                recv(asked_to_reload) -> asked => {
+                    if let Ok(Asked { reload, answer }) = asked {
+                        let _ = answer.send(self.reload(hands, &reload));
+                    }
+                }
                 // One that waits for packets would keep the memory of a tap whose reader has gone.
                 recv(taps_changed) -> _ => hands.wake(),
                 recv(bell) -> _ => {}
@@ -348,7 +432,7 @@ impl Serving<'_> {
 
     /// What is known of where guests live goes into the rules.
     fn fill_elsewhere(&mut self) {
-        let known = self.homes.as_ref().and_then(|homes| homes.changed.try_recv().ok());
+        let known = self.around.moved().try_recv().ok();
         if let (Some(installed), Some(elsewhere)) = (&mut self.installed, known) {
             installed.set_elsewhere(&elsewhere);
             self.board.live_elsewhere(elsewhere);
@@ -361,15 +445,15 @@ impl Serving<'_> {
         hands: Option<Hands>,
         failure: Option<Error>,
     ) -> Result<(Counters, Result<(), Error>), Error> {
-        drop((self.watch_others, self.homes));
+        drop(self.around);
         let guarded = self.is_node && self.installed.is_some();
         self.server.close();
         drop(self.spare);
         let mut traced = Ok(());
         let mut writing = None;
         let mut end = |hands| match hands {
-            Some(Hands::Here { threads, taps, writing: writes }) => {
-                drop((threads, taps));
+            Some(Hands::Here { here, writing: writes }) => {
+                drop(here);
                 writing = writes;
             }
             Some(Hands::Apart(keeper)) => {
@@ -414,8 +498,8 @@ impl Serving<'_> {
 
 impl Hands {
     fn wake(&self) {
-        if let Self::Here { threads, .. } = self {
-            threads.wake();
+        if let Self::Here { here, .. } = self {
+            here.threads.iter().for_each(|(_, threads)| threads.wake());
         }
     }
 
@@ -454,8 +538,7 @@ fn told(stop: Stop) -> Option<Error> {
 pub(super) fn start_writing(
     trace: Destination,
     taps: &Taps,
-    cluster: &Arc<Cluster>,
-    node: NodeId,
+    generations: &Generations,
 ) -> Result<(Writer, TapEnd), Error> {
     let system = |what| move |source| Error::System { what, source };
     let to = trace.path.clone().unwrap_or_else(|| "standard output".into());
@@ -463,7 +546,7 @@ pub(super) fn start_writing(
     let output = trace.open(signals::asked_to_reopen().map_err(system("catch a signal"))?);
     let output = output.map_err(|source| Error::NoTrace { to, source })?;
     let (tap, tap_end) = taps.attach(WAITING);
-    let namer = Namer::new(Arc::clone(cluster), node, bytes);
+    let namer = Namer::of_run(generations.clone(), bytes);
     Ok((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end))
 }
 

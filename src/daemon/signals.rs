@@ -1,4 +1,4 @@
-//! Signals that end a node. A thread waits for them, whatever goes wrong with its system calls: a node that could not be
+//! Signals that end a node, or have it read its cluster file again. A thread waits for them, whatever goes wrong with its system calls: a node that could not be
 //! ended would have to be killed, and its rules would stay.
 
 use std::io::{self, Read as _};
@@ -13,7 +13,7 @@ use signal_hook::{flag, low_level};
 
 use crate::netlink::passing::{Pauses, is_passing, tell};
 
-const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+const CAUGHT: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
 /// Set by SIGUSR1: whoever moves the trace away, as logrotate does, has it opened anew.
 pub(super) fn asked_to_reopen() -> io::Result<Arc<AtomicBool>> {
@@ -29,11 +29,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on the signals that end a node come here, and those others.
+    /// From now on the signals that end a node, or have it read its file again, come here, and those others.
     pub(super) fn catch(others: &[i32], mut come: impl FnMut(i32) + Send + 'static) -> io::Result<Self> {
         let which = Arc::new(AtomicUsize::new(0));
         let (mut waiting, handlers) = UnixStream::pair()?;
-        for signal in ENDING.iter().chain(others).copied() {
+        for signal in CAUGHT.iter().chain(others).copied() {
             // In this order: who is woken finds out which.
             flag::register_usize(signal, Arc::clone(&which), signal as usize)?;
             low_level::pipe::register(signal, handlers.try_clone()?)?;

@@ -25,6 +25,10 @@ pub(super) const DESCRIPTORS: usize = 253;
 pub(super) enum ToWorker {
     /// Begin. With it come: the text of the cluster file, the memory, and the socket of each worker thread.
     Begin(Begin),
+    /// Serve the queues of one more generation, too. With it come the same as with [`Begin`](Self::Begin).
+    Also(Also),
+    /// Serve the queues of that generation no longer: no packet comes to them any more.
+    Leave(u64),
     /// Serve a client that wants to see decisions; with it comes its stream.
     Follow {
         /// What it wants.
@@ -40,8 +44,29 @@ pub(super) enum ToWorker {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Begin {
     pub(super) kernel: Capabilities,
+    pub(super) first: Also,
+}
+
+/// The queues of a generation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Also {
+    pub(super) place: Place,
     /// Somebody served these queues before.
     pub(super) has_predecessor: bool,
+}
+
+/// What a generation has otherwise than a worker's arguments and the cluster file say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) generation: u64,
+    /// Its first queue.
+    pub(super) first: u16,
+    /// How many threads serve it.
+    pub(super) workers: u16,
+    /// Tags of the file before: the number, and the place of its node in this file.
+    pub(super) former: Vec<(u32, u32)>,
+    /// While flows have such tags, a flow keeps the tag that it has.
+    pub(super) keeps_tags: bool,
 }
 
 /// What a worker says.
@@ -51,6 +76,12 @@ pub(super) enum FromWorker {
     Ready,
     /// It cannot begin, for this reason.
     Cannot(String),
+    /// It serves that generation, too.
+    Serves(u64),
+    /// It cannot serve that generation, for this reason.
+    CannotServe(u64, String),
+    /// It serves that generation no longer.
+    Left(u64),
     /// It cannot go on, and another one could not either.
     Failed(String),
     /// Its threads have tried these system calls since it last said so, and may not.

@@ -50,6 +50,8 @@ pub struct Role<'a> {
     pub node: NodeId,
     /// The queues that the node would take.
     pub queues: RangeInclusive<u16>,
+    /// Those that it would take at a reload, and has after every second one.
+    pub spare: Option<RangeInclusive<u16>>,
 }
 
 /// Something that is so or not.

@@ -1,5 +1,6 @@
 //! Whether the queues are free that the node would take.
 
+use super::host::QueueInUse;
 use super::{Fact, Host, Role, Section, Severity};
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
@@ -16,10 +17,11 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     };
     let taken: Vec<_> = in_use.iter().filter(|queue| role.queues.contains(&queue.number)).collect();
     let Some(queue) = taken.first() else {
-        return vec![fact.yes(match in_use.len() {
+        let free = fact.yes(match in_use.len() {
             0 => "no queue is in use".to_owned(),
             others => format!("{others} others in use"),
-        })];
+        });
+        return [free].into_iter().chain(for_a_reload(in_use, role)).collect();
     };
     // A node that serves already is not in its own way.
     let is_served = host
@@ -37,4 +39,25 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
             .by_hand(format!("kill {id}")),
         None => fact.no(format!("queue {} is taken", queue.number)),
     }]
+}
+
+/// A node that is reloaded takes others: told only if somebody else has one of them.
+fn for_a_reload(in_use: &[QueueInUse], role: &Role<'_>) -> Option<Fact> {
+    let spare = role.spare.as_ref()?;
+    let (first, last) = (spare.start(), spare.end());
+    let is_node = |queue: &QueueInUse| queue.process.as_ref().is_none_or(|(_, name)| name == "dunnat");
+    let taken = in_use.iter().find(|queue| spare.contains(&queue.number) && !is_node(queue))?;
+    let who =
+        taken.process.as_ref().map_or_else(String::new, |(id, name)| format!(" by process {id} ({name})"));
+    let fact = Fact::new(
+        Section::Cluster,
+        "reload-queues",
+        format!("the queues {first} to {last} are free, for a reload"),
+    )
+    .otherwise(
+        Severity::GoodToKnow,
+        "a node cannot be reloaded while another program reads one of these queues; --queue-base chooses other \
+         numbers",
+    );
+    Some(fact.no(format!("queue {} is taken{who}", taken.number)))
 }

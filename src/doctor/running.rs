@@ -169,6 +169,10 @@ fn readers(host: &Host, role: &Role<'_>, stands_in: bool) -> Option<Fact> {
         Err(why) => return Some(fact.unknown(why)),
     };
     let is_read = |number: &u16| in_use.iter().any(|queue| queue.number == *number);
+    // After a reload it has the other queues.
+    if role.spare.as_ref().is_some_and(|spare| spare.clone().all(|number| is_read(&number))) {
+        return Some(fact.yes("those that it has after a reload"));
+    }
     let unread: Vec<u16> = role.queues.clone().filter(|number| !is_read(number)).collect();
     // With other options than those that were given here it has other queues, and reads none of these or not all.
     match unread.as_slice() {

@@ -66,7 +66,7 @@ impl Meta {
         if witness.holds(held == CtMark::ZERO, || (Subject::CtMark, value, is(Mark::ZERO))) {
             return Decision { ct_mark: Some(tag), ..Decision::leave(free) };
         }
-        if witness.holds(held == CtMark::Is(tag), || (Subject::CtMark, value, is(tag))) {
+        if witness.holds(tables.renewed(held) == CtMark::Is(tag), || (Subject::CtMark, value, is(tag))) {
             return Decision::leave(Reason::AlreadySaved);
         }
         match tables.on_conflict {

@@ -16,5 +16,5 @@ pub(super) fn decide(tables: &Tables, meta: &Meta, witness: &mut impl Witness) -
     }
     let node = witness.found(tables.node_by_tag(mark), |row| (Subject::Mark, value, Wants::node_by_tag(row)));
     let Some(node) = node else { return Decision::leave(Reason::UnknownTag) };
-    meta.flow(tables, mark, Reason::Saved, witness).about(node)
+    meta.flow(tables, tables.tag_of(node), Reason::Saved, witness).about(node)
 }

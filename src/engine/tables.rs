@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::condition::{Subject, Value, Wants};
 use super::witness::Witness;
 use crate::cluster::{Cluster, NodeId, OnConflict, ServiceIndex, TagBy, ToGuest};
-use crate::net::{ByFamily, Dscp, Family, Mac, MacPrefix, Mark, OfFamily, Proto};
+use crate::net::{ByFamily, CtMark, Dscp, Family, Mac, MacPrefix, Mark, OfFamily, Proto};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
 #[derive(Clone, Debug)]
@@ -26,6 +26,7 @@ pub struct Tables {
     dscps: FxHashMap<Dscp, NodeId>,
     /// By prefix length, then by the first address of the prefix. Prefixes do not overlap.
     macs: Vec<(u8, FxHashMap<Mac, NodeId>)>,
+    /// Also those that nodes had in the file before.
     tags: FxHashMap<Mark, NodeId>,
     tag_of: Vec<Mark>,
     public_of: Vec<ByFamily<IpAddr>>,
@@ -55,7 +56,7 @@ impl Tables {
             tag_by: cluster.tag_by,
             dscps: ids().filter_map(|id| Some((cluster.node(id).dscp?, id))).collect(),
             macs,
-            tags: ids().map(|id| (cluster.node(id).tag, id)).collect(),
+            tags: cluster.tags().collect(),
             tag_of: ids().map(|id| cluster.node(id).tag).collect(),
             public_of: ids().map(|id| cluster.node(id).public).collect(),
         }
@@ -110,6 +111,14 @@ impl Tables {
         self.tags.get(&(mark & self.mask)).copied()
     }
 
+    /// The tag that a node has now, where a flow has one that it had in the file before.
+    #[inline]
+    pub(super) fn renewed(&self, held: CtMark) -> CtMark {
+        let node = held.known().and_then(|held| self.node_by_tag(held));
+        node.map_or(held, |node| CtMark::Is(self.tag_of(node)))
+    }
+
+    /// The node's tag, by the file that is in use.
     pub(super) fn tag_of(&self, node: NodeId) -> Mark {
         self.tag_of[node.0 as usize]
     }

@@ -51,6 +51,7 @@ pages! {
     why
     words
     node
+    reloading
     stages
     icmp
     cluster

@@ -405,6 +405,17 @@ pub(crate) fn give_back_large_memory() {
     }
 }
 
+/// Waits until every processor has finished what it was doing with data that the kernel reads without locks (RCU): a packet that met
+/// rules before this call has left them when it returns (membarrier(2), `MEMBARRIER_CMD_GLOBAL`: `synchronize_rcu()`).
+pub(crate) fn wait_for_readers() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes numbers, and touches no memory of ours.
+    match unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// How many descriptors this process may have (`RLIMIT_NOFILE`).
 pub(crate) fn descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

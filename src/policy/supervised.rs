@@ -37,6 +37,7 @@ pub struct Supervised {
     notes: Option<Notes>,
     mask: Mark,
     tags: Vec<Mark>,
+    nodes: usize,
     services: usize,
     /// The nodes that the node's pipes lead to, where each leads to one.
     leads_to: Vec<NodeId>,
@@ -58,7 +59,8 @@ impl Supervised {
             notes: policy.remembers().then(|| Notes::new(parts)),
             policy,
             mask: cluster.mask,
-            tags: cluster.nodes.iter().map(|node| node.tag).collect(),
+            tags: cluster.tags().map(|(tag, _)| tag).collect(),
+            nodes: cluster.nodes.len(),
             services: cluster.services.len(),
             leads_to: cluster.node(own).leads_to.clone(),
             began: Instant::now(),
@@ -206,7 +208,7 @@ impl Supervised {
         if decision.ct_mark.is_some_and(|tag| !is_tag(tag)) {
             return Some("its ct mark is no node's tag");
         }
-        if decision.node.is_some_and(|node| node.0 as usize >= self.tags.len()) {
+        if decision.node.is_some_and(|node| node.0 as usize >= self.nodes) {
             return Some("it names a node that there is not");
         }
         if decision.service.is_some_and(|service| service.0 as usize >= self.services) {

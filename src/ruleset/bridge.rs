@@ -58,7 +58,7 @@ fn code_points(chains: &mut Chains, cluster: &Cluster, id: NodeId) {
     let all: Vec<Dscp> = cluster.nodes.iter().filter_map(|node| node.dscp).collect();
     let (Some(dscp), false) = (own.dscp, cluster.pipes(id).is_empty()) else { return };
     let pipes = cluster.pipes(id).to_vec();
-    let entered = Bits::of_packet(cluster).is(own.tag);
+    let entered = Bits::of_packet(cluster).is_of(cluster, id);
     let rules = InFamily::all(cluster, id)
         .flat_map(|here| {
             let (family, to_guest) = (here.family, Condition::destination(here.network));

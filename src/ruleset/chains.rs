@@ -69,7 +69,6 @@ pub(super) const NOTHING_INSIDE: &str =
 /// `pass_foreign` is that of [`elsewhere`](super::elsewhere).
 pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain>) -> Vec<Chain> {
     let InFamily { cluster, network, public, .. } = here;
-    let tag = cluster.node(plan.node).tag;
     let (nic, bridge) = (&cluster.public, &cluster.guests.bridge);
     let by_rules = plan.ct_mark_by == CtMarkBy::Rules;
     let by_kernel = plan.rewrite_by == RewriteBy::Kernel;
@@ -105,7 +104,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             before(ORDER.rewrite_dnat),
             KernelRule::rules(rewrite_dnat(
                 here,
-                &[from_public(Addresses::Host(public)), vec![mark.is(tag)]].concat(),
+                &[from_public(Addresses::Host(public)), vec![mark.is_of(cluster, plan.node)]].concat(),
             )),
         );
     }

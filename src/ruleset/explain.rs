@@ -1,6 +1,7 @@
 //! A plan in words: what was chosen, and why.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use super::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy, StandIn, Traffic};
 use crate::cluster::Cluster;
@@ -130,6 +131,14 @@ impl Plan {
                     }
                 );
             }
+        }
+        let range = |queues: &RangeInclusive<u16>| format!("{}-{}", queues.start(), queues.end());
+        match self.spare() {
+            Some(spare) => {
+                let (now, spare) = (range(&self.queues()), range(&spare));
+                let _ = writeln!(out, "{spare:<15} for the next reload; the one after it takes {now} again");
+            }
+            None => out.push_str("no numbers are left for a reload: choose a lower --queue-base\n"),
         }
         out
     }

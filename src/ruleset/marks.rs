@@ -1,7 +1,7 @@
 //! Marks in rules: conditions on the cluster's bits, and how they get from packet to flow and back.
 
 use super::rule::{Condition, Marked, Statement};
-use crate::cluster::{Cluster, Node, OnConflict};
+use crate::cluster::{Cluster, Node, NodeId, OnConflict};
 use crate::net::Mark;
 
 /// A mark with a mask.
@@ -68,9 +68,17 @@ impl Bits {
         Condition::Marked(self, Marked::Unset)
     }
 
+    /// Our bits are the tag of this node.
+    pub(super) fn is_of(self, cluster: &Cluster, id: NodeId) -> Condition {
+        match cluster.tags_of(id)[..] {
+            [tag] => self.is(tag),
+            ref tags => Condition::Marked(self, Marked::OneOf(tags.to_vec())),
+        }
+    }
+
     /// Our bits are the tag of a node.
     pub(super) fn is_tag(self, cluster: &Cluster) -> Condition {
-        Condition::Marked(self, Marked::OneOf(cluster.nodes.iter().map(|node| node.tag).collect()))
+        Condition::Marked(self, Marked::OneOf(cluster.tags().map(|(tag, _)| tag).collect()))
     }
 
     /// Our bits become `tag`; the others stay.
@@ -88,8 +96,8 @@ pub(super) fn copy(cluster: &Cluster, verb: &str) -> Statement {
     if cluster.mask == Mark::ALL {
         return Statement::CopyMark(from, to);
     }
-    let chain = |node: &Node| (node.tag, format!("{verb}-{}", node.name));
-    Statement::JumpBy(from, cluster.nodes.iter().map(chain).collect())
+    let chain = |(tag, id)| (tag, format!("{verb}-{}", cluster.node(id).name));
+    Statement::JumpBy(from, cluster.tags().map(chain).collect())
 }
 
 /// When the packet's tag becomes the flow's ([`copy`]): if the flow has none; or also if it has one, where that is wished.

@@ -17,6 +17,19 @@ pub enum NoPlan {
         /// How many queues for each.
         lanes: u16,
     },
+    /// A reload takes other queues than those in use.
+    #[error(
+        "a reload needs {queues} queues beside those in use ({first}-{last}), and there are no numbers behind \
+         65535; start the node again with a lower --queue-base, or with fewer workers"
+    )]
+    NoOtherQueues {
+        /// The first queue in use.
+        first: u16,
+        /// The last queue in use.
+        last: u16,
+        /// How many others.
+        queues: usize,
+    },
     /// The kernel could not be asked, and a wrong guess would not work.
     #[error("cannot find out whether the kernel has nft queue: {0}")]
     CannotTell(String),

@@ -32,6 +32,10 @@ pub struct Plan {
     pub(crate) on_conflict: OnConflict,
     /// How the queues are numbered, by the lanes that follow from the other choices.
     pub(super) layout: QueueLayout,
+    /// As in [`Wishes`]; the queues of a later generation may begin behind it.
+    pub(super) queue_base: u16,
+    /// Which rules of the node these are: 1 when it starts, and one more with each reload.
+    pub(crate) generation: u64,
 }
 
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
@@ -102,7 +106,57 @@ impl Plan {
         };
         let lanes = lanes(backend, rewrite_by, ct_mark_by, sees_all(full, on_conflict, Stage::Tag));
         let layout = QueueLayout::new(queue_base, workers, lanes.len())?;
-        Ok(Self { node, queue_by, ct_mark_by, backend, rewrite_by, full, stand_in, on_conflict, layout })
+        let generation = 1;
+        Ok(Self {
+            node,
+            queue_by,
+            ct_mark_by,
+            backend,
+            rewrite_by,
+            full,
+            stand_in,
+            on_conflict,
+            layout,
+            queue_base,
+            generation,
+        })
+    }
+
+    /// The plan of the next generation: the same ways of working for another cluster file, and maybe another number of workers. It
+    /// has none of this plan's queues, so that both can be served at once, and a packet is decided by the file whose rules have
+    /// queued it.
+    ///
+    /// # Errors
+    /// There are not as many numbers of queues left.
+    pub fn next(&self, node: NodeId, on_conflict: OnConflict, workers: u16) -> Result<Self, NoPlan> {
+        let next = Self { node, on_conflict, generation: self.generation + 1, ..*self };
+        let layout = self.layout.other(self.queue_base, workers, next.lanes().len())?;
+        Ok(Self { layout, ..next })
+    }
+
+    /// The plan of another generation, as somebody else has made it by [`next`](Self::next).
+    ///
+    /// # Errors
+    /// There are not as many numbers of queues.
+    pub fn placed(
+        &self,
+        (node, on_conflict): (NodeId, OnConflict),
+        generation: u64,
+        (first, workers): (u16, u16),
+    ) -> Result<Self, NoPlan> {
+        let plan = Self { node, on_conflict, generation, ..*self };
+        Ok(Self { layout: QueueLayout::new(first, workers, plan.lanes().len())?, ..plan })
+    }
+
+    /// Which rules of the node these are: 1 when it starts, and one more with each reload.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The queues that a reload would take, if nothing changed that needs more or fewer; none if it would find no numbers.
+    pub fn spare(&self) -> Option<RangeInclusive<u16>> {
+        let next = self.next(self.node, self.on_conflict, self.layout.workers()).ok()?;
+        Some(next.queues())
     }
 
     /// Every plan that has so many queues: how a node may work that runs already, on whatever kernel. Of `wishes` the node, what
@@ -234,6 +288,24 @@ mod tests {
         let mut seen: Vec<u16> = (0..3).flat_map(of_worker).collect();
         seen.sort_unstable();
         assert_eq!(seen, plan.queues().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_reload_takes_other_queues_and_the_next_one_these_again() {
+        let first = plan(wishes(100, 2));
+        assert_eq!((first.queues(), first.spare(), first.generation()), (100..=111, Some(112..=123), 1));
+        let same = |plan: &Plan| plan.next(plan.node, plan.on_conflict, 2).unwrap();
+        let second = same(&first);
+        assert_eq!((second.queues(), second.spare(), second.generation()), (112..=123, Some(100..=111), 2));
+        assert_eq!(Plan { generation: 1, ..same(&second) }, first);
+        let placed = first.placed((first.node, first.on_conflict), 2, (*second.queues().start(), 2));
+        assert_eq!(placed.unwrap(), second);
+        // Where conflicts are looked for and queues do not show ct marks, there are more lanes.
+        let by_rules = Plan { ct_mark_by: CtMarkBy::Rules, ..first };
+        let dropping = by_rules.next(by_rules.node, OnConflict::Drop, 1).unwrap();
+        assert_eq!((dropping.queues(), dropping.lanes().len()), (112..=119, 8));
+        assert_eq!(dropping.queues_of(Stage::Dnat)[0].1, 112..=112);
+        assert_eq!(plan(wishes(65_524, 2)).spare(), None);
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn to_save(cluster: &Cluster, plan: &Plan, lane: LaneCtMark) -> Vec<Condition> {
         // The packet comes with it.
         LaneCtMark::Shown | LaneCtMark::Any | LaneCtMark::Is(_) => Vec::from_iter(tracked),
         LaneCtMark::IsPacketMark => {
-            let tags = cluster.nodes.iter().map(|node| node.tag).collect();
+            let tags = cluster.tags().map(|(tag, _)| tag).collect();
             vec![Condition::MarksAgree(mark, ct_mark, tags)]
         }
     }

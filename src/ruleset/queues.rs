@@ -27,6 +27,24 @@ impl QueueLayout {
         Ok(Self { base, workers, lanes })
     }
 
+    /// Other queues than these, for the rules that come next: from `base` on if none of these is among them, else behind these.
+    /// So two ranges are used in turn, and the number of a queue tells whose rules have put a packet there.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); behind these there may be no room.
+    pub(super) fn other(&self, base: u16, workers: u16, lanes: usize) -> Result<Self, NoPlan> {
+        let at_base = Self::new(base, workers, lanes)?;
+        if at_base.all().end() < self.all().start() || self.all().end() < at_base.all().start() {
+            return Ok(at_base);
+        }
+        let behind = self.all().end().checked_add(1);
+        behind.and_then(|behind| Self::new(behind, workers, lanes).ok()).ok_or(NoPlan::NoOtherQueues {
+            first: *self.all().start(),
+            last: *self.all().end(),
+            queues: at_base.all().len(),
+        })
+    }
+
     /// How many workers there are.
     pub fn workers(&self) -> u16 {
         self.workers
@@ -85,6 +103,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn two_ranges_are_used_in_turn() {
+        let first = QueueLayout::new(100, 2, 6).unwrap();
+        let second = first.other(100, 2, 6).unwrap();
+        assert_eq!((first.all(), second.all()), (100..=111, 112..=123));
+        assert_eq!(second.other(100, 2, 6).unwrap(), first);
+        // What does not fit before the second is behind it.
+        assert_eq!(second.other(100, 3, 6).unwrap().all(), 124..=141);
+        assert_eq!(second.other(100, 1, 6).unwrap().all(), 100..=105);
+        let last = QueueLayout::new(65_524, 2, 6).unwrap();
+        assert_eq!(
+            last.other(65_524, 2, 6).unwrap_err().to_string(),
+            "a reload needs 12 queues beside those in use (65524-65535), and there are no numbers behind \
+             65535; start the node again with a lower --queue-base, or with fewer workers"
+        );
+    }
+
     proptest! {
         #[test]
         fn every_queue_is_of_one_lane_and_one_worker(base: u16, workers in 0u16..40, lanes in 0usize..12) {
@@ -105,6 +140,19 @@ mod tests {
             }
             prop_assert_eq!(layout.all().start().checked_sub(1).and_then(|queue| by_queue.get(queue)), None);
             prop_assert_eq!(layout.all().end().checked_add(1).and_then(|queue| by_queue.get(queue)), None);
+        }
+
+        #[test]
+        fn what_comes_next_has_no_queue_in_common(base in 0u16..60_000, sizes in prop::collection::vec((1u16..20, 1usize..12), 1..20)) {
+            let mut now = QueueLayout::new(base, 2, 6).unwrap();
+            for (workers, lanes) in sizes {
+                let next = now.other(base, workers, lanes).unwrap();
+                prop_assert!(next.all().end() < now.all().start() || now.all().end() < next.all().start());
+                prop_assert!(*next.all().start() >= base && next.all().len() == usize::from(workers) * lanes);
+                // What has the first numbers stays near them.
+                prop_assert!(usize::from(*next.all().end() - base) < 2 * 20 * 12 + now.all().len());
+                now = next;
+            }
         }
     }
 }

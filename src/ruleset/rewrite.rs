@@ -6,7 +6,7 @@ use super::family::InFamily;
 use super::kernel_rule::KernelRule;
 use super::marks::Bits;
 use super::rule::{Condition, NewAddress, Rule, Statement};
-use crate::cluster::{Node, Service, ServiceId};
+use crate::cluster::{Service, ServiceId};
 use crate::packet::Side;
 
 /// The destination becomes the guest that protocol and port lead to, and so does the port where the guest has another;
@@ -87,8 +87,8 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
             rules.push(KernelRule { rule, proto: Some(proto), node: None, services: vec![id] });
         }
     }
-    let public_of = |node: &Node| Some((node.tag, *node.public.get(here.family)?));
-    let map = cluster.nodes.iter().filter_map(public_of).collect();
+    let public_of = |(tag, id)| Some((tag, *cluster.node(id).public.get(here.family)?));
+    let map = cluster.tags().filter_map(public_of).collect();
     rules.push(KernelRule::of_all(Rule::new(
         [out.clone(), Condition::source(network)],
         [from(NewAddress::ByMark(mark, map))],

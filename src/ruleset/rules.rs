@@ -21,6 +21,15 @@ pub struct Rules {
     pub(super) tables: Vec<Table>,
 }
 
+/// A chain by such a name, which no packet enters, says of which generation the rules of a table are. Without one they are of the
+/// first. (A table keeps the comment that it was made with: `nf_tables_updtable()` in the kernel changes flags alone.)
+const GENERATION: &str = "generation-";
+
+/// Whether the chain of that name only says something about the table.
+pub(super) fn is_generation(chain: &str) -> bool {
+    chain.strip_prefix(GENERATION).is_some_and(|number| number.parse::<u64>().is_ok())
+}
+
 impl Rules {
     /// Writes the rules of a plan.
     pub fn render(cluster: &Cluster, plan: &Plan) -> Self {
@@ -42,12 +51,27 @@ impl Rules {
             chains.extend(stand_in::tag(cluster, plan).filter(|_| plan.stands_in()));
             tables.push(Table::new("bridge", TABLE, &comment, chains));
         }
+        if plan.generation > 1 {
+            for table in &mut tables {
+                let name = format!("{GENERATION}{}", plan.generation);
+                table.chains.push(Chain::new(
+                    "No packet passes here: it says after how many reloads this is.",
+                    &name,
+                    Vec::new(),
+                ));
+            }
+        }
         Self { head, node: node.clone(), guard: Guard::new(cluster, plan.node), tables }
     }
 
     /// The guard's tables that stay, and then those that go with the process.
     pub(super) fn all_tables(&self) -> Vec<Table> {
         self.guard.tables().into_iter().chain(self.tables.iter().cloned()).collect()
+    }
+
+    /// For nft, again and again, but for the rules of queues where nft cannot write them.
+    pub fn without_queues(&self) -> String {
+        self.all_tables().iter().map(Table::without_queues).collect()
     }
 
     /// Whether there are chains that nft cannot fill.

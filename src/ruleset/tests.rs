@@ -31,6 +31,55 @@ fn base(node: u32, plan: &Plan) -> String {
     Rules::render(&example(), &Plan { node: NodeId(node), ..*plan }).as_script()
 }
 
+/// After a reload the rules are the same, by other queues; and the next reload has the first queues again.
+#[test]
+fn a_generation_has_its_own_queues_and_says_which_it_is() {
+    for queue_by in [QueueBy::Nft, QueueBy::Xt] {
+        let first = plan(0, queue_by, 2);
+        let mut plans = vec![first];
+        for _ in 0..2 {
+            let last = plans[plans.len() - 1];
+            plans.push(last.next(last.node, last.on_conflict, 2).unwrap());
+        }
+        let [one, two, three] = &plans.iter().map(|plan| base(0, plan)).collect::<Vec<_>>()[..] else {
+            panic!("not three")
+        };
+        let named = |rules: &str, queues: std::ops::RangeInclusive<u16>| {
+            let words = rules.lines().filter_map(|line| line.split_once("queue")).flat_map(|(_, behind)| {
+                behind.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u16>().ok())
+            });
+            words.filter(|number| queues.contains(number)).count()
+        };
+        assert!(named(one, 100..=111) > 5 && named(one, 112..=123) == 0, "{one}");
+        assert!(named(two, 112..=123) > 5 && named(two, 100..=111) == 0, "{two}");
+        let chain = |generation| format!("\tchain generation-{generation} {{\n\t}}\n");
+        assert_eq!([one, two, three].map(|rules| rules.matches("generation-").count()), [0, 2, 2]);
+        assert_eq!(two.matches(&chain(2)).count(), 2);
+        let about = "\n\t# No packet passes here: it says after how many reloads this is.\n";
+        assert_eq!(three.replace(&format!("{about}{}", chain(3)), ""), *one);
+    }
+}
+
+/// While flows have tags of the file before, the rules take these for their nodes', too.
+#[test]
+fn former_tags_are_among_the_tags_in_rules() {
+    for mask in ["0xffffffff", "0xff"] {
+        let file = EXAMPLE.replacen("mask = \"0xffffffff\"", &format!("mask = \"{mask}\""), 1);
+        let [old, new] = [file.clone(), file.replacen("tag    = 1", "tag    = 7", 1)]
+            .map(|text| Cluster::parse(&text, Path::new("c")).unwrap());
+        let changed = old.new_tags(&new).changed;
+        let new = new.with_former(&changed);
+        let full =
+            numbered(Plan { rewrite_by: RewriteBy::Kernel, full: true, ..plan(0, QueueBy::Nft, 1) }, 1);
+        let rules = Rules::render(&new, &full).as_script();
+        for line in rules.lines().filter(|line| line.contains("0x7")) {
+            // A chain that sets one gives the new one, and the pure ruleset knows no former ones.
+            assert!(line.contains("0x1") || line.trim_start().contains("mark set"), "{line}");
+        }
+        assert!(rules.contains("0x1"), "{rules}");
+    }
+}
+
 /// What the other bases have otherwise than the rulesets in `rules/`.
 #[test]
 fn every_base_is_known_by_what_it_has_otherwise() {

@@ -48,6 +48,10 @@ pub struct Event {
     /// The cluster file that was decided by: the [`digest`](crate::cluster::Cluster::digest) of its text.
     #[serde(default, deserialize_with = "shared::maybe", skip_serializing_if = "Option::is_none")]
     pub config: Option<Name>,
+    /// After how many reloads of the node, counted from 1: the number of the rules that queued the packet, and of the cluster file
+    /// that was decided by. None where no node ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// How many decisions before this one the trace has lost, since the event before it: its reader was too slow.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost: u64,

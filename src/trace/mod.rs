@@ -7,6 +7,7 @@
 
 mod event;
 mod filter;
+mod generations;
 #[cfg(test)]
 pub(crate) mod judge;
 mod names;
@@ -25,6 +26,7 @@ mod write;
 pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source};
 pub(crate) use filter::{Alternatives, Asked, Known};
 pub use filter::{Filter, FilterError};
+pub use generations::{Generation, Generations};
 pub use names::Namer;
 pub use record::{Record, SNAP};
 pub use rule::{RULE_SCHEMA, RuleEvent, RuleVerdict};

@@ -15,6 +15,8 @@ pub const SNAP: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     pub(super) seq: u64,
+    /// By whose rules and cluster file; 0 where no node ran.
+    pub(super) generation: u64,
     pub(super) time: SystemTime,
     pub(super) waited: Option<Duration>,
     pub(super) deciding: Duration,
@@ -53,6 +55,7 @@ impl Record {
         head[..head_len].copy_from_slice(&packet.bytes[..head_len]);
         Self {
             seq: 0,
+            generation: 0,
             time,
             waited: envelope
                 .received

@@ -92,6 +92,8 @@ pub struct Tracer {
     shared: Arc<Shared>,
     generation: u64,
     inlets: Vec<Inlet>,
+    /// By which cluster file is decided, see [`of`](Self::of).
+    decides: u64,
 }
 
 /// The reader's end: what comes out. Detached when it goes.
@@ -132,7 +134,7 @@ impl Taps {
     pub fn tracer(&self) -> Tracer {
         // Behind by one, so that it looks at the first packet.
         let generation = self.0.generation.load(Ordering::Relaxed).wrapping_sub(1);
-        Tracer { shared: Arc::clone(&self.0), generation, inlets: Vec::new() }
+        Tracer { shared: Arc::clone(&self.0), generation, inlets: Vec::new(), decides: 0 }
     }
 
     /// Attaches a tap in which that many records may wait. It ends when all tracers are gone, or `TapEnd` goes.
@@ -192,6 +194,12 @@ impl Shared {
 }
 
 impl Tracer {
+    /// The same for a worker that decides by the cluster file of that [generation](super::Generations).
+    #[must_use]
+    pub fn of(self, generation: u64) -> Self {
+        Self { decides: generation, ..self }
+    }
+
     /// Whether anybody wants records.
     #[inline]
     pub fn is_on(&mut self) -> bool {
@@ -216,6 +224,7 @@ impl Tracer {
 
     /// Hands a record to all who want one. Never waits: where it finds no room it is lost, and counted.
     pub fn trace(&mut self, mut record: Record) {
+        record.generation = self.decides;
         record.seq = self.shared.seq.fetch_add(1, Ordering::Relaxed) + 1;
         for inlet in &self.inlets {
             if inlet.records.try_send(record).is_err() {

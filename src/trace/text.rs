@@ -347,8 +347,16 @@ impl fmt::Display for Rest<'_> {
                 write!(f, ", {what} of {node}")?;
             }
         }
+        if let Some(generation) = after_reload(event) {
+            write!(f, ", generation {generation}")?;
+        }
         write!(f, ", mask {}, at {}", event.mask, event.time)
     }
+}
+
+/// The generation, where the node has been reloaded.
+fn after_reload(event: &Event) -> Option<u64> {
+    event.generation.filter(|generation| *generation > 1)
 }
 
 /// Nanoseconds, written as microseconds.

@@ -120,3 +120,27 @@ fn saved() -> tempfile::NamedTempFile {
     file.write_all(include_bytes!("../saved/one_connection.jsonl")).unwrap();
     file
 }
+
+/// A file is wrong without a node, too.
+#[test]
+fn a_reload_reads_the_file_before_it_asks_a_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("nowhere.sock");
+    let reload =
+        |words: &[&str]| refused(&[&["reload", "--socket", nowhere.to_str().unwrap()], words].concat());
+    let wrong = directory.path().join("wrong.toml");
+    let example = std::fs::read_to_string(EXAMPLE).unwrap();
+    std::fs::write(&wrong, example.replace("tag    = 2", "tag    = 1")).unwrap();
+    let (code, said) = reload(&[wrong.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    assert!(said.contains("wrong.toml:") && said.contains(" is already used by "), "{said}");
+    for words in [&[EXAMPLE][..], &[EXAMPLE, "--dry-run"], &[]] {
+        let (code, said) = reload(words);
+        assert_eq!(code, 1, "{words:?}: {said}");
+        assert!(said.contains("that node does not run here"), "{said}");
+    }
+    let (code, said) = reload(&["--dry-run", EXAMPLE]);
+    assert_eq!(code, 2);
+    assert!(said.contains("give the cluster file before it"), "{said}");
+    assert_eq!(reload(&[EXAMPLE, "--workers", "0"]).0, 2);
+}

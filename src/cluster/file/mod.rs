@@ -77,6 +77,7 @@ impl Check {
         let index = |family| guests.network.get(family).map(|_| ServiceIndex::new(&services, family));
         Some(Cluster {
             digest: String::new(),
+            former: Vec::new(),
             text: std::sync::Arc::default(),
             index: ByFamily::new(index),
             guests,

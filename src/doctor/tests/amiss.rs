@@ -44,6 +44,7 @@ fn every_fact_is_in_the_manual() {
         config: Some(Ok(dual.digest.clone())),
         changed: Ok(Vec::new()),
     })));
+    host.queues = Ok(vec![QueueInUse { number: 115, process: Some((7, "suricata".to_owned())) }]);
     let (outcomes, not_copied) = (Vec::new(), vec!["the XDP program of xenbr0".to_owned()]);
     host.rehearsal = Some(Ok(Rehearsal { outcomes, not_copied, took: Duration::from_millis(400) }));
     let facts = examine(&host, Some(&role(&dual)));
@@ -249,6 +250,14 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
             "queue-numbers",
             Broken,
             Some("kill 7"),
+        ),
+        (
+            |host| {
+                host.queues = Ok(vec![QueueInUse { number: 112, process: Some((7, "suricata".to_owned())) }]);
+            },
+            "reload-queues",
+            GoodToKnow,
+            None,
         ),
         (
             |host| {

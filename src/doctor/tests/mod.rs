@@ -16,7 +16,7 @@ fn cluster() -> Cluster {
 }
 
 fn role(cluster: &Cluster) -> Role<'_> {
-    Role { cluster, node: NodeId(0), queues: 100..=111 }
+    Role { cluster, node: NodeId(0), queues: 100..=111, spare: Some(112..=123) }
 }
 
 /// A host as node1 of the example wants it, with a kernel that has everything.

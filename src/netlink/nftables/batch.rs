@@ -7,7 +7,8 @@ use super::numbers::{
     DEL_ELEMENTS, DEL_RULE, DEL_TABLE, ELEMENT, ELEMENT_KEY, ELEMENTS, ELEMENTS_SET, ELEMENTS_TABLE,
     HOOK_NUMBER, HOOK_PRIORITY, NEW_CHAIN, NEW_ELEMENTS, NEW_OBJECT, NEW_RULE, NEW_TABLE, NLM_F_ACK,
     NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE, OBJECT_TYPE,
-    RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME, TABLE_USERDATA, VALUE,
+    RULE_CHAIN, RULE_EXPRESSIONS, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME,
+    TABLE_USERDATA, VALUE,
 };
 use super::texts::{comment_data, put_text};
 use crate::netlink::attribute::{NESTED, put_padded};
@@ -134,6 +135,15 @@ impl Batch {
         let mut out = Vec::new();
         put_text(&mut out, RULE_TABLE, table);
         put_text(&mut out, RULE_CHAIN, chain);
+        self.add(DEL_RULE, 0, family, &out);
+    }
+
+    /// One rule of a chain goes. It has to be there.
+    pub(crate) fn delete_rule(&mut self, family: u8, table: &str, chain: &str, handle: u64) {
+        let mut out = Vec::new();
+        put_text(&mut out, RULE_TABLE, table);
+        put_text(&mut out, RULE_CHAIN, chain);
+        put_padded(&mut out, RULE_HANDLE, &handle.to_be_bytes());
         self.add(DEL_RULE, 0, family, &out);
     }
 

@@ -138,6 +138,29 @@ impl Guard {
         Self { places: vec![taken], stays: false }
     }
 
+    /// What this guard and another both drop, for the time in which the rules of one become those of the other. What one of them
+    /// lets through, such as a network that may see guests, goes on.
+    pub(super) fn with(&self, other: &Self) -> Self {
+        let same = |one: &Place, two: &Place| (one.family, one.name) == (two.family, two.name);
+        let mut places = self.places.clone();
+        for place in &mut places {
+            let Some(theirs) = other.places.iter().find(|theirs| same(theirs, place)) else { continue };
+            for rule in &theirs.rules {
+                if !place.rules.contains(rule) {
+                    place.rules.push(rule.clone());
+                }
+            }
+            // What goes on comes first, in both.
+            place.rules.sort_by_key(|rule| matches!(rule.end, End::Drop(_)));
+        }
+        places.extend(
+            other.places.iter().filter(|theirs| !self.places.iter().any(|it| same(it, theirs))).cloned(),
+        );
+        let order = |family| self.families().iter().position(|its| *its == family).unwrap_or(usize::MAX);
+        places.sort_by_key(|place| order(place.family));
+        Self { places, stays: self.stays || other.stays }
+    }
+
     fn families(&self) -> Vec<&'static str> {
         let mut families: Vec<&str> = self.places.iter().map(|place| place.family).collect();
         families.dedup();

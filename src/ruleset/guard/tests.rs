@@ -135,3 +135,29 @@ fn only_what_drops_is_counted() {
     let without = guard.places.iter().filter(|place| place.family == "arp").collect::<Vec<_>>();
     assert_eq!(counters(&without), [ARP]);
 }
+
+/// In between, all is dropped that one of two guards drops.
+#[test]
+fn two_guards_together_drop_what_each_of_them_drops() {
+    let example = include_str!("../../../rules/example.toml");
+    let other = example.replace("port  = 80", "port  = 81").replace("10.5.5.", "10.6.6.");
+    let [one, two] = [example, &other].map(|text| Guard::new(&cluster(text), NodeId(0)));
+    let both = one.with(&two);
+    assert_eq!(one.with(&one), one);
+    for (place, [of_one, of_two]) in
+        both.places.iter().zip(one.places.iter().zip(&two.places).map(|(one, two)| [one, two]))
+    {
+        assert_eq!((place.name, place.hook), (of_one.name, of_one.hook));
+        let rules = || of_one.rules.iter().chain(&of_two.rules);
+        assert!(rules().all(|rule| place.rules.contains(rule)), "{place:?}");
+        assert!(place.rules.iter().all(|rule| rules().any(|it| it == rule)), "{place:?}");
+        let first_drop = place.rules.iter().position(|rule| matches!(rule.end, End::Drop(_)));
+        let last_other = place.rules.iter().rposition(|rule| !matches!(rule.end, End::Drop(_)));
+        assert!(first_drop.is_none() || last_other < first_drop, "what goes on comes first: {place:?}");
+    }
+    // Of both families and of one.
+    let dual = Guard::new(&cluster(include_str!("../../../rules/dual.toml")), NodeId(0));
+    assert_eq!(one.with(&dual).families(), ["inet", "arp"]);
+    let none = Guard::none().with(&one);
+    assert_eq!((none.stays, none.families()), (true, vec!["inet", "arp"]));
+}

@@ -7,6 +7,7 @@ use crate::cluster::Cluster;
 use crate::netlink::nftables::{self, Nftables};
 use crate::ruleset::chains::STAND_IN;
 use crate::ruleset::owner::{Owner, TABLE, Work};
+use crate::ruleset::rules::is_generation;
 use crate::ruleset::table::Table;
 use crate::ruleset::{Plan, Rules, guard};
 
@@ -69,14 +70,14 @@ impl InForce {
 
 const NO_CHAIN: &str = "there is no chain";
 
-/// Chains in the tables of a plan that the plan does not have. One without rules does nothing: so a stand-in that is not needed any more
+/// Chains in the tables of a plan that the plan does not have. One without rules does nothing: so a reload leaves some, and a stand-in that is not needed any more
 /// is kept, because its chains cannot go while packets wait.
 fn not_wanted(tables: &[Table], chains: &[nftables::Chain], rules: &[nftables::Rule]) -> Vec<String> {
     let is_empty = |chain: &nftables::Chain| {
         let of = |rule: &nftables::Rule| {
             (rule.family, &rule.table, &rule.chain) == (chain.family, &chain.table, &chain.name)
         };
-        !rules.iter().any(of)
+        is_generation(&chain.name) || !rules.iter().any(of)
     };
     let has = |table: &Table, name: &str| table.chains.iter().any(|chain| chain.name == name);
     let table_of = |chain: &nftables::Chain| {

@@ -5,6 +5,7 @@
 //! kernel drops every packet that waits in any queue of the network namespace when one goes (`nf_queue_nf_hook_drop()`), so one
 //! goes only while nothing waits. Tables that others made are read, and left alone.
 
+mod attempt;
 mod carried;
 mod change;
 mod error;
@@ -13,6 +14,7 @@ mod hold;
 mod in_force;
 mod leave;
 mod removal;
+mod replace;
 mod take_over;
 mod there;
 mod tracing;
@@ -29,8 +31,11 @@ use crate::kernel;
 use crate::kernel::tool::{self, Tool};
 use crate::net::octets;
 use crate::netlink::nftables::{self, Batch};
-use crate::ruleset::table::Chain;
+use crate::netlink::sys;
+use crate::ruleset::guard::Guard;
+use crate::ruleset::table::{Chain, Table};
 use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
+pub use attempt::try_in_scratch;
 use change::change_what_is_there;
 pub use error::InstallError;
 use error::cannot;
@@ -111,11 +116,12 @@ impl Ready {
         let Self { hold, there, rules, take_over } = self;
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
-        let mut installed = Installed { hold, rules, seen: Seen::default(), nft: 0, guarded };
+        let mut installed =
+            Installed { hold, rules, next_guard: None, seen: Seen::default(), nft: 0, guarded };
         let take_over = take_over.filter(|_| there.tables.iter().any(is_pure));
         let written = match take_over {
             Some(take_over) => installed.take_over(&there, take_over),
-            None => installed.write(&there),
+            None => installed.write(&there, Leftovers::Removed),
         };
         match written {
             Ok(()) => Ok(installed),
@@ -133,6 +139,8 @@ impl Ready {
 pub struct Installed {
     hold: Hold,
     rules: Rules,
+    /// The guard that these rules are to have, while they have that of others, too.
+    next_guard: Option<Guard>,
     seen: Seen,
     /// The id of the last process that wrote rules for us.
     nft: u32,
@@ -140,12 +148,29 @@ pub struct Installed {
     guarded: (Vec<(&'static str, u64)>, Option<Instant>),
 }
 
+/// Waits until no packet is among rules that it met before.
+fn passed_by_all() {
+    if let Err(error) = sys::wait_for_readers() {
+        log::debug!("cannot wait for packets that are among the rules: {error}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
 type Seen = (Vec<nftables::Chain>, Vec<nftables::Rule>);
 
+/// What becomes of base chains that are not wanted any more. Whatever becomes of them, they are emptied together with the change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leftovers {
+    /// They go, as soon as no packet waits.
+    Removed,
+    /// They stay: packets wait all the time.
+    Emptied,
+}
+
 impl Installed {
     /// Makes it so, whatever is there.
-    fn write(&mut self, there: &There) -> Result<(), InstallError> {
+    fn write(&mut self, there: &There, leftovers: Leftovers) -> Result<(), InstallError> {
         let tables = self.rules.all_tables();
         // A chain that is to be at another place cannot stay.
         let moved: Vec<(u8, &str, &str)> = tables
@@ -162,7 +187,7 @@ impl Installed {
         if !moved.is_empty() {
             wait_for_all_queues()?;
         }
-        let mut batch = Batch::new();
+        let mut batch = self.queue_chains();
         for (family, table, chain) in &moved {
             // Jumps to it go with the rules that have them; these are written anew below.
             for other in there.chains.iter().filter(|it| it.family == *family && it.table == *table) {
@@ -170,20 +195,13 @@ impl Installed {
             }
             batch.delete_chain(*family, table, chain);
         }
-        for table in &tables {
-            let family = nftables::family(table.family);
-            let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
-            if !queues.is_empty() {
-                batch.table(family, table.name, 0, &table.comment);
-            }
-            for chain in queues {
-                batch.chain(family, table.name, &chain.name, None);
-                queue_chain::fill(&mut batch, family, table.name, &chain.name);
-            }
-        }
         self.hold.nft.commit(batch).map_err(cannot("write the chains of queues"))?;
 
         let mut text = String::new();
+        for chain in self.not_wanted(there) {
+            let (family, table, chain) = (nftables::family_name(chain.family), &chain.table, &chain.name);
+            text.push_str(&format!("flush chain {family} {table} {chain}\n"));
+        }
         for table in &tables {
             text.push_str(&table.declared());
             for chain in table.chains.iter().filter(|chain| !chain.is_queue()) {
@@ -198,9 +216,26 @@ impl Installed {
         }
         tool::feed_and_tell(Tool::Nft, &["-f", "-"], &text, |id| self.nft = id)?;
         self.verify()?;
-        self.remove_others(there);
+        self.remove_others(there, leftovers);
         self.seen = self.look().map_err(cannot("read the rules back"))?;
         Ok(())
+    }
+
+    /// The chains of queues, whatever is in them already.
+    fn queue_chains(&self) -> Batch {
+        let mut batch = Batch::new();
+        for table in &self.rules.all_tables() {
+            let family = nftables::family(table.family);
+            let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
+            if !queues.is_empty() {
+                batch.table(family, table.name, 0, &table.comment);
+            }
+            for chain in queues {
+                batch.chain(family, table.name, &chain.name, None);
+                queue_chain::fill(&mut batch, family, table.name, &chain.name);
+            }
+        }
+        batch
     }
 
     /// Every chain is there, with as many rules.
@@ -211,44 +246,56 @@ impl Installed {
     }
 
     /// What is under our names and should not be there: of other plans, of a shadow, of other versions.
-    fn remove_others(&self, there: &There) {
+    fn not_wanted<'a>(&self, there: &'a There) -> Vec<&'a nftables::Chain> {
         let tables = self.rules.all_tables();
-        let wanted = |family: u8, name: &str| {
-            tables.iter().find(|table| nftables::family(table.family) == family && table.name == name)
+        let is_wanted = |chain: &nftables::Chain| {
+            let mut tables = tables.iter();
+            let is_its =
+                |table: &&Table| nftables::family(table.family) == chain.family && table.name == chain.table;
+            tables.find(is_its).is_some_and(|table| table.chains.iter().any(|it| it.name == chain.name))
         };
-        let mut empty = Batch::new();
+        let is_of = |chain: &nftables::Chain, table: &nftables::Table| {
+            (chain.family, &chain.table) == (table.family, &table.name)
+        };
+        let may_go = |chain: &nftables::Chain| {
+            chain.table != guard::OWNED
+                && !there.tables.iter().any(|table| is_pure(table) && is_of(chain, table))
+        };
+        there.chains.iter().filter(|chain| may_go(chain) && !is_wanted(chain)).collect()
+    }
+
+    /// Removes it. It is empty already.
+    fn remove_others(&self, there: &There, leftovers: Leftovers) {
+        let tables = self.rules.all_tables();
+        let is_wanted = |table: &nftables::Table| {
+            tables.iter().any(|it| nftables::family(it.family) == table.family && it.name == table.name)
+        };
+        let not_wanted = self.not_wanted(there);
+        let stays = |chain: &nftables::Chain| chain.hook.is_some() && leftovers == Leftovers::Emptied;
         let mut gone = Batch::new();
-        let mut has_base = false;
-        let mut what = Vec::new();
-        for table in there.tables.iter().filter(|table| table.name != guard::OWNED && !is_pure(table)) {
-            let chains = there.chains.iter().filter(|it| it.family == table.family && it.table == table.name);
-            let unwanted: Vec<&nftables::Chain> = chains
-                .filter(|chain| {
-                    wanted(table.family, &table.name)
-                        .is_none_or(|table| !table.chains.iter().any(|it| it.name == chain.name))
-                })
-                .collect();
-            for chain in &unwanted {
-                empty.flush_chain(chain.family, &chain.table, &chain.name);
-                has_base |= chain.hook.is_some();
-                what.push(format!("{} {} {}", nftables::family_name(chain.family), chain.table, chain.name));
-            }
-            if wanted(table.family, &table.name).is_none() {
+        for chain in not_wanted.iter().filter(|chain| !stays(chain)) {
+            gone.delete_chain(chain.family, &chain.table, &chain.name);
+        }
+        for table in there
+            .tables
+            .iter()
+            .filter(|table| table.name != guard::OWNED && !is_pure(table) && !is_wanted(table))
+        {
+            let is_its =
+                |chain: &&nftables::Chain| (chain.family, &chain.table) == (table.family, &table.name);
+            if !not_wanted.iter().any(|chain| is_its(chain) && stays(chain)) {
                 gone.delete_table(table.family, &table.name);
-            } else {
-                for chain in unwanted {
-                    gone.delete_chain(chain.family, &chain.table, &chain.name);
-                }
             }
         }
-        let outcome =
-            self.hold.nft.commit(empty).map_err(cannot("empty chains that are not needed")).and_then(|()| {
-                if has_base {
-                    wait_for_all_queues()?;
-                }
-                self.hold.nft.commit(gone).map_err(cannot("remove chains that are not needed"))
-            });
+        let has_base = not_wanted.iter().any(|chain| chain.hook.is_some() && !stays(chain));
+        let waited = if has_base { wait_for_all_queues() } else { Ok(()) };
+        let outcome = waited
+            .and_then(|()| self.hold.nft.commit(gone).map_err(cannot("remove chains that are not needed")));
         if let Err(error) = outcome {
+            let place = |chain: &&nftables::Chain| {
+                format!("{} {} {}", nftables::family_name(chain.family), chain.table, chain.name)
+            };
+            let what: Vec<String> = not_wanted.iter().map(place).collect();
             log::warn!("{error}. Until then these chains stay, empty: {}", what.join(", "));
         }
     }
@@ -283,7 +330,7 @@ impl Installed {
     pub fn restore(&mut self) -> Result<(), InstallError> {
         let there = There::read(&self.hold.nft)?;
         there.check()?;
-        self.write(&there)
+        self.write(&there, Leftovers::Emptied)
     }
 
     /// These guests live on other nodes, and no others.
@@ -340,6 +387,7 @@ impl Installed {
 
     /// Waits until nothing is left in our queues, for `patience` at most. Says whether that was reached.
     pub fn wait_until_empty(queues: &RangeInclusive<u16>, patience: Duration) -> bool {
+        passed_by_all();
         let deadline = Instant::now() + patience;
         loop {
             match kernel::packets_waiting(|queue| queues.contains(&queue)) {

@@ -6,7 +6,7 @@
 
 use super::change::change_what_is_there;
 use super::waiting::wait_for_all_queues;
-use super::{InstallError, Installed, There, is_pure};
+use super::{InstallError, Installed, Leftovers, There, is_pure};
 use crate::cluster::Cluster;
 use crate::netlink::nftables::Batch;
 use crate::ruleset::table::{Chain, Table};
@@ -43,7 +43,7 @@ impl Installed {
     /// Puts our rules in the place of the pure ruleset.
     pub(super) fn take_over(&mut self, there: &There, rules: TakeOver) -> Result<(), InstallError> {
         self.rules = rules.meanwhile;
-        self.write(there)?;
+        self.write(there, Leftovers::Removed)?;
         // Those of others: nothing waits in ours.
         wait_for_all_queues()?;
         change_what_is_there(&self.hold.nft, "remove the pure ruleset", |there| {
@@ -55,7 +55,7 @@ impl Installed {
         })?;
         self.rules = rules.finally;
         let there = There::read(&self.hold.nft)?;
-        self.write(&there)?;
+        self.write(&there, Leftovers::Removed)?;
         log::info!("took over from the pure ruleset, which is removed");
         Ok(())
     }

@@ -134,7 +134,9 @@ fn processes() -> Vec<Case> {
     let to_dunnat = |signal: &str| format!("kill -{signal} $(cat $LAB/node1.pid)");
     // The keeper would replace a worker that hangs.
     let both = |signal: &str| {
-        format!("kill -{signal} $(cat $LAB/node1.pid) $(pgrep -P $(cat $LAB/node1.pid) dunnat || pgrep -P $(cat $LAB/node1.pid))")
+        format!(
+            "kill -{signal} $(cat $LAB/node1.pid) $(pgrep -P $(cat $LAB/node1.pid) dunnat || pgrep -P $(cat $LAB/node1.pid))"
+        )
     };
     // Nothing of what waits there is decided any more.
     let gone = Path::Partly(&["node-stopped", "not-traced"], None);

@@ -88,6 +88,7 @@ fn part_of_the_keeper() {
         observer: None,
         once_serving: None,
         apart,
+        reload: None,
     })
     .unwrap();
 }
@@ -99,8 +100,8 @@ fn part_of_the_worker() {
     if std::env::var_os(PART).is_none() {
         return;
     }
-    let make = |text: &str, kernel: &Capabilities| {
-        let cluster = Arc::new(Cluster::parse(text, Path::new(EXAMPLE)).unwrap());
+    let make = |cluster: Cluster, kernel: &Capabilities| {
+        let cluster = Arc::new(cluster);
         let plan = Plan::new(wishes(&cluster), kernel).unwrap();
         let policy = Arc::new(Fatal(ClusterNat::new(&cluster, wishes(&cluster).node)));
         Ok(WorkOptions { cluster, plan, policy, pin: false, sandbox: Level::Strict, trace: None })

@@ -7,6 +7,7 @@ mod others;
 mod places;
 mod refused;
 mod rehearsing;
+mod reloading;
 mod rights;
 mod rulesets;
 mod serving;

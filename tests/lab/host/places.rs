@@ -113,7 +113,9 @@ fn nobody_takes_over_while_packets_of_others_wait() {
     // Somebody who listens to queue 7000 and gives no verdict.
     let mut command = host.command_in(&[DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
     let directory = tempfile::tempdir().unwrap();
-    command.args(["--one-process", "--queue-base", "7000", "--workers", "1", "--socket"]).arg(directory.path().join("other"));
+    command
+        .args(["--one-process", "--queue-base", "7000", "--workers", "1", "--socket"])
+        .arg(directory.path().join("other"));
     let other = host.served_by(command);
     other.signal("STOP");
     host.ip("link set lo up");

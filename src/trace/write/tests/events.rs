@@ -143,6 +143,7 @@ fn events() -> impl Strategy<Value = Event> {
                 seq: u64::from(seq) + 1,
                 run: (lost % 2 == 0).then(|| "5b1f".into()),
                 config: (lost % 3 == 0).then(|| "0123456789abcdef".into()),
+                generation: (lost % 5 == 0).then(|| u64::from(lost) + 1),
                 lost: lost.into(),
                 time: Timestamp::from_nanosecond(i128::from(seq) * 1_000_003).unwrap(),
                 waited_ns: waited.map(u64::from),

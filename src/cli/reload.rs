@@ -1,0 +1,190 @@
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use dunnat::cluster::Cluster;
+use dunnat::control::{self, Answer, Client, LONGEST_REQUEST, Reloaded, Request};
+use dunnat::replay::Changes;
+use dunnat::ruleset;
+use dunnat::text::{counted, escaped};
+
+use super::saved::Saved;
+use super::{Failure, named_socket, note, print};
+
+/// Have a running node go on with another cluster file, without losing a packet
+///
+/// The file is checked and its rules are tried first. If anything is wrong, the node goes on as before. Exit status: 0 the
+/// node uses the file; 1 the node refused, or there is none; 2 the file is wrong.
+#[derive(Args)]
+pub(super) struct Reload {
+    /// The new cluster file [default: the file that the node was started with]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Name of the node that runs here [default: the only one]
+    #[arg(long, short, value_name = "NAME", conflicts_with = "socket")]
+    node: Option<String>,
+    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Another number of workers [default: as many as now]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// Change nothing: print what would change; and of the decisions in these traces of the node (JSON), those that would
+    /// be others. Give FILE first
+    #[arg(long, value_name = "TRACE", num_args = 0..)]
+    dry_run: Option<Vec<PathBuf>>,
+    /// Print JSON: one object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Reload {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        if let Some(toml) =
+            self.dry_run.iter().flatten().find(|path| path.extension().is_some_and(|it| it == "toml"))
+        {
+            return Err(Failure::Usage(format!(
+                "--dry-run {}: what follows --dry-run are traces; give the cluster file before it: dunnat reload {} --dry-run",
+                toml.display(),
+                toml.display()
+            )));
+        }
+        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
+        let mut path = named;
+        // A file that is wrong is wrong without a node, too.
+        let given = self.file.as_deref().map(|file| Cluster::load(file).map(|it| (file.to_owned(), it)));
+        let (file, cluster) = match given.transpose()? {
+            Some(given) => given,
+            None => {
+                let socket = path.map_or_else(control::only_node, Ok)?;
+                let file = file_of(&socket)?;
+                path = Some(socket);
+                let loaded = Cluster::load(&file)?;
+                (file, loaded)
+            }
+        };
+        for text in cluster.notes() {
+            note(format_args!("note: {text}"))?;
+        }
+        let socket = path.map_or_else(control::only_node, Ok)?;
+        let wanted = control::Reload {
+            config: cluster.text().to_owned(),
+            file: file.display().to_string(),
+            workers: self.workers,
+            dry_run: true,
+        };
+        let mut would = ask(&socket, wanted.clone())?;
+        if let Some(rules) = would.rules.take() {
+            match ruleset::try_in_scratch(rules) {
+                Ok(tried) => tried?,
+                Err(error) => log::warn!(
+                    "the new rules were not tried before: cannot make a network namespace for that: {error}"
+                ),
+            }
+        }
+        let Some(traces) = &self.dry_run else {
+            let done = ask(&socket, control::Reload { dry_run: false, ..wanted })?;
+            return self.tell(&done);
+        };
+        self.tell(&would)?;
+        traces.iter().try_for_each(|trace| decided_otherwise(&cluster, &would.node, trace))
+    }
+
+    fn tell(&self, reloaded: &Reloaded) -> Result<(), Failure> {
+        if self.json {
+            let json = serde_json::to_string(reloaded).map_err(io::Error::from);
+            let json = json.map_err(|source| Failure::Output { to: "standard output".to_owned(), source })?;
+            return print(&(json + "\n"));
+        }
+        for warning in &reloaded.warnings {
+            log::warn!("{}", escaped(warning));
+        }
+        print(&as_text(reloaded, self.dry_run.is_some()))
+    }
+}
+
+fn as_text(reloaded: &Reloaded, is_dry: bool) -> String {
+    let Reloaded { node, generation, config, changes, retagged, took_ms, .. } = reloaded;
+    let mut out = String::new();
+    let node = escaped(node);
+    let _ = match changes.len() {
+        0 => writeln!(out, "{node}: the file says nothing else than the one in use"),
+        more => writeln!(out, "{node}: {}", counted(more as u64, "change")),
+    };
+    for change in changes {
+        let _ = writeln!(out, "  {}", escaped(change));
+    }
+    let config = escaped(config);
+    let _ = if is_dry {
+        writeln!(
+            out,
+            "nothing was changed; with this file it would be generation {generation}, cluster file {config}"
+        )
+    } else {
+        let flows = match retagged {
+            0 => String::new(),
+            flows => format!(", {} with a new tag", counted(*flows, "flow")),
+        };
+        writeln!(out, "generation {generation}, cluster file {config}, in {took_ms} ms{flows}")
+    };
+    out
+}
+
+/// The file that a node was started with.
+fn file_of(socket: &Path) -> Result<PathBuf, Failure> {
+    match answer(socket, &Request::Status(control::Nothing::default()))? {
+        Answer::Status(status) => status.file.map(PathBuf::from).ok_or_else(|| {
+            Failure::Refused("the node does not say with which file it was started: give FILE".to_owned())
+        }),
+        _ => Err(unusual(socket)),
+    }
+}
+
+fn ask(socket: &Path, reload: control::Reload) -> Result<Reloaded, Failure> {
+    let request = Request::Reload(reload);
+    let length = serde_json::to_vec(&request).map_or(0, |line| line.len() as u64);
+    if length >= LONGEST_REQUEST {
+        let all = format!(
+            "the cluster file is too large to be sent: a request has at most {LONGEST_REQUEST} bytes"
+        );
+        return Err(Failure::Refused(all));
+    }
+    match answer(socket, &request)? {
+        Answer::Reloaded(reloaded) => Ok(*reloaded),
+        _ => Err(unusual(socket)),
+    }
+}
+
+fn answer(socket: &Path, request: &Request) -> Result<Answer<dunnat::trace::Event>, Failure> {
+    let connection = |source| Failure::Connection { path: socket.to_owned(), source };
+    match Client::ask(socket, request)?.answer().map_err(connection)? {
+        Some(Answer::Error(error)) => Err(Failure::Refused(error)),
+        Some(answer) => Ok(answer),
+        None => Err(connection(io::Error::other("the node ended the connection"))),
+    }
+}
+
+fn unusual(socket: &Path) -> Failure {
+    let source = io::Error::other("the node did not answer what was asked");
+    Failure::Connection { path: socket.to_owned(), source }
+}
+
+/// Prints the decisions of a trace that would be others, as `replay` does.
+fn decided_otherwise(cluster: &Cluster, node: &str, trace: &Path) -> Result<(), Failure> {
+    let Saved::Trace(mut events) = Saved::open(trace)? else {
+        return Err(Failure::NotTrace { from: trace.display().to_string() });
+    };
+    let mut changes = Changes::new(cluster);
+    let zone = jiff::tz::TimeZone::system();
+    while let Some(was) = events.next()? {
+        if *was.node != *node {
+            continue;
+        }
+        let Some(now) = changes.again(&was) else { continue };
+        if let Some(change) = changes.compare(&was, &now) {
+            print(&(change.line(&zone) + "\n"))?;
+        }
+    }
+    print(&changes.to_string())
+}

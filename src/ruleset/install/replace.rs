@@ -1,0 +1,137 @@
+//! From one set of rules to the next while packets come: the guard grows, the rules change, and the guard shrinks when no packet is
+//! left that the old rules have queued.
+//!
+//! The rules do not change in one step. When a rule goes, its map of verdicts is empty for every packet at once, also for a packet
+//! that is just on its way through the rules as they were (`nft_map_deactivate()`, net/netfilter/nf_tables_api.c): it would pass
+//! untranslated, and the guard would drop it. So first the new rules are put before the old ones, in one transaction: what they
+//! match, the old rules do not get. When no packet is among the rules as they were before that, the old ones go. Only what the new rules do
+//! not match meets the old ones in between, and is queued for the old workers.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::error::{InstallError, cannot};
+use super::there::There;
+use super::{Installed, Leftovers, passed_by_all};
+use crate::kernel::tool::{self, Tool};
+use crate::netlink::nftables::{self, Batch};
+use crate::ruleset::owner::{Owner, TABLE};
+use crate::ruleset::queue_chain;
+use crate::ruleset::{Rules, elsewhere, guard};
+
+impl Installed {
+    /// Puts other rules in the place of these. No base chain comes or goes that both have. What only the old ones have is emptied, and
+    /// stays until the node ends: the kernel drops packets that wait when a base chain goes. `elsewhere` are the guests that
+    /// live on other nodes, by the new cluster file.
+    ///
+    /// Until [`settle`](Self::settle) the guard is that of both.
+    ///
+    /// # Errors
+    /// nft is missing or refused, with its own words; then the old rules are there as before.
+    pub fn replace(&mut self, rules: Rules, elsewhere: &BTreeSet<IpAddr>) -> Result<(), InstallError> {
+        let mut rules = rules;
+        elsewhere::fill(&mut rules.tables, elsewhere, |_, _| {});
+        log::debug!("replacing the rules by:\n{}", rules.as_script());
+        let guard = self.rules.guard.with(&rules.guard);
+        let there = There::read(&self.hold.nft)?;
+        there.check()?;
+        let old = std::mem::replace(&mut self.rules, Rules { guard, ..rules.clone() });
+        if let Err(error) = self.exchange(&there) {
+            self.rules = old;
+            let restored = self.own_guard().and_then(|()| self.restore());
+            if let Err(error) = restored {
+                log::error!("cannot restore the rules as they were: {error}");
+            }
+            return Err(error);
+        }
+        self.next_guard = Some(rules.guard);
+        Ok(())
+    }
+
+    /// The new rules come, and the old ones go.
+    fn exchange(&mut self, there: &There) -> Result<(), InstallError> {
+        self.own_guard()?;
+        let of_node = |_: u8, table: &str| table == TABLE;
+        let mut old = self.hold.nft.rules(of_node).map_err(cannot("list the rules of nft"))?;
+        // Those of queues go with their chains.
+        old.retain(|rule| queue_chain::read(&rule.chain).is_none());
+        self.hold.nft.commit(self.queue_chains()).map_err(cannot("write the chains of queues"))?;
+        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &self.before_the_old(there), |id| self.nft = id)?;
+        passed_by_all();
+        let mut gone = Batch::new();
+        for rule in &old {
+            gone.delete_rule(rule.family, &rule.table, &rule.chain, rule.handle);
+        }
+        if let Err(error) = self.hold.nft.commit(gone) {
+            // Somebody else has just changed them.
+            log::debug!("cannot remove the old rules one by one: {error}");
+            return self.write(&There::read(&self.hold.nft)?, Leftovers::Emptied);
+        }
+        passed_by_all();
+        self.verify()?;
+        self.remove_others(there, Leftovers::Emptied);
+        self.seen = self.look().map_err(cannot("read the rules back"))?;
+        Ok(())
+    }
+
+    /// The rules for nft, each before all that its chain has already; those of the guard in the place of the old ones.
+    fn before_the_old(&self, there: &There) -> String {
+        let mut text = String::new();
+        for table in self.rules.all_tables() {
+            text.push_str(&table.declared());
+            let is_guard = table.name == guard::STAYS;
+            let is_there = |name: &str| there.chain(table.family, table.name, name).is_some();
+            let chains = || table.chains.iter().filter(|chain| !chain.is_queue());
+            for chain in chains().filter(|chain| is_there(&chain.name)) {
+                if is_guard {
+                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
+                    continue;
+                }
+                for rule in chain.rules.iter().rev() {
+                    text.push_str(&format!("insert rule {} {} {rule}\n", table.place(), chain.name));
+                }
+            }
+            text.push_str(&table.block(|chain| !chain.is_queue() && (is_guard || !is_there(&chain.name))));
+        }
+        text
+    }
+
+    /// The guard becomes that of the new rules alone.
+    ///
+    /// # Errors
+    /// nft is missing or refused; then the guard still drops what both drop.
+    pub fn settle(&mut self) -> Result<(), InstallError> {
+        let Some(next) = self.next_guard.take() else { return Ok(()) };
+        if next == self.rules.guard {
+            return Ok(());
+        }
+        self.rules.guard = next;
+        self.own_guard()?;
+        let there = There::read(&self.hold.nft)?;
+        let mut text = String::new();
+        // Of a family that the new file does not have.
+        for chain in self.not_wanted(&there) {
+            let family = nftables::family_name(chain.family);
+            text.push_str(&format!("flush chain {family} {} {}\n", chain.table, chain.name));
+        }
+        for table in self.rules.guard.tables() {
+            text.push_str(&table.declared());
+            for chain in &table.chains {
+                text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
+            }
+            text.push_str(&table.block(|_| true));
+        }
+        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &text, |id| self.nft = id)?;
+        self.seen = self.look().map_err(cannot("read the rules back"))?;
+        Ok(())
+    }
+
+    /// Writes the guard that belongs to the process.
+    fn own_guard(&self) -> Result<(), InstallError> {
+        let Some(flags) = self.hold.flags else { return Ok(()) };
+        let Rules { guard, node, .. } = &self.rules;
+        let mut batch = Batch::new();
+        guard.put(&mut batch, flags, &Owner::of(node).to_string());
+        self.hold.nft.commit(batch).map_err(cannot("change the guard"))
+    }
+}

@@ -1,0 +1,255 @@
+//! A node goes on with another cluster file, while packets come; and goes on as before if the file is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use super::*;
+
+/// A host with a node, and cluster files for it.
+struct Reloaded {
+    host: Host,
+    directory: tempfile::TempDir,
+}
+
+impl Reloaded {
+    fn new() -> Self {
+        let reloaded = Self { host: Host::new(), directory: tempfile::tempdir().unwrap() };
+        reloaded.write("cluster.toml", &example());
+        reloaded
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn serve(&self, more: &[&str]) -> Node {
+        let file = self.directory.path().join("cluster.toml");
+        let run = [DUNNAT, "run", "--no-rehearsal", "--config", file.to_str().unwrap(), "--node", "node1"];
+        let mut command = self.host.command_in(&run);
+        command.args(["--socket", &self.host.socket()]).args(more);
+        self.host.served_by(command)
+    }
+
+    /// `dunnat reload`: its exit status, and what it has said.
+    fn reload(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command = self.host.command_in(&[DUNNAT, "reload", "--socket", &self.host.socket()]);
+        let output = command.args(words).output().unwrap();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn status(&self) -> Value {
+        let said = must(DUNNAT, &["status", "--socket", &self.host.socket(), "--json"]);
+        serde_json::from_str(&said).unwrap()
+    }
+}
+
+fn example() -> String {
+    fs::read_to_string(EXAMPLE).unwrap()
+}
+
+/// The example with something else in it, another thing each time.
+fn changed(number: usize) -> String {
+    let example = example();
+    let text = match number % 5 {
+        0 => example.replace("port  = 80", &format!("port  = {}", 81 + number)),
+        1 => format!(
+            "{example}\n[[service]]\nname = \"more\"\nproto = \"udp\"\nport = \"{}-6000\"\nguest = \"10.5.5.203\"\n",
+            5000 + number
+        ),
+        2 => example.replace("tag    = 2", &format!("tag    = {}", 100 + number)),
+        3 => example.replace("# on_conflict = \"keep\"", "on_conflict = \"drop\""),
+        _ => example.replace("[guests]\n", "[guests]\ninside = [\"10.9.0.0/16\"]\n"),
+    };
+    assert_ne!(text, example);
+    format!("# {number}\n{text}")
+}
+
+/// Each datagram is decided once, by the file whose rules have queued it, however often the file is another.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn reloads_under_packets_lose_none_and_mix_nothing() {
+    const RELOADS: usize = 12;
+    let reloaded = Reloaded::new();
+    let neighbour = reloaded.host.neighbour();
+    let node = reloaded.serve(&["--full"]);
+    let trace = reloaded.directory.path().join("trace.jsonl");
+    let mut reader = Command::new(DUNNAT)
+        .args(["trace", "--socket", &reloaded.host.socket(), "--format", "json"])
+        .stdout(File::create(&trace).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the reader", || (reloaded.status()["traces"] == 1).then_some(()));
+    let ending = AtomicBool::new(false);
+    let (sent, last) = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let mut sent = 0;
+            while !ending.load(Ordering::Relaxed) {
+                neighbour.send(200);
+                sent += 200;
+            }
+            sent
+        });
+        let mut last = 1;
+        for number in 0..RELOADS {
+            let file = reloaded.write("next.toml", &changed(number));
+            let workers = (1 + number % 3).to_string();
+            let (code, said, error) = reloaded.reload(&[&file, "--workers", &workers, "--json"]);
+            assert_eq!((code, &*error), (0, ""), "{said}");
+            let told: Value = serde_json::from_str(&said).unwrap();
+            assert_eq!(told["warnings"], serde_json::json!([]), "{told}");
+            assert!(told["generation"].as_u64().unwrap() > last, "{told}");
+            last = told["generation"].as_u64().unwrap();
+        }
+        ending.store(true, Ordering::Relaxed);
+        (sending.join().unwrap(), last)
+    });
+    // The node itself may send something, which is asked about at spoof.
+    let decided = |status: &Value| {
+        let all = status["decisions"].as_array().unwrap().iter().filter(|it| it["stage"] == "save");
+        all.map(|it| it["packets"].as_u64().unwrap()).sum::<u64>()
+    };
+    wait_for("all datagrams to be decided", || (decided(&reloaded.status()) == sent).then_some(()));
+    let status = reloaded.status();
+    assert_eq!((&status["dropped"], status["generation"].as_u64()), (&serde_json::json!(0), Some(last)));
+    assert_eq!(status["lost"], serde_json::json!({"queue_full": 0, "socket_full": 0}), "{status:#}");
+    must("kill", &["-s", "INT", &reader.id().to_string()]);
+    reader.wait().unwrap();
+    let (mut files, mut queues) =
+        (BTreeMap::<u64, BTreeSet<String>>::new(), BTreeMap::<u64, BTreeSet<u64>>::new());
+    let (mut traced, mut lost) = (0, 0);
+    for line in fs::read_to_string(&trace).unwrap().lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let generation = event["generation"].as_u64().unwrap();
+        files.entry(generation).or_default().insert(event["config"].as_str().unwrap().to_owned());
+        queues.entry(generation).or_default().insert(event["queue"].as_u64().unwrap());
+        traced += u64::from(event["stage"] == "save");
+        lost += event["lost"].as_u64().unwrap_or(0);
+    }
+    assert!(traced <= sent && sent <= traced + lost, "{traced} of {sent} traced, {lost} lost");
+    assert!(files.len() > RELOADS / 2 && files.values().all(|files| files.len() == 1), "{files:?}");
+    for (generation, its) in &queues {
+        let next = queues.get(&(generation + 1));
+        assert!(next.is_none_or(|next| its.is_disjoint(next)), "generation {generation}: {queues:?}");
+    }
+    let log = node.end("TERM");
+    assert!(log.contains(&format!(" packets: save unmarked {sent}")), "{log}");
+    assert_eq!(reloaded.host.only_guard(), "");
+}
+
+/// Nothing changes, and it is said what is wrong.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_is_wrong_leaves_the_node_as_it_was() {
+    let reloaded = Reloaded::new();
+    let node = reloaded.serve(&[]);
+    let (before, status) = (reloaded.host.ruleset(), reloaded.status());
+    let example = example();
+    let other = example.replace("port  = 80", "port  = 81");
+    for (text, code, expected) in [
+        (example.replace("10.5.5.201", "10.9.9.9"), 2, "next.toml:20:9: "),
+        ("x".to_owned(), 2, "next.toml:1:2: "),
+        (other.replace("\"node1\"", "\"other\""), 1, "the cluster has no node \"node1\""),
+        (other.replace("xenbr0", "xenbr9"), 1, "xenbr9"),
+        (
+            other.replace("tag    = 1", "tag    = 3").replace("tag    = 2", "tag    = 1"),
+            1,
+            "the tag 0x1 of node2 is node1's in the file that is in use",
+        ),
+    ] {
+        let file = reloaded.write("next.toml", &text);
+        let (found, said, error) = reloaded.reload(&[&file]);
+        assert_eq!((found, &*said), (code, ""), "{error}");
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(reloaded.host.ruleset(), before, "{expected}");
+    }
+    // Only asked, and the file in use once more: nothing changes either.
+    let file = reloaded.write("next.toml", &other);
+    let (code, said, _) = reloaded.reload(&[&file, "--dry-run"]);
+    let change = "  service web: tcp port 80 -> guest 10.5.5.201 becomes tcp port 81 -> guest 10.5.5.201\n";
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(change) && said.contains("nothing was changed"), "{said}");
+    let (code, said, _) = reloaded.reload(&[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("the file says nothing else"), "{said}");
+    assert_eq!(reloaded.host.ruleset(), before);
+    let now = reloaded.status();
+    for field in ["config", "generation", "serving", "packets"] {
+        assert_eq!(now[field], status[field], "{field}");
+    }
+    // Somebody has the other queues.
+    let reader = reloaded.serve_elsewhere(&["--queue-base", "112"]);
+    let (code, _, error) = reloaded.reload(&[&file]);
+    assert_eq!(code, 1);
+    assert!(error.contains("another program reads that queue"), "{error}");
+    assert_eq!(reloaded.host.ruleset(), before);
+    reader.end("TERM");
+    let (code, said, error) = reloaded.reload(&[&file]);
+    assert_eq!(code, 0, "{error}");
+    assert!(said.contains("generation 2, "), "{said}");
+    node.end("TERM");
+    assert_eq!(reloaded.host.only_guard(), "");
+}
+
+impl Reloaded {
+    /// Another program that reads queues.
+    fn serve_elsewhere(&self, more: &[&str]) -> Node {
+        let socket = self.directory.path().join("other.sock");
+        let run = [DUNNAT, "run", "--no-rules", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"];
+        let mut command = self.host.command_in(&run);
+        command.arg("--socket").arg(socket).args(more);
+        self.host.served_by(command)
+    }
+}
+
+/// SIGHUP has the file read that it was started with; the log tells what came of it.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_signal_has_it_read_its_file_again() {
+    let reloaded = Reloaded::new();
+    let mut node = reloaded.serve(&[]);
+    reloaded.write("cluster.toml", &example().replace("port  = 80", "port  = 81"));
+    node.signal("HUP");
+    let told = node.reads("reloaded: ");
+    assert!(told.contains("generation 2, cluster file "), "{told}");
+    assert!(node.reads("service web: ").contains("becomes tcp port 81"));
+    let rules = reloaded.host.must(&["nft", "-s", "list", "table", "ip", "dunnat"]);
+    assert!(rules.contains("tcp dport 81 ") && !rules.contains("tcp dport 80 "), "{rules}");
+    assert!(rules.contains("chain generation-2 {"), "{rules}");
+    reloaded.write("cluster.toml", "x");
+    node.signal("HUP");
+    let told = node.reads("not reloaded");
+    assert!(told.contains("going on as before: ") && told.contains("cluster.toml:1:2: "), "{told}");
+    assert_eq!(reloaded.host.must(&["nft", "-s", "list", "table", "ip", "dunnat"]), rules);
+    // Foreign changes are put back as the new file has them.
+    reloaded.host.must(&["nft", "flush", "chain", "ip", "dunnat", "ask-dnat"]);
+    node.reads("they are restored");
+    assert_eq!(reloaded.host.must(&["nft", "-s", "list", "table", "ip", "dunnat"]), rules);
+    node.end("TERM");
+    assert_eq!(reloaded.host.only_guard(), "");
+}
+
+/// A node that does not have its rules for itself says so.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn who_cannot_be_reloaded_says_why() {
+    let reloaded = Reloaded::new();
+    let file = reloaded.write("next.toml", &example().replace("port  = 80", "port  = 81"));
+    for (options, expected) in [
+        (&["--no-rules"][..], "it was started with --no-rules"),
+        (&["--policy", "observe"], "it only looks on"),
+        (&["--shadow"], "it only looks on"),
+    ] {
+        let node = reloaded.serve(options);
+        let (code, _, error) = reloaded.reload(&[&file]);
+        assert_eq!(code, 1, "{error}");
+        assert!(error.contains(expected), "{error}");
+        node.end("TERM");
+        reloaded.host.down();
+    }
+}
