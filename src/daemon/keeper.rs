@@ -47,7 +47,7 @@ const LATER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// How a worker process is started.
 #[derive(Clone, Debug)]
 pub struct Apart {
-    /// The program, which calls [`work`](super::work).
+    /// The program, which calls [`work`](super::work()).
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
