@@ -254,7 +254,9 @@ impl ClusterFiles {
     /// Nodes that do not agree about what is whose cannot work together.
     fn warn(&self) {
         let all: BTreeSet<&Name> = self.0.values().flatten().collect();
-        if all.len() < 2 {
+        // Nodes that were all reloaded have used the same files.
+        let as_the_first = self.0.values().all(|files| Some(files) == self.0.values().next());
+        if all.len() < 2 || self.0.len() > 1 && as_the_first {
             return;
         }
         let node = |(node, configs): (&Name, &BTreeSet<Name>)| {
