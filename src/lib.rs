@@ -70,7 +70,7 @@
 //! | [`engine`] | what a policy is, and the cluster's: facts in, decision out; a file for each stage | know a socket, a clock, a thread |
 //! | [`policy`] | who decides: policies by name; any policy held to what it may, with what it remembers; laws for whoever writes one | let a policy cost more than a packet |
 //! | [`process`] | a policy in any language: another program, asked by lines of JSON | trust it, or wait for it without end |
-//! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys.rs` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
+//! | `netlink` | the kernel's messages, packed and read: nfnetlink_queue, nf_tables, conntrack, rtnetlink; the socket (libmnl), and `sys` with the few calls of the C library that need `unsafe`; no other file has any | know what a message is for |
 //! | [`sandbox`] | what a thread that serves packets gives up: capabilities, files, system calls | decide what becomes of who lacks a right |
 //! | [`queue`] | where packets wait: the [`PacketQueue`](queue::PacketQueue) trait; by netlink in batches, by the nfq crate, and for tests and benchmarks without a kernel | decide |
 //! | [`kernel`] | what this kernel can do, by asking it, and the tools that talk to it | take silence for a no |

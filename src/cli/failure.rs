@@ -30,6 +30,8 @@ pub(super) enum Failure {
     Unfit,
     #[error("the cluster files differ")]
     Differ,
+    #[error("{} amiss", if *.0 == 1 { "1 thing is".to_owned() } else { format!("{} things are", .0) })]
+    Amiss(usize),
     #[error("not every flow came through")]
     NotThrough,
     #[error("every flow came through the copy, but on this host packets are stopped: see above")]
@@ -148,6 +150,7 @@ impl Failure {
             | Self::NotThrough
             | Self::NotOnThisHost
             | Self::Differ
+            | Self::Amiss(_)
             | Self::Faults { .. }
             | Self::Unrehearsed(_)
             | Self::Rights(_)

@@ -10,7 +10,7 @@ use super::{Failure, named_socket, print};
 
 /// Show what a running node says about itself: its packets and decisions, losses, guard, and rehearsal
 ///
-/// Exit status: 0 if the node answers; 1 if not.
+/// Exit status: 0 if the node is well; 1 if something is amiss, or nobody answers.
 #[derive(Args)]
 pub(super) struct Status {
     /// Name of the node that runs here [default: the only one]
@@ -38,7 +38,11 @@ impl Status {
             Some(_) => return Err(unusual("the node did not answer what was asked")),
             None => return Err(unusual("the node ended the connection")),
         };
-        print(&if self.json { as_json(&status)? } else { as_text(&status) })
+        print(&if self.json { as_json(&status)? } else { as_text(&status) })?;
+        match status.amiss.len() {
+            0 => Ok(()),
+            amiss => Err(Failure::Amiss(amiss)),
+        }
     }
 }
 
@@ -82,6 +86,12 @@ fn as_text(status: &Reported) -> String {
             since.strftime("%Y-%m-%d %H:%M:%S")
         ),
     );
+    if status.amiss.is_empty() {
+        line("health", "well");
+    }
+    for amiss in &status.amiss {
+        line("health", amiss);
+    }
     line("works", &status.serving);
     line("config", &status.config);
     if let Some(reloaded) = status.reloaded {

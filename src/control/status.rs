@@ -65,6 +65,9 @@ pub struct Status {
     /// Packets that ended two workers and were dropped for that; the first few.
     #[serde(default)]
     pub poison: Vec<Poisoned>,
+    /// What is amiss now, each in a sentence; nothing if the node is well.
+    #[serde(default)]
+    pub amiss: Vec<String>,
 }
 
 /// A packet that ended two workers.

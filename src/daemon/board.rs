@@ -6,10 +6,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::counters::Counters;
+use super::health::Health;
 use super::keeper::Poison;
 use super::memory::Memory;
 use crate::control::{
@@ -20,6 +23,9 @@ use crate::kernel::{self, Losses};
 use crate::net::Stage;
 use crate::queue::{Journal, Of, Turn};
 use crate::sandbox::{self, Applied, Refused};
+
+/// After that the counts of a queue at rest are the same.
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// How many packets are kept that ended workers.
 const POISON: usize = 16;
@@ -59,6 +65,7 @@ struct Kept {
     refused: Vec<Refused>,
     restarts: u64,
     poison: Vec<Poisoned>,
+    health: Health,
 }
 
 impl Board {
@@ -82,6 +89,7 @@ impl Board {
             rehearsal: None,
             restarts: 0,
             poison: Vec::new(),
+            health: Health::default(),
         };
         Self { node, file, traces, memories: Mutex::default(), has_ledger, kept: Mutex::new(kept) }
     }
@@ -138,7 +146,9 @@ impl Board {
 
     /// Another worker takes over.
     pub(super) fn replaced(&self) {
-        lock(&self.kept).restarts += 1;
+        let mut kept = lock(&self.kept);
+        kept.restarts += 1;
+        kept.health.ended(Instant::now());
     }
 
     /// A packet was dropped that ended workers.
@@ -160,6 +170,31 @@ impl Board {
         all
     }
 
+    /// A look at how it is; often. `torn`: our rules could not be put back.
+    pub(super) fn look(&self, torn: bool) {
+        let works = lock(&self.kept).works.clone();
+        let queues = self.read_queues(&works.queues).unwrap_or_default();
+        lock(&self.kept).health.look(&queues, torn, Instant::now());
+    }
+
+    /// What is amiss. Where packets of a queue at rest are not accounted for, it is looked at again: between the kernel's counts and
+    /// ours one may have come.
+    fn amiss(&self, queues: &[Queue], of: &RangeInclusive<u16>) -> Vec<String> {
+        let is_odd = |queue: &Queue| queue.ledger.is_some_and(|ledger| ledger.difference != 0);
+        let again = queues.iter().any(is_odd).then(|| {
+            thread::sleep(A_MOMENT);
+            let numbered = |queue: &Queue| queue.ledger.map(|ledger| ledger.numbered);
+            let mut now = self.read_queues(of).unwrap_or_default();
+            now.retain(|now| {
+                queues.iter().any(|it| it.number == now.number && numbered(it) == numbered(now))
+            });
+            now
+        });
+        let kept = lock(&self.kept);
+        let queues = again.as_deref().unwrap_or(queues);
+        kept.health.amiss(queues, kept.rehearsal.as_ref(), Instant::now())
+    }
+
     /// What there is to say now.
     pub(super) fn status(&self) -> Status {
         let mut counters = self.counters();
@@ -171,6 +206,7 @@ impl Board {
         }
         let lost = counters.lost();
         let Turn { packets, .. } = counters.turns;
+        let amiss = self.amiss(queues.as_deref().unwrap_or_default(), &works.queues);
         let kept = lock(&self.kept);
         Status {
             v: VERSION,
@@ -206,6 +242,7 @@ impl Board {
             traces: (self.traces)(),
             restarts: kept.restarts,
             poison: kept.poison.clone(),
+            amiss,
         }
     }
 
@@ -328,7 +365,7 @@ mod tests {
     fn it_is_told_what_workers_may_do_and_what_they_have_tried() {
         let board = board();
         assert_eq!(board.status().rights, None, "nothing was said of it");
-        let applied = std::thread::spawn(|| {
+        let applied = thread::spawn(|| {
             let applied = Packets::apply(Level::Auto).unwrap();
             let tried = std::os::unix::net::UnixDatagram::unbound();
             assert_eq!(tried.unwrap_err().raw_os_error(), Some(libc::EPERM));

@@ -4,30 +4,27 @@
 //! the connections of clients. It reads no packet. When the worker process ends, in whatever way, packets wait in the kernel, and the
 //! keeper starts another one. That one first sends back into the queues what the one before had in hand.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::clients::{Clients, HandedOver};
+use super::duty::Duty;
 use super::error::Error;
-use super::memory::Memory;
 use super::suspects::Suspects;
-use super::wire::{Also, Begin, Ended, FromWorker, Place, ToWorker, Wire};
-use crate::control::{HandOver, Trace};
+use super::wire::{Begin, Ended, FromWorker, ToWorker, Wire};
+use crate::control::HandOver;
 use crate::kernel::{self, Capabilities};
-use crate::net::Stage;
 use crate::netlink::{nfqueue, sys};
-use crate::queue::QueueConfig;
 use crate::sandbox::Refused;
 use crate::text::counted;
 
@@ -79,51 +76,6 @@ struct Running {
 
 type Channel<T> = (Sender<T>, Receiver<T>);
 
-/// The queues of a generation, and all that it takes to serve them.
-pub(super) struct Duty {
-    place: Place,
-    text: File,
-    sockets: Vec<OwnedFd>,
-    memory: Arc<Memory>,
-    numbers: Vec<u16>,
-    stage_of: StageOf,
-    /// Somebody has served them.
-    was_served: bool,
-}
-
-impl Duty {
-    /// Of the queues of these sockets.
-    ///
-    /// # Errors
-    /// There is no memory for the cluster file.
-    pub(super) fn new(
-        (place, text): (Place, &str),
-        sockets: Vec<OwnedFd>,
-        lanes: &[Vec<QueueConfig>],
-        (memory, stage_of): (Arc<Memory>, StageOf),
-    ) -> io::Result<Self> {
-        let mut file = File::from(rustix::fs::memfd_create("cluster", rustix::fs::MemfdFlags::CLOEXEC)?);
-        file.write_all(text.as_bytes())?;
-        let numbers = lanes.iter().flatten().map(|lane| lane.queue).collect();
-        Ok(Self { place, text: file, sockets, memory, numbers, stage_of, was_served: false })
-    }
-
-    fn also(&self) -> Also {
-        Also { place: self.place.clone(), has_predecessor: self.was_served }
-    }
-
-    /// Hands it over with a message.
-    fn hand_over(&mut self, wire: &Wire, message: &ToWorker) -> io::Result<()> {
-        self.text.rewind()?;
-        let mut descriptors: Vec<BorrowedFd<'_>> = vec![self.text.as_fd()];
-        descriptors.extend(self.memory.file());
-        descriptors.extend(self.sockets.iter().map(OwnedFd::as_fd));
-        wire.send(message, &descriptors)?;
-        self.was_served = true;
-        Ok(())
-    }
-}
-
 pub(super) struct Keeper {
     apart: Apart,
     /// What is served, the oldest generation first: one, or while it is reloaded two.
@@ -144,9 +96,6 @@ pub(super) struct Keeper {
     /// What there is to tell when it is asked next.
     untold: Vec<Told>,
 }
-
-/// Which stage a queue is of.
-pub(super) type StageOf = Box<dyn Fn(u16) -> Option<Stage>>;
 
 /// What the keeper has to say.
 pub(super) enum Told {
@@ -541,77 +490,6 @@ fn ending(status: &io::Result<ExitStatus>) -> String {
             (None, None) => "for no known reason".to_owned(),
         },
         Err(error) => format!("nobody knows how ({error})"),
-    }
-}
-
-/// Clients that see decisions. A worker serves them; the keeper has their connections, too, and hands them to the next one.
-#[derive(Default)]
-pub(super) struct Clients(Mutex<Served>);
-
-#[derive(Default)]
-struct Served {
-    worker: Option<Arc<Wire>>,
-    clients: BTreeMap<u64, Client>,
-    next: u64,
-}
-
-struct Client {
-    stream: UnixStream,
-    trace: Trace,
-    /// It was handed to a worker before.
-    is_known: bool,
-}
-
-impl Clients {
-    fn lock(&self) -> MutexGuard<'_, Served> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.lock().clients.len()
-    }
-
-    /// From now on that worker serves them; or nobody.
-    fn serve(&self, worker: Option<Arc<Wire>>) {
-        let mut served = self.lock();
-        served.worker = worker;
-        let Served { worker, clients, .. } = &mut *served;
-        if let Some(worker) = worker {
-            clients.values_mut().for_each(|client| client.hand_to(worker));
-        }
-    }
-}
-
-impl Client {
-    fn hand_to(&mut self, worker: &Wire) {
-        let message = ToWorker::Follow { trace: self.trace.clone(), resumed: self.is_known };
-        match worker.send(&message, &[self.stream.as_fd()]) {
-            Ok(()) => self.is_known = true,
-            Err(error) => log::warn!("cannot hand a trace client to the worker: {error}"),
-        }
-    }
-}
-
-/// Hands clients over, and forgets one when it is gone.
-struct HandedOver(Arc<Clients>);
-
-impl HandOver for HandedOver {
-    fn hand_over(&self, stream: UnixStream, trace: Trace) -> io::Result<Box<dyn Send>> {
-        struct Place(Arc<Clients>, u64);
-        impl Drop for Place {
-            fn drop(&mut self) {
-                self.0.lock().clients.remove(&self.1);
-            }
-        }
-        let mut served = self.0.lock();
-        let Served { worker, clients, next } = &mut *served;
-        let mut client = Client { stream, trace, is_known: false };
-        if let Some(worker) = worker {
-            client.hand_to(worker);
-        }
-        *next += 1;
-        clients.insert(*next, client);
-        Ok(Box::new(Place(Arc::clone(&self.0), *next)))
     }
 }
 

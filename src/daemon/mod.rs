@@ -12,9 +12,13 @@ mod announce;
 mod around;
 mod board;
 mod carried;
+mod clients;
 mod counters;
 mod descriptors;
+mod duty;
 mod error;
+mod hands;
+mod health;
 mod homes;
 mod keeper;
 mod kept;
@@ -41,6 +45,7 @@ mod wire;
 mod work;
 mod worker;
 mod workers;
+mod writing;
 
 use std::sync::{Arc, Mutex};
 

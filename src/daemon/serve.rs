@@ -1,14 +1,12 @@
 //! From the checks to the last word: the order that is the same for a node that serves and for one that looks on.
 
-use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
-use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 use super::announce::announce_gateway;
@@ -17,19 +15,22 @@ use super::board::{Board, Works};
 use super::carried::Carrying;
 use super::counters::Counters;
 use super::descriptors::Spare;
+use super::duty::{Duty, StageOf};
 use super::error::Error;
-use super::keeper::{Apart, Duty, Keeper, StageOf, Told};
+use super::hands::{Hands, Here, OpenedQueues};
+use super::keeper::{Apart, Keeper, Told};
 use super::losses::LossMonitor;
 use super::memory::Memory;
 use super::observer::{Observer, Observing};
 use super::options::Beside;
 use super::reload::{Again, Asked, asking};
 use super::rules::{GUARD_EVERY, put_back, remove};
-use super::signals::{self, Signals};
+use super::signals::Signals;
 use super::stop::{Stop, signal_name};
 use super::wire::Place;
 use super::worker::Serve;
-use super::workers::{Given, How, Opened, Threads};
+use super::workers::{Given, Opened};
+use super::writing::{report_trace, start_writing};
 use crate::cluster::{Cluster, NodeId};
 use crate::control::{Listener, Lookers, Reports, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
@@ -37,8 +38,7 @@ use crate::netlink::sys;
 use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Installed, Ready};
 use crate::sandbox::{Level, Packets, Teller};
-use crate::text::counted;
-use crate::trace::{Destination, Generations, Namer, TapEnd, Taps, Unwritten, Writer};
+use crate::trace::{Destination, Generations, Taps};
 
 /// A node about to start: what is the same for all that a node can be.
 pub(super) struct Setup<'a> {
@@ -123,9 +123,6 @@ fn check(role: &Role<'_>) -> Result<Vec<Interface>, Unfit> {
     Ok(host.interfaces.unwrap_or_default())
 }
 
-/// How many records may wait for the thread that writes a trace to a file; some 25 MB.
-const WAITING: usize = 65_536;
-
 /// A node between its checks and its last word: all that it has, in the order in which it is taken. What is of one cluster file is
 /// replaced when it is reloaded.
 pub(super) struct Serving<'a> {
@@ -147,12 +144,6 @@ pub(super) struct Serving<'a> {
     pub(super) reload: Option<Again<'a>>,
     pub(super) keep: bool,
     pub(super) backend: Backend,
-}
-
-/// Who serves the packets.
-pub(super) enum Hands {
-    Here { here: Here, writing: Option<(Writer, TapEnd)> },
-    Apart(Box<Keeper>),
 }
 
 /// Everything between the checks and the last word: what came of the packets, and of the trace.
@@ -275,73 +266,6 @@ fn serve(
     }
 }
 
-/// The queues of all workers of a generation, before anybody serves them.
-pub(super) struct OpenedQueues {
-    pub(super) opened: Vec<Opened>,
-    pub(super) of_workers: Vec<Vec<QueueConfig>>,
-    pub(super) memory: Arc<Memory>,
-    pub(super) lookout: LossMonitor,
-}
-
-impl OpenedQueues {
-    /// Opens them, each with its name. No rule may fill one of them yet.
-    pub(super) fn open(
-        backend: Backend,
-        lanes: Vec<Vec<(String, QueueConfig)>>,
-        is_apart: bool,
-    ) -> Result<Self, Error> {
-        let of_workers: Vec<Vec<QueueConfig>> =
-            lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect();
-        let opened =
-            of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
-        let system = |what| move |source| Error::System { what, source };
-        let memory = Memory::new(&of_workers, is_apart).map_err(system("get memory for the workers"))?;
-        let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
-        let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
-        Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
-    }
-}
-
-/// Threads of this process that serve, those of each generation.
-pub(super) struct Here {
-    threads: Vec<(u64, Threads)>,
-    taps: Taps,
-    pin: bool,
-    sandbox: Level,
-    /// Whom they tell that they cannot go on.
-    stop: Sender<Stop>,
-}
-
-impl Here {
-    /// Starts those of a generation.
-    pub(super) fn start(
-        &mut self,
-        generation: u64,
-        opened: Vec<Opened>,
-        (memory, one_by_one): (&Memory, bool),
-        worker: &mut dyn FnMut(Given) -> Box<dyn Serve>,
-    ) -> Result<(), Error> {
-        let stop = self.stop.clone();
-        let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
-        let how = How { pin: self.pin, one_by_one, sandbox: self.sandbox, ..How::default() };
-        let taps = &self.taps;
-        let of_worker =
-            &mut |tally| worker(Given { tracer: taps.tracer().of(generation), tally, watch: None });
-        self.threads.push((generation, Threads::start(opened, memory, how, of_worker, failed)?));
-        Ok(())
-    }
-}
-
-impl Hands {
-    /// Those of a generation serve no longer: no packet comes to their queues any more.
-    pub(super) fn leave(&mut self, generation: u64) {
-        match self {
-            Self::Here { here, .. } => here.threads.retain(|(number, _)| *number != generation),
-            Self::Apart(keeper) => keeper.leave(generation),
-        }
-    }
-}
-
 impl Serving<'_> {
     /// Packets are decided from now on.
     fn begin(&self, summary: &str, interfaces: &[Interface], once_serving: Option<Beside>) {
@@ -409,6 +333,7 @@ impl Serving<'_> {
             }
             if looked.elapsed() >= GUARD_EVERY {
                 looked = Instant::now();
+                self.board.look(torn.is_some());
                 self.board.refused(refused.news());
                 if let Some(installed) = &mut self.installed {
                     self.board.guarded(installed.tell_guarded());
@@ -496,28 +421,6 @@ impl Serving<'_> {
     }
 }
 
-impl Hands {
-    fn wake(&self) {
-        if let Self::Here { here, .. } = self {
-            here.threads.iter().for_each(|(_, threads)| threads.wake());
-        }
-    }
-
-    fn open_trace_anew(&self) {
-        if let Self::Apart(keeper) = self {
-            keeper.signal(Signal::USR1);
-        }
-    }
-
-    /// How long there is nothing to be done for them if nothing happens.
-    fn patience(&self) -> Duration {
-        match self {
-            Self::Here { .. } => GUARD_EVERY,
-            Self::Apart(keeper) => keeper.patience(),
-        }
-    }
-}
-
 /// Says why a node ends; what was wrong, if anything was.
 fn told(stop: Stop) -> Option<Error> {
     match stop {
@@ -532,34 +435,4 @@ fn told(stop: Stop) -> Option<Error> {
         Stop::Worker(message) => Some(Error::Worker(message)),
         Stop::Control(error) => Some(Error::Control(error)),
     }
-}
-
-/// Starts the thread that writes every decision down.
-pub(super) fn start_writing(
-    trace: Destination,
-    taps: &Taps,
-    generations: &Generations,
-) -> Result<(Writer, TapEnd), Error> {
-    let system = |what| move |source| Error::System { what, source };
-    let to = trace.path.clone().unwrap_or_else(|| "standard output".into());
-    let bytes = trace.format.needs_bytes();
-    let output = trace.open(signals::asked_to_reopen().map_err(system("catch a signal"))?);
-    let output = output.map_err(|source| Error::NoTrace { to, source })?;
-    let (tap, tap_end) = taps.attach(WAITING);
-    let namer = Namer::of_run(generations.clone(), bytes);
-    Ok((Writer::start(tap, namer, output).map_err(system("start a thread"))?, tap_end))
-}
-
-pub(super) fn report_trace(writer: Writer) -> Result<(), Error> {
-    let outcome = writer.finish();
-    match outcome.error {
-        None => log::info!("trace: {} written, {} lost", counted(outcome.written, "event"), outcome.lost),
-        Some(error) => log::warn!(
-            "trace: writing failed after {} ({error}); {} were not written",
-            counted(outcome.written, "event"),
-            outcome.lost
-        ),
-    }
-    // A reader that has gone wanted no more.
-    outcome.unwritten.map_or(Ok(()), |Unwritten { lost, error }| Err(Error::Trace { lost, error }))
 }

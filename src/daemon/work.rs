@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::keeper::StageOf;
+use super::duty::StageOf;
 use super::names::Names;
 use super::options::OwnRules;
 use super::serve::lanes;

@@ -70,6 +70,17 @@ fn must(program: &str, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
+/// What a node says of itself, whether it is well or not.
+fn status_of(socket: &str, more: &[&str]) -> String {
+    let output = Command::new(DUNNAT).args(["status", "--socket", socket]).args(more).output().unwrap();
+    assert!(
+        output.status.code().is_some_and(|code| code < 2) && !output.stdout.is_empty(),
+        "{}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
 /// The worker process of a keeper, if it has one.
 fn worker_of(keeper: u32) -> Option<u32> {
     let is_worker = |process: &u32| {

@@ -7,7 +7,7 @@ use super::*;
 
 fn status(lab: &Lab, node: &str) -> Value {
     let socket = lab.state(&format!("{node}.sock"));
-    serde_json::from_str(&must(DUNNAT, &["status", "--socket", socket.to_str().unwrap(), "--json"])).unwrap()
+    serde_json::from_str(&status_of(socket.to_str().unwrap(), &["--json"])).unwrap()
 }
 
 /// What the kernel says of each thread of a node, and of the processes that it has started: its name, and a line of its status.
@@ -74,7 +74,7 @@ fn strict_nodes_serve_trace_and_tell() {
     assert_eq!(told["rights"]["refused"], serde_json::json!([]), "{told:#}");
     assert!(told["packets"].as_u64().unwrap() >= 12, "{told:#}");
     let socket = lab.state("node2.sock");
-    let said = must(DUNNAT, &["status", "--socket", socket.to_str().unwrap()]);
+    let said = status_of(socket.to_str().unwrap(), &[]);
     assert!(said.contains("\nrights     of worker threads: CAP_NET_ADMIN alone, "), "{said}");
     reader.kill().unwrap();
     reader.wait().unwrap();

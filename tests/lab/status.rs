@@ -7,7 +7,7 @@ use super::*;
 
 fn status(lab: &Lab, node: &str) -> Value {
     let socket = lab.state(&format!("{node}.sock"));
-    serde_json::from_str(&must(DUNNAT, &["status", "--socket", socket.to_str().unwrap(), "--json"])).unwrap()
+    serde_json::from_str(&status_of(socket.to_str().unwrap(), &["--json"])).unwrap()
 }
 
 fn decided(status: &Value, stage: &str, reason: &str) -> u64 {

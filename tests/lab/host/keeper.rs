@@ -110,8 +110,7 @@ fn part_of_the_worker() {
 }
 
 fn status(host: &Host) -> serde_json::Value {
-    let said = host.must(&[DUNNAT, "status", "--json", "--socket", &host.socket()]);
-    serde_json::from_str(&said).unwrap()
+    serde_json::from_str(&status_of(&host.socket(), &["--json"])).unwrap()
 }
 
 /// Where nothing waits, every packet is somewhere.

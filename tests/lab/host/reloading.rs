@@ -43,7 +43,7 @@ impl Reloaded {
     }
 
     fn status(&self) -> Value {
-        let said = must(DUNNAT, &["status", "--socket", &self.host.socket(), "--json"]);
+        let said = status_of(&self.host.socket(), &["--json"]);
         serde_json::from_str(&said).unwrap()
     }
 }

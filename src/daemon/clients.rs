@@ -1,0 +1,81 @@
+//! The connections of clients that see decisions: they outlive the worker that serves them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::wire::{ToWorker, Wire};
+use crate::control::{HandOver, Trace};
+
+/// Clients that see decisions. A worker serves them; the keeper has their connections, too, and hands them to the next one.
+#[derive(Default)]
+pub(super) struct Clients(Mutex<Served>);
+
+#[derive(Default)]
+struct Served {
+    worker: Option<Arc<Wire>>,
+    clients: BTreeMap<u64, Client>,
+    next: u64,
+}
+
+struct Client {
+    stream: UnixStream,
+    trace: Trace,
+    /// It was handed to a worker before.
+    is_known: bool,
+}
+
+impl Clients {
+    fn lock(&self) -> MutexGuard<'_, Served> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().clients.len()
+    }
+
+    /// From now on that worker serves them; or nobody.
+    pub(super) fn serve(&self, worker: Option<Arc<Wire>>) {
+        let mut served = self.lock();
+        served.worker = worker;
+        let Served { worker, clients, .. } = &mut *served;
+        if let Some(worker) = worker {
+            clients.values_mut().for_each(|client| client.hand_to(worker));
+        }
+    }
+}
+
+impl Client {
+    fn hand_to(&mut self, worker: &Wire) {
+        let message = ToWorker::Follow { trace: self.trace.clone(), resumed: self.is_known };
+        match worker.send(&message, &[self.stream.as_fd()]) {
+            Ok(()) => self.is_known = true,
+            Err(error) => log::warn!("cannot hand a trace client to the worker: {error}"),
+        }
+    }
+}
+
+/// Hands clients over, and forgets one when it is gone.
+pub(super) struct HandedOver(pub(super) Arc<Clients>);
+
+impl HandOver for HandedOver {
+    fn hand_over(&self, stream: UnixStream, trace: Trace) -> io::Result<Box<dyn Send>> {
+        struct Place(Arc<Clients>, u64);
+        impl Drop for Place {
+            fn drop(&mut self) {
+                self.0.lock().clients.remove(&self.1);
+            }
+        }
+        let mut served = self.0.lock();
+        let Served { worker, clients, next } = &mut *served;
+        let mut client = Client { stream, trace, is_known: false };
+        if let Some(worker) = worker {
+            client.hand_to(worker);
+        }
+        *next += 1;
+        clients.insert(*next, client);
+        Ok(Box::new(Place(Arc::clone(&self.0), *next)))
+    }
+}

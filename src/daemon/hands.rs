@@ -1,0 +1,114 @@
+//! Who serves the packets of a node: threads of this process, or a worker process with its keeper.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rustix::process::Signal;
+
+use super::error::Error;
+use super::keeper::Keeper;
+use super::losses::LossMonitor;
+use super::memory::Memory;
+use super::rules::GUARD_EVERY;
+use super::stop::Stop;
+use super::worker::Serve;
+use super::workers::{Given, How, Opened, Threads};
+use crate::queue::QueueConfig;
+use crate::ruleset::Backend;
+use crate::sandbox::Level;
+use crate::trace::{TapEnd, Taps, Writer};
+
+/// Who serves the packets.
+pub(super) enum Hands {
+    Here { here: Here, writing: Option<(Writer, TapEnd)> },
+    Apart(Box<Keeper>),
+}
+
+/// The queues of all workers of a generation, before anybody serves them.
+pub(super) struct OpenedQueues {
+    pub(super) opened: Vec<Opened>,
+    pub(super) of_workers: Vec<Vec<QueueConfig>>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) lookout: LossMonitor,
+}
+
+impl OpenedQueues {
+    /// Opens them, each with its name. No rule may fill one of them yet.
+    pub(super) fn open(
+        backend: Backend,
+        lanes: Vec<Vec<(String, QueueConfig)>>,
+        is_apart: bool,
+    ) -> Result<Self, Error> {
+        let of_workers: Vec<Vec<QueueConfig>> =
+            lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect();
+        let opened =
+            of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
+        let system = |what| move |source| Error::System { what, source };
+        let memory = Memory::new(&of_workers, is_apart).map_err(system("get memory for the workers"))?;
+        let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
+        let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
+        Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
+    }
+}
+
+/// Threads of this process that serve, those of each generation.
+pub(super) struct Here {
+    pub(super) threads: Vec<(u64, Threads)>,
+    pub(super) taps: Taps,
+    pub(super) pin: bool,
+    pub(super) sandbox: Level,
+    /// Whom they tell that they cannot go on.
+    pub(super) stop: Sender<Stop>,
+}
+
+impl Here {
+    /// Starts those of a generation.
+    pub(super) fn start(
+        &mut self,
+        generation: u64,
+        opened: Vec<Opened>,
+        (memory, one_by_one): (&Memory, bool),
+        worker: &mut dyn FnMut(Given) -> Box<dyn Serve>,
+    ) -> Result<(), Error> {
+        let stop = self.stop.clone();
+        let failed = move |error: io::Error| drop(stop.send(Stop::Worker(error.to_string())));
+        let how = How { pin: self.pin, one_by_one, sandbox: self.sandbox, ..How::default() };
+        let taps = &self.taps;
+        let of_worker =
+            &mut |tally| worker(Given { tracer: taps.tracer().of(generation), tally, watch: None });
+        self.threads.push((generation, Threads::start(opened, memory, how, of_worker, failed)?));
+        Ok(())
+    }
+}
+
+impl Hands {
+    /// Those of a generation serve no longer: no packet comes to their queues any more.
+    pub(super) fn leave(&mut self, generation: u64) {
+        match self {
+            Self::Here { here, .. } => here.threads.retain(|(number, _)| *number != generation),
+            Self::Apart(keeper) => keeper.leave(generation),
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        if let Self::Here { here, .. } = self {
+            here.threads.iter().for_each(|(_, threads)| threads.wake());
+        }
+    }
+
+    pub(super) fn open_trace_anew(&self) {
+        if let Self::Apart(keeper) = self {
+            keeper.signal(Signal::USR1);
+        }
+    }
+
+    /// How long there is nothing to be done for them if nothing happens.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::Here { .. } => GUARD_EVERY,
+            Self::Apart(keeper) => keeper.patience(),
+        }
+    }
+}
