@@ -30,8 +30,10 @@ impl Clients {
         let mut child = self.0.take().unwrap();
         drop(child.stdin.take());
         let output = child.wait_with_output().unwrap();
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+        let counts: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)));
+        // The gaps are a list.
+        counts.into_iter().filter_map(|(what, count)| Some((what, count.as_f64()?))).collect()
     }
 }
 
