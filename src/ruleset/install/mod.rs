@@ -1,7 +1,7 @@
 //! One operation on rules: make it so.
 //!
 //! What is there under our names may be any part of what a run leaves that was killed. It is read, and what should be there
-//! is written, in one step for each tool; then what should not be there goes. A base chain that stays is not touched: the
+//! is written, before what is there; then what should not be there goes. A base chain that stays is not touched: the
 //! kernel drops every packet that waits in any queue of the network namespace when one goes (`nf_queue_nf_hook_drop()`), so one
 //! goes only while nothing waits. Tables that others made are read, and left alone.
 
@@ -33,6 +33,7 @@ use crate::net::octets;
 use crate::netlink::nftables::{self, Batch};
 use crate::netlink::sys;
 use crate::ruleset::guard::Guard;
+use crate::ruleset::owner::TABLE;
 use crate::ruleset::table::{Chain, Table};
 use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
 pub use attempt::try_in_scratch;
@@ -159,13 +160,22 @@ fn passed_by_all() {
 /// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
 type Seen = (Vec<nftables::Chain>, Vec<nftables::Rule>);
 
-/// What becomes of base chains that are not wanted any more. Whatever becomes of them, they are emptied together with the change.
+/// What becomes of base chains that are not wanted any more. Whatever becomes of them, they are emptied when the others are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leftovers {
     /// They go, as soon as no packet waits.
     Removed,
     /// They stay: packets wait all the time.
     Emptied,
+}
+
+/// Where rules go that are written into a chain which has some.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Before them: what the new ones match, the old ones do not get.
+    BeforeTheOld,
+    /// In their place.
+    InTheirPlace,
 }
 
 impl Installed {
@@ -197,28 +207,85 @@ impl Installed {
         }
         self.hold.nft.commit(batch).map_err(cannot("write the chains of queues"))?;
 
-        let mut text = String::new();
-        for chain in self.not_wanted(there) {
-            let (family, table, chain) = (nftables::family_name(chain.family), &chain.table, &chain.name);
-            text.push_str(&format!("flush chain {family} {table} {chain}\n"));
-        }
-        for table in &tables {
-            text.push_str(&table.declared());
-            for chain in table.chains.iter().filter(|chain| !chain.is_queue()) {
-                let key = (nftables::family(table.family), table.name, chain.name.as_str());
-                let stays =
-                    there.chain(table.family, table.name, &chain.name).is_some() && !moved.contains(&key);
-                if stays {
-                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
-                }
+        // The new rules come before the old ones, and then the old ones go: see `replace.rs`.
+        let stays = |table: &Table, chain: &Chain| {
+            let key = (nftables::family(table.family), table.name, chain.name.as_str());
+            there.chain(table.family, table.name, &chain.name).is_some() && !moved.contains(&key)
+        };
+        let old = self.rules_that_go(&tables, &stays)?;
+        let before = self.script(there, &tables, &stays, Way::BeforeTheOld);
+        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &before, |id| self.nft = id)?;
+        if !old.is_empty() {
+            passed_by_all();
+            let mut gone = Batch::new();
+            for rule in &old {
+                gone.delete_rule(rule.family, &rule.table, &rule.chain, rule.handle);
             }
-            text.push_str(&table.block(|chain| !chain.is_queue()));
+            if let Err(error) = self.hold.nft.commit(gone) {
+                // Somebody else has just changed them.
+                log::debug!("cannot remove the old rules one by one: {error}");
+                let anew = self.script(there, &tables, &stays, Way::InTheirPlace);
+                tool::feed_and_tell(Tool::Nft, &["-f", "-"], &anew, |id| self.nft = id)?;
+            }
+            passed_by_all();
         }
-        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &text, |id| self.nft = id)?;
         self.verify()?;
         self.remove_others(there, leftovers);
         self.seen = self.look().map_err(cannot("read the rules back"))?;
         Ok(())
+    }
+
+    /// The rules that are in chains of ours which stay.
+    fn rules_that_go(
+        &self,
+        tables: &[Table],
+        stays: &dyn Fn(&Table, &Chain) -> bool,
+    ) -> Result<Vec<nftables::Rule>, InstallError> {
+        let mut old =
+            self.hold.nft.rules(|_, table| table == TABLE).map_err(cannot("list the rules of nft"))?;
+        old.retain(|rule| {
+            tables.iter().any(|table| {
+                let is_its =
+                    |chain: &&Chain| chain.name == rule.chain && !chain.is_queue() && stays(table, chain);
+                nftables::family(table.family) == rule.family
+                    && table.name == rule.table
+                    && table.chains.iter().any(|chain| is_its(&chain))
+            })
+        });
+        Ok(old)
+    }
+
+    /// All rules for nft, but those of queues.
+    fn script(
+        &self,
+        there: &There,
+        tables: &[Table],
+        stays: &dyn Fn(&Table, &Chain) -> bool,
+        way: Way,
+    ) -> String {
+        let mut text = String::new();
+        if way == Way::InTheirPlace {
+            for chain in self.not_wanted(there) {
+                let (family, table, chain) = (nftables::family_name(chain.family), &chain.table, &chain.name);
+                text.push_str(&format!("flush chain {family} {table} {chain}\n"));
+            }
+        }
+        for table in tables {
+            text.push_str(&table.declared());
+            let is_before =
+                |chain: &Chain| way == Way::BeforeTheOld && table.name == TABLE && stays(table, chain);
+            for chain in table.chains.iter().filter(|chain| !chain.is_queue() && stays(table, chain)) {
+                if is_before(chain) {
+                    for rule in chain.rules.iter().rev() {
+                        text.push_str(&format!("insert rule {} {} {rule}\n", table.place(), chain.name));
+                    }
+                } else {
+                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
+                }
+            }
+            text.push_str(&table.block(|chain| !chain.is_queue() && !is_before(chain)));
+        }
+        text
     }
 
     /// The chains of queues, whatever is in them already.

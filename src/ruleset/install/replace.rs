@@ -12,12 +12,11 @@ use std::net::IpAddr;
 
 use super::error::{InstallError, cannot};
 use super::there::There;
-use super::{Installed, Leftovers, passed_by_all};
+use super::{Installed, Leftovers};
 use crate::kernel::tool::{self, Tool};
 use crate::netlink::nftables::{self, Batch};
-use crate::ruleset::owner::{Owner, TABLE};
-use crate::ruleset::queue_chain;
-use crate::ruleset::{Rules, elsewhere, guard};
+use crate::ruleset::owner::Owner;
+use crate::ruleset::{Rules, elsewhere};
 
 impl Installed {
     /// Puts other rules in the place of these. No base chain comes or goes that both have. What only the old ones have is emptied, and
@@ -36,7 +35,8 @@ impl Installed {
         let there = There::read(&self.hold.nft)?;
         there.check()?;
         let old = std::mem::replace(&mut self.rules, Rules { guard, ..rules.clone() });
-        if let Err(error) = self.exchange(&there) {
+        let written = self.own_guard().and_then(|()| self.write(&there, Leftovers::Emptied));
+        if let Err(error) = written {
             self.rules = old;
             let restored = self.own_guard().and_then(|()| self.restore());
             if let Err(error) = restored {
@@ -46,54 +46,6 @@ impl Installed {
         }
         self.next_guard = Some(rules.guard);
         Ok(())
-    }
-
-    /// The new rules come, and the old ones go.
-    fn exchange(&mut self, there: &There) -> Result<(), InstallError> {
-        self.own_guard()?;
-        let of_node = |_: u8, table: &str| table == TABLE;
-        let mut old = self.hold.nft.rules(of_node).map_err(cannot("list the rules of nft"))?;
-        // Those of queues go with their chains.
-        old.retain(|rule| queue_chain::read(&rule.chain).is_none());
-        self.hold.nft.commit(self.queue_chains()).map_err(cannot("write the chains of queues"))?;
-        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &self.before_the_old(there), |id| self.nft = id)?;
-        passed_by_all();
-        let mut gone = Batch::new();
-        for rule in &old {
-            gone.delete_rule(rule.family, &rule.table, &rule.chain, rule.handle);
-        }
-        if let Err(error) = self.hold.nft.commit(gone) {
-            // Somebody else has just changed them.
-            log::debug!("cannot remove the old rules one by one: {error}");
-            return self.write(&There::read(&self.hold.nft)?, Leftovers::Emptied);
-        }
-        passed_by_all();
-        self.verify()?;
-        self.remove_others(there, Leftovers::Emptied);
-        self.seen = self.look().map_err(cannot("read the rules back"))?;
-        Ok(())
-    }
-
-    /// The rules for nft, each before all that its chain has already; those of the guard in the place of the old ones.
-    fn before_the_old(&self, there: &There) -> String {
-        let mut text = String::new();
-        for table in self.rules.all_tables() {
-            text.push_str(&table.declared());
-            let is_guard = table.name == guard::STAYS;
-            let is_there = |name: &str| there.chain(table.family, table.name, name).is_some();
-            let chains = || table.chains.iter().filter(|chain| !chain.is_queue());
-            for chain in chains().filter(|chain| is_there(&chain.name)) {
-                if is_guard {
-                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
-                    continue;
-                }
-                for rule in chain.rules.iter().rev() {
-                    text.push_str(&format!("insert rule {} {} {rule}\n", table.place(), chain.name));
-                }
-            }
-            text.push_str(&table.block(|chain| !chain.is_queue() && (is_guard || !is_there(&chain.name))));
-        }
-        text
     }
 
     /// The guard becomes that of the new rules alone.
