@@ -215,11 +215,15 @@ impl Installed {
         let old = self.rules_that_go(&tables, &stays)?;
         let before = self.script(there, &tables, &stays, Way::BeforeTheOld);
         tool::feed_and_tell(Tool::Nft, &["-f", "-"], &before, |id| self.nft = id)?;
-        if !old.is_empty() {
+        let not_wanted = self.not_wanted(there);
+        if !old.is_empty() || !not_wanted.is_empty() {
             passed_by_all();
             let mut gone = Batch::new();
             for rule in &old {
                 gone.delete_rule(rule.family, &rule.table, &rule.chain, rule.handle);
+            }
+            for chain in not_wanted {
+                gone.flush_chain(chain.family, &chain.table, &chain.name);
             }
             if let Err(error) = self.hold.nft.commit(gone) {
                 // Somebody else has just changed them.

@@ -234,6 +234,27 @@ fn a_signal_has_it_read_its_file_again() {
     assert_eq!(reloaded.host.only_guard(), "");
 }
 
+/// What a file does not need has no rules after the reload: its chain may stay, as packets wait, and is empty.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_the_new_file_does_not_need_is_emptied() {
+    let reloaded = Reloaded::new();
+    let node = reloaded.serve(&[]);
+    let rules = || reloaded.host.must(&["nft", "list", "table", "ip", "dunnat"]);
+    assert!(rules().contains("@elsewhere notrack"), "{}", rules());
+    let file =
+        reloaded.write("track.toml", &example().replace("[guests]\n", "[guests]\nforeign = \"track\"\n"));
+    let (code, _, error) = reloaded.reload(&[&file]);
+    assert_eq!(code, 0, "{error}");
+    assert!(!rules().contains("@elsewhere notrack"), "{}", rules());
+    let file = reloaded.write("again.toml", &example());
+    let (code, _, error) = reloaded.reload(&[&file]);
+    assert_eq!(code, 0, "{error}");
+    assert!(rules().contains("@elsewhere notrack"), "{}", rules());
+    node.end("TERM");
+    assert_eq!(reloaded.host.only_guard(), "");
+}
+
 /// A node that does not have its rules for itself says so.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
