@@ -1,5 +1,6 @@
 //! What becomes different when a node goes on with another cluster file, in words.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::{Cluster, Foreign, Node, NodeId};
@@ -115,22 +116,18 @@ impl Cluster {
     }
 }
 
-/// What two lists say differently about the same.
+/// What two lists say differently about the same: in the order of the first, and then what only the second has.
 fn paired(was: Vec<(String, String)>, becomes: Vec<(String, String)>) -> impl Iterator<Item = Change> {
-    let of = |all: &[(String, String)], about: &str| {
-        all.iter().find(|(it, _)| it == about).map(|(_, says)| says.clone())
-    };
-    let mut abouts: Vec<String> = was.iter().map(|(about, _)| about.clone()).collect();
-    for (about, _) in &becomes {
-        if !abouts.contains(about) {
-            abouts.push(about.clone());
-        }
-    }
-    let change = move |about: String| {
-        let (was, becomes) = (of(&was, &about), of(&becomes, &about));
-        (was != becomes).then_some(Change { about, was, becomes })
-    };
-    abouts.into_iter().filter_map(change)
+    let is_there: HashSet<String> = was.iter().map(|(about, _)| about.clone()).collect();
+    let new: Vec<(String, String)> =
+        becomes.iter().filter(|(about, _)| !is_there.contains(about)).cloned().collect();
+    let mut becomes: HashMap<String, String> = becomes.into_iter().collect();
+    let stayed = was.into_iter().map(move |(about, was)| {
+        let becomes = becomes.remove(&about);
+        Change { about, was: Some(was), becomes }
+    });
+    let added = new.into_iter().map(|(about, says)| Change { about, was: None, becomes: Some(says) });
+    stayed.chain(added).filter(|change| change.was != change.becomes)
 }
 
 #[cfg(test)]
