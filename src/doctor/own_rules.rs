@@ -4,15 +4,30 @@ use super::{Listing, Reading};
 use crate::kernel;
 use crate::kernel::tool::{self, Tool};
 
-/// What is otherwise in chains that have as many rules as they should, each in a sentence. `should_be` is for nft, which
-/// makes it in a network namespace that is thrown away.
-pub(super) fn changed(should_be: String, found: &Listing) -> Reading<Vec<String>> {
+/// What is otherwise in chains that have as many rules as they should, each in a sentence, by the one of these texts that comes nearest.
+/// They are for nft, which makes them in network namespaces that are thrown away.
+pub(super) fn changed(should_be: &[String], found: &Listing) -> Reading<Vec<String>> {
+    let mut nearest: Option<Vec<String>> = None;
+    for text in should_be {
+        let differences = differences(&made_of(text.clone())?, found);
+        if nearest.as_ref().is_none_or(|nearest| differences.len() < nearest.len()) {
+            nearest = Some(differences);
+        }
+        if nearest.as_ref().is_some_and(Vec::is_empty) {
+            break;
+        }
+    }
+    Ok(nearest.unwrap_or_default())
+}
+
+/// What nft lists where it has read that.
+fn made_of(text: String) -> Reading<Listing> {
     let made = kernel::in_scratch_namespace(move || {
-        tool::feed(Tool::Nft, &["-f", "-"], &should_be)?;
+        tool::feed(Tool::Nft, &["-f", "-"], &text)?;
         tool::run(Tool::Nft, &["-s", "-t", "list", "ruleset"])
     });
     let made = made.map_err(|error| format!("a network namespace: {error}"))?;
-    Ok(differences(&Listing::parse(&made.map_err(|failure| failure.to_string())?), found))
+    Ok(Listing::parse(&made.map_err(|failure| failure.to_string())?))
 }
 
 fn differences(should_be: &Listing, found: &Listing) -> Vec<String> {

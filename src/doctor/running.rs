@@ -33,10 +33,10 @@ impl Running {
         let process = in_force.process.or_else(listens);
         let state = process.and_then(|id| Some(stat(id)?.0));
         let worker = process.and_then(worker_of);
-        let changed = match (&in_force.should_be, &host.rules) {
-            (None, _) => Ok(Vec::new()),
-            (Some(_), Err(why)) => Err(why.clone()),
-            (Some(should_be), Ok(found)) => changed(should_be.clone(), found),
+        let changed = match &host.rules {
+            _ if in_force.should_be.is_empty() => Ok(Vec::new()),
+            Err(why) => Err(why.clone()),
+            Ok(found) => changed(&in_force.should_be, found),
         };
         Self { in_force: InForce { process, ..in_force }, state, worker, config: None, changed }
     }

@@ -35,7 +35,7 @@ fn every_fact_is_in_the_manual() {
         process: Some(7),
         stands_in: false,
         differences: Vec::new(),
-        should_be: None,
+        should_be: Vec::new(),
     };
     host.running = Some(Ok(Some(Running {
         in_force,
@@ -386,7 +386,7 @@ fn a_node_that_runs_is_judged_as_it_is() {
         let mut host = host();
         let node = Some("node1".to_owned());
         let differences = differences.iter().map(|it| (*it).to_owned()).collect();
-        let in_force = InForce { node, process, stands_in: false, differences, should_be: None };
+        let in_force = InForce { node, process, stands_in: false, differences, should_be: Vec::new() };
         let (worker, changed) = (None, Ok(Vec::new()));
         host.running = Some(Ok(Some(Running { in_force, state, worker, config: None, changed })));
         let of_node = |number: &u16| QueueInUse { number: *number, process: Some((7, "dunnat".to_owned())) };
@@ -423,7 +423,8 @@ fn a_dead_node_is_less_than_broken_where_the_kernel_stands_in() {
     let severities = |stands_in| {
         let mut host = host();
         let node = Some("node1".to_owned());
-        let in_force = InForce { node, process: None, stands_in, differences: Vec::new(), should_be: None };
+        let in_force =
+            InForce { node, process: None, stands_in, differences: Vec::new(), should_be: Vec::new() };
         let changed = Ok(Vec::new());
         host.running = Some(Ok(Some(Running { in_force, state: None, worker: None, config: None, changed })));
         let facts = examine(&host, Some(&role(&cluster())));
@@ -479,8 +480,13 @@ fn a_worker_or_a_keeper_that_is_stopped_is_told_apart() {
 }
 
 fn running(changed: Reading<Vec<String>>) -> Running {
-    let in_force =
-        InForce { node: None, process: Some(7), stands_in: false, differences: Vec::new(), should_be: None };
+    let in_force = InForce {
+        node: None,
+        process: Some(7),
+        stands_in: false,
+        differences: Vec::new(),
+        should_be: Vec::new(),
+    };
     Running { in_force, state: Some('S'), worker: None, config: None, changed }
 }
 

@@ -22,8 +22,9 @@ pub struct InForce {
     pub stands_in: bool,
     /// What is otherwise than the plan has it that comes nearest, each in a sentence.
     pub differences: Vec<String>,
-    /// The rules of that plan for nft, but for the chains of queues, which nft cannot fill; none where nothing can be compared.
-    pub should_be: Option<String>,
+    /// The rules of that plan for nft, but for the chains of queues, which nft cannot fill; and those of plans that come as near, as they
+    /// have as many rules in the same chains. None where nothing can be compared.
+    pub should_be: Vec<String>,
 }
 
 impl InForce {
@@ -56,14 +57,23 @@ impl InForce {
         });
         // The way in which it most likely runs. A shadow has the pure ruleset, and none of these.
         let is_shadow = node.as_ref().is_some_and(|owner| owner.work == Work::Shadow);
-        let nearest = of_plans.min_by_key(|(likeness, ..)| *likeness).filter(|_| !is_shadow);
-        let (differences, tables) = nearest.map(|(_, all, tables)| (all, tables)).unwrap_or_default();
+        let of_plans: Vec<_> = if is_shadow { Vec::new() } else { of_plans.collect() };
+        let nearest = of_plans.iter().map(|(likeness, ..)| *likeness).min();
+        let mut nearest = of_plans.into_iter().filter(|(likeness, ..)| Some(*likeness) == nearest).peekable();
+        let differences = nearest.peek().map(|(_, all, _)| all.clone()).unwrap_or_default();
+        let mut should_be: Vec<String> = Vec::new();
+        for (_, _, tables) in nearest.filter(|(_, _, tables)| !tables.is_empty()) {
+            let text = tables.iter().map(Table::without_queues).collect();
+            if !should_be.contains(&text) {
+                should_be.push(text);
+            }
+        }
         Ok(Some(Self {
             node: node.map(|owner| owner.name()),
             process: serving.and_then(|table| table.owner),
             stands_in,
             differences,
-            should_be: (!tables.is_empty()).then(|| tables.iter().map(Table::without_queues).collect()),
+            should_be,
         }))
     }
 }

@@ -99,7 +99,7 @@ fn doctor_tells_who_has_the_queues() {
 #[ignore = "needs root; run by scripts/test"]
 fn doctor_tells_whose_mark_bits_ours_are_and_which_are_free() {
     let host = Host::new();
-    host.must(&["iptables-nft", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-xmark", "0x1/0xf"]);
+    host.must(&["iptables-nft", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-xmark", "0x4/0xf"]);
     host.must(&["ip", "rule", "add", "fwmark", "0x80/0xf0", "lookup", "100"]);
     let amiss = host.amiss();
     let fact = amiss.iter().find(|fact| fact["name"] == "mark-bits").unwrap_or_else(|| panic!("{amiss:?}"));

@@ -209,7 +209,7 @@ fn who_drops_packets_is_named_wherever_it_stands() {
             "ip protocol tcp drop",
         ),
         (
-            "table bridge fw {\n\tchain it {\n\t\ttype filter hook forward priority 0; policy accept;\n\t\t\
+            "table bridge fw {\n\tchain it {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t\
              ip protocol tcp drop\n\t}\n}"
                 .to_owned(),
             "bridge fw",
