@@ -2,7 +2,8 @@
 
 use super::error::{InstallError, cannot};
 use super::removal::remove;
-use super::there::There;
+use super::there::{There, is_pure};
+use super::waiting::wait_for_all_queues;
 use crate::netlink::nftables::{Batch, Nftables, OWNED, PERSISTS};
 use crate::ruleset::owner::Owner;
 use crate::ruleset::{Rules, guard};
@@ -31,6 +32,9 @@ impl Hold {
         there.check()?;
         if !may_be_pure {
             there.check_for_pure()?;
+        } else if there.tables.iter().any(is_pure) {
+            // It cannot go while packets wait. Who finds that out below has a guard that goes with him, and with it these packets: see `Drop`.
+            wait_for_all_queues()?;
         }
         let comment = Owner::of(&rules.node).to_string();
         // The first that the kernel knows.

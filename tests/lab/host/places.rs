@@ -126,7 +126,7 @@ fn nobody_takes_over_while_packets_of_others_wait() {
         let of = |queue: &Vec<u64>| queue[0] == 7000;
         host.queues().into_iter().find(of).unwrap()[2]
     };
-    assert_eq!(waiting(), 20);
+    assert_eq!(waiting(), 20, "{:?}\n{}", host.queues(), host.ruleset());
     let pure = |rules: &str| rules.split("table ip dunnat-kernel {").nth(1).map(str::to_owned);
     let before = pure(&host.ruleset()).unwrap();
     let output = host.command(&[], &["--take-over"]).output().unwrap();
