@@ -229,7 +229,7 @@ mod tests {
         let told = as_text(&serde_json::from_str(&json).unwrap());
         let told: Vec<&str> = told.lines().skip_while(|line| !line.starts_with("rights")).take(2).collect();
         insta::assert_snapshot!(told.join("\n"), @"
-        rights     of worker threads: CAP_NET_ADMIN alone, 32 system calls, files as its user; any other system call fails, and is counted; files are not out of reach (this kernel has no Landlock)
+        rights     of worker threads: CAP_NET_ADMIN alone, 31 system calls, files as its user; any other system call fails, and is counted; files are not out of reach (this kernel has no Landlock)
           refused  socket 3, number 499 1
         ");
     }

@@ -192,11 +192,13 @@ impl Board {
         let again = queues.iter().any(is_odd).then(|| {
             thread::sleep(A_MOMENT);
             let numbered = |queue: &Queue| queue.ledger.map(|ledger| ledger.numbered);
-            let mut now = self.read_queues(of).unwrap_or_default();
-            now.retain(|now| {
-                queues.iter().any(|it| it.number == now.number && numbered(it) == numbered(now))
-            });
-            now
+            let now = self.read_queues(of).unwrap_or_default();
+            let at_rest = |queue: &Queue| {
+                let now =
+                    now.iter().find(|now| now.number == queue.number && numbered(now) == numbered(queue));
+                Queue { ledger: now.and_then(|now| now.ledger), ..*queue }
+            };
+            queues.iter().map(at_rest).collect::<Vec<_>>()
         });
         let kept = lock(&self.kept);
         let queues = again.as_deref().unwrap_or(queues);

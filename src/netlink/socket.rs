@@ -170,7 +170,8 @@ pub(crate) fn set_loopback_up() -> io::Result<()> {
 /// The netlink sockets of some lanes by their descriptors, wherever those were opened: queues belong to a socket, and not to a process.
 ///
 /// Each lane has a socket of its own, so that its packets do not stand behind those of another. They are read in turn, a batch of each
-/// that has packets. A lane whose batch was full is read again without asking; which others have packets is asked after a few batches.
+/// that has packets. While several have some, batches are small, and after each round it is asked which have any: so a packet waits for
+/// a small batch of each other lane at the most. A lane that is alone is read in large batches, and the others are asked seldom.
 pub(crate) struct Lanes {
     sockets: Vec<Arc<OwnedFd>>,
     wait: sys::Wait,
@@ -179,19 +180,24 @@ pub(crate) struct Lanes {
     /// The one that was received from.
     current: usize,
     /// How many batches may be read before it is asked again which have packets.
-    left: u32,
+    left: usize,
+    /// How often in a row it was asked, and no more than one had any.
+    alone: u32,
 }
 
-/// How many batches are read before it is asked again which lanes have packets. So a lane waits for as many at the most, and for one of
-/// each other; and one busy lane costs a system call more in four batches.
-const BATCHES: u32 = 4;
+/// How many packets a batch has at the most while several lanes have packets.
+const SMALL: usize = 16;
+/// So often in a row only one lane has packets before it counts as alone.
+const ALONE: u32 = 256;
+/// How many batches of a lane that is alone are read before the others are asked. So it costs a system call more in so many batches.
+const BATCHES: usize = 8;
 
 impl Lanes {
     /// In the order of the lanes.
     pub(crate) fn new(sockets: Vec<Arc<OwnedFd>>) -> Self {
         let wait = sys::Wait::to_read(sockets.iter().map(|socket| socket.as_raw_fd()));
         let ready = vec![false; sockets.len()];
-        Self { sockets, wait, ready, current: 0, left: 0 }
+        Self { sockets, wait, ready, current: 0, left: 0, alone: 0 }
     }
 
     /// The next after the last one that may have packets.
@@ -199,6 +205,10 @@ impl Lanes {
         let (before, after) = self.ready.split_at((self.current + 1).min(self.ready.len()));
         let place = after.iter().position(|ready| *ready).map(|place| before.len() + place);
         place.or_else(|| before.iter().position(|ready| *ready))
+    }
+
+    fn is_alone(&self) -> bool {
+        self.alone >= ALONE
     }
 
     fn socket(&self, lane: usize) -> io::Result<RawFd> {
@@ -213,7 +223,9 @@ impl Transport for Lanes {
             let Some(place) = next.filter(|_| self.left > 0) else {
                 let ready = self.wait.wait(next.is_none())?;
                 self.ready.iter_mut().zip(ready).for_each(|(known, ready)| *known = ready);
-                self.left = BATCHES;
+                let count = self.ready.iter().filter(|ready| **ready).count();
+                self.alone = if count > 1 { 0 } else { self.alone.saturating_add(1) };
+                self.left = if self.is_alone() { BATCHES } else { count };
                 continue;
             };
             match self.receive_of(place, batch) {
@@ -228,10 +240,11 @@ impl Transport for Lanes {
 
     fn receive_of(&mut self, lane: usize, batch: &mut Batch) -> io::Result<usize> {
         self.current = lane;
-        let received = batch.receive_now(self.socket(lane)?);
+        let most = if self.is_alone() { batch.slots() } else { batch.slots().min(SMALL) };
+        let received = batch.receive_now(self.socket(lane)?, most);
         if let Some(ready) = self.ready.get_mut(lane) {
             // If there was room for more, nothing is left.
-            *ready = received.as_ref().is_ok_and(|count| *count == batch.slots());
+            *ready = received.as_ref().is_ok_and(|count| *count == most);
         }
         received
     }
@@ -273,11 +286,13 @@ mod tests {
 
     use super::*;
 
-    /// Lanes, and where to put packets into each; a batch of them.
-    fn lanes(count: usize) -> (Lanes, Vec<UnixDatagram>, Batch) {
+    /// Lanes, and where to put packets into each; batches of so many.
+    fn lanes(count: usize, slots: usize) -> (Lanes, Vec<UnixDatagram>, Batch) {
         let (ours, theirs) =
             (0..count).map(|_| UnixDatagram::pair().unwrap()).unzip::<_, _, Vec<_>, Vec<_>>();
-        (Lanes::new(ours.into_iter().map(|it| Arc::new(it.into())).collect()), theirs, Batch::new(4))
+        let lanes = Lanes::new(ours.into_iter().map(|it| Arc::new(it.into())).collect());
+        theirs.iter().for_each(|it| it.set_nonblocking(true).unwrap());
+        (lanes, theirs, Batch::new(slots))
     }
 
     /// Which lanes the next batches are of, by what is in them.
@@ -291,13 +306,13 @@ mod tests {
 
     #[test]
     fn a_lane_never_waits_for_more_than_a_few_batches_of_another() {
-        let (mut lanes, put, mut batch) = lanes(3);
+        let (mut lanes, put, mut batch) = lanes(3, 4);
+        // As many as find room.
         let more = |lane: u8, count: u32| (0..count).for_each(|_| drop(put[usize::from(lane)].send(&[lane])));
-        put[1].set_nonblocking(true).unwrap();
-        more(1, 8);
-        assert_eq!(order(&mut lanes, &mut batch, 1), [(1, 4)]);
-        // Whenever the other lane gets a packet while this one has always more than a batch.
-        for after in 0..2 * BATCHES {
+        // The other lane gets a packet after so many batches of this one, which has always more.
+        for (after, at_the_most) in
+            [(0, 1), (1, 1), (2, 1), (3, 1), (9, 1), (ALONE as usize + 9, BATCHES), (1, 1)]
+        {
             for _ in 0..after {
                 more(1, 8);
                 assert_eq!(order(&mut lanes, &mut batch, 1), [(1, 4)]);
@@ -307,13 +322,13 @@ mod tests {
                 more(1, 8);
                 order(&mut lanes, &mut batch, 1) == [(2, 1)]
             });
-            assert!(waits.unwrap() <= BATCHES as usize, "{waits:?}");
+            assert!(waits.unwrap() <= at_the_most, "{waits:?} after {after}");
         }
     }
 
     #[test]
     fn lanes_that_have_packets_are_read_in_turn() {
-        let (mut lanes, put, mut batch) = lanes(3);
+        let (mut lanes, put, mut batch) = lanes(3, 4);
         (0..3).for_each(|lane: u8| (0..9).for_each(|_| drop(put[usize::from(lane)].send(&[lane]))));
         let order = order(&mut lanes, &mut batch, 9);
         assert_eq!(order, [(1, 4), (2, 4), (0, 4), (1, 4), (2, 4), (0, 4), (1, 1), (2, 1), (0, 1)]);

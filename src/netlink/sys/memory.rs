@@ -195,9 +195,10 @@ impl Batch {
         Self { memory, at, headers, _iovecs: iovecs }
     }
 
-    /// Takes as many datagrams as are there and fit, and says how many; the error is `WouldBlock` if none is there.
-    pub(crate) fn receive_now(&mut self, fd: RawFd) -> io::Result<usize> {
-        let (headers, slots) = (self.headers.as_mut_ptr(), self.headers.len() as libc::c_uint);
+    /// Takes as many datagrams as are there and fit, `most` of them, and says how many; the error is `WouldBlock` if none is there.
+    pub(crate) fn receive_now(&mut self, fd: RawFd, most: usize) -> io::Result<usize> {
+        let slots = self.headers.len().min(most) as libc::c_uint;
+        let headers = self.headers.as_mut_ptr();
         // SAFETY: each header leads to an iovec, and that to a slot of the memory, which nobody else writes; self is borrowed
         // mutably, so no reference into the slots lives. Names and control data are not asked for.
         let count = unsafe { libc::recvmmsg(fd, headers, slots, libc::MSG_DONTWAIT, std::ptr::null_mut()) };
