@@ -3,7 +3,7 @@
 usage: latency.py RATE ADDRESS...
 
 RATE is in requests a second, to each address in turn; none waits for another. Of each: when it began, in seconds of the monotonic
-clock, and how many seconds it took until the whole reply was there; none if it failed or took more than ten.
+clock; how many seconds it took until the whole reply was there (none if it failed or took more than ten); and the address.
 """
 
 import asyncio
