@@ -94,8 +94,9 @@
 //!
 //! # One packet in the code
 //!
-//! [`queue::Netlink`] receives the packet, with others, and calls the worker (`daemon/worker.rs`) with a [`queue::Packet`]. The number
-//! of the queue tells the [`ruleset::Lane`]: the stage, and what the rules guarantee. [`packet::View::parse`] reads the bytes.
+//! [`queue::Netlink`] has a socket for each lane, and reads them in turn (`netlink/socket.rs`). It receives the packet, with others, and
+//! calls the worker (`daemon/worker.rs`) with a [`queue::Packet`]. The number of the queue tells the [`ruleset::Lane`]: the stage, and
+//! what the rules guarantee. [`packet::View::parse`] reads the bytes.
 //! Then the node's [`Policy`](engine::Policy) is asked, by way of [`policy::Supervised`], so that whatever it does costs no more than
 //! the packet. It is the cluster's, [`engine::ClusterNat`], unless another was asked for. It looks at view, marks and MAC address
 //! ([`engine::Facts`]) and returns a [`Decision`](engine::Decision) with its [`Reason`](engine::Reason), which is a row of a table
@@ -129,6 +130,7 @@
 //! asks (`dunnat status`) waits for nobody. [`control::Status`] is what is told: these counts, the kernel's counts of the
 //! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal. Its ledger
 //! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is.
+//! From the kernel's counts it also follows that more comes than workers decide. Then the queue is kept short (`daemon/lengths.rs`).
 //!
 //! # Keeper and worker
 //!

@@ -111,6 +111,12 @@ pub struct Queue {
     pub number: u16,
     /// How many wait in it now.
     pub waiting: u64,
+    /// How many it may hold now: fewer while more comes than workers decide. None where that is not changed (`--backend nfq`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<u32>,
+    /// More comes than workers decide; they decide so many in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overloaded: Option<u64>,
     /// How many the kernel has dropped.
     pub lost: Lost,
     /// Where all its packets are. None where the one who serves it cannot say (`--backend nfq`).

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::counters::Counters;
 use super::health::Health;
 use super::keeper::Poison;
+use super::lengths::Told;
 use super::memory::Memory;
 use crate::control::{
     Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
@@ -36,6 +37,7 @@ pub(super) struct Board {
     file: Option<String>,
     traces: Box<dyn Fn() -> u64 + Send + Sync>,
     memories: Mutex<Vec<Arc<Memory>>>,
+    lengths: Mutex<Vec<(u16, Arc<Told>)>>,
     has_ledger: bool,
     kept: Mutex<Kept>,
 }
@@ -91,7 +93,13 @@ impl Board {
             poison: Vec::new(),
             health: Health::default(),
         };
-        Self { node, file, traces, memories: Mutex::default(), has_ledger, kept: Mutex::new(kept) }
+        let (memories, lengths) = (Mutex::default(), Mutex::default());
+        Self { node, file, traces, memories, lengths, has_ledger, kept: Mutex::new(kept) }
+    }
+
+    /// So long may queues be from now on.
+    pub(super) fn holds(&self, lengths: Vec<(u16, Arc<Told>)>) {
+        *lock(&self.lengths) = lengths;
     }
 
     /// From now on it works by something else.
@@ -184,11 +192,13 @@ impl Board {
         let again = queues.iter().any(is_odd).then(|| {
             thread::sleep(A_MOMENT);
             let numbered = |queue: &Queue| queue.ledger.map(|ledger| ledger.numbered);
-            let mut now = self.read_queues(of).unwrap_or_default();
-            now.retain(|now| {
-                queues.iter().any(|it| it.number == now.number && numbered(it) == numbered(now))
-            });
-            now
+            let now = self.read_queues(of).unwrap_or_default();
+            let at_rest = |queue: &Queue| {
+                let now =
+                    now.iter().find(|now| now.number == queue.number && numbered(now) == numbered(queue));
+                Queue { ledger: now.and_then(|now| now.ledger), ..*queue }
+            };
+            queues.iter().map(at_rest).collect::<Vec<_>>()
         });
         let kept = lock(&self.kept);
         let queues = again.as_deref().unwrap_or(queues);
@@ -256,16 +266,21 @@ impl Board {
             let place = |journal: &Journal| Some(journal.of(journal.place(number)?));
             journals.iter().find_map(place)
         };
+        let lengths = lock(&self.lengths);
         let ours = table.into_iter().filter(|queue| of.contains(&queue.number));
-        Some(
-            ours.map(|queue| Queue {
+        let queue = |queue: kernel::Queue| {
+            let told = lengths.iter().find(|(number, _)| *number == queue.number);
+            let holds = told.filter(|_| self.has_ledger).map(|(_, told)| told.now());
+            Queue {
                 number: queue.number,
                 waiting: queue.waiting,
+                holds: holds.map(|holds| holds.length),
+                overloaded: holds.and_then(|holds| holds.overloaded),
                 lost: Lost { queue_full: queue.losses.queue_full, socket_full: queue.losses.socket_full },
                 ledger: known(queue.number).filter(|_| self.has_ledger).map(|known| ledger(&queue, known)),
-            })
-            .collect(),
-        )
+            }
+        };
+        Some(ours.map(queue).collect())
     }
 }
 

@@ -17,7 +17,8 @@ pub(super) type StageOf = Box<dyn Fn(u16) -> Option<Stage>>;
 pub(super) struct Duty {
     pub(super) place: Place,
     text: File,
-    pub(super) sockets: Vec<OwnedFd>,
+    /// Of each queue, in their order.
+    pub(super) sockets: Vec<Arc<OwnedFd>>,
     pub(super) memory: Arc<Memory>,
     pub(super) numbers: Vec<u16>,
     pub(super) stage_of: StageOf,
@@ -32,7 +33,7 @@ impl Duty {
     /// There is no memory for the cluster file.
     pub(super) fn new(
         (place, text): (Place, &str),
-        sockets: Vec<OwnedFd>,
+        sockets: Vec<Arc<OwnedFd>>,
         lanes: &[Vec<QueueConfig>],
         (memory, stage_of): (Arc<Memory>, StageOf),
     ) -> io::Result<Self> {
@@ -40,6 +41,12 @@ impl Duty {
         file.write_all(text.as_bytes())?;
         let numbers = lanes.iter().flatten().map(|lane| lane.queue).collect();
         Ok(Self { place, text: file, sockets, memory, numbers, stage_of, was_served: false })
+    }
+
+    /// The socket that a queue belongs to.
+    pub(super) fn socket_of(&self, queue: u16) -> Option<&Arc<OwnedFd>> {
+        let place = self.numbers.iter().position(|number| *number == queue)?;
+        self.sockets.get(place)
     }
 
     pub(super) fn also(&self) -> Also {
@@ -51,7 +58,7 @@ impl Duty {
         self.text.rewind()?;
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![self.text.as_fd()];
         descriptors.extend(self.memory.file());
-        descriptors.extend(self.sockets.iter().map(OwnedFd::as_fd));
+        descriptors.extend(self.sockets.iter().map(|socket| socket.as_fd()));
         wire.send(message, &descriptors)?;
         self.was_served = true;
         Ok(())

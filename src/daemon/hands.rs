@@ -47,8 +47,11 @@ impl OpenedQueues {
             of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
         let system = |what| move |source| Error::System { what, source };
         let memory = Memory::new(&of_workers, is_apart).map_err(system("get memory for the workers"))?;
-        let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
-        let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
+        let lanes = lanes.into_iter().zip(&opened).flat_map(|(lanes, opened)| {
+            let sockets = opened.sockets().iter().cloned().map(Some).chain(std::iter::repeat(None));
+            lanes.into_iter().zip(sockets).map(|((name, lane), socket)| (lane.queue, name, socket))
+        });
+        let lookout = LossMonitor::start(lanes.collect()).map_err(system("start a thread"))?;
         Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
     }
 }

@@ -64,6 +64,15 @@ impl Health {
                 since(at).as_secs()
             ));
         }
+        for queue in queues {
+            if let (Some(rate), Some(holds)) = (queue.overloaded, queue.holds) {
+                amiss.push(format!(
+                    "queue {} gets more packets than workers decide, which are {rate} a second; until that is over it \
+                     holds {holds} packets",
+                    queue.number
+                ));
+            }
+        }
         let waiting: u64 = queues.iter().map(|queue| queue.waiting).sum();
         if let Some(at) = self.stuck_since.filter(|at| since(*at) >= STUCK && waiting > 0) {
             amiss.push(format!(
@@ -100,7 +109,8 @@ mod tests {
 
     fn queue(waiting: u64, lost: u64, answered: u64, difference: i64) -> Queue {
         let ledger = Ledger { numbered: 0, answered, repeated: 0, difference };
-        Queue { number: 100, waiting, lost: Lost { queue_full: lost, socket_full: 0 }, ledger: Some(ledger) }
+        let lost = Lost { queue_full: lost, socket_full: 0 };
+        Queue { number: 100, waiting, holds: Some(16_384), overloaded: None, lost, ledger: Some(ledger) }
     }
 
     #[test]
@@ -126,6 +136,11 @@ mod tests {
         assert_eq!(look(66, queue(0, 2, 9, -1), false), ["1 packet of queue 100 not accounted for"]);
         let torn = ["its rules were changed by somebody, and could not be restored"];
         assert_eq!(look(67, queue(0, 0, 0, 0), true), torn, "after a reload it counts anew");
+        look(68, queue(0, 0, 0, 0), false);
+        let busy = Queue { holds: Some(700), overloaded: Some(35_000), ..queue(700, 0, 9, 0) };
+        let slow = health.amiss(&[busy], None, at(140));
+        let said = "queue 100 gets more packets than workers decide, which are 35000 a second; until that is over it holds";
+        assert_eq!(slow, [format!("{said} 700 packets")]);
         (0..3).for_each(|second| health.ended(at(70 + second)));
         let told = |seconds| health.amiss(&[], None, at(seconds));
         assert!(told(75).contains(&"workers ended 3 times in the last minute".to_owned()));

@@ -382,7 +382,7 @@ impl Keeper {
             }
         }
         for (duty, worker, queue, id, bytes) in poisonous {
-            let Some(socket) = duty.sockets.get(worker) else { continue };
+            let Some(socket) = duty.socket_of(queue) else { continue };
             match rustix::io::write(socket, &nfqueue::drop_one(queue, id)) {
                 Ok(_) => {
                     log::error!(

@@ -180,14 +180,19 @@ impl Duty {
             memory.map_err(|source| Error::System { what: "map the memory of the keeper", source })?;
         let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
         let pipes = cluster.pipes(plan.node).to_vec();
-        let opened: Vec<Opened> = sockets.into_iter().map(Opened::Socket).collect();
-        if opened.len() != of_workers.len() {
+        let queues = of_workers.iter().map(Vec::len).sum::<usize>();
+        if sockets.len() != queues {
             return Err(Error::NoWorker(format!(
                 "{} for {}",
-                counted(opened.len() as u64, "socket"),
-                counted(of_workers.len() as u64, "worker")
+                counted(sockets.len() as u64, "socket"),
+                counted(queues as u64, "queue")
             )));
         }
+        let mut sockets = sockets.into_iter();
+        let opened: Vec<Opened> = of_workers
+            .iter()
+            .map(|lanes| Opened::Sockets(sockets.by_ref().take(lanes.len()).map(Arc::new).collect()))
+            .collect();
         let mut worker = |tally| {
             let tracer = taps.tracer().of(plan.generation());
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes.clone(), Some(tracer));

@@ -1,14 +1,17 @@
-//! Looks at what the kernel drops before dunnat sees it, and says so while it happens.
+//! Looks at what the kernel drops before dunnat sees it, says so while it happens, and keeps queues short meanwhile.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::lengths::{Length, Told};
 use crate::kernel::{self, Losses};
 use crate::netlink::passing::Seldom;
 
@@ -19,24 +22,47 @@ const SELDOM: Duration = Duration::from_secs(10);
 
 /// The thread that looks.
 pub(super) struct LossMonitor {
-    thread: JoinHandle<Losses>,
-    going_on: Sender<Infallible>,
+    thread: Option<JoinHandle<Losses>>,
+    going_on: Option<Sender<Infallible>>,
+    lengths: Vec<(u16, Arc<Told>)>,
 }
 
 impl LossMonitor {
-    /// Looks at these queues, which have names to be told by; they have just been taken.
-    pub(super) fn start(queues: Vec<(u16, String)>) -> io::Result<Self> {
+    /// Looks at these queues, which have names to be told by, and sockets by which their length is set; they have just been taken.
+    pub(super) fn start(queues: Vec<(u16, String, Option<Arc<OwnedFd>>)>) -> io::Result<Self> {
         let (going_on, ending) = bounded(0);
-        let mut tally = Tally::new(queues);
-        let look = move || tally.look_until(&ending);
+        let (mut named, mut lengths) = (Vec::new(), Vec::new());
+        for (number, name, socket) in queues {
+            named.push((number, name));
+            lengths.push(Length::new(number, socket));
+        }
+        let told = lengths.iter().map(|length| (length.number(), length.told())).collect();
+        let mut tally = Tally::new(named);
+        let look = move || tally.look_until(&ending, &mut lengths);
         let thread = thread::Builder::new().name("losses".to_owned()).spawn(look)?;
-        Ok(Self { thread, going_on })
+        Ok(Self { thread: Some(thread), going_on: Some(going_on), lengths: told })
+    }
+
+    /// How long each queue may be; it changes.
+    pub(super) fn lengths(&self) -> Vec<(u16, Arc<Told>)> {
+        self.lengths.clone()
     }
 
     /// Looks a last time, and tells what was lost in all. The queues must still be there.
-    pub(super) fn finish(self) -> Losses {
-        drop(self.going_on);
-        self.thread.join().unwrap_or_default()
+    pub(super) fn finish(mut self) -> Losses {
+        self.end()
+    }
+
+    fn end(&mut self) -> Losses {
+        drop(self.going_on.take());
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+}
+
+/// It has the sockets, and queues are there as long as anybody has those.
+impl Drop for LossMonitor {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -68,12 +94,20 @@ impl Tally {
         }
     }
 
-    fn look_until(&mut self, ending: &Receiver<Infallible>) -> Losses {
+    fn look_until(&mut self, ending: &Receiver<Infallible>, lengths: &mut [Length]) -> Losses {
         loop {
             let goes_on = ending.recv_timeout(OFTEN) == Err(RecvTimeoutError::Timeout);
-            match kernel::losses() {
-                Ok(counts) => {
-                    if let Some(line) = self.seen(&counts, Instant::now()) {
+            match kernel::queue_table() {
+                Ok(table) => {
+                    let now = Instant::now();
+                    for length in &mut *lengths {
+                        let name = self.queues.get(&length.number()).map_or("", |queue| &queue.name);
+                        if let Some(queue) = table.iter().find(|queue| queue.number == length.number()) {
+                            length.look(queue, name, now);
+                        }
+                    }
+                    let counts: Vec<_> = table.iter().map(|queue| (queue.number, queue.losses)).collect();
+                    if let Some(line) = self.seen(&counts, now) {
                         log::warn!("{line}");
                     }
                 }

@@ -71,16 +71,16 @@ impl Memory {
         Journal::within(Arc::clone(&self.shared), place.journal, &place.lanes)
     }
 
-    /// What a worker serves: the queues of that socket.
+    /// What a worker serves: the queues of these sockets.
     pub(super) fn inherited(
         &self,
         worker: usize,
-        socket: OwnedFd,
+        sockets: Vec<Arc<OwnedFd>>,
         has_predecessor: bool,
     ) -> Option<Inherited> {
         let place = self.workers.get(worker)?;
         Some(Inherited {
-            socket,
+            sockets,
             journal: self.journal(place),
             memory: Arc::clone(&self.shared),
             at: place.batch,

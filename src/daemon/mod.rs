@@ -23,6 +23,7 @@ mod homes;
 mod keeper;
 mod kept;
 mod leave;
+mod lengths;
 mod losses;
 mod memory;
 #[cfg(test)]

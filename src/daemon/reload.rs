@@ -183,7 +183,7 @@ impl Serving<'_> {
                 here.start(number, opened, (&memory, false), &mut |given| worker(given)).map_err(text)?;
             }
             Hands::Apart(keeper) => {
-                let sockets = opened.into_iter().filter_map(Opened::socket).collect();
+                let sockets = opened.iter().flat_map(Opened::sockets).cloned().collect();
                 let theirs = (Arc::clone(&memory), stage_of);
                 let duty = Duty::new((place, cluster.text()), sockets, &of_workers, theirs);
                 keeper.also(duty.map_err(|error| format!("cannot keep the cluster file: {error}"))?)?;
@@ -212,6 +212,7 @@ impl Serving<'_> {
             );
         }
         let config = self.cluster.digest().to_owned();
+        self.board.holds(lookout.lengths());
         self.board.works_by(Works { generation: number, config, serving, queues: queues.clone() });
         // While the queues are there: what the kernel has counted goes with them.
         let losses = std::mem::replace(&mut self.lookout, lookout).finish();

@@ -184,7 +184,7 @@ fn serve(
     let mut here = None;
     let keeper = match apart {
         Some((apart, place, stage_of)) => {
-            let sockets = opened.into_iter().filter_map(Opened::socket).collect();
+            let sockets = opened.iter().flat_map(Opened::sockets).cloned().collect();
             let theirs = (Arc::clone(&memory), stage_of);
             let duty = Duty::new((place, cluster.text()), sockets, &of_workers, theirs);
             Some(Keeper::start(apart, duty.map_err(system("keep the cluster file"))?)?)
@@ -206,6 +206,7 @@ fn serve(
     };
     let board = Arc::new(Board::new(of_node, works, Box::new(traces), backend == Backend::Netlink));
     board.count(Arc::clone(&memory));
+    board.holds(lookout.lengths());
     board.gave_up(given_up);
     let status = {
         let board = Arc::clone(&board);

@@ -17,13 +17,15 @@ use crate::sandbox::Refused;
 
 /// How long a message may be, in bytes. A filter is the longest thing in one.
 const LONGEST: usize = 80 << 10;
-/// How many descriptors a message may have (`SCM_MAX_FD`, include/net/scm.h).
-pub(super) const DESCRIPTORS: usize = 253;
+/// How many descriptors go with one datagram (`SCM_MAX_FD`, include/net/scm.h).
+const DESCRIPTORS: usize = 253;
+/// A datagram that is no message, and has descriptors of the one that follows: a node with many workers has more queues than that.
+const MORE_FOLLOWS: &[u8] = b" ";
 
 /// What a keeper says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToWorker {
-    /// Begin. With it come: the text of the cluster file, the memory, and the socket of each worker thread.
+    /// Begin. With it come: the text of the cluster file, the memory, and the socket of each queue.
     Begin(Begin),
     /// Serve the queues of one more generation, too. With it come the same as with [`Begin`](Self::Begin).
     Also(Also),
@@ -126,16 +128,28 @@ impl Wire {
     /// Sends a message. Never waits: who does not read has stopped.
     pub(super) fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
-        if bytes.len() > LONGEST || descriptors.len() > DESCRIPTORS {
+        if bytes.len() > LONGEST {
             return Err(io::Error::other("too much for one message"));
         }
+        let last = descriptors.len().saturating_sub(1) / DESCRIPTORS * DESCRIPTORS;
+        let (before, last) = descriptors.split_at(last);
+        let sent = before.chunks(DESCRIPTORS).try_for_each(|some| self.send_datagram(MORE_FOLLOWS, some));
+        let sent = sent.and_then(|()| self.send_datagram(&bytes, last));
+        if sent.is_err() && !before.is_empty() {
+            // What was sent already would be taken for a part of the next message.
+            let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+        }
+        sent
+    }
+
+    fn send_datagram(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::Error::other("too many descriptors for one message"));
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, flags)?;
+        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags)?;
         Ok(())
     }
 
@@ -143,25 +157,28 @@ impl Wire {
     pub(super) fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; LONGEST];
         let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = loop {
-            let into = &mut [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.0, into, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(error) if error == rustix::io::Errno::INTR => {}
-                Err(error) if error == rustix::io::Errno::CONNRESET => return Ok(None),
-                outcome => break outcome?,
-            }
-        };
-        if received.bytes == 0 {
-            return Ok(None);
-        }
         let mut descriptors = Vec::new();
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                descriptors.extend(rights);
+        loop {
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let into = &mut [IoSliceMut::new(&mut bytes)];
+            let received = match recvmsg(&self.0, into, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(error) if error == rustix::io::Errno::INTR => continue,
+                Err(error) if error == rustix::io::Errno::CONNRESET => return Ok(None),
+                outcome => outcome?,
+            };
+            if received.bytes == 0 {
+                return Ok(None);
+            }
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(rights) = message {
+                    descriptors.extend(rights);
+                }
+            }
+            let message = bytes.get(..received.bytes).unwrap_or_default();
+            if message != MORE_FOLLOWS {
+                return Ok(Some((serde_json::from_slice(message)?, descriptors)));
             }
         }
-        Ok(Some((serde_json::from_slice(&bytes[..received.bytes])?, descriptors)))
     }
 }
 
@@ -192,6 +209,27 @@ mod tests {
         assert!(matches!(worker.receive().unwrap(), Some((ToWorker::End, none)) if none.is_empty()));
         drop(keeper);
         assert!(worker.receive::<ToWorker>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_message_has_as_many_descriptors_as_it_takes() {
+        let (keeper, worker) = Wire::pair().unwrap();
+        let worker = Wire(worker);
+        let file = tempfile::tempfile().unwrap();
+        for count in [0, 1, DESCRIPTORS, DESCRIPTORS + 1, 2 * DESCRIPTORS, 400] {
+            keeper.send(&ToWorker::Leave(count as u64), &vec![file.as_fd(); count]).unwrap();
+            keeper.send(&ToWorker::End, &[]).unwrap();
+            let (message, descriptors) = worker.receive::<ToWorker>().unwrap().unwrap();
+            assert!(matches!(message, ToWorker::Leave(of) if of == count as u64));
+            assert_eq!(descriptors.len(), count);
+            assert!(matches!(worker.receive().unwrap(), Some((ToWorker::End, none)) if none.is_empty()));
+        }
+        // What was begun and cannot be ended is the last that the other one hears.
+        while keeper.send(&ToWorker::End, &[]).is_ok() {}
+        worker.receive::<ToWorker>().unwrap();
+        let outcome = (0..).find_map(|_| keeper.send(&ToWorker::End, &vec![file.as_fd(); 600]).err());
+        assert_eq!(outcome.unwrap().kind(), io::ErrorKind::WouldBlock);
+        while worker.receive::<ToWorker>().unwrap().is_some() {}
     }
 
     #[test]

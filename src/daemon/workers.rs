@@ -15,32 +15,32 @@ use super::thread::bring_home;
 use super::worker::Serve;
 use crate::kernel;
 use crate::netlink::sys;
-use crate::queue::{Inherited, Netlink, Nfq, OpenError, PacketQueue, QueueConfig, open_socket};
+use crate::queue::{Inherited, Netlink, Nfq, OpenError, PacketQueue, QueueConfig, open_sockets};
 use crate::ruleset::Backend;
 use crate::sandbox::{self, Level, Packets};
 use crate::trace::Tracer;
 
 /// The queues of one worker, before anybody serves them.
 pub(super) enum Opened {
-    /// A socket, which whoever serves it may have from another process.
-    Socket(OwnedFd),
+    /// A socket for each, which whoever serves them may have from another process.
+    Sockets(Vec<Arc<OwnedFd>>),
     /// The nfq crate, whose socket is its own.
     Nfq(Nfq),
 }
 
 impl Opened {
-    /// The socket, if it may go to another process.
-    pub(super) fn socket(self) -> Option<OwnedFd> {
+    /// The sockets, in the order of the lanes, if they may go to another process.
+    pub(super) fn sockets(&self) -> &[Arc<OwnedFd>] {
         match self {
-            Self::Socket(socket) => Some(socket),
-            Self::Nfq(_) => None,
+            Self::Sockets(sockets) => sockets,
+            Self::Nfq(_) => &[],
         }
     }
 
     /// Takes queues.
     pub(super) fn open(backend: Backend, lanes: &[QueueConfig]) -> Result<Self, Error> {
         match backend {
-            Backend::Netlink => open_socket(lanes).map(Self::Socket),
+            Backend::Netlink => open_sockets(lanes).map(Self::Sockets),
             Backend::Nfq => Nfq::open(lanes).map(Self::Nfq),
         }
         .map_err(explain_queue)
@@ -48,8 +48,8 @@ impl Opened {
 
     fn served_here(self, memory: &Memory, worker: usize, how: How) -> Option<Box<dyn PacketQueue>> {
         Some(match self {
-            Self::Socket(socket) => {
-                let inherited = memory.inherited(worker, socket, how.has_predecessor)?;
+            Self::Sockets(sockets) => {
+                let inherited = memory.inherited(worker, sockets, how.has_predecessor)?;
                 let slots = if how.one_by_one { 1 } else { inherited.slots };
                 Box::new(Netlink::inherit(Inherited { slots, ..inherited }))
             }

@@ -333,6 +333,17 @@ pub(crate) fn put_bind(out: &mut Vec<u8>, queue: u16, config: Config) {
     set_length(out, start);
 }
 
+/// A message that changes how many packets may wait in a queue. It is for the socket that the queue belongs to; an error is passed over
+/// by [`read`], and there is no answer if all is well.
+pub(crate) fn set_length_of(queue: u16, max_len: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_headers(&mut out, MSG_CONFIG, NLM_F_REQUEST, queue);
+    out[8..12].copy_from_slice(&WHATEVER_COMES_OF_IT.to_ne_bytes());
+    put(&mut out, NFQA_CFG_QUEUE_MAXLEN, &max_len.to_be_bytes());
+    set_length(&mut out, 0);
+    out
+}
+
 fn put_headers(out: &mut Vec<u8>, kind: u16, flags: u16, queue: u16) {
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&kind.to_ne_bytes());

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::nfqueue::{self, Config, Message};
@@ -19,13 +20,18 @@ pub(crate) trait Transport: Send {
     /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
     fn receive(&mut self, batch: &mut Batch) -> io::Result<usize>;
 
-    /// The same without waiting: the error is `WouldBlock` if none is there.
-    fn receive_now(&mut self, batch: &mut Batch) -> io::Result<usize> {
+    /// The same of the lane at that place, without waiting: the error is `WouldBlock` if none is there.
+    fn receive_of(&mut self, _lane: usize, batch: &mut Batch) -> io::Result<usize> {
         self.receive(batch)
     }
 
-    /// Sends one datagram, gathered from its parts.
+    /// Sends one datagram, gathered from its parts, to the lane that was received from.
     fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()>;
+
+    /// The same to the lane at that place.
+    fn send_to(&mut self, _lane: usize, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
+        self.send(parts)
+    }
 }
 
 /// A netlink socket.
@@ -161,18 +167,94 @@ pub(crate) fn set_loopback_up() -> io::Result<()> {
     ask(&mnl::Socket::new(mnl::Bus::Route)?, &message)
 }
 
-/// A netlink socket by its descriptor, wherever that was opened: queues belong to the socket, and not to a process.
-impl Transport for OwnedFd {
-    fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
-        batch.receive(self.as_raw_fd())
+/// The netlink sockets of some lanes by their descriptors, wherever those were opened: queues belong to a socket, and not to a process.
+///
+/// Each lane has a socket of its own, so that its packets do not stand behind those of another. They are read in turn, a batch of each
+/// that has packets. While several have some, batches are small, and after each round it is asked which have any: so a packet waits for
+/// a small batch of each other lane at the most. A lane that is alone is read in large batches, and the others are asked seldom.
+pub(crate) struct Lanes {
+    sockets: Vec<Arc<OwnedFd>>,
+    wait: sys::Wait,
+    /// Which may have packets.
+    ready: Vec<bool>,
+    /// The one that was received from.
+    current: usize,
+    /// How many batches may be read before it is asked again which have packets.
+    left: usize,
+    /// How often in a row it was asked, and no more than one had any.
+    alone: u32,
+}
+
+/// How many packets a batch has at the most while several lanes have packets.
+const SMALL: usize = 16;
+/// So often in a row only one lane has packets before it counts as alone.
+const ALONE: u32 = 256;
+/// How many batches of a lane that is alone are read before the others are asked. So it costs a system call more in so many batches.
+const BATCHES: usize = 8;
+
+impl Lanes {
+    /// In the order of the lanes.
+    pub(crate) fn new(sockets: Vec<Arc<OwnedFd>>) -> Self {
+        let wait = sys::Wait::to_read(sockets.iter().map(|socket| socket.as_raw_fd()));
+        let ready = vec![false; sockets.len()];
+        Self { sockets, wait, ready, current: 0, left: 0, alone: 0 }
     }
 
-    fn receive_now(&mut self, batch: &mut Batch) -> io::Result<usize> {
-        batch.receive_now(self.as_raw_fd())
+    /// The next after the last one that may have packets.
+    fn next(&self) -> Option<usize> {
+        let (before, after) = self.ready.split_at((self.current + 1).min(self.ready.len()));
+        let place = after.iter().position(|ready| *ready).map(|place| before.len() + place);
+        place.or_else(|| before.iter().position(|ready| *ready))
+    }
+
+    fn is_alone(&self) -> bool {
+        self.alone >= ALONE
+    }
+
+    fn socket(&self, lane: usize) -> io::Result<RawFd> {
+        self.sockets.get(lane).map(|socket| socket.as_raw_fd()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Transport for Lanes {
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
+        loop {
+            let next = self.next();
+            let Some(place) = next.filter(|_| self.left > 0) else {
+                let ready = self.wait.wait(next.is_none())?;
+                self.ready.iter_mut().zip(ready).for_each(|(known, ready)| *known = ready);
+                let count = self.ready.iter().filter(|ready| **ready).count();
+                self.alone = if count > 1 { 0 } else { self.alone.saturating_add(1) };
+                self.left = if self.is_alone() { BATCHES } else { count };
+                continue;
+            };
+            match self.receive_of(place, batch) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                received => {
+                    self.left -= 1;
+                    return received;
+                }
+            }
+        }
+    }
+
+    fn receive_of(&mut self, lane: usize, batch: &mut Batch) -> io::Result<usize> {
+        self.current = lane;
+        let most = if self.is_alone() { batch.slots() } else { batch.slots().min(SMALL) };
+        let received = batch.receive_now(self.socket(lane)?, most);
+        if let Some(ready) = self.ready.get_mut(lane) {
+            // If there was room for more, nothing is left.
+            *ready = received.as_ref().is_ok_and(|count| *count == most);
+        }
+        received
     }
 
     fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
-        sys::send_gathered(self.as_raw_fd(), parts)
+        self.send_to(self.current, parts)
+    }
+
+    fn send_to(&mut self, lane: usize, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
+        sys::send_gathered(self.socket(lane)?, parts)
     }
 }
 
@@ -195,5 +277,73 @@ impl Transport for Recording {
     fn send(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<()> {
         self.sent += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    /// Lanes, and where to put packets into each; batches of so many.
+    fn lanes(count: usize, slots: usize) -> (Lanes, Vec<UnixDatagram>, Batch) {
+        let (ours, theirs) =
+            (0..count).map(|_| UnixDatagram::pair().unwrap()).unzip::<_, _, Vec<_>, Vec<_>>();
+        let lanes = Lanes::new(ours.into_iter().map(|it| Arc::new(it.into())).collect());
+        theirs.iter().for_each(|it| it.set_nonblocking(true).unwrap());
+        (lanes, theirs, Batch::new(slots))
+    }
+
+    /// Which lanes the next batches are of, by what is in them.
+    fn order(lanes: &mut Lanes, batch: &mut Batch, count: usize) -> Vec<(u8, usize)> {
+        let mut next = || {
+            let count = lanes.receive(batch).unwrap();
+            (batch.datagram(0)[0], count)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn a_lane_never_waits_for_more_than_a_few_batches_of_another() {
+        let (mut lanes, put, mut batch) = lanes(3, 4);
+        // As many as find room.
+        let more = |lane: u8, count: u32| (0..count).for_each(|_| drop(put[usize::from(lane)].send(&[lane])));
+        // The other lane gets a packet after so many batches of this one, which has always more.
+        for (after, at_the_most) in
+            [(0, 1), (1, 1), (2, 1), (3, 1), (9, 1), (ALONE as usize + 9, BATCHES), (1, 1)]
+        {
+            for _ in 0..after {
+                more(1, 8);
+                assert_eq!(order(&mut lanes, &mut batch, 1), [(1, 4)]);
+            }
+            more(2, 1);
+            let waits = (0..).position(|_| {
+                more(1, 8);
+                order(&mut lanes, &mut batch, 1) == [(2, 1)]
+            });
+            assert!(waits.unwrap() <= at_the_most, "{waits:?} after {after}");
+        }
+    }
+
+    #[test]
+    fn lanes_that_have_packets_are_read_in_turn() {
+        let (mut lanes, put, mut batch) = lanes(3, 4);
+        (0..3).for_each(|lane: u8| (0..9).for_each(|_| drop(put[usize::from(lane)].send(&[lane]))));
+        let order = order(&mut lanes, &mut batch, 9);
+        assert_eq!(order, [(1, 4), (2, 4), (0, 4), (1, 4), (2, 4), (0, 4), (1, 1), (2, 1), (0, 1)]);
+        // It waits until there are more.
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            put[1].send(&[1]).unwrap();
+            put
+        });
+        assert_eq!(lanes.receive(&mut batch).unwrap(), 1);
+        let put = late.join().unwrap();
+        assert_eq!(lanes.receive_of(0, &mut batch).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(lanes.receive_of(7, &mut batch).is_err());
+        lanes.send_to(2, &[io::IoSlice::new(b"to"), io::IoSlice::new(b"gether")]).unwrap();
+        let mut bytes = [0; 16];
+        assert_eq!(put[2].recv(&mut bytes).unwrap(), 8);
     }
 }

@@ -19,7 +19,7 @@ use crate::netlink::sys;
 use crate::packet::Patch;
 pub(crate) use journal::Journal;
 pub use memory::Memory;
-pub(crate) use netlink::{BATCH_BYTES, Inherited, in_hand, open_socket};
+pub(crate) use netlink::{BATCH_BYTES, Inherited, in_hand, open_sockets};
 pub use netlink::{Netlink, Playback};
 pub use nfq::Nfq;
 #[cfg(test)]
@@ -61,8 +61,8 @@ pub enum OpenError {
     },
 }
 
-/// Packets that a queue may hold before the kernel drops the next one; its own default is 1024.
-const MAX_LEN: u32 = 16_384;
+/// Packets that a queue may hold before the kernel drops the next one, while workers keep up; its own default is 1024.
+pub(crate) const MAX_LEN: u32 = 16_384;
 
 /// A packet that waits for its verdict.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,7 @@ use crate::netlink::nfqueue::{
     self, Changes, Config, FLAG_CONNTRACK, FLAG_FAIL_OPEN, FLAG_GSO, Head, Message, VERDICT_MAX,
 };
 use crate::netlink::passing::{self, Pauses};
-use crate::netlink::socket::{Recording, SEND_BUFFER, Socket, Transport};
+use crate::netlink::socket::{Lanes, Recording, SEND_BUFFER, Socket, Transport};
 use crate::netlink::sys::{self, Batch, Shared};
 
 /// How many packets one system call takes at the most.
@@ -31,8 +31,8 @@ const FLUSH_BYTES: usize = 256 << 10;
 
 const _: () = assert!(FLUSH_BYTES + (64 << 10) + SLOTS * VERDICT_MAX < SEND_BUFFER as usize);
 
-/// One socket with several queues.
-pub struct Netlink(Batches<OwnedFd>);
+/// Several queues, each with a socket of its own.
+pub struct Netlink(Batches<Lanes>);
 
 /// The batched backend without a kernel: the same packets again and again, and what is sent goes nowhere.
 ///
@@ -50,8 +50,8 @@ struct Batches<T> {
     journal: Journal,
     /// Whether packets may wait in a queue, by its place, that somebody before us had in hand.
     orphans: Vec<Orphans>,
-    /// In one of them they may, and nobody knows yet.
-    is_beginning: bool,
+    /// The first queue of which nobody knows yet.
+    beginning: usize,
     /// Between tries to receive.
     pauses: Pauses,
 }
@@ -67,19 +67,19 @@ struct Pending {
 }
 
 impl Netlink {
-    /// Takes queues, with one socket.
+    /// Takes queues.
     ///
     /// # Errors
     /// Rights are missing, somebody else has one of the queues, or the kernel has no NFQUEUE.
     pub fn open(lanes: &[QueueConfig]) -> Result<Self, OpenError> {
-        Ok(Self(Batches::new(open_socket(lanes)?, lanes)))
+        Ok(Self(Batches::new(Lanes::new(open_sockets(lanes)?), lanes)))
     }
 
-    /// Serves the queues of a socket that was opened before.
+    /// Serves queues whose sockets were opened before.
     pub(crate) fn inherit(inherited: Inherited) -> Self {
-        let Inherited { socket, journal, memory, at, slots, has_predecessor } = inherited;
+        let Inherited { sockets, journal, memory, at, slots, has_predecessor } = inherited;
         let batch = Batch::within(memory, at, slots);
-        let batches = Batches { batch, ..Batches::with(socket, journal) };
+        let batches = Batches { batch, ..Batches::with(Lanes::new(sockets), journal) };
         Self(if has_predecessor { batches.after_somebody() } else { batches })
     }
 
@@ -90,10 +90,10 @@ impl Netlink {
     }
 }
 
-/// A socket with queues, and what is known of their packets, from whoever had them before.
+/// The sockets of queues, and what is known of their packets, from whoever had them before.
 pub(crate) struct Inherited {
-    /// As [`open_socket`] opened it.
-    pub(crate) socket: OwnedFd,
+    /// As [`open_sockets`] opened them, in the order of the journal.
+    pub(crate) sockets: Vec<Arc<OwnedFd>>,
     /// Of these queues.
     pub(crate) journal: Journal,
     /// Where packets come to lie, and from which byte on: so that the one in hand is there for others to see.
@@ -119,19 +119,21 @@ pub(crate) fn in_hand(memory: &Shared, at: usize, slot: usize) -> Option<(u16, u
     }
 }
 
-/// A socket that has queues; as long as anybody has it open, they stay.
-pub(crate) fn open_socket(lanes: &[QueueConfig]) -> Result<OwnedFd, OpenError> {
+/// A socket for each queue; as long as anybody has it open, the queue stays.
+pub(crate) fn open_sockets(lanes: &[QueueConfig]) -> Result<Vec<Arc<OwnedFd>>, OpenError> {
+    lanes.iter().map(|lane| open_socket(lane).map(Arc::new)).collect()
+}
+
+fn open_socket(lane: &QueueConfig) -> Result<OwnedFd, OpenError> {
     let socket = Socket::open().map_err(OpenError::Socket)?;
-    for lane in lanes {
-        let config = Config {
-            copy: lane.copy.min(nfqueue::COPY_WHOLE),
-            max_len: MAX_LEN,
-            flags: if lane.gso { FLAG_GSO } else { 0 }
-                | if lane.ct_mark { FLAG_CONNTRACK } else { 0 }
-                | if lane.fail_open { FLAG_FAIL_OPEN } else { 0 },
-        };
-        socket.bind(lane.queue, config).map_err(|source| OpenError::Bind { queue: lane.queue, source })?;
-    }
+    let config = Config {
+        copy: lane.copy.min(nfqueue::COPY_WHOLE),
+        max_len: MAX_LEN,
+        flags: if lane.gso { FLAG_GSO } else { 0 }
+            | if lane.ct_mark { FLAG_CONNTRACK } else { 0 }
+            | if lane.fail_open { FLAG_FAIL_OPEN } else { 0 },
+    };
+    socket.bind(lane.queue, config).map_err(|source| OpenError::Bind { queue: lane.queue, source })?;
     socket.descriptor().map_err(OpenError::Socket)
 }
 
@@ -193,7 +195,7 @@ impl<T: Transport> Batches<T> {
             }),
             waiting: 0,
             orphans: vec![Orphans::None; journal.queues().len()],
-            is_beginning: false,
+            beginning: journal.queues().len(),
             journal,
             pauses: Pauses::short(),
         }
@@ -202,36 +204,32 @@ impl<T: Transport> Batches<T> {
     /// The same after somebody who may have left packets behind.
     fn after_somebody(mut self) -> Self {
         self.orphans.fill(Orphans::Maybe);
-        self.is_beginning = true;
+        self.beginning = 0;
         self
     }
 
-    /// Waits for packets. Before the first time, what somebody before us had in hand is sent into the queues again: all that was
-    /// read from the socket, as far as that was written down.
+    /// Waits for packets. Before the first time, what somebody before us had in hand is sent into the queues again: of each queue all
+    /// that was read from its socket, as far as that was written down; then what its first packet shows, or that there is none.
     fn receive(&mut self) -> io::Result<usize> {
-        if !self.is_beginning {
-            return self.transport.receive(&mut self.batch);
-        }
-        for place in 0..self.orphans.len() {
-            if let Some((left, up_to)) = self.journal.of(place).left_behind() {
-                self.repeat(place, up_to)?;
-                self.journal.repeated(place, left);
-            }
-        }
-        match self.transport.receive_now(&mut self.batch) {
-            // Nothing is in the socket: whatever waits in the kernel was read. The packets that come from now on are new ones.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                for place in 0..self.orphans.len() {
-                    if self.orphans[place] == Orphans::Maybe {
+        while let Some(orphans) = self.orphans.get(self.beginning) {
+            let place = self.beginning;
+            if *orphans == Orphans::Maybe {
+                if let Some((left, up_to)) = self.journal.of(place).left_behind() {
+                    self.repeat(place, up_to)?;
+                    self.journal.repeated(place, left);
+                }
+                match self.transport.receive_of(place, &mut self.batch) {
+                    // Nothing is in the socket: whatever waits in the kernel was read. The packets that come from now on are new ones.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.repeat(place, self.journal.of(place).all_that_waits())?;
                         self.orphans[place] = Orphans::SentBack;
                     }
+                    received => return received,
                 }
-                self.is_beginning = false;
-                self.transport.receive(&mut self.batch)
             }
-            received => received,
+            self.beginning += 1;
         }
+        self.transport.receive(&mut self.batch)
     }
 
     /// Sends the packets of a queue through the rules again, up to a number.
@@ -240,7 +238,7 @@ impl<T: Transport> Batches<T> {
         let message = nfqueue::repeat(*queue, up_to);
         let mut pauses = Pauses::short();
         loop {
-            match self.transport.send(&[IoSlice::new(&message)]) {
+            match self.transport.send_to(place, &[IoSlice::new(&message)]) {
                 Err(error) if passing::is_passing(&error) && !pauses.are_enough() => {
                     passing::tell("send packets into the queue again", &error);
                     sys::nap(pauses.next());
@@ -788,6 +786,94 @@ mod tests {
         assert_eq!(sent, [(3, REPEAT, 4), (3, REPEAT, 4 + (1 << 30)), (1, 1, 5)]);
         let of = queue.journal.of(0);
         assert_eq!((of.last, of.answered, of.lost, of.orphans), (5, 3, 0, 2));
+    }
+
+    /// Lanes with a socket each: what is in it, and what was sent to it.
+    struct Several {
+        sockets: Vec<Vec<Vec<u8>>>,
+        sent: Vec<(usize, Vec<u8>)>,
+        current: usize,
+    }
+
+    impl Transport for Several {
+        fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
+            let place = self.sockets.iter().position(|socket| !socket.is_empty());
+            self.receive_of(place.ok_or(io::ErrorKind::Interrupted)?, batch)
+        }
+
+        fn receive_of(&mut self, lane: usize, batch: &mut Batch) -> io::Result<usize> {
+            self.current = lane;
+            let count = self.sockets[lane].len().min(batch.slots());
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.sockets[lane].drain(..count).enumerate().for_each(|(slot, it)| batch.fill(slot, &it));
+            Ok(count)
+        }
+
+        fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+            self.send_to(self.current, parts)
+        }
+
+        fn send_to(&mut self, lane: usize, parts: &[IoSlice<'_>]) -> io::Result<()> {
+            self.sent.push((lane, parts.iter().flat_map(|part| part.iter().copied()).collect()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_lane_begins_by_itself_and_is_answered_by_its_own_socket() {
+        let lanes = [100, 101, 102].map(|queue| QueueConfig { queue, ..LANE });
+        let journal = Journal::alone(&lanes);
+        for place in 0..3 {
+            (1..=4).for_each(|id| assert_eq!(journal.came(place, id), 0));
+            (1..=2).for_each(|_| journal.answered(place));
+        }
+        let packet = |queue, id| {
+            let mut datagram = Vec::new();
+            let described = Envelope { queue, id, ..Envelope::default() };
+            nfqueue::put_packet(&mut datagram, &described, &waiting(1).bytes);
+            datagram
+        };
+        // The first has more than a batch, the second nothing, the third a packet.
+        let busy = (5..105).map(|id| packet(100, id)).collect();
+        let sockets = vec![busy, Vec::new(), vec![packet(102, 7)]];
+        let transport = Several { sockets, sent: Vec::new(), current: 0 };
+        let mut queue = Batches::with(transport, journal).after_somebody();
+        let mut served = Vec::new();
+        for _ in 0..3 {
+            queue
+                .turn(&mut |packet| {
+                    served.push(packet.envelope.queue);
+                    rewrite(packet)
+                })
+                .unwrap();
+        }
+        served.dedup();
+        assert_eq!(served, [100, 102, 100], "none waits for the others to be quiet");
+        let repeats: Vec<(usize, u32, u32)> = queue
+            .transport
+            .sent
+            .iter()
+            .flat_map(|(lane, sent)| messages(std::slice::from_ref(sent)).into_iter().map(|it| (*lane, it)))
+            .filter(|(_, (kind, ..))| *kind == 3)
+            .map(|(lane, (_, verdict, up_to))| (lane, verdict, up_to))
+            .collect();
+        let quiet = 4 + (1 << 30);
+        let repeat = |lane, up_to| (lane, REPEAT, up_to);
+        assert_eq!(
+            repeats,
+            [repeat(0, 4), repeat(0, 4), repeat(1, 4), repeat(1, quiet), repeat(2, 4), repeat(2, 6)]
+        );
+        assert!(
+            queue
+                .transport
+                .sent
+                .iter()
+                .all(|(lane, sent)| sent[18..20] == (100 + *lane as u16).to_be_bytes())
+        );
+        let orphans: Vec<u64> = (0..3).map(|place| queue.journal.of(place).orphans).collect();
+        assert_eq!(orphans, [2, 2, 4]);
     }
 
     #[test]

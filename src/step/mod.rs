@@ -9,7 +9,7 @@
 //! As long as one likes: a queue has no timeout. But:
 //!
 //! - The worker waits with the packet, so all packets of this node that rules queue wait behind it, whichever flow
-//!   they are of. A queue holds 16,384 packets, the socket in front of the worker 64 MiB of kernel memory, the packets'
+//!   they are of. A queue holds 16,384 packets, its socket 64 MiB of kernel memory, the packets'
 //!   overhead included; what comes beyond is dropped by the kernel, and counted at the end (`lost before dunnat saw them`).
 //! - A sender of TCP that hears nothing sends again after a second, and again; the copies wait behind the first and are
 //!   shown after it. [`Flows`](crate::trace::Flows) shows the first packet of a flow only; `tcp flags syn` shows how

@@ -195,22 +195,13 @@ impl Batch {
         Self { memory, at, headers, _iovecs: iovecs }
     }
 
-    /// Waits for one datagram at least, takes as many as are there and fit, and says how many.
-    pub(crate) fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
-        self.receive_as(fd, libc::MSG_WAITFORONE)
-    }
-
-    /// The same without waiting: the error is `WouldBlock` if none is there.
-    pub(crate) fn receive_now(&mut self, fd: RawFd) -> io::Result<usize> {
-        self.receive_as(fd, libc::MSG_DONTWAIT)
-    }
-
-    fn receive_as(&mut self, fd: RawFd, flags: i32) -> io::Result<usize> {
-        let slots = self.headers.len() as libc::c_uint;
+    /// Takes as many datagrams as are there and fit, `most` of them, and says how many; the error is `WouldBlock` if none is there.
+    pub(crate) fn receive_now(&mut self, fd: RawFd, most: usize) -> io::Result<usize> {
+        let slots = self.headers.len().min(most) as libc::c_uint;
+        let headers = self.headers.as_mut_ptr();
         // SAFETY: each header leads to an iovec, and that to a slot of the memory, which nobody else writes; self is borrowed
         // mutably, so no reference into the slots lives. Names and control data are not asked for.
-        let count =
-            unsafe { libc::recvmmsg(fd, self.headers.as_mut_ptr(), slots, flags, std::ptr::null_mut()) };
+        let count = unsafe { libc::recvmmsg(fd, headers, slots, libc::MSG_DONTWAIT, std::ptr::null_mut()) };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
     }
 
@@ -238,7 +229,7 @@ impl Batch {
         header.msg_hdr.msg_flags = if fits.is_some() { 0 } else { libc::MSG_TRUNC };
     }
 
-    /// The datagram in a slot, as of the last [`receive`](Self::receive); empty if it did not fit.
+    /// The datagram in a slot, as of the last [`receive_now`](Self::receive_now); empty if it did not fit.
     #[inline]
     pub(crate) fn datagram(&mut self, slot: usize) -> &mut [u8] {
         let header = &self.headers[slot];

@@ -79,7 +79,7 @@ fn with_few_descriptors_it_serves_or_says_so() {
     let host = Host::new();
     let before = host.ruleset();
     let mut served = 0;
-    for limit in 4..36 {
+    for limit in 4..52 {
         let limit = format!("--nofile={limit}");
         let mut child =
             host.command(&["prlimit", &limit], &["--workers", "2"]).stderr(Stdio::piped()).spawn().unwrap();

@@ -4,6 +4,7 @@ mod doctor;
 mod failing;
 mod keeper;
 mod others;
+mod overloaded;
 mod places;
 mod refused;
 mod rehearsing;
