@@ -2,6 +2,8 @@
 //! which the worker ends, up to a bound. What decides in it are the functions that the program has: [`step`], [`Of`], [`Orphans`],
 //! [`Suspects`], [`ledger`].
 //!
+//! A worker has several queues. Each has a socket of its own and begins by itself, so one is enough here.
+//!
 //! The kernel is modelled as net/netfilter/nfnetlink_queue.c has it: a packet that is queued gets the next number, waits, and is told of in
 //! the socket; where that is full it is dropped. A verdict about a number that does not wait is refused. A packet that is repeated is
 //! queued again.
