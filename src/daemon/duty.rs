@@ -42,6 +42,16 @@ impl Duty {
         Ok(Self { place, text: file, sockets, memory, numbers, stage_of, was_served: false })
     }
 
+    /// The same of queues that were served before, by the file that was handed over then.
+    pub(super) fn served_before(self, text: File) -> Self {
+        Self { text, was_served: true, ..self }
+    }
+
+    /// The file of the text.
+    pub(super) fn text(&self) -> &File {
+        &self.text
+    }
+
     pub(super) fn also(&self) -> Also {
         Also { place: self.place.clone(), has_predecessor: self.was_served }
     }

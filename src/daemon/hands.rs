@@ -1,6 +1,7 @@
 //! Who serves the packets of a node: threads of this process, or a worker process with its keeper.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,21 +37,36 @@ pub(super) struct OpenedQueues {
 
 impl OpenedQueues {
     /// Opens them, each with its name. No rule may fill one of them yet.
-    pub(super) fn open(
-        backend: Backend,
-        lanes: Vec<Vec<(String, QueueConfig)>>,
-        is_apart: bool,
-    ) -> Result<Self, Error> {
-        let of_workers: Vec<Vec<QueueConfig>> =
-            lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect();
+    pub(super) fn open(backend: Backend, lanes: Lanes, is_apart: bool) -> Result<Self, Error> {
+        let of_workers = without_names(&lanes);
         let opened =
             of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
         let system = |what| move |source| Error::System { what, source };
         let memory = Memory::new(&of_workers, is_apart).map_err(system("get memory for the workers"))?;
-        let named = lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name));
-        let lookout = LossMonitor::start(named.collect()).map_err(system("start a thread"))?;
+        let lookout = LossMonitor::start(named(lanes), false).map_err(system("start a thread"))?;
         Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
     }
+
+    /// Those that the program before has opened, which rules fill.
+    pub(super) fn opened_before(lanes: Lanes, sockets: Vec<OwnedFd>, memory: OwnedFd) -> Result<Self, Error> {
+        let of_workers = without_names(&lanes);
+        let system = |what| move |source| Error::System { what, source };
+        let memory = Memory::of(memory, &of_workers).map_err(system("map the memory of the workers"))?;
+        let lookout = LossMonitor::start(named(lanes), true).map_err(system("start a thread"))?;
+        let opened = sockets.into_iter().map(Opened::Socket).collect();
+        Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
+    }
+}
+
+/// The queues of each worker, each with its name.
+pub(super) type Lanes = Vec<Vec<(String, QueueConfig)>>;
+
+pub(super) fn without_names(lanes: &Lanes) -> Vec<Vec<QueueConfig>> {
+    lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect()
+}
+
+fn named(lanes: Lanes) -> Vec<(u16, String)> {
+    lanes.into_iter().flatten().map(|(name, lane)| (lane.queue, name)).collect()
 }
 
 /// Threads of this process that serve, those of each generation.
@@ -101,6 +117,14 @@ impl Hands {
     pub(super) fn open_trace_anew(&self) {
         if let Self::Apart(keeper) = self {
             keeper.signal(Signal::USR1);
+        }
+    }
+
+    /// Packets are answered, or none waits.
+    pub(super) fn are_well(&self) -> bool {
+        match self {
+            Self::Here { .. } => true,
+            Self::Apart(keeper) => keeper.is_well(),
         }
     }
 

@@ -24,10 +24,15 @@ pub(super) struct LossMonitor {
 }
 
 impl LossMonitor {
-    /// Looks at these queues, which have names to be told by; they have just been taken.
-    pub(super) fn start(queues: Vec<(u16, String)>) -> io::Result<Self> {
+    /// Looks at these queues, which have names to be told by; they have just been taken, or what the kernel has dropped until now was told
+    /// by the program before (`is_told`).
+    pub(super) fn start(queues: Vec<(u16, String)>, is_told: bool) -> io::Result<Self> {
         let (going_on, ending) = bounded(0);
         let mut tally = Tally::new(queues);
+        if is_told {
+            let _ = tally.seen(&kernel::losses().unwrap_or_default(), Instant::now());
+            tally.seldom = Seldom::new(SELDOM);
+        }
         let look = move || tally.look_until(&ending);
         let thread = thread::Builder::new().name("losses".to_owned()).spawn(look)?;
         Ok(Self { thread, going_on })
