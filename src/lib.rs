@@ -144,6 +144,10 @@
 //! again, the keeper drops it ([`engine::Reason::Poison`]). A panic outside of a policy ends the worker process. What a policy
 //! remembers is lost with it.
 //!
+//! What a keeper has outlives its program (`daemon/handed`): a state, and descriptors by names. `dunnat upgrade` has another program go on in the
+//! same process (`daemon/upgrade.rs`), after it was tried (`daemon/trial.rs`). A service manager keeps the same when the keeper is killed
+//! (`daemon/manager.rs`). Who goes on opens no queue, and writes no rule that is right already.
+//!
 //! `step`, observers, shadows and `--backend nfq` do all in one process, and so does whoever calls [`daemon::run`] without
 //! [`daemon::Options::apart`].
 //!

@@ -26,6 +26,7 @@ mod say;
 mod status;
 mod step;
 mod trace;
+mod upgrade;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::control::{self, Lookers};
+use dunnat::daemon;
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
@@ -59,6 +61,7 @@ enum Verb {
     Trace(trace::Trace),
     Status(status::Status),
     Reload(reload::Reload),
+    Upgrade(upgrade::Upgrade),
     Explain(explain::Explain),
     Replay(replay::Replay),
     Path(path::Path),
@@ -262,13 +265,29 @@ impl ModeArgs {
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
+    // As long as there is one thread.
+    daemon::receive();
+    match std::panic::catch_unwind(went) {
+        Ok(code) => code,
+        Err(panic) => {
+            daemon::go_back("it panicked. This is a bug; please report it");
+            std::panic::resume_unwind(panic)
+        }
+    }
+}
+
+/// Does what was typed.
+fn went() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(page) = help::page_asked_for(&words) {
         return help::show(page);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return help_or_usage(&error),
+        Err(error) => {
+            daemon::go_back("it does not understand how it was started");
+            return help_or_usage(&error);
+        }
     };
     start_log();
     let outcome = match cli.verb {
@@ -277,6 +296,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Trace(trace) => trace.run(),
         Verb::Status(status) => status.run(),
         Verb::Reload(reload) => reload.run(),
+        Verb::Upgrade(upgrade) => upgrade.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Path(path) => path.run(),
@@ -294,6 +314,10 @@ pub(crate) fn main() -> ExitCode {
 
 /// Says what went wrong, if something did.
 fn ended(outcome: Result<(), Failure>) -> ExitCode {
+    if let Err(failure) = &outcome {
+        // Where it was to go on as a node that serves.
+        daemon::go_back(&failure.message());
+    }
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => match say(failure.message()) {

@@ -11,7 +11,7 @@ use dunnat::daemon::{
 };
 use dunnat::kernel::Capabilities;
 use dunnat::rehearse;
-use dunnat::ruleset::{Backend, Plan};
+use dunnat::ruleset::{Backend, Plan, Wishes};
 use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
@@ -93,8 +93,19 @@ impl Run {
                 self.work(cluster, kernel).map_err(|failure| failure.to_string())
             })?);
         }
-        let (cluster, node) = self.who.load()?;
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
+        // Another program was this node.
+        let taken = daemon::take_up(&self.who.node, &socket, |cluster, kernel, workers| {
+            let looks_on = self.policy.looks_on(&self.how.manner).unwrap_or(true);
+            if self.one_process || self.shadow || looks_on || self.no_rules {
+                return Err("it is to work in another way now".to_owned());
+            }
+            self.planned(cluster, kernel, Some(workers)).map_err(|failure| failure.to_string())
+        })?;
+        let (cluster, node) = match &taken {
+            Some(taken) => ((*taken.cluster).clone(), taken.plan.node()),
+            None => self.who.load()?,
+        };
         let looks_on = self.policy.looks_on(&self.how.manner)?;
         self.policy.may_have_stand_in(&self.how)?;
         if looks_on && self.shadow {
@@ -164,8 +175,14 @@ impl Run {
             } else {
                 self.policy.for_running(&cluster)?(&cluster, node)
             };
-            let kernel = daemon::capabilities(wishes.workers, &unwanted)?;
-            let plan = daemon::plan(wishes, &kernel)?;
+            let (kernel, plan) = match &taken {
+                Some(taken) => (taken.kernel().clone(), taken.plan),
+                None => {
+                    let kernel = daemon::capabilities(wishes.workers, &unwanted)?;
+                    let plan = daemon::plan(wishes, &kernel)?;
+                    (kernel, plan)
+                }
+            };
             let apart = is_apart.then(|| Apart {
                 program: "/proc/self/exe".into(),
                 arguments: std::env::args().skip(1).chain(["--worker".to_owned()]).collect(),
@@ -190,6 +207,7 @@ impl Run {
                     policy: self.policy.for_other_files(),
                 }),
                 apart,
+                taken,
             })?;
         }
         Ok(())
@@ -214,10 +232,21 @@ impl Run {
     /// What a worker process serves with.
     fn work(&self, cluster: Cluster, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
         let node = cluster.find(&self.who.node)?;
-        let plan = Plan::new(self.how.wishes(&cluster, node)?, kernel)?;
+        let plan = self.planned(&cluster, kernel, None)?;
         let policy = self.policy.for_running(&cluster)?(&cluster, node);
         let (cluster, trace) = (Arc::new(cluster), self.destination());
         Ok(WorkOptions { cluster, plan, policy, pin: self.pin, sandbox: self.sandbox()?, trace })
+    }
+
+    /// The plan of a node by what was typed; or of so many workers.
+    fn planned(
+        &self,
+        cluster: &Cluster,
+        kernel: &Capabilities,
+        workers: Option<u16>,
+    ) -> Result<Plan, Failure> {
+        let wishes = self.how.wishes(cluster, cluster.find(&self.who.node)?)?;
+        Ok(Plan::new(Wishes { workers: workers.unwrap_or(wishes.workers), ..wishes }, kernel)?)
     }
 
     fn rules(&self) -> OwnRules {

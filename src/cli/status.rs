@@ -101,6 +101,11 @@ fn as_text(status: &Reported) -> String {
             &format!("generation {}, since {}", status.generation, since.strftime("%Y-%m-%d %H:%M:%S")),
         );
     }
+    if let Some(upgraded) = status.upgraded {
+        let since = upgraded.to_zoned(jiff::tz::TimeZone::system());
+        let times = counted(status.upgrades, "time");
+        line("upgraded", &format!("{times}, the last one {}", since.strftime("%Y-%m-%d %H:%M:%S")));
+    }
     let lost = status.lost.queue_full + status.lost.socket_full;
     line(
         "packets",

@@ -120,6 +120,7 @@ impl Step {
                 observer,
                 once_serving: None,
                 reload: None,
+                taken: None,
                 apart: None,
             })?,
         }

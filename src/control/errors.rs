@@ -10,6 +10,10 @@ use crate::netlink::passing::{self, Pauses};
 #[derive(Debug, Default)]
 pub(super) struct Errors {
     pub(super) ending: AtomicBool,
+    /// No client is accepted for now.
+    pub(super) pausing: AtomicBool,
+    /// Somebody else goes on with all clients: none is told that this is the end.
+    pub(super) handing_on: AtomicBool,
     pub(super) passed: AtomicU64,
 }
 

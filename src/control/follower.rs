@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -103,6 +104,10 @@ impl Followed {
         let mut sender =
             Sender { stream: self.patient(stream), buffer: Vec::with_capacity(2 * PIECE), sent: 0 };
         let outcome = follow(&mut tap, &mut namer, &mut selection, &mut sender);
+        if self.errors.handing_on.load(Ordering::Relaxed) && selection.left != Some(0) {
+            // What was written is on its way. What is half a line is ended by whoever goes on.
+            return sender.idle();
+        }
         let mut end = End { events: outcome.written, lost: outcome.lost };
         let sent = match outcome.error.map_or_else(|| sender.idle(), Err) {
             Ok(()) => {
@@ -242,6 +247,15 @@ pub(super) fn say<E: Serialize>(out: &mut impl io::Write, answer: &Answer<E>) ->
     out.write_all(&line)
 }
 
+/// Sends the last answer to a client that somebody else has accepted. Nobody waits for one that does not read.
+pub fn tell(client: UnixStream, answer: &Answer<()>) {
+    let said = client.set_write_timeout(Some(STUCK)).and_then(|()| say(&mut &client, answer));
+    if let Err(error) = said {
+        log::debug!("control socket: a client is gone: {error}");
+    }
+    let _ = client.shutdown(Shutdown::Both);
+}
+
 /// Clients that somebody else has accepted, and whose request he has read: each has a thread. They end when this goes.
 pub struct Followers {
     followed: Followed,
@@ -270,10 +284,26 @@ impl Followers {
                 if let Err(error) = followed.trace(&shared, trace, greeting) {
                     log::debug!("control socket: a client is gone: {error}");
                 }
-                let _ = shared.shutdown(Shutdown::Both);
+                if !followed.errors.handing_on.load(Ordering::Relaxed) {
+                    let _ = shared.shutdown(Shutdown::Both);
+                }
             })?;
         self.threads.push((stream, thread));
         Ok(())
+    }
+
+    /// Somebody else goes on with them. Each gets what is on its way, for a while, and nobody is told that this is the end. This process
+    /// must end then: threads wait for what clients say.
+    pub fn hand_on(mut self) {
+        self.followed.errors.handing_on.store(true, Ordering::Relaxed);
+        self.followed.errors.ending.store(true, Ordering::Relaxed);
+        self.followed.taps.close();
+        let deadline = Instant::now() + HANDING_ON;
+        for (_, thread) in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     /// How many there are.
@@ -282,12 +312,15 @@ impl Followers {
     }
 }
 
+/// How long clients may take to read what is on its way when somebody else goes on with them. Packets wait meanwhile.
+const HANDING_ON: Duration = Duration::from_millis(100);
+
 /// Clients get what is on its way, for a while; then they are cut off. How long that may take.
 pub(super) const ENDING: Duration = Duration::from_secs(1);
 
 impl Drop for Followers {
     fn drop(&mut self) {
-        self.followed.errors.ending.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.followed.errors.ending.store(true, Ordering::Relaxed);
         self.followed.taps.close();
         let deadline = Instant::now() + ENDING;
         for (stream, thread) in self.threads.drain(..) {

@@ -10,6 +10,7 @@ use super::protocol::{Answer, LONGEST_REQUEST, Request, Trace};
 use super::reload::{Reload, Reloaded};
 use super::rights::{Lookers, Right};
 use super::status::Status;
+use super::upgrade::Upgrade;
 
 /// How long a client may take to ask.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,13 +20,16 @@ pub type Reports = Arc<dyn Fn() -> Status + Send + Sync>;
 /// Has a node go on with another cluster file; what came of it, or why it goes on as before.
 pub type Reloads = Arc<dyn Fn(Reload) -> Result<Reloaded, String> + Send + Sync>;
 
+/// Has a node go on as another program. That one answers the client; here it returns only why not.
+pub type Upgrades = Arc<dyn Fn(Upgrade, UnixStream) -> String + Send + Sync>;
+
 /// Whoever has the decisions, where that is not this process.
 pub trait HandOver: Send + Sync {
-    /// Has a client sent what it wants. It is theirs until what is returned goes.
+    /// Has a client sent what it wants. It is theirs until what is returned goes. `resumed`: it was served before, by somebody who is gone.
     ///
     /// # Errors
     /// The client cannot be handed over.
-    fn hand_over(&self, client: UnixStream, trace: Trace) -> io::Result<Box<dyn Send>>;
+    fn hand_over(&self, client: UnixStream, trace: Trace, resumed: bool) -> io::Result<Box<dyn Send>>;
 }
 
 /// What is needed to answer.
@@ -38,6 +42,8 @@ pub(super) struct Handler {
     pub(super) status: Reports,
     /// Who has it read another cluster file.
     pub(super) reload: Reloads,
+    /// Who has another program go on.
+    pub(super) upgrade: Upgrades,
     /// Who may look.
     pub(super) lookers: Lookers,
     /// [`Request::needs`], but for tests.
@@ -68,7 +74,24 @@ impl Handler {
                 };
                 say(&mut self.patient(stream), &answer).map(|()| false)
             }
+            Ok(Request::Upgrade(upgrade)) => {
+                let client = self.followed.errors.retry("share a descriptor", || stream.try_clone())?;
+                self.refuse(stream, (self.upgrade)(upgrade, client)).map(|()| false)
+            }
             Err(refusal) => self.refuse(stream, refusal).map(|()| false),
+        }
+    }
+
+    /// Goes on with a client of the program that was this node before: whether it was handed over.
+    pub(super) fn go_on_with(
+        &self,
+        stream: &UnixStream,
+        right: Right,
+        asked: Option<Trace>,
+    ) -> io::Result<bool> {
+        match asked {
+            Some(trace) => self.hand_over(stream, trace, true),
+            None => self.answer(stream, right),
         }
     }
 
@@ -81,14 +104,19 @@ impl Handler {
     }
 
     fn trace(&self, stream: &UnixStream, trace: Trace) -> io::Result<bool> {
-        let Some(elsewhere) = &self.elsewhere else {
+        if self.elsewhere.is_none() {
             return self.followed.trace(stream, trace, Greeting::Hello).map(|()| false);
-        };
+        }
         if let Err(refusal) = self.followed.selection(&trace) {
             return self.refuse(stream, refusal).map(|()| false);
         }
+        self.hand_over(stream, trace, false)
+    }
+
+    fn hand_over(&self, stream: &UnixStream, trace: Trace, resumed: bool) -> io::Result<bool> {
+        let Some(elsewhere) = &self.elsewhere else { return Ok(false) };
         let client = self.followed.errors.retry("share a descriptor", || stream.try_clone())?;
-        let handed_over = elsewhere.hand_over(client, trace)?;
+        let handed_over = elsewhere.hand_over(client, trace, resumed)?;
         // Whatever else it says, nobody listens; what counts is when it, or who serves it, stops.
         let _ = io::copy(&mut self.patient(stream), &mut io::sink());
         drop(handed_over);

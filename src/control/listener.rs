@@ -2,6 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt, lchown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -61,6 +62,8 @@ pub struct Listener {
     /// The file that is ours: device and inode.
     file: (u64, u64),
     pub(super) lookers: Lookers,
+    /// The file stays when this goes: another program has the socket, too.
+    stays: bool,
 }
 
 impl Listener {
@@ -96,7 +99,53 @@ impl Listener {
         // Who slipped in before this is turned away by its user id.
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
         let made = std::fs::symlink_metadata(path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), file: (made.dev(), made.ino()), lookers: Lookers::none() })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            file: (made.dev(), made.ino()),
+            lookers: Lookers::none(),
+            stays: false,
+        })
+    }
+
+    /// A socket that the program before has taken, at that path. Until it is [settled](Self::settle_down) that this program goes on, its file
+    /// stays.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn taken_before(socket: OwnedFd, path: &Path) -> Result<Self, TakeError> {
+        let failed = |source| TakeError::Failed { path: path.to_owned(), source };
+        let listener = UnixListener::from(socket);
+        let is_there = listener.local_addr().map_err(failed)?.as_pathname() == Some(path);
+        let found = std::fs::symlink_metadata(path).map_err(failed)?;
+        if !is_there || !found.file_type().is_socket() {
+            return Err(failed(io::Error::other("the program before listened somewhere else")));
+        }
+        let file = (found.dev(), found.ino());
+        Ok(Self { listener, path: path.to_owned(), file, lookers: Lookers::none(), stays: true })
+    }
+
+    /// From now on the file goes with this.
+    pub(super) fn settle_down(&mut self) {
+        self.stays = false;
+    }
+
+    /// Whether another program may go on with it.
+    pub(super) fn stays(&self) -> bool {
+        self.stays
+    }
+
+    /// Another program goes on with it; its descriptor.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.listener.try_clone()?.into())
+    }
+
+    /// Has whoever waits for a client look up.
+    pub(super) fn knock(&self) -> io::Result<()> {
+        UnixStream::connect(&self.path).map(drop)
     }
 
     /// Lets a group connect to it, to look. A usual group that the file cannot be given to does not.
@@ -142,7 +191,7 @@ fn directory_of(path: &Path) -> &Path {
 impl Drop for Listener {
     fn drop(&mut self) {
         let is_ours = |found: std::fs::Metadata| (found.dev(), found.ino()) == self.file;
-        if std::fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+        if !self.stays && std::fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
             let _ = std::fs::remove_file(&self.path);
         }
     }

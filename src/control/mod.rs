@@ -12,7 +12,8 @@
 //! ```
 //!
 //! `{"status":{}}` is answered by one line, `{"status":{...}}`: a [`Status`]. `{"reload":{...}}` is a [`Reload`], and is answered by
-//! `{"reloaded":{...}}` when all is done: a [`Reloaded`].
+//! `{"reloaded":{...}}` when all is done: a [`Reloaded`]. `{"upgrade":{...}}` is an [`Upgrade`], and is answered by `{"upgraded":{...}}`,
+//! an [`Upgraded`], by the program that goes on.
 //!
 //! An event is as the [schema](crate::trace::SCHEMA) describes it. A client that has seen enough closes its sending
 //! side (`shutdown(2)`, `SHUT_WR`) and still gets what is on its way, and the end; or it just goes. To look at it by
@@ -35,15 +36,17 @@ mod reload;
 mod rights;
 mod server;
 mod status;
+mod upgrade;
 
 pub use client::{Client, ConnectError, Stopper, only_node, read_answer, sockets};
-pub use follower::Followers;
-pub use handler::{HandOver, Reloads, Reports};
+pub use follower::{Followers, tell};
+pub use handler::{HandOver, Reloads, Reports, Upgrades};
 pub use listener::{Listener, TakeError};
 pub use protocol::{
     Answer, DIRECTORY, End, Hello, LONGEST_REQUEST, Nothing, Request, Trace, VERSION, socket_of,
 };
 pub use reload::{Reload, Reloaded};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};
-pub use server::{Server, Whose};
+pub use server::{Asks, Before, Paused, Server, Whose};
 pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status};
+pub use upgrade::{Upgrade, Upgraded};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reload::{Reload, Reloaded};
 use super::status::Status;
+use super::upgrade::{Upgrade, Upgraded};
 
 /// Where the sockets of all nodes are.
 pub const DIRECTORY: &str = "/run/dunnat";
@@ -33,6 +34,8 @@ pub enum Request {
     Status(Nothing),
     /// Go on with another cluster file.
     Reload(Reload),
+    /// Go on as another program.
+    Upgrade(Upgrade),
 }
 
 /// No choices.
@@ -79,6 +82,8 @@ pub enum Answer<E> {
     Status(Box<Status>),
     /// The node goes on with the cluster file, or would; the last answer.
     Reloaded(Box<Reloaded>),
+    /// Another program goes on; the last answer.
+    Upgraded(Upgraded),
     /// The request cannot be answered, for this reason; the last answer.
     Error(String),
 }

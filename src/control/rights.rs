@@ -25,7 +25,7 @@ impl Request {
     pub fn needs(&self) -> Right {
         match self {
             Self::Trace(_) | Self::Status(_) => Right::Look,
-            Self::Reload(_) => Right::Change,
+            Self::Reload(_) | Self::Upgrade(_) => Right::Change,
         }
     }
 }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::errors::Errors;
 use super::follower::{ENDING, Followed, STALLED, say};
-use super::handler::{HandOver, Handler, Reloads, Reports};
+use super::handler::{HandOver, Handler, Reloads, Reports, Upgrades};
 use super::listener::Listener;
-use super::protocol::{Answer, Request};
+use super::protocol::{Answer, Request, Trace};
 use super::rights::Right;
 use crate::trace::{Generations, Taps};
 
@@ -27,18 +27,34 @@ const REFUSED: usize = 8;
 /// For a client's thread; nothing in it goes deep: JSON and filters have a limit.
 const STACK: usize = 512 << 10;
 
-/// By which cluster files a node decides and has decided; what it says about itself; and what has it read another file.
-pub type Whose = (Generations, Reports, Reloads);
+/// By which cluster files a node decides and has decided; what it says about itself; and who does what it is asked to.
+pub type Whose = (Generations, Reports, Asks);
+
+/// Who has a node read another file, and who has it go on as another program.
+pub type Asks = (Reloads, Upgrades);
+
+/// A client of a program that is not there any more, and what it wants to see; none if it has not asked yet.
+pub type Before = (UnixStream, Option<Trace>);
 
 /// The threads that answer. They end when this goes.
-#[derive(Debug)]
 pub struct Server {
     taps: Taps,
     /// A listening socket has the same calls as any other; shutting it down is what ends its accept(2).
     end: UnixStream,
-    accepting: Option<JoinHandle<Vec<Connection>>>,
-    errors: Arc<Errors>,
-    _listener: Listener,
+    accepting: Option<JoinHandle<Accepted>>,
+    handler: Handler,
+    failed: Failed,
+    listener: Listener,
+}
+
+/// Called if there can be no more clients.
+type Failed = Arc<dyn Fn(io::Error) + Send + Sync>;
+
+/// Clients, and those whom nobody has answered yet.
+#[derive(Default)]
+struct Accepted {
+    connections: Vec<Connection>,
+    unanswered: Vec<UnixStream>,
 }
 
 /// A client, and the thread that answers it.
@@ -59,60 +75,134 @@ impl Server {
         listener: Listener,
         taps: Taps,
         whose: Whose,
-        failed: impl FnOnce(io::Error) + Send + 'static,
+        failed: impl Fn(io::Error) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         Self::start_for(STALLED, listener, (taps, None), whose, failed)
     }
 
-    /// The same where the decisions are made in another process, which serves clients that want to see them.
+    /// The same where the decisions are made in another process, which serves clients that want to see them. `before` are clients
+    /// of the program that was this node before.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_before(
         listener: Listener,
-        elsewhere: Arc<dyn HandOver>,
+        (elsewhere, before): (Arc<dyn HandOver>, Vec<Before>),
         whose: Whose,
-        failed: impl FnOnce(io::Error) + Send + 'static,
+        failed: impl Fn(io::Error) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::start_for(STALLED, listener, (Taps::default(), Some(elsewhere)), whose, failed)
+        let mut server = Self::made(STALLED, listener, (Taps::default(), Some(elsewhere)), whose, failed)?;
+        server.accept(Accepted::default(), before)?;
+        Ok(server)
     }
 
     /// The same for clients that may read nothing for so long.
     fn start_for(
         stalled: Duration,
         listener: Listener,
-        (taps, elsewhere): (Taps, Option<Arc<dyn HandOver>>),
-        (generations, status, reload): Whose,
-        failed: impl FnOnce(io::Error) + Send + 'static,
+        to: (Taps, Option<Arc<dyn HandOver>>),
+        whose: Whose,
+        failed: impl Fn(io::Error) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let accepting = listener.listener.try_clone()?;
+        let mut server = Self::made(stalled, listener, to, whose, failed)?;
+        server.accept(Accepted::default(), Vec::new())?;
+        Ok(server)
+    }
+
+    fn made(
+        stalled: Duration,
+        listener: Listener,
+        (taps, elsewhere): (Taps, Option<Arc<dyn HandOver>>),
+        (generations, status, (reload, upgrade)): Whose,
+        failed: impl Fn(io::Error) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
-        let followed = Followed { taps: taps.clone(), generations, errors: Arc::clone(&errors), stalled };
+        let followed = Followed { taps: taps.clone(), generations, errors, stalled };
         let (lookers, needs) = (listener.lookers, Request::needs);
-        let handler = Handler { followed, elsewhere, status, reload, lookers, needs };
+        let handler = Handler { followed, elsewhere, status, reload, upgrade, lookers, needs };
+        Ok(Self { taps, end, accepting: None, handler, failed: Arc::new(failed), listener })
+    }
+
+    /// Starts to accept, beside those that were accepted.
+    fn accept(&mut self, accepted: Accepted, before: Vec<Before>) -> io::Result<()> {
+        let accepting = self.listener.listener.try_clone()?;
+        let (handler, failed) = (self.handler.clone(), Arc::clone(&self.failed));
         let accept = move || {
-            let mut connections = Vec::new();
-            if let Err(error) = accept(&accepting, &handler, &mut connections) {
+            let mut accepted = accepted;
+            let unanswered =
+                std::mem::take(&mut accepted.unanswered).into_iter().map(|stream| (stream, None));
+            for (stream, asked) in before.into_iter().chain(unanswered) {
+                // Who was a client may have gone meanwhile.
+                if let Ok(Some(right)) = handler.lookers.right_of(&stream) {
+                    start(&handler, stream, (right, Some(asked)), &mut accepted.connections);
+                }
+            }
+            if let Err(error) = accept(&accepting, &handler, &mut accepted) {
                 failed(error);
             }
-            connections
+            accepted
         };
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(accept)?;
-        Ok(Self { taps, end, accepting: Some(thread), errors, _listener: listener })
+        self.accepting = Some(thread::Builder::new().name("control".to_owned()).spawn(accept)?);
+        Ok(())
+    }
+
+    /// From now on the file of the socket goes with this.
+    pub fn settle_down(&mut self) {
+        self.listener.settle_down();
+    }
+
+    /// The socket, for another program that goes on with it.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn listener(&self) -> io::Result<OwnedFd> {
+        self.listener.descriptor()
+    }
+
+    /// Takes no more clients for now: those that come wait. Waits, for a while, until all but so many are answered. Returns those whom
+    /// another program has to answer.
+    ///
+    /// # Errors
+    /// It takes more clients as before.
+    pub fn pause(&mut self, all_but: usize) -> io::Result<Paused> {
+        let Some(thread) = self.accepting.take() else { return Ok(Paused(Accepted::default())) };
+        self.handler.followed.errors.pausing.store(true, Ordering::Relaxed);
+        if let Err(error) = self.listener.knock() {
+            // Whoever has all the descriptors: it accepts none either, and looks up when it can.
+            self.handler.followed.errors.pausing.store(false, Ordering::Relaxed);
+            self.accepting = Some(thread);
+            return Err(error);
+        }
+        let accepted = thread.join().unwrap_or_default();
+        self.handler.followed.errors.pausing.store(false, Ordering::Relaxed);
+        let deadline = Instant::now() + ENDING;
+        let is_open = |connection: &&Connection| !connection.thread.is_finished();
+        while accepted.connections.iter().filter(is_open).count() > all_but && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(Paused(accepted))
+    }
+
+    /// Takes clients again.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn resume(&mut self, paused: Paused) -> io::Result<()> {
+        self.accept(paused.0, Vec::new())
     }
 
     /// Takes no more clients; those that are attached stay.
     pub fn close(&self) {
         // Before the call returns: where there are no descriptors left it fails for that, also when it is shut down.
-        self.errors.ending.store(true, Ordering::Relaxed);
+        self.handler.followed.errors.ending.store(true, Ordering::Relaxed);
         let _ = self.end.shutdown(Shutdown::Both);
     }
 
     /// Ends it, and tells how many calls failed for a reason that passed.
     pub fn finish(mut self) -> u64 {
         self.end();
-        self.errors.passed.load(Ordering::Relaxed)
+        self.handler.followed.errors.passed.load(Ordering::Relaxed)
     }
 
     /// Clients get what is on its way, for a while; then they are cut off.
@@ -120,7 +210,7 @@ impl Server {
         self.taps.close();
         let Some(thread) = self.accepting.take() else { return };
         self.close();
-        let connections = thread.join().unwrap_or_default();
+        let Accepted { connections, .. } = thread.join().unwrap_or_default();
         for stream in connections.iter().filter_map(|connection| connection.stream.upgrade()) {
             // Nobody is waited for who has not asked yet.
             let _ = stream.shutdown(Shutdown::Read);
@@ -140,11 +230,29 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Another program has the socket and the clients, too, and goes on with them: they are not shut down.
+        if self.listener.stays() {
+            return;
+        }
         self.end();
     }
 }
 
-fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Connection>) -> io::Result<()> {
+/// Clients that were accepted when [`Server::pause`] was called.
+pub struct Paused(Accepted);
+
+impl Paused {
+    /// Those who have not been answered yet.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn unanswered(&self) -> io::Result<Vec<OwnedFd>> {
+        self.0.unanswered.iter().map(|stream| Ok(stream.try_clone()?.into())).collect()
+    }
+}
+
+fn accept(listener: &UnixListener, handler: &Handler, accepted: &mut Accepted) -> io::Result<()> {
+    let Accepted { connections, unanswered } = accepted;
     let mut refused = VecDeque::new();
     loop {
         let mut stream = match handler.followed.errors.retry("accept a client", || listener.accept()) {
@@ -153,6 +261,10 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
             Ok((stream, _)) => stream,
             Err(error) => return Err(error),
         };
+        if handler.followed.errors.pausing.load(Ordering::Relaxed) {
+            unanswered.push(stream);
+            return Ok(());
+        }
         connections.retain(|connection| !connection.thread.is_finished());
         let right = match handler.lookers.right_of(&stream) {
             Ok(None) => Err(format!("only {} may ask", handler.lookers.who_may(Right::Look))),
@@ -173,23 +285,37 @@ fn accept(listener: &UnixListener, handler: &Handler, connections: &mut Vec<Conn
                 continue;
             }
         };
-        let stream = Arc::new(stream);
-        let started = handler.followed.errors.retry("start a thread", || {
-            let (stream, handler) = (Arc::clone(&stream), handler.clone());
-            thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
-                match handler.answer(&stream, right) {
-                    // Who has it now has something to say yet.
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(error) => log::debug!("control socket: a client is gone: {error}"),
-                }
-                let _ = stream.shutdown(Shutdown::Both);
-            })
-        });
-        match started {
-            Ok(thread) => connections.push(Connection { stream: Arc::downgrade(&stream), right, thread }),
-            Err(error) => log::warn!("control socket: cannot start a thread: {error}"),
-        }
+        start(handler, stream, (right, None), connections);
+    }
+}
+
+/// Starts a thread that answers a client; or goes on with one, by what it has asked.
+fn start(
+    handler: &Handler,
+    stream: UnixStream,
+    (right, before): (Right, Option<Option<Trace>>),
+    connections: &mut Vec<Connection>,
+) {
+    let stream = Arc::new(stream);
+    let started = handler.followed.errors.retry("start a thread", || {
+        let (stream, handler, before) = (Arc::clone(&stream), handler.clone(), before.clone());
+        thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
+            let answered = match before {
+                Some(asked) => handler.go_on_with(&stream, right, asked),
+                None => handler.answer(&stream, right),
+            };
+            match answered {
+                // Who has it now has something to say yet.
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => log::debug!("control socket: a client is gone: {error}"),
+            }
+            let _ = stream.shutdown(Shutdown::Both);
+        })
+    });
+    match started {
+        Ok(thread) => connections.push(Connection { stream: Arc::downgrade(&stream), right, thread }),
+        Err(error) => log::warn!("control socket: cannot start a thread: {error}"),
     }
 }
 
@@ -247,6 +373,10 @@ mod tests {
         })
     }
 
+    fn asks() -> Asks {
+        (reloads(), Arc::new(|asked, _client| format!("no {asked:?}")))
+    }
+
     fn generations() -> Generations {
         Generations::new(samples::cluster(), NodeId(0))
     }
@@ -261,7 +391,7 @@ mod tests {
         let taps = Taps::default();
         let listener = Listener::take(&path).unwrap();
         let failed = |error| panic!("{error}");
-        let whose = (generations(), reports(), reloads());
+        let whose = (generations(), reports(), asks());
         let server = Server::start_for(stalled, listener, (taps.clone(), None), whose, failed).unwrap();
         Node { taps, path, server: Some(server), _dir: dir }
     }
@@ -372,7 +502,8 @@ mod tests {
             },
             elsewhere: None,
             status: reports(),
-            reload: reloads(),
+            reload: asks().0,
+            upgrade: asks().1,
             lookers: Lookers::named("4711").unwrap(),
             needs,
         };
@@ -508,7 +639,7 @@ mod tests {
         let shut = UnixStream::from(OwnedFd::from(listener.listener.try_clone().unwrap()));
         let (told, failed) = std::sync::mpsc::channel();
         let failed_with = move |error| told.send(error).unwrap();
-        let whose = (generations(), reports(), reloads());
+        let whose = (generations(), reports(), asks());
         let server = Server::start(listener, Taps::default(), whose, failed_with).unwrap();
         // Not by the server: then it is an error like any other.
         shut.shutdown(Shutdown::Both).unwrap();

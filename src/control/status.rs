@@ -62,6 +62,12 @@ pub struct Status {
     /// How often another worker has taken over from one that ended.
     #[serde(default)]
     pub restarts: u64,
+    /// How often another program has gone on where one was (`dunnat upgrade`).
+    #[serde(default)]
+    pub upgrades: u64,
+    /// Since when this program serves; none if it was not upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgraded: Option<Timestamp>,
     /// Packets that ended two workers and were dropped for that; the first few.
     #[serde(default)]
     pub poison: Vec<Poisoned>,

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::counters::Counters;
+use super::counters::{Counters, Sums};
 use super::health::Health;
 use super::keeper::Poison;
 use super::lengths::Told;
@@ -66,8 +67,24 @@ struct Kept {
     given_up: Option<Applied>,
     refused: Vec<Refused>,
     restarts: u64,
+    upgrades: u64,
+    upgraded: Option<Timestamp>,
     poison: Vec<Poisoned>,
     health: Health,
+}
+
+/// What is written down that is nowhere else, for another program that goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Known {
+    since: Timestamp,
+    reloaded: Option<Timestamp>,
+    ended: Sums,
+    rehearsal: Option<Rehearsed>,
+    refused: Vec<Refused>,
+    restarts: u64,
+    pub(super) upgrades: u64,
+    pub(super) upgraded: Option<Timestamp>,
+    poison: Vec<Poisoned>,
 }
 
 impl Board {
@@ -90,6 +107,8 @@ impl Board {
             refused: Vec::new(),
             rehearsal: None,
             restarts: 0,
+            upgrades: 0,
+            upgraded: None,
             poison: Vec::new(),
             health: Health::default(),
         };
@@ -100,6 +119,41 @@ impl Board {
     /// So long may queues be from now on.
     pub(super) fn holds(&self, lengths: Vec<(u16, Arc<Told>)>) {
         *lock(&self.lengths) = lengths;
+    }
+
+    /// What another program has to know.
+    pub(super) fn known(&self) -> Known {
+        let kept = lock(&self.kept);
+        Known {
+            since: kept.since,
+            reloaded: kept.reloaded,
+            ended: Sums::of(&kept.ended),
+            rehearsal: kept.rehearsal.clone(),
+            refused: kept.refused.clone(),
+            restarts: kept.restarts,
+            upgrades: kept.upgrades,
+            upgraded: kept.upgraded,
+            poison: kept.poison.clone(),
+        }
+    }
+
+    /// It goes on where another program was.
+    pub(super) fn goes_on(&self, known: Known) {
+        let Known { since, reloaded, ended, rehearsal, refused, restarts, upgrades, upgraded, poison } =
+            known;
+        let mut kept = lock(&self.kept);
+        kept.ended = ended.counters();
+        (kept.since, kept.reloaded, kept.upgraded) = (since, reloaded, upgraded);
+        (kept.restarts, kept.upgrades) = (restarts, upgrades);
+        (kept.rehearsal, kept.refused, kept.poison) = (rehearsal, refused, poison);
+    }
+
+    /// Another program serves now; after how many.
+    pub(super) fn upgraded(&self) -> u64 {
+        let mut kept = lock(&self.kept);
+        kept.upgrades += 1;
+        kept.upgraded = Some(Timestamp::now());
+        kept.upgrades
     }
 
     /// From now on it works by something else.
@@ -251,6 +305,8 @@ impl Board {
             rights: kept.given_up.clone().map(|applied| Rights { applied, refused: kept.refused.clone() }),
             traces: (self.traces)(),
             restarts: kept.restarts,
+            upgrades: kept.upgrades,
+            upgraded: kept.upgraded,
             poison: kept.poison.clone(),
             amiss,
         }

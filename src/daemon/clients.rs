@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,12 @@ impl Clients {
         self.lock().clients.len()
     }
 
+    /// All of them, each with what it wants, for another program that goes on with them.
+    pub(super) fn all(&self) -> io::Result<Vec<(OwnedFd, Trace)>> {
+        let clients = &self.lock().clients;
+        clients.values().map(|client| Ok((client.stream.try_clone()?.into(), client.trace.clone()))).collect()
+    }
+
     /// From now on that worker serves them; or nobody.
     pub(super) fn serve(&self, worker: Option<Arc<Wire>>) {
         let mut served = self.lock();
@@ -61,7 +67,7 @@ impl Client {
 pub(super) struct HandedOver(pub(super) Arc<Clients>);
 
 impl HandOver for HandedOver {
-    fn hand_over(&self, stream: UnixStream, trace: Trace) -> io::Result<Box<dyn Send>> {
+    fn hand_over(&self, stream: UnixStream, trace: Trace, resumed: bool) -> io::Result<Box<dyn Send>> {
         struct Place(Arc<Clients>, u64);
         impl Drop for Place {
             fn drop(&mut self) {
@@ -70,7 +76,7 @@ impl HandOver for HandedOver {
         }
         let mut served = self.0.lock();
         let Served { worker, clients, next } = &mut *served;
-        let mut client = Client { stream, trace, is_known: false };
+        let mut client = Client { stream, trace, is_known: resumed };
         if let Some(worker) = worker {
             client.hand_to(worker);
         }

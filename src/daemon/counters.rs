@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::control::Decided;
 use crate::engine::Reason;
 use crate::kernel::Losses;
 use crate::net::Stage;
@@ -100,6 +103,58 @@ impl Counters {
     }
 }
 
+/// Counts by names, for another program, in which they may have other places.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    decisions: Vec<Decided>,
+    dropped: u64,
+    stray: u64,
+    passed: u64,
+    /// Packets, malformed, refused, lost, again.
+    turns: [u64; 5],
+    /// Queue full, socket full.
+    losses: [u64; 2],
+}
+
+impl Sums {
+    pub(super) fn of(counters: &Counters) -> Self {
+        let decided = |(stage, reason, packets): (Stage, Reason, u64)| Decided {
+            stage: stage.name().to_owned(),
+            reason: reason.name().to_owned(),
+            packets,
+        };
+        let Turn { packets, malformed, refused, lost, again } = counters.turns;
+        Self {
+            decisions: counters.decided_by_reason().map(decided).collect(),
+            dropped: counters.dropped,
+            stray: counters.stray,
+            passed: counters.passed,
+            turns: [packets, malformed, refused, lost, again],
+            losses: [counters.losses.queue_full, counters.losses.socket_full],
+        }
+    }
+
+    /// The same; without those that have names which nobody can have.
+    pub(super) fn counters(self) -> Counters {
+        let [packets, malformed, refused, lost, again] = self.turns;
+        let [queue_full, socket_full] = self.losses;
+        let mut counters = Counters {
+            dropped: self.dropped,
+            stray: self.stray,
+            passed: self.passed,
+            turns: Turn { packets, malformed, refused, lost, again },
+            losses: Losses { queue_full, socket_full },
+            ..Counters::default()
+        };
+        for Decided { stage, reason, packets } in self.decisions {
+            if let (Ok(stage), Ok(reason)) = (stage.parse(), Reason::read(&reason)) {
+                counters.add_decisions(stage, reason, packets);
+            }
+        }
+        counters
+    }
+}
+
 /// One line: `14 packets: dnat service 6, save saved 1, …`, with what should be zero only where it is not.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,6 +204,22 @@ impl fmt::Display for Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_go_on_in_another_program() {
+        let mut counters = Counters {
+            dropped: 3,
+            stray: 1,
+            passed: 2,
+            turns: Turn { packets: 9, malformed: 1, refused: 2, lost: 3, again: 4 },
+            losses: Losses { queue_full: 5, socket_full: 6 },
+            ..Counters::default()
+        };
+        counters.add_decisions(Stage::Dnat, Reason::Poison, 4);
+        counters.add_decisions(Stage::Spoof, Reason::read("of-a-policy").unwrap(), 5);
+        let json = serde_json::to_string(&Sums::of(&counters)).unwrap();
+        assert_eq!(serde_json::from_str::<Sums>(&json).unwrap().counters(), counters);
+    }
 
     #[test]
     fn reasons_that_were_not_known_before_are_counted_too() {

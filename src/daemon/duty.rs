@@ -49,6 +49,16 @@ impl Duty {
         self.sockets.get(place)
     }
 
+    /// The same of queues that were served before, by the file that was handed over then.
+    pub(super) fn served_before(self, text: File) -> Self {
+        Self { text, was_served: true, ..self }
+    }
+
+    /// The file of the text.
+    pub(super) fn text(&self) -> &File {
+        &self.text
+    }
+
     pub(super) fn also(&self) -> Also {
         Also { place: self.place.clone(), has_predecessor: self.was_served }
     }

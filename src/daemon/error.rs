@@ -90,6 +90,9 @@ pub enum Error {
         /// What the system said.
         error: String,
     },
+    /// What the program before had does not fit.
+    #[error("this program cannot go on where the one before was: {0}")]
+    NotTakenUp(String),
     /// No worker began.
     #[error("no worker could be started: {0}")]
     NoWorker(String),

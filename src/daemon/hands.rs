@@ -1,6 +1,7 @@
 //! Who serves the packets of a node: threads of this process, or a worker process with its keeper.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,24 +37,50 @@ pub(super) struct OpenedQueues {
 
 impl OpenedQueues {
     /// Opens them, each with its name. No rule may fill one of them yet.
-    pub(super) fn open(
-        backend: Backend,
-        lanes: Vec<Vec<(String, QueueConfig)>>,
-        is_apart: bool,
-    ) -> Result<Self, Error> {
-        let of_workers: Vec<Vec<QueueConfig>> =
-            lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect();
+    pub(super) fn open(backend: Backend, lanes: Lanes, is_apart: bool) -> Result<Self, Error> {
+        let of_workers = without_names(&lanes);
         let opened =
             of_workers.iter().map(|lanes| Opened::open(backend, lanes)).collect::<Result<Vec<_>, _>>()?;
         let system = |what| move |source| Error::System { what, source };
         let memory = Memory::new(&of_workers, is_apart).map_err(system("get memory for the workers"))?;
-        let lanes = lanes.into_iter().zip(&opened).flat_map(|(lanes, opened)| {
-            let sockets = opened.sockets().iter().cloned().map(Some).chain(std::iter::repeat(None));
-            lanes.into_iter().zip(sockets).map(|((name, lane), socket)| (lane.queue, name, socket))
-        });
-        let lookout = LossMonitor::start(lanes.collect()).map_err(system("start a thread"))?;
+        let lookout =
+            LossMonitor::start(with_sockets(lanes, &opened), false).map_err(system("start a thread"))?;
         Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
     }
+
+    /// Those that the program before has opened, which rules fill.
+    pub(super) fn opened_before(lanes: Lanes, sockets: Vec<OwnedFd>, memory: OwnedFd) -> Result<Self, Error> {
+        let of_workers = without_names(&lanes);
+        let system = |what| move |source| Error::System { what, source };
+        let memory = Memory::of(memory, &of_workers).map_err(system("map the memory of the workers"))?;
+        let opened = Opened::of_sockets(sockets.into_iter().map(Arc::new), &of_workers);
+        let lookout =
+            LossMonitor::start(with_sockets(lanes, &opened), true).map_err(system("start a thread"))?;
+        Ok(Self { opened, of_workers, memory: Arc::new(memory), lookout })
+    }
+}
+
+/// The queues of each worker, each with its name.
+pub(super) type Lanes = Vec<Vec<(String, QueueConfig)>>;
+
+pub(super) fn without_names(lanes: &Lanes) -> Vec<Vec<QueueConfig>> {
+    lanes.iter().map(|lanes| lanes.iter().map(|(_, lane)| *lane).collect()).collect()
+}
+
+/// Each queue with its name, and its socket if it has one of its own.
+fn with_sockets(lanes: Lanes, opened: &[Opened]) -> Vec<(u16, String, Option<Arc<OwnedFd>>)> {
+    let of_worker = |(lanes, opened): (Vec<(String, QueueConfig)>, &Opened)| {
+        let sockets: Vec<_> = opened
+            .sockets()
+            .iter()
+            .cloned()
+            .map(Some)
+            .chain(std::iter::repeat(None))
+            .take(lanes.len())
+            .collect();
+        lanes.into_iter().zip(sockets).map(|((name, lane), socket)| (lane.queue, name, socket))
+    };
+    lanes.into_iter().zip(opened).flat_map(of_worker).collect()
 }
 
 /// Threads of this process that serve, those of each generation.
@@ -104,6 +131,14 @@ impl Hands {
     pub(super) fn open_trace_anew(&self) {
         if let Self::Apart(keeper) = self {
             keeper.signal(Signal::USR1);
+        }
+    }
+
+    /// Packets are answered, or none waits.
+    pub(super) fn are_well(&self) -> bool {
+        match self {
+            Self::Here { .. } => true,
+            Self::Apart(keeper) => keeper.is_well(),
         }
     }
 

@@ -110,15 +110,33 @@ pub(super) enum Told {
 }
 
 impl Keeper {
-    /// Starts a worker for these queues, and waits until it serves.
+    /// Starts a worker for these queues, and waits until it serves. `suspects` are of the program that kept them before.
     ///
     /// # Errors
     /// It does not begin; with its reason.
-    pub(super) fn start(apart: Apart, duty: Duty) -> Result<Self, Error> {
-        let system = |what| move |source: io::Error| Error::System { what, source };
-        let mut keeper = Self {
+    pub(super) fn start(apart: Apart, duty: Duty, suspects: Suspects<Vec<u8>>) -> Result<Self, Error> {
+        let mut keeper = Self::of(apart, vec![duty], suspects);
+        // Of a worker that ended with its keeper.
+        for poison in keeper.judge_what_was_in_hand() {
+            keeper.untold.push(Told::Poison(poison));
+        }
+        keeper.begin(ToWorker::Begin)?;
+        keeper.clients.serve(keeper.running.as_ref().map(|running| Arc::clone(&running.wire)));
+        Ok(keeper)
+    }
+
+    /// Only tries whether a worker for these queues would begin.
+    ///
+    /// # Errors
+    /// It would not; with its reason.
+    pub(super) fn try_out(apart: Apart, duty: Duty) -> Result<(), Error> {
+        Self::of(apart, vec![duty], Suspects::default()).begin(ToWorker::Try)
+    }
+
+    fn of(apart: Apart, duties: Vec<Duty>, suspects: Suspects<Vec<u8>>) -> Self {
+        Self {
             apart,
-            duties: vec![duty],
+            duties,
             running: None,
             started: 0,
             clients: Arc::default(),
@@ -126,23 +144,24 @@ impl Keeper {
             bell: bounded(1),
             ended: VecDeque::new(),
             due: None,
-            suspects: Suspects::default(),
+            suspects,
             progress: (0, Instant::now()),
             untold: Vec::new(),
-        };
-        keeper.spawn().map_err(system("start a worker"))?;
+        }
+    }
+
+    /// Starts the first worker, and waits until it has begun.
+    fn begin(&mut self, as_what: fn(Begin) -> ToWorker) -> Result<(), Error> {
+        self.spawn(as_what).map_err(|source| Error::System { what: "start a worker", source })?;
         let until = Instant::now() + BEGINNING;
         loop {
-            match keeper.events.1.recv_deadline(until) {
-                Ok((_, Event::Said(FromWorker::Ready))) => {
-                    keeper.clients.serve(keeper.running.as_ref().map(|running| Arc::clone(&running.wire)));
-                    return Ok(keeper);
-                }
+            match self.events.1.recv_deadline(until) {
+                Ok((_, Event::Said(FromWorker::Ready))) => return Ok(()),
                 Ok((_, Event::Said(FromWorker::Cannot(why)))) => return Err(Error::NoWorker(why)),
                 Ok((_, Event::Said(FromWorker::Failed(why)))) => return Err(Error::Worker(why)),
                 Ok((_, Event::Said(_))) => {}
                 Ok((_, Event::Gone(status))) => {
-                    keeper.running = None;
+                    self.running = None;
                     return Err(Error::NoWorker(ending(&status)));
                 }
                 Err(_) => return Err(Error::NoWorker("it does not begin".to_owned())),
@@ -165,7 +184,7 @@ impl Keeper {
         Arc::clone(&self.clients)
     }
 
-    fn spawn(&mut self) -> io::Result<()> {
+    fn spawn(&mut self, as_what: fn(Begin) -> ToWorker) -> io::Result<()> {
         let (wire, other) = Wire::pair()?;
         let mut command = Command::new(&self.apart.program);
         command.args(&self.apart.arguments).stdin(Stdio::from(other)).process_group(0);
@@ -189,7 +208,7 @@ impl Keeper {
         let handed_over = match duties.next() {
             Some(first) => {
                 let begin = Begin { kernel: self.apart.kernel.clone(), first: first.also() };
-                first.hand_over(&wire, &ToWorker::Begin(begin))
+                first.hand_over(&wire, &as_what(begin))
             }
             None => Err(io::Error::other("there is nothing to serve")),
         };
@@ -312,7 +331,7 @@ impl Keeper {
     /// Starts another worker.
     fn start_another(&mut self) {
         self.due = None;
-        if let Err(error) = self.spawn() {
+        if let Err(error) = self.spawn(ToWorker::Begin) {
             log::error!("cannot start another worker: {error}; trying again");
             self.due = Some(Instant::now() + LATER.1);
         }
@@ -433,8 +452,23 @@ impl Keeper {
 
     /// Ends the worker. No packet comes any more.
     pub(super) fn finish(mut self) -> Ended {
+        self.end(&ToWorker::End)
+    }
+
+    /// Ends the worker, so that another program goes on with packets and clients: what it has in hand is answered, and packets wait.
+    pub(super) fn hand_on(&mut self) {
+        self.clients.serve(None);
+        self.end(&ToWorker::HandOn);
+    }
+
+    /// No other program goes on: another worker does.
+    pub(super) fn go_on(&mut self) {
+        self.start_another();
+    }
+
+    fn end(&mut self, how: &ToWorker) -> Ended {
         let Some(running) = self.running.take() else { return Ended::default() };
-        if let Err(error) = running.wire.send(&ToWorker::End, &[]) {
+        if let Err(error) = running.wire.send(how, &[]) {
             log::debug!("cannot ask the worker to end: {error}");
             kill(&running.process, Signal::KILL);
         }
@@ -459,6 +493,26 @@ impl Keeper {
         }
         let _ = running.thread.join();
         ended
+    }
+
+    /// What is served. Between two reloads it is of one generation.
+    pub(super) fn duty(&self) -> Option<&Duty> {
+        self.duties.last()
+    }
+
+    /// Packets that somebody had in hand when he ended.
+    pub(super) fn suspects(&self) -> &Suspects<Vec<u8>> {
+        &self.suspects
+    }
+
+    /// What the kernel can do.
+    pub(super) fn kernel(&self) -> &Capabilities {
+        &self.apart.kernel
+    }
+
+    /// Whether packets are answered, or none waits, as far as is known.
+    pub(super) fn is_well(&self) -> bool {
+        self.progress.1.elapsed() < 2 * HANGS
     }
 }
 
@@ -502,20 +556,7 @@ mod tests {
         let begin = Instant::now();
         let pauses = |every: u64, count: u64| {
             let apart = Apart { program: "true".into(), arguments: Vec::new(), kernel: Capabilities::all() };
-            let mut keeper = Keeper {
-                apart,
-                duties: Vec::new(),
-                running: None,
-                started: 1,
-                clients: Arc::default(),
-                events: unbounded(),
-                bell: bounded(1),
-                ended: VecDeque::new(),
-                due: None,
-                suspects: Suspects::default(),
-                progress: (0, begin),
-                untold: Vec::new(),
-            };
+            let mut keeper = Keeper::of(apart, Vec::new(), Suspects::default());
             (0..count)
                 .map(|number| keeper.pause(begin + Duration::from_millis(number * every)).as_millis())
                 .collect::<Vec<_>>()

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 
 use super::error::Error;
 use super::memory::Memory;
@@ -57,7 +57,7 @@ pub fn work(make: impl Fn(Cluster, &Capabilities) -> Result<WorkOptions, String>
     let system = |what| move |source| Error::System { what, source };
     let wire = Wire::of_standard_input().map_err(system("serve as a worker"))?;
     // The keeper gets these, too, and says when it is the end.
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
             .map_err(system("set a signal handler"))?;
     }
@@ -67,7 +67,11 @@ pub fn work(make: impl Fn(Cluster, &Capabilities) -> Result<WorkOptions, String>
     abort_on_panics();
     let wire = Arc::new(wire);
     match Serving::begin(&wire, &make) {
-        Ok(serving) => {
+        Ok(None) => {
+            tell(&wire, &FromWorker::Ready);
+            Ok(())
+        }
+        Ok(Some(serving)) => {
             tell(&wire, &FromWorker::Ready);
             let ended = serving.until_the_end(&wire);
             tell(&wire, &FromWorker::Ended(ended));
@@ -164,6 +168,20 @@ impl Duty {
         })
     }
 
+    /// The queues of each worker thread.
+    fn lanes(plan: &Plan) -> Vec<Vec<QueueConfig>> {
+        let of_worker = |worker| plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect();
+        (0..plan.layout().workers()).map(of_worker).collect()
+    }
+
+    /// Whether it could be served.
+    fn try_out(self) -> Result<(), Error> {
+        let lanes = Self::lanes(&self.options.plan);
+        Memory::of(self.memory, &lanes)
+            .map(drop)
+            .map_err(|source| Error::System { what: "map the memory of the keeper", source })
+    }
+
     /// Starts the threads that serve it.
     fn serve(self, taps: &Taps, names: &Names, wire: &Arc<Wire>) -> Result<Threads, Error> {
         let Self {
@@ -172,9 +190,7 @@ impl Duty {
             memory,
             sockets,
         } = self;
-        let of_workers: Vec<Vec<QueueConfig>> = (0..plan.layout().workers())
-            .map(|worker| plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect())
-            .collect();
+        let of_workers = Self::lanes(&plan);
         let memory = Memory::of(memory, &of_workers);
         let memory =
             memory.map_err(|source| Error::System { what: "map the memory of the keeper", source })?;
@@ -188,11 +204,7 @@ impl Duty {
                 counted(queues as u64, "queue")
             )));
         }
-        let mut sockets = sockets.into_iter();
-        let opened: Vec<Opened> = of_workers
-            .iter()
-            .map(|lanes| Opened::Sockets(sockets.by_ref().take(lanes.len()).map(Arc::new).collect()))
-            .collect();
+        let opened = Opened::of_sockets(sockets.into_iter().map(Arc::new), &of_workers);
         let mut worker = |tally| {
             let tracer = taps.tracer().of(plan.generation());
             let worker = Worker::new(Arc::clone(&policy), &plan, pipes.clone(), Some(tracer));
@@ -218,7 +230,7 @@ impl Place {
     }
 
     /// The cluster, with what flows still have of the file before.
-    fn applied_to(&self, cluster: Cluster) -> Cluster {
+    pub(super) fn applied_to(&self, cluster: Cluster) -> Cluster {
         let nodes = cluster.nodes().len();
         let former = self.former.iter().filter(|(_, node)| (*node as usize) < nodes);
         let mut cluster = cluster;
@@ -228,11 +240,14 @@ impl Place {
 }
 
 impl<'a> Serving<'a> {
-    fn begin(wire: &Arc<Wire>, make: &'a Make<'a>) -> Result<Self, Error> {
+    /// None if it was only to be tried.
+    fn begin(wire: &Arc<Wire>, make: &'a Make<'a>) -> Result<Option<Self>, Error> {
         let system = |what| move |source| Error::System { what, source };
         let told = wire.receive().map_err(system("hear what to serve"))?;
-        let Some((ToWorker::Begin(Begin { kernel, first }), descriptors)) = told else {
-            return Err(Error::NoWorker("the keeper does not say what to serve".to_owned()));
+        let (is_trial, Begin { kernel, first }, descriptors) = match told {
+            Some((ToWorker::Begin(begin), descriptors)) => (false, begin, descriptors),
+            Some((ToWorker::Try(begin), descriptors)) => (true, begin, descriptors),
+            _ => return Err(Error::NoWorker("the keeper does not say what to serve".to_owned())),
         };
         let number = first.place.generation;
         let mut duty = Duty::read(first, descriptors, &kernel, make)?;
@@ -241,12 +256,15 @@ impl<'a> Serving<'a> {
         let trace = duty.options.trace.take();
         give_up(duty.options.sandbox, trace.as_ref())?;
         let names = Names::start().map_err(system("start a thread"))?;
+        if is_trial {
+            return duty.try_out().map(|()| None);
+        }
         let taps = Taps::default();
         let writing = trace.map(|trace| start_writing(trace, &taps, &generations)).transpose()?;
         let threads = Arc::new(Mutex::new(vec![(number, duty.serve(&taps, &names, wire)?)]));
         let followers = Followers::new(taps.clone(), generations.clone());
         let wire = Arc::clone(wire);
-        Ok(Self { make, wire, kernel, names, threads, generations, taps, followers, writing })
+        Ok(Some(Self { make, wire, kernel, names, threads, generations, taps, followers, writing }))
     }
 
     fn threads(&self) -> MutexGuard<'_, Vec<(u64, Threads)>> {
@@ -281,6 +299,7 @@ impl<'a> Serving<'a> {
     /// Does what the keeper says.
     fn until_the_end(mut self, wire: &Wire) -> Ended {
         let changes = self.taps.changes();
+        let mut hands_on = false;
         let ending = AtomicBool::new(false);
         thread::scope(|scope| {
             let threads = Arc::clone(&self.threads);
@@ -325,7 +344,11 @@ impl<'a> Serving<'a> {
                         tell(wire, &FromWorker::Left(generation));
                     }
                     Ok(Some((ToWorker::End, _))) => break,
-                    Ok(Some((ToWorker::Begin(_), _))) => {}
+                    Ok(Some((ToWorker::HandOn, _))) => {
+                        hands_on = true;
+                        break;
+                    }
+                    Ok(Some((ToWorker::Begin(_) | ToWorker::Try(_), _))) => {}
                     // Without a keeper there are no rules that anybody looks after: packets are not to be decided any more.
                     Ok(None) => std::process::exit(1),
                     Err(error) => {
@@ -340,7 +363,11 @@ impl<'a> Serving<'a> {
         let Self { threads, taps, followers, writing, .. } = self;
         let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
         drop(threads);
-        drop(followers);
+        if hands_on {
+            followers.hand_on();
+        } else {
+            drop(followers);
+        }
         taps.close();
         let traced = writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
         let unwritten = match traced {

@@ -72,6 +72,11 @@ impl Length {
         Self { number, socket, pace: Pace::default(), set: MAX_LEN, told, since: None }
     }
 
+    /// Of a queue that was served before, and may be short: the first look sets it.
+    pub(super) fn unknown(number: u16, socket: Option<Arc<OwnedFd>>) -> Self {
+        Self { set: 0, ..Self::new(number, socket) }
+    }
+
     pub(super) fn number(&self) -> u16 {
         self.number
     }

@@ -28,16 +28,21 @@ pub(super) struct LossMonitor {
 }
 
 impl LossMonitor {
-    /// Looks at these queues, which have names to be told by, and sockets by which their length is set; they have just been taken.
-    pub(super) fn start(queues: Vec<(u16, String, Option<Arc<OwnedFd>>)>) -> io::Result<Self> {
+    /// Looks at these queues, which have names to be told by, and sockets by which their length is set. They have just been taken; or they
+    /// were served before, and what the kernel has dropped until now was told then (`is_told`).
+    pub(super) fn start(queues: Vec<(u16, String, Option<Arc<OwnedFd>>)>, is_told: bool) -> io::Result<Self> {
         let (going_on, ending) = bounded(0);
         let (mut named, mut lengths) = (Vec::new(), Vec::new());
         for (number, name, socket) in queues {
             named.push((number, name));
-            lengths.push(Length::new(number, socket));
+            lengths.push(if is_told { Length::unknown(number, socket) } else { Length::new(number, socket) });
         }
         let told = lengths.iter().map(|length| (length.number(), length.told())).collect();
         let mut tally = Tally::new(named);
+        if is_told {
+            let _ = tally.seen(&kernel::losses().unwrap_or_default(), Instant::now());
+            tally.seldom = Seldom::new(SELDOM);
+        }
         let look = move || tally.look_until(&ending, &mut lengths);
         let thread = thread::Builder::new().name("losses".to_owned()).spawn(look)?;
         Ok(Self { thread: Some(thread), going_on: Some(going_on), lengths: told })

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::tally::Tally;
 use crate::engine::{Decision, Reason};
 use crate::net::Stage;
@@ -50,6 +52,18 @@ impl Memory {
             return Err(io::Error::other("memory that was made for other queues"));
         }
         Ok(Self { shared: Arc::new(shared), workers })
+    }
+
+    /// What its numbers mean. A program for which they mean something else cannot go on with it.
+    pub(super) fn layout() -> String {
+        let mut text = format!("{PAGE} {SLOTS} {BATCH_BYTES} {} {}", Tally::WORDS, Journal::words(1));
+        for stage in Stage::ALL {
+            text.push_str(&format!(" {stage}"));
+        }
+        for reason in Reason::ALL {
+            text.push_str(&format!(" {reason}"));
+        }
+        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// How another process gets it.

@@ -17,6 +17,7 @@ mod counters;
 mod descriptors;
 mod duty;
 mod error;
+mod handed;
 mod hands;
 mod health;
 mod homes;
@@ -25,12 +26,14 @@ mod kept;
 mod leave;
 mod lengths;
 mod losses;
+mod manager;
 mod memory;
 #[cfg(test)]
 mod model;
 mod names;
 mod observer;
 mod options;
+mod program;
 mod reload;
 mod retag;
 mod rules;
@@ -41,6 +44,8 @@ mod stop;
 mod suspects;
 mod tally;
 mod thread;
+mod trial;
+mod upgrade;
 mod watch;
 mod wire;
 mod work;
@@ -63,6 +68,7 @@ use crate::text::counted;
 use crate::trace::Namer;
 pub use counters::Counters;
 pub use error::Error;
+pub use handed::{State, StateError, TakenUp, go_back, is_trial, receive, take_up};
 pub use keeper::Apart;
 pub use kept::{WorkOptions, work};
 pub use leave::leave_to_kernel;
@@ -130,20 +136,33 @@ pub fn run(options: Options) -> Result<(), Error> {
         sandbox,
         lookers,
         reload,
+        taken,
     } = options;
     if (plan.stands_in() || take_over) && (policy.name() != Named::Cluster.name() || observer.is_some()) {
         return Err(Error::OnlyCluster(policy.name().to_owned()));
     }
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
-    let ready = || match take_over {
-        true => Ready::for_taking_over(&cluster, &plan),
-        false => Ready::for_plan(&cluster, &plan),
+    let held = match &taken {
+        Some(taken) => taken.held().map_err(|source| Error::System { what: "share a descriptor", source })?,
+        None => None,
+    };
+    let ready = || match (&held, take_over) {
+        (Some((held, guard)), _) => Ready::for_going_on(&cluster, &plan, held, guard),
+        (None, true) => Ready::for_taking_over(&cluster, &plan),
+        (None, false) => Ready::for_plan(&cluster, &plan),
     };
     // Another process has its own.
     let names = if apart.is_none() { Some(start_names()?) } else { None };
     workers::tell_few_panics();
-    let Work { queues, lanes, worker, place, stage_of, serving, fills } =
-        Work::new(&cluster, (&plan, false), &policy, (rules, &names));
+    let keeps_tags = taken.as_ref().is_some_and(|taken| taken.state.place.keeps_tags);
+    let work = Work::new(&cluster, (&plan, keeps_tags), &policy, (rules, &names));
+    if is_trial() {
+        return match (taken, apart) {
+            (Some(taken), Some(apart)) => trial::try_out(taken, apart, work, sandbox),
+            _ => Err(Error::NotTakenUp("it does all in one process".to_owned())),
+        };
+    }
+    let Work { queues, lanes, worker, place, stage_of, serving, fills } = work;
     let work = |prepared: &Prepared| {
         let Prepared { cluster, plan, policy, keeps_tags, .. } = prepared;
         let policy = Supervised::new(Arc::clone(policy), cluster, plan.node, plan.layout().workers());
@@ -170,6 +189,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         apart: apart.map(|apart| (apart, place, stage_of)),
         serving,
         reload: reload.map(|by| Again { plan, by, work: &work }),
+        taken,
     });
     let lost = policy.notes().map_or(0, Notes::lost);
     if lost > 0 {
@@ -230,6 +250,7 @@ pub fn observe(options: ObserveOptions) -> Result<(), Error> {
         once_serving: None,
         apart: None,
         reload: None,
+        taken: None,
         serving: format!("serving {}, as an observer; dunnat changes nothing", plan.summary(&cluster)),
     })
 }
@@ -282,6 +303,7 @@ pub fn shadow(options: ShadowOptions) -> Result<(), Error> {
         once_serving: None,
         apart: None,
         reload: None,
+        taken: None,
         serving: format!(
             "serving {}, as a shadow, {}; the kernel's own ruleset does the work",
             plan.summary(&cluster),
@@ -334,6 +356,7 @@ mod tests {
                 sandbox: Level::Auto,
                 lookers: Lookers::default(),
                 reload: None,
+                taken: None,
             };
             run(options).unwrap_err().to_string()
         };

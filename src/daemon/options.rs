@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::handed::TakenUp;
 use super::keeper::Apart;
 use super::observer::Observer;
 use super::reload::Reloading;
@@ -45,6 +46,8 @@ pub struct Options {
     pub apart: Option<Apart>,
     /// What it takes to go on with another cluster file; without it the node cannot, and SIGHUP ends it.
     pub reload: Option<Reloading>,
+    /// What the program before has left, if it was this node; cluster and plan are of it, and [`apart`](Self::apart) must be there.
+    pub taken: Option<TakenUp>,
 }
 
 /// A rehearsal beside a node that serves; what came of it, if it could be started.

@@ -2,6 +2,7 @@
 //! file that is wrong, or that does not fit this host, leaves the node as it is.
 
 use std::ops::RangeInclusive;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use super::serve::Serving;
 use super::work::Work;
 use super::workers::Opened;
 use crate::cluster::{Change, Cluster, NodeId, OnConflict, Retagged};
-use crate::control::{Reload, Reloaded, Reloads};
+use crate::control::{Reload, Reloaded, Reloads, Upgrade};
 use crate::doctor::{self, Host, Interface, Role, Severity};
 use crate::engine::Policy;
 use crate::ruleset::{Installed, Plan, Rules};
@@ -39,9 +40,26 @@ pub struct Reloading {
 pub type Remake = Box<dyn Fn(&Cluster, NodeId) -> Result<Arc<dyn Policy>, String> + Send>;
 
 /// A client that waits for what becomes of its request.
-pub(super) struct Asked {
-    pub(super) reload: Reload,
-    pub(super) answer: Sender<Result<Reloaded, String>>,
+pub(super) enum Asked {
+    Reload {
+        reload: Reload,
+        answer: Sender<Result<Reloaded, String>>,
+    },
+    /// If nothing stands against it, another program answers.
+    Upgrade {
+        upgrade: Upgrade,
+        client: UnixStream,
+        answer: Sender<String>,
+    },
+}
+
+impl Asked {
+    pub(super) fn refuse(self, why: &str) {
+        let _ = match self {
+            Self::Reload { answer, .. } => answer.send(Err(why.to_owned())).is_ok(),
+            Self::Upgrade { answer, .. } => answer.send(why.to_owned()).is_ok(),
+        };
+    }
 }
 
 /// What it takes to go on with another cluster file.
@@ -79,7 +97,7 @@ pub(super) fn asking(ask: Sender<Asked>) -> Reloads {
     Arc::new(move |reload| {
         let (answer, answered) = bounded(1);
         let stopping = || Err("the node is stopping".to_owned());
-        match ask.send(Asked { reload, answer }) {
+        match ask.send(Asked::Reload { reload, answer }) {
             Ok(()) => answered.recv().unwrap_or_else(|_| stopping()),
             Err(_) => stopping(),
         }
@@ -123,12 +141,15 @@ impl Serving<'_> {
             Outcome::Ready(prepared) => *prepared,
         };
         let in_two_steps = prepared.keeps_tags;
-        let mut told = self
-            .switch(hands, prepared)
-            .inspect_err(|error| log::error!("not reloaded, going on as before: {error}"))?;
+        self.manager.reloading();
+        let switched = self.switch(hands, prepared);
+        self.manager.ready(&self.summary);
+        let mut told =
+            switched.inspect_err(|error| log::error!("not reloaded, going on as before: {error}"))?;
         if in_two_steps {
             self.second_step(hands, asked, &mut told);
         }
+        self.keep(hands);
         told.took_ms = milliseconds(began);
         let (changes, ms) = (counted(told.changes.len() as u64, "change"), told.took_ms);
         log::info!(
@@ -213,6 +234,7 @@ impl Serving<'_> {
         }
         let config = self.cluster.digest().to_owned();
         self.board.holds(lookout.lengths());
+        self.summary.clone_from(&serving);
         self.board.works_by(Works { generation: number, config, serving, queues: queues.clone() });
         // While the queues are there: what the kernel has counted goes with them.
         let losses = std::mem::replace(&mut self.lookout, lookout).finish();

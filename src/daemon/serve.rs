@@ -1,13 +1,14 @@
 //! From the checks to the last word: the order that is the same for a node that serves and for one that looks on.
 
+use std::fs::File;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
-use signal_hook::consts::{SIGHUP, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
 use super::announce::announce_gateway;
 use super::around::Around;
@@ -17,9 +18,11 @@ use super::counters::Counters;
 use super::descriptors::Spare;
 use super::duty::{Duty, StageOf};
 use super::error::Error;
+use super::handed::{self, TakenUp};
 use super::hands::{Hands, Here, OpenedQueues};
 use super::keeper::{Apart, Keeper, Told};
 use super::losses::LossMonitor;
+use super::manager::Manager;
 use super::memory::Memory;
 use super::observer::{Observer, Observing};
 use super::options::Beside;
@@ -27,6 +30,7 @@ use super::reload::{Again, Asked, asking};
 use super::rules::{GUARD_EVERY, put_back, remove};
 use super::signals::Signals;
 use super::stop::{Stop, signal_name};
+use super::upgrade::{self, Waiting};
 use super::wire::Place;
 use super::worker::Serve;
 use super::workers::{Given, Opened};
@@ -38,7 +42,7 @@ use crate::netlink::sys;
 use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Installed, Ready};
 use crate::sandbox::{Level, Packets, Teller};
-use crate::trace::{Destination, Generations, Taps};
+use crate::trace::{Destination, Generation, Generations, Taps};
 
 /// A node about to start: what is the same for all that a node can be.
 pub(super) struct Setup<'a> {
@@ -74,6 +78,8 @@ pub(super) struct Setup<'a> {
     pub(super) serving: String,
     /// What it takes to go on with another cluster file, if it can.
     pub(super) reload: Option<Again<'a>>,
+    /// What the program before has left, which was this node.
+    pub(super) taken: Option<TakenUp>,
 }
 
 pub(super) fn lanes<L>(
@@ -90,7 +96,11 @@ pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let Setup { cluster, node, ref queues, .. } = setup;
     let name = cluster.node(node).name.clone();
     let spare = setup.reload.as_ref().and_then(|again| again.plan.spare());
-    let interfaces = check(&Role { cluster, node, queues: queues.clone(), spare })?;
+    let interfaces = match &setup.taken {
+        None => check(&Role { cluster, node, queues: queues.clone(), spare })?,
+        // It serves already, and packets wait for who goes on.
+        Some(_) => Vec::new(),
+    };
 
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
@@ -98,9 +108,11 @@ pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let (stop, stopped) = unbounded();
     let on_signal = stop.clone();
     // Who writes the trace is to open it anew: that is another process.
-    let handed_on: &[i32] = if setup.apart.is_some() { &[SIGUSR1] } else { &[] };
-    let signals = Signals::catch(handed_on, move |signal| drop(on_signal.send(Stop::Signal(signal))))
+    let others: &[i32] = if setup.apart.is_some() { &[SIGUSR1, SIGUSR2] } else { &[SIGUSR2] };
+    let signals = Signals::catch(others, move |signal| drop(on_signal.send(Stop::Signal(signal))))
         .map_err(system("set a signal handler"))?;
+    // Those that came while there was no program to act on them.
+    sys::let_signals_come().map_err(system("let signals come"))?;
 
     let outcome = serve(setup, &interfaces, stop, &stopped);
     if let Ok((counters, _)) = &outcome {
@@ -133,7 +145,7 @@ pub(super) struct Serving<'a> {
     is_node: bool,
     pub(super) board: Arc<Board>,
     pub(super) lookout: LossMonitor,
-    server: Server,
+    pub(super) server: Server,
     pub(super) around: Around,
     pub(super) installed: Option<Installed>,
     /// Clients must not get the descriptors that it takes to remove the rules.
@@ -144,6 +156,12 @@ pub(super) struct Serving<'a> {
     pub(super) reload: Option<Again<'a>>,
     pub(super) keep: bool,
     pub(super) backend: Backend,
+    /// The place of the control socket, and the file of this program: another one is told.
+    pub(super) socket: PathBuf,
+    pub(super) program: PathBuf,
+    pub(super) manager: Manager,
+    /// What it does, in a few words.
+    pub(super) summary: String,
 }
 
 /// Everything between the checks and the last word: what came of the packets, and of the trace.
@@ -155,7 +173,7 @@ fn serve(
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
     let Setup { worker, watched, once_serving, serving: summary, is_node, apart, .. } = setup;
-    let Setup { sandbox, lookers, reload, .. } = setup;
+    let Setup { sandbox, lookers, reload, mut taken, .. } = setup;
     // Gone when the node ends: nobody is to wait for the observer any longer.
     let (going_on, ending) = bounded(0);
     let (mut watch, asked_to_stop) = match watched {
@@ -171,27 +189,38 @@ fn serve(
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
         log::warn!("rules of {owner} are left from a run that was killed; taking them over");
     }
-    let OpenedQueues { opened, of_workers, memory, lookout } =
-        OpenedQueues::open(backend, lanes, apart.is_some())?;
+    let queues_opened = match &mut taken {
+        None => OpenedQueues::open(backend, lanes, apart.is_some())?,
+        Some(taken) => taken.queues(lanes)?,
+    };
     let system = |what| move |source| Error::System { what, source };
-    let listener = Listener::take(socket)?.shared_with(lookers)?;
+    let listener = match taken.as_mut().and_then(TakenUp::control) {
+        None => Listener::take(socket)?,
+        Some(control) => Listener::taken_before(control, socket)?,
+    };
+    let listener = listener.shared_with(lookers)?;
     let on_failure = stop.clone();
     let failed = move |error| drop(on_failure.send(Stop::Control(error)));
     let file = reload.as_ref().map(|again| again.by.file.display().to_string());
     let of_node = (cluster.node(node).name.clone(), file);
-    let generations = Generations::new(Arc::clone(cluster), node);
+    let number = reload.as_ref().map_or(1, |again| again.plan.generation());
+    let generations = Generations::from(Generation { number, cluster: Arc::clone(cluster), node });
     let taps = Taps::default();
     let mut here = None;
-    let keeper = match apart {
+    let (memory, lookout, keeper) = match apart {
         Some((apart, place, stage_of)) => {
-            let sockets = opened.iter().flat_map(Opened::sockets).cloned().collect();
-            let theirs = (Arc::clone(&memory), stage_of);
-            let duty = Duty::new((place, cluster.text()), sockets, &of_workers, theirs);
-            Some(Keeper::start(apart, duty.map_err(system("keep the cluster file"))?)?)
+            let suspects =
+                taken.as_mut().map(|it| std::mem::take(&mut it.state.suspects)).unwrap_or_default();
+            let config = taken.as_ref().map(|it| it.config.try_clone()).transpose();
+            let config = config.map_err(system("share a descriptor"))?;
+            let (duty, memory, lookout) =
+                first_duty(queues_opened, (place, cluster.text()), stage_of, config)?;
+            (memory, lookout, Some(Keeper::start(apart, duty, suspects)?))
         }
         None => {
+            let OpenedQueues { opened, memory, lookout, .. } = queues_opened;
             here = Some((opened, trace.map(|trace| start_writing(trace, &taps, &generations)).transpose()?));
-            None
+            (memory, lookout, None)
         }
     };
     let traces = {
@@ -199,7 +228,7 @@ fn serve(
         move || clients.as_ref().map_or_else(|| taps.count(), |clients| clients.count()) as u64
     };
     let works = Works {
-        generation: 1,
+        generation: number,
         config: cluster.digest().to_owned(),
         serving: summary.clone(),
         queues: queues.clone(),
@@ -208,14 +237,18 @@ fn serve(
     board.count(Arc::clone(&memory));
     board.holds(lookout.lengths());
     board.gave_up(given_up);
+    if let Some(taken) = &taken {
+        board.goes_on(taken.state.known.clone());
+    }
     let status = {
         let board = Arc::clone(&board);
         Arc::new(move || board.status())
     };
-    let (ask, asked_to_reload) = unbounded();
-    let whose = (generations.clone(), status as Reports, asking(ask));
+    let (ask, requests) = unbounded();
+    let whose = (generations.clone(), status as Reports, (asking(ask.clone()), upgrade::asking(ask)));
+    let before = taken.as_mut().map(TakenUp::clients).unwrap_or_default();
     let server = match &keeper {
-        Some(keeper) => Server::start_before(listener, keeper.hand_over(), whose, failed),
+        Some(keeper) => Server::start_before(listener, (keeper.hand_over(), before), whose, failed),
         None => Server::start(listener, taps.clone(), whose, failed),
     };
     let server = server.map_err(system("start a thread"))?;
@@ -223,6 +256,8 @@ fn serve(
     let around = Around::watch(cluster, node, keep, fills)?;
     let installed = ready.map(Ready::install).transpose()?;
     let spare = Spare::take();
+    let program = upgrade::program_of(taken.as_ref());
+    let manager = Manager::new(taken.as_mut().and_then(|taken| taken.store.take()));
     let mut serving = Serving {
         cluster: Arc::clone(cluster),
         node,
@@ -239,6 +274,10 @@ fn serve(
         reload,
         keep,
         backend,
+        socket: socket.to_owned(),
+        program,
+        manager,
+        summary,
     };
     serving.fill_elsewhere();
 
@@ -255,23 +294,48 @@ fn serve(
     };
     match hands {
         Ok(mut hands) => {
-            serving.begin(&summary, interfaces, once_serving);
-            let failure = serving.look_after(&mut hands, stopped, (&asked_to_stop, &asked_to_reload));
-            drop((going_on, asked_to_reload));
+            match taken {
+                None => serving.begin(interfaces, once_serving),
+                Some(taken) => serving.go_on(taken),
+            }
+            serving.keep(&hands);
+            let failure = serving.look_after(&mut hands, &asked_to_stop, &(stopped, &requests));
+            drop((going_on, requests));
             serving.finish(Some(hands), failure)
         }
         Err(error) => {
-            drop((going_on, asked_to_reload));
+            drop((going_on, requests));
             serving.finish(None, Some(error))
         }
     }
 }
 
+/// What the first worker process is given: of queues that were just opened, or that the program before has served by that file. With the
+/// memory, and who looks at what the kernel drops.
+pub(super) fn first_duty(
+    queues: OpenedQueues,
+    of: (Place, &str),
+    stage_of: StageOf,
+    before: Option<File>,
+) -> Result<(Duty, Arc<Memory>, LossMonitor), Error> {
+    let OpenedQueues { opened, of_workers, memory, lookout } = queues;
+    let sockets = opened.iter().flat_map(Opened::sockets).cloned().collect();
+    let duty = Duty::new(of, sockets, &of_workers, (Arc::clone(&memory), stage_of))
+        .map_err(|source| Error::System { what: "keep the cluster file", source })?;
+    let duty = match before {
+        Some(text) => duty.served_before(text),
+        None => duty,
+    };
+    Ok((duty, memory, lookout))
+}
+
 impl Serving<'_> {
     /// Packets are decided from now on.
-    fn begin(&self, summary: &str, interfaces: &[Interface], once_serving: Option<Beside>) {
+    fn begin(&mut self, interfaces: &[Interface], once_serving: Option<Beside>) {
+        self.server.settle_down();
         self.board.serves_now();
-        log::info!("{summary}");
+        log::info!("{}", self.summary);
+        self.manager.ready(&self.summary);
         if self.is_node {
             announce_gateway(&self.cluster, self.node, interfaces);
         }
@@ -288,9 +352,10 @@ impl Serving<'_> {
     fn look_after(
         &mut self,
         hands: &mut Hands,
-        stopped: &Receiver<Stop>,
-        (asked_to_stop, asked_to_reload): (&Receiver<()>, &Receiver<Asked>),
+        asked_to_stop: &Receiver<()>,
+        waiting: &Waiting<'_>,
     ) -> Option<Error> {
+        let (stopped, requests) = *waiting;
         let (taps_changed, bell) = match &*hands {
             Hands::Here { here, .. } => (here.taps.changes(), never()),
             Hands::Apart(keeper) => (never(), keeper.bell()),
@@ -301,20 +366,30 @@ impl Serving<'_> {
         loop {
             // After a reload they are others.
             let (changed, moved) = (self.around.changed(), self.around.moved());
-            let patience = hands.patience().min(GUARD_EVERY.saturating_sub(looked.elapsed()));
+            let patience = hands
+                .patience()
+                .min(self.manager.patience())
+                .min(GUARD_EVERY.saturating_sub(looked.elapsed()));
             select! {
                 recv(stopped) -> stop => match stop {
                     Ok(Stop::Signal(SIGUSR1)) => hands.open_trace_anew(),
+                    Ok(Stop::Signal(SIGUSR2)) => self.upgrade_from_file(hands, waiting),
                     Ok(Stop::Signal(SIGHUP)) if self.reload.is_some() => self.reload_from_file(hands),
                     Ok(stop) => return told(stop),
                     Err(_) => return Some(Error::Worker("all threads are gone".to_owned())),
                 },
                 recv(asked_to_stop) -> _ => return told(Stop::Observer),
-                recv(asked_to_reload) -> asked => {
-                    if let Ok(Asked { reload, answer }) = asked {
+                recv(requests) -> asked => match asked {
+                    Ok(Asked::Reload { reload, answer }) => {
                         let _ = answer.send(self.reload(hands, &reload));
                     }
-                }
+                    Ok(Asked::Upgrade { upgrade, client, answer }) => {
+                        let Err(why) = self.upgrade(hands, &upgrade, Some(&client), waiting);
+                        log::error!("not upgraded, going on as before: {why}");
+                        let _ = answer.send(why);
+                    }
+                    Err(_) => {}
+                },
                 // One that waits for packets would keep the memory of a tap whose reader has gone.
                 recv(taps_changed) -> _ => hands.wake(),
                 recv(bell) -> _ => {}
@@ -353,7 +428,22 @@ impl Serving<'_> {
                     }
                 }
             }
+            if hands.are_well() {
+                self.manager.is_well();
+            }
         }
+    }
+
+    /// Packets are decided as before, by this program.
+    fn go_on(&mut self, taken: TakenUp) {
+        handed::settle_down();
+        self.server.settle_down();
+        if let Some(installed) = &self.installed {
+            installed.settle_down();
+        }
+        log::info!("going on, {}", self.summary);
+        self.tell_of_taking_up(taken);
+        self.manager.ready(&self.summary);
     }
 
     /// What is known of where guests live goes into the rules.
@@ -371,6 +461,8 @@ impl Serving<'_> {
         hands: Option<Hands>,
         failure: Option<Error>,
     ) -> Result<(Counters, Result<(), Error>), Error> {
+        let mut manager = self.manager;
+        manager.stopping();
         drop(self.around);
         let guarded = self.is_node && self.installed.is_some();
         self.server.close();

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// How many are remembered.
 const SUSPECTS: usize = 64;
 
 /// Packets that a worker had in hand when it ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Suspects<P>(VecDeque<P>);
 
 impl<P: PartialEq> Suspects<P> {

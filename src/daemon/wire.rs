@@ -27,6 +27,8 @@ const MORE_FOLLOWS: &[u8] = b" ";
 pub(super) enum ToWorker {
     /// Begin. With it come: the text of the cluster file, the memory, and the socket of each queue.
     Begin(Begin),
+    /// Only try whether you could begin, and say so. With it comes the same as with [`Begin`](Self::Begin).
+    Try(Begin),
     /// Serve the queues of one more generation, too. With it come the same as with [`Begin`](Self::Begin).
     Also(Also),
     /// Serve the queues of that generation no longer: no packet comes to them any more.
@@ -40,6 +42,8 @@ pub(super) enum ToWorker {
     },
     /// End: no packet comes any more.
     End,
+    /// End: another worker goes on with the packets, and with the clients.
+    HandOn,
 }
 
 /// What a worker has to know beside what is in its arguments.

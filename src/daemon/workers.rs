@@ -37,6 +37,15 @@ impl Opened {
         }
     }
 
+    /// A socket for each queue of each worker, in this order.
+    pub(super) fn of_sockets(
+        sockets: impl IntoIterator<Item = Arc<OwnedFd>>,
+        of_workers: &[Vec<QueueConfig>],
+    ) -> Vec<Self> {
+        let mut sockets = sockets.into_iter();
+        of_workers.iter().map(|lanes| Self::Sockets(sockets.by_ref().take(lanes.len()).collect())).collect()
+    }
+
     /// Takes queues.
     pub(super) fn open(backend: Backend, lanes: &[QueueConfig]) -> Result<Self, Error> {
         match backend {

@@ -52,6 +52,7 @@ pages! {
     words
     node
     reloading
+    upgrading
     stages
     icmp
     cluster

@@ -1,9 +1,11 @@
 //! Where datagrams come from and go to: the socket of a worker, by libmnl, or a recording.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags, SocketType, recv, send};
 
 use super::nfqueue::{self, Config, Message};
 use super::sys::{self, Batch};
@@ -36,14 +38,30 @@ pub(crate) trait Transport: Send {
 
 /// A netlink socket.
 pub(crate) struct Socket {
-    socket: sys::Owned<mnl::Socket>,
+    socket: Opened,
+}
+
+/// Who has opened it.
+enum Opened {
+    Here(sys::Owned<mnl::Socket>),
+    /// The program that was this process before, or somebody who kept it.
+    Before(OwnedFd),
+}
+
+impl AsRawFd for Opened {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Here(socket) => socket.get().as_raw_fd(),
+            Self::Before(socket) => socket.as_raw_fd(),
+        }
+    }
 }
 
 impl Socket {
     /// One for packets in bulk, with large buffers.
     pub(crate) fn open() -> io::Result<Self> {
         let socket = Self::small()?;
-        let fd = socket.socket.get().as_raw_fd();
+        let fd = socket.socket.as_raw_fd();
         buffer(fd, (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), RECEIVE_BUFFER)?;
         buffer(fd, (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF), SEND_BUFFER)?;
         Ok(socket)
@@ -67,27 +85,40 @@ impl Socket {
         // the packets' numbers. With CAP_ACK an error does not bring the whole refused message back.
         sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1)?;
         sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
-        Ok(Self { socket: sys::Owned::new(socket) })
+        Ok(Self { socket: Opened::Here(sys::Owned::new(socket)) })
+    }
+
+    /// One that was opened before, as [`small`](Self::small) does. Answers that nobody has read are passed over.
+    pub(crate) fn opened_before(socket: OwnedFd) -> io::Result<Self> {
+        let mut bytes = [0; 1 << 10];
+        // The kernel goes on with a list when what there is of it was read, so this goes to its end.
+        while let Ok(1..) =
+            recv(&socket, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::TRUNC).map(|(_, len)| len)
+        {}
+        match rustix::net::sockopt::socket_type(&socket) {
+            Ok(SocketType::RAW) => Ok(Self { socket: Opened::Before(socket) }),
+            _ => Err(io::Error::other("this is no netlink socket")),
+        }
     }
 
     /// The same socket by another descriptor.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
-        sys::duplicate(self.socket.get().as_raw_fd())
+        sys::duplicate(self.socket.as_raw_fd())
     }
 
     /// Whoever receives waits no longer than that, and then gets the error `WouldBlock`.
     pub(crate) fn limit_waiting(&self, limit: Duration) -> io::Result<()> {
-        sys::limit_waiting(self.socket.get().as_raw_fd(), limit)
+        sys::limit_waiting(self.socket.as_raw_fd(), limit)
     }
 
     /// Whoever receives gets the error `WouldBlock` if nothing is there.
     pub(crate) fn never_wait(&self) -> io::Result<()> {
-        sys::never_wait(self.socket.get().as_raw_fd())
+        sys::never_wait(self.socket.as_raw_fd())
     }
 
     /// Gets what the kernel tells all who are in that group (`NFNLGRP_*`), with room for a storm of it.
     pub(crate) fn join(&self, group: i32) -> io::Result<()> {
-        let fd = self.socket.get().as_raw_fd();
+        let fd = self.socket.as_raw_fd();
         buffer(fd, (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), 4 << 20)?;
         // Here a loss must not go unnoticed.
         sys::set_option(fd, libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 0)?;
@@ -96,12 +127,22 @@ impl Socket {
 
     /// Sends one datagram.
     pub(crate) fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.get().send(bytes).map(|_| ())
+        match &self.socket {
+            Opened::Here(socket) => socket.get().send(bytes).map(|_| ()),
+            Opened::Before(socket) => send(socket, bytes, SendFlags::empty()).map(|_| ()).map_err(Into::into),
+        }
     }
 
     /// Waits for one datagram; it is cut if it does not fit.
     pub(crate) fn receive_one(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.socket.get().recv_raw(bytes)
+        match &self.socket {
+            Opened::Here(socket) => socket.get().recv_raw(bytes),
+            Opened::Before(socket) => {
+                let (_, len) = recv(socket, &mut *bytes, RecvFlags::TRUNC)?;
+                // As libmnl says it.
+                if len > bytes.len() { Err(io::Error::from_raw_os_error(libc::ENOSPC)) } else { Ok(len) }
+            }
+        }
     }
 
     /// Takes a queue and waits for the kernel's answer. No rule may fill a queue of this socket yet: a packet that
@@ -114,7 +155,10 @@ impl Socket {
 
     /// Sends a message that wants an acknowledgement, and waits for it.
     pub(crate) fn ask(&self, message: &[u8]) -> io::Result<()> {
-        ask(self.socket.get(), message)
+        match &self.socket {
+            Opened::Here(socket) => ask(socket.get(), message),
+            Opened::Before(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use orphans::step;
 pub(crate) use orphans::{Gap, Of, Orphans};
 
 /// A queue to take, and how its packets are to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct QueueConfig {
     /// The queue's number.

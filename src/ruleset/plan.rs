@@ -148,6 +148,11 @@ impl Plan {
         Ok(Self { layout: QueueLayout::new(first, workers, plan.lanes().len())?, ..plan })
     }
 
+    /// The node whose plan it is.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Which rules of the node these are: 1 when it starts, and one more with each reload.
     pub fn generation(&self) -> u64 {
         self.generation

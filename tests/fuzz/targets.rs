@@ -13,7 +13,7 @@ use std::sync::Arc;
 use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::{Request, read_answer};
 use dunnat::conversations::{self, Cause, Joiner, mermaid, svg};
-use dunnat::daemon::Worker;
+use dunnat::daemon::{State, Worker};
 use dunnat::engine::{
     Changes as ToRemember, Decide, Decision, Facts, Meta, Reason, Remembered, Tables, Time, Witness, decide,
 };
@@ -347,6 +347,15 @@ fn typed_packets() {
             }
             Err(error) => assert!(error.to_string().contains('^'), "{error}"),
         }
+    });
+}
+
+/// The state of a node, as the program before has left it: what can be read is written as it was read.
+#[test]
+fn states() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let Ok(state) = State::read(bytes) else { return };
+        assert_eq!(State::read(&state.write().unwrap()).unwrap(), state);
     });
 }
 

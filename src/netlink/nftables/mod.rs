@@ -12,6 +12,7 @@ mod texts;
 mod traces;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use crate::netlink::attribute::{Attributes, be32, be64};
 use crate::netlink::message::{self, Message};
@@ -96,6 +97,16 @@ impl Nftables {
         // Should an answer be lost, that is said, and nobody waits for ever.
         socket.limit_waiting(std::time::Duration::from_secs(30))?;
         Ok(Self { socket })
+    }
+
+    /// One that was opened before, and may own tables.
+    pub(crate) fn opened_before(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { socket: Socket::opened_before(socket)? })
+    }
+
+    /// The same connection by another descriptor: what it owns stays as long as one of them.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.socket.descriptor()
     }
 
     /// Makes all changes of a batch, or none of them.

@@ -1,7 +1,8 @@
-//! The only files with `unsafe` in them, this and `memory.rs`: thin wraps of C library calls, each safe to call with any argument.
+//! The only files with `unsafe` in them, this, `memory.rs` and `handing.rs`: thin wraps of C library calls, each safe to call with any argument.
 
 #![expect(unsafe_code, reason = "calls into the C library; every other file is free of it")]
 
+mod handing;
 mod memory;
 
 use std::ffi::CStr;
@@ -11,6 +12,9 @@ use std::os::unix::thread::RawPthread;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use handing::{
+    forget_variables, is_over_within, keep_open_in, let_signals_come, let_signals_wait_in, take_over,
+};
 pub(crate) use memory::{Batch, Shared};
 
 /// The name of the interface with that index in this network namespace, if there is one.

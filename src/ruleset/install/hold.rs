@@ -1,5 +1,7 @@
 //! The network namespace is held for one node, by tables that belong to its process.
 
+use std::sync::atomic::AtomicBool;
+
 use super::error::{InstallError, cannot};
 use super::removal::remove;
 use super::there::{There, is_pure};
@@ -16,6 +18,8 @@ pub(super) struct Hold {
     pub(super) nft: Nftables,
     /// The flags of the tables; none where the kernel has no tables with an owner.
     pub(super) flags: Option<u32>,
+    /// They stay when this goes: another program has the socket, too, and may go on with it.
+    pub(super) stays: AtomicBool,
 }
 
 impl Hold {
@@ -42,7 +46,10 @@ impl Hold {
             let mut batch = Batch::new();
             rules.guard.put(&mut batch, flags, &comment);
             match nft.commit(batch) {
-                Ok(()) => return Ok((Self { nft, flags: Some(flags) }, there)),
+                Ok(()) => {
+                    let stays = AtomicBool::new(false);
+                    return Ok((Self { nft, flags: Some(flags), stays }, there));
+                }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EOPNOTSUPP | libc::EINVAL) => {}
                     // Somebody was faster.
@@ -58,7 +65,7 @@ impl Hold {
             "this kernel (before Linux 5.12) has no tables that belong to a process: `nft flush ruleset` \
              also removes the guard, and two nodes that start at once may both try to serve"
         );
-        Ok((Self { nft, flags: None }, there))
+        Ok((Self { nft, flags: None, stays: AtomicBool::new(false) }, there))
     }
 }
 
@@ -66,6 +73,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         if self.flags.is_some()
+            && !*self.stays.get_mut()
             && let Err(error) = remove(&self.nft, |table| table.name == guard::OWNED)
         {
             if self.flags == Some(OWNED | PERSISTS) {

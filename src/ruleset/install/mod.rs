@@ -9,6 +9,7 @@ mod attempt;
 mod carried;
 mod change;
 mod error;
+mod going_on;
 mod guarded;
 mod hold;
 mod in_force;
@@ -40,6 +41,7 @@ pub use attempt::try_in_scratch;
 use change::change_what_is_there;
 pub use error::InstallError;
 use error::cannot;
+pub use going_on::Held;
 use guarded::{TELL_EVERY, guarded, tell_guarded};
 use hold::Hold;
 pub use in_force::InForce;
@@ -61,6 +63,8 @@ pub struct Ready {
     rules: Rules,
     /// The pure ruleset may be loaded, and how its work is taken over.
     take_over: Option<TakeOver>,
+    /// Another program has installed them: what is known of them as they were.
+    goes_on: Option<String>,
 }
 
 impl Ready {
@@ -80,7 +84,7 @@ impl Ready {
         let take_over = TakeOver::new(cluster, plan);
         let (hold, there) = Hold::take(&take_over.finally, true)?;
         let rules = take_over.finally.clone();
-        Ok(Self { hold, there, rules, take_over: Some(take_over) })
+        Ok(Self { hold, there, rules, take_over: Some(take_over), goes_on: None })
     }
 
     /// The same for a shadow: the pure ruleset, and what shows its packets.
@@ -101,7 +105,7 @@ impl Ready {
 
     fn new(rules: Rules) -> Result<Self, InstallError> {
         let (hold, there) = Hold::take(&rules, false)?;
-        Ok(Self { hold, there, rules, take_over: None })
+        Ok(Self { hold, there, rules, take_over: None, goes_on: None })
     }
 
     /// Whose rules are there from a run that was killed.
@@ -114,11 +118,15 @@ impl Ready {
     /// # Errors
     /// nft is missing or refused, with its own words; then nothing of ours is left but the guard.
     pub fn install(self) -> Result<Installed, InstallError> {
-        let Self { hold, there, rules, take_over } = self;
+        let Self { hold, there, rules, take_over, goes_on } = self;
         log::debug!("installing:\n{}", rules.as_script());
         let guarded = (guarded(&hold.nft), None);
         let mut installed =
             Installed { hold, rules, next_guard: None, seen: Seen::default(), nft: 0, guarded };
+        if let Some(fingerprint) = goes_on {
+            // What does not work stays as it is: whoever had the rules before has them again.
+            return installed.go_on(&there, &fingerprint).map(|()| installed);
+        }
         let take_over = take_over.filter(|_| there.tables.iter().any(is_pure));
         let written = match take_over {
             Some(take_over) => installed.take_over(&there, take_over),

@@ -79,7 +79,7 @@ impl Installed {
     }
 
     /// Writes the guard that belongs to the process.
-    fn own_guard(&self) -> Result<(), InstallError> {
+    pub(super) fn own_guard(&self) -> Result<(), InstallError> {
         let Some(flags) = self.hold.flags else { return Ok(()) };
         let Rules { guard, node, .. } = &self.rules;
         let mut batch = Batch::new();

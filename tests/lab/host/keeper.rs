@@ -89,6 +89,7 @@ fn part_of_the_keeper() {
         once_serving: None,
         apart,
         reload: None,
+        taken: None,
     })
     .unwrap();
 }

@@ -1,0 +1,176 @@
+//! What a service manager such as systemd is told, and what it keeps (`sd_notify(3)`, "File Descriptor Store" of systemd).
+//!
+//! It keeps the descriptors of a node while the node is away: so packets wait, and nobody else gets the queues, until the next program takes
+//! them up. Everything here is for what systemd 252 knows. Without a service manager nothing of it does anything.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use super::handed::{Bundle, in_memory};
+use crate::netlink::sys;
+
+/// How long it is waited for until the service manager has done what it was told.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The service manager; or nobody.
+#[derive(Default)]
+pub(super) struct Manager {
+    store: Option<Store>,
+    /// How often it wants to hear that all is well, and when it did last.
+    watchdog: Option<(Duration, Option<Instant>)>,
+}
+
+/// What it keeps.
+pub(super) struct Store {
+    /// What there is to know: the last line counts. Lines are only added, so there is no moment without one.
+    state: File,
+    names: BTreeSet<String>,
+}
+
+/// Whether there is one.
+fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+fn tell(what: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(what) {
+        log::debug!("the service manager does not hear: {error}");
+    }
+}
+
+impl Manager {
+    /// The one that has started this process; `store` is what it has kept.
+    pub(super) fn new(store: Option<Store>) -> Self {
+        // Half of the time, so that one that is late is not too late.
+        let watchdog = sd_notify::watchdog_enabled().map(|every| (every / 2, None));
+        Self { store: store.filter(|_| is_there()), watchdog }
+    }
+
+    /// Packets are answered.
+    pub(super) fn ready(&self, status: &str) {
+        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// The cluster file or the program becomes another one; then it is ready again.
+    pub(super) fn reloading(&self) {
+        // Later versions want to know when.
+        let when = NotifyState::monotonic_usec_now().ok();
+        tell(&[NotifyState::Reloading].into_iter().chain(when).collect::<Vec<_>>());
+    }
+
+    /// The node goes on: packets are answered, or none waits.
+    pub(super) fn is_well(&mut self) {
+        if let Some((every, told)) = &mut self.watchdog
+            && told.is_none_or(|told| told.elapsed() >= *every)
+        {
+            *told = Some(Instant::now());
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// How long it may hear nothing.
+    pub(super) fn patience(&self) -> Duration {
+        self.watchdog.map_or(Duration::MAX, |(every, _)| every)
+    }
+
+    /// The node ends, and nobody is to go on with what it has.
+    pub(super) fn stopping(&mut self) {
+        tell(&[NotifyState::Stopping]);
+        if let Some(store) = self.store.take() {
+            Store::give_up(store.names.iter().map(String::as_str));
+        }
+    }
+
+    /// Has it keep that, and nothing else. What cannot be kept is not: the node goes on without.
+    pub(super) fn keep(&mut self, bundle: &Bundle) {
+        if !is_there() {
+            return;
+        }
+        if let Err(error) = self.try_to_keep(bundle) {
+            log::warn!("the service manager does not keep what the node has: {error}");
+        }
+    }
+
+    fn try_to_keep(&mut self, bundle: &Bundle) -> io::Result<()> {
+        let store = match &mut self.store {
+            Some(store) => store,
+            none => none.insert(Store { state: in_memory("state")?, names: BTreeSet::new() }),
+        };
+        let wanted: BTreeSet<String> = bundle.descriptors.iter().map(|(name, _)| name.clone()).collect();
+        for (name, descriptor) in bundle.descriptors.iter().filter(|(name, _)| !store.names.contains(name)) {
+            keep_one(name, descriptor.as_fd())?;
+        }
+        // From this moment on it is all that counts.
+        store.state.write_all(&bundle.state.write()?)?;
+        if !store.names.contains(STATE) {
+            keep_one(STATE, store.state.as_fd())?;
+        }
+        let gone: Vec<&String> =
+            store.names.iter().filter(|name| *name != STATE && !wanted.contains(*name)).collect();
+        for name in gone {
+            forget_one(name)?;
+        }
+        store.names = wanted;
+        store.names.insert(STATE.to_owned());
+        // Queues of the rules before can be opened again only when it has closed them.
+        wait_until_done()
+    }
+
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+}
+
+const STATE: &str = "state";
+
+impl Store {
+    /// One that was there before: its state is written to that file.
+    pub(super) fn of(state: File, names: Vec<String>) -> Self {
+        Self { state, names: names.into_iter().collect() }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.names.iter().cloned().collect()
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.state
+    }
+
+    /// Nothing of these names is to be kept any more.
+    pub(super) fn give_up<'a>(names: impl Iterator<Item = &'a str>) {
+        let outcome = names.collect::<BTreeSet<_>>().into_iter().try_for_each(forget_one);
+        if let Err(error) = outcome.and_then(|()| wait_until_done()) {
+            log::warn!("the service manager may keep what the node had: {error}");
+        }
+    }
+}
+
+/// It does not close the descriptor when there is something to be read from it, or it is shut down.
+fn keep_one(name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let what = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+    sd_notify::notify_with_fds(&what, &[descriptor])
+}
+
+fn forget_one(name: &str) -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)])
+}
+
+/// Waits until all that was told before is done: then the service manager closes its end of a pipe (`sd_notify_barrier(3)`).
+fn wait_until_done() -> io::Result<()> {
+    if !is_there() {
+        return Ok(());
+    }
+    let (mut ours, theirs) = io::pipe()?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
+    drop(theirs);
+    if !sys::is_over_within(ours.as_fd(), PATIENCE)? {
+        return Err(io::Error::other("it does not answer"));
+    }
+    ours.read(&mut [0]).map(drop)
+}
