@@ -12,6 +12,7 @@ mod reloading;
 mod rights;
 mod rulesets;
 mod serving;
+mod upgrading;
 
 use super::*;
 
