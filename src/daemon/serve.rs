@@ -29,7 +29,7 @@ use super::signals::Signals;
 use super::stop::{Stop, signal_name};
 use super::wire::Place;
 use super::worker::Serve;
-use super::workers::{Given, Opened};
+use super::workers::Given;
 use super::writing::{report_trace, start_writing};
 use crate::cluster::{Cluster, NodeId};
 use crate::control::{Listener, Lookers, Reports, Server};
@@ -184,7 +184,7 @@ fn serve(
     let mut here = None;
     let keeper = match apart {
         Some((apart, place, stage_of)) => {
-            let sockets = opened.iter().flat_map(Opened::sockets).cloned().collect();
+            let sockets = opened.into_iter().flat_map(|opened| opened.sockets().to_vec()).collect();
             let theirs = (Arc::clone(&memory), stage_of);
             let duty = Duty::new((place, cluster.text()), sockets, &of_workers, theirs);
             Some(Keeper::start(apart, duty.map_err(system("keep the cluster file"))?)?)
