@@ -19,7 +19,6 @@ use super::hands::{Hands, OpenedQueues};
 use super::retag;
 use super::serve::Serving;
 use super::work::Work;
-use super::workers::Opened;
 use crate::cluster::{Change, Cluster, NodeId, OnConflict, Retagged};
 use crate::control::{Reload, Reloaded, Reloads, Upgrade};
 use crate::doctor::{self, Host, Interface, Role, Severity};
@@ -204,7 +203,7 @@ impl Serving<'_> {
                 here.start(number, opened, (&memory, false), &mut |given| worker(given)).map_err(text)?;
             }
             Hands::Apart(keeper) => {
-                let sockets = opened.iter().flat_map(Opened::sockets).cloned().collect();
+                let sockets = opened.into_iter().flat_map(|opened| opened.sockets().to_vec()).collect();
                 let theirs = (Arc::clone(&memory), stage_of);
                 let duty = Duty::new((place, cluster.text()), sockets, &of_workers, theirs);
                 keeper.also(duty.map_err(|error| format!("cannot keep the cluster file: {error}"))?)?;
