@@ -77,6 +77,7 @@
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as data → text, and what they do to a packet → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
 //! | [`nftrace`] | which rules of anybody the packets of chosen flows meet: the kernel tells | touch a packet, or a rule of others |
+//! | [`flows`] | conntrack's entries of this host, by the cluster's names: listed, followed, selected | keep state of a flow, change one |
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
 //! | [`simulate`] | the way of a packet through a node without a kernel: a packet is typed or captured, passes the stages, and its flow is remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
@@ -276,6 +277,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod engine;
 pub mod explain;
+pub mod flows;
 pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;

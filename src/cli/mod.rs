@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod failure;
 mod fill_queues;
+mod flows;
 mod help;
 #[cfg(feature = "lab")]
 mod lab;
@@ -21,6 +22,7 @@ mod reload;
 mod replay;
 mod rules;
 mod run;
+mod running;
 mod saved;
 mod say;
 mod status;
@@ -58,6 +60,7 @@ enum Verb {
     Step(step::Step),
     Trace(trace::Trace),
     Status(status::Status),
+    Flows(flows::Flows),
     Reload(reload::Reload),
     Explain(explain::Explain),
     Replay(replay::Replay),
@@ -276,6 +279,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Step(step) => step.run(),
         Verb::Trace(trace) => trace.run(),
         Verb::Status(status) => status.run(),
+        Verb::Flows(flows) => flows.run(),
         Verb::Reload(reload) => reload.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),

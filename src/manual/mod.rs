@@ -66,6 +66,7 @@ pages! {
     reasons
     traces
     filters
+    conntrack
     findings
     packets
     captures

@@ -327,3 +327,20 @@ fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
     assert!(output.status.success());
     assert_eq!(std::fs::read(&other).unwrap(), trace);
 }
+
+#[test]
+fn flows_refuse_what_they_cannot_know_before_they_ask() {
+    let of = ["flows", "--config", EXAMPLE, "--node", "node1"];
+    for (filter, status, said) in [
+        ("stage dnat", 2, "a flow has no stage"),
+        ("frobnicate", 2, "is no word of it"),
+        ("entry node7", 2, "the cluster has the nodes node1, node2"),
+    ] {
+        let (code, message) = refused(&[&of[..], &[filter]].concat());
+        assert_eq!((code, message.contains(said)), (status, true), "{message}");
+    }
+    let (code, message) = refused(&["flows", "--config", EXAMPLE]);
+    assert_eq!((code, message.contains("--node <NAME>")), (2, true), "{message}");
+    let (code, message) = refused(&["flows", "--socket", "/nowhere/node1.sock"]);
+    assert_eq!((code, message.contains("there is no /nowhere/node1.sock")), (1, true), "{message}");
+}

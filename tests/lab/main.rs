@@ -20,6 +20,7 @@ mod counters;
 mod diagnosis;
 mod differential;
 mod faults;
+mod flows;
 mod foreign;
 mod host;
 mod itself;
