@@ -84,6 +84,7 @@
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
+//! | [`metrics`] | what nodes say of themselves, for Prometheus: the text, and who gives it to whom | be a part of a node |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
@@ -282,6 +283,7 @@ pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod manual;
+pub mod metrics;
 pub mod net;
 mod netlink;
 pub mod nftrace;

@@ -13,6 +13,7 @@ mod help;
 mod lab;
 #[cfg(all(test, feature = "lab"))]
 mod manual;
+mod metrics;
 mod opened;
 mod path;
 mod policy;
@@ -61,6 +62,7 @@ enum Verb {
     Trace(trace::Trace),
     Status(status::Status),
     Flows(flows::Flows),
+    Metrics(metrics::Metrics),
     Reload(reload::Reload),
     Explain(explain::Explain),
     Replay(replay::Replay),
@@ -280,6 +282,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Trace(trace) => trace.run(),
         Verb::Status(status) => status.run(),
         Verb::Flows(flows) => flows.run(),
+        Verb::Metrics(metrics) => metrics.run(),
         Verb::Reload(reload) => reload.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),

@@ -35,6 +35,7 @@ mod reload;
 mod rights;
 mod server;
 mod status;
+mod times;
 
 pub use client::{Client, ConnectError, Stopper, only_node, read_answer, sockets};
 pub use follower::Followers;
@@ -46,4 +47,7 @@ pub use protocol::{
 pub use reload::{Reload, Reloaded};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};
 pub use server::{Server, Whose};
-pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status};
+pub use status::{
+    Carried, Decided, Guarded, Kind, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status,
+};
+pub use times::{Histogram, Times};

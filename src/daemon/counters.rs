@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::control::Times;
 use crate::engine::Reason;
 use crate::kernel::Losses;
-use crate::net::Stage;
+use crate::net::{Family, Stage, Verdict};
 use crate::queue::Turn;
 use crate::text::counted;
 
@@ -15,12 +16,20 @@ pub struct Counters {
     pub(super) decisions: [[u64; Reason::ALL.len()]; Stage::ALL.len()],
     /// Those with reasons that are not known before the node runs.
     pub(super) others: BTreeMap<(Stage, Reason), u64>,
+    /// All of them, by family, if they could be read, and whether they were dropped.
+    pub(super) kinds: BTreeMap<((Stage, Reason), (Option<Family>, bool)), u64>,
+    /// Requests by the place of the service in the cluster file.
+    pub(super) services: BTreeMap<usize, u64>,
+    /// How long decisions took, of samples.
+    pub(super) times: Times,
     /// Packets that got the verdict drop.
     pub dropped: u64,
     /// Packets from a queue that no rule of ours fills.
     pub stray: u64,
     /// Packets that found no room at a socket and went on, where the kernel stands in.
     pub passed: u64,
+    /// Records that readers of traces did not get, each for each reader.
+    pub(super) untraced: u64,
     /// What happened between the kernel and us.
     pub turns: Turn,
     /// What the kernel says it dropped before we saw it. What was lost at a socket is also in [`Turn::lost`], as soon as
@@ -33,9 +42,13 @@ impl Default for Counters {
         Self {
             decisions: [[0; Reason::ALL.len()]; Stage::ALL.len()],
             others: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            services: BTreeMap::new(),
+            times: Times::default(),
             dropped: 0,
             stray: 0,
             passed: 0,
+            untraced: 0,
             turns: Turn::default(),
             losses: Losses::default(),
         }
@@ -43,12 +56,22 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// So many decisions more.
-    pub(super) fn add_decisions(&mut self, stage: Stage, reason: Reason, count: u64) {
+    /// So many decisions of a kind more.
+    pub(super) fn add_decisions(
+        &mut self,
+        (stage, reason): (Stage, Reason),
+        (family, verdict): (Option<Family>, Verdict),
+        count: u64,
+    ) {
         match self.decisions[stage.index()].get_mut(reason.index()) {
             Some(sum) => *sum += count,
             None => *self.others.entry((stage, reason)).or_default() += count,
         }
+        let is_dropped = verdict == Verdict::Drop;
+        if is_dropped {
+            self.dropped += count;
+        }
+        *self.kinds.entry(((stage, reason), (family, is_dropped))).or_default() += count;
     }
 
     pub(super) fn turned(&mut self, turn: Turn) {
@@ -92,9 +115,18 @@ impl Counters {
         for (reason, theirs) in &other.others {
             *self.others.entry(*reason).or_default() += theirs;
         }
+        for (kind, theirs) in &other.kinds {
+            *self.kinds.entry(*kind).or_default() += theirs;
+        }
+        for (service, theirs) in &other.services {
+            *self.services.entry(*service).or_default() += theirs;
+        }
+        self.times.deciding.add(&other.times.deciding);
+        self.times.waiting.add(&other.times.waiting);
         self.dropped += other.dropped;
         self.stray += other.stray;
         self.passed += other.passed;
+        self.untraced += other.untraced;
         self.turned(other.turns);
         self.losses += other.losses;
     }
@@ -155,7 +187,8 @@ mod tests {
         let decided = |names: &[&str]| {
             let mut counters = Counters::default();
             for name in names {
-                counters.add_decisions(Stage::Spoof, Reason::read(name).unwrap(), 1);
+                let reason = (Stage::Spoof, Reason::read(name).unwrap());
+                counters.add_decisions(reason, (None, Verdict::Accept), 1);
             }
             counters
         };

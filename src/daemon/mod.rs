@@ -40,6 +40,7 @@ mod stop;
 mod suspects;
 mod tally;
 mod thread;
+mod told;
 mod watch;
 mod wire;
 mod work;

@@ -67,6 +67,7 @@ pages! {
     traces
     filters
     conntrack
+    prometheus
     findings
     packets
     captures

@@ -20,6 +20,7 @@ use dunnat::engine::{
 use dunnat::explain::{self, StoryText};
 use dunnat::flows::{self, Names};
 use dunnat::kernel::Capabilities;
+use dunnat::metrics;
 use dunnat::net::{Checksum, CtMark, CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
@@ -358,6 +359,20 @@ fn requests() {
         let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return };
         let written = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&written).unwrap(), request);
+    });
+}
+
+/// Whatever somebody sends to the port of the metrics is a request, refused, or not whole yet; and more bytes do not make a whole one
+/// another one.
+#[test]
+fn http_requests() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let asked = metrics::ask(bytes);
+        if asked == metrics::Asked::More {
+            return;
+        }
+        let more = [bytes, b"x: y\r\n\r\n"].concat();
+        assert_eq!(metrics::ask(&more), asked);
     });
 }
 

@@ -26,6 +26,7 @@ mod host;
 mod itself;
 mod kernel_trace;
 mod leaks;
+mod metrics;
 mod observing;
 mod pairs;
 mod paths;
