@@ -87,6 +87,7 @@
 //! | [`metrics`] | what nodes say of themselves, for Prometheus: the text, and who gives it to whom | be a part of a node |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
+//! | [`report`] | an archive for who helps, and other addresses and names in it | know what is in it |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`lab`] | clusters in network namespaces, and the acceptance that proves them (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: it shows and explains each decision, and holds the packet until a person lets it go | let a key or a screen keep the node from ending |
@@ -130,7 +131,11 @@
 //! Workers count in memory that others may read (`daemon/tally.rs`): each number has one writer, so counting is an addition, and whoever
 //! asks (`dunnat status`) waits for nobody. [`control::Status`] is what is told: these counts, the kernel's counts of the
 //! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal. Its ledger
-//! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is.
+//! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is. Of the first packet of some turns the
+//! worker also writes down how long it took ([`control::Times`]).
+//!
+//! Others show it: [`metrics`] as text for Prometheus, `dunnat report` as files of an archive. What conntrack knows of the node's flows is
+//! not asked of the node at all: [`flows`] asks the kernel, and the cluster file for the names.
 //!
 //! # Keeper and worker
 //!
@@ -293,6 +298,7 @@ pub mod process;
 pub mod queue;
 pub mod rehearse;
 pub mod replay;
+pub mod report;
 pub mod rfc;
 pub mod ruleset;
 pub mod sandbox;

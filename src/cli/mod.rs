@@ -21,6 +21,7 @@ mod progress;
 mod rehearse;
 mod reload;
 mod replay;
+mod report;
 mod rules;
 mod run;
 mod running;
@@ -71,6 +72,7 @@ enum Verb {
     Check(check::Check),
     Doctor(doctor::Doctor),
     Rehearse(rehearse::Rehearse),
+    Report(report::Report),
     Down(down::Down),
     FillQueues(fill_queues::FillQueues),
     #[cfg(feature = "lab")]
@@ -291,6 +293,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Rehearse(rehearse) => rehearse.run(),
+        Verb::Report(report) => report.run(),
         Verb::Down(down) => down.run(),
         Verb::FillQueues(fill) => fill.run(),
         #[cfg(feature = "lab")]

@@ -88,6 +88,11 @@ impl LookedAt {
         Ok(Seen { cluster: Arc::new(cluster), node, status: Some(status) })
     }
 
+    /// Cluster file and name, where both are given.
+    pub(super) fn by_file(&self) -> Option<(&PathBuf, &String)> {
+        self.config.as_ref().zip(self.node.as_ref())
+    }
+
     /// The socket of the node that runs.
     pub(super) fn socket(&self) -> Result<PathBuf, Failure> {
         Ok(named_socket(self.socket.as_ref(), self.node.as_ref()).map_or_else(control::only_node, Ok)?)

@@ -74,6 +74,7 @@ pages! {
     stepping
     shadow
     policies
+    support
     facts
     rehearsal
     labs

@@ -31,6 +31,7 @@ mod observing;
 mod pairs;
 mod paths;
 mod recorded;
+mod report;
 mod sandbox;
 mod services;
 mod shadow;
