@@ -71,7 +71,7 @@ impl Report {
                 told.push((file, text));
             }
         }
-        let anonymous = match self.anonymous {
+        let mut anonymous = match self.anonymous {
             true => Some(anonymous(
                 cluster.as_ref().map(|(cluster, _)| cluster.as_ref()),
                 who.as_ref(),
@@ -80,6 +80,9 @@ impl Report {
             )?),
             false => None,
         };
+        if let (Some(anonymous), Some(socket)) = (&mut anonymous, &socket) {
+            anonymous.hide("file", &socket.display().to_string());
+        }
         told.insert(0, ("not-read.txt", as_lines(&not_read)));
         told.insert(0, ("README.txt", readme(&told, anonymous.is_some())));
         let mut archive = Archive::new(&mut replacement, DIRECTORY);

@@ -10,6 +10,9 @@ use crate::net::{Family, Stage, Verdict};
 use crate::queue::Turn;
 use crate::text::counted;
 
+/// Decisions that are alike: stage and reason; the packets' family, if they could be read; and whether they were dropped.
+pub(super) type Kind = ((Stage, Reason), (Option<Family>, bool));
+
 /// Counts of one worker, or of all of them added up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
@@ -17,7 +20,7 @@ pub struct Counters {
     /// Those with reasons that are not known before the node runs.
     pub(super) others: BTreeMap<(Stage, Reason), u64>,
     /// All of them, by family, if they could be read, and whether they were dropped.
-    pub(super) kinds: BTreeMap<((Stage, Reason), (Option<Family>, bool)), u64>,
+    pub(super) kinds: BTreeMap<Kind, u64>,
     /// Requests by the place of the service in the cluster file.
     pub(super) services: BTreeMap<usize, u64>,
     /// How long decisions took, of samples.

@@ -205,7 +205,7 @@ fn serve(
         queues: queues.clone(),
     };
     let board = Arc::new(Board::new(of_node, works, Box::new(traces), backend == Backend::Netlink));
-    board.count(Arc::clone(&memory), &cluster);
+    board.count(Arc::clone(&memory), cluster);
     board.gave_up(given_up);
     let status = {
         let board = Arc::clone(&board);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::counters;
 use super::memory::Memory;
 use crate::control::{Decided, Kind};
 use crate::engine::Reason;
-use crate::net::{Family, Stage, Verdict};
+use crate::net::{Stage, Verdict};
 
 /// Adds what is counted there by service. Those without a place of their own have no name.
 pub(super) fn add_services(services: &mut BTreeMap<String, u64>, memory: &Memory, names: &[String]) {
@@ -16,9 +17,7 @@ pub(super) fn add_services(services: &mut BTreeMap<String, u64>, memory: &Memory
 }
 
 /// Decisions of one kind.
-pub(super) fn kind(
-    (((stage, reason), (family, is_dropped)), packets): (&((Stage, Reason), (Option<Family>, bool)), &u64),
-) -> Kind {
+pub(super) fn kind((((stage, reason), (family, is_dropped)), packets): (&counters::Kind, &u64)) -> Kind {
     let verdict = if *is_dropped { Verdict::Drop } else { Verdict::Accept };
     Kind {
         stage: stage.name().to_owned(),

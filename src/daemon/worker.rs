@@ -126,7 +126,7 @@ impl Worker {
             tracer.is_on();
         }
         // Of a few turns the first packet: to look at the clock for each would cost more than a percent.
-        self.timed = self.turns % TIMED == 0;
+        self.timed = self.turns.is_multiple_of(TIMED);
         self.turns = self.turns.wrapping_add(1);
         let mut turn = queue.turn(&mut |packet| self.verdict(packet))?;
         if self.passes {

@@ -195,7 +195,6 @@ fn address(family: u8, attributes: &[u8], kinds: [u16; 2]) -> Option<IpAddr> {
 }
 
 /// A tuple, and its ICMP id. None, if it cannot be read.
-#[expect(clippy::type_complexity, reason = "used once")]
 fn tuple(family: u8, value: &[u8]) -> Option<(Option<Tuple>, Option<u16>)> {
     let ip = find(value, CTA_TUPLE_IP)?;
     let above = find(value, CTA_TUPLE_PROTO)?;
