@@ -233,7 +233,8 @@ fn fixed_four(address: Ipv4Addr) -> u32 {
     } else if address.is_link_local() {
         16
     } else {
-        0
+        // Else a unicast address could become one that nobody can have.
+        8
     }
 }
 
