@@ -77,14 +77,17 @@
 //! | [`ruleset`] | a [`Plan`](ruleset::Plan) → rules as data → text, and what they do to a packet → into the kernel, and exactly them out again | touch what is not ours |
 //! | [`trace`] | decisions made visible: events, the ways to write them, the language that selects them | lose events silently, make a packet wait |
 //! | [`nftrace`] | which rules of anybody the packets of chosen flows meet: the kernel tells | touch a packet, or a rule of others |
+//! | [`flows`] | conntrack's entries of this host, by the cluster's names: listed, followed, selected | keep state of a flow, change one |
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
 //! | [`simulate`] | the way of a packet through a node without a kernel: a packet is typed or captured, passes the stages, and its flow is remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
+//! | [`metrics`] | what nodes say of themselves, for Prometheus: the text, and who gives it to whom | be a part of a node |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
+//! | [`report`] | an archive for who helps, and other addresses and names in it | know what is in it |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`lab`] | clusters in network namespaces, and the acceptance that proves them (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: it shows and explains each decision, and holds the packet until a person lets it go | let a key or a screen keep the node from ending |
@@ -129,8 +132,12 @@
 //! Workers count in memory that others may read (`daemon/tally.rs`): each number has one writer, so counting is an addition, and whoever
 //! asks (`dunnat status`) waits for nobody. [`control::Status`] is what is told: these counts, the kernel's counts of the
 //! queues, the guard's, the guests that live elsewhere, and what came of the rehearsal. Its ledger
-//! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is.
-//! From the kernel's counts it also follows that more comes than workers decide. Then the queue is kept short (`daemon/lengths.rs`).
+//! ([`control::Ledger`]) says of every packet that the kernel has numbered in a queue where it is. Of the first packet of some turns the
+//! worker also writes down how long it took ([`control::Times`]). From the kernel's counts it also follows that more comes than workers
+//! decide. Then the queue is kept short (`daemon/lengths.rs`).
+//!
+//! Others show it: [`metrics`] as text for Prometheus, `dunnat report` as files of an archive. What conntrack knows of the node's flows is
+//! not asked of the node at all: [`flows`] asks the kernel, and the cluster file for the names.
 //!
 //! # Keeper and worker
 //!
@@ -282,10 +289,12 @@ pub mod daemon;
 pub mod doctor;
 pub mod engine;
 pub mod explain;
+pub mod flows;
 pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod manual;
+pub mod metrics;
 pub mod net;
 mod netlink;
 pub mod nftrace;
@@ -295,6 +304,7 @@ pub mod process;
 pub mod queue;
 pub mod rehearse;
 pub mod replay;
+pub mod report;
 pub mod rfc;
 pub mod ruleset;
 pub mod sandbox;

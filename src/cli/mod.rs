@@ -7,11 +7,13 @@ mod events;
 mod explain;
 mod failure;
 mod fill_queues;
+mod flows;
 mod help;
 #[cfg(feature = "lab")]
 mod lab;
 #[cfg(all(test, feature = "lab"))]
 mod manual;
+mod metrics;
 mod opened;
 mod path;
 mod policy;
@@ -19,8 +21,10 @@ mod progress;
 mod rehearse;
 mod reload;
 mod replay;
+mod report;
 mod rules;
 mod run;
+mod running;
 mod saved;
 mod say;
 mod status;
@@ -60,6 +64,8 @@ enum Verb {
     Step(step::Step),
     Trace(trace::Trace),
     Status(status::Status),
+    Flows(flows::Flows),
+    Metrics(metrics::Metrics),
     Reload(reload::Reload),
     Upgrade(upgrade::Upgrade),
     Explain(explain::Explain),
@@ -69,6 +75,7 @@ enum Verb {
     Check(check::Check),
     Doctor(doctor::Doctor),
     Rehearse(rehearse::Rehearse),
+    Report(report::Report),
     Down(down::Down),
     FillQueues(fill_queues::FillQueues),
     #[cfg(feature = "lab")]
@@ -295,6 +302,8 @@ fn went() -> ExitCode {
         Verb::Step(step) => step.run(),
         Verb::Trace(trace) => trace.run(),
         Verb::Status(status) => status.run(),
+        Verb::Flows(flows) => flows.run(),
+        Verb::Metrics(metrics) => metrics.run(),
         Verb::Reload(reload) => reload.run(),
         Verb::Upgrade(upgrade) => upgrade.run(),
         Verb::Explain(explain) => explain.run(),
@@ -304,6 +313,7 @@ fn went() -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Rehearse(rehearse) => rehearse.run(),
+        Verb::Report(report) => report.run(),
         Verb::Down(down) => down.run(),
         Verb::FillQueues(fill) => fill.run(),
         #[cfg(feature = "lab")]

@@ -3,9 +3,10 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use dunnat::control::{self, Answer, Client, Ledger, Queue, Request, Status as Reported};
+use dunnat::control::{self, Ledger, Queue, Status as Reported};
 use dunnat::text::{counted, escaped};
 
+use super::running::ask_status;
 use super::{Failure, named_socket, print};
 
 /// Show what a running node says about itself: its packets and decisions, losses, guard, and rehearsal
@@ -28,16 +29,7 @@ impl Status {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let named = named_socket(self.socket.as_ref(), self.node.as_ref());
         let path = named.map_or_else(control::only_node, Ok)?;
-        let mut client = Client::ask(&path, &Request::Status(control::Nothing::default()))?;
-        let connection = |source| Failure::Connection { path: path.clone(), source };
-        let unusual = |what: &str| connection(io::Error::other(what.to_owned()));
-        let answer = client.answer().map_err(connection)?;
-        let status = match answer {
-            Some(Answer::Status(status)) => status,
-            Some(Answer::Error(error)) => return Err(Failure::Refused(error)),
-            Some(_) => return Err(unusual("the node did not answer what was asked")),
-            None => return Err(unusual("the node ended the connection")),
-        };
+        let status = ask_status(&path)?;
         print(&if self.json { as_json(&status)? } else { as_text(&status) })?;
         match status.amiss.len() {
             0 => Ok(()),

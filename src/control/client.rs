@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -183,6 +184,14 @@ impl Client {
                 (Ok(None), None) => {}
             }
         }
+    }
+
+    /// An answer is waited for so long; then the error is `WouldBlock`.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn limit_waiting(&self, patience: Duration) -> io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(patience))
     }
 
     /// What ends the request.

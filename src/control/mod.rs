@@ -36,6 +36,7 @@ mod reload;
 mod rights;
 mod server;
 mod status;
+mod times;
 mod upgrade;
 
 pub use client::{Client, ConnectError, Stopper, only_node, read_answer, sockets};
@@ -48,5 +49,8 @@ pub use protocol::{
 pub use reload::{Reload, Reloaded};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};
 pub use server::{Asks, Before, Paused, Server, Whose};
-pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status};
+pub use status::{
+    Carried, Decided, Guarded, Kind, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status,
+};
+pub use times::{Histogram, Times};
 pub use upgrade::{Upgrade, Upgraded};

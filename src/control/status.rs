@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::times::Times;
 use crate::sandbox::{Applied, Refused};
 
 /// A node that runs. Numbers are of packets, since it started, where nothing else is said. A newer node may say more.
@@ -38,6 +39,15 @@ pub struct Status {
     pub packets: u64,
     /// The decisions, by stage and reason; those that were made.
     pub decisions: Vec<Decided>,
+    /// The same, by family and verdict, too. An older node does not tell.
+    #[serde(default)]
+    pub kinds: Vec<Kind>,
+    /// Requests that got a service's guest, by service; those that were counted at all. An older node does not tell.
+    #[serde(default)]
+    pub services: Vec<Served>,
+    /// How long decisions took, of samples. An older node does not tell.
+    #[serde(default)]
+    pub times: Option<Times>,
     /// Packets with the verdict drop.
     pub dropped: u64,
     /// Packets that the kernel dropped before the node saw them.
@@ -68,6 +78,12 @@ pub struct Status {
     /// Since when this program serves; none if it was not upgraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgraded: Option<Timestamp>,
+    /// How often rules that somebody had changed or flushed were put back.
+    #[serde(default)]
+    pub repairs: u64,
+    /// Decisions that readers of traces did not get because they were too slow. An older node does not tell.
+    #[serde(default)]
+    pub traces_lost: u64,
     /// Packets that ended two workers and were dropped for that; the first few.
     #[serde(default)]
     pub poison: Vec<Poisoned>,
@@ -98,6 +114,31 @@ pub struct Decided {
     /// The reason.
     pub reason: String,
     /// How many.
+    pub packets: u64,
+}
+
+/// Decisions of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kind {
+    /// The stage.
+    pub stage: String,
+    /// The reason.
+    pub reason: String,
+    /// The packets' family, `ip` or `ip6`; none if they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// The verdict.
+    pub verdict: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// Requests for one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The service.
+    pub service: String,
+    /// How many packets.
     pub packets: u64,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Workers count in memory that others may read. So nobody waits for a worker, and what one has counted that is gone counts, too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,12 @@ use super::health::Health;
 use super::keeper::Poison;
 use super::lengths::Told;
 use super::memory::Memory;
+use super::tally::COUNTED_SERVICES;
+use super::told::{add_services, decided, kind};
+use crate::cluster::Cluster;
 use crate::control::{
-    Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
+    Carried, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status, VERSION,
 };
-use crate::engine::Reason;
 use crate::kernel::{self, Losses};
 use crate::net::Stage;
 use crate::queue::{Journal, Of, Turn};
@@ -37,7 +39,8 @@ pub(super) struct Board {
     node: String,
     file: Option<String>,
     traces: Box<dyn Fn() -> u64 + Send + Sync>,
-    memories: Mutex<Vec<Arc<Memory>>>,
+    /// With the names of the services that are counted there.
+    memories: Mutex<Vec<(Arc<Memory>, Vec<String>)>>,
     lengths: Mutex<Vec<(u16, Arc<Told>)>>,
     has_ledger: bool,
     kept: Mutex<Kept>,
@@ -60,6 +63,8 @@ struct Kept {
     reloaded: Option<Timestamp>,
     /// What came of the packets of generations that have ended.
     ended: Counters,
+    ended_services: BTreeMap<String, u64>,
+    repairs: u64,
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
     carried: Option<Vec<(Stage, u64)>>,
@@ -79,6 +84,8 @@ pub(super) struct Known {
     since: Timestamp,
     reloaded: Option<Timestamp>,
     ended: Sums,
+    ended_services: BTreeMap<String, u64>,
+    repairs: u64,
     rehearsal: Option<Rehearsed>,
     refused: Vec<Refused>,
     restarts: u64,
@@ -100,6 +107,8 @@ impl Board {
             works,
             reloaded: None,
             ended: Counters::default(),
+            ended_services: BTreeMap::new(),
+            repairs: 0,
             elsewhere: None,
             guarded: Vec::new(),
             carried: None,
@@ -128,6 +137,8 @@ impl Board {
             since: kept.since,
             reloaded: kept.reloaded,
             ended: Sums::of(&kept.ended),
+            ended_services: kept.ended_services.clone(),
+            repairs: kept.repairs,
             rehearsal: kept.rehearsal.clone(),
             refused: kept.refused.clone(),
             restarts: kept.restarts,
@@ -139,10 +150,11 @@ impl Board {
 
     /// It goes on where another program was.
     pub(super) fn goes_on(&self, known: Known) {
-        let Known { since, reloaded, ended, rehearsal, refused, restarts, upgrades, upgraded, poison } =
-            known;
+        let Known { since, reloaded, ended, ended_services, repairs, .. } = known;
+        let Known { rehearsal, refused, restarts, upgrades, upgraded, poison, .. } = known;
         let mut kept = lock(&self.kept);
         kept.ended = ended.counters();
+        (kept.ended_services, kept.repairs) = (ended_services, repairs);
         (kept.since, kept.reloaded, kept.upgraded) = (since, reloaded, upgraded);
         (kept.restarts, kept.upgrades) = (restarts, upgrades);
         (kept.rehearsal, kept.refused, kept.poison) = (rehearsal, refused, poison);
@@ -166,15 +178,24 @@ impl Board {
     /// Nobody counts there any more, and that was lost of what should have come there.
     pub(super) fn have_ended(&self, memory: &Arc<Memory>, losses: Losses) {
         let mut memories = lock(&self.memories);
-        memories.retain(|other| !Arc::ptr_eq(other, memory));
         let mut kept = lock(&self.kept);
+        for (_, names) in memories.extract_if(.., |(other, _)| Arc::ptr_eq(other, memory)) {
+            add_services(&mut kept.ended_services, memory, &names);
+        }
         memory.tallies().for_each(|tally| kept.ended.add(&tally.counters()));
         kept.ended.losses += losses;
     }
 
-    /// Workers count there.
-    pub(super) fn count(&self, memory: Arc<Memory>) {
-        lock(&self.memories).push(memory);
+    /// Workers count there, by that cluster file.
+    pub(super) fn count(&self, memory: Arc<Memory>, cluster: &Cluster) {
+        let counted = cluster.services().iter().take(COUNTED_SERVICES);
+        let names = counted.map(|service| service.name.clone()).collect();
+        lock(&self.memories).push((memory, names));
+    }
+
+    /// Rules of ours that somebody had changed are back.
+    pub(super) fn repaired(&self) {
+        lock(&self.kept).repairs += 1;
     }
 
     pub(super) fn serves_now(&self) {
@@ -226,7 +247,7 @@ impl Board {
     pub(super) fn counters(&self) -> Counters {
         let memories = lock(&self.memories);
         let mut all = lock(&self.kept).ended.clone();
-        for memory in &*memories {
+        for (memory, _) in &*memories {
             memory.tallies().for_each(|tally| all.add(&tally.counters()));
         }
         all
@@ -271,7 +292,12 @@ impl Board {
         let lost = counters.lost();
         let Turn { packets, .. } = counters.turns;
         let amiss = self.amiss(queues.as_deref().unwrap_or_default(), &works.queues);
+        let memories = lock(&self.memories);
         let kept = lock(&self.kept);
+        let mut services = kept.ended_services.clone();
+        for (memory, names) in &*memories {
+            add_services(&mut services, memory, names);
+        }
         Status {
             v: VERSION,
             node: self.node.clone(),
@@ -285,6 +311,9 @@ impl Board {
             reloaded: kept.reloaded,
             packets,
             decisions: counters.decided_by_reason().map(decided).collect(),
+            kinds: counters.kinds.iter().map(kind).collect(),
+            services: services.into_iter().map(|(service, packets)| Served { service, packets }).collect(),
+            times: Some(counters.times.clone()),
             dropped: counters.dropped,
             lost: Lost { queue_full: lost.queue_full, socket_full: lost.socket_full },
             queues,
@@ -307,6 +336,8 @@ impl Board {
             restarts: kept.restarts,
             upgrades: kept.upgrades,
             upgraded: kept.upgraded,
+            repairs: kept.repairs,
+            traces_lost: counters.untraced,
             poison: kept.poison.clone(),
             amiss,
         }
@@ -317,7 +348,8 @@ impl Board {
             kernel::queue_table().inspect_err(|error| log::debug!("cannot read the queues: {error}")).ok()?;
         let memories = lock(&self.memories);
         // A queue may have been served before, by those who had another memory.
-        let journals: Vec<Journal> = memories.iter().rev().flat_map(|memory| memory.journals()).collect();
+        let journals: Vec<Journal> =
+            memories.iter().rev().flat_map(|(memory, _)| memory.journals()).collect();
         let known = |number| {
             let place = |journal: &Journal| Some(journal.of(journal.place(number)?));
             journals.iter().find_map(place)
@@ -356,10 +388,6 @@ pub(super) fn ledger(queue: &kernel::Queue, known: Of) -> Ledger {
     Ledger { numbered, answered: known.answered, repeated, difference }
 }
 
-fn decided((stage, reason, packets): (Stage, Reason, u64)) -> Decided {
-    Decided { stage: stage.name().to_owned(), reason: reason.name().to_owned(), packets }
-}
-
 /// A thread that panicked has left what it had written before.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -368,7 +396,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Decision;
+    use crate::cluster::ServiceId;
+    use crate::engine::{Decision, Reason};
+    use crate::net::Family;
     use crate::queue::QueueConfig;
     use crate::sandbox::{Level, Packets, Teller};
 
@@ -414,22 +444,28 @@ mod tests {
     #[test]
     fn what_workers_have_counted_is_told_whoever_they_were() {
         let board = board();
+        let text = include_str!("../../rules/example.toml");
+        let cluster = Cluster::parse(text, std::path::Path::new("c")).unwrap();
         let lane = |queue| QueueConfig { queue, gso: false, ct_mark: false, copy: 128, fail_open: false };
         for _ in 0..2 {
             let memory = Memory::new(&[vec![lane(100)], vec![lane(101)]], false).unwrap();
             for mut tally in memory.tallies() {
-                tally.decided(Stage::Dnat, &Decision::leave(Reason::NotPublic));
+                let decision = Decision { service: Some(ServiceId(0)), ..Decision::leave(Reason::Service) };
+                tally.decided(Stage::Dnat, Some(Family::V4), &decision);
                 tally.turned(Turn { packets: 1, ..Turn::default() });
             }
             let memory = Arc::new(memory);
-            board.count(Arc::clone(&memory));
+            board.count(Arc::clone(&memory), &cluster);
             assert!(board.status().packets > 0);
             // They have ended, and still count.
             board.have_ended(&memory, Losses { queue_full: 3, socket_full: 0 });
         }
         let status = board.status();
         assert_eq!((status.packets, status.lost.queue_full), (4, 6));
-        assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::NotPublic, 4))]);
+        assert_eq!(status.decisions, [decided((Stage::Dnat, Reason::Service, 4))]);
+        assert_eq!(status.services, [Served { service: "web".to_owned(), packets: 4 }]);
+        let kind = status.kinds.iter().map(|kind| (kind.family.as_deref(), &*kind.verdict, kind.packets));
+        assert_eq!(kind.collect::<Vec<_>>(), [(Some("ip"), "accept", 4)]);
     }
 
     #[test]

@@ -5,12 +5,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::Decided;
+use super::told::kind;
+use crate::control::{Kind as Told, Times};
 use crate::engine::Reason;
 use crate::kernel::Losses;
-use crate::net::Stage;
+use crate::net::{Family, Stage, Verdict};
 use crate::queue::Turn;
 use crate::text::counted;
+
+/// Decisions that are alike: stage and reason; the packets' family, if they could be read; and whether they were dropped.
+pub(super) type Kind = ((Stage, Reason), (Option<Family>, bool));
 
 /// Counts of one worker, or of all of them added up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +22,20 @@ pub struct Counters {
     pub(super) decisions: [[u64; Reason::ALL.len()]; Stage::ALL.len()],
     /// Those with reasons that are not known before the node runs.
     pub(super) others: BTreeMap<(Stage, Reason), u64>,
+    /// All of them, by family, if they could be read, and whether they were dropped.
+    pub(super) kinds: BTreeMap<Kind, u64>,
+    /// Requests by the place of the service in the cluster file.
+    pub(super) services: BTreeMap<usize, u64>,
+    /// How long decisions took, of samples.
+    pub(super) times: Times,
     /// Packets that got the verdict drop.
     pub dropped: u64,
     /// Packets from a queue that no rule of ours fills.
     pub stray: u64,
     /// Packets that found no room at a socket and went on, where the kernel stands in.
     pub passed: u64,
+    /// Records that readers of traces did not get, each for each reader.
+    pub(super) untraced: u64,
     /// What happened between the kernel and us.
     pub turns: Turn,
     /// What the kernel says it dropped before we saw it. What was lost at a socket is also in [`Turn::lost`], as soon as
@@ -36,9 +48,13 @@ impl Default for Counters {
         Self {
             decisions: [[0; Reason::ALL.len()]; Stage::ALL.len()],
             others: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            services: BTreeMap::new(),
+            times: Times::default(),
             dropped: 0,
             stray: 0,
             passed: 0,
+            untraced: 0,
             turns: Turn::default(),
             losses: Losses::default(),
         }
@@ -46,12 +62,22 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// So many decisions more.
-    pub(super) fn add_decisions(&mut self, stage: Stage, reason: Reason, count: u64) {
+    /// So many decisions of a kind more.
+    pub(super) fn add_decisions(
+        &mut self,
+        (stage, reason): (Stage, Reason),
+        (family, verdict): (Option<Family>, Verdict),
+        count: u64,
+    ) {
         match self.decisions[stage.index()].get_mut(reason.index()) {
             Some(sum) => *sum += count,
             None => *self.others.entry((stage, reason)).or_default() += count,
         }
+        let is_dropped = verdict == Verdict::Drop;
+        if is_dropped {
+            self.dropped += count;
+        }
+        *self.kinds.entry(((stage, reason), (family, is_dropped))).or_default() += count;
     }
 
     pub(super) fn turned(&mut self, turn: Turn) {
@@ -95,9 +121,18 @@ impl Counters {
         for (reason, theirs) in &other.others {
             *self.others.entry(*reason).or_default() += theirs;
         }
+        for (kind, theirs) in &other.kinds {
+            *self.kinds.entry(*kind).or_default() += theirs;
+        }
+        for (service, theirs) in &other.services {
+            *self.services.entry(*service).or_default() += theirs;
+        }
+        self.times.deciding.add(&other.times.deciding);
+        self.times.waiting.add(&other.times.waiting);
         self.dropped += other.dropped;
         self.stray += other.stray;
         self.passed += other.passed;
+        self.untraced += other.untraced;
         self.turned(other.turns);
         self.losses += other.losses;
     }
@@ -106,8 +141,9 @@ impl Counters {
 /// Counts by names, for another program, in which they may have other places.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sums {
-    decisions: Vec<Decided>,
-    dropped: u64,
+    decisions: Vec<Told>,
+    times: Times,
+    untraced: u64,
     stray: u64,
     passed: u64,
     /// Packets, malformed, refused, lost, again.
@@ -118,15 +154,11 @@ pub(super) struct Sums {
 
 impl Sums {
     pub(super) fn of(counters: &Counters) -> Self {
-        let decided = |(stage, reason, packets): (Stage, Reason, u64)| Decided {
-            stage: stage.name().to_owned(),
-            reason: reason.name().to_owned(),
-            packets,
-        };
         let Turn { packets, malformed, refused, lost, again } = counters.turns;
         Self {
-            decisions: counters.decided_by_reason().map(decided).collect(),
-            dropped: counters.dropped,
+            decisions: counters.kinds.iter().map(kind).collect(),
+            times: counters.times.clone(),
+            untraced: counters.untraced,
             stray: counters.stray,
             passed: counters.passed,
             turns: [packets, malformed, refused, lost, again],
@@ -139,16 +171,20 @@ impl Sums {
         let [packets, malformed, refused, lost, again] = self.turns;
         let [queue_full, socket_full] = self.losses;
         let mut counters = Counters {
-            dropped: self.dropped,
+            times: self.times,
+            untraced: self.untraced,
             stray: self.stray,
             passed: self.passed,
             turns: Turn { packets, malformed, refused, lost, again },
             losses: Losses { queue_full, socket_full },
             ..Counters::default()
         };
-        for Decided { stage, reason, packets } in self.decisions {
-            if let (Ok(stage), Ok(reason)) = (stage.parse(), Reason::read(&reason)) {
-                counters.add_decisions(stage, reason, packets);
+        for Told { stage, reason, family, verdict, packets } in self.decisions {
+            let family = family.and_then(|name| Family::ALL.into_iter().find(|family| family.nft() == name));
+            if let (Ok(stage), Ok(reason), Ok(verdict)) =
+                (stage.parse(), Reason::read(&reason), verdict.parse())
+            {
+                counters.add_decisions((stage, reason), (family, verdict), packets);
             }
         }
         counters
@@ -204,19 +240,23 @@ impl fmt::Display for Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Histogram;
 
     #[test]
     fn counts_go_on_in_another_program() {
         let mut counters = Counters {
-            dropped: 3,
+            untraced: 7,
             stray: 1,
             passed: 2,
             turns: Turn { packets: 9, malformed: 1, refused: 2, lost: 3, again: 4 },
             losses: Losses { queue_full: 5, socket_full: 6 },
             ..Counters::default()
         };
-        counters.add_decisions(Stage::Dnat, Reason::Poison, 4);
-        counters.add_decisions(Stage::Spoof, Reason::read("of-a-policy").unwrap(), 5);
+        counters.times.deciding.add(&Histogram { count: 1, sum_ns: 300, buckets: vec![0, 1] });
+        counters.add_decisions((Stage::Dnat, Reason::Poison), (Some(Family::V6), Verdict::Drop), 4);
+        let of_a_policy = Reason::read("of-a-policy").unwrap();
+        counters.add_decisions((Stage::Spoof, of_a_policy), (None, Verdict::Accept), 5);
+        assert_eq!(counters.dropped, 4);
         let json = serde_json::to_string(&Sums::of(&counters)).unwrap();
         assert_eq!(serde_json::from_str::<Sums>(&json).unwrap().counters(), counters);
     }
@@ -226,7 +266,8 @@ mod tests {
         let decided = |names: &[&str]| {
             let mut counters = Counters::default();
             for name in names {
-                counters.add_decisions(Stage::Spoof, Reason::read(name).unwrap(), 1);
+                let reason = (Stage::Spoof, Reason::read(name).unwrap());
+                counters.add_decisions(reason, (None, Verdict::Accept), 1);
             }
             counters
         };

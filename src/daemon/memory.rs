@@ -125,7 +125,7 @@ impl Memory {
         let Some(place) = self.workers.get(worker) else { return };
         if let Some(stage) = stage {
             let mut tally = Tally::within(Arc::clone(&self.shared), place.tally);
-            tally.decided(stage, &Decision::drop(Reason::Poison));
+            tally.decided(stage, None, &Decision::drop(Reason::Poison));
             tally.turned(Turn { packets: 1, ..Turn::default() });
         }
         let journal = self.journal(place);

@@ -44,6 +44,7 @@ mod stop;
 mod suspects;
 mod tally;
 mod thread;
+mod told;
 mod trial;
 mod upgrade;
 mod watch;

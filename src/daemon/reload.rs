@@ -220,7 +220,7 @@ impl Serving<'_> {
         again.plan = plan;
         self.node = plan.node;
         self.around = around;
-        self.board.count(Arc::clone(&memory));
+        self.board.count(Arc::clone(&memory), &cluster);
         self.board.live_elsewhere(elsewhere);
         let guests = |cluster: &Cluster| (cluster.guests().gateway, cluster.guests().bridge.clone());
         let has_moved = guests(&self.cluster) != guests(&cluster);

@@ -10,8 +10,12 @@ use crate::ruleset::{InstallError, Installed};
 /// How often the counters of the guard are looked at.
 pub(super) const GUARD_EVERY: Duration = Duration::from_secs(1);
 
-/// Puts our rules back if somebody has changed them; who it was, if that did not work.
-pub(super) fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch::By>) -> Option<watch::By> {
+/// Puts our rules back if somebody has changed them, and says so; who it was, if that did not work.
+pub(super) fn put_back(
+    installed: &mut Installed,
+    by: impl Iterator<Item = watch::By>,
+    mut repaired: impl FnMut(),
+) -> Option<watch::By> {
     // Of those with this name, one alone serves here.
     let is_ours = |by: &watch::By| matches!(by, watch::By::Process(id, name) if installed.is_our_process(*id) || name == "dunnat");
     let others = by.filter(|by| !is_ours(by));
@@ -24,6 +28,7 @@ pub(super) fn put_back(installed: &mut Installed, by: impl Iterator<Item = watch
     match installed.restore() {
         Ok(()) => {
             log::warn!("our rules were changed by {by}; they are restored");
+            repaired();
             None
         }
         Err(error) => {

@@ -234,7 +234,7 @@ fn serve(
         queues: queues.clone(),
     };
     let board = Arc::new(Board::new(of_node, works, Box::new(traces), backend == Backend::Netlink));
-    board.count(Arc::clone(&memory));
+    board.count(Arc::clone(&memory), cluster);
     board.holds(lookout.lengths());
     board.gave_up(given_up);
     if let Some(taken) = &taken {
@@ -395,7 +395,7 @@ impl Serving<'_> {
                 recv(bell) -> _ => {}
                 recv(changed) -> by => {
                     if let (Ok(by), Some(installed)) = (by, &mut self.installed) {
-                        torn = put_back(installed, [by].into_iter().chain(changed.try_iter()));
+                        torn = put_back(installed, [by].into_iter().chain(changed.try_iter()), || self.board.repaired());
                     }
                 }
                 recv(moved) -> elsewhere => {
@@ -415,7 +415,8 @@ impl Serving<'_> {
                     self.board.guarded(installed.tell_guarded());
                     self.board.carried(carrying.look(installed));
                     // What did not work then may work now.
-                    torn = torn.and_then(|by| put_back(installed, [by].into_iter()));
+                    torn =
+                        torn.and_then(|by| put_back(installed, [by].into_iter(), || self.board.repaired()));
                 }
             }
             if let Hands::Apart(keeper) = hands {

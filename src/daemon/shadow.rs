@@ -12,7 +12,7 @@ use super::tally;
 use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
 use crate::engine::{Decision, NoWitness, Time};
-use crate::net::{CtMark, Envelope, Stage, Verdict};
+use crate::net::{CtMark, Envelope, OfFamily as _, Stage, Verdict};
 use crate::packet::{Malformed, Patch, View};
 use crate::policy::Supervised;
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
@@ -124,10 +124,12 @@ impl ShadowWorker {
             envelope.checksum,
             &mut NoWitness,
         );
-        self.tally.would_decide(stage, decided.0.reason);
+        let family = view.ok().map(|view| view.tuple.src.family());
+        self.tally.would_decide(stage, family, decided.0.reason);
         let record = Record::new(packet, stage, view.copied(), meta.ct_mark, decided, began);
         if self.tracer.is_on() {
-            self.tracer.trace(record);
+            let lost = self.tracer.trace(record);
+            self.tally.untraced(lost);
         }
         (decided.0, record)
     }

@@ -2,26 +2,41 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::counters::Counters;
+use crate::control::{Histogram, Times};
 use crate::engine::{Decision, Reason};
 use crate::kernel::Losses;
-use crate::net::{Stage, Verdict};
+use crate::net::{Family, Stage, Verdict};
 use crate::netlink::sys::Shared;
 use crate::queue::Turn;
 
 /// The words that are not decisions.
-const DROPPED: usize = 0;
-const STRAY: usize = 1;
-const PACKETS: usize = 2;
-const MALFORMED: usize = 3;
-const REFUSED: usize = 4;
-const LOST: usize = 5;
-const AGAIN: usize = 6;
-const PASSED: usize = 7;
+const STRAY: usize = 0;
+const PACKETS: usize = 1;
+const MALFORMED: usize = 2;
+const REFUSED: usize = 3;
+const LOST: usize = 4;
+const AGAIN: usize = 5;
+const PASSED: usize = 6;
+/// Records that a reader of traces did not get.
+const UNTRACED: usize = 7;
 const DECISIONS: usize = 8;
+/// Of each verdict and family, and of packets that cannot be read, all stages and reasons.
+const KIND: usize = Stage::ALL.len() * Reason::PLACES;
+const KINDS: usize = 6;
 /// The names of reasons that this program does not know of itself, at their places: each is filled up with zeros.
-const NAMES: usize = DECISIONS + Stage::ALL.len() * Reason::PLACES;
+const NAMES: usize = DECISIONS + KINDS * KIND;
+/// Requests that got a service's guest, by family and service; the last of each is for all services that are further behind in the
+/// cluster file. They are counted here instead of among the decisions, so that it costs a packet nothing to count them.
+const SERVICES: usize = NAMES + (Reason::PLACES - Reason::ALL.len()) * NAME;
+/// For how many services there is a place of its own.
+pub(super) const COUNTED_SERVICES: usize = 256;
+const SERVICES_OF_FAMILY: usize = COUNTED_SERVICES + 1;
+/// How long deciding and waiting took: count, sum, buckets.
+const DECIDING: usize = SERVICES + 2 * SERVICES_OF_FAMILY;
+const WAITING: usize = DECIDING + 2 + Histogram::BUCKETS;
 /// The words of a name.
 const NAME: usize = Reason::LONGEST.div_ceil(size_of::<u64>());
 
@@ -44,7 +59,7 @@ impl Default for Tally {
 
 impl Tally {
     /// How many words of 64 bits one needs.
-    pub(super) const WORDS: usize = NAMES + (Reason::PLACES - Reason::ALL.len()) * NAME;
+    pub(super) const WORDS: usize = WAITING + 2 + Histogram::BUCKETS;
 
     /// One in that memory, from that word on.
     pub(super) fn within(memory: Arc<Shared>, at: usize) -> Self {
@@ -60,24 +75,36 @@ impl Tally {
     /// There is one writer, so nothing comes between the two. Returns what was there before.
     #[inline]
     fn add(&self, word: usize, more: u64) -> u64 {
-        let Some(word) = self.words().get(word) else { return 0 };
-        let before = word.load(Ordering::Relaxed);
-        word.store(before.wrapping_add(more), Ordering::Relaxed);
-        before
+        add(self.words(), word, more)
     }
 
     /// A decision that nobody carries out.
     #[inline]
-    pub(super) fn would_decide(&mut self, stage: Stage, reason: Reason) {
-        let word = DECISIONS + stage.index() * Reason::PLACES + reason.index();
-        self.noted.push((word as u32, reason));
+    pub(super) fn would_decide(&mut self, stage: Stage, family: Option<Family>, reason: Reason) {
+        self.noted.push((word_of(stage, kind(family, Verdict::Accept), reason), reason));
     }
 
     #[inline]
-    pub(super) fn decided(&mut self, stage: Stage, decision: &Decision) {
-        self.would_decide(stage, decision.reason);
-        if decision.verdict == Verdict::Drop {
-            self.noted.push((DROPPED as u32, decision.reason));
+    pub(super) fn decided(&mut self, stage: Stage, family: Option<Family>, decision: &Decision) {
+        let Decision { reason, verdict, service, .. } = *decision;
+        let word = match (service, family) {
+            (Some(service), Some(family)) if is_request(stage, reason, verdict) => {
+                let place = (service.0 as usize).min(COUNTED_SERVICES);
+                (SERVICES + place + usize::from(family == Family::V6) * SERVICES_OF_FAMILY) as u32
+            }
+            _ => word_of(stage, kind(family, verdict), reason),
+        };
+        self.noted.push((word, reason));
+    }
+
+    /// That is how long a decision took, and how long its packet had waited before, if that is known.
+    #[cold]
+    pub(super) fn took(&self, deciding: Duration, waiting: Option<Duration>) {
+        for (at, took) in [(DECIDING, Some(deciding)), (WAITING, waiting)] {
+            let Some(took) = took else { continue };
+            self.add(at, 1);
+            self.add(at + 1, took.as_nanos().try_into().unwrap_or(u64::MAX));
+            self.add(at + 2 + Histogram::bucket(took), 1);
         }
     }
 
@@ -98,10 +125,18 @@ impl Tally {
         }
     }
 
+    /// So many readers of traces did not get a record.
+    pub(super) fn untraced(&self, readers: u64) {
+        if readers > 0 {
+            self.add(UNTRACED, readers);
+        }
+    }
+
     /// The verdicts of a turn have been sent.
     pub(super) fn turned(&mut self, turn: Turn) {
+        let words = self.words();
         for (word, reason) in &self.noted {
-            if self.add(*word as usize, 1) == 0 && reason.row().is_none() {
+            if add(words, *word as usize, 1) == 0 && reason.row().is_none() {
                 self.name(*reason);
             }
         }
@@ -146,9 +181,9 @@ impl Tally {
         let words = self.words();
         let word = |place: usize| words.get(place).map_or(0, |word| word.load(Ordering::Relaxed));
         let mut counters = Counters {
-            dropped: word(DROPPED),
             stray: word(STRAY),
             passed: word(PASSED),
+            untraced: word(UNTRACED),
             turns: Turn {
                 packets: word(PACKETS),
                 malformed: word(MALFORMED),
@@ -159,39 +194,122 @@ impl Tally {
             losses: Losses::default(),
             ..Counters::default()
         };
-        for stage in Stage::ALL {
-            for place in 0..Reason::PLACES {
-                let count = word(DECISIONS + stage.index() * Reason::PLACES + place);
-                if count > 0 {
-                    counters.add_decisions(stage, self.reason(place), count);
+        for (family, verdict) in
+            FAMILIES.into_iter().flat_map(|family| VERDICTS.map(|verdict| (family, verdict)))
+        {
+            for stage in Stage::ALL {
+                let at = DECISIONS + kind(family, verdict) * KIND + stage.index() * Reason::PLACES;
+                for place in 0..Reason::PLACES {
+                    let count = word(at + place);
+                    if count > 0 {
+                        counters.add_decisions((stage, self.reason(place)), (family, verdict), count);
+                    }
                 }
             }
         }
+        for (at, family) in [Family::V4, Family::V6].into_iter().enumerate() {
+            for place in 0..SERVICES_OF_FAMILY {
+                let count = word(SERVICES + at * SERVICES_OF_FAMILY + place);
+                if count > 0 {
+                    let reason = (Stage::Dnat, Reason::Service);
+                    counters.add_decisions(reason, (Some(family), Verdict::Accept), count);
+                    *counters.services.entry(place).or_default() += count;
+                }
+            }
+        }
+        let histogram = |at: usize| match word(at) {
+            0 => Histogram::default(),
+            count => Histogram {
+                count,
+                sum_ns: word(at + 1),
+                buckets: (0..Histogram::BUCKETS).map(|bucket| word(at + 2 + bucket)).collect(),
+            },
+        };
+        counters.times = Times { deciding: histogram(DECIDING), waiting: histogram(WAITING) };
         counters
     }
 }
 
+const FAMILIES: [Option<Family>; 3] = [Some(Family::V4), Some(Family::V6), None];
+const VERDICTS: [Verdict; 2] = [Verdict::Accept, Verdict::Drop];
+
+/// See [`Tally::add`].
+#[inline]
+fn add(words: &[AtomicU64], word: usize, more: u64) -> u64 {
+    let Some(word) = words.get(word) else { return 0 };
+    let before = word.load(Ordering::Relaxed);
+    word.store(before.wrapping_add(more), Ordering::Relaxed);
+    before
+}
+
+/// Whether it is a request that gets a service's guest.
+#[inline]
+fn is_request(stage: Stage, reason: Reason, verdict: Verdict) -> bool {
+    stage == Stage::Dnat && reason == Reason::Service && verdict == Verdict::Accept
+}
+
+/// The place of a kind among all kinds.
+#[inline]
+fn kind(family: Option<Family>, verdict: Verdict) -> usize {
+    let family = match family {
+        Some(Family::V4) => 0,
+        Some(Family::V6) => 2,
+        None => 4,
+    };
+    family | usize::from(verdict == Verdict::Drop)
+}
+
+/// The word of decisions of a kind. Whatever comes out is looked up with care; nothing is lost by not looking for overflows here.
+#[inline]
+fn word_of(stage: Stage, kind: usize, reason: Reason) -> u32 {
+    let row = kind.wrapping_mul(Stage::ALL.len()).wrapping_add(stage.index());
+    DECISIONS.wrapping_add(row.wrapping_mul(Reason::PLACES)).wrapping_add(reason.index()) as u32
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::cluster::ServiceId;
 
     #[test]
     fn another_process_reads_what_was_counted_by_name() {
         let memory = Arc::new(Shared::for_others(2 * Tally::WORDS * size_of::<u64>()).unwrap());
         let of_policy = Reason::declare("tally-test", "it is counted").unwrap();
         let [mut first, mut second] = [0, Tally::WORDS].map(|at| Tally::within(Arc::clone(&memory), at));
-        first.decided(Stage::Dnat, &Decision::drop(Reason::NotPublic));
+        first.decided(Stage::Dnat, Some(Family::V6), &Decision::drop(Reason::NotPublic));
         for _ in 0..2 {
-            second.decided(Stage::Spoof, &Decision::leave(of_policy));
+            let served = Decision { service: Some(ServiceId(700)), ..Decision::leave(of_policy) };
+            second.decided(Stage::Spoof, None, &served);
+            let request = Decision { service: Some(ServiceId(700)), ..Decision::leave(Reason::Service) };
+            second.decided(Stage::Dnat, Some(Family::V6), &request);
         }
         assert_eq!(second.counters(), Counters::default(), "no verdict is sent yet");
         first.turned(Turn::default());
         second.turned(Turn { packets: 2, lost: 7, ..Turn::default() });
         second.strayed();
+        second.took(Duration::from_micros(1), None);
         let file = memory.file().unwrap().try_clone_to_owned().unwrap();
         let read = Tally::within(Arc::new(Shared::of(file).unwrap()), Tally::WORDS);
         insta::assert_snapshot!(first.counters(), @"0 packets: dnat not-public 1; dropped by verdict: 1");
-        insta::assert_snapshot!(read.counters(), @"2 packets: spoof tally-test 2; from a queue without rules: 1; 7 packets lost before dunnat saw them: queue full 0, socket full 7");
+        insta::assert_snapshot!(read.counters(), @"2 packets: dnat service 2; spoof tally-test 2; from a queue without rules: 1; 7 packets lost before dunnat saw them: queue full 0, socket full 7");
         assert_eq!(read.counters(), second.counters());
+        let kinds = |of: &Tally| of.counters().kinds.into_keys().collect::<Vec<_>>();
+        assert_eq!(kinds(&first), [((Stage::Dnat, Reason::NotPublic), (Some(Family::V6), true))]);
+        assert_eq!(
+            kinds(&read),
+            [
+                ((Stage::Dnat, Reason::Service), (Some(Family::V6), false)),
+                ((Stage::Spoof, of_policy), (None, false)),
+            ]
+        );
+        assert_eq!(
+            read.counters().services,
+            BTreeMap::from([(COUNTED_SERVICES, 2)]),
+            "beyond those with a place"
+        );
+        let Times { deciding, waiting } = read.counters().times;
+        assert_eq!((deciding.count, deciding.sum_ns, deciding.buckets[2], waiting.count), (1, 1000, 1, 0));
     }
 }

@@ -67,12 +67,15 @@ pages! {
     reasons
     traces
     filters
+    conntrack
+    prometheus
     findings
     packets
     captures
     stepping
     shadow
     policies
+    support
     facts
     rehearsal
     labs

@@ -1,12 +1,18 @@
 //! The messages of nf_conntrack_netlink (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 
+mod entry;
+mod events;
+
 use std::io;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::attribute::{Attributes, NESTED, be32, put_padded};
 use super::message::{self, Message};
 use super::socket::Socket;
 use crate::net::Mark;
+pub(crate) use entry::{Counts, Entry, Happened, read_all};
+pub(crate) use events::Events;
 
 /// `NFNL_SUBSYS_CTNETLINK`, `IPCTNL_MSG_CT_NEW` and `IPCTNL_MSG_CT_GET`.
 const NEW: u16 = 1 << 8;
@@ -97,6 +103,34 @@ impl Conntrack {
         let socket = Socket::small()?;
         socket.limit_waiting(Duration::from_secs(30))?;
         Ok(Self(socket))
+    }
+
+    /// Shows each flow of this network namespace, until `shown` has seen enough. Flows come and go meanwhile: it may miss some.
+    pub(crate) fn each(&self, mut shown: impl FnMut(Entry) -> ControlFlow<()>) -> io::Result<()> {
+        let mut request = Vec::new();
+        message::put(&mut request, GET, NLM_F_REQUEST | NLM_F_DUMP, 0, (0, 0), &[]);
+        self.0.send_one(&request)?;
+        let mut answer = vec![0; 64 << 10];
+        loop {
+            let len = match self.0.receive_one(&mut answer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            let datagram = &answer[..len];
+            for message in message::all(datagram) {
+                match message {
+                    Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
+                    Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
+                    Message::Netfilter { kind: NEW, family, attributes } => {
+                        let entry = Entry::read(family, attributes);
+                        if entry.is_some_and(|entry| shown(entry).is_break()) {
+                            return Ok(());
+                        }
+                    }
+                    Message::Netfilter { .. } => {}
+                }
+            }
+        }
     }
 
     /// The flows of this network namespace whose marks have these bits. Flows come and go meanwhile: it may miss some.

@@ -43,7 +43,7 @@ pub(crate) fn put(
 
 /// The messages in a datagram. Ends where the bytes do, or at a length that cannot be.
 pub(crate) fn all(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    raw(datagram).filter_map(|Raw { kind, sequence, body }| match kind {
+    raw(datagram).filter_map(|Raw { kind, sequence, body, .. }| match kind {
         NLMSG_ERROR => {
             let errno = i32::from_ne_bytes(*body.first_chunk()?).wrapping_neg();
             Some(Message::Answer { sequence, errno })
@@ -59,6 +59,8 @@ pub(crate) fn all(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
 /// A message of any family of netlink.
 pub(crate) struct Raw<'a> {
     pub(crate) kind: u16,
+    /// `NLM_F_*`
+    pub(crate) flags: u16,
     pub(crate) sequence: u32,
     /// What is behind the header.
     pub(crate) body: &'a [u8],
@@ -71,10 +73,10 @@ pub(crate) fn raw(datagram: &[u8]) -> impl Iterator<Item = Raw<'_>> {
         let header: &[u8; HEADER] = rest.first_chunk()?;
         let word = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
         let len = u32::from_ne_bytes(word(0)) as usize;
-        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let [kind, flags] = [4, 6].map(|at| u16::from_ne_bytes([header[at], header[at + 1]]));
         let body = rest.get(HEADER..len)?;
         rest = rest.get(padded(len)..).unwrap_or_default();
-        Some(Raw { kind, sequence: u32::from_ne_bytes(word(8)), body })
+        Some(Raw { kind, flags, sequence: u32::from_ne_bytes(word(8)), body })
     })
 }
 

@@ -187,7 +187,7 @@ mod tests {
         for (kind, value) in attributes {
             put_padded(&mut body, *kind, value);
         }
-        read(&Raw { kind: NEW_NEIGHBOUR, sequence: 0, body: &body })
+        read(&Raw { kind: NEW_NEIGHBOUR, flags: 0, sequence: 0, body: &body })
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_come_to_an_end(kind in 27u16..31, body in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = read(&Raw { kind, sequence: 0, body: &body });
+            let _ = read(&Raw { kind, flags: 0, sequence: 0, body: &body });
         }
     }
 }

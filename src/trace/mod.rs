@@ -24,7 +24,7 @@ mod version;
 mod write;
 
 pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source};
-pub(crate) use filter::{Alternatives, Asked, Known};
+pub(crate) use filter::{Alternatives, Asked, FlowFacts, Known};
 pub use filter::{Filter, FilterError};
 pub use generations::{Generation, Generations};
 pub use names::Namer;

@@ -222,15 +222,18 @@ impl Tracer {
         self.is_on().then(Instant::now)
     }
 
-    /// Hands a record to all who want one. Never waits: where it finds no room it is lost, and counted.
-    pub fn trace(&mut self, mut record: Record) {
+    /// Hands a record to all who want one. Never waits: where it finds no room it is lost, and counted. Says how many did not get it.
+    pub fn trace(&mut self, mut record: Record) -> u64 {
+        let mut lost = 0;
         record.generation = self.decides;
         record.seq = self.shared.seq.fetch_add(1, Ordering::Relaxed) + 1;
         for inlet in &self.inlets {
             if inlet.records.try_send(record).is_err() {
                 inlet.lost.fetch_add(1, Ordering::Relaxed);
+                lost += 1;
             }
         }
+        lost
     }
 }
 

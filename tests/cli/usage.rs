@@ -327,3 +327,51 @@ fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
     assert!(output.status.success());
     assert_eq!(std::fs::read(&other).unwrap(), trace);
 }
+
+#[test]
+fn flows_refuse_what_they_cannot_know_before_they_ask() {
+    let of = ["flows", "--config", EXAMPLE, "--node", "node1"];
+    for (filter, status, said) in [
+        ("stage dnat", 2, "a flow has no stage"),
+        ("frobnicate", 2, "is no word of it"),
+        ("entry node7", 2, "the cluster has the nodes node1, node2"),
+    ] {
+        let (code, message) = refused(&[&of[..], &[filter]].concat());
+        assert_eq!((code, message.contains(said)), (status, true), "{message}");
+    }
+    let (code, message) = refused(&["flows", "--config", EXAMPLE]);
+    assert_eq!((code, message.contains("--node <NAME>")), (2, true), "{message}");
+    let (code, message) = refused(&["flows", "--socket", "/nowhere/node1.sock"]);
+    assert_eq!((code, message.contains("there is no /nowhere/node1.sock")), (1, true), "{message}");
+}
+
+/// Whatever cannot be read, the rest is there, and why it is missing.
+#[test]
+fn a_report_says_what_it_has_not_read_and_takes_nobodys_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let report =
+        |more: &[&str]| dunnat(&[&["report", "--trace", "0", "--socket", "/nowhere/n.sock"], more].concat());
+    let output = report(&["--write", &at("a.tar.gz")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), at("a.tar.gz") + "\n");
+    assert!(text(&output.stderr).contains("could not be read"), "{}", text(&output.stderr));
+    let unpack = |member: &str| {
+        let archive = at("a.tar.gz");
+        let tar = Command::new("tar")
+            .args(["-xzOf", &archive, &format!("dunnat-report/{member}")])
+            .output()
+            .unwrap();
+        text(&tar.stdout).to_owned()
+    };
+    let not_read = unpack("not-read.txt");
+    assert!(not_read.contains("the node: dunnat: there is no /nowhere/n.sock"), "{not_read}");
+    assert!(unpack("versions.txt").contains(concat!("dunnat ", env!("CARGO_PKG_VERSION"))));
+
+    std::os::unix::fs::symlink(at("a.tar.gz"), at("link")).unwrap();
+    let (status, message) = refused(&["report", "--trace", "0", "--write", &at("link")]);
+    assert_eq!((status, message.contains("it is a symbolic link")), (1, true), "{message}");
+    let left: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}

@@ -18,7 +18,9 @@ use dunnat::engine::{
     Changes as ToRemember, Decide, Decision, Facts, Meta, Reason, Remembered, Tables, Time, Witness, decide,
 };
 use dunnat::explain::{self, StoryText};
+use dunnat::flows::{self, Names};
 use dunnat::kernel::Capabilities;
+use dunnat::metrics;
 use dunnat::net::{Checksum, CtMark, CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
@@ -366,6 +368,36 @@ fn requests() {
         let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return };
         let written = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&written).unwrap(), request);
+    });
+}
+
+/// Whatever somebody sends to the port of the metrics is a request, refused, or not whole yet; and more bytes do not make a whole one
+/// another one.
+#[test]
+fn http_requests() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let asked = metrics::ask(bytes);
+        if asked == metrics::Asked::More {
+            return;
+        }
+        let more = [bytes, b"x: y\r\n\r\n"].concat();
+        assert_eq!(metrics::ask(&more), asked);
+    });
+}
+
+/// Messages of conntrack are flows or none, and each is told in one line and as JSON.
+#[test]
+fn conntrack_messages() {
+    let (cluster, [node, _]) = cluster_and_nodes();
+    let names = Names::new(Arc::new(cluster), Some(node));
+    bolero::check!().for_each(|bytes: &[u8]| {
+        for flow in names.read(bytes) {
+            assert!(!flows::line(&flow).contains('\n'));
+            assert_eq!(flow.request.src.is_ipv4(), flow.request.dst.is_ipv4());
+            let json: serde_json::Value =
+                serde_json::from_str(&serde_json::to_string(&flow).unwrap()).unwrap();
+            assert_eq!(json["tag"], flow.tag.to_string());
+        }
     });
 }
 

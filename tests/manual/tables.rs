@@ -81,6 +81,7 @@ fn every_field_of_json_is_in_the_manual() {
     let rule: Value = serde_json::from_str(dunnat::trace::RULE_SCHEMA).unwrap();
     assert_eq!(tabulated("traces", "of a rule"), fields(&rule["properties"]["kernel"].to_string()));
     assert_eq!(tabulated("findings", "field"), fields(dunnat::conversations::SCHEMA));
+    assert_eq!(tabulated("conntrack", "field"), fields(dunnat::flows::SCHEMA));
 }
 
 /// What stands behind "expected one of: " in a message.
@@ -113,6 +114,12 @@ fn every_word_of_a_filter_and_of_a_packet_is_in_the_manual() {
     for words in &words {
         assert!(format!("{start} {words}").parse::<PacketSpec>().is_ok(), "{words}");
     }
+}
+
+#[test]
+fn every_finding_about_a_flow_is_in_the_manual() {
+    let findings = dunnat::flows::Finding::ALL;
+    assert_eq!(tabulated("conntrack", "finding"), set(findings.map(dunnat::flows::Finding::name)));
 }
 
 #[test]

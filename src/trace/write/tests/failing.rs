@@ -129,7 +129,7 @@ fn a_disk_that_was_full_for_a_while_has_whole_events_and_the_rest_is_counted() {
         let mut sent = 0;
         let mut send = |count: u64| {
             sent += count;
-            (0..count).for_each(|_| tracer.trace(samples::record()));
+            (0..count).for_each(|_| _ = tracer.trace(samples::record()));
         };
         // In small numbers as long as there is room, so that none is lost for another reason.
         while disk.text().len() < room {
@@ -194,7 +194,7 @@ fn a_disk_that_stays_full_ends_with_the_last_whole_event() {
         output.out = Box::new(Half { file, room });
         let writer = Writer::start(tap, namer, output).unwrap();
         assert!(tracer.is_on());
-        (0..100).for_each(|_| tracer.trace(samples::record()));
+        (0..100).for_each(|_| _ = tracer.trace(samples::record()));
         drop((tracer, end));
         taps.close();
         let began = std::time::Instant::now();
