@@ -25,6 +25,8 @@ mod saved;
 mod say;
 mod status;
 mod step;
+#[cfg(feature = "top")]
+mod top;
 mod trace;
 
 use std::io::{self, Write as _};
@@ -58,6 +60,8 @@ enum Verb {
     Step(step::Step),
     Trace(trace::Trace),
     Status(status::Status),
+    #[cfg(feature = "top")]
+    Top(top::Top),
     Reload(reload::Reload),
     Explain(explain::Explain),
     Replay(replay::Replay),
@@ -276,6 +280,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Step(step) => step.run(),
         Verb::Trace(trace) => trace.run(),
         Verb::Status(status) => status.run(),
+        #[cfg(feature = "top")]
+        Verb::Top(top) => top.run(),
         Verb::Reload(reload) => reload.run(),
         Verb::Explain(explain) => explain.run(),
         Verb::Replay(replay) => replay.run(),

@@ -64,6 +64,7 @@ pages! {
     rights
     standin
     reasons
+    looking
     traces
     filters
     findings
