@@ -225,6 +225,8 @@ fn read_keys(asks: Sender<Asked>) -> io::Result<()> {
                     Some(input) => Asked::Input(input),
                     None => continue,
                 },
+                // Somebody has stopped this program, and goes on with it.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => Asked::Stop,
             };
             let is_last = matches!(asked, Asked::Stop);

@@ -13,6 +13,7 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use ratatui::layout::Rect;
 
 use super::input::{Input, Key};
 use super::model::Model;
@@ -72,7 +73,9 @@ impl Terminal {
     /// # Errors
     /// The terminal is gone.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.inner.clear()
+        let size = self.inner.size()?;
+        // Not `clear`: that asks the terminal where the cursor is, and the answer goes to whoever reads the keys.
+        self.inner.resize(Rect::new(0, 0, size.width, size.height))
     }
 
     /// Gives the terminal to the shell, stops until the shell goes on with this program, and takes it again.
