@@ -91,6 +91,7 @@
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`lab`] | clusters in network namespaces, and the acceptance that proves them (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: it shows and explains each decision, and holds the packet until a person lets it go | let a key or a screen keep the node from ending |
+//! | [`top`] | nodes on a full screen, and the way of each flow (Cargo feature `top`) | make a node or a packet wait, keep more than it says |
 //! | [`rfc`] | documentation: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what dunnat does | have code |
 //! | [`manual`] | documentation: the pages of the manual, which `dunnat help PAGE` prints | decide |
 //! | `cli` | the program's verbs, one file each, by what is public here (`src/main.rs`) | know what another program could not |
@@ -312,4 +313,6 @@ pub mod shadow;
 pub mod simulate;
 pub mod step;
 pub mod text;
+#[cfg(feature = "top")]
+pub mod top;
 pub mod trace;

@@ -29,6 +29,8 @@ mod saved;
 mod say;
 mod status;
 mod step;
+#[cfg(feature = "top")]
+mod top;
 mod trace;
 mod upgrade;
 
@@ -66,6 +68,8 @@ enum Verb {
     Status(status::Status),
     Flows(flows::Flows),
     Metrics(metrics::Metrics),
+    #[cfg(feature = "top")]
+    Top(top::Top),
     Reload(reload::Reload),
     Upgrade(upgrade::Upgrade),
     Explain(explain::Explain),
@@ -304,6 +308,8 @@ fn went() -> ExitCode {
         Verb::Status(status) => status.run(),
         Verb::Flows(flows) => flows.run(),
         Verb::Metrics(metrics) => metrics.run(),
+        #[cfg(feature = "top")]
+        Verb::Top(top) => top.run(),
         Verb::Reload(reload) => reload.run(),
         Verb::Upgrade(upgrade) => upgrade.run(),
         Verb::Explain(explain) => explain.run(),

@@ -58,7 +58,7 @@ pub struct Kept {
 }
 
 /// One connection, as far as it can be told from others of its flow.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     pub(super) first_seq: Option<u32>,
     pub(super) kept: Vec<Kept>,

@@ -16,7 +16,7 @@ use crate::trace::{Event, Name};
 /// A guest's own frames come to its node by a port that is no pipe. Who sends the replies to clients tells nothing: a guest may
 /// have another node's MAC address for the gateway. Where there are no frames of a guest, the nodes that requests to it pass on
 /// every way tell what is likely, and no more.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HomeNodes {
     /// What somebody has said who knows.
     said: FxHashMap<IpAddr, Name>,
@@ -33,7 +33,7 @@ pub(super) struct HomeNodes {
 }
 
 /// Frames of a guest that came to a node by one port.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Frames {
     node: Name,
     port: Option<Name>,
@@ -84,6 +84,11 @@ impl HomeNodes {
                 });
             }
         }
+    }
+
+    /// How many guests and ports are known.
+    pub(super) fn count(&self) -> usize {
+        self.frames.len() + self.pipes.len() + self.no_pipes.len()
     }
 
     pub(super) fn learn(&mut self, flow: &Tuple, connection: &Connection) {

@@ -68,8 +68,8 @@ pub struct Paths {
 }
 
 #[derive(Debug, Default)]
-struct Flow {
-    connections: Vec<Connection>,
+pub(super) struct Flow {
+    pub(super) connections: Vec<Connection>,
     /// The connection that packets of a node belong to until another begins.
     current: Vec<(Name, usize)>,
 }
@@ -146,7 +146,20 @@ impl Joiner {
 }
 
 impl Flow {
-    fn place_of(&mut self, event: &Seen, order: &mut usize) -> usize {
+    /// The connection that was first seen first is forgotten.
+    pub(super) fn forget_first(&mut self) {
+        if self.connections.is_empty() {
+            return;
+        }
+        self.connections.remove(0);
+        self.current.retain_mut(|(_, place)| {
+            let stays = *place > 0;
+            *place = place.saturating_sub(1);
+            stays
+        });
+    }
+
+    pub(super) fn place_of(&mut self, event: &Seen, order: &mut usize) -> usize {
         let first = event.first_seq().or_else(|| self.reset_by(event));
         let current = self.current.iter_mut().find(|(node, _)| *node == event.node);
         if first.is_none()
@@ -181,7 +194,7 @@ impl Flow {
 }
 
 /// Client → guest; none if the event is not about a conversation with a guest.
-fn flow_of(event: &Event) -> Option<Tuple> {
+pub(super) fn flow_of(event: &Event) -> Option<Tuple> {
     if let Some(inner) = event.icmp.and_then(|icmp| icmp.inner) {
         // An error goes the other way than what it is about, which behind dnat has the guest's own address.
         return match event.stage {

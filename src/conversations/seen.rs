@@ -115,6 +115,16 @@ impl SeenKinds {
         }
     }
 
+    /// Forgets those that no event has any more.
+    pub(super) fn forget_unused(&mut self) {
+        self.0.retain(|kind| Arc::strong_count(kind) > 1);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     fn shared(&mut self, kind: SeenKind) -> Arc<SeenKind> {
         if let Some(known) = self.0.get(&kind) {
             return Arc::clone(known);

@@ -12,6 +12,9 @@ use super::ladder::{Lifeline, Rung};
 use crate::text::{BAD, DIM, GOOD, Paint, UNSURE, packed, wrapped};
 
 const WIDTH: usize = 100;
+
+/// The least that lines are folded to.
+const NARROWEST: usize = 40;
 /// So many drops of no conversation are told of.
 const MOST_DROPS: usize = 5;
 
@@ -19,12 +22,19 @@ const MOST_DROPS: usize = 5;
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
     paint: Paint,
+    width: usize,
 }
 
 impl Text {
     /// In colours or not.
     pub fn new(colour: bool) -> Self {
-        Self { paint: Paint::new(colour) }
+        Self { paint: Paint::new(colour), width: WIDTH }
+    }
+
+    /// The same with lines of so many characters, as far as that is enough; 40 at the least.
+    #[must_use]
+    pub fn within(self, width: usize) -> Self {
+        Self { width: width.max(NARROWEST), ..self }
     }
 
     /// A line for each conversation, and what is wrong with it below: piece by piece, as a table may be very long.
@@ -110,19 +120,46 @@ impl Text {
 
     /// The way of one conversation.
     pub fn ladder(self, conversation: &Conversation) -> String {
+        let mut out = self.head(conversation);
+        self.causes(&mut out, 0, conversation);
+        out.push('\n');
+        self.rungs(&mut out, conversation);
+        self.also(&mut out, conversation);
+        out
+    }
+
+    /// The same with the ladder first, and what may be behind it below: for who has few lines.
+    pub fn ladder_first(self, conversation: &Conversation) -> String {
+        let mut out = self.head(conversation);
+        out.push('\n');
+        self.rungs(&mut out, conversation);
+        if !conversation.judgement.causes.is_empty() {
+            out.push('\n');
+            self.causes(&mut out, 0, conversation);
+        }
+        self.also(&mut out, conversation);
+        out
+    }
+
+    /// Title and finding.
+    fn head(self, conversation: &Conversation) -> String {
         let mut out = String::new();
         let judgement = &conversation.judgement;
         self.indented(&mut out, 0, &title(conversation));
         let finding = self.paint.styled(judgement.finding.words(), style(judgement.finding));
-        let mut lines = wrapped(&format!("{}: {}", judgement.finding.words(), because(conversation)), WIDTH);
+        let mut lines =
+            wrapped(&format!("{}: {}", judgement.finding.words(), because(conversation)), self.width);
         if let Some(rest) = lines[0].strip_prefix(judgement.finding.words()) {
             lines[0] = format!("{finding}{rest}");
         }
         for line in lines {
             let _ = writeln!(out, "{line}");
         }
-        self.causes(&mut out, 0, conversation);
-        out.push('\n');
+        out
+    }
+
+    fn rungs(self, out: &mut String, conversation: &Conversation) {
+        let judgement = &conversation.judgement;
         let ladder = conversation.ladder();
         let lanes = Lanes::new(&ladder.lanes);
         let _ = writeln!(out, "{}", lanes.head(&ladder.lanes));
@@ -148,20 +185,22 @@ impl Text {
                     (lanes.arrow(*from, *to, '·'), 0, vec![format!("? {says}")], style(judgement.finding))
                 }
             };
-            let room = WIDTH - lanes.width() - indent;
+            let room = self.width.saturating_sub(lanes.width() + indent).max(NARROWEST / 2);
             for (place, line) in packed(&parts, room).iter().enumerate() {
                 let drawn = if place == 0 { drawn.clone() } else { lanes.plain() };
                 let more = if place == 0 { indent } else { indent + 2 };
                 let _ = writeln!(out, "{drawn}{:more$}{}", "", self.paint.styled(line, how));
             }
         }
-        if !judgement.also.is_empty() {
+    }
+
+    fn also(self, out: &mut String, conversation: &Conversation) {
+        if !conversation.judgement.also.is_empty() {
             out.push('\n');
-            for also in &judgement.also {
-                self.indented(&mut out, 0, &format!("also: {also}"));
+            for also in &conversation.judgement.also {
+                self.indented(out, 0, &format!("also: {also}"));
             }
         }
-        out
     }
 
     /// What may be behind it, most likely first, each with what decides it.
@@ -176,7 +215,7 @@ impl Text {
         };
         self.indented(out, indent, head);
         for (number, hint) in (1..).zip(conversation.hints()) {
-            for (place, line) in hint_lines(&hint, WIDTH - indent - 4).into_iter().enumerate() {
+            for (place, line) in hint_lines(&hint, self.width - indent - 4).into_iter().enumerate() {
                 let lead = if place == 0 { format!("{number:>2}. ") } else { "    ".to_owned() };
                 let _ = writeln!(out, "{:indent$}{lead}{line}", "");
             }
@@ -184,7 +223,7 @@ impl Text {
     }
 
     fn indented(self, out: &mut String, indent: usize, text: &str) {
-        for line in wrapped(text, WIDTH - indent) {
+        for line in wrapped(text, self.width - indent) {
             let _ = writeln!(out, "{:indent$}{line}", "");
         }
     }

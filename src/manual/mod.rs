@@ -65,6 +65,7 @@ pages! {
     rights
     standin
     reasons
+    looking
     traces
     filters
     conntrack

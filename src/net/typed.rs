@@ -15,6 +15,18 @@ pub struct WrongWord {
     expected: String,
 }
 
+impl WrongWord {
+    /// Where in the line the wrong word is, in bytes; empty at the end of the line, where a word is missing.
+    pub fn at(&self) -> Range<usize> {
+        self.at.clone()
+    }
+
+    /// What is wrong with it, and what is expected there, each in one line; neither is fit for a terminal as it is.
+    pub fn says(&self) -> (&str, &str) {
+        (&self.problem, &self.expected)
+    }
+}
+
 impl fmt::Display for WrongWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, text, at, problem, expected } = self;

@@ -25,7 +25,7 @@ mod write;
 
 pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source};
 pub(crate) use filter::{Alternatives, Asked, FlowFacts, Known};
-pub use filter::{Filter, FilterError};
+pub use filter::{Filter, FilterError, Names};
 pub use generations::{Generation, Generations};
 pub use names::Namer;
 pub use record::{Record, SNAP};

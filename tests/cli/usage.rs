@@ -4,13 +4,29 @@ use super::*;
 
 #[test]
 fn help_tells_what_there_is() {
-    let verbs = ["run", "step", "trace", "explain", "replay", "path", "rules", "check", "doctor", "rehearse"];
+    let verbs =
+        ["run", "step", "trace", "top", "explain", "replay", "path", "rules", "check", "doctor", "rehearse"];
     for verb in [""].into_iter().chain(verbs) {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);
         assert!(output.status.success());
         insta::assert_snapshot!(format!("help {verb}").trim(), text(&output.stdout));
     }
+}
+
+/// Pipes and files get no codes for a terminal, and no half of a screen.
+#[test]
+fn top_without_a_terminal_says_so() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/saved/one_connection.jsonl");
+    for arguments in [&["top"][..], &["top", "node1"], &["top", "--read", trace]] {
+        let (status, message) = refused(arguments);
+        assert_eq!(status, 2, "{message}");
+        assert!(message.contains("not a terminal") && !message.contains('\u{1b}'), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+    assert_eq!(refused(&["top", "--read", trace, "--speed", "0"]).0, 2);
+    assert_eq!(refused(&["top", "--speed", "2"]).0, 2, "nothing is played");
+    assert_eq!(refused(&["top", "--config", "no such file"]).0, 2);
 }
 
 /// Two files that say the same, and two that do not: the lines that only one has.

@@ -32,6 +32,7 @@
 //! They are joined by `and`, `or`, `not` and parentheses; `&&`, `||` and `!` mean the same. `not` binds closest,
 //! then `and`.
 
+mod complete;
 mod flow;
 mod matches;
 mod narrow;
@@ -47,6 +48,7 @@ use crate::engine::Reason;
 pub use crate::net::WrongWord as FilterError;
 use crate::net::{Dscp, MacPrefix, Mark, Proto, Stage, Verdict};
 use crate::packet::TcpFlags;
+pub use complete::Names;
 pub(crate) use flow::FlowFacts;
 pub(crate) use narrow::{Alternatives, Asked};
 pub(crate) use packet::Known;

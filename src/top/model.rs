@@ -1,0 +1,431 @@
+//! All that is known, and how inputs change it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::filter_line::FilterLine;
+use super::flows::Flows;
+use super::input::{Input, Key, Play, Playing, Wish};
+use super::list::{Column, List};
+use super::node::Node;
+use super::open::Open;
+use super::place::{Place, place_of};
+use crate::cluster::Cluster;
+use crate::text::escaped;
+use crate::trace::{Event, Names};
+
+/// How many nodes are known at most; what others say is passed over.
+pub const NODES: usize = 64;
+/// How many cluster files are kept, for explanations: those that came last.
+const CLUSTERS: usize = 8;
+/// How often flows are judged and the list is put in order, in milliseconds.
+const JUDGED: i128 = 500;
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tab {
+    Nodes,
+    Flows,
+    Flow,
+}
+
+/// Nodes, flows, and what is looked at.
+#[derive(Debug)]
+pub struct Model {
+    pub(super) now: Timestamp,
+    pub(super) size: (u16, u16),
+    /// A saved trace is played; none if nodes run.
+    pub(super) playing: Option<Playing>,
+    pub(super) nodes: Vec<Node>,
+    /// Which node is chosen.
+    pub(super) node: usize,
+    pub(super) flows: Flows,
+    pub(super) list: List,
+    pub(super) tab: Tab,
+    pub(super) open: Option<Open>,
+    pub(super) filter: FilterLine,
+    /// The keys are shown; so many lines are scrolled past.
+    pub(super) help: Option<usize>,
+    /// How many lines of the chosen node's reasons are scrolled past.
+    pub(super) scrolled: usize,
+    pub(super) clusters: Vec<Arc<Cluster>>,
+    judged: Timestamp,
+    /// The last whole second of a saved trace that was counted.
+    second: Option<i64>,
+}
+
+impl Model {
+    /// Nothing is known of any node. `saved`: a saved trace is played.
+    pub fn new(saved: bool) -> Self {
+        Self {
+            now: Timestamp::UNIX_EPOCH,
+            size: (80, 24),
+            playing: saved.then(|| Playing { speed: 1.0, ..Playing::default() }),
+            nodes: Vec::new(),
+            node: 0,
+            flows: Flows::default(),
+            list: List::default(),
+            tab: Tab::Nodes,
+            open: None,
+            filter: FilterLine::default(),
+            help: None,
+            scrolled: 0,
+            clusters: Vec::new(),
+            judged: Timestamp::UNIX_EPOCH,
+            second: None,
+        }
+    }
+
+    /// Something happens. What is wanted of whoever has the model comes back.
+    pub fn take(&mut self, input: Input) -> Option<Wish> {
+        match input {
+            Input::Now(now) => self.time(now),
+            Input::Found(place, name) => {
+                self.node_at(place, &name);
+            }
+            Input::Status(place, status) => {
+                let now = self.now;
+                if let Some(node) = self.node_at(place, "") {
+                    node.say(now, status);
+                }
+            }
+            Input::Away(place, why) => {
+                if let Some(node) = self.node_at(place, "") {
+                    node.away = Some(escaped(&why).to_string());
+                }
+            }
+            Input::Lost(place, events) => {
+                let now = self.now;
+                if let Some(node) = self.node_at(place, "") {
+                    node.unseen(now, events);
+                }
+            }
+            Input::Event(event) => self.event(event),
+            Input::Playing(playing) => self.playing = Some(playing),
+            Input::Anew => self.anew(),
+            Input::Cluster(cluster) => {
+                if !self.clusters.iter().any(|known| known.digest() == cluster.digest()) {
+                    if self.clusters.len() == CLUSTERS {
+                        self.clusters.remove(0);
+                    }
+                    self.clusters.push(cluster);
+                }
+            }
+            Input::Key(key) => return self.key(key),
+            Input::Click(column, row) => return self.click(column, row),
+            Input::Wheel(up) => return self.wheel(up),
+            Input::Paste(text) => {
+                if self.filter.is_open {
+                    self.filter.insert(&text, &self.names());
+                    self.filtered();
+                }
+            }
+            Input::Size(width, height) => self.size = (width, height),
+        }
+        None
+    }
+
+    fn time(&mut self, now: Timestamp) {
+        // In a saved trace events tell how much there was in a second; where nodes run, they say it themselves.
+        if self.playing.is_some() {
+            let second = now.as_second();
+            let passed = second - self.second.unwrap_or(second);
+            if passed > 0 {
+                for node in &mut self.nodes {
+                    for _ in 0..passed.min(super::history::SECONDS as i64) {
+                        node.passed(now, 1.0);
+                    }
+                }
+            }
+            self.second = Some(second);
+        }
+        self.now = now;
+        let since = now.duration_since(self.judged).as_millis();
+        if !(0..JUDGED).contains(&since) {
+            self.judged = now;
+            self.judge();
+        }
+    }
+
+    fn judge(&mut self) {
+        // Without a cluster file nobody knows how many nodes there are.
+        let is_watched = |name: &str| self.nodes.iter().any(|node| *node.name == *name);
+        let is_whole = match self.clusters.last() {
+            Some(cluster) => cluster.nodes().iter().all(|node| is_watched(&node.name)),
+            None => self.nodes.len() > 1,
+        };
+        self.flows.judge(self.now, is_whole);
+        self.list.fill(self.flows.rows());
+    }
+
+    fn event(&mut self, event: Box<Event>) {
+        let place = self.nodes.iter().position(|node| node.name == event.node).or_else(|| {
+            (self.nodes.len() < NODES).then(|| {
+                self.nodes.push(Node::of_trace(event.node.clone()));
+                self.nodes.len() - 1
+            })
+        });
+        let Some(place) = place else { return };
+        self.nodes[place].event(&event);
+        self.flows.add(event, self.filter.filter.as_ref());
+    }
+
+    fn anew(&mut self) {
+        self.flows = Flows::default();
+        self.list.fill(std::iter::empty());
+        self.nodes.clear();
+        self.second = None;
+        self.judged = Timestamp::UNIX_EPOCH;
+        self.open = None;
+        if self.tab == Tab::Flow {
+            self.tab = Tab::Flows;
+        }
+    }
+
+    fn node_at(&mut self, place: usize, name: &str) -> Option<&mut Node> {
+        if place >= NODES {
+            return None;
+        }
+        while self.nodes.len() <= place {
+            let name = if self.nodes.len() == place { escaped(name).to_string() } else { String::new() };
+            self.nodes.push(Node::new(name.into()));
+        }
+        self.nodes.get_mut(place)
+    }
+
+    /// What a filter may ask for.
+    pub(super) fn names(&self) -> Names {
+        let (hosts, services, interfaces) = self.flows.names();
+        let strings = |names: Vec<crate::trace::Name>| names.iter().map(ToString::to_string).collect();
+        Names {
+            nodes: self.nodes.iter().map(|node| node.name.to_string()).collect(),
+            services: strings(services),
+            hosts,
+            interfaces: strings(interfaces),
+        }
+    }
+
+    /// The filter is another.
+    fn filtered(&mut self) {
+        self.flows.filter(self.filter.filter.as_ref());
+        self.list.fill(self.flows.rows());
+    }
+
+    fn key(&mut self, key: Key) -> Option<Wish> {
+        match key {
+            Key::Ctrl('c') => return Some(Wish::Quit),
+            Key::Ctrl('z') => return Some(Wish::Suspend),
+            Key::Ctrl('l') => return Some(Wish::Redraw),
+            _ => {}
+        }
+        if self.filter.is_open {
+            self.key_of_filter(key);
+            return None;
+        }
+        if let Some(scrolled) = self.help {
+            self.help = match key {
+                Key::Down | Key::Char('j') => Some((scrolled + 1).min(super::screen::HELP_LINES)),
+                Key::Up | Key::Char('k') => Some(scrolled.saturating_sub(1)),
+                Key::PageDown => Some((scrolled + 10).min(super::screen::HELP_LINES)),
+                Key::PageUp => Some(scrolled.saturating_sub(10)),
+                _ => None,
+            };
+            return None;
+        }
+        if let (Some(play), true) = (play_of(key), self.playing.is_some()) {
+            return Some(Wish::Play(play));
+        }
+        match key {
+            Key::Char('q') => return Some(Wish::Quit),
+            Key::Char('?') => self.help = Some(0),
+            Key::Char('/') => {
+                if self.tab == Tab::Nodes {
+                    self.tab = Tab::Flows;
+                }
+                self.filter.open(&self.names());
+            }
+            Key::Char('x') => {
+                self.filter.clear();
+                self.filtered();
+            }
+            Key::Char('1') => self.tab = Tab::Nodes,
+            Key::Char('2') => self.tab = Tab::Flows,
+            Key::Char('3') => self.open_chosen(),
+            Key::Tab | Key::BackTab => {
+                self.tab = match (self.tab, key, self.open.is_some()) {
+                    (Tab::Nodes, Key::Tab, _) | (Tab::Flow, Key::BackTab, _) => Tab::Flows,
+                    (Tab::Flows, Key::Tab, true) | (Tab::Nodes, Key::BackTab, true) => Tab::Flow,
+                    (Tab::Nodes, _, _) => Tab::Flows,
+                    (Tab::Flows | Tab::Flow, _, _) => Tab::Nodes,
+                }
+            }
+            Key::Char('n') => self.choose_node(1),
+            Key::Char('N') => self.choose_node(-1),
+            key => self.key_of_tab(key),
+        }
+        None
+    }
+
+    fn key_of_filter(&mut self, key: Key) {
+        let names = self.names();
+        let line = &mut self.filter;
+        match key {
+            Key::Char(c) => line.insert(c.encode_utf8(&mut [0; 4]), &names),
+            Key::Backspace => line.backspace(&names),
+            Key::Delete => line.delete(&names),
+            Key::Ctrl('w') => line.delete_word(&names),
+            Key::Ctrl('u') => line.delete_all(&names),
+            Key::Tab => line.complete(true, &names),
+            Key::BackTab => line.complete(false, &names),
+            Key::Left => line.left(),
+            Key::Right => line.right(),
+            Key::Home | Key::Ctrl('a') => line.home(),
+            Key::End | Key::Ctrl('e') => line.end(),
+            Key::Enter => line.accept(),
+            Key::Esc => line.cancel(),
+            _ => return,
+        }
+        self.filtered();
+    }
+
+    fn key_of_tab(&mut self, key: Key) {
+        let page = isize::from(i16::try_from(self.size.1.saturating_sub(6).max(1)).unwrap_or(20));
+        let step = match key {
+            Key::Down | Key::Char('j') => 1,
+            Key::Up | Key::Char('k') => -1,
+            Key::PageDown | Key::Char(' ') => page,
+            Key::PageUp => -page,
+            Key::Home | Key::Char('g') => isize::MIN / 2,
+            Key::End | Key::Char('G') => isize::MAX / 2,
+            _ => 0,
+        };
+        match self.tab {
+            Tab::Nodes => match key {
+                Key::Enter => self.tab = Tab::Flows,
+                Key::PageDown | Key::PageUp => self.scroll_node(if step > 0 { 5 } else { -5 }),
+                _ => self.choose_node(step),
+            },
+            Tab::Flows => match key {
+                Key::Enter => self.open_chosen(),
+                Key::Char('s') => self.list.sort_beside(true),
+                Key::Char('S') => self.list.sort_beside(false),
+                Key::Char('r') => self.list.reverse(),
+                Key::Char('h') => self.list.is_held = !self.list.is_held,
+                Key::Esc => self.tab = Tab::Nodes,
+                _ => self.list.step(step),
+            },
+            Tab::Flow => self.key_of_flow(key, step),
+        }
+    }
+
+    fn key_of_flow(&mut self, key: Key, step: isize) {
+        let Self { open, flows, .. } = self;
+        let Some(open) = open else {
+            self.tab = Tab::Flows;
+            return;
+        };
+        match key {
+            Key::Esc | Key::Backspace if open.explains => (open.explains, open.scrolled) = (false, 0),
+            Key::Esc | Key::Backspace => self.tab = Tab::Flows,
+            Key::Enter | Key::Char('e') => (open.explains, open.scrolled) = (!open.explains, 0),
+            Key::PageDown | Key::PageUp | Key::Char(' ') => {
+                // The screen stops at the last line: see `screen/flow.rs`.
+                open.scrolled = open.scrolled.saturating_add_signed(step / 2).min(10_000);
+            }
+            _ if step != 0 => open.step(flows, step),
+            _ => {}
+        }
+    }
+
+    fn choose_node(&mut self, by: isize) {
+        let place = self.node.saturating_add_signed(by).min(self.nodes.len().saturating_sub(1));
+        if place != self.node {
+            (self.node, self.scrolled) = (place, 0);
+        }
+    }
+
+    fn scroll_node(&mut self, by: isize) {
+        let lines = self.nodes.get(self.node).map_or(0, |node| node.reasons.len() + node.queues.len());
+        self.scrolled = self.scrolled.saturating_add_signed(by).min(lines);
+    }
+
+    fn open_chosen(&mut self) {
+        if let Some(row) = self.list.chosen() {
+            let (flow, number) = (row.flow, row.number);
+            if !self.open.as_ref().is_some_and(|open| open.number == number) {
+                self.open = Some(Open::new(flow, number));
+            }
+        }
+        if self.open.is_some() {
+            self.tab = Tab::Flow;
+        }
+    }
+
+    fn wheel(&mut self, up: bool) -> Option<Wish> {
+        let by = if up { -3 } else { 3 };
+        if let Some(scrolled) = &mut self.help {
+            *scrolled = scrolled.saturating_add_signed(by).min(super::screen::HELP_LINES);
+            return None;
+        }
+        match (self.tab, &mut self.open) {
+            (Tab::Nodes, _) => self.scroll_node(by),
+            (Tab::Flows, _) => self.list.step(by),
+            (Tab::Flow, Some(open)) => open.scrolled = open.scrolled.saturating_add_signed(by).min(10_000),
+            (Tab::Flow, None) => {}
+        }
+        None
+    }
+
+    fn click(&mut self, column: u16, row: u16) -> Option<Wish> {
+        if self.help.take().is_some() || self.filter.is_open {
+            return None;
+        }
+        match place_of(self, column, row)? {
+            Place::Tab(Tab::Flow) => self.open_chosen(),
+            Place::Tab(tab) => self.tab = tab,
+            Place::Node(place) => self.choose_node(place as isize - self.node as isize),
+            Place::Column(column) => self.list.sort_by(column),
+            Place::Row(place) => {
+                // A second click opens it.
+                let again = self.list.chosen().map(|row| row.number);
+                self.list.choose(place);
+                if self.list.chosen().map(|row| row.number) == again {
+                    self.open_chosen();
+                }
+            }
+            Place::Decision(place) => {
+                let Self { open, flows, .. } = self;
+                if let Some(open) = open {
+                    let (events, _) = flows.events(&open.flow);
+                    if open.place(&events) == place {
+                        (open.explains, open.scrolled) = (!open.explains, 0);
+                    }
+                    open.choose(&events, place);
+                }
+            }
+        }
+        None
+    }
+
+    /// The column by which flows are sorted, and whether the other way round.
+    pub(super) fn sorted(&self) -> (Column, bool) {
+        (self.list.sort, self.list.reversed)
+    }
+}
+
+/// What a key means to a saved trace.
+fn play_of(key: Key) -> Option<Play> {
+    Some(match key {
+        Key::Char('p') => Play::Pause,
+        Key::Char('+' | '=') => Play::Faster,
+        Key::Char('-') => Play::Slower,
+        Key::Right => Play::Seek(5),
+        Key::Left => Play::Seek(-5),
+        Key::Char('.') => Play::Seek(60),
+        Key::Char(',') => Play::Seek(-60),
+        Key::Char('0') => Play::Start,
+        Key::Char('$') => Play::End,
+        _ => return None,
+    })
+}

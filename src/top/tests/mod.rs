@@ -1,0 +1,7 @@
+//! Screens as text, keys as they are typed, and any of both in any order.
+
+mod any;
+mod keys;
+mod made;
+mod pictures;
+mod screens;
