@@ -37,6 +37,7 @@ use dunnat::control::{self, Lookers};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
+use dunnat::trace::Filter;
 
 use failure::Failure;
 use policy::PolicyArgs;
@@ -257,6 +258,15 @@ impl ModeArgs {
         };
         // Wrong numbers are wrong on any kernel: they are told of before it is asked.
         Plan::new(wishes, &Capabilities::all()).map(|_| wishes)
+    }
+}
+
+/// Warns of a reason that nobody here knows: that a filter selects nothing is seen late.
+fn warn_of_reasons(filter: Option<&Filter>) {
+    for reason in filter.map(Filter::foreign_reasons).unwrap_or_default() {
+        log::warn!(
+            "reason {reason}: dunnat itself has none of that name, only a policy of your own may have it"
+        );
     }
 }
 

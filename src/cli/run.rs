@@ -165,7 +165,8 @@ impl Run {
                 self.policy.for_running(&cluster)?(&cluster, node)
             };
             let kernel = daemon::capabilities(wishes.workers, &unwanted)?;
-            let plan = daemon::plan(wishes, &kernel)?;
+            let plan = self.policy.of_plan(daemon::plan(wishes, &kernel)?);
+            self.policy.warn();
             let apart = is_apart.then(|| Apart {
                 program: "/proc/self/exe".into(),
                 arguments: std::env::args().skip(1).chain(["--worker".to_owned()]).collect(),
@@ -214,7 +215,7 @@ impl Run {
     /// What a worker process serves with.
     fn work(&self, cluster: Cluster, kernel: &Capabilities) -> Result<WorkOptions, Failure> {
         let node = cluster.find(&self.who.node)?;
-        let plan = Plan::new(self.how.wishes(&cluster, node)?, kernel)?;
+        let plan = self.policy.of_plan(Plan::new(self.how.wishes(&cluster, node)?, kernel)?);
         let policy = self.policy.for_running(&cluster)?(&cluster, node);
         let (cluster, trace) = (Arc::new(cluster), self.destination());
         Ok(WorkOptions { cluster, plan, policy, pin: self.pin, sandbox: self.sandbox()?, trace })
@@ -230,7 +231,7 @@ impl Run {
 
     /// Without rules of our own there is nothing to rehearse.
     fn rehearsal(&self) -> Option<Beside> {
-        if self.no_rehearsal || self.no_rules {
+        if self.no_rehearsal || self.no_rules || !self.policy.has_services() {
             return None;
         }
         let mut arguments = self.how.arguments(&self.who);

@@ -210,7 +210,15 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "there is no group no-such-group-here",
         ),
         (vec!["explain", "--policy-schema", "-n", "node1"], "cannot be used with"),
-        ([&run[..], &["--policy", "napt"]].concat(), "--policy napt is for explain and replay"),
+        ([&run[..], &["--policy", "napt:five"]].concat(), "give napt a range of ports"),
+        (
+            [&run[..], &["--policy", "napt", "--rewrite", "kernel"]].concat(),
+            "--rewrite kernel beside --policy napt",
+        ),
+        (
+            [&run[..], &["--policy", "napt", "--stand-in", "kernel"]].concat(),
+            "--stand-in kernel beside --policy napt",
+        ),
         ([&run[..], &["--policy", "napt", "--shadow", "--full"]].concat(), "cannot be used with"),
         ([&run[..], &["--policy", "./mine", "--shadow"]].concat(), "--policy beside --shadow"),
         (
