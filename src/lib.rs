@@ -80,6 +80,7 @@
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
 //! | [`simulate`] | the way of a packet through a node without a kernel: a packet is typed or captured, passes the stages, and its flow is remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
+//! | [`import`] | a cluster file from rulesets that were written by hand, line by line | guess |
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
@@ -276,6 +277,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod engine;
 pub mod explain;
+pub mod import;
 pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;

@@ -8,6 +8,7 @@ mod explain;
 mod failure;
 mod fill_queues;
 mod help;
+mod import;
 #[cfg(feature = "lab")]
 mod lab;
 #[cfg(all(test, feature = "lab"))]
@@ -65,6 +66,7 @@ enum Verb {
     Path(path::Path),
     Rules(rules::Rules),
     Check(check::Check),
+    Import(import::Import),
     Doctor(doctor::Doctor),
     Rehearse(rehearse::Rehearse),
     Down(down::Down),
@@ -292,6 +294,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Path(path) => path.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
+        Verb::Import(import) => import.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Rehearse(rehearse) => rehearse.run(),
         Verb::Down(down) => down.run(),

@@ -55,6 +55,7 @@ pages! {
     stages
     icmp
     cluster
+    importing
     tags
     families
     services

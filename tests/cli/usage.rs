@@ -335,3 +335,33 @@ fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
     assert!(output.status.success());
     assert_eq!(std::fs::read(&other).unwrap(), trace);
 }
+
+/// A ruleset by hand becomes the cluster file that says the same.
+#[test]
+fn rulesets_by_hand_are_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = directory.path().join("made.toml");
+    let made = made.to_str().unwrap();
+    let by_hand = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/by-hand.nft");
+    let output = dunnat(&["import", "--quiet", by_hand, "--write", made]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("by-hand.nft:36  NOT UNDERSTOOD: 'meta pkttype' is not known here"), "{said}");
+    // But for the name of the service.
+    let named = std::fs::read_to_string(made).unwrap().replace("\"tcp-80\"", "\"web\"");
+    std::fs::write(made, named).unwrap();
+    let output = dunnat(&["check", "-c", made, "--against", EXAMPLE]);
+    assert_eq!(text(&output.stdout), "the two files say the same\n");
+    // What is missing is said, and it is no success.
+    let part = directory.path().join("part.nft");
+    std::fs::write(&part, "table ip a { chain b { type nat hook postrouting priority 100; oif x ip saddr 10.0.0.0/8 snat 1.2.3.4; } }").unwrap();
+    let output = dunnat(&["import", part.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).contains("# MISSING: the gateway of 10.0.0.0/8"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert!(text(&output.stderr).contains("the cluster file is not whole"), "{}", text(&output.stderr));
+    assert_eq!(dunnat(&["import", "/nowhere"]).status.code(), Some(1));
+}
