@@ -86,6 +86,7 @@
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
+//! | [`init`] | a first cluster file, by what this host has | guess in silence |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`lab`] | clusters in network namespaces, and the acceptance that proves them (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: it shows and explains each decision, and holds the packet until a person lets it go | let a key or a screen keep the node from ending |
@@ -278,6 +279,7 @@ pub mod doctor;
 pub mod engine;
 pub mod explain;
 pub mod import;
+pub mod init;
 pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;

@@ -9,6 +9,7 @@ mod failure;
 mod fill_queues;
 mod help;
 mod import;
+mod init;
 #[cfg(feature = "lab")]
 mod lab;
 #[cfg(all(test, feature = "lab"))]
@@ -66,6 +67,7 @@ enum Verb {
     Path(path::Path),
     Rules(rules::Rules),
     Check(check::Check),
+    Init(init::Init),
     Import(import::Import),
     Doctor(doctor::Doctor),
     Rehearse(rehearse::Rehearse),
@@ -294,6 +296,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Path(path) => path.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
+        Verb::Init(init) => init.run(),
         Verb::Import(import) => import.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Rehearse(rehearse) => rehearse.run(),

@@ -365,3 +365,24 @@ fn rulesets_by_hand_are_imported() {
     assert!(text(&output.stderr).contains("the cluster file is not whole"), "{}", text(&output.stderr));
     assert_eq!(dunnat(&["import", "/nowhere"]).status.code(), Some(1));
 }
+
+/// Of whatever host this is: what is written is TOML, and nothing that is there is overwritten.
+#[test]
+fn a_first_cluster_file_is_written_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.toml");
+    let file = file.to_str().unwrap();
+    let output = dunnat(&["init", "--node", "first", "--write", file]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("to fill in: the other nodes"), "{}", text(&output.stderr));
+    let written = std::fs::read_to_string(file).unwrap();
+    assert!(written.contains("name   = \"first\"") && written.parse::<toml::Table>().is_ok(), "{written}");
+    let again = dunnat(&["init", "--write", file]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        text(&again.stderr).contains("is there already, and was not overwritten"),
+        "{}",
+        text(&again.stderr)
+    );
+    assert_eq!(std::fs::read_to_string(file).unwrap(), written);
+}
