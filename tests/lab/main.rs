@@ -28,6 +28,7 @@ mod leaks;
 mod observing;
 mod pairs;
 mod paths;
+mod policies;
 mod recorded;
 mod sandbox;
 mod services;
