@@ -64,11 +64,11 @@ impl Gathered {
         put(&mut file, "network", listed(&self.networks));
         put(&mut file, "gateway", listed(&self.gateways));
         put(&mut file, "bridge", self.bridge.as_deref().map(quoted));
-        let pipes = self.pipes.iter().map(|pipes| {
-            let names: Vec<String> = pipes.iter().map(|name| quoted(name)).collect();
+        let pipes = self.pipes.as_ref().map(|pipes| {
+            let names: Vec<String> = pipes.iter().map(quoted).collect();
             format!("[{}]", names.join(", "))
         });
-        put(&mut file, "pipes", Some(pipes.last().unwrap_or_else(|| "[]".to_owned())));
+        put(&mut file, "pipes", Some(pipes.unwrap_or_else(|| "[]".to_owned())));
         file.push_str("\n[public]\n");
         put(&mut file, "interface", self.public.as_deref().map(quoted));
         let mut names = BTreeSet::new();
@@ -81,7 +81,7 @@ impl Gathered {
                 Some(ports) if ports.is_one() => put(&mut file, "port", Some(ports.to_string())),
                 Some(ports) => put(&mut file, "port", Some(quoted(ports))),
                 None if service.proto.is_some_and(|proto| proto.has_ports()) => {
-                    put(&mut file, "port", Some(quoted("any")))
+                    put(&mut file, "port", Some(quoted("any")));
                 }
                 None => {}
             }

@@ -139,7 +139,7 @@ impl Draft {
                 );
             }
             None => {
-                lacks(&mut file, "the public interface: there is no default route", "interface", "\"eth0\"")
+                lacks(&mut file, "the public interface: there is no default route", "interface", "\"eth0\"");
             }
         }
         let seen: Vec<IpAddr> = bridge.map(|bridge| around.guests(bridge)).unwrap_or_default();

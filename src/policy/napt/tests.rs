@@ -102,7 +102,7 @@ fn ports_are_of_its_range() {
             }
             let port: u16 = sent.split(' ').nth(1).unwrap().rsplit(':').next().unwrap().parse().unwrap();
             assert!(ports.contains(port) && seen.insert(port), "{range}: {number} {sent}");
-            assert!(port % 2 == 0 || ports.is_one(), "{range}: {port}");
+            assert!(port.is_multiple_of(2) || ports.is_one(), "{range}: {port}");
         }
     }
 }
