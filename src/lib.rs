@@ -81,6 +81,7 @@
 //! | [`shadow`] | whether dunnat and the pure ruleset agree: the decision before a stage, compared with the packet after it | change a packet |
 //! | [`simulate`] | the way of a packet through a node without a kernel: a packet is typed or captured, passes the stages, and its flow is remembered | decide |
 //! | [`replay`] | captures put through the engine; recorded decisions made again under another cluster file | need a kernel, or root |
+//! | [`import`] | a cluster file from rulesets that were written by hand, line by line | guess |
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
@@ -88,6 +89,7 @@
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
 //! | [`report`] | an archive for who helps, and other addresses and names in it | know what is in it |
+//! | [`init`] | a first cluster file, by what this host has | guess in silence |
 //! | [`daemon`] | a running node: checks, rules, workers, signals, counts | decide |
 //! | [`lab`] | clusters in network namespaces, and the acceptance that proves them (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: it shows and explains each decision, and holds the packet until a person lets it go | let a key or a screen keep the node from ending |
@@ -291,6 +293,8 @@ pub mod doctor;
 pub mod engine;
 pub mod explain;
 pub mod flows;
+pub mod import;
+pub mod init;
 pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;

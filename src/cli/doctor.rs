@@ -9,6 +9,7 @@ use dunnat::doctor::{self, Fact, Features, Host, Listing, Reading, Role, Running
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{InForce, Plan, Wishes};
 
+use super::policy::PolicyArg;
 use super::{Failure, NodeArgs, WorkArgs, print, rehearse, this_program};
 
 /// Check whether a node would work on this kernel and host, and print how to fix faults
@@ -98,8 +99,12 @@ fn running(host: &Host, role: &Role<'_>, how: &WorkArgs) -> Result<Reading<Optio
     // After a reload it may have the other queues.
     let begins = in_use.iter().map(|queue| queue.number).filter(|number| *number >= wishes.queue_base).min();
     let base = begins.unwrap_or(wishes.queue_base);
-    let plans: Vec<Plan> =
-        Plan::every_one(Wishes { queue_base: base, ..wishes }, queues).into_iter().chain([first]).collect();
+    // What decides there has to see other packets, perhaps.
+    let process = in_use.iter().find_map(|queue| queue.process.as_ref().map(|(id, _)| *id));
+    let policy = process.and_then(|id| argument_of_process(id, "--policy")?.parse::<PolicyArg>().ok());
+    let of_policy = |plan| policy.as_ref().map_or(plan, |policy| policy.of_plan(plan));
+    let plans = Plan::every_one(Wishes { queue_base: base, ..wishes }, queues).into_iter().chain([first]);
+    let plans: Vec<Plan> = plans.map(of_policy).collect();
     let in_force = InForce::read(role.cluster, &plans).map_err(|error| error.to_string());
     let found = in_force.map(|found| found.map(|it| Running::of(it, host, role)));
     Ok(found.map(|found| found.map(|it| Running { config: config_of(&it, role), ..it })))
@@ -133,18 +138,22 @@ fn config_of(running: &Running, role: &Role<'_>) -> Option<Reading<String>> {
 
 /// The socket that a process was started with, if it was told one: its arguments stand in proc_pid_cmdline(5).
 fn socket_of_process(id: u32) -> Option<PathBuf> {
+    // Where it was started.
+    Some(std::fs::read_link(format!("/proc/{id}/cwd")).ok()?.join(argument_of_process(id, "--socket")?))
+}
+
+/// What a process was started with behind an option.
+fn argument_of_process(id: u32, option: &str) -> Option<String> {
     let arguments = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
     let mut words = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    let path = loop {
+    loop {
         let word = words.next()?;
-        match word.strip_prefix("--socket") {
-            Some("") => break words.next()?.into_owned(),
-            Some(rest) if rest.starts_with('=') => break rest[1..].to_owned(),
+        match word.strip_prefix(option) {
+            Some("") => return Some(words.next()?.into_owned()),
+            Some(rest) if rest.starts_with('=') => return Some(rest[1..].to_owned()),
             _ => {}
         }
-    };
-    // Where it was started.
-    Some(std::fs::read_link(format!("/proc/{id}/cwd")).ok()?.join(path))
+    }
 }
 
 /// What is wrong on this host itself and not in a copy of it: its interfaces, its conntrack, and the node that runs here.

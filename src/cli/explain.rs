@@ -3,14 +3,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::explain::{self, Story, StoryText};
+use dunnat::explain::{self, Story, StoryText, Traced};
 use dunnat::process::SCHEMA;
 use dunnat::replay::Replay;
 use dunnat::simulate::{Context, PacketSpec, SimulatedNode};
 use dunnat::trace::Filter;
 
 use super::saved::Saved;
-use super::{Failure, PolicyArgs, coloured, print};
+use super::{Failure, PolicyArgs, coloured, print, warn_of_reasons};
 
 /// Explain what would happen to a packet, and why; needs no root and no network
 ///
@@ -82,17 +82,20 @@ impl Explain {
         match Saved::open(path)? {
             Saved::Trace(mut events) => {
                 let filter = (!words.is_empty()).then(|| words.parse::<Filter>()).transpose()?;
+                warn_of_reasons(filter.as_ref());
                 let mut left = wanted;
+                let mut traced = Traced::new(cluster, &by);
                 while left > 0 {
                     let Some(event) = events.next()? else { break };
                     let is_wanted = node.is_none_or(|id| cluster.node(id).name == *event.node)
                         && filter.as_ref().is_none_or(|filter| filter.matches(&event));
-                    if !is_wanted {
+                    if !is_wanted && !traced.remembers() {
                         continue;
                     }
-                    left -= 1;
-                    match explain::of_event(cluster, &event, &by) {
-                        Ok(story) => self.tell(&story)?,
+                    left -= u64::from(is_wanted);
+                    match traced.explain(&event) {
+                        Ok(story) if is_wanted => self.tell(&story)?,
+                        Ok(_) => {}
                         Err(why) => log::warn!("skipped event {} of {}: {why}", event.seq, event.node),
                     }
                 }

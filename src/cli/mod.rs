@@ -9,6 +9,8 @@ mod failure;
 mod fill_queues;
 mod flows;
 mod help;
+mod import;
+mod init;
 #[cfg(feature = "lab")]
 mod lab;
 #[cfg(all(test, feature = "lab"))]
@@ -45,6 +47,7 @@ use dunnat::daemon;
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
+use dunnat::trace::Filter;
 
 use failure::Failure;
 use policy::PolicyArgs;
@@ -77,6 +80,8 @@ enum Verb {
     Path(path::Path),
     Rules(rules::Rules),
     Check(check::Check),
+    Init(init::Init),
+    Import(import::Import),
     Doctor(doctor::Doctor),
     Rehearse(rehearse::Rehearse),
     Report(report::Report),
@@ -274,6 +279,15 @@ impl ModeArgs {
     }
 }
 
+/// Warns of a reason that nobody here knows: that a filter selects nothing is seen late.
+fn warn_of_reasons(filter: Option<&Filter>) {
+    for reason in filter.map(Filter::foreign_reasons).unwrap_or_default() {
+        log::warn!(
+            "reason {reason}: dunnat itself has none of that name, only a policy of your own may have it"
+        );
+    }
+}
+
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     // As long as there is one thread.
@@ -317,6 +331,8 @@ fn went() -> ExitCode {
         Verb::Path(path) => path.run(),
         Verb::Rules(rules) => rules.run(),
         Verb::Check(check) => check.run(),
+        Verb::Init(init) => init.run(),
+        Verb::Import(import) => import.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Rehearse(rehearse) => rehearse.run(),
         Verb::Report(report) => report.run(),

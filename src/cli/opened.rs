@@ -36,7 +36,7 @@ impl Begun {
 }
 
 /// Opens a file to be read; `-` is standard input. Beside it, its name in messages.
-fn open(path: &Path) -> Result<(String, Box<dyn BufRead>), Failure> {
+pub(super) fn open(path: &Path) -> Result<(String, Box<dyn BufRead>), Failure> {
     let from = path.display().to_string();
     if path.as_os_str() == "-" {
         return Ok((from, Box::new(BufReader::new(io::stdin()))));

@@ -11,7 +11,7 @@ use dunnat::trace::{Event, Filter, Format, Name, Replacement, RuleEvent, RuleVer
 
 use super::events::{Events, Line};
 use super::progress::Progress;
-use super::{Failure, coloured, print, printed};
+use super::{Failure, coloured, print, printed, warn_of_reasons};
 
 /// Join the traces of several nodes into conversations, and give a finding for each
 ///
@@ -88,6 +88,7 @@ impl Path {
             return print(SCHEMA);
         }
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose()?;
+        warn_of_reasons(filter.as_ref());
         let paths = self.join(filter.as_ref())?;
         let chosen: Vec<&Conversation> = paths.conversations.iter().filter(|one| self.chooses(one)).collect();
         if let (Some(number), true) = (self.conversation, chosen.is_empty()) {

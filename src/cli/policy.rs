@@ -9,8 +9,10 @@ use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::daemon::Remake;
 use dunnat::engine::{Observe, Policy};
+use dunnat::net::Ports;
 use dunnat::policy::{Made, Named, NamedError};
 use dunnat::process::{Limits, Process};
+use dunnat::ruleset::Plan;
 
 use super::{BackendArg, Failure, ModeArgs, RewriteArg, WorkArgs};
 
@@ -18,8 +20,8 @@ use super::{BackendArg, Failure, ModeArgs, RewriteArg, WorkArgs};
 #[derive(Args)]
 pub(super) struct PolicyArgs {
     /// What decides: cluster (the cluster file); observe (accepts every packet unchanged); maglev:SERVICE=GUEST,GUEST
-    /// (several guests for a service); napt (all guests share the node's address; for explain and replay); or your own
-    /// program, as a path with a slash, for example ./policy.py
+    /// (several guests for a service); napt or napt:PORTS (all guests share the node's address, by these ports); or your
+    /// own program, as a path with a slash, for example ./policy.py
     #[arg(long = "policy", value_name = "NAME|PATH", default_value = "cluster")]
     chosen: PolicyArg,
 }
@@ -52,14 +54,35 @@ impl PolicyArgs {
             )),
             PolicyArg::Named(Named::Observe) => Ok(true),
             PolicyArg::Named(Named::Cluster) => Ok(false),
-            PolicyArg::Named(Named::Napt) => Err(Failure::Usage(
-                "--policy napt is for explain and replay: the rules of a node hand over only packets to its services"
-                    .to_owned(),
-            )),
             other if how.rewrite == RewriteArg::Kernel => Err(Failure::Usage(format!(
                 "--rewrite kernel beside --policy {other}: the kernel's rules would write what the cluster file says"
             ))),
             _ => Ok(false),
+        }
+    }
+
+    /// The plan of a node, for what this policy has to see.
+    pub(super) fn of_plan(&self, plan: Plan) -> Plan {
+        self.chosen.of_plan(plan)
+    }
+
+    /// Whether a rehearsal says something: it tries the services of the cluster file.
+    pub(super) fn has_services(&self) -> bool {
+        !matches!(self.chosen, PolicyArg::Named(Named::Napt(_)))
+    }
+
+    /// Warns of what would get in the way of this policy on this host.
+    pub(super) fn warn(&self) {
+        let PolicyArg::Named(Named::Napt(ports)) = &self.chosen else { return };
+        // Of both families, in spite of its name: ip(7).
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let mut numbers = range.split_whitespace().map_while(|number| number.parse().ok());
+        let own = numbers.next().zip(numbers.next()).and_then(|(first, last)| Ports::new(first, last));
+        if let Some(own) = own.filter(|own| own.overlaps(*ports)) {
+            log::warn!(
+                "programs of this host may get the ports {own} (net.ipv4.ip_local_port_range); where napt has them, too ({ports}), \
+                 their replies are lost. sysctl -w net.ipv4.ip_local_reserved_ports={ports}"
+            );
         }
     }
 
@@ -122,6 +145,14 @@ impl PolicyArg {
     /// Whether it is the one that decides where nobody says another.
     pub(super) fn is_usual(&self) -> bool {
         *self == Self::Named(Named::default())
+    }
+
+    /// The plan of a node, for what this policy has to see.
+    pub(super) fn of_plan(&self, plan: Plan) -> Plan {
+        match self {
+            Self::Named(Named::Napt(ports)) => plan.translating(*ports),
+            _ => plan,
+        }
     }
 
     /// The same as it would be typed anywhere else.

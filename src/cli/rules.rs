@@ -46,7 +46,7 @@ impl Rules {
         if looks_on {
             return print(&ObservePlan::new(&cluster, wishes, &kernel)?.render(&cluster).as_script());
         }
-        let plan = Plan::new(wishes, &kernel)?;
+        let plan = self.policy.of_plan(Plan::new(wishes, &kernel)?);
         if self.explain {
             return print(&plan.explain(&cluster, &kernel));
         }

@@ -179,10 +179,11 @@ impl Run {
                 Some(taken) => (taken.kernel().clone(), taken.plan),
                 None => {
                     let kernel = daemon::capabilities(wishes.workers, &unwanted)?;
-                    let plan = daemon::plan(wishes, &kernel)?;
+                    let plan = self.policy.of_plan(daemon::plan(wishes, &kernel)?);
                     (kernel, plan)
                 }
             };
+            self.policy.warn();
             let apart = is_apart.then(|| Apart {
                 program: "/proc/self/exe".into(),
                 arguments: std::env::args().skip(1).chain(["--worker".to_owned()]).collect(),
@@ -246,7 +247,8 @@ impl Run {
         workers: Option<u16>,
     ) -> Result<Plan, Failure> {
         let wishes = self.how.wishes(cluster, cluster.find(&self.who.node)?)?;
-        Ok(Plan::new(Wishes { workers: workers.unwrap_or(wishes.workers), ..wishes }, kernel)?)
+        let wishes = Wishes { workers: workers.unwrap_or(wishes.workers), ..wishes };
+        Ok(self.policy.of_plan(Plan::new(wishes, kernel)?))
     }
 
     fn rules(&self) -> OwnRules {
@@ -259,7 +261,7 @@ impl Run {
 
     /// Without rules of our own there is nothing to rehearse.
     fn rehearsal(&self) -> Option<Beside> {
-        if self.no_rehearsal || self.no_rules {
+        if self.no_rehearsal || self.no_rules || !self.policy.has_services() {
             return None;
         }
         let mut arguments = self.how.arguments(&self.who);

@@ -12,7 +12,7 @@ use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
 
 use super::trace::text;
-use super::{Failure, LookersArgs, ModeArgs, NodeArgs, PolicyArgs, coloured};
+use super::{Failure, LookersArgs, ModeArgs, NodeArgs, PolicyArgs, coloured, warn_of_reasons};
 
 /// What the node is to be.
 enum Planned {
@@ -60,12 +60,8 @@ pub(super) struct Step {
 impl Step {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let words = self.filter.join(" ");
-        let selection = Selection {
-            filter: (!words.is_empty()).then(|| words.parse::<Filter>()).transpose()?,
-            sample: None,
-            flows: self.flows.map(|flows| Flows::new(flows as usize)),
-            left: self.count,
-        };
+        let words = (!words.is_empty()).then_some(&*words);
+        words.map(str::parse::<Filter>).transpose()?;
         let (cluster, node) = self.who.load()?;
         let lookers = self.lookers.lookers()?;
         let looks_on = self.policy.looks_on(&self.manner)?;
@@ -74,11 +70,19 @@ impl Step {
             true => Planned::ToObserve(daemon::observe_plan(&cluster, wishes, &unwanted)?),
             false => {
                 let policy = self.policy.for_running(&cluster)?(&cluster, node);
-                Planned::ToServe(
-                    daemon::plan(wishes, &daemon::capabilities(wishes.workers, &unwanted)?)?,
-                    policy,
-                )
+                let plan = daemon::plan(wishes, &daemon::capabilities(wishes.workers, &unwanted)?)?;
+                self.policy.warn();
+                Planned::ToServe(self.policy.of_plan(plan), policy)
             }
+        };
+        // Only now it is known which reasons the policy has.
+        let filter = words.map(|words| Filter::parse_for(words, &cluster)).transpose()?;
+        warn_of_reasons(filter.as_ref());
+        let selection = Selection {
+            filter,
+            sample: None,
+            flows: self.flows.map(|flows| Flows::new(flows as usize)),
+            left: self.count,
         };
         let cluster = Arc::new(cluster);
         let terminal = io::stdout().is_terminal();

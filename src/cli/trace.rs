@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::events::{Events, Line};
-use super::{Failure, coloured, named_socket, print};
+use super::{Failure, coloured, named_socket, print, warn_of_reasons};
 use kernel::Kernel;
 
 /// Show the decisions of a running node live, or those of a saved trace
@@ -151,6 +151,7 @@ impl Trace {
         // The filter is judged here, where it was typed; the node knows which names there are.
         let filter = (!self.filter.is_empty()).then(|| self.filter.join(" "));
         let parsed = filter.as_deref().map(str::parse::<Filter>).transpose()?;
+        warn_of_reasons(parsed.as_ref());
         let of_kernel = match self.kernel.is_asked_for() {
             true => Some(self.kernel.options(parsed.clone(), self.format())?),
             false => None,

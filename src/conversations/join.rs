@@ -40,7 +40,7 @@ struct Services(FxHashSet<(Proto, Option<u16>)>);
 
 impl Services {
     fn see(&mut self, event: &Event) {
-        let asked = event.before.filter(|_| event.stage == Stage::Dnat && event.reason == Reason::Service);
+        let asked = event.before.filter(|_| is_translated_request(event));
         self.0.extend(asked.map(key));
     }
 
@@ -193,6 +193,13 @@ impl Flow {
     }
 }
 
+/// Whether it is a request that was translated: of a service, by whatever policy.
+fn is_translated_request(event: &Event) -> bool {
+    let is_error = event.icmp.is_some_and(|icmp| icmp.inner.is_some());
+    let is_for_service = event.reason == Reason::Service || event.service.is_some() && event.after.is_some();
+    event.stage == Stage::Dnat && !is_error && is_for_service
+}
+
 /// Client → guest; none if the event is not about a conversation with a guest.
 pub(super) fn flow_of(event: &Event) -> Option<Tuple> {
     if let Some(inner) = event.icmp.and_then(|icmp| icmp.inner) {
@@ -205,7 +212,7 @@ pub(super) fn flow_of(event: &Event) -> Option<Tuple> {
     }
     let before = event.before?;
     match (event.stage, event.reason) {
-        (Stage::Dnat, Reason::Service) => event.after,
+        (Stage::Dnat, _) if is_translated_request(event) => event.after,
         // It asked for a service, and could not be translated.
         (Stage::Dnat, _) => event.service.as_ref().map(|_| before),
         // A drop is one, whatever the reason.

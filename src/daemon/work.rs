@@ -78,7 +78,7 @@ impl Work {
             place: Place::of(cluster, plan, keeps_tags),
             stage_of: Box::new(move |queue| by_queue.get(queue).map(|lane| lane.stage)),
             serving,
-            fills: rules != OwnRules::None && cluster.passes_foreign(plan.node),
+            fills: rules != OwnRules::None && plan.passes_foreign(cluster),
         }
     }
 }

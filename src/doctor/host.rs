@@ -105,6 +105,42 @@ pub struct QueueInUse {
     pub process: Option<(u32, String)>,
 }
 
+/// What a host is connected to: all that is read of it for a first cluster file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The interfaces of this network namespace.
+    pub interfaces: Vec<Interface>,
+    /// Where routes lead, but for those to the host itself: each network with its interface.
+    pub routes: Vec<(IpNet, String)>,
+    /// Addresses that were seen, each with the interface behind which it is.
+    pub neighbours: Vec<(IpAddr, String)>,
+    /// What the host calls itself.
+    pub name: String,
+}
+
+#[derive(Deserialize)]
+struct IpNeighbour {
+    dst: IpAddr,
+    dev: String,
+    lladdr: Option<String>,
+}
+
+impl Surroundings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// They cannot be read, and why.
+    pub fn read() -> Reading<Self> {
+        let neighbours: Vec<IpNeighbour> = ip(&["-json", "neighbour", "show"])?;
+        let known = neighbours.into_iter().filter(|it| it.lladdr.is_some());
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").map_err(|error| error.to_string())?;
+        // Without a domain.
+        let name = name.trim().split('.').next().unwrap_or_default().to_owned();
+        let neighbours = known.map(|it| (it.dst, it.dev)).collect();
+        Ok(Self { interfaces: interfaces()?, routes: routes()?, neighbours, name })
+    }
+}
+
 impl Host {
     /// Reads what is quick to read: what `run` wants to know before it begins. Three short commands, two of ip(8) and
     /// one of nft(8), take most of the time.

@@ -36,7 +36,7 @@ use serde::Serialize;
 use crate::cluster::{Cluster, NodeId};
 use crate::text::escaped;
 pub use features::Features;
-pub use host::{Host, Interface, Offloads, QueueInUse, Reading};
+pub use host::{Host, Interface, Offloads, QueueInUse, Reading, Surroundings};
 pub use listing::Listing;
 pub use running::Running;
 pub use unseen::unseen;

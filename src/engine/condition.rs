@@ -6,10 +6,27 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::cluster::{FromGuest, NodeId, ServiceId, ToGuest};
-use crate::net::{CtMark, Dscp, Family, Mac, Mark, Proto, Tuple};
+use crate::net::{CtMark, Dscp, Family, Mac, Mark, Ports, Proto, Tuple};
 use crate::packet::Malformed;
 
 /// Something that was asked about a packet, with what came of it.
+///
+/// A policy of your own asks in the same words, also about what only it knows. `explain` makes a sentence of subject, value, operator
+/// and what was wanted:
+///
+/// ```
+/// use dunnat::engine::{Condition, Conditions, Subject, Value, Wants, Witness as _};
+///
+/// let mut told = Conditions::new();
+/// let (sent, limit) = (12, 10);
+/// let fits = told.holds(sent <= limit, || {
+///     (Subject::Own("packets of this client in this second"), Value::Number(sent), Wants::AtMost(Value::Number(limit)))
+/// });
+/// assert!(!fits);
+/// let Condition { subject: _, value, wants, holds } = told[0];
+/// assert_eq!((told[0].subject(), holds), ("packets of this client in this second".to_owned(), false));
+/// assert_eq!((value.words(), wants.operator()), (Some("12".to_owned()), "is at most"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// What of the packet, or of its flow, was looked at.
@@ -68,6 +85,8 @@ pub enum Subject {
     Guest,
     /// What the policy said.
     Policy,
+    /// Something that only this policy knows, in the words of its author, as `packets of this client in this second`.
+    Own(&'static str),
 }
 
 /// What a subject is, or should be.
@@ -102,6 +121,10 @@ pub enum Value {
     Node(NodeId),
     /// A family.
     Family(Family),
+    /// A range of ports.
+    Ports(Ports),
+    /// A number of anything.
+    Number(u64),
 }
 
 /// What a subject should be.
@@ -112,8 +135,10 @@ pub enum Wants {
     Is(Value),
     /// Anything but this.
     IsNot(Value),
-    /// In this network.
+    /// In this network, or one of these ports.
     In(Value),
+    /// This number, or less.
+    AtMost(Value),
     /// What this table has a row for; with the row, if there is one.
     OneOf(Table, Option<Row>),
 }
@@ -209,6 +234,7 @@ impl Condition {
             Subject::Public => "public address".to_owned(),
             Subject::Guest => "guest".to_owned(),
             Subject::Policy => "policy".to_owned(),
+            Subject::Own(what) => what.to_owned(),
         }
     }
 }
@@ -233,6 +259,8 @@ impl Value {
             Self::Mark(mark, _) => mark.to_string(),
             Self::CtMark(ct_mark, _) => ct_mark.to_string(),
             Self::Family(family) => family.to_string(),
+            Self::Ports(ports) => ports.to_string(),
+            Self::Number(number) => number.to_string(),
         })
     }
 }
@@ -244,6 +272,7 @@ impl Wants {
             Self::Is(_) => "is",
             Self::IsNot(_) => "is not",
             Self::In(_) => "is in",
+            Self::AtMost(_) => "is at most",
             Self::OneOf(..) => "is one of",
         }
     }

@@ -151,7 +151,7 @@ reasons! {
     NAPT {
         NaptOut = "napt-out", accept at Spoof: "the source becomes the outside end of its mapping";
         NaptIn = "napt-in", accept at Dnat: "the destination is the outside end of a mapping; it becomes the inside end";
-        NaptNone = "napt-none", accept at Dnat: "the destination is of no mapping";
+        NaptNone = "napt-none", drop at Dnat: "the destination is a port of the translator, and of no mapping";
         NaptFull = "napt-full", drop at Spoof: "no port is free for a new mapping";
         NaptNever = "napt-never", drop at Spoof:
             "it cannot be translated: its protocol has no ports that could be changed, or it is an error about no mapping";
@@ -188,6 +188,13 @@ impl Names {
         self.0.iter().position(|slot| *slot.get_or_init(learned).name == *name)
     }
 
+    /// The place of a name that a policy has declared.
+    fn known(&self, name: &str) -> Option<usize> {
+        self.0
+            .iter()
+            .position(|slot| slot.get().is_some_and(|it| *it.name == *name && it.about.get().is_some()))
+    }
+
     fn get(&self, place: usize) -> Option<&Learned> {
         self.0.get(place)?.get()
     }
@@ -198,6 +205,19 @@ fn is_word(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && name.len() <= LONGEST
+}
+
+/// Whether one letter more, less, or other makes one word of the other, or two that have changed places.
+fn is_one_letter_off(one: &str, two: &str) -> bool {
+    let (one, two) = (one.as_bytes(), two.as_bytes());
+    let same = one.iter().zip(two).take_while(|(a, b)| a == b).count();
+    let (one, two) = (&one[same..], &two[same..]);
+    match (one, two) {
+        ([_, a @ ..], [_, b @ ..]) if a == b => true,
+        ([_, a @ ..], b) | (b, [_, a @ ..]) if a == b => true,
+        ([a, b, c @ ..], [d, e, f @ ..]) => (a, b, c) == (e, d, f),
+        _ => false,
+    }
 }
 
 impl Reason {
@@ -250,6 +270,37 @@ impl Reason {
             }
             Ok(NAMES.place(name).map_or(Self::Unknown, Self::of_place))
         })
+    }
+
+    /// The reason of a name that somebody types, who may want one of a policy that this program does not know. What differs from one
+    /// that it knows by a letter is mistyped.
+    ///
+    /// # Errors
+    /// It is mistyped, no word as [`read`](Self::read) takes it, or one too many.
+    ///
+    /// ```
+    /// use dunnat::engine::Reason;
+    ///
+    /// assert_eq!(Reason::typed("saved"), Ok(Reason::Saved));
+    /// assert_eq!(Reason::typed("too-fast").map(Reason::name), Ok("too-fast"));
+    /// assert!(Reason::typed("savd").is_err() && Reason::typed("Saved").is_err());
+    /// ```
+    pub fn typed(text: &str) -> Result<Self, ReasonError> {
+        text.parse().or_else(|error| {
+            let known = NAMES.known(text).map(Self::of_place);
+            let is_mistyped = || Self::ALL.iter().any(|reason| is_one_letter_off(text, reason.name()));
+            match known {
+                Some(known) => Ok(known),
+                None if is_mistyped() => Err(error),
+                None => Self::read(text)
+                    .and_then(|read| if read == Self::Unknown { Err(error) } else { Ok(read) }),
+            }
+        })
+    }
+
+    /// Whether a policy of this process has said what it is about.
+    pub fn is_declared(self) -> bool {
+        self.row().is_some() || self.learned().is_some_and(|learned| learned.about.get().is_some())
     }
 
     /// A reason of a policy of your own, with a sentence about the packet, without a full stop. Whoever declares the same name again

@@ -65,8 +65,10 @@ pub type Changes = Vec<Change>;
 /// What was remembered.
 ///
 /// All workers of a node share one memory: the two directions of a flow come by different queues once an address was changed, and
-/// may be decided by different workers. Between a decision and its changes another worker may decide; of two changes under one key
-/// the later one stays. Not more than a number of entries is kept; a change that finds no room is lost, and counted.
+/// may be decided by different workers. They decide at the same time, but it is as if they did one after the other: a decision that
+/// changes something is made again, with the same facts, if another worker has changed meanwhile what it has read. So what was free is
+/// given to one alone, and what is counted is counted right. Not more than a number of entries is kept; a change that finds no room is
+/// lost, and counted.
 ///
 /// A test may have a memory of its own:
 ///

@@ -13,6 +13,7 @@ use crate::cluster::{Cluster, FromGuest, NodeId, OnConflict, TagBy};
 use crate::engine::{Condition, Reason, Row, Subject, Table, Value, Wants};
 use crate::net::{ByFamily, CtMark, Mark, OfFamily, Stage};
 use crate::packet::{Fragment, Malformed};
+use crate::policy::CARRIED_OUT;
 use crate::simulate::Visit;
 
 /// A condition that was asked for a decision, in words.
@@ -69,7 +70,9 @@ pub(super) struct Words<'a> {
 impl Words<'_> {
     fn asked(self, condition: &Condition) -> Asked {
         let (wants, row) = match condition.wants {
-            Wants::Is(value) | Wants::IsNot(value) | Wants::In(value) => (self.value(value), None),
+            Wants::Is(value) | Wants::IsNot(value) | Wants::In(value) | Wants::AtMost(value) => {
+                (self.value(value), None)
+            }
             Wants::OneOf(table, row) => (Some(table.to_string()), row.map(|row| self.row(row))),
         };
         Asked {
@@ -99,7 +102,8 @@ impl Words<'_> {
         }
     }
 
-    /// A sentence.
+    /// A sentence. Those with words of their own are of the cluster's conditions, and of those alone: another policy may look at the
+    /// same subject, and want something else.
     fn says(self, condition: &Condition) -> String {
         let Condition { subject, value, wants, holds } = *condition;
         match (subject, value, wants) {
@@ -108,46 +112,73 @@ impl Words<'_> {
             }
             (_, value, Wants::OneOf(table, row)) => self.looked_up(condition, value, table, row),
             (Subject::Bytes, Value::Malformed(malformed), _) => self.unreadable(malformed),
-            (Subject::Bytes, ..) => {
+            (Subject::Bytes, Value::Word("cut"), Wants::Is(Value::Word("whole"))) if !holds => {
                 "the packet was cut, so it cannot be sent on with another address".to_owned()
             }
-            (Subject::Policy, Value::Word(so), Wants::Is(_)) if !holds => {
+            (Subject::Policy, Value::Word(so), Wants::Is(Value::Word(CARRIED_OUT))) if !holds => {
                 format!("the policy's answer cannot be carried out: {so}")
             }
-            (Subject::Policy, Value::Word(so), _) => so.to_owned(),
-            (Subject::Neighbours, ..) => "neighbour discovery is for the node itself".to_owned(),
-            (Subject::Daddr, Value::Address(dst), Wants::Is(_)) => self.is_public(dst),
-            (Subject::Daddr, Value::Address(dst), _) => self.is_in_network("daddr", dst),
-            (Subject::Saddr, Value::Address(src), _) => self.is_in_network("saddr", src),
-            (Subject::QuotedSaddr, Value::Address(src), _) => {
+            // A program has said it, or what has become of it.
+            (Subject::Policy, value, Wants::Is(same) | Wants::IsNot(same)) if value == same => {
+                self.value(value).unwrap_or_default()
+            }
+            (Subject::Neighbours, Value::Word("yes"), Wants::Is(Value::Word("no"))) if !holds => {
+                "neighbour discovery is for the node itself".to_owned()
+            }
+            (Subject::Daddr, Value::Address(dst), Wants::Is(own)) if own == self.own_public(dst) => {
+                self.is_public(dst)
+            }
+            (Subject::Daddr, Value::Address(dst), Wants::In(net)) if net == self.network(dst) => {
+                self.is_in_network("daddr", dst)
+            }
+            (Subject::Saddr, Value::Address(src), Wants::In(net)) if net == self.network(src) => {
+                self.is_in_network("saddr", src)
+            }
+            (Subject::QuotedSaddr, Value::Address(src), Wants::Is(own)) if own == self.own_public(src) => {
                 let public = of_family(&self.cluster.node(self.node).public, src);
                 format!("the quoted packet {} a reply from {public}", if holds { "is" } else { "is not" })
             }
-            (Subject::Error, Value::Error(src, about), Wants::In(_)) => {
+            (Subject::Error, Value::Error(src, about), Wants::In(net)) if net == self.network(src) => {
                 let has = if holds { "has an address of" } else { "has no address of" };
                 let network = of_family(&self.cluster.guests.network, src);
                 format!("an ICMP error from {src} about {about} {has} {network}")
             }
-            (Subject::Error, Value::Error(_, about), _) => format!("it is an ICMP error about {about}"),
-            (Subject::Redirect, Value::Error(_, about), _) => match (self.visit.stage, holds) {
-                (Stage::Dnat, true) => format!("an ICMP error, about {about}"),
-                (Stage::Dnat, false) => "an ICMP redirect is for its receiver, whatever it quotes".to_owned(),
-                (_, true) => "the client gets it with the addresses of its own packet".to_owned(),
-                (_, false) => "an ICMP redirect would show an inside address to the neighbours".to_owned(),
-            },
-            (Subject::Pipe, ..) => self.is_from_pipe(holds),
-            (Subject::Frame, Value::Mac(mac), _) => format!("its frame is from {mac}"),
-            (Subject::Frame, ..) => "the source address of its frame is not known".to_owned(),
-            (Subject::Mark, Value::Mark(mark, _), _) => {
+            (Subject::Error, Value::Error(_, about), Wants::Is(Value::Word("an ICMP error"))) if holds => {
+                format!("it is an ICMP error about {about}")
+            }
+            (Subject::Redirect, Value::Error(_, about), Wants::IsNot(Value::Word("a redirect"))) => {
+                match (self.visit.stage, holds) {
+                    (Stage::Dnat, true) => format!("an ICMP error, about {about}"),
+                    (Stage::Dnat, false) => {
+                        "an ICMP redirect is for its receiver, whatever it quotes".to_owned()
+                    }
+                    (_, true) => "the client gets it with the addresses of its own packet".to_owned(),
+                    (_, false) => {
+                        "an ICMP redirect would show an inside address to the neighbours".to_owned()
+                    }
+                }
+            }
+            (Subject::Pipe, Value::Nothing, Wants::Is(Value::Word("a pipe of this node"))) => {
+                self.is_from_pipe(holds)
+            }
+            (Subject::Frame, Value::Mac(mac), Wants::IsNot(Value::Nothing)) => {
+                format!("its frame is from {mac}")
+            }
+            (Subject::Frame, Value::Nothing, Wants::IsNot(Value::Nothing)) => {
+                "the source address of its frame is not known".to_owned()
+            }
+            (Subject::Mark, Value::Mark(mark, _), Wants::IsNot(Value::Mark(Mark::ZERO, _))) => {
                 format!("{} {mark} is {}", condition.subject(), if holds { "not zero" } else { "no tag" })
             }
-            (Subject::CtMark, Value::CtMark(held, _), Wants::IsNot(_)) => {
+            (Subject::CtMark, Value::CtMark(held, _), Wants::IsNot(Value::Mark(Mark::ZERO, _))) => {
                 self.is_tagged(condition.subject(), held)
             }
-            (Subject::CtMark, Value::CtMark(held, _), Wants::Is(Value::Mark(tag, _))) => {
+            (Subject::CtMark, Value::CtMark(held, _), Wants::Is(Value::Mark(tag, _)))
+                if self.is_about_tag() =>
+            {
                 self.holds_tag(condition, held, tag)
             }
-            (Subject::Service, Value::Service(_), _) => match holds {
+            (Subject::Service, Value::Service(_), Wants::Is(Value::Word("all ports"))) => match holds {
                 true => {
                     let publics = &self.cluster.node(self.node).public;
                     let public = self
@@ -165,6 +196,9 @@ impl Words<'_> {
                     Wants::Is(wanted) => (if holds { "is" } else { "is not" }, self.value(wanted)),
                     Wants::IsNot(wanted) => (if holds { "is not" } else { "is" }, self.value(wanted)),
                     Wants::In(wanted) => (if holds { "is in" } else { "is not in" }, self.value(wanted)),
+                    Wants::AtMost(wanted) => {
+                        (if holds { "is at most" } else { "is more than" }, self.value(wanted))
+                    }
                     Wants::OneOf(..) => ("is", None),
                 };
                 let value = self.value(value).map_or(String::new(), |value| format!(" {value}"));
@@ -172,6 +206,24 @@ impl Words<'_> {
                 format!("{}{value} {is} {wanted}", condition.subject())
             }
         }
+    }
+
+    /// The public address of the node, in the family of an address.
+    fn own_public(self, like: IpAddr) -> Value {
+        let public = self.cluster.node(self.node).public.get(like.family()).copied();
+        public.map_or(Value::Nothing, Value::Address)
+    }
+
+    /// The guests' network, in the family of an address.
+    fn network(self, like: IpAddr) -> Value {
+        let network = self.cluster.guests.network.get(like.family()).copied();
+        network.map_or(Value::Nothing, Value::Network)
+    }
+
+    /// Whether it is decided which tag a flow gets.
+    fn is_about_tag(self) -> bool {
+        [Reason::FromNode, Reason::Saved, Reason::AlreadySaved, Reason::MarkConflict]
+            .contains(&self.visit.decision.reason)
     }
 
     fn unreadable(self, malformed: Malformed) -> String {

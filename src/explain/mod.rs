@@ -15,7 +15,7 @@ mod text;
 pub use asked::{Asked, TableRow, asked};
 pub use checksum::Arithmetic;
 use checksum::arithmetic;
-pub use story::{AtNode, Nft, NoEntry, Step, Story, at_node, of_event, through_cluster};
+pub use story::{AtNode, Nft, NoEntry, Step, Story, Traced, at_node, of_event, through_cluster};
 pub use text::StoryText;
 
 #[cfg(test)]

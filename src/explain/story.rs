@@ -98,18 +98,46 @@ pub fn at_node(host: &mut SimulatedNode<'_>, arrival: Arrival) -> Story {
     Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() }
 }
 
-/// The decision that an event tells of, made again by the policy that `by` makes.
+/// The decision that an event tells of, made again by the policy that `by` makes, which remembers nothing of earlier ones.
 ///
 /// # Errors
 /// The cluster has no such node, or there is no such packet.
 pub fn of_event(cluster: &Cluster, event: &Event, by: Maker<'_>) -> Result<Story, NotRecorded> {
-    let recorded = RecordedDecision::of(event, cluster)?;
-    let policy = Supervised::new(by(cluster, recorded.node), cluster, recorded.node, 1);
-    let mut explainer = Explainer::new(cluster, &policy);
-    let step = explainer.step(recorded.node, &recorded.visit(&policy), Some(event));
-    let packet = asked_about(cluster, event).map(|asked| asked.to_string());
-    let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
-    Ok(Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() })
+    Traced::new(cluster, by).explain(event)
+}
+
+/// Explains the decisions of a trace, in its order: what a policy remembers of those before is remembered.
+pub struct Traced<'a> {
+    cluster: &'a Cluster,
+    policies: Vec<Supervised>,
+}
+
+impl<'a> Traced<'a> {
+    /// Decisions are made again by the policies that `by` makes.
+    pub fn new(cluster: &'a Cluster, by: Maker<'_>) -> Self {
+        let policy = |id| Supervised::new(by(cluster, id), cluster, id, 1);
+        Self { cluster, policies: cluster.node_ids().map(policy).collect() }
+    }
+
+    /// The next decision, made again. Who does not want to see it needs it all the same, if the policy remembers things.
+    ///
+    /// # Errors
+    /// The cluster has no such node, or there is no such packet.
+    pub fn explain(&mut self, event: &Event) -> Result<Story, NotRecorded> {
+        let cluster = self.cluster;
+        let recorded = RecordedDecision::of(event, cluster)?;
+        let policy = self.policies.get(recorded.node.0 as usize).ok_or(NotRecorded::Node)?;
+        let mut explainer = Explainer::new(cluster, policy);
+        let step = explainer.step(recorded.node, &recorded.visit(policy), Some(event));
+        let packet = asked_about(cluster, event).map(|asked| asked.to_string());
+        let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
+        Ok(Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() })
+    }
+
+    /// Whether the policies remember anything, so that decisions that nobody wants to see have to be made again, too.
+    pub fn remembers(&self) -> bool {
+        self.policies.iter().any(|policy| policy.notes().is_some())
+    }
 }
 
 /// The packet of an event, as somebody would ask about it.

@@ -56,6 +56,7 @@ pages! {
     stages
     icmp
     cluster
+    importing
     tags
     families
     services

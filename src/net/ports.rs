@@ -22,6 +22,12 @@ impl Ports {
         (first != 0 && first <= last).then_some(Self { first, last })
     }
 
+    /// Those of numbers that are known when this is compiled, which fails where [`new`](Self::new) gives none.
+    pub(crate) const fn of<const FIRST: u16, const LAST: u16>() -> Self {
+        const { assert!(FIRST != 0 && FIRST <= LAST) };
+        Self { first: FIRST, last: LAST }
+    }
+
     /// The lowest.
     pub fn first(self) -> u16 {
         self.first

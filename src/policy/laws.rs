@@ -252,12 +252,12 @@ fn sources<'a>(
 ///
 /// use dunnat::cluster::Cluster;
 /// use dunnat::engine::{Meta, Time};
-/// use dunnat::policy::{Supervised, laws, napt::Napt};
+/// use dunnat::policy::{Supervised, laws, napt};
 /// use dunnat::simulate::PacketSpec;
 ///
 /// let cluster = Cluster::load(Path::new("rules/example.toml"))?;
 /// let node1 = cluster.find("node1")?;
-/// let napt = || Supervised::new(std::sync::Arc::new(Napt::new(&cluster, node1)), &cluster, node1, 1);
+/// let napt = || Supervised::new(std::sync::Arc::new(napt::Napt::new(&cluster, node1, napt::PORTS)), &cluster, node1, 1);
 /// let packets = [201, 202, 203].map(|guest| {
 ///     let packet: PacketSpec = format!("udp 10.5.5.{guest}:5000 > 8.8.8.8:53").parse().unwrap();
 ///     (packet.arrival(&cluster, node1).bytes, Meta::default())

@@ -119,6 +119,7 @@ mod supervised;
 
 pub use named::{Made, Maker, Named, NamedError, of_cluster};
 pub use notes::Notes;
+pub(crate) use supervised::CARRIED_OUT;
 pub use supervised::Supervised;
 
 #[cfg(test)]

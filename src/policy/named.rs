@@ -5,9 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::maglev::{Maglev, Pools, PoolsError, Spread};
-use super::napt::Napt;
+use super::napt::{Napt, PORTS};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{ClusterNat, Observe, Policy};
+use crate::net::{Ports, PortsError};
 
 /// Makes the policy of a node.
 pub type Maker<'a> = &'a dyn Fn(&Cluster, NodeId) -> Arc<dyn Policy>;
@@ -56,8 +57,8 @@ pub enum Named {
     Observe,
     /// [`Maglev`], with the services that have several guests.
     Maglev(Pools),
-    /// [`Napt`].
-    Napt,
+    /// [`Napt`], with the ports that guests share.
+    Napt(Ports),
 }
 
 /// Why a text is not a policy.
@@ -73,6 +74,9 @@ pub enum NamedError {
     /// Its parameters are wrong.
     #[error(transparent)]
     Pools(#[from] PoolsError),
+    /// Its ports are none.
+    #[error("give napt a range of ports, for example napt:{PORTS}, or none: {0}")]
+    Ports(#[from] PortsError),
 }
 
 impl Named {
@@ -85,7 +89,7 @@ impl Named {
             Self::Cluster => "cluster",
             Self::Observe => "observe",
             Self::Maglev(_) => "maglev",
-            Self::Napt => "napt",
+            Self::Napt(_) => "napt",
         }
     }
 
@@ -101,7 +105,10 @@ impl Named {
                 let spread = Spread::new(cluster, pools)?;
                 Box::new(move |cluster, own| Arc::new(Maglev::new(cluster, own, spread.clone())))
             }
-            Self::Napt => Box::new(|cluster, own| Arc::new(Napt::new(cluster, own))),
+            Self::Napt(ports) => {
+                let ports = *ports;
+                Box::new(move |cluster, own| Arc::new(Napt::new(cluster, own, ports)))
+            }
         })
     }
 }
@@ -118,7 +125,9 @@ impl FromStr for Named {
             "cluster" => Self::Cluster,
             "observe" => Self::Observe,
             "maglev" => return Ok(Self::Maglev(parameters.unwrap_or_default().parse()?)),
-            "napt" => Self::Napt,
+            "napt" => {
+                return Ok(Self::Napt(parameters.map(str::parse).transpose()?.unwrap_or(PORTS)));
+            }
             _ => return Err(NamedError::Name),
         };
         if parameters.is_some() { Err(NamedError::Parameters(named.name())) } else { Ok(named) }
@@ -130,6 +139,7 @@ impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Maglev(pools) => write!(f, "maglev:{pools}"),
+            Self::Napt(ports) if *ports != PORTS => write!(f, "napt:{ports}"),
             named => f.pad(named.name()),
         }
     }

@@ -1,5 +1,6 @@
 //! What a policy remembers, kept for it.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,10 @@ struct Part {
 }
 
 impl Part {
+    fn get(&self, key: &Short, now: Time) -> Option<Short> {
+        self.entries.get(key).filter(|(_, until)| *until > now).map(|(note, _)| *note)
+    }
+
     /// Whether there is room for an entry more, or could be made.
     fn has_room(&mut self, most: usize, now: Time) -> bool {
         if self.entries.len() >= most && self.full_until <= now {
@@ -70,8 +75,29 @@ impl Notes {
 
     /// Carries out changes that were wanted at a time, in order.
     pub fn apply(&self, changes: &[Change], now: Time) {
+        self.apply_if_same(&[], changes, now);
+    }
+
+    /// Carries out changes, all at once, if what was read for them at that time is still so; else nothing, and says no. Whoever is told
+    /// no decides again. So decisions of several workers are as if they had been made one after the other.
+    pub(super) fn apply_if_same(
+        &self,
+        read: &[(Short, Option<Short>)],
+        changes: &[Change],
+        now: Time,
+    ) -> bool {
+        let keys = read.iter().map(|(key, _)| key).chain(changes.iter().map(|change| &change.key));
+        let mut places: Vec<usize> = keys.map(|key| self.place(key)).collect();
+        // All take locks in this order, so nobody waits for somebody who waits for him.
+        places.sort_unstable();
+        places.dedup();
+        let mut parts: Vec<MutexGuard<'_, Part>> = places.iter().map(|place| self.lock(*place)).collect();
+        let at = |key: &Short| places.partition_point(|place| *place < self.place(key));
+        if read.iter().any(|(key, note)| parts[at(key)].get(key, now) != *note) {
+            return false;
+        }
         for Change { key, entry } in changes {
-            let mut part = self.part(key);
+            let part = &mut parts[at(key)];
             let Some((note, until)) = entry else {
                 part.entries.remove(key);
                 continue;
@@ -82,6 +108,7 @@ impl Notes {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
+        true
     }
 
     /// How many changes found no room.
@@ -89,17 +116,47 @@ impl Notes {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// A lock that somebody held who panicked holds whole entries all the same.
-    fn part(&self, key: &Short) -> MutexGuard<'_, Part> {
+    /// The place of the part that an entry belongs to.
+    fn place(&self, key: &Short) -> usize {
         let mut hasher = FxBuildHasher.build_hasher();
         hasher.write(key.bytes());
-        let place = (hasher.finish() >> 32) as usize % self.parts.len();
+        (hasher.finish() >> 32) as usize % self.parts.len()
+    }
+
+    /// A lock that somebody held who panicked holds whole entries all the same.
+    fn lock(&self, place: usize) -> MutexGuard<'_, Part> {
         self.parts[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Remembered for Notes {
     fn get(&self, key: &Short, now: Time) -> Option<Short> {
-        self.part(key).entries.get(key).filter(|(_, until)| *until > now).map(|(note, _)| *note)
+        self.lock(self.place(key)).get(key, now)
+    }
+}
+
+/// What a decision reads, with what it has read.
+pub(super) struct Reading<'a> {
+    notes: &'a Notes,
+    read: RefCell<Vec<(Short, Option<Short>)>>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn of(notes: &'a Notes) -> Self {
+        Self { notes, read: RefCell::default() }
+    }
+
+    /// Carries out the changes of the decision, unless somebody else has changed meanwhile what it rests on. One that changes nothing
+    /// rests on what was so when it looked.
+    pub(super) fn apply(&self, changes: &[Change], now: Time) -> bool {
+        changes.is_empty() || self.notes.apply_if_same(&self.read.borrow(), changes, now)
+    }
+}
+
+impl Remembered for Reading<'_> {
+    fn get(&self, key: &Short, now: Time) -> Option<Short> {
+        let note = self.notes.get(key, now);
+        self.read.borrow_mut().push((*key, note));
+        note
     }
 }

@@ -4,14 +4,23 @@ use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Notes;
+use super::notes::{Notes, Reading};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{
-    Change, Changes, ClusterNat, Condition, Conditions, Decision, Facts, Meta, NothingRemembered, Policy,
-    Reason, Remembered, Subject, Time, Value, Wants,
+    Changes, ClusterNat, Condition, Conditions, Decision, Facts, Meta, NothingRemembered, Policy, Reason,
+    Remembered, Subject, Time, Value, Wants,
 };
 use crate::net::{CtMark, Mac, Mark, OfFamily, Stage};
 use crate::packet::{Layers, Malformed, Rewrite, View};
+
+/// What a decision has to be; that it is not is told as a condition.
+pub(crate) const CARRIED_OUT: &str = "a decision that can be carried out";
+
+/// Why there is no decision that can be carried out.
+struct Unusable {
+    reason: Reason,
+    so: &'static str,
+}
 
 /// A policy of a node, and what holds it to what it may. All workers of the node share one.
 ///
@@ -116,18 +125,10 @@ impl Supervised {
             return decided.unwrap_or_else(|_| Decision::drop(Reason::PolicyPanicked));
         }
         let facts = self.facts((stage, packet, meta), now);
-        let mut changes = Changes::new();
-        let decide = || self.policy.decide(&facts, self.remembered(), &mut changes);
-        match catch_unwind(AssertUnwindSafe(decide)) {
-            Ok(decision) => match self.fault(&facts, &decision) {
-                None => {
-                    self.note(&changes, facts.now);
-                    decision
-                }
-                Some(_) => Decision::drop(Reason::PolicyNonsense),
-            },
-            Err(_) => Decision::drop(Reason::PolicyPanicked),
-        }
+        let decide = |remembered: &dyn Remembered, changes: &mut Changes| {
+            self.policy.decide(&facts, remembered, changes)
+        };
+        self.decided(&facts, decide).unwrap_or_else(|Unusable { reason, .. }| Decision::drop(reason))
     }
 
     /// Has it decide, and tell what was asked for the decision.
@@ -140,25 +141,43 @@ impl Supervised {
         conditions: &mut Conditions,
     ) -> Decision {
         let facts = self.facts((stage, packet, meta), now);
-        let mut changes = Changes::new();
-        let decide = || self.policy.decide_before(&facts, self.remembered(), &mut changes, conditions);
-        let (reason, so) = match catch_unwind(AssertUnwindSafe(decide)) {
-            Ok(decision) => match self.fault(&facts, &decision) {
-                None => {
-                    self.note(&changes, facts.now);
-                    return decision;
-                }
-                Some(fault) => (Reason::PolicyNonsense, fault),
-            },
-            Err(_) => (Reason::PolicyPanicked, "panicked"),
+        let before = conditions.len();
+        let decide = |remembered: &dyn Remembered, changes: &mut Changes| {
+            conditions.truncate(before);
+            self.policy.decide_before(&facts, remembered, changes, conditions)
         };
-        conditions.push(Condition {
-            subject: Subject::Policy,
-            value: Value::Word(so),
-            wants: Wants::Is(Value::Word("a decision that can be carried out")),
-            holds: false,
-        });
-        Decision::drop(reason)
+        self.decided(&facts, decide).unwrap_or_else(|Unusable { reason, so }| {
+            conditions.push(Condition {
+                subject: Subject::Policy,
+                value: Value::Word(so),
+                wants: Wants::Is(Value::Word(CARRIED_OUT)),
+                holds: false,
+            });
+            Decision::drop(reason)
+        })
+    }
+
+    /// The decision, when what it changes is remembered. If another worker has changed meanwhile what it rests on, it is made again, with
+    /// the same facts: somebody else's decision is through then, so not all go round in a circle.
+    fn decided(
+        &self,
+        facts: &Facts<'_>,
+        mut decide: impl FnMut(&dyn Remembered, &mut Changes) -> Decision,
+    ) -> Result<Decision, Unusable> {
+        let mut changes = Changes::new();
+        loop {
+            let reading = self.notes.as_ref().map(Reading::of);
+            let remembered = reading.as_ref().map_or(&NothingRemembered as &dyn Remembered, |it| it);
+            changes.clear();
+            let decision = catch_unwind(AssertUnwindSafe(|| decide(remembered, &mut changes)))
+                .map_err(|_| Unusable { reason: Reason::PolicyPanicked, so: "panicked" })?;
+            if let Some(so) = self.fault(facts, &decision) {
+                return Err(Unusable { reason: Reason::PolicyNonsense, so });
+            }
+            if reading.is_none_or(|reading| reading.apply(&changes, facts.now)) {
+                return Ok(decision);
+            }
+        }
     }
 
     #[inline]
@@ -168,22 +187,6 @@ impl Supervised {
         now: impl FnOnce() -> Time,
     ) -> Facts<'a> {
         Facts { stage, packet, meta, now: if self.notes.is_some() { now() } else { Time::default() } }
-    }
-
-    #[inline]
-    fn remembered(&self) -> &dyn Remembered {
-        match &self.notes {
-            Some(notes) => notes,
-            None => &NothingRemembered,
-        }
-    }
-
-    /// Sees to it that what is to be remembered is.
-    #[inline]
-    fn note(&self, changes: &[Change], now: Time) {
-        if let (Some(notes), false) = (&self.notes, changes.is_empty()) {
-            notes.apply(changes, now);
-        }
     }
 
     /// What is wrong with a decision, so that it cannot be carried out.

@@ -11,7 +11,7 @@ use crate::engine::{
     Subject, Time, Value, Wants, Witness,
 };
 use crate::net::{CtMark, Mark, Proto, Stage, Tuple};
-use crate::packet::{Fragment, Headers, Layers, Rewrite, Side, View};
+use crate::packet::{Fragment, Headers, Layers, Malformed, Rewrite, Side, View};
 use crate::simulate::{Arrival, SimulatedNode, made};
 
 fn cluster() -> Cluster {
@@ -269,8 +269,8 @@ fn a_pipe_leads_to_the_node_in_its_place() {
 
 #[test]
 fn policies_have_names_and_reasons_of_their_own() {
-    let all = ["cluster", "observe", "maglev:web=10.5.5.201,10.5.5.202", "napt"];
-    for (text, name) in all.into_iter().zip(Named::NAMES) {
+    let all = ["cluster", "observe", "maglev:web=10.5.5.201,10.5.5.202", "napt", "napt:50000-50009"];
+    for (text, name) in all.into_iter().zip(Named::NAMES.into_iter().chain(["napt"])) {
         let named: Named = text.parse().unwrap();
         assert_eq!((named.to_string(), named.name()), (text.to_owned(), name));
         let policy = named.maker(&cluster()).unwrap()(&cluster(), NodeId(0));
@@ -284,8 +284,72 @@ fn policies_have_names_and_reasons_of_their_own() {
         "{}",
         wrong("nat")
     );
-    assert_eq!(wrong("napt:5"), "the policy napt has no parameters");
+    assert_eq!(wrong("observe:5"), "the policy observe has no parameters");
+    assert!(wrong("napt:five").starts_with("give napt a range of ports, for example napt:61000-65535"));
     assert!(wrong("maglev").starts_with("give services and their guests"), "{}", wrong("maglev"));
     let unknown: Named = "maglev:dns=10.5.5.1".parse().unwrap();
     assert!(unknown.maker(&cluster()).is_err());
+}
+
+/// Counts, which two workers must not do at once.
+struct Counting;
+
+impl Decide for Counting {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    fn reasons(&self) -> &[Reason] {
+        Reason::OBSERVE
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn decide<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+        witness: &mut W,
+    ) -> Decision {
+        let key = Short::new(&[b"count"]).unwrap();
+        let before = remembered
+            .get(&key, facts.now)
+            .map_or(0, |it| u32::from_be_bytes(it.bytes().try_into().unwrap()));
+        witness.holds(true, || {
+            (Subject::Own("count"), Value::Number(before.into()), Wants::AtMost(Value::Number(u64::MAX)))
+        });
+        std::thread::yield_now();
+        let note = Short::new(&[&(before + 1).to_be_bytes()]).unwrap();
+        changes.push(Change { key, entry: Some((note, facts.now.after(Duration::from_secs(1)))) });
+        Decision::leave(Reason::Observed)
+    }
+}
+
+/// Of what two read at once one is decided again, and what was asked is told once.
+#[test]
+fn decisions_of_workers_are_as_if_one_came_after_the_other() {
+    let cluster = cluster();
+    let policy = &Supervised::new(Arc::new(Counting), &cluster, NodeId(0), 4);
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    let (packet, meta) = (Err(Malformed::NotIp), Meta::default());
+                    if worker % 2 == 0 {
+                        policy.decide(Stage::Dnat, packet, &meta, Time::default);
+                    } else {
+                        let mut conditions = Conditions::new();
+                        policy.decide_before(Stage::Dnat, packet, &meta, Time::default, &mut conditions);
+                        assert_eq!(conditions.len(), 1);
+                    }
+                }
+            });
+        }
+    });
+    let key = Short::new(&[b"count"]).unwrap();
+    let count = policy.notes().unwrap().get(&key, Time::default()).unwrap();
+    assert_eq!(count.bytes(), 2000_u32.to_be_bytes());
 }

@@ -14,6 +14,7 @@ use crate::engine::{
     Changes, Condition, Conditions, Decision, Facts, Policy, Reason, Remembered, Subject, Value, Wants,
 };
 use crate::net::Mark;
+use crate::policy::CARRIED_OUT;
 
 /// The longest pause before a program is started again; one that has run for that long begins with the shortest pause.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -243,7 +244,7 @@ impl Policy for OfNode {
                 (decision, about, Wants::Is(about))
             }
             Err(Unanswered::Nonsense(nonsense)) => {
-                let wanted = Wants::Is(Value::Word("a decision that can be carried out"));
+                let wanted = Wants::Is(Value::Word(CARRIED_OUT));
                 (Decision::drop(Reason::PolicyNonsense), Value::Word(nonsense.word()), wanted)
             }
             Err(why) => {

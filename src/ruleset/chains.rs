@@ -89,9 +89,15 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
     let after = |priority| Some(Hook::filter(POSTROUTING, priority));
 
     let mut chains = Chains(queue_chains(plan.queue_by, plan.queues(), plan.stands_in()));
+    let is_translator = plan.translator.is_some();
     chains.add(
-        "dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack\n\
-         knows the flow by the guest's address, as on the home node.",
+        if is_translator {
+            "dnat: packets to the ports of the translator at our public address. Queued before conntrack (-200), so that\n\
+             conntrack knows the flow by the guest's address."
+        } else {
+            "dnat: requests to a service at our public address. Queued before conntrack (-200), so that conntrack\n\
+             knows the flow by the guest's address, as on the home node."
+        },
         "ask-dnat",
         before(ORDER.ask_dnat),
         asks_about(here, plan, Stage::Dnat),
@@ -136,7 +142,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             vec![shown(&bridged)],
         );
     }
-    chains.add(
+    chains.add_if_any(
         "tag: frames that are bridged to a guest, of a flow without a tag. The source MAC address tells which\n\
          node sent a frame. Frames pass here only with br_netfilter.",
         "ask-tag",
@@ -157,7 +163,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
         after(ORDER.count_tag),
         stand_in(stand_in::tag_counted),
     );
-    chains.add(
+    chains.add_if_any(
         "save: packets with a tag to a guest, of a flow without a tag.",
         "ask-save",
         after(ORDER.ask_save),
@@ -191,8 +197,13 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
         );
     }
     chains.add(
-        "spoof: replies of a guest in a flow with a tag, and ICMP errors that quote a packet to a guest, also if\n\
-         conntrack does not know that packet. Queued before SNAT (100).",
+        if is_translator {
+            "spoof: all that guests send out, and ICMP errors that quote a packet to a guest, also if conntrack does\n\
+             not know that packet. Queued before SNAT (100), which has nothing left to do."
+        } else {
+            "spoof: replies of a guest in a flow with a tag, and ICMP errors that quote a packet to a guest, also if\n\
+             conntrack does not know that packet. Queued before SNAT (100)."
+        },
         "ask-spoof",
         after(ORDER.ask_spoof),
         asks_about(here, plan, Stage::Spoof),

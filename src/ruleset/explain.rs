@@ -71,6 +71,11 @@ impl Plan {
                 ),
             },
             match self.full {
+                false if self.translator.is_some() => asked(
+                    "which packets",
+                    "those of a translator",
+                    "the policy gives ports to guests: what comes to these, and all that guests send out",
+                ),
                 false if self.sees_all(Stage::Tag) => asked(
                     "which packets",
                     "all at tag and save",

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use super::rule::{Comparison, Condition, IcmpName, IcmpTypes};
 use crate::cluster::{Cluster, NodeId, Service, ServiceId};
 use crate::net::{Family, Ports, Proto};
+use crate::policy::napt::PROTOS;
+use crate::ruleset::Plan;
 
 /// What the rules of one family are made of. Every family that the guests have has rules of its own, alike but for that.
 #[derive(Clone, Copy)]
@@ -19,6 +21,8 @@ pub(super) struct InFamily<'a> {
     pub(super) gateway: IpAddr,
     /// The public address of the node.
     pub(super) public: IpAddr,
+    /// As in [`Plan`].
+    pub(super) translator: Option<Ports>,
 }
 
 /// The ICMP errors that concern the packet which they quote, with nft's names and their types. Redirects do not.
@@ -49,21 +53,30 @@ impl<'a> InFamily<'a> {
         let network = *cluster.guests.network.get(family)?;
         let gateway = *cluster.guests.gateway.get(family)?;
         let public = *cluster.node(node).public.get(family)?;
-        Some(Self { cluster, family, network, gateway, public })
+        Some(Self { cluster, family, network, gateway, public, translator: None })
+    }
+
+    /// The same where packets are asked about as a plan has it.
+    pub(super) fn asking(self, plan: &Plan) -> Self {
+        Self { translator: plan.translator, ..self }
     }
 
     /// The services that have a guest here, each with its address.
     pub(super) fn services(self) -> impl Iterator<Item = (ServiceId, &'a Service, IpAddr)> {
-        self.cluster.services_in(self.family)
+        self.cluster.services_in(self.family).filter(move |_| self.translator.is_none())
     }
 
+    /// Whether anything is asked about that comes to a public address.
     pub(super) fn has_services(self) -> bool {
-        self.services().next().is_some()
+        self.translator.is_some() || self.services().next().is_some()
     }
 
-    /// The protocols that have services of their own here.
+    /// The protocols of which ports are asked about here.
     pub(super) fn protos(self) -> Vec<Proto> {
-        self.cluster.protos(self.family)
+        match self.translator {
+            Some(_) => PROTOS.to_vec(),
+            None => self.cluster.protos(self.family),
+        }
     }
 
     /// The ports of a protocol that lead to a service by number, none of them twice, with their guests.
@@ -86,6 +99,9 @@ impl<'a> InFamily<'a> {
 
     /// The ports of a protocol that are asked about; none if that are all.
     pub(super) fn asked_ports(self, proto: Proto) -> Option<Vec<Ports>> {
+        if let Some(ports) = self.translator {
+            return Some(vec![ports]);
+        }
         let of_proto = self.services().filter(|(_, service, _)| service.proto == Some(proto));
         let ports: Vec<Ports> = of_proto.map(|(_, service, _)| service.ports).collect::<Option<_>>()?;
         // One within a range needs no rule of its own.

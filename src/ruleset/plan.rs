@@ -6,9 +6,9 @@ use super::choices::{Backend, CtMarkBy, QueueBy, RewriteBy, StandIn};
 use super::lane::{Lane, LaneCtMark, Traffic, lanes};
 use super::no_plan::NoPlan;
 use super::queues::QueueLayout;
-use crate::cluster::{NodeId, OnConflict};
+use crate::cluster::{Cluster, NodeId, OnConflict};
 use crate::kernel::{Capabilities, Support};
-use crate::net::{Proto, Stage};
+use crate::net::{Ports, Proto, Stage};
 use crate::queue::QueueConfig;
 
 /// All choices for one node on one kernel.
@@ -36,6 +36,8 @@ pub struct Plan {
     pub(super) queue_base: u16,
     /// Which rules of the node these are: 1 when it starts, and one more with each reload.
     pub(crate) generation: u64,
+    /// The ports that a policy gives to whom it likes, where services mean nothing: see [`translating`](Self::translating).
+    pub(crate) translator: Option<Ports>,
 }
 
 /// How many bytes of a packet hold its headers: 60 of IPv4 and 60 of TCP at the most, or IPv6 with some extensions.
@@ -119,7 +121,25 @@ impl Plan {
             layout,
             queue_base,
             generation,
+            translator: None,
         })
+    }
+
+    /// The same for a policy that translates what guests send out by these ports, as [`napt`](crate::policy::napt) does. At dnat the rules
+    /// queue packets to these ports, and at spoof all that guests send out. The services of the cluster file mean nothing.
+    #[must_use]
+    pub fn translating(self, ports: Ports) -> Self {
+        Self { translator: Some(ports), ..self }
+    }
+
+    /// Whether flows of others only pass here: see [`Cluster::passes_foreign`]. A translator has both directions of each.
+    pub(crate) fn passes_foreign(&self, cluster: &Cluster) -> bool {
+        self.translator.is_none() && cluster.passes_foreign(self.node)
+    }
+
+    /// Whether tag and save have nothing to decide.
+    pub(super) fn has_no_tags(&self) -> bool {
+        self.translator.is_some() && !self.full
     }
 
     /// The plan of the next generation: the same ways of working for another cluster file, and maybe another number of workers. It

@@ -16,6 +16,9 @@ pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<R
     let ct_mark = Bits::of_flow(cluster);
     let to_us = [Condition::input(nic), Condition::destination(public)];
     let mut rules = Vec::new();
+    if plan.has_no_tags() && matches!(stage, Stage::Tag | Stage::Save) {
+        return rules;
+    }
     let not_asked = here.is_neighbours().filter(|_| stage == Stage::Dnat);
     rules.extend(not_asked.map(|it| Rule::new(to_us.iter().cloned().chain([it]), [Statement::Return])));
     for (lane, queues) in plan.queues_of(stage) {
@@ -68,7 +71,8 @@ pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<R
                     rule(vec![out(), here.is_icmp(), Condition::State(CtIs::RelatedOrInvalid)]);
                 }
                 let Some(protocol) = protocol else { continue };
-                let tagged = (!plan.full).then(|| ct_mark.is_tag(cluster));
+                let is_all = plan.full || plan.translator.is_some();
+                let tagged = (!is_all).then(|| ct_mark.is_tag(cluster));
                 let of_guest = [out(), Condition::source(network)];
                 rule(of_guest.into_iter().chain(protocol.clone()).chain(tagged).collect());
                 for (_, _, guest) in here.whole().filter(|_| !plan.full) {
@@ -85,7 +89,7 @@ pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<R
 fn to_save(cluster: &Cluster, plan: &Plan, lane: LaneCtMark) -> Vec<Condition> {
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     // What conntrack does not track has no flow to save a tag in.
-    let tracked = cluster.passes_foreign(plan.node).then_some(Condition::State(CtIs::NotUntracked));
+    let tracked = plan.passes_foreign(cluster).then_some(Condition::State(CtIs::NotUntracked));
     match lane {
         LaneCtMark::Is(Mark::ZERO) if plan.sees_all(Stage::Save) => Vec::from_iter(tracked),
         LaneCtMark::Is(Mark::ZERO) => vec![mark.set(), ct_mark.unset()],

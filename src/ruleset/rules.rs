@@ -40,8 +40,11 @@ impl Rules {
         let comment = Owner::of(node).to_string();
         let mut tables: Vec<Table> = InFamily::all(cluster, plan.node)
             .map(|here| {
-                let (set, chain) = elsewhere(here, plan.node, true).unzip();
-                let table = Table::new(here.family.nft(), TABLE, &comment, chains(here, plan, chain));
+                let passing =
+                    if plan.passes_foreign(cluster) { elsewhere(here, plan.node, true) } else { None };
+                let (set, chain) = passing.unzip();
+                let chains = chains(here.asking(plan), plan, chain);
+                let table = Table::new(here.family.nft(), TABLE, &comment, chains);
                 let counters = stand_in::counters(&table.chains);
                 Table { counters, sets: set.into_iter().collect(), ..table }
             })
@@ -61,7 +64,7 @@ impl Rules {
                 ));
             }
         }
-        Self { head, node: node.clone(), guard: Guard::new(cluster, plan.node), tables }
+        Self { head, node: node.clone(), guard: Guard::of(cluster, plan), tables }
     }
 
     /// The guard's tables that stay, and then those that go with the process.

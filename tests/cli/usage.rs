@@ -226,7 +226,15 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "there is no group no-such-group-here",
         ),
         (vec!["explain", "--policy-schema", "-n", "node1"], "cannot be used with"),
-        ([&run[..], &["--policy", "napt"]].concat(), "--policy napt is for explain and replay"),
+        ([&run[..], &["--policy", "napt:five"]].concat(), "give napt a range of ports"),
+        (
+            [&run[..], &["--policy", "napt", "--rewrite", "kernel"]].concat(),
+            "--rewrite kernel beside --policy napt",
+        ),
+        (
+            [&run[..], &["--policy", "napt", "--stand-in", "kernel"]].concat(),
+            "--stand-in kernel beside --policy napt",
+        ),
         ([&run[..], &["--policy", "napt", "--shadow", "--full"]].concat(), "cannot be used with"),
         ([&run[..], &["--policy", "./mine", "--shadow"]].concat(), "--policy beside --shadow"),
         (
@@ -390,4 +398,55 @@ fn a_report_says_what_it_has_not_read_and_takes_nobodys_file() {
     let left: Vec<_> =
         std::fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+/// A ruleset by hand becomes the cluster file that says the same.
+#[test]
+fn rulesets_by_hand_are_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = directory.path().join("made.toml");
+    let made = made.to_str().unwrap();
+    let by_hand = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/by-hand.nft");
+    let output = dunnat(&["import", "--quiet", by_hand, "--write", made]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("by-hand.nft:36  NOT UNDERSTOOD: 'meta pkttype' is not known here"), "{said}");
+    // But for the name of the service.
+    let named = std::fs::read_to_string(made).unwrap().replace("\"tcp-80\"", "\"web\"");
+    std::fs::write(made, named).unwrap();
+    let output = dunnat(&["check", "-c", made, "--against", EXAMPLE]);
+    assert_eq!(text(&output.stdout), "the two files say the same\n");
+    // What is missing is said, and it is no success.
+    let part = directory.path().join("part.nft");
+    std::fs::write(&part, "table ip a { chain b { type nat hook postrouting priority 100; oif x ip saddr 10.0.0.0/8 snat 1.2.3.4; } }").unwrap();
+    let output = dunnat(&["import", part.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).contains("# MISSING: the gateway of 10.0.0.0/8"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert!(text(&output.stderr).contains("the cluster file is not whole"), "{}", text(&output.stderr));
+    assert_eq!(dunnat(&["import", "/nowhere"]).status.code(), Some(1));
+}
+
+/// Of whatever host this is: what is written is TOML, and nothing that is there is overwritten.
+#[test]
+fn a_first_cluster_file_is_written_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.toml");
+    let file = file.to_str().unwrap();
+    let output = dunnat(&["init", "--node", "first", "--write", file]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("to fill in: the other nodes"), "{}", text(&output.stderr));
+    let written = std::fs::read_to_string(file).unwrap();
+    assert!(written.contains("name   = \"first\"") && written.parse::<toml::Table>().is_ok(), "{written}");
+    let again = dunnat(&["init", "--write", file]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        text(&again.stderr).contains("is there already, and was not overwritten"),
+        "{}",
+        text(&again.stderr)
+    );
+    assert_eq!(std::fs::read_to_string(file).unwrap(), written);
 }

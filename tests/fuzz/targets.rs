@@ -19,6 +19,7 @@ use dunnat::engine::{
 };
 use dunnat::explain::{self, StoryText};
 use dunnat::flows::{self, Names};
+use dunnat::import::{self, Source};
 use dunnat::kernel::Capabilities;
 use dunnat::metrics;
 use dunnat::net::{Checksum, CtMark, CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
@@ -471,6 +472,28 @@ fn policy_lines() {
 }
 
 /// A cluster file, right or wrong, has an outcome, and what is found wrong has a line that exists.
+#[test]
+fn rulesets_by_hand() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        // Two rulesets, if there is a line that says so.
+        let sources: Vec<Source> = text
+            .split("\n---\n")
+            .map(|text| Source { name: "a\u{1b}b".to_owned(), text: text.to_owned() })
+            .collect();
+        let imported = import::read(&sources);
+        for line in &imported.lines {
+            assert!(!line.to_string().chars().any(char::is_control), "{line}");
+        }
+        // Whatever the names are, it is TOML, and what is right is right in itself.
+        let file = imported.cluster_file();
+        if let Ok(cluster) = Cluster::parse(&file, Path::new("made.toml")) {
+            assert!(imported.missing().is_empty(), "{file}");
+            assert!(!cluster.nodes().is_empty());
+        }
+    });
+}
+
 #[test]
 fn cluster_files() {
     bolero::check!().for_each(|bytes: &[u8]| {

@@ -30,6 +30,7 @@ mod metrics;
 mod observing;
 mod pairs;
 mod paths;
+mod policies;
 mod recorded;
 mod report;
 mod sandbox;

@@ -4,14 +4,14 @@ use super::cluster::Lab;
 use super::*;
 
 /// A node that somebody steps through, by keys from a pipe.
-struct Stepping {
+pub(super) struct Stepping {
     child: Child,
     shown: PathBuf,
     log: PathBuf,
 }
 
 impl Stepping {
-    fn start(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
+    pub(super) fn start(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
         let (shown, log) = (lab.state(&format!("{node}.step")), lab.state(&format!("{node}.log")));
         let (config, socket) = (lab.state("cluster.toml"), lab.state(&format!("{node}.sock")));
         let [config, socket] = [config, socket].map(|path| path.to_str().unwrap().to_owned());
@@ -37,7 +37,7 @@ impl Stepping {
     }
 
     /// Waits until it holds its so many-th packet, and gives what it shows of that.
-    fn holds(&self, count: usize) -> String {
+    pub(super) fn holds(&self, count: usize) -> String {
         wait_for(&format!("packet {count}"), || {
             let shown = self.shown();
             let asks = shown.ends_with(" > ") && shown.matches("held: ").count() == count;
@@ -45,12 +45,12 @@ impl Stepping {
         })
     }
 
-    fn key(&mut self, line: &str) {
+    pub(super) fn key(&mut self, line: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// Waits until it has ended, and gives its log.
-    fn ended(mut self) -> String {
+    pub(super) fn ended(mut self) -> String {
         let status = wait_for("it to end", || self.child.try_wait().unwrap());
         assert!(status.success(), "{}", self.log());
         self.log()

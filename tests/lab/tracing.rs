@@ -4,13 +4,15 @@ use super::cluster::{Lab, curl};
 use super::*;
 
 /// `dunnat trace` on a node of a lab, attached.
-struct Attached {
+pub(super) struct Attached {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
+    /// Until it was attached.
+    said: String,
 }
 
 impl Attached {
-    fn to(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
+    pub(super) fn to(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(DUNNAT)
             .args(["trace", "--socket", lab.state(&format!("{node}.sock")).to_str().unwrap()])
             .args(arguments)
@@ -21,18 +23,19 @@ impl Attached {
             .spawn()
             .unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
-        assert!(line.contains("attached to"), "{line}");
-        Self { child, stderr }
+        let mut said = String::new();
+        while !said.contains("attached to") {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        Self { child, stderr, said }
     }
 
     /// Ends it as Ctrl-C does, unless it ends by itself; what it printed, and what it said.
-    fn end(mut self, interrupt: bool) -> (String, String) {
+    pub(super) fn end(mut self, interrupt: bool) -> (String, String) {
         if interrupt {
             must("kill", &["-s", "INT", &self.child.id().to_string()]);
         }
-        let mut said = String::new();
+        let mut said = std::mem::take(&mut self.said);
         std::io::Read::read_to_string(&mut self.stderr, &mut said).unwrap();
         let output = self.child.wait_with_output().unwrap();
         assert!(output.status.success(), "{said}");

@@ -32,6 +32,20 @@ fn names_of_other_policies_are_learned_and_told_apart_as_far_as_there_is_room() 
     assert_eq!(Reason::read(&long[1..]).unwrap().name(), &long[1..]);
 }
 
+#[test]
+fn what_is_typed_may_be_of_another_policy_and_is_not_mistyped() {
+    for mistyped in ["servic", "services", "sevrice", "servixe", "sservice", "", "Saved", "a b"] {
+        assert_eq!(Reason::typed(mistyped), Err(ReasonError), "{mistyped}");
+    }
+    for other in ["typed-by-others", "marked", "serves"] {
+        let reason = Reason::typed(other).unwrap();
+        assert_eq!((reason.name(), reason.is_declared()), (other, false));
+    }
+    // Who has it, has it.
+    let declared = Reason::declare("savedx", "it is another").unwrap();
+    assert_eq!((Reason::typed("savedx"), declared.is_declared()), (Ok(declared), true));
+}
+
 /// Hostile: more than anybody has.
 #[test]
 fn as_many_names_are_learned_as_there_is_room_for() {

@@ -3,17 +3,20 @@
 //! Who sends out gets a *mapping*: a port of the node's public address, the same to everybody (endpoint-independent, RFC 4787 REQ-1),
 //! which no other end inside has (REQ-3). Whoever sends to that port gets to him (endpoint-independent filtering, REQ-8). The port
 //! is the sender's own where that is free, else another of the same parity (REQ-4). A mapping ends [`UDP`] or [`TCP`] after the
-//! last packet that went out (REQ-5 and REQ-6; RFC 5382 REQ-5). ICMP errors are translated with what they quote (REQ-10).
+//! last packet that went out (REQ-5 and REQ-6; RFC 5382 REQ-5). ICMP errors are translated with what they quote (REQ-10). Nobody
+//! replies to who asks for a port of no mapping (RFC 5382 REQ-4).
+//!
+//! It has a range of ports for itself ([`PORTS`], if none is said), which nobody else on the node may use: what it does not give, it drops.
+//! The rules of a node hand over the packets to these ports, and all that guests send out.
 //!
 //! It is an example of a policy that remembers: it changes nothing itself, but hands over what is to be remembered
-//! ([`Change`]), with the time at which to forget it. Nothing is shared between nodes: a reply has to come back to
-//! the node that the request left by.
+//! ([`Change`]), with the time at which to forget it. The workers of a node share that memory. The two directions of a flow come by
+//! different queues, as they have different addresses, and so perhaps to different workers. When two workers choose the same free port
+//! at the same moment, one of them decides again ([`Remembered`]). Nothing is shared between nodes: a reply has to
+//! come back to the node that the request left by.
 //!
-//! It is for packets that are simulated: the rules of a node hand over no packets to ports without a service.
-//!
-//! What it does not do: hairpinning (REQ-9), protocols without ports (a ping does not get out) and SCTP, states of TCP, a limit for each guest.
-//! When two workers choose the same free port at the same moment, the later one has it, and the other gets a new mapping
-//! with its next packet.
+//! What it does not do: hairpinning (REQ-9), protocols without ports (a ping does not get out) and SCTP, states of TCP, a limit for each
+//! guest, services of the cluster file.
 //!
 //! ```
 //! use std::path::Path;
@@ -21,21 +24,21 @@
 //!
 //! use dunnat::cluster::Cluster;
 //! use dunnat::packet::View;
-//! use dunnat::policy::napt::Napt;
+//! use dunnat::policy::napt::{Napt, PORTS};
 //! use dunnat::simulate::{PacketSpec, SimulatedNode};
 //!
 //! let cluster = Cluster::load(Path::new("rules/example.toml"))?;
 //! let node1 = cluster.find("node1")?;
-//! let mut node = SimulatedNode::with_policy(&cluster, node1, Arc::new(Napt::new(&cluster, node1)));
+//! let mut node = SimulatedNode::with_policy(&cluster, node1, Arc::new(Napt::new(&cluster, node1, PORTS)));
 //! let mut pass = |packet: &str| {
 //!     let packet: PacketSpec = packet.parse().unwrap();
 //!     let after = node.pass(packet.arrival(&cluster, node1)).after.unwrap();
 //!     View::parse(&after, after.len()).unwrap().tuple.to_string()
 //! };
-//! assert_eq!(pass("udp 10.5.5.201:5000 > 8.8.8.8:53"), "udp 192.168.122.11:5000 > 8.8.8.8:53");
+//! assert_eq!(pass("udp 10.5.5.201:62000 > 8.8.8.8:53"), "udp 192.168.122.11:62000 > 8.8.8.8:53");
 //! // His port is taken.
-//! assert_eq!(pass("udp 10.5.5.202:5000 > 8.8.8.8:53"), "udp 192.168.122.11:5010 > 8.8.8.8:53");
-//! assert_eq!(pass("udp 1.1.1.1:53 > 192.168.122.11:5010"), "udp 1.1.1.1:53 > 10.5.5.202:5000");
+//! assert_eq!(pass("udp 10.5.5.202:62000 > 8.8.8.8:53"), "udp 192.168.122.11:62010 > 8.8.8.8:53");
+//! assert_eq!(pass("udp 1.1.1.1:53 > 192.168.122.11:62010"), "udp 1.1.1.1:53 > 10.5.5.202:62000");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -48,7 +51,7 @@ use crate::cluster::{Cluster, NodeId};
 use crate::engine::{
     Change, Changes, Decide, Decision, Facts, Reason, Remembered, Short, Subject, Time, Value, Wants, Witness,
 };
-use crate::net::{ByFamily, OfFamily as _, Proto, Stage, Tuple, octets};
+use crate::net::{ByFamily, OfFamily as _, Ports, Proto, Stage, Tuple, octets};
 use crate::packet::{Layers, Rewrite, Side, View};
 
 /// How long a mapping of UDP lasts, and of all others that are not TCP (RFC 4787 REQ-5: two minutes at least, five recommended).
@@ -57,20 +60,23 @@ pub const UDP: Duration = Duration::from_secs(5 * 60);
 /// How long a mapping of TCP lasts (RFC 5382 REQ-5, of established connections; this policy does not know which are).
 pub const TCP: Duration = Duration::from_secs((2 * 60 + 4) * 60);
 
-/// The first port that is given: those below have other uses (RFC 4787 REQ-3 b), and the number of the others is even.
-const FIRST: u16 = 1024;
+/// The ports that it gives, if no others are said: those above the ones that Linux gives to the programs of the node itself
+/// (`ip_local_port_range` of ip(7): 32768 to 60999).
+pub const PORTS: Ports = Ports::of::<61_000, 65_535>();
+
+/// The protocols whose ports it can change. A checksum of SCTP covers the ports, and no difference of it can be worked out (RFC 9260,
+/// Appendix A: CRC32c).
+pub const PROTOS: [Proto; 4] = [Proto::TCP, Proto::UDP, Proto::UDPLITE, Proto::DCCP];
 
 /// How many ports are looked at before there is none.
-const TRIES: u32 = 512;
-
-/// From one port that is looked at to the next. It is even, so parity stays, and comes by all ports of that parity.
-const STEP: u32 = 10;
+const TRIES: u16 = 4096;
 
 /// The policy of a node.
 #[derive(Clone, Debug)]
 pub struct Napt {
     inside: ByFamily<IpNet>,
     public: ByFamily<IpAddr>,
+    ports: Ports,
 }
 
 /// What an entry is remembered by.
@@ -83,9 +89,10 @@ enum Of {
 }
 
 impl Napt {
-    /// The policy of the node `own`: its guests share its public address, of each family.
-    pub fn new(cluster: &Cluster, own: NodeId) -> Self {
-        Self { inside: cluster.guests().network, public: cluster.node(own).public }
+    /// The policy of the node `own`: its guests share these ports of its public address, of each family. Of a range that begins and ends
+    /// with a port of the same parity the last one is not used.
+    pub fn new(cluster: &Cluster, own: NodeId, ports: Ports) -> Self {
+        Self { inside: cluster.guests().network, public: cluster.node(own).public, ports }
     }
 
     /// A packet from outside: to the end inside that its destination is of.
@@ -93,11 +100,20 @@ impl Napt {
         let Some(Ends { proto, far, layers, .. }) = Ends::of(view) else {
             return Decision::leave(Reason::NaptOther);
         };
+        let public = self.public.get(far.ip().family()).copied();
+        let wants = Wants::Is(public.map_or(Value::Nothing, Value::Address));
+        let address = || (Subject::Daddr, Value::Address(far.ip()), wants);
+        let port = Value::Port(proto, None, Some(far.port()));
+        let ports = || (Subject::Dport, port, Wants::In(Value::Ports(self.ports)));
+        if !witness.holds(public == Some(far.ip()), address)
+            || !witness.holds(self.ports.contains(far.port()), ports)
+        {
+            return Decision::leave(Reason::NaptOther);
+        }
         let inside = memory.look(Of::Outside, proto, far);
-        let port = Value::Port(proto, Some(far.ip()), Some(far.port()));
         let mapping = || Wants::Is(Value::Word("the outside of a mapping"));
         if !witness.holds(inside.is_some(), || (Subject::Dport, port, mapping())) {
-            return Decision::leave(Reason::NaptNone);
+            return Decision::drop(Reason::NaptNone);
         }
         rewritten(Side::Destination, inside, layers, Reason::NaptIn)
     }
@@ -134,7 +150,7 @@ impl Napt {
         let outside = match (mapped, view.error) {
             (Some(outside), _) => outside,
             (None, Some(_)) => return Decision::drop(Reason::NaptNever),
-            (None, None) => match memory.free(proto, near, public) {
+            (None, None) => match memory.free(proto, near, (public, self.ports)) {
                 Some(outside) => outside,
                 None => return Decision::drop(Reason::NaptFull),
             },
@@ -198,8 +214,7 @@ impl Ends {
             None => (view.tuple, Layers::Outer),
         };
         let Tuple { proto, src, dst, ports } = tuple;
-        // A checksum of SCTP covers the ports, and no difference of it can be worked out (RFC 9260, Appendix A: CRC32c).
-        let (from, to) = ports.filter(|_| proto != Proto::SCTP)?;
+        let (from, to) = ports.filter(|_| PROTOS.contains(&proto))?;
         Some(Self { proto, near: SocketAddr::new(src, from), far: SocketAddr::new(dst, to), layers })
     }
 }
@@ -222,11 +237,15 @@ impl Memory<'_> {
     }
 
     /// An outside end that nobody has: the sender's own port, or another of its parity.
-    fn free(&self, proto: Proto, inside: SocketAddr, public: IpAddr) -> Option<SocketAddr> {
-        let (first, count) = (u32::from(FIRST), 0x1_0000 - u32::from(FIRST));
-        let own = (u32::from(inside.port()) + count - first) % count;
-        (0..TRIES)
-            .map(|number| first + (own + number * STEP) % count)
+    fn free(&self, proto: Proto, inside: SocketAddr, (public, ports): (IpAddr, Ports)) -> Option<SocketAddr> {
+        let (first, last) = (i32::from(ports.first()), i32::from(ports.last()));
+        // An even number of ports, so that parity stays; one port has none.
+        let count = ((last - first + 1) & !1).max(1);
+        // From one that is looked at to the next: it comes by all ports of a parity.
+        let step = if count % 5 == 0 { 2 } else { 10 };
+        let own = (i32::from(inside.port()) - first).rem_euclid(count);
+        (0..i32::from(TRIES).min((count + 1) / 2))
+            .map(|number| first + (own + number * step) % count)
             .filter_map(|port| Some(SocketAddr::new(public, u16::try_from(port).ok()?)))
             .find(|outside| self.look(Of::Outside, proto, *outside).is_none())
     }

@@ -9,9 +9,12 @@ use crate::packet::{Fragment, Headers, Icmp};
 use crate::policy::{Supervised, laws};
 use crate::simulate::made;
 
+/// All that a translator may give at all (RFC 4787 REQ-3 b).
+const ALL: Ports = Ports::of::<1024, 65_535>();
+
 fn policy() -> Supervised {
     let cluster = Cluster::parse(include_str!("../../../rules/dual.toml"), Path::new("dual.toml")).unwrap();
-    Supervised::new(Arc::new(Napt::new(&cluster, NodeId(0))), &cluster, NodeId(0), 1)
+    Supervised::new(Arc::new(Napt::new(&cluster, NodeId(0), ALL)), &cluster, NodeId(0), 1)
 }
 
 fn at(seconds: u64) -> Time {
@@ -44,7 +47,7 @@ fn a_mapping_is_there_until_nothing_has_gone_out_for_its_time() {
     let back = |seconds| passed(&policy, Stage::Dnat, REPLY, seconds);
     let (yes, no) = (
         ("udp 8.8.8.8:53 > 10.5.5.201:5000".to_owned(), Reason::NaptIn),
-        (REPLY.to_owned(), Reason::NaptNone),
+        ("dropped".to_owned(), Reason::NaptNone),
     );
     assert_eq!(back(0), no);
     assert_eq!(out(&policy, REQUEST, 0), "udp 192.168.122.11:5000 > 8.8.8.8:53");
@@ -79,6 +82,60 @@ fn ports_are_kept_where_they_are_free_and_their_parity_always() {
     assert_eq!(six, "tcp [fd00:122::11]:64592 > [2001:db8::1]:443");
 }
 
+/// Only ports of its range, all of them, and no port twice; parity stays.
+#[test]
+fn ports_are_of_its_range() {
+    for (range, most) in
+        [("61000-65535", 2268), ("61000-61009", 5), ("61001-61009", 4), ("61000", 1), ("61000-61001", 1)]
+    {
+        let ports: Ports = range.parse().unwrap();
+        let napt = Napt::new(&cluster(), NodeId(0), ports);
+        let policy = Supervised::new(Arc::new(napt), &cluster(), NodeId(0), 2);
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 0..most + 1 {
+            let inside =
+                format!("tcp 10.5.{}.{}:{} > 8.8.8.8:53", 5, number % 200 + 1, 2 * (number / 200) + 20_000);
+            let (sent, reason) = passed(&policy, Stage::Spoof, &inside, 0);
+            if number == most {
+                assert_eq!((&*sent, reason), ("dropped", Reason::NaptFull), "{range}");
+                continue;
+            }
+            let port: u16 = sent.split(' ').nth(1).unwrap().rsplit(':').next().unwrap().parse().unwrap();
+            assert!(ports.contains(port) && seen.insert(port), "{range}: {number} {sent}");
+            assert!(port.is_multiple_of(2) || ports.is_one(), "{range}: {port}");
+        }
+    }
+}
+
+/// Workers that decide at the same time: nobody has a port of another, and each has the one that he was told first.
+#[test]
+fn workers_never_give_one_port_twice() {
+    let ports: Ports = "61000-61399".parse().unwrap();
+    let napt = Napt::new(&cluster(), NodeId(0), ports);
+    let policy = &Supervised::new(Arc::new(napt), &cluster(), NodeId(0), 4);
+    let sent: Vec<Vec<(String, String)>> = std::thread::scope(|scope| {
+        let worker = |number: u16| {
+            // They want the same ports, in the same order.
+            let insides = (0..50).map(move |port| format!("10.5.5.{}:{}", number + 1, 61_000 + 2 * port));
+            scope.spawn(move || {
+                let all =
+                    insides.map(|inside| (out(policy, &format!("udp {inside} > 8.8.8.8:53"), 0), inside));
+                all.collect()
+            })
+        };
+        let workers: Vec<_> = (0..4).map(worker).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut seen = std::collections::BTreeSet::new();
+    for (outside, inside) in sent.concat() {
+        assert!(seen.insert(outside.clone()), "{outside} is of two");
+        assert_eq!(out(policy, &format!("udp {inside} > 8.8.8.8:53"), 1), outside);
+        let port = outside.split(' ').nth(1).unwrap();
+        let back = passed(policy, Stage::Dnat, &format!("udp 8.8.8.8:53 > {port}"), 1);
+        assert_eq!(back, (format!("udp 8.8.8.8:53 > {inside}"), Reason::NaptIn));
+    }
+}
+
 /// A step that is even comes by all ports of a parity: none is left out, and none is given twice.
 #[test]
 fn when_all_ports_are_taken_the_packet_is_dropped() {
@@ -93,7 +150,7 @@ fn when_all_ports_are_taken_the_packet_is_dropped() {
             assert!(seen.insert(sent), "{number}");
         }
     }
-    // 512 are looked at: whoever comes then gets none.
+    // Whoever comes when all are taken that are looked at gets none.
     let full = Supervised::new(Arc::new(AllTaken), &cluster(), NodeId(0), 1);
     assert_eq!(passed(&full, Stage::Spoof, REQUEST, 0), ("dropped".to_owned(), Reason::NaptFull));
 }
@@ -128,7 +185,7 @@ impl Decide for AllTaken {
         changes: &mut Changes,
         witness: &mut W,
     ) -> Decision {
-        Decide::decide(&Napt::new(&cluster(), NodeId(0)), facts, self, changes, witness)
+        Decide::decide(&Napt::new(&cluster(), NodeId(0), ALL), facts, self, changes, witness)
     }
 }
 
@@ -167,8 +224,12 @@ fn errors_are_translated_with_what_they_quote_and_make_no_mapping() {
     };
     let outside = "udp 192.168.122.11:5010 > 8.8.8.8:53";
     let from_router = error("198.51.100.9", "192.168.122.11", 3, outside);
-    let unchanged = Some(("icmp 198.51.100.9 > 192.168.122.11".to_owned(), outside.to_owned()));
-    assert_eq!(pass(Stage::Dnat, &from_router), (Reason::NaptNone, unchanged));
+    assert_eq!(pass(Stage::Dnat, &from_router), (Reason::NaptNone, None));
+    // It is about a packet of the node's own.
+    let own = "udp 192.168.122.11:53 > 8.8.8.8:53";
+    let unchanged = Some(("icmp 198.51.100.9 > 192.168.122.11".to_owned(), own.to_owned()));
+    let from_router_to_node = error("198.51.100.9", "192.168.122.11", 3, own);
+    assert_eq!(pass(Stage::Dnat, &from_router_to_node), (Reason::NaptOther, unchanged));
     out(&policy, REQUEST, 0);
     let second = "udp 10.5.5.202:5000 > 8.8.8.8:53";
     assert_eq!(out(&policy, second, 0), outside);
@@ -194,6 +255,8 @@ fn what_it_cannot_translate_does_not_leave_and_what_is_not_its_business_does() {
         (Stage::Spoof, "sctp 10.5.5.201:1 > 8.8.8.8:2", Reason::NaptNever, false),
         (Stage::Spoof, "tcp 192.168.122.11:5000 > 8.8.8.8:80", Reason::NaptOther, true),
         (Stage::Dnat, "icmp 8.8.8.8 > 192.168.122.11", Reason::NaptOther, true),
+        (Stage::Dnat, "tcp 8.8.8.8:5000 > 192.168.122.11:1023", Reason::NaptOther, true),
+        (Stage::Dnat, "tcp 8.8.8.8:5000 > 192.168.122.12:2000", Reason::NaptOther, true),
         (Stage::Save, "tcp 8.8.8.8:80 > 10.5.5.201:80", Reason::NaptOther, true),
     ] {
         let (after, why) = passed(&policy, stage, tuple, 0);

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use crate::cluster::{Cluster, NodeId};
 use crate::net::{Family, IfName, OfFamily as _};
 use crate::netlink::nftables::{self, Batch};
+use crate::ruleset::Plan;
 use crate::ruleset::family::InFamily;
 use crate::ruleset::rule::{Comparison, Rule as NftRule};
 use crate::ruleset::table::{Chain, Hook, Table};
@@ -65,9 +66,20 @@ struct Place {
 }
 
 impl Guard {
+    /// Of a node with the services of the cluster file.
     pub(super) fn new(cluster: &Cluster, node: NodeId) -> Self {
+        Self::of_families(cluster, &InFamily::all(cluster, node).collect::<Vec<_>>())
+    }
+
+    /// Of a node that asks about packets as a plan has it: what is asked about, and nobody has translated, is a request, too, where a
+    /// policy has ports for itself.
+    pub(super) fn of(cluster: &Cluster, plan: &Plan) -> Self {
+        let families = InFamily::all(cluster, plan.node).map(|here| here.asking(plan));
+        Self::of_families(cluster, &families.collect::<Vec<_>>())
+    }
+
+    fn of_families(cluster: &Cluster, families: &[InFamily<'_>]) -> Self {
         let (public, bridge) = (&cluster.public, &cluster.guests.bridge);
-        let families: Vec<InFamily<'_>> = InFamily::all(cluster, node).collect();
         let mut places = vec![
             Place {
                 family: "inet",

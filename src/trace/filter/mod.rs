@@ -110,5 +110,26 @@ struct Interface {
     prefix: bool,
 }
 
+impl Filter {
+    /// The reasons that it asks for which neither this program nor a policy of this process has: those of a policy of somebody else, or
+    /// mistyped.
+    pub fn foreign_reasons(&self) -> Vec<Reason> {
+        let mut all = Vec::new();
+        self.0.collect(&mut all);
+        all
+    }
+}
+
+impl Expression {
+    fn collect(&self, foreign: &mut Vec<Reason>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.collect(foreign)),
+            Self::Not(part) => part.collect(foreign),
+            Self::Is(Test::Reason(reason)) if !reason.is_declared() => foreign.push(*reason),
+            Self::Is(_) => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::{Expression, Filter, FilterError, Interface, Side, Test};
 use crate::cluster::Cluster;
+use crate::engine::{Reason, ReasonError};
 use crate::net::{Mac, MacPrefix, Mark, Proto, Words};
 use crate::packet::TcpFlags;
 
@@ -15,6 +16,17 @@ const DEPTH: usize = 64;
 
 const WORDS: &str = "expected one of: stage, node, entry, service, reason, verdict, host, net, port, src, dst, proto, \
                      tcp, udp, icmp, icmpv6, in, out, mac, mark, ct mark, dscp, queue, rewritten, malformed, not, (";
+
+/// A reason of a policy that this program may not know.
+struct Typed(Reason);
+
+impl FromStr for Typed {
+    type Err = ReasonError;
+
+    fn from_str(text: &str) -> Result<Self, ReasonError> {
+        Reason::typed(text).map(Self)
+    }
+}
 
 impl FromStr for Filter {
     type Err = FilterError;
@@ -103,7 +115,7 @@ impl<'a> Parser<'a> {
             // Its name in version 1.
             "entry" | "about" => Test::Entry(self.node()?),
             "service" => Test::Service(self.service()?),
-            "reason" => Test::Reason(self.words.value()?),
+            "reason" => Test::Reason(self.words.value::<Typed>()?.0),
             "verdict" => Test::Verdict(self.words.value()?),
             "src" => self.end(Side::Source)?,
             "dst" => self.end(Side::Destination)?,

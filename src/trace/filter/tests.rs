@@ -68,7 +68,7 @@ fn what_is_wrong_is_shown_where_it_is() {
         "(stage tag or stage save",
         "stage tag) or icmp",
         "stage tag stage save",
-        "reason marked",
+        "reason unmarkd",
         "mark 0x200/0xff",
         "ct state new",
         "tcp flags sin",
