@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use super::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy, StandIn, Traffic};
+use super::{Backend, CtMarkBy, Deciding, Plan, QueueBy, RewriteBy, StandIn, Traffic};
 use crate::cluster::Cluster;
 use crate::kernel::{Capabilities, Support};
 use crate::net::Stage;
@@ -61,6 +61,11 @@ impl Plan {
             queue,
             ct_mark,
             match self.rewrite_by {
+                RewriteBy::Kernel if self.decides_once() => asked(
+                    "addresses",
+                    "by rules",
+                    "--decide flow: what follows a decision is rewritten in the kernel",
+                ),
                 RewriteBy::Userspace => {
                     asked("addresses", "by the worker", "the worker sends the changed packet back")
                 }
@@ -71,6 +76,11 @@ impl Plan {
                 ),
             },
             match self.full {
+                _ if self.deciding == Deciding::OnceAFlow => asked(
+                    "which packets",
+                    "once a flow",
+                    "--decide flow: rules remember what was decided, and carry what follows",
+                ),
                 false if self.sees_all(Stage::Tag) => asked(
                     "which packets",
                     "all at tag and save",

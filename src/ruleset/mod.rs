@@ -25,7 +25,9 @@ mod lane;
 pub(crate) mod listed;
 mod marks;
 mod no_plan;
+mod not_by_rules;
 mod observe;
+mod once;
 mod owner;
 mod plan;
 mod queue_chain;
@@ -40,7 +42,7 @@ mod stand_in;
 mod table;
 mod walk;
 
-pub use choices::{Backend, CtMarkBy, QueueBy, RewriteBy, StandIn};
+pub use choices::{Backend, CtMarkBy, Deciding, QueueBy, RewriteBy, StandIn};
 pub use explain::Choice;
 pub(crate) use in_kernel::TABLE as PURE_TABLE;
 pub use in_kernel::{in_kernel, rules_in_kernel};

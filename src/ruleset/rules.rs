@@ -7,8 +7,8 @@ use super::elsewhere::elsewhere;
 use super::family::InFamily;
 use super::guard::Guard;
 use super::owner::{Owner, TABLE};
-use super::stand_in;
 use super::table::{Chain, Table};
+use super::{once, stand_in};
 use crate::cluster::Cluster;
 
 /// The rules of a node: tables of ours, and the guard's.
@@ -43,7 +43,8 @@ impl Rules {
                 let (set, chain) = elsewhere(here, plan.node, true).unzip();
                 let table = Table::new(here.family.nft(), TABLE, &comment, chains(here, plan, chain));
                 let counters = stand_in::counters(&table.chains);
-                Table { counters, sets: set.into_iter().collect(), ..table }
+                let sets = set.into_iter().chain(once::all_sets(here, plan)).collect();
+                Table { counters, sets, ..table }
             })
             .collect();
         if !cluster.pipes(plan.node).is_empty() {

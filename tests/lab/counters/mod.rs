@@ -16,7 +16,7 @@ use dunnat::cluster::{Cluster, NodeId};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::net::Family;
 use dunnat::policy::Supervised;
-use dunnat::ruleset::{Backend, Evaluator, Plan, RewriteBy, RulePlace, Rules, StandIn, Wishes};
+use dunnat::ruleset::{Backend, Deciding, Evaluator, Plan, RewriteBy, RulePlace, Rules, StandIn, Wishes};
 
 use self::model::{Dunnat, Node, PIPE, PORT, UPLINK};
 use self::packets::{From, Sent};
@@ -318,6 +318,7 @@ fn rules_that_queue_count_what_is_predicted() {
             node,
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
+            deciding: Deciding::EveryPacket,
             full,
             stand_in: StandIn::None,
             on_conflict: cluster.on_conflict(),
@@ -379,6 +380,7 @@ fn rules_of_a_stand_in_count_what_is_predicted() {
             node,
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
+            deciding: Deciding::EveryPacket,
             full: false,
             stand_in: StandIn::Kernel,
             on_conflict: cluster.on_conflict(),
