@@ -46,4 +46,6 @@ pub use protocol::{
 pub use reload::{Reload, Reloaded};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};
 pub use server::{Server, Whose};
-pub use status::{Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status};
+pub use status::{
+    Carried, Decided, Flows, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status,
+};

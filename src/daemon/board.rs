@@ -16,12 +16,13 @@ use super::health::Health;
 use super::keeper::Poison;
 use super::memory::Memory;
 use crate::control::{
-    Carried, Decided, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
+    Carried, Decided, Flows, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Status, VERSION,
 };
 use crate::engine::Reason;
 use crate::kernel::{self, Losses};
 use crate::net::Stage;
 use crate::queue::{Journal, Of, Turn};
+use crate::ruleset::Following;
 use crate::sandbox::{self, Applied, Refused};
 
 /// After that the counts of a queue at rest are the same.
@@ -60,6 +61,7 @@ struct Kept {
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
     carried: Option<Vec<(Stage, u64)>>,
+    following: Option<Vec<Following>>,
     rehearsal: Option<Rehearsed>,
     given_up: Option<Applied>,
     refused: Vec<Refused>,
@@ -84,6 +86,7 @@ impl Board {
             elsewhere: None,
             guarded: Vec::new(),
             carried: None,
+            following: None,
             given_up: None,
             refused: Vec::new(),
             rehearsal: None,
@@ -129,6 +132,10 @@ impl Board {
 
     pub(super) fn carried(&self, counts: Option<Vec<(Stage, u64)>>) {
         lock(&self.kept).carried = counts;
+    }
+
+    pub(super) fn following(&self, counts: Option<Vec<Following>>) {
+        lock(&self.kept).following = counts;
     }
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
@@ -229,6 +236,15 @@ impl Board {
                 .iter()
                 .map(|(counter, packets)| Guarded { counter: (*counter).to_owned(), packets: *packets })
                 .collect(),
+            flows: kept.following.as_ref().map(|counts| {
+                let flows = |it: &Following| Flows {
+                    stage: it.stage.name().to_owned(),
+                    flows: it.flows,
+                    packets: it.packets,
+                    no_room: it.no_room,
+                };
+                counts.iter().map(flows).collect()
+            }),
             carried: kept.carried.as_ref().map(|counts| {
                 let carried = |(stage, packets): &(Stage, u64)| Carried {
                     stage: stage.name().to_owned(),

@@ -63,6 +63,7 @@ pages! {
     guard
     rights
     standin
+    flows
     reasons
     traces
     filters

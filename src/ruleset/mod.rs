@@ -47,7 +47,8 @@ pub use explain::Choice;
 pub(crate) use in_kernel::TABLE as PURE_TABLE;
 pub use in_kernel::{in_kernel, rules_in_kernel};
 pub use install::{
-    InForce, InstallError, Installed, Ready, Serving, load_pure, remove_left, take_down, try_in_scratch,
+    Following, InForce, InstallError, Installed, Ready, Serving, load_pure, remove_left, take_down,
+    try_in_scratch,
 };
 pub(crate) use install::{TRACING, Tracing, is_our_name};
 pub use kernel_rule::KernelRule;

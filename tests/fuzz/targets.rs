@@ -160,7 +160,8 @@ fn frames() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let Some(frame) = AtHook::frame(bytes) else { return };
         // What one input has them remember, no other meets.
-        let AssertUnwindSafe(rules) = all.clone();
+        let all = &all;
+        let rules = all.0.clone();
         let flow = Tracking::Flow { state: CtState::New, mark: Mark(2), is_first: true };
         for ((counted, rules), (input, output)) in
             rules.iter().flat_map(|it| places.each_ref().map(|at| (it, at)))

@@ -26,6 +26,7 @@ mod itself;
 mod kernel_trace;
 mod leaks;
 mod observing;
+mod once;
 mod pairs;
 mod paths;
 mod recorded;
