@@ -15,7 +15,7 @@ use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
 use dunnat::policy::Supervised;
 use dunnat::queue::{Playback, Waiting};
-use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
+use dunnat::ruleset::{Backend, Deciding, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::trace::Taps;
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
@@ -38,6 +38,7 @@ fn main() {
         node,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
+        deciding: Deciding::EveryPacket,
         full: false,
         stand_in: StandIn::None,
         on_conflict: OnConflict::Keep,

@@ -19,7 +19,7 @@ use dunnat::kernel::{Capabilities, Support};
 use dunnat::net::Envelope;
 use dunnat::policy::Supervised;
 use dunnat::queue::{Playback, Waiting};
-use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
+use dunnat::ruleset::{Backend, Deciding, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::trace::{Format, Namer, Output, Taps, Text, Writer};
 
 fn request(port: u16) -> Waiting {
@@ -55,6 +55,7 @@ fn main() {
         node,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
+        deciding: Deciding::EveryPacket,
         full: false,
         stand_in: StandIn::None,
         on_conflict: OnConflict::Keep,

@@ -244,6 +244,9 @@
 //! - **The stand-in.** With `--stand-in kernel` queues have `bypass`, and behind each is a chain with the rules that the pure ruleset has
 //!   for the stage. They match only what is not done yet. So the kernel carries on when no worker takes packets, and a packet is never
 //!   done twice (`ruleset/stand_in.rs`). It overrules a worker that leaves a packet as it is, and so is for the policy of the cluster alone.
+//! - **Once a flow.** With `--decide flow` what is asked about goes on to a chain that queues what begins a flow, and carries what follows
+//!   a decision. Behind the queue a rule puts the flow into a set with timeouts, if the worker has accepted the packet, and the maps of
+//!   the pure ruleset translate (`ruleset/once.rs`). The sets are emptied in the step in which the rules are written.
 //! - **The backend.** [`queue::Netlink`] works in batches. [`queue::Nfq`], by the nfq crate, takes one packet at a time; it is
 //!   the second opinion.
 //!

@@ -29,6 +29,7 @@ start_peer() {
         dunnat) run_dunnat "$node" "$workers" --backend netlink ;;
         dunnat-trace) run_dunnat "$node" "$workers" --backend netlink --trace "$WORK/$node.jsonl" ;;
         dunnat-kernel) run_dunnat "$node" "$workers" --backend netlink --rewrite kernel ;;
+        dunnat-flow) run_dunnat "$node" "$workers" --backend netlink --decide flow ;;
         dunnat-nfq) run_dunnat "$node" "$workers" --backend nfq ;;
         lnfq) run_loop "$node" "$WORK/lnfq" ;;
         nfq-plain) run_loop "$node" "${CARGO_TARGET_DIR:-$ROOT/target}/release/examples/nfq_plain" ;;
@@ -84,6 +85,9 @@ works() {
     queued=$(within "${NODE[1]}" awk '{ sum += $8 } END { print sum + 0 }' /proc/net/netfilter/nfnetlink_queue) || return 1
     if [[ $PEER == kernel ]]; then
         ((queued == 0)) || { echo "packets are queued, and there is nobody to ask" >&2 && return 1; }
+    elif [[ $PEER == dunnat-flow ]]; then
+        # Of each page the SYN at dnat or tag, and at save, and the SYN/ACK at spoof.
+        ((queued >= 4 && queued <= 6)) || { echo "$queued packets came by the queues, and not the beginnings alone" >&2 && return 1; }
     else
         # A page is ten packets or so; each of them is for dnat or for spoof.
         ((queued >= 8)) || { echo "only $queued packets came by the queues" >&2 && return 1; }

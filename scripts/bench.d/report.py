@@ -14,6 +14,7 @@ PEERS = {
     "dunnat": "`dunnat run`, batches over netlink, the worker changes the bytes",
     "dunnat-trace": "`dunnat run --trace FILE.jsonl`: as before, and every decision is written as JSON to a file; TCP bulk alone",
     "dunnat-kernel": "`dunnat run --rewrite kernel`: the worker decides, the kernel changes the bytes by mark",
+    "dunnat-flow": "`dunnat run --decide flow`: the worker decides once about a flow, the kernel carries what follows",
     "dunnat-nfq": "`dunnat run --backend nfq`: the same decisions, one packet per system call",
     "lnfq": "a loop in C on libnetfilter_queue, as its documentation shows it (bench/peers/lnfq.c)",
     "nfq-plain": "a loop on the nfq crate, as its documentation shows it (bench/peers/nfq_plain.rs)",
@@ -45,6 +46,10 @@ PIECES = [
 TARGETS = [
     ("TCP bulk, worker rewrites / kernel ruleset", BULK, "dunnat", "kernel", 0.85, 0.70, True),
     ("TCP bulk, kernel rewrites / kernel ruleset", BULK, "dunnat-kernel", "kernel", 0.95, 0.88, True),
+    ("TCP bulk, once a flow / kernel ruleset", BULK, "dunnat-flow", "kernel", 0.98, 0.95, True),
+    ("request latency, once a flow / kernel ruleset", ["latency.p50"], "dunnat-flow", "kernel", 1.05, 1.15, False),
+    ("new connections, once a flow / kernel ruleset", ["connections.local", "connections.foreign"], "dunnat-flow", "kernel", 0.80, 0.70, True),
+    ("loss-free small packets, once a flow / kernel ruleset", ["udp.highest"], "dunnat-flow", "kernel", 0.98, 0.95, True),
     ("TCP bulk, every decision written to a file as JSON / no trace", BULK, "dunnat-trace", "dunnat", 0.8, 0.8, True),
     ("TCP bulk, dunnat / libnetfilter_queue loop", BULK, "dunnat", "lnfq", 4, 3, True),
     ("TCP bulk, dunnat / plain nfq loop", BULK, "dunnat", "nfq-plain", 4, 3, True),
@@ -217,7 +222,7 @@ PANELS = [
     ("CPU time of the process per small packet, us (less is better)", ["cpu.packet"], 1),
 ]
 WIDTH, ROW, LEFT, RIGHT = 760, 26, 130, 90
-COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-trace": "#8db4f2", "dunnat-kernel": "#1f6feb", "dunnat-nfq": "#8db4f2"}
+COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-trace": "#8db4f2", "dunnat-kernel": "#1f6feb", "dunnat-flow": "#1f6feb", "dunnat-nfq": "#8db4f2"}
 
 
 def svg(samples, peers):

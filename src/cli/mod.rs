@@ -45,7 +45,7 @@ use dunnat::cluster::{Cluster, NodeId};
 use dunnat::control::{self, Lookers};
 use dunnat::daemon;
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::ruleset::{Backend, NoPlan, Plan, RewriteBy, StandIn, Wishes};
+use dunnat::ruleset::{Backend, Deciding, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
 use dunnat::trace::Filter;
 
@@ -144,6 +144,9 @@ struct WorkArgs {
     /// Who translates packets that no worker takes: the kernel, by rules behind the queues; or none: they are dropped
     #[arg(long, value_name = "WHO", default_value = "none")]
     stand_in: StandInArg,
+    /// What a worker decides about: every packet; or the first packets of each flow, and the kernel carries what follows
+    #[arg(long, value_name = "WHAT", default_value = "packet")]
+    decide: DecideArg,
     #[command(flatten)]
     manner: ModeArgs,
 }
@@ -186,6 +189,12 @@ enum StandInArg {
     None,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DecideArg {
+    Packet,
+    Flow,
+}
+
 /// A kernel feature that has a fallback.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FeatureArg {
@@ -211,6 +220,9 @@ impl WorkArgs {
         let stand_in = self.stand_in.to_possible_value();
         let stand_in = stand_in.iter().flat_map(|it| ["--stand-in".to_owned(), it.get_name().to_owned()]);
         words.extend(stand_in);
+        words.extend(
+            self.decides_once().then(|| ["--decide".to_owned(), "flow".to_owned()]).into_iter().flatten(),
+        );
         words.extend(self.manner.as_arguments());
         words
     }
@@ -220,7 +232,16 @@ impl WorkArgs {
             StandInArg::Kernel => StandIn::Kernel,
             StandInArg::None => StandIn::None,
         };
-        Ok(Wishes { stand_in, ..self.manner.wishes(cluster, node, self.workers())? })
+        let deciding = if self.decides_once() { Deciding::OnceAFlow } else { Deciding::EveryPacket };
+        let wishes = self.manner.wishes(cluster, node, self.workers())?;
+        let wishes = Wishes { stand_in, deciding, ..wishes };
+        // Some wishes exclude each other on any kernel.
+        Plan::new(wishes, &Capabilities::all()).map(|_| wishes)
+    }
+
+    /// Whether the kernel carries what follows a decision.
+    fn decides_once(&self) -> bool {
+        self.decide == DecideArg::Flow
     }
 
     /// Whether the kernel translates what no worker takes.
@@ -268,6 +289,7 @@ impl ModeArgs {
                 RewriteArg::Userspace => RewriteBy::Userspace,
                 RewriteArg::Kernel => RewriteBy::Kernel,
             },
+            deciding: Deciding::EveryPacket,
             full: self.full,
             stand_in: StandIn::None,
             on_conflict: cluster.on_conflict(),

@@ -86,11 +86,18 @@ impl PolicyArgs {
         }
     }
 
-    /// Refuses the kernel as a stand-in for any policy but the cluster's.
-    pub(super) fn may_have_stand_in(&self, how: &WorkArgs) -> Result<(), Failure> {
+    /// Refuses the kernel as a stand-in, and as who carries what follows a decision, for any policy but the cluster's.
+    pub(super) fn may_be_the_kernels(&self, how: &WorkArgs) -> Result<(), Failure> {
         if how.kernel_stands_in() && !self.is_usual() {
             return Err(Failure::Usage(format!(
                 "--stand-in kernel beside --policy {}: the kernel's rules do what the policy cluster says",
+                self.chosen
+            )));
+        }
+        if how.decides_once() && !self.is_usual() {
+            return Err(Failure::Usage(format!(
+                "--decide flow beside --policy {}: the kernel's rules carry what follows a decision, and they do what the \
+                 policy cluster says",
                 self.chosen
             )));
         }

@@ -9,13 +9,13 @@ pub(super) struct Rules {
     #[command(flatten)]
     who: NodeArgs,
     /// Print instead the pure nftables ruleset, which does the same without dunnat
-    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "stand_in", "queue_base", "force_fallback", "explain", "chosen"])]
+    #[arg(long, conflicts_with_all = ["workers", "full", "rewrite", "backend", "stand_in", "decide", "queue_base", "force_fallback", "explain", "chosen"])]
     kernel: bool,
     /// Print instead the choices for this kernel, each with its reason
     #[arg(long)]
     explain: bool,
     /// Print instead the rules of `run --shadow`
-    #[arg(long, conflicts_with_all = ["kernel", "full", "rewrite", "backend", "stand_in"])]
+    #[arg(long, conflicts_with_all = ["kernel", "full", "rewrite", "backend", "stand_in", "decide"])]
     shadow: bool,
     #[command(flatten)]
     policy: PolicyArgs,
@@ -30,7 +30,7 @@ impl Rules {
             return print(&ruleset::in_kernel(&cluster, node));
         }
         let looks_on = self.policy.looks_on(&self.how.manner)?;
-        self.policy.may_have_stand_in(&self.how)?;
+        self.policy.may_be_the_kernels(&self.how)?;
         if looks_on && (self.shadow || self.explain) {
             return Err(Failure::Usage(
                 "--policy observe has one way only: it is printed without --shadow and --explain".to_owned(),

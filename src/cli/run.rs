@@ -58,7 +58,7 @@ pub(super) struct Run {
     no_repair: bool,
     /// Only observe: the kernel's own ruleset does the work; dunnat reports each decision that it would make
     /// differently
-    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend", "stand_in"])]
+    #[arg(long, conflicts_with_all = ["no_rules", "full", "rewrite", "backend", "stand_in", "decide"])]
     shadow: bool,
     /// Do not send packets through a copy of this host to see whether its rules stop them (see `dunnat rehearse`)
     #[arg(long)]
@@ -107,7 +107,7 @@ impl Run {
             None => self.who.load()?,
         };
         let looks_on = self.policy.looks_on(&self.how.manner)?;
-        self.policy.may_have_stand_in(&self.how)?;
+        self.policy.may_be_the_kernels(&self.how)?;
         if looks_on && self.shadow {
             return Err(Failure::Usage(
                 "--policy observe beside --shadow: give one of them, both look on".to_owned(),

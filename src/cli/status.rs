@@ -3,7 +3,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use dunnat::control::{self, Ledger, Queue, Status as Reported};
+use dunnat::control::{self, Flows, Ledger, Queue, Status as Reported};
 use dunnat::text::{counted, escaped};
 
 use super::running::ask_status;
@@ -59,6 +59,18 @@ fn ledger(queues: &[Queue]) -> String {
         "{numbered} numbered = {answered} answered + {repeated} repeated + {lost} lost in a socket + {waiting} \
          waiting, difference {difference}"
     )
+}
+
+/// What the kernel carried after a decision.
+fn carried_after(flows: &[Flows]) -> String {
+    let stages = flows.iter().filter(|it| it.flows + it.packets > 0);
+    let stages: Vec<String> = stages
+        .map(|it| format!("{} {} of {}", it.stage, counted(it.packets, "packet"), counted(it.flows, "flow")))
+        .collect();
+    match stages.is_empty() {
+        true => "the kernel carried nothing yet".to_owned(),
+        false => format!("the kernel carried: {}", stages.join(", ")),
+    }
 }
 
 /// A line, and what belongs to it, in two columns.
@@ -161,6 +173,13 @@ fn as_text(status: &Reported) -> String {
             },
         );
     }
+    if let Some(flows) = &status.flows {
+        line("flows", &carried_after(flows));
+        for stage in flows.iter().filter(|it| it.no_room > 0) {
+            let packets = counted(stage.no_room, "packet");
+            line(&format!("  {}", stage.stage), &format!("no room for more flows: {packets} decided singly"));
+        }
+    }
     match &status.elsewhere {
         None => {}
         Some(guests) if guests.is_empty() => line("elsewhere", "no guest is known to live on another node"),
@@ -212,6 +231,36 @@ fn as_text(status: &Reported) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A node as old as this program's first ones says nothing of flows.
+    #[test]
+    fn what_was_carried_after_a_decision_is_told() {
+        let told = |flows: &str| {
+            let json = format!(
+                r#"{{"v":1,"node":"node1","dunnat":"0.2.0","process":7,"since":"2026-11-26T17:00:00Z","serving":"serving node1",
+                "config":"abc","packets":0,"decisions":[],"dropped":0,"lost":{{"queue_full":0,"socket_full":0}},"queues":null,
+                "guard":[],"elsewhere":null,"rehearsal":null,"rights":null,"traces":0{flows}}}"#
+            );
+            let told = as_text(&serde_json::from_str(&json).unwrap());
+            told.lines()
+                .filter(|line| line.starts_with("flows") || line.contains("room"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        assert_eq!(told(""), "");
+        let stage = |stage, flows, packets, no_room| {
+            format!(r#"{{"stage":"{stage}","flows":{flows},"packets":{packets},"no_room":{no_room}}}"#)
+        };
+        assert_eq!(
+            told(&format!(",\"flows\":[{}]", stage("dnat", 0, 0, 0))),
+            "flows      the kernel carried nothing yet"
+        );
+        let both = [stage("dnat", 1, 40, 0), stage("spoof", 2, 1, 3)].join(",");
+        insta::assert_snapshot!(told(&format!(",\"flows\":[{both}]")), @"
+        flows      the kernel carried: dnat 40 packets of 1 flow, spoof 1 packet of 2 flows
+          spoof    no room for more flows: 3 packets decided singly
+        ");
+    }
 
     #[test]
     fn what_workers_may_do_is_told() {

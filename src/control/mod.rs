@@ -50,7 +50,7 @@ pub use reload::{Reload, Reloaded};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};
 pub use server::{Asks, Before, Paused, Server, Whose};
 pub use status::{
-    Carried, Decided, Guarded, Kind, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status,
+    Carried, Decided, Flows, Guarded, Kind, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status,
 };
 pub use times::{Histogram, Times};
 pub use upgrade::{Upgrade, Upgraded};

@@ -60,6 +60,9 @@ pub struct Status {
     /// again. None if the kernel does not stand in, or it was not read yet.
     #[serde(default)]
     pub carried: Option<Vec<Carried>>,
+    /// What the kernel carried after a worker has decided about the flow, by stage. None if workers decide about each packet.
+    #[serde(default)]
+    pub flows: Option<Vec<Flows>>,
     /// The guests that live on other nodes: foreign flows to them are not tracked. None if foreign flows are tracked.
     pub elsewhere: Option<Vec<IpAddr>>,
     /// What came of the rehearsal; none if there was none, or it goes on.
@@ -212,6 +215,19 @@ pub struct Carried {
     pub stage: String,
     /// How many packets.
     pub packets: u64,
+}
+
+/// What the kernel carried at a stage after a worker has decided about the flow (`run --decide flow`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// The stage.
+    pub stage: String,
+    /// How many flows rules have remembered; one that comes back counts again.
+    pub flows: u64,
+    /// How many packets of them no worker has seen.
+    pub packets: u64,
+    /// How many packets were decided singly because there was no room for their flow.
+    pub no_room: u64,
 }
 
 /// What came of a rehearsal.

@@ -21,11 +21,12 @@ use super::tally::COUNTED_SERVICES;
 use super::told::{add_services, decided, kind};
 use crate::cluster::Cluster;
 use crate::control::{
-    Carried, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status, VERSION,
+    Carried, Flows, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status, VERSION,
 };
 use crate::kernel::{self, Losses};
 use crate::net::Stage;
 use crate::queue::{Journal, Of, Turn};
+use crate::ruleset::Following;
 use crate::sandbox::{self, Applied, Refused};
 
 /// After that the counts of a queue at rest are the same.
@@ -68,6 +69,7 @@ struct Kept {
     elsewhere: Option<BTreeSet<IpAddr>>,
     guarded: Vec<(&'static str, u64)>,
     carried: Option<Vec<(Stage, u64)>>,
+    following: Option<Vec<Following>>,
     rehearsal: Option<Rehearsed>,
     given_up: Option<Applied>,
     refused: Vec<Refused>,
@@ -112,6 +114,7 @@ impl Board {
             elsewhere: None,
             guarded: Vec::new(),
             carried: None,
+            following: None,
             given_up: None,
             refused: Vec::new(),
             rehearsal: None,
@@ -212,6 +215,10 @@ impl Board {
 
     pub(super) fn carried(&self, counts: Option<Vec<(Stage, u64)>>) {
         lock(&self.kept).carried = counts;
+    }
+
+    pub(super) fn following(&self, counts: Option<Vec<Following>>) {
+        lock(&self.kept).following = counts;
     }
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
@@ -322,6 +329,15 @@ impl Board {
                 .iter()
                 .map(|(counter, packets)| Guarded { counter: (*counter).to_owned(), packets: *packets })
                 .collect(),
+            flows: kept.following.as_ref().map(|counts| {
+                let flows = |it: &Following| Flows {
+                    stage: it.stage.name().to_owned(),
+                    flows: it.flows,
+                    packets: it.packets,
+                    no_room: it.no_room,
+                };
+                counts.iter().map(flows).collect()
+            }),
             carried: kept.carried.as_ref().map(|counts| {
                 let carried = |(stage, packets): &(Stage, u64)| Carried {
                     stage: stage.name().to_owned(),

@@ -139,7 +139,9 @@ pub fn run(options: Options) -> Result<(), Error> {
         reload,
         taken,
     } = options;
-    if (plan.stands_in() || take_over) && (policy.name() != Named::Cluster.name() || observer.is_some()) {
+    if (plan.stands_in() || plan.decides_once() || take_over)
+        && (policy.name() != Named::Cluster.name() || observer.is_some())
+    {
         return Err(Error::OnlyCluster(policy.name().to_owned()));
     }
     let policy = Arc::new(Supervised::new(policy, &cluster, plan.node, plan.layout().workers()));
@@ -333,15 +335,15 @@ mod tests {
 
     use super::*;
     use crate::cluster::NodeId;
-    use crate::ruleset::StandIn;
+    use crate::ruleset::{Deciding, StandIn};
 
     /// It is refused before anything is touched.
     #[test]
     fn the_kernel_stands_in_for_the_policy_of_the_cluster_alone() {
         let example = include_str!("../../rules/example.toml");
         let cluster = Arc::new(Cluster::parse(example, Path::new("example.toml")).unwrap());
-        let refused = |stand_in, take_over| {
-            let wishes = Wishes { node: NodeId(0), stand_in, ..Wishes::default() };
+        let refused = |(stand_in, deciding), take_over| {
+            let wishes = Wishes { node: NodeId(0), stand_in, deciding, ..Wishes::default() };
             let options = Options {
                 cluster: Arc::clone(&cluster),
                 plan: Plan::new(wishes, &Capabilities::all()).unwrap(),
@@ -361,8 +363,12 @@ mod tests {
             };
             run(options).unwrap_err().to_string()
         };
-        for (stand_in, take_over) in [(StandIn::Kernel, false), (StandIn::None, true)] {
-            let said = refused(stand_in, take_over);
+        for (of_kernel, take_over) in [
+            ((StandIn::Kernel, Deciding::EveryPacket), false),
+            ((StandIn::None, Deciding::OnceAFlow), false),
+            ((StandIn::None, Deciding::EveryPacket), true),
+        ] {
+            let said = refused(of_kernel, take_over);
             assert!(
                 said.starts_with(
                     "the kernel's rules do what the policy cluster says: for the policy observe"

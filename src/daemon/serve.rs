@@ -362,6 +362,7 @@ impl Serving<'_> {
         };
         let (mut torn, mut carrying) = (None, Carrying::default());
         self.board.carried(self.installed.as_ref().and_then(|installed| carrying.look(installed)));
+        self.board.following(self.installed.as_ref().and_then(Installed::following));
         let (mut looked, mut refused) = (Instant::now(), Teller::default());
         loop {
             // After a reload they are others.
@@ -414,6 +415,7 @@ impl Serving<'_> {
                 if let Some(installed) = &mut self.installed {
                     self.board.guarded(installed.tell_guarded());
                     self.board.carried(carrying.look(installed));
+                    self.board.following(installed.following());
                     // What did not work then may work now.
                     torn =
                         torn.and_then(|by| put_back(installed, [by].into_iter(), || self.board.repaired()));

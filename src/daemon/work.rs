@@ -61,6 +61,7 @@ impl Work {
                 CtMarkBy::Rules => "rules",
             },
             match plan.stand_in {
+                StandIn::None if plan.decides_once() => ", once a flow",
                 StandIn::Kernel => ", the kernel stands in",
                 StandIn::None => "",
             }

@@ -65,6 +65,7 @@ pages! {
     guard
     rights
     standin
+    flows
     reasons
     looking
     traces

@@ -70,12 +70,13 @@
 //! use dunnat::net::Envelope;
 //! use dunnat::policy::Supervised;
 //! use dunnat::queue::{Memory, Waiting};
-//! use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
+//! use dunnat::ruleset::{Backend, Deciding, Plan, RewriteBy, StandIn, Wishes};
 //!
 //! let wishes = Wishes {
 //!     node: node1,
 //!     backend: Backend::Netlink,
 //!     rewrite_by: RewriteBy::Userspace,
+//!     deciding: Deciding::EveryPacket,
 //!     full: true,
 //!     stand_in: StandIn::None,
 //!     on_conflict: cluster.on_conflict(),

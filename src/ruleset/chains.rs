@@ -8,7 +8,7 @@ use super::queued::asks_about;
 use super::rewrite::{rewrite_dnat, rewrite_spoof};
 use super::rule::{Addresses, Condition, CtIs, Rule, Statement};
 use super::table::{Chain, Chains, Hook, POSTROUTING, PREROUTING};
-use super::{CtMarkBy, Plan, RewriteBy, stand_in};
+use super::{CtMarkBy, Plan, RewriteBy, once, stand_in};
 use crate::net::Stage;
 
 /// Priorities of our chains, at their hooks. Conntrack is at -200, the kernel's SNAT at 100.
@@ -24,6 +24,7 @@ struct Order {
     show_to_tag: i32,
     ask_tag: i32,
     save_tag: i32,
+    remember_tag: i32,
     /// ip postrouting.
     count_tag: i32,
     ask_save: i32,
@@ -44,6 +45,7 @@ const ORDER: Order = Order {
     show_to_tag: -151,
     ask_tag: -150,
     save_tag: -149,
+    remember_tag: -148,
     count_tag: -1,
     ask_save: 0,
     stand_in_save: 1,
@@ -103,15 +105,17 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
         asks_about(here, plan, Stage::Dnat),
     );
     if by_kernel {
+        let conditions =
+            [from_public(Addresses::Host(public)), vec![mark.is_of(cluster, plan.node)]].concat();
         chains.add(
             "dnat: the verdict has set our tag on requests to a service; the kernel rewrites their \
              destination.",
             "rewrite-dnat",
             before(ORDER.rewrite_dnat),
-            KernelRule::rules(rewrite_dnat(
-                here,
-                &[from_public(Addresses::Host(public)), vec![mark.is_of(cluster, plan.node)]].concat(),
-            )),
+            match plan.decides_once() {
+                true => once::behind_dnat(here, plan),
+                false => KernelRule::rules(rewrite_dnat(here, &conditions)),
+            },
         );
     }
     let stand_in = |rules: fn(InFamily<'_>, &Plan) -> Vec<Rule>| {
@@ -155,6 +159,14 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             "save-tag",
             before(ORDER.save_tag),
             saved(&bridged),
+        );
+    }
+    if plan.decides_once() {
+        chains.add_if_any(
+            "tag: frames that a worker has given no tag, and that no other frame of their flow could give one.",
+            "remember-tag",
+            before(ORDER.remember_tag),
+            once::behind_tag(here, plan),
         );
     }
     chains.add_if_any(
@@ -213,7 +225,10 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             "spoof: the reply has the entry node's tag; the kernel rewrites its source.",
             "rewrite-spoof",
             after(ORDER.rewrite_spoof),
-            KernelRule::rules(rewrite_spoof(here, mark)),
+            match plan.decides_once() {
+                true => once::behind_spoof(here),
+                false => KernelRule::rules(rewrite_spoof(here, mark)),
+            },
         );
     }
     chains.add_if_any(
@@ -242,6 +257,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
         after(200),
         vec![Rule::new(to_client, [Statement::Count, Statement::Drop])],
     );
+    chains.0.extend(once::chains(here, plan));
     for node in copy_chains(cluster) {
         if by_rules {
             chains.add(

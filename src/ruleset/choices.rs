@@ -41,6 +41,17 @@ pub enum StandIn {
     None,
 }
 
+/// How often it is decided about a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Deciding {
+    /// A worker decides about each packet.
+    EveryPacket,
+    /// A worker decides about the first packets of a flow. The kernel remembers that, and carries what follows by the maps of the
+    /// pure ruleset.
+    OnceAFlow,
+}
+
 /// How decisions get to know ct marks, and change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

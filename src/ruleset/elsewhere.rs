@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use super::family::InFamily;
 use super::rule::{Condition, Rule, Statement};
-use super::table::{Chain, Hook, PREROUTING, Set, Table};
+use super::table::{Chain, Hook, PREROUTING, Set, SetOf, Table};
 use crate::cluster::NodeId;
 use crate::net::{Family, OfFamily as _};
 
@@ -53,8 +53,8 @@ pub(super) fn elsewhere(here: InFamily<'_>, node: NodeId, is_filled: bool) -> Op
         ),
         name: SET,
         of: match family {
-            Family::V4 => "ipv4_addr",
-            Family::V6 => "ipv6_addr",
+            Family::V4 => SetOf::Addresses("ipv4_addr"),
+            Family::V6 => SetOf::Addresses("ipv6_addr"),
         },
         elements: cluster
             .living_elsewhere(node)

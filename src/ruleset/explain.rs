@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-use super::{Backend, CtMarkBy, Plan, QueueBy, RewriteBy, StandIn, Traffic};
+use super::{Backend, CtMarkBy, Deciding, Plan, QueueBy, RewriteBy, StandIn, Traffic};
 use crate::cluster::Cluster;
 use crate::kernel::{Capabilities, Support};
 use crate::net::Stage;
@@ -61,6 +61,11 @@ impl Plan {
             queue,
             ct_mark,
             match self.rewrite_by {
+                RewriteBy::Kernel if self.decides_once() => asked(
+                    "addresses",
+                    "by rules",
+                    "--decide flow: what follows a decision is rewritten in the kernel",
+                ),
                 RewriteBy::Userspace => {
                     asked("addresses", "by the worker", "the worker sends the changed packet back")
                 }
@@ -75,6 +80,11 @@ impl Plan {
                     "which packets",
                     "those of a translator",
                     "the policy gives ports to guests: what comes to these, and all that guests send out",
+                ),
+                _ if self.deciding == Deciding::OnceAFlow => asked(
+                    "which packets",
+                    "once a flow",
+                    "--decide flow: rules remember what was decided, and carry what follows",
                 ),
                 false if self.sees_all(Stage::Tag) => asked(
                     "which packets",

@@ -1,6 +1,6 @@
 //! A rule of the pure ruleset, and what of the cluster file it is made from.
 
-use super::rule::{AtHook, Rule};
+use super::rule::{AtHook, Memory, Rule};
 use crate::cluster::{NodeId, ServiceId};
 use crate::net::Proto;
 
@@ -30,6 +30,6 @@ impl KernelRule {
 
     /// Does to a packet what the rule does, and says whether all of it was done. None of these rules looks up a set.
     pub fn apply(&self, packet: &mut AtHook) -> bool {
-        self.rule.apply(packet, &[]).matches
+        self.rule.apply(packet, &[], &Memory::default()).matches
     }
 }

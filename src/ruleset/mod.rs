@@ -25,7 +25,9 @@ mod lane;
 pub(crate) mod listed;
 mod marks;
 mod no_plan;
+mod not_by_rules;
 mod observe;
+mod once;
 mod owner;
 mod plan;
 mod queue_chain;
@@ -40,12 +42,13 @@ mod stand_in;
 mod table;
 mod walk;
 
-pub use choices::{Backend, CtMarkBy, QueueBy, RewriteBy, StandIn};
+pub use choices::{Backend, CtMarkBy, Deciding, QueueBy, RewriteBy, StandIn};
 pub use explain::Choice;
 pub(crate) use in_kernel::TABLE as PURE_TABLE;
 pub use in_kernel::{in_kernel, rules_in_kernel};
 pub use install::{
-    Held, InForce, InstallError, Installed, Ready, Serving, load_pure, remove_left, take_down, try_in_scratch,
+    Following, Held, InForce, InstallError, Installed, Ready, Serving, load_pure, remove_left, take_down,
+    try_in_scratch,
 };
 pub(crate) use install::{TRACING, Tracing, is_our_name};
 pub use kernel_rule::KernelRule;

@@ -30,6 +30,17 @@ pub enum NoPlan {
         /// How many others.
         queues: usize,
     },
+    /// Every packet, and once a flow.
+    #[error(
+        "--decide flow beside --full: with --full every packet visits every stage, so nothing is decided once"
+    )]
+    AllVisitEveryStage,
+    /// What no worker has seen would be taken for decided.
+    #[error(
+        "--decide flow beside --stand-in kernel: a packet that passed its queue unseen would be taken for one that a \
+         worker has accepted; give one of them"
+    )]
+    NobodyHasDecided,
     /// The kernel could not be asked, and a wrong guess would not work.
     #[error("cannot find out whether the kernel has nft queue: {0}")]
     CannotTell(String),

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::choices::{Backend, CtMarkBy, QueueBy, RewriteBy, StandIn};
+use super::choices::{Backend, CtMarkBy, Deciding, QueueBy, RewriteBy, StandIn};
 use super::lane::{Lane, LaneCtMark, Traffic, lanes};
 use super::no_plan::NoPlan;
 use super::queues::QueueLayout;
@@ -22,8 +22,10 @@ pub struct Plan {
     pub(crate) ct_mark_by: CtMarkBy,
     /// As in [`Wishes`].
     pub(crate) backend: Backend,
-    /// As in [`Wishes`].
+    /// As in [`Wishes`]; the kernel, if it carries what follows a decision.
     pub(crate) rewrite_by: RewriteBy,
+    /// As in [`Wishes`].
+    pub(crate) deciding: Deciding,
     /// As in [`Wishes`].
     pub(crate) full: bool,
     /// As in [`Wishes`].
@@ -59,6 +61,9 @@ pub struct Wishes {
     pub backend: Backend,
     /// Who changes them.
     pub rewrite_by: RewriteBy,
+    /// How often it is decided about a flow. If once, the kernel rewrites, by what the cluster file says: it is for the policy
+    /// `cluster` alone.
+    pub deciding: Deciding,
     /// Every packet visits every stage, and not only those that something is to be decided about.
     pub full: bool,
     /// Who translates what no worker takes. It does what the cluster file says, so it is for the policy `cluster` alone.
@@ -80,6 +85,7 @@ impl Default for Wishes {
             node: NodeId(0),
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
+            deciding: Deciding::EveryPacket,
             full: false,
             stand_in: StandIn::None,
             on_conflict: OnConflict::Keep,
@@ -93,9 +99,19 @@ impl Plan {
     /// Decides what is to be decided.
     ///
     /// # Errors
-    /// More queues than there can be, or the kernel could not be asked.
+    /// More queues than there can be, wishes that exclude each other, or the kernel could not be asked.
     pub fn new(wishes: Wishes, kernel: &Capabilities) -> Result<Self, NoPlan> {
-        let Wishes { node, backend, rewrite_by, full, stand_in, on_conflict, queue_base, workers } = wishes;
+        let Wishes { node, backend, deciding, full, stand_in, on_conflict, queue_base, workers, .. } = wishes;
+        let rewrite_by = match deciding {
+            // Behind a worker's rewrite the port that was called is gone.
+            Deciding::OnceAFlow => RewriteBy::Kernel,
+            Deciding::EveryPacket => wishes.rewrite_by,
+        };
+        match deciding {
+            Deciding::OnceAFlow if full => return Err(NoPlan::AllVisitEveryStage),
+            Deciding::OnceAFlow if stand_in == StandIn::Kernel => return Err(NoPlan::NobodyHasDecided),
+            Deciding::OnceAFlow | Deciding::EveryPacket => {}
+        }
         let queue_by = match &kernel.nft_queue {
             Support::Yes => QueueBy::Nft,
             Support::No(_) => QueueBy::Xt,
@@ -115,6 +131,7 @@ impl Plan {
             ct_mark_by,
             backend,
             rewrite_by,
+            deciding,
             full,
             stand_in,
             on_conflict,
@@ -188,14 +205,15 @@ impl Plan {
     /// becomes of conflicts and the first queue count.
     pub fn every_one(wishes: Wishes, queues: usize) -> Vec<Self> {
         let support = |yes| if yes { Support::Yes } else { Support::No(String::new()) };
-        let ways = (0..64u8).filter_map(|choices| {
-            let [full, by_kernel, by_nfq, nft_queue, ct_mark, stands_in] =
-                [0, 1, 2, 3, 4, 5].map(|bit| choices >> bit & 1 == 1);
+        let ways = (0..128u8).filter_map(|choices| {
+            let [full, by_kernel, by_nfq, nft_queue, ct_mark, stands_in, once] =
+                [0, 1, 2, 3, 4, 5, 6].map(|bit| choices >> bit & 1 == 1);
             let kernel = Capabilities { nft_queue: support(nft_queue), ct_mark_by_verdict: support(ct_mark) };
             let wishes = Wishes {
                 full,
                 rewrite_by: if by_kernel { RewriteBy::Kernel } else { RewriteBy::Userspace },
                 backend: if by_nfq { Backend::Nfq } else { Backend::Netlink },
+                deciding: if once { Deciding::OnceAFlow } else { Deciding::EveryPacket },
                 stand_in: if stands_in { StandIn::Kernel } else { StandIn::None },
                 workers: 1,
                 ..wishes
@@ -210,6 +228,11 @@ impl Plan {
     /// Whether all packets on the way of a stage are asked about, and not only those of flows without a tag, or with one.
     pub(super) fn sees_all(&self, stage: Stage) -> bool {
         sees_all(self.full, self.on_conflict, stage)
+    }
+
+    /// Whether the kernel carries a flow when it was decided about.
+    pub(crate) fn decides_once(&self) -> bool {
+        self.deciding == Deciding::OnceAFlow
     }
 
     /// Whether the kernel translates what no worker takes. Then a queue that is full or has no listener is passed.

@@ -5,7 +5,7 @@ use super::marks::Bits;
 use super::plan::LONGEST_WHOLE;
 use super::queue_statement::queue;
 use super::rule::{Condition, CtIs, Rule, Statement};
-use super::{LaneCtMark, Plan, Traffic};
+use super::{LaneCtMark, Plan, Traffic, not_by_rules, once};
 use crate::cluster::Cluster;
 use crate::net::{Mark, Proto, Stage};
 
@@ -23,14 +23,18 @@ pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<R
     rules.extend(not_asked.map(|it| Rule::new(to_us.iter().cloned().chain([it]), [Statement::Return])));
     for (lane, queues) in plan.queues_of(stage) {
         let queue_of = |queues| queue(plan.queue_by, &queues, plan.stands_in());
-        let (queue, of_long) = (queue_of(queues), plan.queues_of_long(lane).map(queue_of));
+        let (queue, of_long) = (queue_of(queues).to_vec(), plan.queues_of_long(lane).map(queue_of));
+        // What no rule can rewrite is the worker's, whoever rewrites the others.
+        let is_workers = lane.traffic == Traffic::Errors;
+        let asked = once::asks(stage).filter(|_| plan.decides_once() && !is_workers);
+        let then = asked.map_or_else(|| queue.clone(), |statement| vec![statement]);
         let mut rule = |conditions: Vec<Condition>| {
             // First what the kernel has to cut into segments.
             rules.extend(of_long.iter().map(|queue| {
                 let long = [Condition::LongerThan(LONGEST_WHOLE)];
                 Rule::new(long.into_iter().chain(conditions.iter().cloned()), queue.clone())
             }));
-            rules.push(Rule::new(conditions, queue.clone()));
+            rules.push(Rule::new(conditions, then.clone()));
         };
         // Of errors there is another rule.
         let protocol: Option<Option<Condition>> = match lane.traffic {
@@ -54,25 +58,46 @@ pub(super) fn asks_about(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Vec<R
                 } else if plan.has_errors(lane) && here.has_services() {
                     rule(to_us(Some(here.is_error())));
                 }
+                if is_workers {
+                    not_by_rules::requests(here).into_iter().for_each(&mut rule);
+                }
             }
             Stage::Tag => {
-                let untagged = (!plan.sees_all(stage)).then(|| ct_mark.unset());
                 let bridged = [Condition::input(bridge), Condition::destination(network)];
-                rule(bridged.into_iter().chain(untagged).collect());
+                let conflicts = once::conflicts_at_tag(here).filter(|_| plan.decides_once());
+                let sees_all = plan.sees_all(stage) && conflicts.is_none();
+                let untagged = (!sees_all).then(|| ct_mark.unset());
+                rule(bridged.iter().cloned().chain(untagged).collect());
+                for conflict in conflicts.into_iter().flatten() {
+                    let conditions = bridged.iter().cloned().chain(conflict);
+                    rules.push(Rule::new(conditions, queue.clone()));
+                }
             }
             Stage::Save => {
                 let to_guest = [Condition::output(bridge), Condition::destination(network)];
+                if plan.decides_once() && plan.sees_all(stage) && rules.is_empty() {
+                    let saved = once::saved(cluster).map(|it| to_guest.iter().cloned().chain([it]));
+                    rules.extend(saved.map(|conditions| Rule::new(conditions, [Statement::Return])));
+                }
                 let which = to_save(cluster, plan, lane.ct_mark);
-                rule(to_guest.into_iter().chain(which).collect());
+                rules.push(Rule::new(to_guest.into_iter().chain(which), queue));
             }
             Stage::Spoof => {
                 let out = || Condition::output(nic);
                 if plan.has_errors(lane) {
                     rule(vec![out(), here.is_icmp(), Condition::State(CtIs::RelatedOrInvalid)]);
                 }
-                let Some(protocol) = protocol else { continue };
                 let is_all = plan.full || plan.translator.is_some();
                 let tagged = (!is_all).then(|| ct_mark.is_tag(cluster));
+                if is_workers {
+                    for conditions in not_by_rules::replies(here) {
+                        rule(conditions.into_iter().chain(tagged.clone()).collect());
+                    }
+                    for conditions in not_by_rules::begun(here).into_iter().filter(|_| !is_all) {
+                        rule(conditions.into_iter().chain([ct_mark.unset()]).collect());
+                    }
+                }
+                let Some(protocol) = protocol else { continue };
                 let of_guest = [out(), Condition::source(network)];
                 rule(of_guest.into_iter().chain(protocol.clone()).chain(tagged).collect());
                 for (_, _, guest) in here.whole().filter(|_| !plan.full) {

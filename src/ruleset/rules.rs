@@ -7,8 +7,8 @@ use super::elsewhere::elsewhere;
 use super::family::InFamily;
 use super::guard::Guard;
 use super::owner::{Owner, TABLE};
-use super::stand_in;
 use super::table::{Chain, Table};
+use super::{once, stand_in};
 use crate::cluster::Cluster;
 
 /// The rules of a node: tables of ours, and the guard's.
@@ -46,7 +46,8 @@ impl Rules {
                 let chains = chains(here.asking(plan), plan, chain);
                 let table = Table::new(here.family.nft(), TABLE, &comment, chains);
                 let counters = stand_in::counters(&table.chains);
-                Table { counters, sets: set.into_iter().collect(), ..table }
+                let sets = set.into_iter().chain(once::all_sets(here, plan)).collect();
+                Table { counters, sets, ..table }
             })
             .collect();
         if !cluster.pipes(plan.node).is_empty() {

@@ -8,18 +8,15 @@
 //! It does what the cluster file says, and overrules a worker that leaves a packet as it is. So it is for the policy
 //! of the cluster alone.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
 use super::family::InFamily;
 use super::in_kernel;
 use super::kernel_rule::KernelRule;
 use super::marks::Bits;
-use super::rule::{Addresses, Condition, Marked, Rule, Statement};
+use super::rule::{Condition, Marked, Rule, Statement};
 use super::table::{Chain, Hook, PREROUTING};
-use super::{CtMarkBy, Plan, RewriteBy};
-use crate::cluster::{Cluster, Node, OnConflict, Service};
-use crate::net::{Mark, Ports, Proto, Stage};
+use super::{CtMarkBy, Plan, RewriteBy, not_by_rules, once};
+use crate::cluster::{Cluster, Node, OnConflict};
+use crate::net::{Mark, Stage};
 use crate::packet::Side;
 
 /// The counters of what the kernel carries, by stage, in the tables of a node. They go on counting when a killed node starts again.
@@ -42,7 +39,7 @@ const ON_BRIDGE: Hook = Hook::filter(PREROUTING, 1);
 
 /// Requests to a service at our public address.
 pub(super) fn dnat(here: InFamily<'_>, plan: &Plan) -> Vec<Rule> {
-    let mut rules = requests_left(here);
+    let mut rules = left(not_by_rules::requests(here));
     rules.extend(KernelRule::rules(in_kernel::dnat(here, plan.node)).into_iter().map(|mut rule| {
         rule.statements.push(count(Stage::Dnat));
         rule
@@ -114,7 +111,7 @@ pub(super) fn spoof(here: InFamily<'_>, plan: &Plan) -> Vec<Rule> {
     if plan.rewrite_by == RewriteBy::Kernel {
         return Vec::new();
     }
-    let mut rules = replies_left(here);
+    let mut rules = left(not_by_rules::replies(here));
     rules.extend(KernelRule::rules(in_kernel::spoof(here)).into_iter().map(|mut rule| {
         if rule.statements.iter().any(|it| matches!(it, Statement::SetAddress(_, Side::Source, _))) {
             rule.statements.push(count(Stage::Spoof));
@@ -124,59 +121,16 @@ pub(super) fn spoof(here: InFamily<'_>, plan: &Plan) -> Vec<Rule> {
     rules
 }
 
-/// Whether a service may have DCCP, of which no rule mends the checksum: it covers the addresses (RFC 4340 §9.1), and nft does not
-/// know it.
-fn has_dccp(here: InFamily<'_>) -> bool {
-    here.has_all() || here.protos().contains(&Proto::DCCP)
-}
-
-/// The services of a protocol that have another port at the guest.
-fn moved<'a>(here: InFamily<'a>, proto: Proto) -> Vec<(Ports, &'a Service, IpAddr)> {
-    let all = here.numbered(proto).into_iter();
-    all.filter(|(_, service, _)| service.guest_port.is_some()).collect()
-}
-
-/// What else a packet must be so that nft, when it writes a port, leaves it with a wrong checksum: any UDP-Lite, and UDP of IPv4 that
-/// has none (`nft_payload_set_eval()`, net/netfilter/nft_payload.c).
-const WRONG_BY_PORT: [(Proto, Option<Condition>); 2] =
-    [(Proto::UDPLITE, None), (Proto::UDP, Some(Condition::NoUdpChecksum))];
-
-/// Requests that rules would not translate rightly. They stay as they are, and the guard drops them.
-fn requests_left(here: InFamily<'_>) -> Vec<Rule> {
-    let to_us = [Condition::input(&here.cluster.public), Condition::destination(here.public)];
-    let left = |more: Vec<Condition>| Rule::new(to_us.iter().cloned().chain(more), [Statement::Return]);
-    let mut rules = Vec::new();
-    rules.extend(has_dccp(here).then(|| left(vec![Condition::Protocol(Proto::DCCP)])));
-    for (proto, more) in WRONG_BY_PORT {
-        let ports: Vec<Ports> = moved(here, proto).into_iter().map(|(ports, ..)| ports).collect();
-        if !ports.is_empty() {
-            rules.push(left([Condition::Dport(proto, ports)].into_iter().chain(more).collect()));
-        }
-    }
-    rules
-}
-
-/// The same of replies, by the guest: its other flows of that protocol are left, too.
-fn replies_left(here: InFamily<'_>) -> Vec<Rule> {
-    let left = |from: Addresses, more: Vec<Condition>| {
-        let of_guest = [Condition::output(&here.cluster.public), Condition::source(from)];
-        Rule::new(of_guest.into_iter().chain(more), [Statement::Return])
-    };
-    let mut rules = Vec::new();
-    rules.extend(has_dccp(here).then(|| left(here.network.into(), vec![Condition::Protocol(Proto::DCCP)])));
-    for (proto, more) in WRONG_BY_PORT {
-        let guests: BTreeSet<IpAddr> = moved(here, proto).into_iter().map(|(.., guest)| guest).collect();
-        for guest in guests {
-            let more = [Condition::Protocol(proto)].into_iter().chain(more.clone());
-            rules.push(left(guest.into(), more.collect()));
-        }
-    }
-    rules
+/// What rules would not translate rightly. It stays as it is, and the guard drops it.
+fn left(all: Vec<Vec<Condition>>) -> Vec<Rule> {
+    all.into_iter().map(|conditions| Rule::new(conditions, [Statement::Return])).collect()
 }
 
 /// The counters that rules of these chains have.
 pub(super) fn counters(chains: &[Chain]) -> Vec<&'static str> {
     let statements = || chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.statements);
     let is_used = |name: &&str| statements().any(|it| matches!(it, Statement::CountIn(used) if used == name));
-    CARRIED.into_iter().map(|(_, name)| name).filter(is_used).collect()
+    let once =
+        once::COUNTERS.into_iter().flat_map(|of_stage| [of_stage.flows, of_stage.packets, of_stage.no_room]);
+    CARRIED.into_iter().map(|(_, name)| name).chain(once).filter(is_used).collect()
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::queue_chain;
-use super::rule::Rule;
+use super::rule::{FlowSet, Rule};
 use crate::net::IfName;
 
 /// A table of ours, as it should be.
@@ -21,15 +21,24 @@ pub(super) struct Table {
     pub(super) chains: Vec<Chain>,
 }
 
-/// A set of addresses that rules look up.
+/// A set that rules look up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Set {
     /// What is in it, line by line.
     pub(super) about: String,
     pub(super) name: &'static str,
-    /// nft's name for the type of its elements.
-    pub(super) of: &'static str,
+    pub(super) of: SetOf,
+    /// Addresses that are in it from the beginning.
     pub(super) elements: Vec<IpAddr>,
+}
+
+/// What there is in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SetOf {
+    /// Addresses, by nft's name for their type.
+    Addresses(&'static str),
+    /// Flows, which rules add, and which go after some time.
+    Flows(FlowSet),
 }
 
 /// A chain of ours.
@@ -80,7 +89,8 @@ impl Table {
         let place = self.place();
         let mut out = format!("table {place} {{ comment \"{}\"; }}\n", self.comment);
         for Set { name, of, .. } in &self.sets {
-            let _ = writeln!(out, "add set {place} {name} {{ type {of}; }}\nflush set {place} {name}");
+            let of: String = of.lines().iter().map(|line| format!("{line}; ")).collect();
+            let _ = writeln!(out, "add set {place} {name} {{ {of}}}\nflush set {place} {name}");
         }
         out
     }
@@ -168,6 +178,22 @@ impl Chain {
     }
 }
 
+impl SetOf {
+    /// What nft has to be told of the set.
+    fn lines(self) -> Vec<String> {
+        match self {
+            Self::Addresses(of) => vec![format!("type {of}")],
+            Self::Flows(flows) => vec![
+                format!("typeof {flows}"),
+                format!("size {}", FlowSet::SIZE),
+                "flags dynamic,timeout".to_owned(),
+                format!("timeout {}s", FlowSet::SECONDS),
+                "counter".to_owned(),
+            ],
+        }
+    }
+}
+
 impl Set {
     fn text(&self) -> String {
         let Self { about, name, of, elements } = self;
@@ -175,7 +201,8 @@ impl Set {
         for line in about.lines() {
             let _ = writeln!(out, "\t# {line}");
         }
-        let _ = writeln!(out, "\tset {name} {{\n\t\ttype {of}");
+        let of: String = of.lines().iter().map(|line| format!("\t\t{line}\n")).collect();
+        let _ = write!(out, "\tset {name} {{\n{of}");
         if !elements.is_empty() {
             let elements: Vec<String> = elements.iter().map(IpAddr::to_string).collect();
             let _ = writeln!(out, "\t\telements = {{ {} }}", elements.join(", "));

@@ -428,3 +428,36 @@ fn a_stand_in_is_behind_each_queue() {
     }
     insta::assert_snapshot!("stand-in", out);
 }
+
+/// What is asked about begins something; what follows is carried by rules that remember.
+#[test]
+fn a_flow_is_remembered() {
+    let service = |name: &str, more: &str| format!("[[service]]\nname = \"{name}\"\n{more}\n");
+    let text = [
+        EXAMPLE.to_owned(),
+        service("alt", "proto = \"udp\"\nport = 8080\nguest = \"10.5.5.202\"\nguest_port = 80"),
+        service("ping", "proto = \"icmp\"\nguest = \"10.5.5.202\""),
+    ];
+    let mut cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
+    let mut out = String::new();
+    let mut told = |title: &str, cluster: &Cluster, plan: Plan| {
+        let each = Plan { on_conflict: cluster.on_conflict, rewrite_by: RewriteBy::Kernel, ..plan };
+        let [each, once] = [Deciding::EveryPacket, Deciding::OnceAFlow]
+            .map(|deciding| numbered(Plan { deciding, ..each }, 2))
+            .map(|plan| Rules::render(cluster, &plan).as_script());
+        out.push_str(&format!("=== {title}\n{}", against(&each, &once)));
+    };
+    let (nft, xt) = (plan(0, QueueBy::Nft, 2), plan(0, QueueBy::Xt, 2));
+    let by_verdict = Plan { ct_mark_by: CtMarkBy::Verdict, ..nft };
+    told("nft, by verdict", &cluster, by_verdict);
+    for tag_by in [TagBy::Pipe, TagBy::Dscp] {
+        cluster.tag_by = tag_by;
+        for (id, node) in (0..).map(NodeId).zip(&mut cluster.nodes) {
+            node.dscp = Dscp::try_from(8 * (i64::from(id.0) + 1)).ok();
+            node.leads_to = vec![NodeId(1 - id.0)];
+        }
+        cluster.on_conflict = OnConflict::Take;
+        told(&format!("xt, conflicts taken, tags by {tag_by}"), &cluster, xt);
+    }
+    insta::assert_snapshot!("once", out);
+}

@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::{RangeBounds, RangeInclusive};
 
-use super::rule::{AtHook, Carried, Next, Rule, Tracking};
+use super::rule::{AtHook, Carried, Memory, Next, Rule, Tracking};
 use super::table::{Chain, Hook, NAT, POSTROUTING, PREROUTING, Table};
 use super::{Rules, elsewhere, in_kernel};
 use crate::cluster::{Cluster, NodeId};
@@ -23,6 +23,8 @@ pub struct Evaluator {
     owned: Vec<Table>,
     /// Somebody listens to the queues.
     attended: bool,
+    /// The flows that rules remember, of all packets that were led through.
+    memory: Memory,
 }
 
 /// A point on the way of a packet at which there may be chains.
@@ -100,12 +102,18 @@ const DEEPEST: usize = 16;
 impl Evaluator {
     /// The rules of a node that runs, with both its guards.
     pub fn of(rules: &Rules) -> Self {
-        Self { tables: rules.all_tables(), owned: rules.guard.owned(), attended: true }
+        Self {
+            tables: rules.all_tables(),
+            owned: rules.guard.owned(),
+            attended: true,
+            memory: Memory::default(),
+        }
     }
 
     /// The pure ruleset of a node.
     pub fn in_kernel(cluster: &Cluster, node: NodeId) -> Self {
-        Self { tables: in_kernel::tables(cluster, node, ""), owned: Vec::new(), attended: true }
+        let (tables, owned) = (in_kernel::tables(cluster, node, ""), Vec::new());
+        Self { tables, owned, attended: true, memory: Memory::default() }
     }
 
     /// The same, with a counter in each rule that has none. What is counted by it is a match of the rule; but of a rule that jumps,
@@ -179,43 +187,52 @@ impl Evaluator {
             if *kind == NAT && !is_first {
                 continue;
             }
-            let fate = match through(table, chain, packet, &mut met, DEEPEST) {
+            let fate = match self.through(table, chain, packet, &mut met, DEEPEST) {
                 Next::Drop => Fate::Drop,
                 Next::Queue(queues) if self.attended => {
                     Fate::Queue { queues: queues.numbers, priority: *priority }
                 }
                 Next::Queue(queues) if queues.bypass => continue,
                 Next::Queue(_) => Fate::Drop,
-                Next::Rule | Next::Return | Next::Accept | Next::Jump(_) => continue,
+                Next::Rule | Next::Return | Next::Accept | Next::Jump(_) | Next::GoTo(_) => continue,
             };
             return Walk { met, fate };
         }
         Walk { met, fate: Fate::Accept }
     }
-}
 
-/// Leads a packet through a chain, and says what it ended with there.
-fn through(table: &Table, chain: &Chain, packet: &mut AtHook, met: &mut Vec<Met>, deeper: usize) -> Next {
-    for (number, rule) in (1..).zip(&chain.rules) {
-        let done = rule.apply(packet, &table.sets);
-        if done.matches || done.counted {
-            let place = RulePlace { table: table.place(), chain: chain.name.clone(), number };
-            let (matches, counted) = (done.matches, done.counted);
-            met.push(Met { place, matches, counted, after: packet.clone() });
-        }
-        let next = match done.next {
-            Next::Jump(to) => match table.chains.iter().find(|chain| chain.name == to) {
-                Some(chain) if deeper > 0 => through(table, chain, packet, met, deeper - 1),
+    /// Leads a packet through a chain, and says what it ended with there.
+    fn through(
+        &self,
+        table: &Table,
+        chain: &Chain,
+        packet: &mut AtHook,
+        met: &mut Vec<Met>,
+        deeper: usize,
+    ) -> Next {
+        for (number, rule) in (1..).zip(&chain.rules) {
+            let done = rule.apply(packet, &table.sets, &self.memory);
+            if done.matches || done.counted {
+                let place = RulePlace { table: table.place(), chain: chain.name.clone(), number };
+                let (matches, counted) = (done.matches, done.counted);
+                met.push(Met { place, matches, counted, after: packet.clone() });
+            }
+            let mut through = |to: &str| match table.chains.iter().find(|chain| chain.name == to) {
+                Some(chain) if deeper > 0 => self.through(table, chain, packet, met, deeper - 1),
                 _ => Next::Rule,
-            },
-            Next::Return => return Next::Return,
-            next => next,
-        };
-        if !matches!(next, Next::Rule | Next::Return) {
-            return next;
+            };
+            let next = match done.next {
+                Next::Jump(to) => through(&to),
+                Next::GoTo(to) => return through(to),
+                Next::Return => return Next::Return,
+                next => next,
+            };
+            if !matches!(next, Next::Rule | Next::Return) {
+                return next;
+            }
         }
+        Next::Rule
     }
-    Next::Rule
 }
 
 impl Point {

@@ -281,6 +281,23 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             ],
             "--stand-in kernel beside --policy maglev",
         ),
+        ([&run[..], &["--shadow", "--decide", "flow"]].concat(), "'--shadow' cannot be used with '--decide"),
+        (
+            [&run[..], &["--policy", "observe", "--decide", "flow"]].concat(),
+            "--decide flow beside --policy observe: the kernel's rules carry what follows a decision",
+        ),
+        (
+            [&run[..], &["--full", "--decide", "flow"]].concat(),
+            "--decide flow beside --full: with --full every packet",
+        ),
+        (
+            [&run[..], &["--stand-in", "kernel", "--decide", "flow"]].concat(),
+            "--decide flow beside --stand-in kernel: a packet that passed its queue unseen",
+        ),
+        (
+            vec!["step", "--config", EXAMPLE, "--node", "node1", "--decide", "flow"],
+            "unexpected argument '--decide' found",
+        ),
         (
             vec!["rules", "--config", EXAMPLE, "--node", "node1", "--kernel", "--stand-in", "kernel"],
             "cannot be used with",

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::io::Cursor;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,7 +31,9 @@ use dunnat::process::{Answer, Hello};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
 use dunnat::replay::Changes;
-use dunnat::ruleset::{AtHook, Backend, Evaluator, Plan, Point, RewriteBy, Rules, StandIn, Tracking, Wishes};
+use dunnat::ruleset::{
+    AtHook, Backend, Deciding, Evaluator, Plan, Point, RewriteBy, Rules, StandIn, Tracking, Wishes,
+};
 use dunnat::simulate::PacketSpec;
 use dunnat::simulate::{Capture, Counts};
 use dunnat::trace::{Event, Filter, Format, Rendering, RuleEvent, Text};
@@ -78,6 +81,7 @@ fn messages() {
         node,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
+        deciding: Deciding::EveryPacket,
         full: true,
         stand_in: StandIn::None,
         on_conflict: OnConflict::Keep,
@@ -140,6 +144,7 @@ fn frames() {
         node: node1,
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Kernel,
+        deciding: Deciding::EveryPacket,
         full: false,
         stand_in: StandIn::Kernel,
         on_conflict: OnConflict::Drop,
@@ -148,13 +153,18 @@ fn frames() {
     };
     let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
     let of_node = Evaluator::of(&Rules::render(&cluster, &plan));
-    let rules = [Evaluator::in_kernel(&cluster, node1), of_node.clone(), of_node.unattended()];
-    let rules = rules.map(|rules| (rules.clone().counted(), rules));
+    let once = Wishes { stand_in: StandIn::None, deciding: Deciding::OnceAFlow, ..wishes };
+    let once = Evaluator::of(&Rules::render(&cluster, &Plan::new(once, &Capabilities::all()).unwrap()));
+    let rules = [Evaluator::in_kernel(&cluster, node1), of_node.clone(), of_node.unattended(), once];
+    let all = AssertUnwindSafe(rules.map(|rules| (rules.clone().counted(), rules)));
     let (hooks, nic) = ([Hook::Prerouting, Hook::Postrouting], cluster.public().clone());
     let bridge = cluster.guests().bridge.clone();
     let places = [(nic.clone(), bridge.clone()), (bridge, nic)];
     bolero::check!().for_each(|bytes: &[u8]| {
         let Some(frame) = AtHook::frame(bytes) else { return };
+        // What one input has them remember, no other meets.
+        let all = &all;
+        let rules = all.0.clone();
         let flow = Tracking::Flow { state: CtState::New, mark: Mark(2), is_first: true };
         for ((counted, rules), (input, output)) in
             rules.iter().flat_map(|it| places.each_ref().map(|at| (it, at)))

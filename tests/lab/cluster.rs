@@ -87,7 +87,7 @@ impl Lab {
         ip
     }
 
-    fn namespace(&self, machine: &str) -> String {
+    pub(crate) fn namespace(&self, machine: &str) -> String {
         format!("dunnat-{}-{machine}", self.name)
     }
 

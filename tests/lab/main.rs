@@ -28,6 +28,7 @@ mod kernel_trace;
 mod leaks;
 mod metrics;
 mod observing;
+mod once;
 mod pairs;
 mod paths;
 mod policies;

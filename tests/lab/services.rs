@@ -241,10 +241,15 @@ fn a_conflict_ends_as_the_cluster_file_says() {
             let text = kept.collect::<Vec<_>>().join("\n");
             text.replace(mask, &format!("{mask}\non_conflict = \"{on_conflict}\""))
         });
-        for (number, (by, options)) in
-            [("dunnat", ""), ("dunnat", "--full"), ("dunnat", "--backend nfq"), ("kernel", "")]
-                .into_iter()
-                .enumerate()
+        for (number, (by, options)) in [
+            ("dunnat", ""),
+            ("dunnat", "--full"),
+            ("dunnat", "--backend nfq"),
+            ("dunnat", "--decide flow"),
+            ("kernel", ""),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let trace: &[&str] = if by == "dunnat" { &["--by", by, "--trace-json"] } else { &["--by", by] };
             start(&lab, options, trace);

@@ -38,6 +38,7 @@ use crate::ruleset::owner::TABLE;
 use crate::ruleset::table::{Chain, Table};
 use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
 pub use attempt::try_in_scratch;
+pub use carried::Following;
 use change::change_what_is_there;
 pub use error::InstallError;
 use error::cannot;

@@ -10,7 +10,7 @@ use super::{InstallError, Installed, Leftovers, There, is_pure};
 use crate::cluster::Cluster;
 use crate::netlink::nftables::Batch;
 use crate::ruleset::table::{Chain, Table};
-use crate::ruleset::{Plan, Rules, StandIn};
+use crate::ruleset::{Deciding, Plan, Rules, StandIn};
 
 /// The rules on the way, and in the end.
 pub(super) struct TakeOver {
@@ -22,7 +22,8 @@ pub(super) struct TakeOver {
 
 impl TakeOver {
     pub(super) fn new(cluster: &Cluster, plan: &Plan) -> Self {
-        let mut meanwhile = Rules::render(cluster, &Plan { stand_in: StandIn::Kernel, ..*plan });
+        let stands_in = Plan { stand_in: StandIn::Kernel, deciding: Deciding::EveryPacket, ..*plan };
+        let mut meanwhile = Rules::render(cluster, &stands_in);
         for table in &mut meanwhile.tables {
             table.chains.retain(|chain| !chain.is_queue());
             table.chains.iter_mut().filter(|chain| chain.asks()).for_each(|chain| chain.rules.clear());

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use ipnet::IpNet;
 
 use super::comparison::{Addresses, Comparison};
+use super::flow_set::FlowSet;
 use crate::net::{Dscp, Family, IfName, MacPrefix, Mark, Ports, Proto};
 use crate::ruleset::marks::Bits;
 
@@ -26,6 +27,8 @@ pub(in crate::ruleset) enum Condition {
     /// The protocol, whatever is between it and the IP header.
     Protocol(Proto),
     NotProtocol(Proto),
+    /// The protocol is none of these.
+    OtherProtocols(Vec<Proto>),
     /// The protocol, as the header of IPv4 has it.
     ProtocolOfHeader(Proto),
     /// The destination port is one of them.
@@ -37,6 +40,10 @@ pub(in crate::ruleset) enum Condition {
     /// What a neighbour is asked for, or says of itself (RFC 4861 §4.3).
     NdTarget(Ipv6Addr),
     ArpTo(Addresses),
+    /// It is TCP, and wants to begin a connection or accepts one: the flag SYN is set.
+    Syn,
+    /// Its flow is not in that set.
+    NotRemembered(FlowSet),
     /// It is UDP without a checksum (RFC 768): the field is zero.
     NoUdpChecksum,
     /// So many routers, and no more, may still send it on.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Rule;
 use super::comparison::Comparison;
 use super::condition::{Condition, CtIs, IcmpTypes, Marked};
+use super::flow_set::Memory;
 use super::packet::{AtHook, Carried, Ip, Tracking};
 use super::statement::{NewAddress, Queues, Statement};
 use crate::net::{CtState, Family, Mark, OfFamily as _, Ports, Proto, octets};
@@ -30,6 +31,8 @@ pub(in crate::ruleset) enum Next {
     /// The next rule.
     Rule,
     Jump(String),
+    /// Another chain, and this one is at its end.
+    GoTo(&'static str),
     Return,
     Accept,
     Drop,
@@ -39,14 +42,14 @@ pub(in crate::ruleset) enum Next {
 
 impl Rule {
     /// Does what it says, if its conditions hold.
-    pub(in crate::ruleset) fn apply(&self, packet: &mut AtHook, sets: &[Set]) -> Done {
+    pub(in crate::ruleset) fn apply(&self, packet: &mut AtHook, sets: &[Set], memory: &Memory) -> Done {
         let mut done = Done { matches: false, counted: false, next: Next::Rule };
-        if !self.conditions.iter().all(|condition| condition.holds(packet, sets)) {
+        if !self.conditions.iter().all(|condition| condition.holds(packet, sets, memory)) {
             return done;
         }
         for statement in &self.statements {
             done.counted |= matches!(statement, Statement::Count);
-            match statement.apply(packet) {
+            match statement.apply(packet, memory) {
                 // What was looked up is not there (`NFT_BREAK`).
                 None => return done,
                 Some(Next::Rule) if !statement.ends() => {}
@@ -186,7 +189,7 @@ impl CtIs {
 }
 
 impl Condition {
-    fn holds(&self, packet: &AtHook, sets: &[Set]) -> bool {
+    fn holds(&self, packet: &AtHook, sets: &[Set], memory: &Memory) -> bool {
         let leaves_by = |names: &[_]| packet.output.as_ref().is_some_and(|name| names.contains(name));
         let icmp =
             |family, holds: &dyn Fn(u8) -> bool| packet.has(|ip| ip.icmp_type(family).is_some_and(holds));
@@ -205,6 +208,7 @@ impl Condition {
             Self::Protocol(proto) => packet.has(|ip| ip.is(*proto)),
             // Where it is not known there is nothing to compare.
             Self::NotProtocol(proto) => packet.has(|ip| ip.proto.is_some_and(|is| is != *proto)),
+            Self::OtherProtocols(all) => packet.has(|ip| ip.proto.is_some_and(|is| !all.contains(&is))),
             Self::ProtocolOfHeader(proto) => packet.has(|ip| ip.src.is_ipv4() && ip.is(*proto)),
             Self::Dport(proto, ports) => packet.has(|ip| {
                 let port = ip.port_of(*proto, Side::Destination);
@@ -217,6 +221,10 @@ impl Condition {
                 Carried::Arp(arp) => addresses.contains(arp.target.into()),
                 Carried::Ip(_) | Carried::Other => false,
             },
+            Self::Syn => {
+                packet.has(|ip| ip.is(Proto::TCP) && ip.at(13).is_some_and(|[flags]| flags & 2 != 0))
+            }
+            Self::NotRemembered(set) => memory.is_new(*set, packet).is_some_and(|is_new| is_new),
             Self::NoUdpChecksum => packet.has(|ip| ip.is(Proto::UDP) && ip.at(6) == Some([0, 0])),
             Self::LifeBelow(family, life) => {
                 packet.family() == Some(*family) && packet.has(|ip| ip.life < *life)
@@ -255,7 +263,7 @@ impl NewAddress {
 
 impl Statement {
     /// What comes next; none if it looked for something that is not there.
-    fn apply(&self, packet: &mut AtHook) -> Option<Next> {
+    fn apply(&self, packet: &mut AtHook, memory: &Memory) -> Option<Next> {
         match self {
             Self::Count | Self::CountIn(_) | Self::Continue => {}
             Self::SetMark(bits, tag) => bits.write(packet, *tag),
@@ -263,6 +271,8 @@ impl Statement {
                 let mark = from.read(packet)?;
                 to.write(packet, mark);
             }
+            Self::Remember(set) | Self::RememberLonger(set) => memory.count(*set, packet)?,
+            Self::GoTo(chain) => return Some(Next::GoTo(chain)),
             Self::JumpBy(bits, chains) => {
                 let mark = bits.read(packet)?;
                 let (_, chain) = chains.iter().find(|(tag, _)| *tag == mark)?;

@@ -8,6 +8,7 @@ mod comparison;
 mod condition;
 mod evaluate;
 mod expressions;
+mod flow_set;
 mod packet;
 mod statement;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod text;
 pub(super) use comparison::{Addresses, Comparison};
 pub(super) use condition::{Condition, CtIs, IcmpName, IcmpTypes, Marked};
 pub(super) use evaluate::Next;
+pub(super) use flow_set::{FlowSet, Known, Memory};
 pub use packet::{Arp, AtHook, Carried, Ip, Tracking};
 pub(super) use statement::{NewAddress, Queues, Statement};
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use super::flow_set::FlowSet;
 use crate::net::{Dscp, Family, Mark, Ports, Proto};
 use crate::packet::Side;
 use crate::ruleset::QueueBy;
@@ -19,6 +20,12 @@ pub(in crate::ruleset) enum Statement {
     SetMark(Bits, Mark),
     /// The second mark becomes the first one, all of it.
     CopyMark(Bits, Bits),
+    /// Its flow comes into that set, if there is room.
+    Remember(FlowSet),
+    /// The same; a flow that is there stays longer.
+    RememberLonger(FlowSet),
+    /// Goes through another chain, and to the end of this one.
+    GoTo(&'static str),
     /// Goes through the chain that our bits of a mark lead to.
     JumpBy(Bits, Vec<(Mark, String)>),
     SetAddress(Family, Side, NewAddress),
@@ -59,6 +66,7 @@ impl Statement {
         matches!(
             self,
             Self::JumpBy(..)
+                | Self::GoTo(_)
                 | Self::Snat(_)
                 | Self::Queue(_)
                 | Self::Accept

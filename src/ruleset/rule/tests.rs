@@ -11,7 +11,7 @@ use crate::ruleset::marks::{Bits, MarkOf};
 use crate::simulate::made;
 
 fn holds(condition: Condition, packet: &AtHook) -> bool {
-    Rule::new([condition], []).apply(&mut packet.clone(), &[]).matches
+    Rule::new([condition], []).apply(&mut packet.clone(), &[], &Memory::default()).matches
 }
 
 fn address(text: &str) -> IpAddr {
@@ -183,7 +183,7 @@ fn a_rule_that_looks_up_in_vain_does_no_more() {
     let bits = Bits { of: MarkOf::Packet, mask: Mark::ALL };
     let rule = Rule::new([], [to, bits.assign(Mark(7))]).counted();
     let mut packet = tcp();
-    let done = rule.apply(&mut packet, &[]);
+    let done = rule.apply(&mut packet, &[], &Memory::default());
     assert!(!done.matches && !done.counted);
     assert_eq!(packet, tcp());
     assert_eq!(rule.to_string(), "ip daddr set tcp dport map { 81 : 10.5.5.202 } meta mark set 0x7 counter");

@@ -122,6 +122,7 @@ impl Display for Condition {
             }
             Self::Protocol(proto) => write!(f, "meta l4proto {proto}"),
             Self::NotProtocol(proto) => write!(f, "meta l4proto != {proto}"),
+            Self::OtherProtocols(all) => write!(f, "meta l4proto != {{ {} }}", list(all)),
             Self::ProtocolOfHeader(proto) => write!(f, "ip protocol {proto}"),
             Self::Dport(proto, ports) => write!(f, "{proto} dport {{ {} }}", list(ports)),
             Self::Icmp(family, types) => write!(f, "{} {types}", icmp_type(*family)),
@@ -129,6 +130,8 @@ impl Display for Condition {
             // nft 1.0.6 has no name for it.
             Self::NdTarget(target) => write!(f, "@th,64,128 0x{:032x}", target.to_bits()),
             Self::ArpTo(addresses) => write!(f, "arp daddr ip {addresses}"),
+            Self::Syn => write!(f, "tcp flags & syn != 0"),
+            Self::NotRemembered(set) => write!(f, "{set} != @{}", set.name),
             Self::NoUdpChecksum => write!(f, "udp checksum 0"),
             Self::LifeBelow(Family::V4, life) => write!(f, "ip ttl < {life}"),
             Self::LifeBelow(Family::V6, life) => write!(f, "ip6 hoplimit < {life}"),
@@ -187,6 +190,9 @@ impl Display for Statement {
             Self::CountIn(name) => write!(f, "counter name \"{name}\""),
             Self::SetMark(bits, tag) => f.write_str(&bits.assigned(*tag)),
             Self::CopyMark(from, to) => write!(f, "{} set {}", to.name(), from.name()),
+            Self::Remember(set) => write!(f, "add @{} {{ {set} }}", set.name),
+            Self::RememberLonger(set) => write!(f, "update @{} {{ {set} }}", set.name),
+            Self::GoTo(chain) => write!(f, "goto {chain}"),
             Self::JumpBy(bits, chains) => {
                 let chains = list(chains.iter().map(|(mark, chain)| format!("{mark} : jump {chain}")));
                 write!(f, "{} vmap {{ {chains} }}", bits.ours())

@@ -261,6 +261,7 @@ proptest! {
     }
 }
 
+mod once;
 mod stand_in;
 
 fn syn(src: &str, dst: &str, port: u16) -> AtHook {

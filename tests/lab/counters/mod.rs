@@ -16,7 +16,7 @@ use dunnat::cluster::{Cluster, NodeId};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::net::Family;
 use dunnat::policy::Supervised;
-use dunnat::ruleset::{Backend, Evaluator, Plan, RewriteBy, RulePlace, Rules, StandIn, Wishes};
+use dunnat::ruleset::{Backend, Deciding, Evaluator, Plan, RewriteBy, RulePlace, Rules, StandIn, Wishes};
 
 use self::model::{Dunnat, Node, PIPE, PORT, UPLINK};
 use self::packets::{From, Sent};
@@ -305,11 +305,20 @@ fn rules_that_queue_count_what_is_predicted() {
     if Capabilities::probe(&[]).nft_queue == Support::Yes {
         ways.push((" --force-fallback queue", vec![Feature::Queue]));
     }
-    for ((fallback, unwanted), full) in ways.iter().flat_map(|way| [(way, false), (way, true)]) {
-        let (lab, cluster) = lab(!full);
+    let each = |way| {
+        [
+            (way, "", false),
+            (way, " --full", false),
+            (way, " --decide flow", true),
+            (way, " --decide flow", false),
+        ]
+    };
+    for ((fallback, unwanted), visits, is_plain) in ways.iter().flat_map(each) {
+        let (full, once) = (visits == " --full", visits == " --decide flow");
+        let (lab, cluster) = lab(is_plain || visits.is_empty());
         let node = node1(&cluster);
         // Rules that are loaded over its own stay.
-        let options = format!("--no-repair --workers 1{}{fallback}", if full { " --full" } else { "" });
+        let options = format!("--no-repair --workers 1{visits}{fallback}");
         let started = lab.run_with(&options, &["start"]);
         assert!(started.status.success(), "{}", text(&started.stderr));
         quiet(&lab);
@@ -318,6 +327,7 @@ fn rules_that_queue_count_what_is_predicted() {
             node,
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
+            deciding: if once { Deciding::OnceAFlow } else { Deciding::EveryPacket },
             full,
             stand_in: StandIn::None,
             on_conflict: cluster.on_conflict(),
@@ -352,6 +362,11 @@ fn rules_that_queue_count_what_is_predicted() {
         if full {
             have(&chains, &["code-points"]);
         }
+        if once {
+            let of_flows = ["flow-dnat", "remember-dnat", "translate-dnat", "flow-tag", "flow-spoof"];
+            have(&chains, &of_flows);
+            have(&chains, &["remember-spoof", "translate-spoof"]);
+        }
         loud(&lab);
         lab.must(&["stop"]);
     }
@@ -379,6 +394,7 @@ fn rules_of_a_stand_in_count_what_is_predicted() {
             node,
             backend: Backend::Netlink,
             rewrite_by: RewriteBy::Userspace,
+            deciding: Deciding::EveryPacket,
             full: false,
             stand_in: StandIn::Kernel,
             on_conflict: cluster.on_conflict(),

@@ -221,6 +221,8 @@ impl<'a> Node<'a> {
         let Some(Dunnat { plan, policy, sets_ct_marks }) = &self.dunnat else { panic!("nobody listens") };
         let is_of = |stage: &Stage| plan.queues_of(*stage).iter().any(|(_, queues)| queues.contains(&queue));
         let stage = Stage::ALL.into_iter().find(is_of).expect("a queue has a stage");
+        let lanes = plan.queues_of(stage).into_iter();
+        let (lane, _) = lanes.into_iter().find(|(_, queues)| queues.contains(&queue)).expect("and a lane");
         let ct_mark = match way.packet.tracking {
             Tracking::Flow { mark, .. } => mark & self.cluster.mask(),
             Tracking::Invalid | Tracking::Untracked => Mark::ZERO,
@@ -230,8 +232,11 @@ impl<'a> Node<'a> {
         let len = way.bytes.len();
         let visit = Visit::new(policy, stage, (way.bytes.clone(), len), meta, Time::default());
         let Some(after) = visit.after() else { return false };
-        way.packet.carried = AtHook::packet(&after, len).expect("it was read before").carried;
-        way.bytes = after;
+        // Where rules rewrite, the worker sends nothing back.
+        if plan.rewrites(lane) {
+            way.packet.carried = AtHook::packet(&after, len).expect("it was read before").carried;
+            way.bytes = after;
+        }
         way.packet.mark = visit.decision.mark.unwrap_or(way.packet.mark);
         if let (true, Some(set), Tracking::Flow { mark, .. }) =
             (*sets_ct_marks, visit.decision.ct_mark, &mut way.packet.tracking)

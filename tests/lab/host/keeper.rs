@@ -9,7 +9,7 @@ use dunnat::control::Lookers;
 use dunnat::daemon::{self, Apart, Options, OwnRules, WorkOptions};
 use dunnat::engine::{Changes, ClusterNat, Decide, Decision, Facts, Reason, Remembered, Witness};
 use dunnat::kernel::Capabilities;
-use dunnat::ruleset::{Backend, Plan, RewriteBy, StandIn, Wishes};
+use dunnat::ruleset::{Backend, Deciding, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::sandbox::Level;
 
 use super::*;
@@ -48,6 +48,7 @@ fn wishes(cluster: &Cluster) -> Wishes {
         node: cluster.find("node1").unwrap(),
         backend: Backend::Netlink,
         rewrite_by: RewriteBy::Userspace,
+        deciding: Deciding::EveryPacket,
         full: true,
         on_conflict: cluster.on_conflict(),
         queue_base: 100,

@@ -8,7 +8,7 @@ use crate::packet::Patch;
 use crate::ruleset::{Lane, StandIn};
 
 /// The cluster, with the ways in which tags get from node to node.
-fn standing_in(on_conflict: OnConflict, masked: bool, tag_by: TagBy) -> Cluster {
+pub(super) fn standing_in(on_conflict: OnConflict, masked: bool, tag_by: TagBy) -> Cluster {
     let mut cluster = cluster(on_conflict, masked);
     cluster.tag_by = tag_by;
     for (id, node) in (0..).map(NodeId).zip(&mut cluster.nodes) {
@@ -19,30 +19,30 @@ fn standing_in(on_conflict: OnConflict, masked: bool, tag_by: TagBy) -> Cluster 
 }
 
 #[derive(Clone, Debug)]
-struct Way {
-    cluster: Cluster,
-    plan: Plan,
+pub(super) struct Way {
+    pub(super) cluster: Cluster,
+    pub(super) plan: Plan,
 }
 
 impl Way {
-    fn rules(&self) -> Evaluator {
+    pub(super) fn rules(&self) -> Evaluator {
         Evaluator::of(&Rules::render(&self.cluster, &self.plan))
     }
 
-    fn nic(&self) -> Option<IfName> {
+    pub(super) fn nic(&self) -> Option<IfName> {
         Some(self.cluster.public.clone())
     }
 
-    fn bridge(&self) -> Option<IfName> {
+    pub(super) fn bridge(&self) -> Option<IfName> {
         Some(self.cluster.guests.bridge.clone())
     }
 
-    fn pipe(&self) -> Option<IfName> {
+    pub(super) fn pipe(&self) -> Option<IfName> {
         self.cluster.pipes(NODE).first().cloned()
     }
 
     /// Our bits of the ct mark.
-    fn ct_mark(&self, packet: &AtHook) -> Mark {
+    pub(super) fn ct_mark(&self, packet: &AtHook) -> Mark {
         match packet.tracking {
             Tracking::Flow { mark, .. } => mark & self.cluster.mask,
             Tracking::Invalid | Tracking::Untracked => Mark::ZERO,
@@ -79,7 +79,7 @@ fn carried(walk: &Walk) -> Vec<String> {
     places
 }
 
-fn read(bytes: &[u8]) -> (View, AtHook) {
+pub(super) fn read(bytes: &[u8]) -> (View, AtHook) {
     (View::parse(bytes, bytes.len()).unwrap(), AtHook::packet(bytes, bytes.len()).unwrap())
 }
 
@@ -228,7 +228,7 @@ proptest! {
 }
 
 /// What a worker does to a packet; says whether it has changed anything. Nothing if it drops it.
-fn worked(
+pub(super) fn worked(
     way: &Way,
     lane: Lane,
     (view, bytes): (&View, &[u8]),

@@ -1,0 +1,121 @@
+//! Sets in which rules remember flows: by what a flow is known, in nft's words and as the bytes that are compared.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::packet::{AtHook, Ip, Tracking};
+use crate::net::{Family, OfFamily as _, Proto, octets};
+
+/// A set that rules fill while packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ruleset) struct FlowSet {
+    pub(in crate::ruleset) name: &'static str,
+    pub(in crate::ruleset) family: Family,
+    pub(in crate::ruleset) of: Known,
+    /// A flow that gets another ct mark is another one.
+    pub(in crate::ruleset) with_ct_mark: bool,
+}
+
+/// By what a flow is known, beside its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::ruleset) enum Known {
+    /// The ports of this protocol.
+    Ports(Proto),
+    /// The identifier of echo requests and replies.
+    Echo,
+    /// The protocol.
+    Protocol,
+}
+
+/// What rules have remembered, and how many packets of each flow they have met; the kernel has that in the elements of its sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::ruleset) struct Memory(RefCell<BTreeMap<Place, u64>>);
+
+/// The family of a table, a set, and the bytes of a key.
+type Place = (&'static str, &'static str, Vec<u8>);
+
+impl FlowSet {
+    /// No set has more flows: about 200 bytes of the kernel's memory each.
+    pub(in crate::ruleset) const SIZE: usize = 1 << 17;
+    /// A flow is remembered for so long after its last packet, in seconds.
+    pub(in crate::ruleset) const SECONDS: u64 = 30;
+
+    /// The bytes by which a packet's flow is known; none where the packet does not have them.
+    fn key(self, packet: &AtHook) -> Option<Vec<u8>> {
+        let ip = packet.ip().filter(|ip| ip.src.family() == self.family)?;
+        let mut key = [octets(ip.src), octets(ip.dst)].concat();
+        match self.of {
+            Known::Ports(proto) => {
+                key.extend(ip.at::<4>(0).filter(|_| ip.proto == Some(proto))?);
+            }
+            Known::Echo => key.extend(echo_id(ip)?),
+            Known::Protocol => key.push(ip.proto?.0),
+        }
+        if self.with_ct_mark {
+            let Tracking::Flow { mark, .. } = packet.tracking else { return None };
+            key.extend(mark.0.to_ne_bytes());
+        }
+        Some(key)
+    }
+
+    fn place(self, packet: &AtHook) -> Option<Place> {
+        Some((self.family.nft(), self.name, self.key(packet)?))
+    }
+}
+
+fn echo_id(ip: &Ip) -> Option<[u8; 2]> {
+    let [kind] = ip.at(0)?;
+    let is_echo = match ip.src.family() {
+        Family::V4 => ip.proto == Some(Proto::ICMP) && matches!(kind, 8 | 0),
+        Family::V6 => ip.proto == Some(Proto::ICMP6) && matches!(kind, 128 | 129),
+    };
+    ip.at(4).filter(|_| is_echo)
+}
+
+impl Memory {
+    /// Whether the flow of a packet is not there; none where the packet has no key.
+    pub(super) fn is_new(&self, set: FlowSet, packet: &AtHook) -> Option<bool> {
+        Some(!self.0.borrow().contains_key(&set.place(packet)?))
+    }
+
+    /// Counts a packet of a flow, which is remembered from now on; none if it has no key, or finds no room.
+    pub(super) fn count(&self, set: FlowSet, packet: &AtHook) -> Option<()> {
+        let place = set.place(packet)?;
+        let mut all = self.0.borrow_mut();
+        let is_full = || all.keys().filter(|it| (it.0, it.1) == (place.0, place.1)).count() >= FlowSet::SIZE;
+        if !all.contains_key(&place) && is_full() {
+            return None;
+        }
+        *all.entry(place).or_default() += 1;
+        Some(())
+    }
+
+    /// All is forgotten.
+    #[cfg(test)]
+    pub(in crate::ruleset) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
+    /// The packets of each flow that is remembered in a set.
+    #[cfg(test)]
+    pub(in crate::ruleset) fn counts(&self, set: &str) -> Vec<u64> {
+        self.0.borrow().iter().filter(|((_, name, _), _)| *name == set).map(|(_, count)| *count).collect()
+    }
+}
+
+/// The key, as nft writes it.
+impl fmt::Display for FlowSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = self.family.nft();
+        match self.of {
+            Known::Ports(proto) => write!(f, "{ip} saddr . {proto} sport . {ip} daddr . {proto} dport")?,
+            Known::Echo => {
+                let icmp = if self.family == Family::V4 { "icmp" } else { "icmpv6" };
+                write!(f, "{ip} saddr . {ip} daddr . {icmp} id")?;
+            }
+            Known::Protocol => write!(f, "{ip} saddr . {ip} daddr . meta l4proto")?,
+        }
+        if self.with_ct_mark { write!(f, " . ct mark") } else { Ok(()) }
+    }
+}
