@@ -65,7 +65,7 @@ pages! {
     guard
     rights
     standin
-    flows
+    once
     reasons
     looking
     traces

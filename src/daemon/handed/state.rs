@@ -184,8 +184,10 @@ pub(super) mod tests {
 
     fn known() -> Known {
         serde_json::from_str(
-            r#"{"since":"2026-11-26T17:00:00Z","reloaded":null,"ended":{"decisions":[{"stage":"dnat","reason":"poison","packets":2}],
-            "dropped":2,"stray":0,"passed":0,"turns":[2,0,0,0,0],"losses":[0,0]},"rehearsal":null,"refused":[],"restarts":3,
+            r#"{"since":"2026-11-26T17:00:00Z","reloaded":null,"ended":{"decisions":[{"stage":"dnat","reason":"poison","verdict":"drop","packets":2}],
+            "times":{"deciding":{"count":0,"sum_ns":0,"buckets":[]},"waiting":{"count":0,"sum_ns":0,"buckets":[]}},
+            "untraced":0,"stray":0,"passed":0,"turns":[2,0,0,0,0],"losses":[0,0]},"ended_services":{"web":2},"repairs":1,
+            "rehearsal":null,"refused":[],"restarts":3,
             "upgrades":1,"upgraded":null,"poison":[]}"#,
         )
         .unwrap()
