@@ -108,7 +108,7 @@ impl Listener {
         })
     }
 
-    /// A socket that the program before has taken, at that path. Until it is [settled](Self::settle_down) that this program goes on, its file
+    /// A socket that the program before has taken, at that path. Until it is settled (`settle_down`) that this program goes on, its file
     /// stays.
     ///
     /// # Errors

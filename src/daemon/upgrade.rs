@@ -2,7 +2,7 @@
 //!
 //! First it is [tried](super::trial), with copies of all that it would have: what is wrong then changes nothing. Then the worker ends in order, and
 //! the main thread starts the other program in this process. That one finds everything where it was
-//! ([`handed`](super::handed)); if it cannot go on it starts this one again.
+//! ([`handed`]); if it cannot go on it starts this one again.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixStream;

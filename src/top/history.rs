@@ -57,7 +57,7 @@ impl Counter {
     }
 
     /// It begins with nothing: what comes now is new.
-    pub(super) fn from_nothing(mut self) -> Self {
+    pub(super) fn beginning_with_nothing(mut self) -> Self {
         self.told = Some(0);
         self
     }
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!((counter.passed(2.0), counter.rate()), (30, 15.0));
         counter.set(3);
         assert_eq!(counter.passed(1.0), 0, "it began anew");
-        let mut counter = Counter::default().from_nothing();
+        let mut counter = Counter::default().beginning_with_nothing();
         counter.add(4);
         assert_eq!(counter.passed(1.0), 4);
     }

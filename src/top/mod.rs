@@ -4,7 +4,7 @@
 //! changes nothing. So a screen is tested without a terminal, and keys without a node.
 //!
 //! Inputs come from nodes that run ([`Watch`], which asks for the status once a second and reads the trace), from saved traces
-//! ([`Player`]), and from a terminal ([`Terminal`]). [`run`] brings them together.
+//! ([`Player`]), and from a terminal ([`Terminal`]). [`run()`] brings them together.
 //!
 //! # What looking costs
 //!

@@ -353,7 +353,7 @@ impl Model {
     fn open_chosen(&mut self) {
         if let Some(row) = self.list.chosen() {
             let (flow, number) = (row.flow, row.number);
-            if !self.open.as_ref().is_some_and(|open| open.number == number) {
+            if self.open.as_ref().is_none_or(|open| open.number != number) {
                 self.open = Some(Open::new(flow, number));
             }
         }

@@ -61,7 +61,7 @@ impl Node {
             packets: Counter::default(),
             dropped: Counter::default(),
             lost: Counter::default(),
-            unseen: Counter::default().from_nothing(),
+            unseen: Counter::default().beginning_with_nothing(),
             waiting: History::default(),
             reasons: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -78,7 +78,7 @@ impl Node {
     pub(super) fn of_trace(name: Name) -> Self {
         let mut node = Self::new(name);
         for counter in [&mut node.packets, &mut node.dropped, &mut node.lost] {
-            *counter = Counter::default().from_nothing();
+            *counter = Counter::default().beginning_with_nothing();
         }
         node
     }
@@ -215,5 +215,5 @@ fn counted<K: Ord>(all: &mut BTreeMap<K, Counter>, key: K) -> Option<&mut Counte
     if all.len() >= MOST && !all.contains_key(&key) {
         return None;
     }
-    Some(all.entry(key).or_insert_with(|| Counter::default().from_nothing()))
+    Some(all.entry(key).or_insert_with(|| Counter::default().beginning_with_nothing()))
 }

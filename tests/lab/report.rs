@@ -111,5 +111,6 @@ fn a_report_has_all_of_a_node_and_an_anonymous_one_nothing_that_names_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &traced["cluster.toml"]).unwrap();
     must(DUNNAT, &["check", "--config", file.path().to_str().unwrap()]);
+    assert!(lab.on("node1", &["nft", "delete table ip somebody"]).status().unwrap().success());
     lab.must(&["stop"]);
 }
