@@ -38,13 +38,28 @@ pub(super) fn put_back(
     }
 }
 
-/// Takes the rules out so that no queued packet goes without a verdict.
-pub(super) fn remove(installed: Installed, queues: &RangeInclusive<u16>) -> Result<(), Error> {
-    installed.tell_guarded_at_the_end();
-    let mut errors: Vec<InstallError> = installed.stop_asking().err().into_iter().collect();
-    if !Installed::wait_until_empty(queues, Duration::from_secs(1)) {
+/// What came of [`stop_asking`].
+#[derive(Default)]
+pub(super) struct Stopped {
+    error: Option<InstallError>,
+    /// Packets wait, and get no verdict any more.
+    pub(super) is_left: bool,
+}
+
+/// Has the rules queue no more packets. If somebody serves the queues, packets get their verdicts; for some time they are waited for.
+pub(super) fn stop_asking(installed: &Installed, queues: &RangeInclusive<u16>, is_served: bool) -> Stopped {
+    let error = installed.stop_asking().err();
+    let is_left = !is_served || !Installed::wait_until_empty(queues, Duration::from_secs(1));
+    if is_left && is_served {
         log::warn!("packets were still waiting in the queues; the kernel drops them now");
     }
+    Stopped { error, is_left }
+}
+
+/// Takes the rules out. No packet may wait any more, or some of them stay.
+pub(super) fn remove(installed: Installed, stopped: Stopped) -> Result<(), Error> {
+    installed.tell_guarded_at_the_end();
+    let mut errors: Vec<InstallError> = stopped.error.into_iter().collect();
     errors.extend(installed.remove().err());
     if errors.is_empty() {
         return Ok(());

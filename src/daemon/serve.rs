@@ -27,7 +27,7 @@ use super::memory::Memory;
 use super::observer::{Observer, Observing};
 use super::options::Beside;
 use super::reload::{Again, Asked, asking};
-use super::rules::{GUARD_EVERY, put_back, remove};
+use super::rules::{GUARD_EVERY, put_back, remove, stop_asking};
 use super::signals::Signals;
 use super::stop::{Stop, signal_name};
 use super::upgrade::{self, Waiting};
@@ -38,6 +38,7 @@ use super::writing::{report_trace, start_writing};
 use crate::cluster::{Cluster, NodeId};
 use crate::control::{Listener, Lookers, Reports, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
+use crate::kernel::Losses;
 use crate::netlink::sys;
 use crate::queue::QueueConfig;
 use crate::ruleset::{Backend, InstallError, Installed, Ready};
@@ -483,17 +484,20 @@ impl Serving<'_> {
             }
             None => {}
         };
-        let mut hands = hands;
-        if matches!(failure, Some(Error::Worker(_))) {
-            // What waits gets no verdict any more, and rules are not removed while packets wait: they go with the queues.
-            if let Some(installed) = &self.installed {
-                let _ = installed.stop_asking();
-            }
+        let (mut hands, mut lookout) = (hands, Some(self.lookout));
+        // While the queues are there, because what the kernel has counted goes with them; and they are there as long as it has their sockets.
+        let mut look_a_last_time = || lookout.take().map(LossMonitor::finish).unwrap_or_default();
+        let mut losses = Losses::default();
+        let is_served = !matches!(failure, Some(Error::Worker(_)));
+        let stop = |installed| stop_asking(installed, &self.queues, is_served);
+        let stopped = self.installed.as_ref().map(stop).unwrap_or_default();
+        if stopped.is_left {
+            // Rules are not removed while packets wait. What gets no verdict goes with the queues.
+            losses += look_a_last_time();
             end(hands.take());
         }
-        let removed = self.installed.map_or(Ok(()), |installed| remove(installed, &self.queues));
-        // While the queues are there: what the kernel has counted goes with them.
-        let losses = self.lookout.finish();
+        let removed = self.installed.map_or(Ok(()), |installed| remove(installed, stopped));
+        losses += look_a_last_time();
         end(hands);
         let mut counters = self.board.counters();
         counters.losses += losses;

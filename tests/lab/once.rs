@@ -108,8 +108,11 @@ fn only_the_beginning_of_a_flow_comes_to_a_worker() {
     ledgers_are_even(&lab);
     // The counters begin anew with their table.
     carried(&lab, "node2", "dnat", 9);
-    let said = status_of(lab.state("node2.sock").to_str().unwrap(), &[]);
-    assert!(said.contains("\nflows      the kernel carried: dnat 9 packets of 1 flow"), "{said}");
+    // It looks once a second.
+    let said = wait_for("the node to say so", || {
+        let said = status_of(lab.state("node2.sock").to_str().unwrap(), &[]);
+        said.contains("\nflows      the kernel carried: dnat 9 packets of 1 flow").then_some(said)
+    });
     assert!(said.contains(", once a flow\n") && said.contains("dropped nothing"), "{said}");
     // It also sees that no packet of a guest has left untranslated, and that no rule is left.
     lab.must(&["stop"]);

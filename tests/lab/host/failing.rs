@@ -1,5 +1,7 @@
 //! System calls that fail, too few descriptors, a full disk, queues and clients that are stuck: the node goes on, or ends and says why.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 /// Fails this system call in each thread as often as `how` says.
@@ -44,7 +46,19 @@ fn what_fails_for_a_moment_does_not_end_a_node_and_what_fails_for_good_does() {
     ] {
         let wrap = failing(call, error, "when=1+");
         let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
-        let output = host.command(&wrap, &[]).output().unwrap();
+        // A worker receives when there is something.
+        let has_ended = AtomicBool::new(false);
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !has_ended.load(Ordering::Relaxed) {
+                    client.send(1);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            });
+            let output = host.command(&wrap, &["--full"]).output().unwrap();
+            has_ended.store(true, Ordering::Relaxed);
+            output
+        });
         let message = text(&output.stderr);
         assert!(output.status.code() == Some(1) && message.contains(told), "{message}");
         assert_eq!(host.only_guard(), before);
@@ -57,10 +71,13 @@ fn what_fails_for_a_moment_does_not_end_a_node_and_what_fails_for_good_does() {
 fn a_signal_ends_a_node_that_can_neither_receive_nor_accept() {
     let host = Host::new();
     let before = host.ruleset();
+    let client = host.neighbour();
     for call in ["recvmmsg", "accept4"] {
         let wrap = failing(call, "ENOMEM", "when=1+");
         let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
-        let node = host.serve_in(&wrap, &["--workers", "1"]);
+        let node = host.serve_in(&wrap, &["--workers", "1", "--full"]);
+        // A worker receives when there is something.
+        client.send(1);
         let began = Instant::now();
         std::thread::sleep(Duration::from_millis(1500));
         let log = node.end("TERM");
