@@ -53,6 +53,7 @@ pages! {
     node
     reloading
     upgrading
+    faults
     stages
     icmp
     cluster
