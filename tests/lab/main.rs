@@ -40,6 +40,7 @@ mod shadow;
 mod stand_in;
 mod status;
 mod stepping;
+mod top;
 mod tracing;
 
 use std::fs::File;
