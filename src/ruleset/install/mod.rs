@@ -20,6 +20,7 @@ mod take_over;
 mod there;
 mod tracing;
 mod waiting;
+mod write;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,14 +30,11 @@ use std::{io, thread};
 
 use crate::cluster::Cluster;
 use crate::kernel;
-use crate::kernel::tool::{self, Tool};
 use crate::net::octets;
 use crate::netlink::nftables::{self, Batch};
 use crate::netlink::sys;
 use crate::ruleset::guard::Guard;
-use crate::ruleset::owner::TABLE;
-use crate::ruleset::table::{Chain, Table};
-use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere, guard, queue_chain};
+use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere};
 pub use attempt::try_in_scratch;
 pub use carried::Following;
 use change::change_what_is_there;
@@ -46,7 +44,6 @@ pub use going_on::Held;
 use guarded::{TELL_EVERY, guarded, tell_guarded};
 use hold::Hold;
 pub use in_force::InForce;
-use in_force::differences;
 pub use leave::{Serving, load_pure, remove_left};
 use removal::remove;
 pub use removal::take_down;
@@ -55,7 +52,7 @@ pub(crate) use there::TRACING;
 pub(crate) use there::is_our_name;
 use there::{There, is_of_run, is_pure};
 pub(crate) use tracing::Tracing;
-use waiting::wait_for_all_queues;
+use write::Leftovers;
 
 /// A node that has its network namespace for itself, and its guard, but no rules yet.
 pub struct Ready {
@@ -169,217 +166,7 @@ fn passed_by_all() {
 /// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
 type Seen = (Vec<nftables::Chain>, Vec<nftables::Rule>);
 
-/// What becomes of base chains that are not wanted any more. Whatever becomes of them, they are emptied when the others are written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Leftovers {
-    /// They go, as soon as no packet waits.
-    Removed,
-    /// They stay: packets wait all the time.
-    Emptied,
-}
-
-/// Where rules go that are written into a chain which has some.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Before them: what the new ones match, the old ones do not get.
-    BeforeTheOld,
-    /// In their place.
-    InTheirPlace,
-}
-
 impl Installed {
-    /// Makes it so, whatever is there.
-    fn write(&mut self, there: &There, leftovers: Leftovers) -> Result<(), InstallError> {
-        let tables = self.rules.all_tables();
-        // A chain that is to be at another place cannot stay.
-        let moved: Vec<(u8, &str, &str)> = tables
-            .iter()
-            .flat_map(|table| table.chains.iter().map(move |chain| (table, chain)))
-            .filter(|(table, chain)| {
-                let place = |chain: &Chain| {
-                    chain.hook.as_ref().map(|hook| (hook.number(table.family), hook.priority))
-                };
-                there.chain(table.family, table.name, &chain.name).is_some_and(|its| its.hook != place(chain))
-            })
-            .map(|(table, chain)| (nftables::family(table.family), table.name, chain.name.as_str()))
-            .collect();
-        if !moved.is_empty() {
-            wait_for_all_queues()?;
-        }
-        let mut batch = self.queue_chains();
-        for (family, table, chain) in &moved {
-            // Jumps to it go with the rules that have them; these are written anew below.
-            for other in there.chains.iter().filter(|it| it.family == *family && it.table == *table) {
-                batch.flush_chain(*family, table, &other.name);
-            }
-            batch.delete_chain(*family, table, chain);
-        }
-        self.hold.nft.commit(batch).map_err(cannot("write the chains of queues"))?;
-
-        // The new rules come before the old ones, and then the old ones go: see `replace.rs`.
-        let stays = |table: &Table, chain: &Chain| {
-            let key = (nftables::family(table.family), table.name, chain.name.as_str());
-            there.chain(table.family, table.name, &chain.name).is_some() && !moved.contains(&key)
-        };
-        let old = self.rules_that_go(&tables, &stays)?;
-        let before = self.script(there, &tables, &stays, Way::BeforeTheOld);
-        tool::feed_and_tell(Tool::Nft, &["-f", "-"], &before, |id| self.nft = id)?;
-        let not_wanted = self.not_wanted(there);
-        if !old.is_empty() || !not_wanted.is_empty() {
-            passed_by_all();
-            let mut gone = Batch::new();
-            for rule in &old {
-                gone.delete_rule(rule.family, &rule.table, &rule.chain, rule.handle);
-            }
-            for chain in not_wanted {
-                gone.flush_chain(chain.family, &chain.table, &chain.name);
-            }
-            if let Err(error) = self.hold.nft.commit(gone) {
-                // Somebody else has just changed them.
-                log::debug!("cannot remove the old rules one by one: {error}");
-                let anew = self.script(there, &tables, &stays, Way::InTheirPlace);
-                tool::feed_and_tell(Tool::Nft, &["-f", "-"], &anew, |id| self.nft = id)?;
-            }
-            passed_by_all();
-        }
-        self.verify()?;
-        self.remove_others(there, leftovers);
-        self.seen = self.look().map_err(cannot("read the rules back"))?;
-        Ok(())
-    }
-
-    /// The rules that are in chains of ours which stay.
-    fn rules_that_go(
-        &self,
-        tables: &[Table],
-        stays: &dyn Fn(&Table, &Chain) -> bool,
-    ) -> Result<Vec<nftables::Rule>, InstallError> {
-        let mut old =
-            self.hold.nft.rules(|_, table| table == TABLE).map_err(cannot("list the rules of nft"))?;
-        old.retain(|rule| {
-            tables.iter().any(|table| {
-                let is_its =
-                    |chain: &&Chain| chain.name == rule.chain && !chain.is_queue() && stays(table, chain);
-                nftables::family(table.family) == rule.family
-                    && table.name == rule.table
-                    && table.chains.iter().any(|chain| is_its(&chain))
-            })
-        });
-        Ok(old)
-    }
-
-    /// All rules for nft, but those of queues.
-    fn script(
-        &self,
-        there: &There,
-        tables: &[Table],
-        stays: &dyn Fn(&Table, &Chain) -> bool,
-        way: Way,
-    ) -> String {
-        let mut text = String::new();
-        if way == Way::InTheirPlace {
-            for chain in self.not_wanted(there) {
-                let (family, table, chain) = (nftables::family_name(chain.family), &chain.table, &chain.name);
-                text.push_str(&format!("flush chain {family} {table} {chain}\n"));
-            }
-        }
-        for table in tables {
-            text.push_str(&table.declared());
-            let is_before =
-                |chain: &Chain| way == Way::BeforeTheOld && table.name == TABLE && stays(table, chain);
-            for chain in table.chains.iter().filter(|chain| !chain.is_queue() && stays(table, chain)) {
-                if is_before(chain) {
-                    for rule in chain.rules.iter().rev() {
-                        text.push_str(&format!("insert rule {} {} {rule}\n", table.place(), chain.name));
-                    }
-                } else {
-                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
-                }
-            }
-            text.push_str(&table.block(|chain| !chain.is_queue() && !is_before(chain)));
-        }
-        text
-    }
-
-    /// The chains of queues, whatever is in them already.
-    fn queue_chains(&self) -> Batch {
-        let mut batch = Batch::new();
-        for table in &self.rules.all_tables() {
-            let family = nftables::family(table.family);
-            let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
-            if !queues.is_empty() {
-                batch.table(family, table.name, 0, &table.comment);
-            }
-            for chain in queues {
-                batch.chain(family, table.name, &chain.name, None);
-                queue_chain::fill(&mut batch, family, table.name, &chain.name);
-            }
-        }
-        batch
-    }
-
-    /// Every chain is there, with as many rules.
-    fn verify(&self) -> Result<(), InstallError> {
-        let (chains, rules) = self.look().map_err(cannot("read the rules back"))?;
-        let missing = differences(&self.rules.all_tables(), &chains, &rules);
-        if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
-    }
-
-    /// What is under our names and should not be there: of other plans, of a shadow, of other versions.
-    fn not_wanted<'a>(&self, there: &'a There) -> Vec<&'a nftables::Chain> {
-        let tables = self.rules.all_tables();
-        let is_wanted = |chain: &nftables::Chain| {
-            let mut tables = tables.iter();
-            let is_its =
-                |table: &&Table| nftables::family(table.family) == chain.family && table.name == chain.table;
-            tables.find(is_its).is_some_and(|table| table.chains.iter().any(|it| it.name == chain.name))
-        };
-        let is_of = |chain: &nftables::Chain, table: &nftables::Table| {
-            (chain.family, &chain.table) == (table.family, &table.name)
-        };
-        let may_go = |chain: &nftables::Chain| {
-            chain.table != guard::OWNED
-                && !there.tables.iter().any(|table| is_pure(table) && is_of(chain, table))
-        };
-        there.chains.iter().filter(|chain| may_go(chain) && !is_wanted(chain)).collect()
-    }
-
-    /// Removes it. It is empty already.
-    fn remove_others(&self, there: &There, leftovers: Leftovers) {
-        let tables = self.rules.all_tables();
-        let is_wanted = |table: &nftables::Table| {
-            tables.iter().any(|it| nftables::family(it.family) == table.family && it.name == table.name)
-        };
-        let not_wanted = self.not_wanted(there);
-        let stays = |chain: &nftables::Chain| chain.hook.is_some() && leftovers == Leftovers::Emptied;
-        let mut gone = Batch::new();
-        for chain in not_wanted.iter().filter(|chain| !stays(chain)) {
-            gone.delete_chain(chain.family, &chain.table, &chain.name);
-        }
-        for table in there
-            .tables
-            .iter()
-            .filter(|table| table.name != guard::OWNED && !is_pure(table) && !is_wanted(table))
-        {
-            let is_its =
-                |chain: &&nftables::Chain| (chain.family, &chain.table) == (table.family, &table.name);
-            if !not_wanted.iter().any(|chain| is_its(chain) && stays(chain)) {
-                gone.delete_table(table.family, &table.name);
-            }
-        }
-        let has_base = not_wanted.iter().any(|chain| chain.hook.is_some() && !stays(chain));
-        let waited = if has_base { wait_for_all_queues() } else { Ok(()) };
-        let outcome = waited
-            .and_then(|()| self.hold.nft.commit(gone).map_err(cannot("remove chains that are not needed")));
-        if let Err(error) = outcome {
-            let place = |chain: &&nftables::Chain| {
-                format!("{} {} {}", nftables::family_name(chain.family), chain.table, chain.name)
-            };
-            let what: Vec<String> = not_wanted.iter().map(place).collect();
-            log::warn!("{error}. Until then these chains stay, empty: {}", what.join(", "));
-        }
-    }
-
     /// The chains and rules of our tables, but the owned ones.
     fn look(&self) -> io::Result<Seen> {
         // The pure ruleset may be there beside.
