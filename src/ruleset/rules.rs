@@ -40,8 +40,7 @@ impl Rules {
         let comment = Owner::of(node).to_string();
         let mut tables: Vec<Table> = InFamily::all(cluster, plan.node)
             .map(|here| {
-                let passing =
-                    if plan.passes_foreign(cluster) { elsewhere(here, plan.node, true) } else { None };
+                let passing = elsewhere(here, plan.node, true).filter(|_| plan.passes_foreign(cluster));
                 let (set, chain) = passing.unzip();
                 let chains = chains(here.asking(plan), plan, chain);
                 let table = Table::new(here.family.nft(), TABLE, &comment, chains);

@@ -99,6 +99,15 @@ impl Lab {
     pub(crate) fn state(&self, file: &str) -> PathBuf {
         Path::new(Self::FILES).join(&self.name).join(file)
     }
+
+    pub(crate) fn socket(&self, node: &str) -> String {
+        format!("{}{}/{node}.sock", Self::FILES, self.name)
+    }
+
+    /// What a node says of itself, as JSON.
+    pub(crate) fn status(&self, node: &str) -> serde_json::Value {
+        serde_json::from_str(&status_of(&self.socket(node), &["--json"])).unwrap()
+    }
 }
 
 impl Drop for Lab {

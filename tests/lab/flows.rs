@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::cluster::{Lab, curl};
+use super::host::Host;
 use super::*;
 
 /// Of a node, by its socket, in its network namespace.
 fn flows(lab: &Lab, node: &str, more: &[&str]) -> Output {
-    let socket = lab.state(&format!("{node}.sock"));
-    let command = [&[DUNNAT, "flows", "--socket", socket.to_str().unwrap()], more].concat();
+    let socket = lab.socket(node);
+    let command = [&[DUNNAT, "flows", "--socket", &socket], more].concat();
     lab.on(node, &command).output().unwrap()
 }
 
@@ -44,12 +45,11 @@ fn flows_have_names_and_what_is_odd_is_marked() {
         assert!(lab.on("node1", &["sysctl", "-q", "-w", &setting]).status().unwrap().success());
     }
     wait_for("node2 to know where guest1 lives", || {
-        let status: Value =
-            serde_json::from_str(&status_of(lab.state("node2.sock").to_str().unwrap(), &["--json"])).unwrap();
-        (status["elsewhere"] == serde_json::json!(["10.5.5.201", "fd00:5::201"])).then_some(())
+        let elsewhere = lab.status("node2")["elsewhere"].clone();
+        (elsewhere == serde_json::json!(["10.5.5.201", "fd00:5::201"])).then_some(())
     });
-    let socket = lab.state("node1.sock");
-    let follow = [DUNNAT, "flows", "--follow", "--json", "--socket", socket.to_str().unwrap(), "service web"];
+    let socket = lab.socket("node1");
+    let follow = [DUNNAT, "flows", "--follow", "--json", "--socket", &socket, "service web"];
     let mut follower =
         lab.on("node1", &follow).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It says that it listens.
@@ -119,12 +119,10 @@ fn flows_have_names_and_what_is_odd_is_marked() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn who_may_not_see_flows_is_told_so_and_no_node_has_to_run() {
-    let host = unique("dunnat-t");
-    must("ip", &["netns", "add", &host]);
+    let host = Host::bare();
     let by_file = [DUNNAT, "flows", "--config", EXAMPLE, "--node", "node1"];
     let run = |before: &[&str], more: &[&str]| {
-        let inside = ["netns", "exec", &host];
-        Command::new("ip").args(inside).args(before).args(by_file).args(more).output().unwrap()
+        host.command_in(&[before, &by_file, more].concat()).output().unwrap()
     };
     let root = run(&[], &["--all"]);
     let nobody = run(&["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"], &[]);
@@ -132,7 +130,6 @@ fn who_may_not_see_flows_is_told_so_and_no_node_has_to_run() {
         &["sh", "-c", "sysctl -q -w net.netfilter.nf_conntrack_events=0; exec \"$@\"", "sh"],
         &["--follow"],
     );
-    must("ip", &["netns", "delete", &host]);
     assert!(root.status.success(), "{}", text(&root.stderr));
     assert_eq!(text(&root.stdout), "", "nothing has happened there");
     assert_eq!((nobody.status.code(), &*text(&nobody.stdout)), (Some(1), ""));

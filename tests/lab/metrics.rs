@@ -3,40 +3,33 @@
 use serde_json::Value;
 
 use super::cluster::{Lab, curl};
+use super::host::Host;
 use super::*;
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/metrics");
 
-/// A network namespace with a loopback interface: ports in it are nobody else's. What runs there ends with it.
+/// A host with a loopback interface: ports on it are nobody else's. What runs there ends with it.
 struct Place {
-    name: String,
+    host: Host,
     running: Vec<Child>,
 }
 
 impl Place {
     fn new() -> Self {
-        let name = unique("dunnat-t");
-        must("ip", &["netns", "add", &name]);
-        let place = Self { name, running: Vec::new() };
-        must("ip", &["-n", &place.name, "link", "set", "lo", "up"]);
-        place
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).args(words);
-        command
+        let host = Host::bare();
+        host.ip("link set lo up");
+        Self { host, running: Vec::new() }
     }
 
     fn start(&mut self, words: &[&str]) {
-        let child = self.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = self.host.command_in(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.running.push(child);
     }
 
     /// The body of an answer; none if nobody answers.
     fn get(&self, url: &str, more: &[&str]) -> Option<String> {
-        let output =
-            self.command(&[&["curl", "-s", "--max-time", "5"], more, &[url]].concat()).output().unwrap();
+        let curl = [&["curl", "-s", "--max-time", "5"], more, &[url]].concat();
+        let output = self.host.command_in(&curl).output().unwrap();
         output.status.success().then(|| text(&output.stdout))
     }
 
@@ -62,7 +55,6 @@ impl Drop for Place {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
     }
 }
 
@@ -98,12 +90,11 @@ fn a_prometheus_scrapes_a_cluster_and_the_files_fit_what_it_gets() {
     let lab = Lab::up(&["--nodes", "2"]);
     let started = lab.run_with("--look-group 65534", &["start"]);
     assert!(started.status.success(), "{}", text(&started.stderr));
-    let sockets = ["node1", "node2"].map(|node| lab.state(&format!("{node}.sock")));
-    let [first, second] = sockets.each_ref().map(|path| path.to_str().unwrap());
+    let [first, second] = ["node1", "node2"].map(|node| lab.socket(node));
     let mut place = Place::new();
     // It needs no right but to look.
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
-    let metrics = [DUNNAT, "metrics", "--listen", "127.0.0.1:17517", "--socket", first, "--socket", second];
+    let metrics = [DUNNAT, "metrics", "--listen", "127.0.0.1:17517", "--socket", &first, "--socket", &second];
     place.start(&[&nobody[..], &metrics].concat());
     curl(&lab);
     let url = "http://127.0.0.1:17517/metrics";
@@ -120,7 +111,7 @@ fn a_prometheus_scrapes_a_cluster_and_the_files_fit_what_it_gets() {
     let said = text(&judged.stdout) + &text(&judged.stderr);
     assert!(judged.status.success() && said.is_empty(), "{said}\n{told}");
     // At rest a node says the same here and there.
-    let status: Value = serde_json::from_str(&status_of(second, &["--json"])).unwrap();
+    let status = lab.status("node2");
     let number = |line: &str| {
         let line =
             told.lines().find_map(|it| it.strip_prefix(line)).unwrap_or_else(|| panic!("{line}\n{told}"));

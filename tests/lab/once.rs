@@ -29,14 +29,9 @@ fn ask(lab: &Lab, port: u16, count: u64) {
     assert_eq!(text(&output.stdout).trim(), wanted, "{}", text(&output.stderr));
 }
 
-fn status(lab: &Lab, node: &str) -> Value {
-    let socket = lab.state(&format!("{node}.sock"));
-    serde_json::from_str(&status_of(socket.to_str().unwrap(), &["--json"])).unwrap()
-}
-
 /// The packets of a stage that workers have decided about, that rules have carried, and the flows of these.
 fn counts(lab: &Lab, node: &str, stage: &str) -> (u64, u64, u64) {
-    let status = status(lab, node);
+    let status = lab.status(node);
     let of_stage = |list: &str| {
         let all = status[list].as_array().unwrap_or_else(|| panic!("{list}: {status:#}")).clone();
         all.into_iter().filter(|it| it["stage"] == stage).collect::<Vec<_>>()
@@ -57,7 +52,7 @@ fn ledgers_are_even(lab: &Lab) {
     for node in ["node1", "node2"] {
         let difference = |queue: &Value| queue["ledger"]["difference"].as_i64().unwrap();
         wait_for("a ledger to be even", || {
-            let status = status(lab, node);
+            let status = lab.status(node);
             let queues = status["queues"].as_array().unwrap().clone();
             queues.iter().all(|queue| difference(queue) == 0).then_some(())
         });
@@ -88,9 +83,7 @@ fn only_the_beginning_of_a_flow_comes_to_a_worker() {
     let next = lab.state("next.toml");
     std::fs::write(&next, std::fs::read_to_string(config).unwrap() + "# next\n").unwrap();
     for node in ["node1", "node2"] {
-        let socket = lab.state(&format!("{node}.sock"));
-        let words = ["reload", "--socket", socket.to_str().unwrap(), next.to_str().unwrap()];
-        must(DUNNAT, &words);
+        must(DUNNAT, &["reload", "--socket", &lab.socket(node), next.to_str().unwrap()]);
     }
     ask(&lab, 41001, 10);
     let again = carried(&lab, "node2", "dnat", forth.1 + 9);
@@ -110,7 +103,7 @@ fn only_the_beginning_of_a_flow_comes_to_a_worker() {
     carried(&lab, "node2", "dnat", 9);
     // It looks once a second.
     let said = wait_for("the node to say so", || {
-        let said = status_of(lab.state("node2.sock").to_str().unwrap(), &[]);
+        let said = status_of(&lab.socket("node2"), &[]);
         said.contains("\nflows      the kernel carried: dnat 9 packets of 1 flow").then_some(said)
     });
     assert!(said.contains(", once a flow\n") && said.contains("dropped nothing"), "{said}");
@@ -164,13 +157,13 @@ fn flows_that_find_no_room_are_decided_about_packet_by_packet() {
     let counts = carried(&lab, "node2", "dnat", 18);
     assert_eq!(counts, (2 + 20, 18, 2), "two flows found room");
     wait_for("what found no room to be read", || {
-        let status = status(&lab, "node2");
+        let status = lab.status("node2");
         let all = status["flows"].as_array().unwrap();
         let of_dnat = all.iter().find(|it| it["stage"] == "dnat").unwrap();
         (of_dnat["no_room"] == 20).then_some(())
     });
     ledgers_are_even(&lab);
-    let said = status_of(lab.state("node2.sock").to_str().unwrap(), &[]);
+    let said = status_of(&lab.socket("node2"), &[]);
     assert!(said.contains("\n  dnat     no room for more flows: 20 packets decided singly\n"), "{said}");
     lab.must(&["stop"]);
 }

@@ -19,6 +19,18 @@ fn fetched(lab: &Lab, machine: &str, url: &str, more: &[&str]) -> (String, i32) 
     (text(&output.stdout), output.status.code().unwrap())
 }
 
+/// The same at a node that somebody steps through: what that shows of the first packet, and the page.
+fn fetched_step_by_step(lab: &Lab, node: &mut Stepping, machine: &str, url: &str) -> (String, String) {
+    let mut curl = lab.on(machine, &["curl", "-s", "--max-time", "60", url]);
+    let curl = curl.stdout(Stdio::piped()).spawn().unwrap();
+    let screen = node.holds(1);
+    // A copy of it may wait already: that passes, too.
+    node.key("c");
+    let page = text(&curl.wait_with_output().unwrap().stdout);
+    node.key("q");
+    (screen, page)
+}
+
 /// A page says `WHO saw ADDRESS:PORT -> ...`.
 fn seen(page: &str) -> (&str, &str) {
     let saw = page
@@ -43,7 +55,7 @@ fn is_repeated(lab: &Lab, policy: &str, node: &str, told_of: &[&str]) {
 }
 
 fn status(lab: &Lab, node: &str) -> String {
-    status_of(lab.state(&format!("{node}.sock")).to_str().unwrap(), &[])
+    status_of(&lab.socket(node), &[])
 }
 
 #[test]
@@ -103,16 +115,10 @@ fn guests_share_an_address_by_ports() {
 
     let mut node =
         Stepping::start(&lab, "node1", &["--policy", "napt:50000-50099", "stage spoof and tcp flags syn"]);
-    let curl =
-        lab.on("guest1", &["curl", "-s", "--max-time", "60", four]).stdout(Stdio::piped()).spawn().unwrap();
-    let screen = node.holds(1);
+    let (screen, page) = fetched_step_by_step(&lab, &mut node, "guest1", four);
     assert!(screen.contains("napt-out") && screen.contains("is not the inside of a mapping"), "{screen}");
-    // A copy of it may wait already: that passes, too.
-    node.key("c");
-    let page = text(&curl.wait_with_output().unwrap().stdout);
     let port: u16 = seen(&page).1.parse().unwrap();
     assert!((50_000..50_100).contains(&port), "{page}");
-    node.key("q");
     // These are ports of the host's own programs, too.
     let log = node.ended();
     assert!(log.contains("net.ipv4.ip_local_port_range"), "{log}");
@@ -176,18 +182,12 @@ fn every_node_chooses_the_same_guest() {
     let others =
         ["node1", "node2"].map(|node| Stepping::start(&lab, node, &["--policy", POLICY, "reason by-hand"]));
     let mut node = Stepping::start(&lab, "node3", &["--policy", POLICY, "tcp flags syn"]);
-    let curl = ["curl", "-s", "--max-time", "60", "http://192.168.122.13/"];
-    let curl = lab.on("ws", &curl).stdout(Stdio::piped()).spawn().unwrap();
-    let screen = node.holds(1);
+    let (screen, page) = fetched_step_by_step(&lab, &mut node, "ws", "http://192.168.122.13/");
     assert!(
         screen.contains("is the lookup table's for this flow") && screen.contains("guest-of-flow"),
         "{screen}"
     );
-    // A copy of it may wait already: that passes, too.
-    node.key("c");
-    let page = text(&curl.wait_with_output().unwrap().stdout);
     assert!(page.contains(" saw 192.168.122.1:"), "{page}");
-    node.key("q");
     drop((node.ended(), others));
 }
 
@@ -231,16 +231,11 @@ fn a_program_translates_and_comes_back_when_it_has_ended() {
     lab.must(&["stop"]);
 
     let mut node = Stepping::start(&lab, "node1", &["--full", "--policy", POLICY, "tcp flags syn"]);
-    let curl =
-        lab.on("ws", &["curl", "-s", "--max-time", "60", HOME]).stdout(Stdio::piped()).spawn().unwrap();
-    let screen = node.holds(1);
+    let (screen, page) = fetched_step_by_step(&lab, &mut node, "ws", HOME);
     assert!(
         screen.contains("the packet is a request for the guest") && screen.contains("to-guest"),
         "{screen}"
     );
-    node.key("c");
-    let page = text(&curl.wait_with_output().unwrap().stdout);
     assert!(page.starts_with("guest1 saw"), "{page}");
-    node.key("q");
     node.ended();
 }

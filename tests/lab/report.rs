@@ -21,8 +21,8 @@ fn unpacked(archive: &Path) -> BTreeMap<String, String> {
 fn report(lab: &Lab, more: &[&str]) -> BTreeMap<String, String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("report.tar.gz");
-    let socket = lab.state("node1.sock");
-    let own = [DUNNAT, "report", "--socket", socket.to_str().unwrap(), "--write", path.to_str().unwrap()];
+    let socket = lab.socket("node1");
+    let own = [DUNNAT, "report", "--socket", &socket, "--write", path.to_str().unwrap()];
     let output = lab.on("node1", &[&own[..], more].concat()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

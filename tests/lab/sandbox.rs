@@ -1,14 +1,7 @@
 //! Worker threads that may do only what they need: it is enough, and the kernel holds them to it.
 
-use serde_json::Value;
-
 use super::cluster::{Lab, curl};
 use super::*;
-
-fn status(lab: &Lab, node: &str) -> Value {
-    let socket = lab.state(&format!("{node}.sock"));
-    serde_json::from_str(&status_of(socket.to_str().unwrap(), &["--json"])).unwrap()
-}
 
 /// What the kernel says of each thread of a node, and of the processes that it has started: its name, and a line of its status.
 fn threads(lab: &Lab, node: &str, line: &str) -> Vec<(String, String)> {
@@ -55,7 +48,7 @@ fn strict_nodes_serve_trace_and_tell() {
         }
     }
     let reader = Command::new(DUNNAT)
-        .args(["trace", "--socket", lab.state("node2.sock").to_str().unwrap(), "--format", "json", "--bytes"])
+        .args(["trace", "--socket", &lab.socket("node2"), "--format", "json", "--bytes"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
@@ -67,14 +60,13 @@ fn strict_nodes_serve_trace_and_tell() {
     lab.must(&["shell", "node1", "--", "ip", "link", "add", "new", "type", "veth", "peer", "name", "far"]);
     lab.must(&["shell", "node1", "--", "ip", "link", "del", "new"]);
     curl(&lab);
-    let told = status(&lab, "node2");
+    let told = lab.status("node2");
     assert_eq!(told["rights"]["level"], "strict", "{told:#}");
     assert_eq!(told["rights"]["capabilities"], serde_json::json!(["CAP_NET_ADMIN"]), "{told:#}");
     assert_eq!(told["rights"]["lacks"], serde_json::json!([]), "{told:#}");
     assert_eq!(told["rights"]["refused"], serde_json::json!([]), "{told:#}");
     assert!(told["packets"].as_u64().unwrap() >= 12, "{told:#}");
-    let socket = lab.state("node2.sock");
-    let said = status_of(socket.to_str().unwrap(), &[]);
+    let said = status_of(&lab.socket("node2"), &[]);
     assert!(said.contains("\nrights     of worker threads: CAP_NET_ADMIN alone, "), "{said}");
     reader.kill().unwrap();
     reader.wait().unwrap();

@@ -24,7 +24,7 @@ impl Shadow {
         let mut child = lab
             .on(node, &[DUNNAT, "run", "--shadow", "--no-repair", "--node", node])
             .args(["--config", lab.state("cluster.toml").to_str().unwrap()])
-            .args(["--socket", lab.state(&format!("{node}.sock")).to_str().unwrap()])
+            .args(["--socket", &lab.socket(node)])
             .args(["--trace", lab.state(&format!("{node}.jsonl")).to_str().unwrap()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

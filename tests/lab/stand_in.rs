@@ -84,7 +84,7 @@ fn kill(lab: &Lab, nodes: &[&str]) {
 fn serve(lab: &Lab, node: &str, options: &[&str]) -> Child {
     let before = log(lab, node).matches("serving ").count();
     let file = |name: String| lab.state(&name).to_str().unwrap().to_owned();
-    let (config, socket) = (file("cluster.toml".to_owned()), file(format!("{node}.sock")));
+    let (config, socket) = (file("cluster.toml".to_owned()), lab.socket(node));
     let words = [DUNNAT, "run", "--no-rehearsal", "--config", &config, "--node", node, "--socket", &socket];
     let out = File::options().append(true).open(lab.state(&format!("{node}.log"))).unwrap();
     let mut command = lab.on(node, &[&words[..], options].concat());
@@ -171,8 +171,7 @@ fn the_kernel_carries_on_when_all_nodes_are_killed() {
     wait_for("node1 to say what was carried", || {
         log(&lab, "node1").contains("the kernel carried packets before dunnat served: dnat ").then_some(())
     });
-    let socket = lab.state("node1.sock");
-    let said = status_of(socket.to_str().unwrap(), &[]);
+    let said = status_of(&lab.socket("node1"), &[]);
     assert!(said.contains("\nstand-in   the kernel carried: dnat "), "{said}");
     assert!(said.contains(", the kernel stands in\n"), "{said}");
     let before = counters(&lab, "node1");

@@ -5,11 +5,6 @@ use serde_json::Value;
 use super::cluster::{Lab, curl};
 use super::*;
 
-fn status(lab: &Lab, node: &str) -> Value {
-    let socket = lab.state(&format!("{node}.sock"));
-    serde_json::from_str(&status_of(socket.to_str().unwrap(), &["--json"])).unwrap()
-}
-
 fn decided(status: &Value, stage: &str, reason: &str) -> u64 {
     let all = status["decisions"].as_array().unwrap().iter();
     let is_it = |it: &&Value| it["stage"] == stage && it["reason"] == reason;
@@ -21,11 +16,11 @@ fn decided(status: &Value, stage: &str, reason: &str) -> u64 {
 fn a_node_says_what_it_has_done_and_what_it_knows() {
     let lab = Lab::up(&["--nodes", "2"]);
     lab.must(&["start"]);
-    let fresh = status(&lab, "node2");
+    let fresh = lab.status("node2");
     assert_eq!((&fresh["node"], decided(&fresh, "dnat", "service")), (&"node2".into(), 0), "{fresh:#}");
     curl(&lab);
     // No worker is busy, and none has to be waited for.
-    let [entry, home] = ["node2", "node1"].map(|node| status(&lab, node));
+    let [entry, home] = ["node2", "node1"].map(|node| lab.status(node));
     let requests = decided(&entry, "dnat", "service");
     assert!(requests >= 4, "{entry:#}");
     assert_eq!(decided(&home, "tag", "from-node"), 1, "{home:#}");
@@ -38,28 +33,28 @@ fn a_node_says_what_it_has_done_and_what_it_knows() {
         assert_eq!(one["queues"].as_array().unwrap().iter().filter(|it| it["waiting"] != 0).count(), 0);
     }
     wait_for("node2 to know where guest1 lives", || {
-        let elsewhere = status(&lab, "node2")["elsewhere"].clone();
+        let elsewhere = lab.status("node2")["elsewhere"].clone();
         (elsewhere == serde_json::json!(["10.5.5.201", "fd00:5::201"])).then_some(())
     });
 
     let reader = Command::new(DUNNAT)
-        .args(["trace", "--socket", lab.state("node2.sock").to_str().unwrap()])
+        .args(["trace", "--socket", &lab.socket("node2")])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
     let mut reader = reader.unwrap();
-    wait_for("a reader to be counted", || (status(&lab, "node2")["traces"] == 1).then_some(()));
+    wait_for("a reader to be counted", || (lab.status("node2")["traces"] == 1).then_some(()));
     reader.kill().unwrap();
     reader.wait().unwrap();
 
-    let socket = lab.state("node2.sock");
-    let said = must(DUNNAT, &["status", "--socket", socket.to_str().unwrap()]);
+    let socket = lab.socket("node2");
+    let said = must(DUNNAT, &["status", "--socket", &socket]);
     assert!(said.starts_with("node       node2, process "), "{said}");
     assert!(said.contains("\nworks      serving node2: "), "{said}");
     assert!(said.contains("\n  dnat     service "), "{said}");
     assert!(said.contains("\nguard      dropped nothing\n"), "{said}");
     lab.must(&["stop"]);
-    let gone = Command::new(DUNNAT).args(["status", "--socket", socket.to_str().unwrap()]).output().unwrap();
+    let gone = Command::new(DUNNAT).args(["status", "--socket", &socket]).output().unwrap();
     assert_eq!(gone.status.code(), Some(1));
     assert!(text(&gone.stderr).contains("that node does not run here"), "{}", text(&gone.stderr));
 }

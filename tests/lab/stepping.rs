@@ -13,10 +13,10 @@ pub(super) struct Stepping {
 impl Stepping {
     pub(super) fn start(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
         let (shown, log) = (lab.state(&format!("{node}.step")), lab.state(&format!("{node}.log")));
-        let (config, socket) = (lab.state("cluster.toml"), lab.state(&format!("{node}.sock")));
-        let [config, socket] = [config, socket].map(|path| path.to_str().unwrap().to_owned());
+        let (config, socket) = (lab.state("cluster.toml"), lab.socket(node));
+        let config = config.to_str().unwrap();
         let child = lab
-            .on(node, &[DUNNAT, "step", "--config", &config, "--node", node, "--socket", &socket])
+            .on(node, &[DUNNAT, "step", "--config", config, "--node", node, "--socket", &socket])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(File::create(&shown).unwrap())

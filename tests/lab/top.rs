@@ -78,8 +78,7 @@ fn process_of(socket: &str) -> Option<u32> {
 fn keys_lead_from_the_start_to_the_name_of_the_faulty_node() {
     let lab = Lab::up(&["--nodes", "3"]);
     lab.must(&["start", "--fault", "swap"]);
-    let sockets = ["node1", "node2", "node3"].map(|node| lab.state(&format!("{node}.sock")));
-    let sockets: Vec<&str> = sockets.iter().map(|socket| socket.to_str().unwrap()).collect();
+    let sockets = ["node1", "node2", "node3"].map(|node| lab.socket(node));
     let top = format!("{DUNNAT} top {}; echo status $?", sockets.join(" "));
     let tmux = Tmux::start();
     // Each time behind another word, so that what is still on the screen is not taken for it.
@@ -137,12 +136,12 @@ fn keys_lead_from_the_start_to_the_name_of_the_faulty_node() {
     // A signal gives the terminal back, too; and a terminal that is closed ends it.
     tmux.line(&top);
     tmux.wait_for("top once more", |screen| screen.contains("packets/s"));
-    must("kill", &["-TERM", &process_of(sockets[0]).unwrap().to_string()]);
+    must("kill", &["-TERM", &process_of(&sockets[0]).unwrap().to_string()]);
     tmux.wait_for("its end", |screen| screen.contains("status ") && !screen.contains("packets/s"));
     assert_eq!(modes(&tmux, "third"), before);
     tmux.line(&top);
     tmux.wait_for("top once more", |screen| screen.contains("packets/s"));
     drop(tmux);
-    wait_for("top to end with its terminal", || process_of(sockets[0]).is_none().then_some(()));
+    wait_for("top to end with its terminal", || process_of(&sockets[0]).is_none().then_some(()));
     lab.must(&["stop"]);
 }

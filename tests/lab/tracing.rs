@@ -14,7 +14,7 @@ pub(super) struct Attached {
 impl Attached {
     pub(super) fn to(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(DUNNAT)
-            .args(["trace", "--socket", lab.state(&format!("{node}.sock")).to_str().unwrap()])
+            .args(["trace", "--socket", &lab.socket(node)])
             .args(arguments)
             .env("RUST_LOG", "debug")
             .stdin(Stdio::null())
@@ -100,7 +100,7 @@ fn who_attaches_sees_the_decisions_and_leaves_no_trace() {
 fn a_stuck_reader_loses_events_and_no_packet() {
     let lab = Lab::up(&["--nodes", "2"]);
     lab.must(&["start"]);
-    let mut stuck = std::os::unix::net::UnixStream::connect(lab.state("node2.sock")).unwrap();
+    let mut stuck = std::os::unix::net::UnixStream::connect(lab.socket("node2")).unwrap();
     stuck.write_all(b"{\"trace\":{}}\n").unwrap();
     let flood = r#"
         use strict; use Socket;

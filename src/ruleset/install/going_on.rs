@@ -50,9 +50,7 @@ impl Ready {
         let hold = Hold { nft, flags: held.flags, stays: AtomicBool::new(true) };
         Ok(Self { hold, there, rules, take_over: None, goes_on: Some(held.fingerprint.clone()) })
     }
-}
 
-impl Ready {
     /// Whether another program could go on with the rules that are there. Nothing is changed.
     ///
     /// # Errors

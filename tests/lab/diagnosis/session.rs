@@ -124,9 +124,9 @@ pub(super) fn run(lab: &Lab, case: &Case) -> Said {
 /// `dunnat trace --kernel` on a node, about all of the workstation.
 fn traced(lab: &Lab, node: &str) -> Child {
     let out = File::create(lab.state(&format!("{node}.kernel.jsonl"))).unwrap();
-    let socket = lab.state(&format!("{node}.sock"));
+    let socket = lab.socket(node);
     let words = [DUNNAT, "trace", "--kernel", "--format", "json", "--rate", "2000", "--socket"];
-    let words = [&words[..], &[socket.to_str().unwrap(), "host 192.168.122.1 or host fd00:122::1"]].concat();
+    let words = [&words[..], &[&*socket, "host 192.168.122.1 or host fd00:122::1"]].concat();
     let mut child = lab.on(node, &words).stdout(out).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();

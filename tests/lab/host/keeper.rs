@@ -111,10 +111,6 @@ fn part_of_the_worker() {
     daemon::work(make).unwrap();
 }
 
-fn status(host: &Host) -> serde_json::Value {
-    serde_json::from_str(&status_of(&host.socket(), &["--json"])).unwrap()
-}
-
 /// Where nothing waits, every packet is somewhere.
 fn is_accounted_for(status: &serde_json::Value) {
     for queue in status["queues"].as_array().unwrap() {
@@ -141,7 +137,7 @@ fn a_packet_that_ends_workers_is_dropped_and_kept() {
     }
     node.reads("has ended two workers; it is dropped");
     let status = wait_for("all packets to get their verdicts", || {
-        let status = status(&host);
+        let status = host.status();
         let decisions = status["decisions"].as_array().unwrap();
         let decided = |name, packets| {
             decisions
@@ -181,12 +177,12 @@ fn another_worker_takes_over_with_all_counts_and_clients() {
         let worker = node.worker();
         must("kill", &["-s", if round % 2 == 0 { "KILL" } else { "ABRT" }, &worker.to_string()]);
         wait_for("another worker", || {
-            (node.worker() != worker && status(&host)["restarts"] == round + 1).then_some(())
+            (node.worker() != worker && host.status()["restarts"] == round + 1).then_some(())
         });
         line("{\"resumed\":{\"v\":1,\"node\":\"node1\"");
     }
     let now = wait_for("all packets to get their verdicts", || {
-        let now = status(&host);
+        let now = host.status();
         let is_done = now["queues"].as_array().unwrap().iter().all(|queue| queue["waiting"] == 0);
         (is_done && now["packets"].as_u64() >= Some(10)).then_some(now)
     });
@@ -211,14 +207,11 @@ fn a_worker_that_hangs_is_replaced_and_one_without_a_keeper_ends() {
     client.send(3);
     node.reads("the worker has not answered a packet for 5 seconds, and ");
     host.wait_until_decided(3);
-    let now = status(&host);
+    let now = host.status();
     assert!(now["packets"].as_u64() >= Some(3) && now["restarts"] == 1, "{now:#}");
     assert_ne!(node.worker(), worker);
     let worker = node.worker();
     node.end("KILL");
-    // Who waits for the children of others, and when, is the machine's own business.
-    let has_ended = |stat: &str| stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'));
-    let stat = || std::fs::read_to_string(format!("/proc/{worker}/stat"));
-    wait_for("the worker to end", || stat().map_or(true, |stat| has_ended(&stat)).then_some(()));
+    wait_for("the worker to end", || is_gone(&worker.to_string()));
     host.down();
 }

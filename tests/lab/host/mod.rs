@@ -5,6 +5,7 @@ mod failing;
 mod keeper;
 mod others;
 mod overloaded;
+mod own_file;
 mod places;
 mod refused;
 mod rehearsing;
@@ -118,6 +119,11 @@ impl Host {
         format!("/run/{}.sock", self.0)
     }
 
+    /// What its node says of itself, as JSON.
+    pub(super) fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&status_of(&self.socket(), &["--json"])).unwrap()
+    }
+
     pub(super) fn must(&self, command: &[&str]) -> String {
         must("ip", &[&["netns", "exec", &self.0], command].concat())
     }
@@ -207,10 +213,15 @@ impl Host {
     }
 
     /// With another cluster file.
-    pub(super) fn serve_file(&self, file: &str) -> Node {
+    pub(super) fn serve_file(&self, file: &str, more: &[&str]) -> Node {
+        self.serve_program(DUNNAT, file, more)
+    }
+
+    /// The same by another file of the program.
+    pub(super) fn serve_program(&self, program: &str, file: &str, more: &[&str]) -> Node {
         let mut command =
-            self.command_in(&[DUNNAT, "run", "--no-rehearsal", "--config", file, "--node", "node1"]);
-        command.args(["--socket", &self.socket()]);
+            self.command_in(&[program, "run", "--no-rehearsal", "--config", file, "--node", "node1"]);
+        command.args(["--socket", &self.socket()]).args(more);
         self.served_by(command)
     }
 

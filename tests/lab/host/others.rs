@@ -87,7 +87,7 @@ fn the_guard_that_stays_and_the_one_of_the_process_are_alike() {
             "net.ipv6.conf.all.forwarding=1",
             "net.bridge.bridge-nf-call-ip6tables=1",
         ]);
-        let node = host.serve_file(path.to_str().unwrap());
+        let node = host.serve_file(path.to_str().unwrap(), &[]);
         for family in ["inet", "arp"] {
             let rules = |table: &str| {
                 let listing = host.must(&["nft", "-s", "list", "table", family, table]);

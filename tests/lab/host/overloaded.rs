@@ -16,10 +16,7 @@ fn a_packet_does_not_wait_for_those_of_another_lane() {
         ["cluster.toml", "trace.jsonl"].map(|name| directory.path().join(name).to_str().unwrap().to_owned());
     let udp = "\n[[service]]\nname = \"sink\"\nproto = \"udp\"\nport = 9\nguest = \"10.5.5.201\"\n";
     std::fs::write(&file, std::fs::read_to_string(EXAMPLE).unwrap() + udp).unwrap();
-    let run = [DUNNAT, "run", "--no-rehearsal", "--config", &file, "--node", "node1", "--workers", "1"];
-    let mut command = host.command_in(&run);
-    command.args(["--socket", &host.socket(), "--trace", &trace]);
-    let node = host.served_by(command);
+    let node = host.serve_file(&file, &["--workers", "1", "--trace", &trace]);
     // The queues of the stage dnat: TCP, and all others.
     let waiting = |queue: u64| host.queues().iter().find(|it| it[0] == queue).unwrap()[2];
     node.signal_worker("STOP");

@@ -6,51 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use super::own_file::{OwnFile, example, saved};
 use super::*;
-
-/// A host with a node, and cluster files for it.
-struct Reloaded {
-    host: Host,
-    directory: tempfile::TempDir,
-}
-
-impl Reloaded {
-    fn new() -> Self {
-        let reloaded = Self { host: Host::new(), directory: tempfile::tempdir().unwrap() };
-        reloaded.write("cluster.toml", &example());
-        reloaded
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.directory.path().join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    fn serve(&self, more: &[&str]) -> Node {
-        let file = self.directory.path().join("cluster.toml");
-        let run = [DUNNAT, "run", "--no-rehearsal", "--config", file.to_str().unwrap(), "--node", "node1"];
-        let mut command = self.host.command_in(&run);
-        command.args(["--socket", &self.host.socket()]).args(more);
-        self.host.served_by(command)
-    }
-
-    /// `dunnat reload`: its exit status, and what it has said.
-    fn reload(&self, words: &[&str]) -> (i32, String, String) {
-        let mut command = self.host.command_in(&[DUNNAT, "reload", "--socket", &self.host.socket()]);
-        let output = command.args(words).output().unwrap();
-        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
-    }
-
-    fn status(&self) -> Value {
-        let said = status_of(&self.host.socket(), &["--json"]);
-        serde_json::from_str(&said).unwrap()
-    }
-}
-
-fn example() -> String {
-    fs::read_to_string(EXAMPLE).unwrap()
-}
 
 /// The example with something else in it, another thing each time.
 fn changed(number: usize) -> String {
@@ -74,17 +31,11 @@ fn changed(number: usize) -> String {
 #[ignore = "needs root; run by scripts/test"]
 fn reloads_under_packets_lose_none_and_mix_nothing() {
     const RELOADS: usize = 12;
-    let reloaded = Reloaded::new();
+    let reloaded = OwnFile::new();
     let neighbour = reloaded.host.neighbour();
     let node = reloaded.serve(&["--full"]);
-    let trace = reloaded.directory.path().join("trace.jsonl");
-    let mut reader = Command::new(DUNNAT)
-        .args(["trace", "--socket", &reloaded.host.socket(), "--format", "json"])
-        .stdout(File::create(&trace).unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the reader", || (reloaded.status()["traces"] == 1).then_some(()));
+    let trace = reloaded.path("trace.jsonl");
+    let mut reader = reloaded.traced(File::create(&trace).unwrap().into());
     let ending = AtomicBool::new(false);
     let (sent, last) = std::thread::scope(|scope| {
         let sending = scope.spawn(|| {
@@ -109,12 +60,7 @@ fn reloads_under_packets_lose_none_and_mix_nothing() {
         ending.store(true, Ordering::Relaxed);
         (sending.join().unwrap(), last)
     });
-    // The node itself may send something, which is asked about at spoof.
-    let decided = |status: &Value| {
-        let all = status["decisions"].as_array().unwrap().iter().filter(|it| it["stage"] == "save");
-        all.map(|it| it["packets"].as_u64().unwrap()).sum::<u64>()
-    };
-    wait_for("all datagrams to be decided", || (decided(&reloaded.status()) == sent).then_some(()));
+    wait_for("all datagrams to be decided", || (saved(&reloaded.status()) == sent).then_some(()));
     let status = reloaded.status();
     assert_eq!((&status["dropped"], status["generation"].as_u64()), (&serde_json::json!(0), Some(last)));
     assert_eq!(status["lost"], serde_json::json!({"queue_full": 0, "socket_full": 0}), "{status:#}");
@@ -146,7 +92,7 @@ fn reloads_under_packets_lose_none_and_mix_nothing() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn what_is_wrong_leaves_the_node_as_it_was() {
-    let reloaded = Reloaded::new();
+    let reloaded = OwnFile::new();
     // Its other queues begin at 112.
     let node = reloaded.serve(&["--workers", "2"]);
     let (before, status) = (reloaded.host.ruleset(), reloaded.status());
@@ -184,7 +130,7 @@ fn what_is_wrong_leaves_the_node_as_it_was() {
         assert_eq!(now[field], status[field], "{field}");
     }
     // Somebody has the other queues.
-    let reader = reloaded.serve_elsewhere(&["--queue-base", "112"]);
+    let reader = serve_elsewhere(&reloaded, &["--queue-base", "112"]);
     let (code, _, error) = reloaded.reload(&[&file]);
     assert_eq!(code, 1);
     assert!(error.contains("another program reads that queue"), "{error}");
@@ -197,22 +143,20 @@ fn what_is_wrong_leaves_the_node_as_it_was() {
     assert_eq!(reloaded.host.only_guard(), "");
 }
 
-impl Reloaded {
-    /// Another program that reads queues.
-    fn serve_elsewhere(&self, more: &[&str]) -> Node {
-        let socket = self.directory.path().join("other.sock");
-        let run = [DUNNAT, "run", "--no-rules", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"];
-        let mut command = self.host.command_in(&run);
-        command.arg("--socket").arg(socket).args(more);
-        self.host.served_by(command)
-    }
+/// Another program that reads queues.
+fn serve_elsewhere(reloaded: &OwnFile, more: &[&str]) -> Node {
+    let socket = reloaded.path("other.sock");
+    let run = [DUNNAT, "run", "--no-rules", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"];
+    let mut command = reloaded.host.command_in(&run);
+    command.args(["--socket", &socket]).args(more);
+    reloaded.host.served_by(command)
 }
 
 /// SIGHUP has the file read that it was started with; the log tells what came of it.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn a_signal_has_it_read_its_file_again() {
-    let reloaded = Reloaded::new();
+    let reloaded = OwnFile::new();
     let mut node = reloaded.serve(&[]);
     reloaded.write("cluster.toml", &example().replace("port  = 80", "port  = 81"));
     node.signal("HUP");
@@ -239,7 +183,7 @@ fn a_signal_has_it_read_its_file_again() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn what_the_new_file_does_not_need_is_emptied() {
-    let reloaded = Reloaded::new();
+    let reloaded = OwnFile::new();
     let node = reloaded.serve(&[]);
     let rules = || reloaded.host.must(&["nft", "list", "table", "ip", "dunnat"]);
     assert!(rules().contains("@elsewhere notrack"), "{}", rules());
@@ -260,7 +204,7 @@ fn what_the_new_file_does_not_need_is_emptied() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn who_cannot_be_reloaded_says_why() {
-    let reloaded = Reloaded::new();
+    let reloaded = OwnFile::new();
     let file = reloaded.write("next.toml", &example().replace("port  = 80", "port  = 81"));
     for (options, expected) in [
         (&["--no-rules"][..], "it was started with --no-rules"),

@@ -253,7 +253,7 @@ fn guests_hear_where_their_gateway_is() {
         gateways.iter().all(|gateway| of(gateway).contains(mac))
     };
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/dual.toml");
-    let node = host.serve_file(file);
+    let node = host.serve_file(file, &[]);
     wait_for("the guest here to know it", || has(&guest, "0a:00:00:00:01:00").then_some(()));
     assert!(has(&other, "0e:00:00:00:01:00"));
     node.end("TERM");

@@ -6,25 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use super::own_file::{OwnFile, example, saved};
 use super::*;
 
-/// A host with a node, and a directory for programs.
-struct Upgraded {
-    host: Host,
-    directory: tempfile::TempDir,
-}
-
-impl Upgraded {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("cluster.toml"), fs::read_to_string(EXAMPLE).unwrap()).unwrap();
-        Self { host: Host::new(), directory }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).to_str().unwrap().to_owned()
-    }
-
+impl OwnFile {
     /// A copy of the program, as another file.
     fn copy(&self, name: &str) -> String {
         let path = self.path(name);
@@ -34,25 +19,13 @@ impl Upgraded {
 
     /// A script that stands for a program.
     fn script(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
     }
 
-    fn serve(&self, program: &str, more: &[&str]) -> Node {
-        let run =
-            [program, "run", "--no-rehearsal", "--config", &self.path("cluster.toml"), "--node", "node1"];
-        let mut command = self.host.command_in(&run);
-        command.args(["--socket", &self.host.socket()]).args(more);
-        self.host.served_by(command)
-    }
-
-    /// `dunnat upgrade`: its exit status, and what it has said.
     fn upgrade(&self, words: &[&str]) -> (i32, String, String) {
-        let mut command = self.host.command_in(&[DUNNAT, "upgrade", "--socket", &self.host.socket()]);
-        let output = command.args(words).output().unwrap();
-        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+        self.says("upgrade", words)
     }
 
     fn must_upgrade(&self, words: &[&str]) -> Value {
@@ -61,20 +34,10 @@ impl Upgraded {
         serde_json::from_str(&said).unwrap()
     }
 
-    fn status(&self) -> Value {
-        serde_json::from_str(&status_of(&self.host.socket(), &["--json"])).unwrap()
-    }
-
-    fn reload(&self, text: &str) {
-        let file = self.path("next.toml");
-        fs::write(&file, text).unwrap();
+    fn must_reload(&self, text: &str) {
+        let file = self.write("next.toml", text);
         self.host.must(&[DUNNAT, "reload", "--socket", &self.host.socket(), &file]);
     }
-}
-
-fn saved(status: &Value) -> u64 {
-    let all = status["decisions"].as_array().unwrap().iter().filter(|it| it["stage"] == "save");
-    all.map(|it| it["packets"].as_u64().unwrap()).sum()
 }
 
 /// Each datagram is decided once, by one program or the other; who traces sees it, and stays; reloads go on where they were.
@@ -82,19 +45,13 @@ fn saved(status: &Value) -> u64 {
 #[ignore = "needs root; run by scripts/test"]
 fn upgrades_under_packets_lose_none_and_clients_stay() {
     const UPGRADES: u64 = 6;
-    let upgraded = Upgraded::new();
+    let upgraded = OwnFile::new();
     let neighbour = upgraded.host.neighbour();
-    let node = upgraded.serve(DUNNAT, &["--full", "--workers", "2"]);
+    let node = upgraded.serve(&["--full", "--workers", "2"]);
     let process = upgraded.status()["process"].clone();
     let rules = upgraded.host.ruleset();
     let trace = upgraded.path("trace.jsonl");
-    let mut reader = Command::new(DUNNAT)
-        .args(["trace", "--socket", &upgraded.host.socket(), "--format", "json"])
-        .stdout(File::create(&trace).unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the reader", || (upgraded.status()["traces"] == 1).then_some(()));
+    let mut reader = upgraded.traced(File::create(&trace).unwrap().into());
     let ending = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
         let sending = scope.spawn(|| {
@@ -112,7 +69,7 @@ fn upgrades_under_packets_lose_none_and_clients_stay() {
                 assert_eq!(without_counters(&upgraded.host.ruleset()), without_counters(&rules));
             }
             if number == 3 {
-                upgraded.reload(&fs::read_to_string(EXAMPLE).unwrap().replace("port  = 80", "port  = 81"));
+                upgraded.must_reload(&example().replace("port  = 80", "port  = 81"));
             }
         }
         ending.store(true, Ordering::Relaxed);
@@ -165,8 +122,8 @@ fn without_counters(rules: &str) -> String {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn what_could_not_go_on_is_refused() {
-    let upgraded = Upgraded::new();
-    let node = upgraded.serve(DUNNAT, &[]);
+    let upgraded = OwnFile::new();
+    let node = upgraded.serve(&[]);
     let (before, process) = (upgraded.host.ruleset(), upgraded.status()["process"].clone());
     let not_executable = upgraded.script("plain", "exit");
     fs::set_permissions(&not_executable, fs::Permissions::from_mode(0o644)).unwrap();
@@ -174,8 +131,7 @@ fn what_could_not_go_on_is_refused() {
     std::os::unix::fs::chown(&of_others, Some(1000), None).unwrap();
     let open_to_all = upgraded.script("open-to-all", "exit");
     fs::set_permissions(&open_to_all, fs::Permissions::from_mode(0o777)).unwrap();
-    let odd = upgraded.path("odd");
-    fs::write(&odd, "no program").unwrap();
+    let odd = upgraded.write("odd", "no program");
     fs::set_permissions(&odd, fs::Permissions::from_mode(0o755)).unwrap();
     for (program, expected) in [
         (
@@ -220,20 +176,14 @@ fn what_could_not_go_on_is_refused() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn a_program_that_fails_after_all_is_rolled_back() {
-    let upgraded = Upgraded::new();
+    let upgraded = OwnFile::new();
     let neighbour = upgraded.host.neighbour();
     let own = upgraded.copy("dunnat-own");
-    let node = upgraded.serve(&own, &["--full"]);
+    let node = upgraded.serve_program(&own, &["--full"]);
     let process = upgraded.status()["process"].clone();
     // Its file may be gone.
     fs::remove_file(&own).unwrap();
-    let mut reader = Command::new(DUNNAT)
-        .args(["trace", "--socket", &upgraded.host.socket(), "--format", "json"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the reader", || (upgraded.status()["traces"] == 1).then_some(()));
+    let mut reader = upgraded.traced(Stdio::null());
     let later =
         |what: &str| format!("[ -n \"$DUNNAT_TRIAL\" ] && exec {DUNNAT} \"$@\"\nexec {DUNNAT} \"$@\" {what}");
     let mut sent = 0;
@@ -271,8 +221,8 @@ fn a_program_that_fails_after_all_is_rolled_back() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn who_has_no_worker_process_is_not_upgraded() {
-    let upgraded = Upgraded::new();
-    let mut node = upgraded.serve(DUNNAT, &["--one-process"]);
+    let upgraded = OwnFile::new();
+    let mut node = upgraded.serve(&["--one-process"]);
     let (code, _, error) = upgraded.upgrade(&[]);
     assert_eq!(code, 1);
     assert!(error.contains("this node cannot be upgraded: "), "{error}");
@@ -291,7 +241,7 @@ const KEEP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/chaos.d/keep.py
 #[ignore = "needs root; run by scripts/test"]
 fn a_keeper_that_is_killed_goes_on_with_what_was_kept() {
     const KILLS: u64 = 5;
-    let upgraded = Upgraded::new();
+    let upgraded = OwnFile::new();
     let neighbour = upgraded.host.neighbour();
     let (pid, said) = (upgraded.path("pid"), upgraded.path("said"));
     let config = upgraded.path("cluster.toml");
@@ -308,7 +258,7 @@ fn a_keeper_that_is_killed_goes_on_with_what_was_kept() {
     for kill in 0..KILLS {
         if kill == 2 {
             // What is kept then is of the second generation alone.
-            upgraded.reload(&fs::read_to_string(EXAMPLE).unwrap().replace("port  = 80", "port  = 81"));
+            upgraded.must_reload(&example().replace("port  = 80", "port  = 81"));
         }
         if kill == 3 {
             let told = upgraded.must_upgrade(&[]);
@@ -356,7 +306,7 @@ fn a_keeper_that_is_killed_goes_on_with_what_was_kept() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn what_was_kept_and_does_not_fit_is_given_up() {
-    let upgraded = Upgraded::new();
+    let upgraded = OwnFile::new();
     let state = upgraded.path("state");
     for (text, expected) in [
         ("{\"format\":7}\n", "has format 7, and this program knows format 1"),

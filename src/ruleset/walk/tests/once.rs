@@ -1,6 +1,6 @@
 //! Once a flow: what follows a decision is carried as what was decided, and what changes a decision is decided again.
 
-use super::stand_in::{Way, read, standing_in, worked};
+use super::stand_in::{Way, packet_of, read, standing_in, with_services, worked};
 use super::*;
 use crate::cluster::TagBy;
 use crate::kernel::Support;
@@ -112,38 +112,16 @@ proptest! {
 }
 
 fn of_each_kind() -> Way {
-    let service = |name: &str, proto: &str, more: &str| {
-        format!("[[service]]\nname = \"{name}\"\nproto = \"{proto}\"\nguest = \"10.5.5.203\"\n{more}\n")
-    };
-    let text = [
-        include_str!("../../../../rules/dual.toml").to_owned(),
-        service("lite", "udplite", "port = 7000\nguest_port = 7777"),
-        service("moved", "udp", "port = \"6000-6003\"\nguest_port = 6500"),
-        service("plain", "udp", "port = 6010"),
-        service("dccp", "dccp", "port = 5000"),
-        service("sctp", "sctp", "port = \"any\""),
-        service("ping", "icmp", ""),
-        service("gre", "47", ""),
-    ];
-    let cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
+    let cluster = with_services(&[
+        ("lite", "udplite", "port = 7000\nguest_port = 7777"),
+        ("moved", "udp", "port = \"6000-6003\"\nguest_port = 6500"),
+        ("plain", "udp", "port = 6010"),
+        ("dccp", "dccp", "port = 5000"),
+        ("sctp", "sctp", "port = \"any\""),
+        ("ping", "icmp", ""),
+        ("gre", "47", ""),
+    ]);
     Way { plan: deciding_once(&cluster, &Capabilities::all()), cluster }
-}
-
-fn packet_of(proto: Proto, src: (&str, u16), dst: (&str, u16), has_checksum: bool) -> Vec<u8> {
-    let ports = proto.has_ports().then_some((src.1, dst.1));
-    let tuple = Tuple { proto, src: src.0.parse().unwrap(), dst: dst.0.parse().unwrap(), ports };
-    let icmp = (proto == Proto::ICMP).then_some(Icmp {
-        kind: 8,
-        code: 0,
-        inner: None,
-        inner_after: None,
-        mtu: None,
-    });
-    let mut bytes = made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 60).unwrap();
-    if !has_checksum {
-        bytes[26..28].fill(0);
-    }
-    bytes
 }
 
 /// Each kind of flow, there and back: how many of three packets are asked about, and what comes out.

@@ -295,33 +295,51 @@ fn no_two_chains_share_a_priority() {
     }
 }
 
+/// The cluster with more services, each with its name, protocol and ports, of one guest.
+pub(super) fn with_services(services: &[(&str, &str, &str)]) -> Cluster {
+    let mut text = include_str!("../../../../rules/dual.toml").to_owned();
+    for (name, proto, more) in services {
+        text +=
+            &format!("[[service]]\nname = \"{name}\"\nproto = \"{proto}\"\nguest = \"10.5.5.203\"\n{more}\n");
+    }
+    Cluster::parse(&text, Path::new("c")).unwrap()
+}
+
+/// A packet of IPv4; UDP may have no checksum.
+pub(super) fn packet_of(proto: Proto, src: (&str, u16), dst: (&str, u16), has_checksum: bool) -> Vec<u8> {
+    let ports = proto.has_ports().then_some((src.1, dst.1));
+    let tuple = Tuple { proto, src: src.0.parse().unwrap(), dst: dst.0.parse().unwrap(), ports };
+    let icmp = (proto == Proto::ICMP).then_some(Icmp {
+        kind: 8,
+        code: 0,
+        inner: None,
+        inner_after: None,
+        mtu: None,
+    });
+    let mut bytes = made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 60).unwrap();
+    if !has_checksum {
+        bytes[26..28].fill(0);
+    }
+    bytes
+}
+
 /// What a rule would translate to a wrong checksum stays as it is, there and back, and the guard drops it.
 #[test]
 fn what_no_rule_can_translate_is_left_to_the_guard() {
-    let service = |name: &str, proto: &str, more: &str| {
-        format!("[[service]]\nname = \"{name}\"\nproto = \"{proto}\"\nguest = \"10.5.5.203\"\n{more}\n")
-    };
-    let text = [
-        include_str!("../../../../rules/dual.toml").to_owned(),
-        service("lite", "udplite", "port = 7000\nguest_port = 7777"),
-        service("lite2", "udplite", "port = 7001"),
-        service("moved", "udp", "port = 6000\nguest_port = 6500"),
-        service("plain", "udp", "port = 6001"),
-        service("dccp", "dccp", "port = 5000"),
-    ];
-    let cluster = Cluster::parse(&text.concat(), Path::new("c")).unwrap();
+    let cluster = with_services(&[
+        ("lite", "udplite", "port = 7000\nguest_port = 7777"),
+        ("lite2", "udplite", "port = 7001"),
+        ("moved", "udp", "port = 6000\nguest_port = 6500"),
+        ("plain", "udp", "port = 6001"),
+        ("dccp", "dccp", "port = 5000"),
+    ]);
     let plan = plan(&cluster, RewriteBy::Userspace, false, &Capabilities::all());
     let way = Way { plan: Plan { stand_in: StandIn::Kernel, ..plan }, cluster };
     let rules = way.rules().unattended();
     let (client, own, guest) = ("192.168.122.1", "192.168.122.11", "10.5.5.203");
-    let packet = |proto, (src, sport): (&str, u16), (dst, dport): (&str, u16), has_checksum: bool| {
-        let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
-        let tuple = Tuple { proto, src, dst, ports: Some((sport, dport)) };
-        let mut bytes = made(tuple, &Headers::default(), Fragment::None, 60).unwrap();
-        if !has_checksum {
-            bytes[26..28].fill(0);
-        }
-        AtHook { tracking: flow(Mark(1)), ..AtHook::packet(&bytes, bytes.len()).unwrap() }
+    let packet = |proto, src, dst, has_checksum| AtHook {
+        tracking: flow(Mark(1)),
+        ..read(&packet_of(proto, src, dst, has_checksum)).1
     };
     for (proto, port, at_guest, has_checksum, carries) in [
         (Proto::TCP, 80, 80, true, true),
