@@ -306,6 +306,13 @@ impl Followers {
         }
     }
 
+    /// Ends them, and tells how many calls failed for a reason that passed.
+    pub fn finish(self) -> u64 {
+        let errors = Arc::clone(&self.followed.errors);
+        drop(self);
+        errors.passed.load(Ordering::Relaxed)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.threads.iter().filter(|(_, thread)| !thread.is_finished()).count()
@@ -330,5 +337,19 @@ impl Drop for Followers {
             let _ = stream.shutdown(Shutdown::Both);
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::NodeId;
+    use crate::trace::samples;
+
+    #[test]
+    fn what_has_passed_for_clients_is_told_at_the_end() {
+        let followers = Followers::new(Taps::default(), Generations::new(samples::cluster(), NodeId(0)));
+        followers.followed.errors.passed.store(3, Ordering::Relaxed);
+        assert_eq!(followers.finish(), 3);
     }
 }

@@ -82,19 +82,6 @@ impl Handler {
         }
     }
 
-    /// Goes on with a client of the program that was this node before: whether it was handed over.
-    pub(super) fn go_on_with(
-        &self,
-        stream: &UnixStream,
-        right: Right,
-        asked: Option<Trace>,
-    ) -> io::Result<bool> {
-        match asked {
-            Some(trace) => self.hand_over(stream, trace, true),
-            None => self.answer(stream, right),
-        }
-    }
-
     fn refuse(&self, stream: &UnixStream, why: String) -> io::Result<()> {
         say(&mut self.patient(stream), &Answer::<()>::Error(why))
     }
@@ -113,7 +100,8 @@ impl Handler {
         self.hand_over(stream, trace, false)
     }
 
-    fn hand_over(&self, stream: &UnixStream, trace: Trace, resumed: bool) -> io::Result<bool> {
+    /// Hands a client over, and waits until it, or who serves it, stops: whether it was handed over.
+    pub(super) fn hand_over(&self, stream: &UnixStream, trace: Trace, resumed: bool) -> io::Result<bool> {
         let Some(elsewhere) = &self.elsewhere else { return Ok(false) };
         let client = self.followed.errors.retry("share a descriptor", || stream.try_clone())?;
         let handed_over = elsewhere.hand_over(client, trace, resumed)?;

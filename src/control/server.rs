@@ -135,7 +135,7 @@ impl Server {
             for (stream, asked) in before.into_iter().chain(unanswered) {
                 // Who was a client may have gone meanwhile.
                 if let Ok(Some(right)) = handler.lookers.right_of(&stream) {
-                    start(&handler, stream, (right, Some(asked)), &mut accepted.connections);
+                    start(&handler, stream, (right, asked), &mut accepted.connections);
                 }
             }
             if let Err(error) = accept(&accepting, &handler, &mut accepted) {
@@ -289,19 +289,19 @@ fn accept(listener: &UnixListener, handler: &Handler, accepted: &mut Accepted) -
     }
 }
 
-/// Starts a thread that answers a client; or goes on with one, by what it has asked.
+/// Starts a thread that answers a client; or goes on with one whom the program before has shown decisions.
 fn start(
     handler: &Handler,
     stream: UnixStream,
-    (right, before): (Right, Option<Option<Trace>>),
+    (right, shown): (Right, Option<Trace>),
     connections: &mut Vec<Connection>,
 ) {
     let stream = Arc::new(stream);
     let started = handler.followed.errors.retry("start a thread", || {
-        let (stream, handler, before) = (Arc::clone(&stream), handler.clone(), before.clone());
+        let (stream, handler, shown) = (Arc::clone(&stream), handler.clone(), shown.clone());
         thread::Builder::new().name("client".to_owned()).stack_size(STACK).spawn(move || {
-            let answered = match before {
-                Some(asked) => handler.go_on_with(&stream, right, asked),
+            let answered = match shown {
+                Some(trace) => handler.hand_over(&stream, trace, true),
                 None => handler.answer(&stream, right),
             };
             match answered {

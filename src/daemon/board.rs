@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::counters::{Counters, Sums};
+use super::counters::Counters;
 use super::health::Health;
 use super::keeper::Poison;
 use super::lengths::Told;
 use super::memory::Memory;
 use super::tally::COUNTED_SERVICES;
-use super::told::{add_services, decided, kind};
+use super::told::{add_counts, decided, kind};
 use crate::cluster::Cluster;
 use crate::control::{
     Carried, Flows, Guarded, Ledger, Lost, Poisoned, Queue, Rehearsed, Rights, Served, Status, VERSION,
@@ -59,40 +59,30 @@ pub(super) struct Works {
 
 /// What others write down.
 struct Kept {
-    since: Timestamp,
     works: Works,
+    known: Known,
+    elsewhere: Option<BTreeSet<IpAddr>>,
+    guarded: Vec<(&'static str, u64)>,
+    carried: Option<Vec<(Stage, u64)>>,
+    following: Option<Vec<Following>>,
+    given_up: Option<Applied>,
+    health: Health,
+}
+
+/// What is written down nowhere else: another program that goes on has to be told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Known {
+    since: Timestamp,
     reloaded: Option<Timestamp>,
     /// What came of the packets of generations that have ended.
     ended: Counters,
     ended_services: BTreeMap<String, u64>,
     repairs: u64,
-    elsewhere: Option<BTreeSet<IpAddr>>,
-    guarded: Vec<(&'static str, u64)>,
-    carried: Option<Vec<(Stage, u64)>>,
-    following: Option<Vec<Following>>,
     rehearsal: Option<Rehearsed>,
-    given_up: Option<Applied>,
     refused: Vec<Refused>,
     restarts: u64,
     upgrades: u64,
     upgraded: Option<Timestamp>,
-    poison: Vec<Poisoned>,
-    health: Health,
-}
-
-/// What is written down that is nowhere else, for another program that goes on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Known {
-    since: Timestamp,
-    reloaded: Option<Timestamp>,
-    ended: Sums,
-    ended_services: BTreeMap<String, u64>,
-    repairs: u64,
-    rehearsal: Option<Rehearsed>,
-    refused: Vec<Refused>,
-    restarts: u64,
-    pub(super) upgrades: u64,
-    pub(super) upgraded: Option<Timestamp>,
     poison: Vec<Poisoned>,
 }
 
@@ -104,24 +94,27 @@ impl Board {
         traces: Box<dyn Fn() -> u64 + Send + Sync>,
         has_ledger: bool,
     ) -> Self {
-        let kept = Kept {
+        let known = Known {
             since: Timestamp::now(),
-            works,
             reloaded: None,
             ended: Counters::default(),
             ended_services: BTreeMap::new(),
             repairs: 0,
+            rehearsal: None,
+            refused: Vec::new(),
+            restarts: 0,
+            upgrades: 0,
+            upgraded: None,
+            poison: Vec::new(),
+        };
+        let kept = Kept {
+            works,
+            known,
             elsewhere: None,
             guarded: Vec::new(),
             carried: None,
             following: None,
             given_up: None,
-            refused: Vec::new(),
-            rehearsal: None,
-            restarts: 0,
-            upgrades: 0,
-            upgraded: None,
-            poison: Vec::new(),
             health: Health::default(),
         };
         let (memories, lengths) = (Mutex::default(), Mutex::default());
@@ -135,58 +128,37 @@ impl Board {
 
     /// What another program has to know.
     pub(super) fn known(&self) -> Known {
-        let kept = lock(&self.kept);
-        Known {
-            since: kept.since,
-            reloaded: kept.reloaded,
-            ended: Sums::of(&kept.ended),
-            ended_services: kept.ended_services.clone(),
-            repairs: kept.repairs,
-            rehearsal: kept.rehearsal.clone(),
-            refused: kept.refused.clone(),
-            restarts: kept.restarts,
-            upgrades: kept.upgrades,
-            upgraded: kept.upgraded,
-            poison: kept.poison.clone(),
-        }
+        lock(&self.kept).known.clone()
     }
 
     /// It goes on where another program was.
     pub(super) fn goes_on(&self, known: Known) {
-        let Known { since, reloaded, ended, ended_services, repairs, .. } = known;
-        let Known { rehearsal, refused, restarts, upgrades, upgraded, poison, .. } = known;
-        let mut kept = lock(&self.kept);
-        kept.ended = ended.counters();
-        (kept.ended_services, kept.repairs) = (ended_services, repairs);
-        (kept.since, kept.reloaded, kept.upgraded) = (since, reloaded, upgraded);
-        (kept.restarts, kept.upgrades) = (restarts, upgrades);
-        (kept.rehearsal, kept.refused, kept.poison) = (rehearsal, refused, poison);
+        lock(&self.kept).known = known;
     }
 
     /// Another program serves now; after how many.
     pub(super) fn upgraded(&self) -> u64 {
         let mut kept = lock(&self.kept);
-        kept.upgrades += 1;
-        kept.upgraded = Some(Timestamp::now());
-        kept.upgrades
+        kept.known.upgrades += 1;
+        kept.known.upgraded = Some(Timestamp::now());
+        kept.known.upgrades
     }
 
     /// From now on it works by something else.
     pub(super) fn works_by(&self, works: Works) {
         let mut kept = lock(&self.kept);
         kept.works = works;
-        kept.reloaded = Some(Timestamp::now());
+        kept.known.reloaded = Some(Timestamp::now());
     }
 
     /// Nobody counts there any more, and that was lost of what should have come there.
     pub(super) fn have_ended(&self, memory: &Arc<Memory>, losses: Losses) {
         let mut memories = lock(&self.memories);
-        let mut kept = lock(&self.kept);
+        let known = &mut lock(&self.kept).known;
         for (_, names) in memories.extract_if(.., |(other, _)| Arc::ptr_eq(other, memory)) {
-            add_services(&mut kept.ended_services, memory, &names);
+            add_counts((&mut known.ended, &mut known.ended_services), memory, &names);
         }
-        memory.tallies().for_each(|tally| kept.ended.add(&tally.counters()));
-        kept.ended.losses += losses;
+        known.ended.losses += losses;
     }
 
     /// Workers count there, by that cluster file.
@@ -198,11 +170,11 @@ impl Board {
 
     /// Rules of ours that somebody had changed are back.
     pub(super) fn repaired(&self) {
-        lock(&self.kept).repairs += 1;
+        lock(&self.kept).known.repairs += 1;
     }
 
     pub(super) fn serves_now(&self) {
-        lock(&self.kept).since = Timestamp::now();
+        lock(&self.kept).known.since = Timestamp::now();
     }
 
     pub(super) fn live_elsewhere(&self, guests: BTreeSet<IpAddr>) {
@@ -222,7 +194,7 @@ impl Board {
     }
 
     pub(super) fn rehearsed(&self, found: Rehearsed) {
-        lock(&self.kept).rehearsal = Some(found);
+        lock(&self.kept).known.rehearsal = Some(found);
     }
 
     pub(super) fn gave_up(&self, what: Applied) {
@@ -231,33 +203,39 @@ impl Board {
 
     /// Workers have tried these system calls since it was last told.
     pub(super) fn refused(&self, calls: Vec<Refused>) {
-        sandbox::add(&mut lock(&self.kept).refused, calls);
+        sandbox::add(&mut lock(&self.kept).known.refused, calls);
     }
 
     /// Another worker takes over.
     pub(super) fn replaced(&self) {
         let mut kept = lock(&self.kept);
-        kept.restarts += 1;
+        kept.known.restarts += 1;
         kept.health.ended(Instant::now());
     }
 
     /// A packet was dropped that ended workers.
     pub(super) fn poisoned(&self, poison: Poison) {
         let mut kept = lock(&self.kept);
-        if kept.poison.len() < POISON {
+        if kept.known.poison.len() < POISON {
             let bytes = poison.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            kept.poison.push(Poisoned { queue: poison.queue, bytes });
+            kept.known.poison.push(Poisoned { queue: poison.queue, bytes });
         }
     }
 
     /// The counts of all workers.
     pub(super) fn counters(&self) -> Counters {
+        self.counted().0
+    }
+
+    /// The same, and requests by service.
+    fn counted(&self) -> (Counters, BTreeMap<String, u64>) {
         let memories = lock(&self.memories);
-        let mut all = lock(&self.kept).ended.clone();
-        for (memory, _) in &*memories {
-            memory.tallies().for_each(|tally| all.add(&tally.counters()));
+        let Known { ended, ended_services, .. } = &lock(&self.kept).known;
+        let (mut counters, mut services) = (ended.clone(), ended_services.clone());
+        for (memory, names) in &*memories {
+            add_counts((&mut counters, &mut services), memory, names);
         }
-        all
+        (counters, services)
     }
 
     /// A look at how it is; often. `torn`: our rules could not be put back.
@@ -284,12 +262,12 @@ impl Board {
         });
         let kept = lock(&self.kept);
         let queues = again.as_deref().unwrap_or(queues);
-        kept.health.amiss(queues, kept.rehearsal.as_ref(), Instant::now())
+        kept.health.amiss(queues, kept.known.rehearsal.as_ref(), Instant::now())
     }
 
     /// What there is to say now.
     pub(super) fn status(&self) -> Status {
-        let mut counters = self.counters();
+        let (mut counters, services) = self.counted();
         let works = lock(&self.kept).works.clone();
         let queues = self.read_queues(&works.queues);
         for queue in queues.iter().flatten() {
@@ -299,23 +277,19 @@ impl Board {
         let lost = counters.lost();
         let Turn { packets, .. } = counters.turns;
         let amiss = self.amiss(queues.as_deref().unwrap_or_default(), &works.queues);
-        let memories = lock(&self.memories);
         let kept = lock(&self.kept);
-        let mut services = kept.ended_services.clone();
-        for (memory, names) in &*memories {
-            add_services(&mut services, memory, names);
-        }
+        let known = &kept.known;
         Status {
             v: VERSION,
             node: self.node.clone(),
             dunnat: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
-            since: kept.since,
+            since: known.since,
             serving: works.serving,
             config: works.config,
             file: self.file.clone(),
             generation: works.generation,
-            reloaded: kept.reloaded,
+            reloaded: known.reloaded,
             packets,
             decisions: counters.decided_by_reason().map(decided).collect(),
             kinds: counters.kinds.iter().map(kind).collect(),
@@ -346,15 +320,15 @@ impl Board {
                 counts.iter().map(carried).collect()
             }),
             elsewhere: kept.elsewhere.as_ref().map(|guests| guests.iter().copied().collect()),
-            rehearsal: kept.rehearsal.clone(),
-            rights: kept.given_up.clone().map(|applied| Rights { applied, refused: kept.refused.clone() }),
+            rehearsal: known.rehearsal.clone(),
+            rights: kept.given_up.clone().map(|applied| Rights { applied, refused: known.refused.clone() }),
             traces: (self.traces)(),
-            restarts: kept.restarts,
-            upgrades: kept.upgrades,
-            upgraded: kept.upgraded,
-            repairs: kept.repairs,
+            restarts: known.restarts,
+            upgrades: known.upgrades,
+            upgraded: known.upgraded,
+            repairs: known.repairs,
             traces_lost: counters.untraced,
-            poison: kept.poison.clone(),
+            poison: known.poison.clone(),
             amiss,
         }
     }

@@ -17,7 +17,10 @@ use crate::text::counted;
 pub(super) type Kind = ((Stage, Reason), (Option<Family>, bool));
 
 /// Counts of one worker, or of all of them added up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Another program reads them by names (`Sums`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Sums", into = "Sums")]
 pub struct Counters {
     pub(super) decisions: [[u64; Reason::ALL.len()]; Stage::ALL.len()],
     /// Those with reasons that are not known before the node runs.
@@ -139,8 +142,8 @@ impl Counters {
 }
 
 /// Counts by names, for another program, in which they may have other places.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sums {
+#[derive(Serialize, Deserialize)]
+struct Sums {
     decisions: Vec<Told>,
     times: Times,
     untraced: u64,
@@ -152,12 +155,12 @@ pub(super) struct Sums {
     losses: [u64; 2],
 }
 
-impl Sums {
-    pub(super) fn of(counters: &Counters) -> Self {
+impl From<Counters> for Sums {
+    fn from(counters: Counters) -> Self {
         let Turn { packets, malformed, refused, lost, again } = counters.turns;
         Self {
             decisions: counters.kinds.iter().map(kind).collect(),
-            times: counters.times.clone(),
+            times: counters.times,
             untraced: counters.untraced,
             stray: counters.stray,
             passed: counters.passed,
@@ -165,21 +168,23 @@ impl Sums {
             losses: [counters.losses.queue_full, counters.losses.socket_full],
         }
     }
+}
 
-    /// The same; without those that have names which nobody can have.
-    pub(super) fn counters(self) -> Counters {
-        let [packets, malformed, refused, lost, again] = self.turns;
-        let [queue_full, socket_full] = self.losses;
-        let mut counters = Counters {
-            times: self.times,
-            untraced: self.untraced,
-            stray: self.stray,
-            passed: self.passed,
+/// Without those that have names which nobody can have.
+impl From<Sums> for Counters {
+    fn from(sums: Sums) -> Self {
+        let [packets, malformed, refused, lost, again] = sums.turns;
+        let [queue_full, socket_full] = sums.losses;
+        let mut counters = Self {
+            times: sums.times,
+            untraced: sums.untraced,
+            stray: sums.stray,
+            passed: sums.passed,
             turns: Turn { packets, malformed, refused, lost, again },
             losses: Losses { queue_full, socket_full },
-            ..Counters::default()
+            ..Self::default()
         };
-        for Told { stage, reason, family, verdict, packets } in self.decisions {
+        for Told { stage, reason, family, verdict, packets } in sums.decisions {
             let family = family.and_then(|name| Family::ALL.into_iter().find(|family| family.nft() == name));
             if let (Ok(stage), Ok(reason), Ok(verdict)) =
                 (stage.parse(), Reason::read(&reason), verdict.parse())
@@ -257,8 +262,8 @@ mod tests {
         let of_a_policy = Reason::read("of-a-policy").unwrap();
         counters.add_decisions((Stage::Spoof, of_a_policy), (None, Verdict::Accept), 5);
         assert_eq!(counters.dropped, 4);
-        let json = serde_json::to_string(&Sums::of(&counters)).unwrap();
-        assert_eq!(serde_json::from_str::<Sums>(&json).unwrap().counters(), counters);
+        let json = serde_json::to_string(&counters).unwrap();
+        assert_eq!(serde_json::from_str::<Counters>(&json).unwrap(), counters);
     }
 
     #[test]

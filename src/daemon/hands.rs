@@ -14,8 +14,10 @@ use super::losses::LossMonitor;
 use super::memory::Memory;
 use super::rules::GUARD_EVERY;
 use super::stop::Stop;
+use super::wire::Ended;
 use super::worker::Serve;
 use super::workers::{Given, How, Opened, Threads};
+use super::writing::report_trace;
 use crate::queue::QueueConfig;
 use crate::ruleset::Backend;
 use crate::sandbox::Level;
@@ -113,7 +115,56 @@ impl Here {
     }
 }
 
+/// What is left of hands that have ended.
+#[derive(Default)]
+pub(super) struct HaveEnded {
+    /// The trace of this process.
+    writing: Option<(Writer, TapEnd)>,
+    /// Of that of another process: events that could not be written, and why.
+    unwritten: Option<(u64, String)>,
+    /// Calls of another process that failed for a reason that passed.
+    pub(super) again: u64,
+}
+
+impl HaveEnded {
+    /// Ends the trace; the taps must be closed.
+    pub(super) fn traced(self) -> Result<(), Error> {
+        match self.writing {
+            Some((writer, _tap_end)) => report_trace(writer),
+            None => self.unwritten.map_or(Ok(()), |(lost, error)| Err(Error::Trace { lost, error })),
+        }
+    }
+}
+
 impl Hands {
+    /// Ends them. No packet comes any more.
+    pub(super) fn end(self) -> HaveEnded {
+        match self {
+            Self::Here { here, writing } => {
+                drop(here);
+                HaveEnded { writing, ..HaveEnded::default() }
+            }
+            Self::Apart(keeper) => {
+                let Ended { unwritten, again } = keeper.finish();
+                HaveEnded { writing: None, unwritten, again }
+            }
+        }
+    }
+
+    /// Counts those who see decisions.
+    pub(super) fn traces(&self) -> Box<dyn Fn() -> u64 + Send + Sync> {
+        match self {
+            Self::Here { here, .. } => {
+                let taps = here.taps.clone();
+                Box::new(move || taps.count() as u64)
+            }
+            Self::Apart(keeper) => {
+                let clients = keeper.clients();
+                Box::new(move || clients.count() as u64)
+            }
+        }
+    }
+
     /// Those of a generation serve no longer: no packet comes to their queues any more.
     pub(super) fn leave(&mut self, generation: u64) {
         match self {

@@ -25,7 +25,6 @@ use crate::kernel::Capabilities;
 use crate::net::Mark;
 use crate::netlink::sys;
 use crate::policy::Supervised;
-use crate::queue::QueueConfig;
 use crate::ruleset::Plan;
 use crate::sandbox::{Level, NotApplied, Paths, Process, Teller};
 use crate::text::counted;
@@ -168,15 +167,9 @@ impl Duty {
         })
     }
 
-    /// The queues of each worker thread.
-    fn lanes(plan: &Plan) -> Vec<Vec<QueueConfig>> {
-        let of_worker = |worker| plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect();
-        (0..plan.layout().workers()).map(of_worker).collect()
-    }
-
     /// Whether it could be served.
     fn try_out(self) -> Result<(), Error> {
-        let lanes = Self::lanes(&self.options.plan);
+        let lanes = self.options.plan.queues_of_workers();
         Memory::of(self.memory, &lanes)
             .map(drop)
             .map_err(|source| Error::System { what: "map the memory of the keeper", source })
@@ -190,7 +183,7 @@ impl Duty {
             memory,
             sockets,
         } = self;
-        let of_workers = Self::lanes(&plan);
+        let of_workers = plan.queues_of_workers();
         let memory = Memory::of(memory, &of_workers);
         let memory =
             memory.map_err(|source| Error::System { what: "map the memory of the keeper", source })?;
@@ -363,11 +356,12 @@ impl<'a> Serving<'a> {
         let Self { threads, taps, followers, writing, .. } = self;
         let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
         drop(threads);
-        if hands_on {
+        let again = if hands_on {
             followers.hand_on();
+            0
         } else {
-            drop(followers);
-        }
+            followers.finish()
+        };
         taps.close();
         let traced = writing.map_or(Ok(()), |(writer, _tap_end)| report_trace(writer));
         let unwritten = match traced {
@@ -375,6 +369,6 @@ impl<'a> Serving<'a> {
             Err(error) => Some((0, error.to_string())),
             Ok(()) => None,
         };
-        Ended { unwritten, again: 0 }
+        Ended { unwritten, again }
     }
 }

@@ -40,7 +40,8 @@ impl LossMonitor {
         let told = lengths.iter().map(|length| (length.number(), length.told())).collect();
         let mut tally = Tally::new(named);
         if is_told {
-            let _ = tally.seen(&kernel::losses().unwrap_or_default(), Instant::now());
+            let table = kernel::queue_table().unwrap_or_default();
+            let _ = tally.seen(&losses(&table), Instant::now());
             tally.seldom = Seldom::new(SELDOM);
         }
         let look = move || tally.look_until(&ending, &mut lengths);
@@ -69,6 +70,10 @@ impl Drop for LossMonitor {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn losses(table: &[kernel::Queue]) -> Vec<(u16, Losses)> {
+    table.iter().map(|queue| (queue.number, queue.losses)).collect()
 }
 
 /// What has been seen and said of some queues.
@@ -111,8 +116,7 @@ impl Tally {
                             length.look(queue, name, now);
                         }
                     }
-                    let counts: Vec<_> = table.iter().map(|queue| (queue.number, queue.losses)).collect();
-                    if let Some(line) = self.seen(&counts, now) {
+                    if let Some(line) = self.seen(&losses(&table), now) {
                         log::warn!("{line}");
                     }
                 }

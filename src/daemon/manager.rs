@@ -9,10 +9,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 use sd_notify::NotifyState;
 
-use super::handed::{Bundle, in_memory};
-use crate::netlink::sys;
+use super::handed::{Bundle, STATE, in_memory};
 
 /// How long it is waited for until the service manager has done what it was told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,11 +33,6 @@ pub(super) struct Store {
     names: BTreeSet<String>,
 }
 
-/// Whether there is one.
-fn is_there() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
-}
-
 fn tell(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
         log::debug!("the service manager does not hear: {error}");
@@ -44,11 +40,16 @@ fn tell(what: &[NotifyState<'_>]) {
 }
 
 impl Manager {
+    /// Whether there is one.
+    pub(super) fn is_there() -> bool {
+        std::env::var_os("NOTIFY_SOCKET").is_some()
+    }
+
     /// The one that has started this process; `store` is what it has kept.
     pub(super) fn new(store: Option<Store>) -> Self {
         // Half of the time, so that one that is late is not too late.
         let watchdog = sd_notify::watchdog_enabled().map(|every| (every / 2, None));
-        Self { store: store.filter(|_| is_there()), watchdog }
+        Self { store: store.filter(|_| Self::is_there()), watchdog }
     }
 
     /// Packets are answered.
@@ -88,9 +89,6 @@ impl Manager {
 
     /// Has it keep that, and nothing else. What cannot be kept is not: the node goes on without.
     pub(super) fn keep(&mut self, bundle: &Bundle) {
-        if !is_there() {
-            return;
-        }
         if let Err(error) = self.try_to_keep(bundle) {
             log::warn!("the service manager does not keep what the node has: {error}");
         }
@@ -99,7 +97,7 @@ impl Manager {
     fn try_to_keep(&mut self, bundle: &Bundle) -> io::Result<()> {
         let store = match &mut self.store {
             Some(store) => store,
-            none => none.insert(Store { state: in_memory("state")?, names: BTreeSet::new() }),
+            none => none.insert(Store { state: in_memory(STATE)?, names: BTreeSet::new() }),
         };
         let wanted: BTreeSet<String> = bundle.descriptors.iter().map(|(name, _)| name.clone()).collect();
         for (name, descriptor) in bundle.descriptors.iter().filter(|(name, _)| !store.names.contains(name)) {
@@ -125,8 +123,6 @@ impl Manager {
         self.store.as_ref()
     }
 }
-
-const STATE: &str = "state";
 
 impl Store {
     /// One that was there before: its state is written to that file.
@@ -163,13 +159,15 @@ fn forget_one(name: &str) -> io::Result<()> {
 
 /// Waits until all that was told before is done: then the service manager closes its end of a pipe (`sd_notify_barrier(3)`).
 fn wait_until_done() -> io::Result<()> {
-    if !is_there() {
+    if !Manager::is_there() {
         return Ok(());
     }
     let (mut ours, theirs) = io::pipe()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
     drop(theirs);
-    if !sys::is_over_within(ours.as_fd(), PATIENCE)? {
+    // That it was closed is told without being asked for.
+    let limit = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+    if poll(&mut [PollFd::new(&ours, PollFlags::empty())], Some(&limit))? == 0 {
         return Err(io::Error::other("it does not answer"));
     }
     ours.read(&mut [0]).map(drop)

@@ -93,14 +93,15 @@ pub(super) enum Outcome {
 
 /// What the control socket is given: a client waits until the node has done what it asked for.
 pub(super) fn asking(ask: Sender<Asked>) -> Reloads {
-    Arc::new(move |reload| {
-        let (answer, answered) = bounded(1);
-        let stopping = || Err("the node is stopping".to_owned());
-        match ask.send(Asked::Reload { reload, answer }) {
-            Ok(()) => answered.recv().unwrap_or_else(|_| stopping()),
-            Err(_) => stopping(),
-        }
-    })
+    Arc::new(move |reload| answered(&ask, |answer| Asked::Reload { reload, answer })?)
+}
+
+/// Asks the node, and waits for its answer.
+pub(super) fn answered<A>(ask: &Sender<Asked>, with: impl FnOnce(Sender<A>) -> Asked) -> Result<A, String> {
+    let (answer, answered) = bounded(1);
+    let sent = ask.send(with(answer)).is_ok();
+    let answered = if sent { answered.recv().ok() } else { None };
+    answered.ok_or_else(|| "the node is stopping".to_owned())
 }
 
 impl Serving<'_> {

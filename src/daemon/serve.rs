@@ -19,7 +19,7 @@ use super::descriptors::Spare;
 use super::duty::{Duty, StageOf};
 use super::error::Error;
 use super::handed::{self, TakenUp};
-use super::hands::{Hands, Here, OpenedQueues};
+use super::hands::{Hands, HaveEnded, Here, OpenedQueues};
 use super::keeper::{Apart, Keeper, Told};
 use super::losses::LossMonitor;
 use super::manager::Manager;
@@ -34,7 +34,7 @@ use super::upgrade::{self, Waiting};
 use super::wire::Place;
 use super::worker::Serve;
 use super::workers::{Given, Opened};
-use super::writing::{report_trace, start_writing};
+use super::writing::start_writing;
 use crate::cluster::{Cluster, NodeId};
 use crate::control::{Listener, Lookers, Reports, Server};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
@@ -207,8 +207,7 @@ fn serve(
     let number = reload.as_ref().map_or(1, |again| again.plan.generation());
     let generations = Generations::from(Generation { number, cluster: Arc::clone(cluster), node });
     let taps = Taps::default();
-    let mut here = None;
-    let (memory, lookout, keeper) = match apart {
+    let (mut hands, opened, memory, lookout) = match apart {
         Some((apart, place, stage_of)) => {
             let suspects =
                 taken.as_mut().map(|it| std::mem::take(&mut it.state.suspects)).unwrap_or_default();
@@ -216,25 +215,24 @@ fn serve(
             let config = config.map_err(system("share a descriptor"))?;
             let (duty, memory, lookout) =
                 first_duty(queues_opened, (place, cluster.text()), stage_of, config)?;
-            (memory, lookout, Some(Keeper::start(apart, duty, suspects)?))
+            let keeper = Box::new(Keeper::start(apart, duty, suspects)?);
+            (Hands::Apart(keeper), Vec::new(), memory, lookout)
         }
         None => {
             let OpenedQueues { opened, memory, lookout, .. } = queues_opened;
-            here = Some((opened, trace.map(|trace| start_writing(trace, &taps, &generations)).transpose()?));
-            (memory, lookout, None)
+            let writing = trace.map(|trace| start_writing(trace, &taps, &generations)).transpose()?;
+            let here = Here { threads: Vec::new(), taps: taps.clone(), pin, sandbox, stop };
+            (Hands::Here { here, writing }, opened, memory, lookout)
         }
     };
-    let traces = {
-        let (taps, clients) = (taps.clone(), keeper.as_ref().map(Keeper::clients));
-        move || clients.as_ref().map_or_else(|| taps.count(), |clients| clients.count()) as u64
-    };
+    let traces = hands.traces();
     let works = Works {
         generation: number,
         config: cluster.digest().to_owned(),
         serving: summary.clone(),
         queues: queues.clone(),
     };
-    let board = Arc::new(Board::new(of_node, works, Box::new(traces), backend == Backend::Netlink));
+    let board = Arc::new(Board::new(of_node, works, traces, backend == Backend::Netlink));
     board.count(Arc::clone(&memory), cluster);
     board.holds(lookout.lengths());
     board.gave_up(given_up);
@@ -248,9 +246,9 @@ fn serve(
     let (ask, requests) = unbounded();
     let whose = (generations.clone(), status as Reports, (asking(ask.clone()), upgrade::asking(ask)));
     let before = taken.as_mut().map(TakenUp::clients).unwrap_or_default();
-    let server = match &keeper {
-        Some(keeper) => Server::start_before(listener, (keeper.hand_over(), before), whose, failed),
-        None => Server::start(listener, taps.clone(), whose, failed),
+    let server = match &hands {
+        Hands::Apart(keeper) => Server::start_before(listener, (keeper.hand_over(), before), whose, failed),
+        Hands::Here { .. } => Server::start(listener, taps, whose, failed),
     };
     let server = server.map_err(system("start a thread"))?;
     // All that can fail comes before the rules, which would stay.
@@ -282,33 +280,28 @@ fn serve(
     };
     serving.fill_elsewhere();
 
-    let hands = match (keeper, here) {
-        (Some(keeper), _) => Ok(Hands::Apart(Box::new(keeper))),
-        (None, Some((opened, writing))) => {
-            let mut here = Here { threads: Vec::new(), taps, pin, sandbox, stop };
+    let started = match &mut hands {
+        Hands::Here { here, .. } => {
             let mut of_worker =
                 |Given { tracer, tally, .. }| worker(Given { tracer, tally, watch: watch.take() });
-            let started = here.start(1, opened, (&serving.memory, one_by_one), &mut of_worker);
-            started.map(|()| Hands::Here { here, writing })
+            here.start(1, opened, (&serving.memory, one_by_one), &mut of_worker)
         }
-        (None, None) => Err(Error::NoWorker("there is nobody to serve".to_owned())),
+        // It serves already.
+        Hands::Apart(_) => Ok(()),
     };
-    match hands {
-        Ok(mut hands) => {
+    let failure = match started {
+        Ok(()) => {
             match taken {
                 None => serving.begin(interfaces, once_serving),
                 Some(taken) => serving.go_on(taken),
             }
             serving.keep(&hands);
-            let failure = serving.look_after(&mut hands, &asked_to_stop, &(stopped, &requests));
-            drop((going_on, requests));
-            serving.finish(Some(hands), failure)
+            serving.look_after(&mut hands, &asked_to_stop, &(stopped, &requests))
         }
-        Err(error) => {
-            drop((going_on, requests));
-            serving.finish(None, Some(error))
-        }
-    }
+        Err(error) => Some(error),
+    };
+    drop((going_on, requests));
+    serving.finish(hands, failure)
 }
 
 /// What the first worker process is given: of queues that were just opened, or that the program before has served by that file. With the
@@ -386,9 +379,7 @@ impl Serving<'_> {
                         let _ = answer.send(self.reload(hands, &reload));
                     }
                     Ok(Asked::Upgrade { upgrade, client, answer }) => {
-                        let Err(why) = self.upgrade(hands, &upgrade, Some(&client), waiting);
-                        log::error!("not upgraded, going on as before: {why}");
-                        let _ = answer.send(why);
+                        let _ = answer.send(self.upgrade(hands, &upgrade, Some(&client), waiting));
                     }
                     Err(_) => {}
                 },
@@ -460,52 +451,36 @@ impl Serving<'_> {
     }
 
     /// The last packets get their verdicts, and all that was taken is given back.
-    fn finish(
-        self,
-        hands: Option<Hands>,
-        failure: Option<Error>,
-    ) -> Result<(Counters, Result<(), Error>), Error> {
+    fn finish(self, hands: Hands, failure: Option<Error>) -> Result<(Counters, Result<(), Error>), Error> {
         let mut manager = self.manager;
         manager.stopping();
         drop(self.around);
         let guarded = self.is_node && self.installed.is_some();
         self.server.close();
         drop(self.spare);
-        let mut traced = Ok(());
-        let mut writing = None;
-        let mut end = |hands| match hands {
-            Some(Hands::Here { here, writing: writes }) => {
-                drop(here);
-                writing = writes;
+        let (mut left, mut losses, mut ended) =
+            (Some((hands, self.lookout)), Losses::default(), HaveEnded::default());
+        let mut let_go = || {
+            if let Some((hands, lookout)) = left.take() {
+                // While the queues are there: what the kernel has counted goes with them. It has their sockets, too.
+                losses = lookout.finish();
+                ended = hands.end();
             }
-            Some(Hands::Apart(keeper)) => {
-                let unwritten = keeper.finish().unwritten;
-                traced = unwritten.map_or(Ok(()), |(lost, error)| Err(Error::Trace { lost, error }));
-            }
-            None => {}
         };
-        let (mut hands, mut lookout) = (hands, Some(self.lookout));
-        // While the queues are there, because what the kernel has counted goes with them; and they are there as long as it has their sockets.
-        let mut look_a_last_time = || lookout.take().map(LossMonitor::finish).unwrap_or_default();
-        let mut losses = Losses::default();
         let is_served = !matches!(failure, Some(Error::Worker(_)));
         let stop = |installed| stop_asking(installed, &self.queues, is_served);
         let stopped = self.installed.as_ref().map(stop).unwrap_or_default();
         if stopped.is_left {
             // Rules are not removed while packets wait. What gets no verdict goes with the queues.
-            losses += look_a_last_time();
-            end(hands.take());
+            let_go();
         }
         let removed = self.installed.map_or(Ok(()), |installed| remove(installed, stopped));
-        losses += look_a_last_time();
-        end(hands);
+        let_go();
         let mut counters = self.board.counters();
         counters.losses += losses;
         // Closes the taps, too: all tracers are gone with the workers.
-        counters.turns.again += self.server.finish();
-        if let Some((writer, _tap_end)) = writing {
-            traced = report_trace(writer);
-        }
+        counters.turns.again += self.server.finish() + ended.again;
+        let traced = ended.traced();
         if guarded {
             log::info!("the guard stays, so that no untranslated packet goes out; to remove it: dunnat down");
         }

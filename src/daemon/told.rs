@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use super::counters;
+use super::counters::{self, Counters};
 use super::memory::Memory;
 use crate::control::{Decided, Kind};
 use crate::engine::Reason;
 use crate::net::{Stage, Verdict};
 
-/// Adds what is counted there by service. Those without a place of their own have no name.
-pub(super) fn add_services(services: &mut BTreeMap<String, u64>, memory: &Memory, names: &[String]) {
-    for (place, packets) in memory.tallies().flat_map(|tally| tally.counters().services) {
-        let name = names.get(place).map_or("(others)", String::as_str);
-        *services.entry(name.to_owned()).or_default() += packets;
+/// Adds what is counted there, also by the names of services. Those without a place of their own have none.
+pub(super) fn add_counts(
+    (all, services): (&mut Counters, &mut BTreeMap<String, u64>),
+    memory: &Memory,
+    names: &[String],
+) {
+    for counters in memory.tallies().map(|tally| tally.counters()) {
+        for (place, packets) in &counters.services {
+            let name = names.get(*place).map_or("(others)", String::as_str);
+            *services.entry(name.to_owned()).or_default() += packets;
+        }
+        all.add(&counters);
     }
 }
 

@@ -9,13 +9,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender};
 
 use super::handed::{self, Bundle, Parts, TakenUp};
 use super::hands::Hands;
 use super::keeper::Keeper;
+use super::manager::Manager;
 use super::program::Program;
-use super::reload::Asked;
+use super::reload::{Asked, answered};
 use super::serve::Serving;
 use super::stop::Stop;
 use super::trial;
@@ -35,24 +36,30 @@ pub(super) fn program_of(taken: Option<&TakenUp>) -> PathBuf {
 /// that one.
 pub(super) fn asking(ask: Sender<Asked>) -> Upgrades {
     Arc::new(move |upgrade, client| {
-        let (answer, answered) = bounded(1);
-        let stopping = || "the node is stopping".to_owned();
-        match ask.send(Asked::Upgrade { upgrade, client, answer }) {
-            Ok(()) => answered.recv().unwrap_or_else(|_| stopping()),
-            Err(_) => stopping(),
-        }
+        answered(&ask, |answer| Asked::Upgrade { upgrade, client, answer }).unwrap_or_else(|why| why)
     })
 }
 
 impl Serving<'_> {
     /// As SIGUSR2 asks for it. It has no client: the log tells.
-    pub(super) fn upgrade_from_file(&mut self, hands: &mut Hands, asks: &Waiting<'_>) {
-        let Err(why) = self.upgrade(hands, &Upgrade::default(), None, asks);
-        log::error!("not upgraded, going on as before: {why}");
+    pub(super) fn upgrade_from_file(&mut self, hands: &mut Hands, waiting: &Waiting<'_>) {
+        self.upgrade(hands, &Upgrade::default(), None, waiting);
     }
 
-    /// Has another program go on; or says why not, and goes on as before.
+    /// Has another program go on; or goes on as before, tells why, and returns that.
     pub(super) fn upgrade(
+        &mut self,
+        hands: &mut Hands,
+        asked: &Upgrade,
+        client: Option<&UnixStream>,
+        waiting: &Waiting<'_>,
+    ) -> String {
+        let Err(why) = self.try_to_upgrade(hands, asked, client, waiting);
+        log::error!("not upgraded, going on as before: {why}");
+        why
+    }
+
+    fn try_to_upgrade(
         &mut self,
         hands: &mut Hands,
         asked: &Upgrade,
@@ -174,6 +181,9 @@ impl Serving<'_> {
     /// The service manager keeps what there is now.
     pub(super) fn keep(&mut self, hands: &Hands) {
         let Hands::Apart(keeper) = hands else { return };
+        if !Manager::is_there() {
+            return;
+        }
         match self.bundle(keeper) {
             Ok(bundle) => self.manager.keep(&bundle),
             Err(error) => log::debug!("nothing to keep: {error}"),

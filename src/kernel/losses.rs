@@ -1,6 +1,5 @@
 //! What the kernel has dropped because a queue could not take it.
 
-use std::io;
 use std::ops::{Add, AddAssign};
 
 /// Packets that were to be queued, and were dropped by the kernel, each counted once. Where a queue lets pass what finds no
@@ -45,14 +44,6 @@ impl AddAssign for Losses {
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
     }
-}
-
-/// What each queue of this network namespace has lost since somebody took it.
-///
-/// # Errors
-/// As [`queues_in_use`](super::queues_in_use).
-pub fn losses() -> io::Result<Vec<(u16, Losses)>> {
-    Ok(super::queue_table()?.into_iter().map(|queue| (queue.number, queue.losses)).collect())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::io;
 
 pub use capabilities::{Capabilities, Feature};
 pub use ct_mark::ct_mark_by_verdict;
-pub use losses::{Losses, losses};
+pub use losses::Losses;
 pub(crate) use scratch::{in_scratch_namespace, in_scratch_user_namespace};
 use tool::Failure;
 

@@ -261,6 +261,12 @@ impl Plan {
         self.layout.all()
     }
 
+    /// The queues of each worker.
+    pub(crate) fn queues_of_workers(&self) -> Vec<Vec<QueueConfig>> {
+        let of_worker = |worker| self.queues_of_worker(worker).into_iter().map(|(_, queue)| queue).collect();
+        (0..self.layout.workers()).map(of_worker).collect()
+    }
+
     /// The queues of a worker, in the order of the lanes.
     pub fn queues_of_worker(&self, worker: u16) -> Vec<(Lane, QueueConfig)> {
         let queue = |(place, lane): (u16, Lane)| QueueConfig {

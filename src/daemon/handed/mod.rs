@@ -25,7 +25,7 @@ pub use received::receive;
 use received::{By, Received};
 pub(super) use state::milliseconds;
 pub use state::{State, StateError};
-pub(super) use taken::{Bundle, Parts, in_memory};
+pub(super) use taken::{Bundle, Parts, STATE, in_memory};
 pub use taken::{TakenUp, take_up};
 
 /// What this program has received; nothing any more when it serves.

@@ -39,7 +39,6 @@ pub struct State {
     pub(in crate::daemon) place: Place,
     /// The queues of each worker thread.
     pub(super) lanes: Vec<Vec<QueueConfig>>,
-    pub(super) sockets: usize,
     /// What the memory means; see [`Memory::layout`](crate::daemon::memory::Memory::layout).
     pub(super) layout: String,
     pub(in crate::daemon) kernel: Capabilities,
@@ -169,7 +168,6 @@ pub(super) mod tests {
             program: "/usr/bin/dunnat".into(),
             place: Place { generation: 1, first: 100, workers: 1, former: Vec::new(), keeps_tags: false },
             lanes: Vec::new(),
-            sockets: 1,
             layout: "l".to_owned(),
             kernel: Capabilities::all(),
             rules: None,
@@ -221,7 +219,7 @@ pub(super) mod tests {
             said in prop::option::of(any::<String>()),
             filters in prop::collection::vec(prop::option::of(any::<String>()), 0..3),
             packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..3),
-            (sockets, unanswered, paused) in any::<(u16, u16, u64)>(),
+            (unanswered, paused) in any::<(u16, u64)>(),
         ) -> State {
             let mut suspects = Suspects::default();
             packets.into_iter().for_each(|packet| { suspects.is_it_again(packet); });
@@ -237,7 +235,6 @@ pub(super) mod tests {
                 },
                 clients: filters.into_iter().map(|filter| Trace { filter, ..Trace::default() }).collect(),
                 suspects,
-                sockets: sockets.into(),
                 unanswered: unanswered.into(),
                 paused,
                 ..state()

@@ -26,7 +26,7 @@ use crate::queue::QueueConfig;
 use crate::ruleset::{Held, Installed, Plan};
 
 /// The names of descriptors.
-const STATE: &str = "state";
+pub(in crate::daemon) const STATE: &str = "state";
 const CONTROL: &str = "control";
 const GUARD: &str = "guard";
 const ASKER: &str = "asker";
@@ -64,7 +64,6 @@ impl Bundle {
     pub(in crate::daemon) fn of(parts: Parts<'_>) -> io::Result<Self> {
         let Parts { node, socket, program, plan, keeper, board, installed, listener } = parts;
         let duty = keeper.duty().ok_or_else(|| io::Error::other("there is nothing to serve"))?;
-        let of_worker = |worker| plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect();
         let held = installed.map(Installed::held).transpose()?;
         let generation = duty.place.generation;
         let (rules, guard) = held.unzip();
@@ -88,8 +87,7 @@ impl Bundle {
             socket: socket.to_owned(),
             program: program.to_owned(),
             place: duty.place.clone(),
-            lanes: (0..plan.layout().workers()).map(of_worker).collect(),
-            sockets: duty.sockets.len(),
+            lanes: plan.queues_of_workers(),
             layout: Memory::layout(),
             kernel: keeper.kernel().clone(),
             rules,
@@ -245,8 +243,9 @@ impl TakenUp {
             .map_err(|error| error.to_string())?;
         fits(&state.lanes, &plan)?;
         let queues = of_generation("queues", generation);
-        let sockets =
-            (0..state.sockets).map(|number| find(&of_many(&queues, number))).collect::<Result<_, _>>()?;
+        // One for each.
+        let count = state.lanes.iter().map(Vec::len).sum();
+        let sockets = (0..count).map(|number| find(&of_many(&queues, number))).collect::<Result<_, _>>()?;
         let clients = state.clients.iter().enumerate().map(|(number, trace)| {
             Ok((UnixStream::from(find(&of_many("client", number))?), Some(trace.clone())))
         });
@@ -315,8 +314,5 @@ const OTHER_QUEUES: &str = "this program would serve other queues, or the same o
 
 /// Whether a plan has those queues.
 pub(in crate::daemon) fn fits(lanes: &[Vec<QueueConfig>], plan: &Plan) -> Result<(), String> {
-    let of_worker =
-        |worker| plan.queues_of_worker(worker).into_iter().map(|(_, lane)| lane).collect::<Vec<_>>();
-    let here: Vec<_> = (0..plan.layout().workers()).map(of_worker).collect();
-    if lanes == here { Ok(()) } else { Err(OTHER_QUEUES.to_owned()) }
+    if lanes == plan.queues_of_workers() { Ok(()) } else { Err(OTHER_QUEUES.to_owned()) }
 }

@@ -3,11 +3,12 @@
 #![expect(unsafe_code, reason = "descriptors by their numbers, and what is done between fork and exec")]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
+
+use rustix::io::{FdFlags, fcntl_setfd};
 
 /// The first number that is neither input, output nor errors.
 const FIRST: RawFd = 3;
@@ -41,15 +42,8 @@ pub(crate) fn forget_variables(names: &[&str]) {
 
 /// A program that is started gets these descriptors, too, by the same numbers.
 pub(crate) fn keep_open_in(command: &mut Command, descriptors: Vec<OwnedFd>) {
-    let keep = move || {
-        descriptors.iter().try_for_each(|descriptor| {
-            // SAFETY: sets a flag of a descriptor by value; a wrong one is an error.
-            match unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) } {
-                -1 => Err(io::Error::last_os_error()),
-                _ => Ok(()),
-            }
-        })
-    };
+    let keep =
+        move || descriptors.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, FdFlags::empty())?));
     // SAFETY: between fork and exec there are system calls, and nothing that another thread could hold.
     unsafe { command.pre_exec(keep) };
 }
@@ -85,21 +79,11 @@ fn mask(how: i32) -> io::Result<()> {
     }
 }
 
-/// Waits until everybody has closed the other end of a pipe; whether that was within that time.
-pub(crate) fn is_over_within(pipe: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
-    let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    let mut polled = libc::pollfd { fd: pipe.as_raw_fd(), events: 0, revents: 0 };
-    // SAFETY: one entry, which lives here.
-    match unsafe { libc::poll(&raw mut polled, 1, limit) } {
-        -1 => Err(io::Error::last_os_error()),
-        found => Ok(found > 0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
     use std::process::Stdio;
 
     use super::*;

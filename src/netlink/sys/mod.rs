@@ -12,9 +12,7 @@ use std::os::unix::thread::RawPthread;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub(crate) use handing::{
-    forget_variables, is_over_within, keep_open_in, let_signals_come, let_signals_wait_in, take_over,
-};
+pub(crate) use handing::{forget_variables, keep_open_in, let_signals_come, let_signals_wait_in, take_over};
 pub(crate) use memory::{Batch, Shared};
 
 /// The name of the interface with that index in this network namespace, if there is one.
