@@ -107,41 +107,36 @@ impl Conntrack {
 
     /// Shows each flow of this network namespace, until `shown` has seen enough. Flows come and go meanwhile: it may miss some.
     pub(crate) fn each(&self, mut shown: impl FnMut(Entry) -> ControlFlow<()>) -> io::Result<()> {
-        let mut request = Vec::new();
-        message::put(&mut request, GET, NLM_F_REQUEST | NLM_F_DUMP, 0, (0, 0), &[]);
-        self.0.send_one(&request)?;
-        let mut answer = vec![0; 64 << 10];
-        loop {
-            let len = match self.0.receive_one(&mut answer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            };
-            let datagram = &answer[..len];
-            for message in message::all(datagram) {
-                match message {
-                    Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
-                    Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
-                    Message::Netfilter { kind: NEW, family, attributes } => {
-                        let entry = Entry::read(family, attributes);
-                        if entry.is_some_and(|entry| shown(entry).is_break()) {
-                            return Ok(());
-                        }
-                    }
-                    Message::Netfilter { .. } => {}
-                }
-            }
-        }
+        self.dump(&[], |family, attributes| match Entry::read(family, attributes) {
+            Some(entry) => shown(entry),
+            None => ControlFlow::Continue(()),
+        })
     }
 
     /// The flows of this network namespace whose marks have these bits. Flows come and go meanwhile: it may miss some.
     pub(crate) fn marked(&self, mark: Mark, mask: Mark) -> io::Result<Vec<Flow>> {
         let mut about = Vec::new();
         put_marked(&mut about, mark, mask);
+        let mut flows = Vec::new();
+        self.dump(&about, |family, attributes| {
+            let flow = Flow::read(family, attributes);
+            // A kernel that does not select tells all.
+            flows.extend(flow.filter(|flow| flow.mark & mask == mark & mask));
+            ControlFlow::Continue(())
+        })?;
+        Ok(flows)
+    }
+
+    /// Shows what the kernel tells of each flow: its family and attributes.
+    fn dump(
+        &self,
+        about: &[u8],
+        mut shown: impl FnMut(u8, Attributes<'_>) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         let mut request = Vec::new();
-        message::put(&mut request, GET, NLM_F_REQUEST | NLM_F_DUMP, 0, (0, 0), &about);
+        message::put(&mut request, GET, NLM_F_REQUEST | NLM_F_DUMP, 0, (0, 0), about);
         self.0.send_one(&request)?;
         let mut answer = vec![0; 64 << 10];
-        let mut flows = Vec::new();
         loop {
             let len = match self.0.receive_one(&mut answer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -149,13 +144,14 @@ impl Conntrack {
             };
             for message in message::all(&answer[..len]) {
                 match message {
-                    Message::Answer { errno: 0, .. } | Message::Done => return Ok(flows),
+                    Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
                     Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
-                    Message::Netfilter { family, attributes, .. } => {
-                        let flow = Flow::read(family, attributes);
-                        // A kernel that does not select tells all.
-                        flows.extend(flow.filter(|flow| flow.mark & mask == mark & mask));
+                    Message::Netfilter { kind: NEW, family, attributes } => {
+                        if shown(family, attributes).is_break() {
+                            return Ok(());
+                        }
                     }
+                    Message::Netfilter { .. } => {}
                 }
             }
         }
