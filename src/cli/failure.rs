@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dunnat::cluster::{self, UnknownNode};
-use dunnat::control::ConnectError;
+use dunnat::control::{AskError, ConnectError};
 use dunnat::daemon;
 use dunnat::explain::NoEntry;
 use dunnat::net::WrongWord;
@@ -100,6 +100,16 @@ pub(super) enum Failure {
     Lab(#[from] dunnat::lab::Error),
     #[error("cannot write to {to}: {source}")]
     Output { to: String, source: io::Error },
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Connect(error) => Self::Connect(error),
+            AskError::Connection { path, source } => Self::Connection { path, source },
+            other => Self::Refused(other.to_string()),
+        }
+    }
 }
 
 impl Failure {

@@ -1,16 +1,17 @@
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
 use dunnat::flows::{self, Finding, Flow, Follower, Names, SCHEMA, Settings, Unseen, Wanted};
 use dunnat::text::counted;
 use dunnat::trace::Filter;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::running::{LookedAt, Seen};
-use super::{Failure, note, print};
+use super::trace::stopping;
+use super::{Failure, note, of_data, print};
 
 /// Show the flows that conntrack knows on this host, by the names of the cluster
 ///
@@ -68,18 +69,13 @@ impl Flows {
             shown.follow(&names, settings)?;
             return elsewhere(&seen);
         }
-        let mut failed = Ok(());
-        flows::list(&names, |flow| match shown.show(&flow) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Err(error);
-                ControlFlow::Break(())
-            }
+        let mut written = Ok(());
+        flows::list(&names, |flow| {
+            written = shown.show(&flow);
+            if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        match failed {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(source) => return Err(Failure::Output { to: "standard output".to_owned(), source }),
-            Ok(()) => {}
+        if written.is_err() {
+            return of_data(written);
         }
         shown.explain(settings)?;
         elsewhere(&seen)
@@ -113,29 +109,20 @@ impl Shown {
     }
 
     fn follow(&mut self, names: &Names, settings: Settings) -> Result<(), Failure> {
-        let stopping = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            let flag = Arc::clone(&stopping);
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag))
-                .and_then(|_| signal_hook::flag::register(signal, flag))
-                .map_err(Failure::Signals)?;
-        }
+        let stopping = stopping().map_err(Failure::Signals)?;
         let mut follower = Follower::new(Duration::from_millis(500))?;
         if settings.events == Some(2) {
             note("note: flows that began before this are not told of (nf_conntrack_events is 2)")?;
         }
-        while !stopping.load(std::sync::atomic::Ordering::Relaxed) {
+        while !stopping.load(Ordering::Relaxed) {
             let Some(told) = follower.next(names)? else {
                 log::warn!("some events were missed: they came faster than this program read them");
                 continue;
             };
             for flow in &told {
-                match self.show(flow) {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                    Err(source) => {
-                        return Err(Failure::Output { to: "standard output".to_owned(), source });
-                    }
-                    Ok(()) => {}
+                let written = self.show(flow);
+                if written.is_err() {
+                    return of_data(written);
                 }
             }
         }

@@ -9,7 +9,6 @@ use clap::Args;
 use dunnat::control;
 use dunnat::metrics::{self, Limits, Scraped};
 
-use super::running::ask_status_for;
 use super::{Failure, print};
 
 /// Give the counters of the nodes of this host to Prometheus
@@ -90,10 +89,10 @@ fn ask(named: &[PathBuf]) -> Vec<Scraped> {
 }
 
 fn ask_one(socket: &Path) -> Scraped {
-    match ask_status_for(socket, PATIENCE) {
+    match control::ask_status(socket, PATIENCE) {
         Ok(status) => Scraped { node: status.node.clone(), status: Some(status) },
-        Err(failure) => {
-            log::debug!("{}", failure.message());
+        Err(error) => {
+            log::debug!("{}", Failure::from(error).message());
             Scraped { node: stem(socket), status: None }
         }
     }

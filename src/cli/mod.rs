@@ -418,7 +418,12 @@ fn print(text: &str) -> Result<(), Failure> {
 
 /// The same for data that is written piece by piece.
 fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<(), Failure> {
-    match write(&mut io::stdout().lock()) {
+    of_data(write(&mut io::stdout().lock()))
+}
+
+/// What came of writing data.
+fn of_data(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Output { to: "standard output".to_owned(), source })
         }

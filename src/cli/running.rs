@@ -1,6 +1,5 @@
 //! A node that runs here, found by its socket.
 
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::control::{self, Answer, Client, Request, Status};
+use dunnat::control::{self, Status};
 
 use super::{Failure, named_socket};
 
@@ -17,27 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the node that listens there says about itself.
 pub(super) fn ask_status(socket: &Path) -> Result<Box<Status>, Failure> {
-    ask_status_for(socket, PATIENCE)
-}
-
-/// The same, where it is waited for so long.
-pub(super) fn ask_status_for(socket: &Path, patience: Duration) -> Result<Box<Status>, Failure> {
-    let mut client = Client::ask(socket, &Request::Status(control::Nothing::default()))?;
-    let connection = |source: io::Error| {
-        let source = match source.kind() {
-            io::ErrorKind::WouldBlock => io::Error::other(format!("it did not answer for {patience:?}")),
-            _ => source,
-        };
-        Failure::Connection { path: socket.to_owned(), source }
-    };
-    client.limit_waiting(patience).map_err(connection)?;
-    let unusual = |what: &str| connection(io::Error::other(what.to_owned()));
-    match client.answer().map_err(connection)? {
-        Some(Answer::Status(status)) => Ok(status),
-        Some(Answer::Error(error)) => Err(Failure::Refused(error)),
-        Some(_) => Err(unusual("the node did not answer what was asked")),
-        None => Err(unusual("the node ended the connection")),
-    }
+    Ok(control::ask_status(socket, PATIENCE)?)
 }
 
 /// Which node is looked at: one that runs, or one by its cluster file.

@@ -322,7 +322,7 @@ fn stop_on_signal(stopper: Stopper) -> io::Result<Arc<AtomicBool>> {
 }
 
 /// Whether there was a Ctrl-C; the second one ends the program at once.
-fn stopping() -> io::Result<Arc<AtomicBool>> {
+pub(super) fn stopping() -> io::Result<Arc<AtomicBool>> {
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::protocol::{Answer, DIRECTORY, Hello, Request, VERSION};
+use super::protocol::{Answer, DIRECTORY, Hello, Nothing, Request, VERSION};
+use super::status::Status;
 use crate::netlink::sys;
 use crate::text::escaped;
 use crate::trace::Event;
@@ -81,6 +82,26 @@ pub enum ConnectError {
     Which(String),
 }
 
+/// Why a node does not say what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nobody was asked.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No answer came, or none that is one.
+    #[error("the connection to {path} failed: {source}")]
+    Connection {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says, or what was wrong with the answer.
+        source: io::Error,
+    },
+    /// The node said why not.
+    #[error("{0}")]
+    Refused(String),
+}
+
 impl ConnectError {
     fn of(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
@@ -123,6 +144,29 @@ pub fn only_node() -> Result<PathBuf, ConnectError> {
             let names = several.iter().filter_map(|path| Some(shown(&path.file_stem()?.to_string_lossy())));
             Err(ConnectError::Which(names.collect::<Vec<_>>().join(", ")))
         }
+    }
+}
+
+/// What the node that listens there says about itself. Each piece of the answer is waited for so long.
+///
+/// # Errors
+/// It cannot be asked, or does not answer this.
+pub fn ask_status(path: &Path, patience: Duration) -> Result<Box<Status>, AskError> {
+    let mut client = Client::ask(path, &Request::Status(Nothing::default()))?;
+    let connection = |source: io::Error| {
+        let source = match source.kind() {
+            io::ErrorKind::WouldBlock => io::Error::other(format!("it did not answer for {patience:?}")),
+            _ => source,
+        };
+        AskError::Connection { path: path.to_owned(), source }
+    };
+    client.limit_waiting(patience).map_err(connection)?;
+    let unusual = |what: &str| connection(io::Error::other(what.to_owned()));
+    match client.answer().map_err(connection)? {
+        Some(Answer::Status(status)) => Ok(status),
+        Some(Answer::Error(error)) => Err(AskError::Refused(error)),
+        Some(_) => Err(unusual("the node did not answer what was asked")),
+        None => Err(unusual("the node ended the connection")),
     }
 }
 

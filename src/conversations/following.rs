@@ -37,7 +37,8 @@ pub struct Following {
     home_nodes: HomeNodes,
     /// With what the connections tell of where guests are.
     learned: HomeNodes,
-    rule_drops: RuleDrops,
+    /// How many kinds events had when those were last forgotten that no event had any more.
+    kinds_in_use: usize,
 }
 
 impl Following {
@@ -59,6 +60,11 @@ impl Following {
         let tuple = flow_of(&event)?;
         let flow = self.flows.entry(tuple).or_default();
         let event = self.kinds.seen(event);
+        // By twice as many as are in use: so it is not to be done for each event.
+        if self.kinds.count() > KINDS.max(2 * self.kinds_in_use) {
+            self.kinds.forget_unused();
+            self.kinds_in_use = self.kinds.count();
+        }
         let place = flow.place_of(&event, &mut self.connections);
         let connection = &mut flow.connections[place];
         if connection.kept.len() < EVENTS || connection.events().any(|kept| kept.is_like(&event)) {
@@ -85,7 +91,7 @@ impl Following {
     pub fn judge(&self, tuple: &Tuple) -> Vec<Conversation> {
         let Some(flow) = self.flows.get(tuple) else { return Vec::new() };
         let connections = split(merge(flow.connections.clone()));
-        let mut all = assemble(*tuple, connections, &self.learned, &self.nodes, &self.rule_drops);
+        let mut all = assemble(*tuple, connections, &self.learned, &self.nodes, &RuleDrops::default());
         for conversation in &mut all {
             conversation.number += 1;
         }
@@ -95,9 +101,6 @@ impl Following {
     /// Forgets a flow.
     pub fn forget(&mut self, tuple: &Tuple) {
         self.flows.remove(tuple);
-        if self.kinds.count() > KINDS {
-            self.kinds.forget_unused();
-        }
     }
 
     /// How many flows are kept.
@@ -110,7 +113,8 @@ impl Following {
 mod tests {
     use super::*;
     use crate::conversations::{Finding, Joiner};
-    use crate::trace::samples;
+    use crate::net::Mac;
+    use crate::trace::{Source, samples};
 
     #[test]
     fn a_judgement_while_it_goes_on_is_the_one_at_the_end() {
@@ -174,5 +178,18 @@ mod tests {
         assert_eq!(kept.connections.len(), CONNECTIONS);
         let last = following.judge(&flow.unwrap());
         assert_eq!(last.last().map(|one| one.number), Some(5000));
+    }
+
+    /// Whoever can send frames chooses the address that they come from.
+    #[test]
+    fn events_of_which_each_says_something_else_have_a_limit() {
+        let mut following = Following::default();
+        let event = samples::events().swap_remove(0);
+        for seq in 1..3 * KINDS as u32 {
+            let [_, a, b, c] = seq.to_be_bytes();
+            let mac = Some(Source { address: Mac([2, 0, 0, a, b, c]), node: None });
+            following.add(Event { seq: u64::from(seq), mac, ..event.clone() });
+            assert!(following.kinds.count() <= KINDS + 1, "{seq}");
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use super::flow::{Counted, Flow, Way};
-use crate::net::Tuple;
 
 /// One line, without its line feed: who began what to whom, and what conntrack knows of it. What a stranger could have written in it
 /// is names of the cluster file alone, which has no odd ones.
@@ -21,8 +20,8 @@ pub fn line(flow: &Flow) -> String {
     match (flow.way, flow.guest) {
         (Way::ToGuest | Way::Inside, Some(guest)) if flow.original.is_some() || flow.reply.is_some() => {
             let reply = flow.reply.unwrap_or(flow.request.reversed());
-            let port = Tuple { src: guest, ..reply }.ports.map(|(port, _)| port);
-            let guest = port.map_or(guest.to_string(), |port| SocketAddr::new(guest, port).to_string());
+            let guest =
+                reply.ports.map_or(guest.to_string(), |(port, _)| SocketAddr::new(guest, port).to_string());
             let _ = write!(out, "  guest {guest}");
         }
         (Way::FromGuest, _) => {

@@ -107,8 +107,9 @@ impl Conntrack {
 
     /// Shows each flow of this network namespace, until `shown` has seen enough. Flows come and go meanwhile: it may miss some.
     pub(crate) fn each(&self, mut shown: impl FnMut(Entry) -> ControlFlow<()>) -> io::Result<()> {
-        self.dump(&[], |family, attributes| {
-            Entry::read(family, attributes).map_or(ControlFlow::Continue(()), &mut shown)
+        self.dump(&[], |family, attributes| match Entry::read(family, attributes) {
+            Some(entry) => shown(entry),
+            None => ControlFlow::Continue(()),
         })
     }
 
@@ -126,11 +127,11 @@ impl Conntrack {
         Ok(flows)
     }
 
-    /// All flows that are asked for, each with its family and attributes, until `take` has enough.
+    /// Shows what the kernel tells of each flow: its family and attributes.
     fn dump(
         &self,
         about: &[u8],
-        mut take: impl FnMut(u8, Attributes<'_>) -> ControlFlow<()>,
+        mut shown: impl FnMut(u8, Attributes<'_>) -> ControlFlow<()>,
     ) -> io::Result<()> {
         let mut request = Vec::new();
         message::put(&mut request, GET, NLM_F_REQUEST | NLM_F_DUMP, 0, (0, 0), about);
@@ -146,7 +147,7 @@ impl Conntrack {
                     Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
                     Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
                     Message::Netfilter { kind: NEW, family, attributes } => {
-                        if take(family, attributes).is_break() {
+                        if shown(family, attributes).is_break() {
                             return Ok(());
                         }
                     }

@@ -36,13 +36,9 @@ fn styled(style: Style, code: &str) -> Style {
         "" | "0" => Style::new(),
         "1" => style.add_modifier(Modifier::BOLD),
         "2" => style.add_modifier(Modifier::DIM),
-        "4" => style.add_modifier(Modifier::UNDERLINED),
         "31" => style.fg(Color::Red),
         "32" => style.fg(Color::Green),
         "33" => style.fg(Color::Yellow),
-        "34" => style.fg(Color::Blue),
-        "35" => style.fg(Color::Magenta),
-        "36" => style.fg(Color::Cyan),
         _ => style,
     }
 }

@@ -91,8 +91,7 @@ impl FilterLine {
     /// Deletes the word before the cursor.
     pub(super) fn delete_word(&mut self, names: &Names) {
         let kept = self.text[..self.cursor].trim_end();
-        let at = kept.rfind(char::is_whitespace).map_or(0, |at| at + 1);
-        let at = if self.text.is_char_boundary(at) { at } else { 0 };
+        let at = kept.trim_end_matches(|c: char| !c.is_whitespace()).len();
         self.text.replace_range(at..self.cursor, "");
         self.cursor = at;
         self.typed(names);
@@ -130,8 +129,7 @@ impl FilterLine {
             None => (0, self.text[..self.cursor].to_owned()),
         };
         let Some(word) = self.offered.get(place).cloned() else { return };
-        let begun = typed.rfind(|c: char| c.is_whitespace() || c == '(' || c == ')').map_or(0, |at| at + 1);
-        let kept = typed.get(..begun).unwrap_or_default();
+        let kept = &typed[..Filter::last_word(&typed)];
         let rest = self.text[self.cursor..].to_owned();
         let whole = format!("{kept}{word} ");
         if whole.len() + rest.len() > LONGEST {

@@ -22,6 +22,7 @@ mod filter_line;
 mod flows;
 mod history;
 mod input;
+mod keys;
 mod latency;
 mod list;
 mod model;

@@ -1,6 +1,7 @@
 //! What is known of one node: what it says of itself once a second, and what its events tell.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use jiff::Timestamp;
 
@@ -103,8 +104,8 @@ impl Node {
         self.lost.set(status.lost.queue_full.saturating_add(status.lost.socket_full));
         self.waiting.push(queues.iter().map(|queue| queue.waiting as f32).sum());
         for decided in &status.decisions {
-            let stage = Stage::ALL.iter().position(|stage| stage.name() == decided.stage);
-            let key = (stage.unwrap_or(Stage::ALL.len()), Name::from(escaped(&decided.reason).to_string()));
+            let stage = decided.stage.parse().map_or(Stage::ALL.len(), Stage::index);
+            let key = (stage, Name::from(escaped(&decided.reason).to_string()));
             if let Some(counter) = known(&mut self.reasons, key) {
                 counter.set(decided.packets);
             }
@@ -204,16 +205,18 @@ impl Node {
 
 /// The value of a key; none if there are too many.
 fn known<K: Ord, V: Default>(all: &mut BTreeMap<K, V>, key: K) -> Option<&mut V> {
-    if all.len() >= MOST && !all.contains_key(&key) {
-        return None;
-    }
-    Some(all.entry(key).or_default())
+    known_or(all, key, V::default)
 }
 
 /// The same for what is counted here, from nothing on.
 fn counted<K: Ord>(all: &mut BTreeMap<K, Counter>, key: K) -> Option<&mut Counter> {
-    if all.len() >= MOST && !all.contains_key(&key) {
-        return None;
+    known_or(all, key, || Counter::default().beginning_with_nothing())
+}
+
+fn known_or<K: Ord, V>(all: &mut BTreeMap<K, V>, key: K, new: impl FnOnce() -> V) -> Option<&mut V> {
+    let has_room = all.len() < MOST;
+    match all.entry(key) {
+        Entry::Vacant(_) if !has_room => None,
+        entry => Some(entry.or_insert_with(new)),
     }
-    Some(all.entry(key).or_insert_with(|| Counter::default().beginning_with_nothing()))
 }

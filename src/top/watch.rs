@@ -15,8 +15,8 @@ use crate::control::{self, Answer, Client, Request};
 
 /// How often a node is asked, and how long it is let alone when it does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often it is looked for other nodes.
-const LOOK: Duration = Duration::from_secs(2);
+/// A node answers at once, unless it is stopped.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Watches nodes from threads of its own. What finds no room in the channel is lost, and counted.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Watches all nodes that run here; from a thread of its own it is told when to look again.
+    /// Watches all nodes that run here. Others are watched when this is called again.
     pub fn look(&mut self) {
         for socket in control::sockets().unwrap_or_default() {
             let _ = self.add(&socket);
@@ -65,7 +65,7 @@ impl Watch {
     }
 
     /// How long to wait before one looks again.
-    pub const LOOK: Duration = LOOK;
+    pub(super) const LOOK: Duration = Duration::from_secs(2);
 
     /// How many events of each node found no room since this was last asked.
     pub fn lost(&mut self) -> Vec<Input> {
@@ -90,7 +90,7 @@ impl Asker {
     fn statuses(self) {
         let mut file = None;
         loop {
-            let input = match self.status() {
+            let input = match control::ask_status(&self.socket, PATIENCE) {
                 Ok(status) => {
                     let now = (status.file.clone(), status.config.clone());
                     if file.as_ref() != Some(&now) {
@@ -99,23 +99,12 @@ impl Asker {
                     }
                     Input::Status(self.place, status)
                 }
-                Err(why) => Input::Away(self.place, why),
+                Err(why) => Input::Away(self.place, why.to_string()),
             };
             if self.inputs.send(input).is_err() {
                 return;
             }
             thread::sleep(PAUSE);
-        }
-    }
-
-    fn status(&self) -> Result<Box<control::Status>, String> {
-        let request = Request::Status(control::Nothing::default());
-        let mut client = Client::ask(&self.socket, &request).map_err(|error| error.to_string())?;
-        match client.answer().map_err(|error| error.to_string())? {
-            Some(Answer::Status(status)) => Ok(status),
-            Some(Answer::Error(error)) => Err(error),
-            Some(_) => Err("the node did not answer what was asked".to_owned()),
-            None => Err("the node ended the connection".to_owned()),
         }
     }
 
@@ -150,5 +139,25 @@ impl Asker {
             }
             thread::sleep(PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// One that is stopped (SIGSTOP) still has its socket.
+    #[test]
+    fn a_node_that_says_nothing_is_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("node1.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let (inputs, received) = crossbeam_channel::bounded(8);
+        Watch::new(inputs).add(&socket).unwrap();
+        assert!(matches!(received.recv().unwrap(), Input::Found(0, name) if name == "node1"));
+        let said = received.recv_timeout(Duration::from_secs(9)).unwrap();
+        assert!(matches!(&said, Input::Away(0, why) if why.contains("it did not answer for")), "{said:?}");
     }
 }

@@ -139,14 +139,14 @@ pub(crate) fn read_all(datagram: &[u8]) -> impl Iterator<Item = (Happened, Entry
 impl Entry {
     /// None where addresses or protocol are missing, or of two families.
     pub(crate) fn read(family: u8, attributes: Attributes<'_>) -> Option<Self> {
-        let (mut request, mut reply, mut icmp_id) = (None, None, None);
+        let (mut request, mut reply) = (None, None);
         let (mut requests, mut replies, mut began) = (None, None, None);
         let (mut id, mut zone, mut status, mut expires, mut state) = (None, None, 0, None, None);
         let mut mark = Mark::ZERO;
         for (kind, value) in attributes {
             match kind {
-                CTA_TUPLE_ORIG => (request, icmp_id) = tuple(family, value)?,
-                CTA_TUPLE_REPLY => reply = tuple(family, value)?.0,
+                CTA_TUPLE_ORIG => request = Some(tuple(family, value)?),
+                CTA_TUPLE_REPLY => reply = Some(tuple(family, value)?.0),
                 CTA_STATUS => status = be32(value)?,
                 CTA_PROTOINFO => state = state_of(value),
                 CTA_TIMEOUT => expires = Some(Duration::from_secs(be32(value)?.into())),
@@ -159,7 +159,7 @@ impl Entry {
                 _ => {}
             }
         }
-        let (request, reply) = (request?, reply?);
+        let ((request, icmp_id), reply) = (request?, reply?);
         let began = began.map(Duration::from_nanos);
         Some(Self {
             id,
@@ -195,7 +195,7 @@ fn address(family: u8, attributes: &[u8], kinds: [u16; 2]) -> Option<IpAddr> {
 }
 
 /// A tuple, and its ICMP id. None, if it cannot be read.
-fn tuple(family: u8, value: &[u8]) -> Option<(Option<Tuple>, Option<u16>)> {
+fn tuple(family: u8, value: &[u8]) -> Option<(Tuple, Option<u16>)> {
     let ip = find(value, CTA_TUPLE_IP)?;
     let above = find(value, CTA_TUPLE_PROTO)?;
     let (src, dst) = (address(family, ip, CTA_IP_SRC)?, address(family, ip, CTA_IP_DST)?);
@@ -203,7 +203,7 @@ fn tuple(family: u8, value: &[u8]) -> Option<(Option<Tuple>, Option<u16>)> {
     let port = |kind| find(above, kind).and_then(be16);
     let ports = proto.has_ports().then(|| port(CTA_PROTO_SRC_PORT).zip(port(CTA_PROTO_DST_PORT))).flatten();
     let icmp_id = CTA_PROTO_ICMP_ID.into_iter().find_map(port);
-    Some((Some(Tuple { proto, src, dst, ports }), icmp_id))
+    Some((Tuple { proto, src, dst, ports }, icmp_id))
 }
 
 fn state_of(value: &[u8]) -> Option<&'static str> {

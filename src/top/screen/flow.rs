@@ -11,7 +11,7 @@ use super::super::model::Model;
 use super::super::open::Open;
 use super::super::place::{decision_rows, first_decision};
 use super::head::zone;
-use super::{Colours, line};
+use super::{Colours, line, scroll};
 use crate::net::Verdict;
 use crate::text::{BAD, DIM, UNSURE};
 use crate::trace::{Event, decision};
@@ -45,7 +45,7 @@ pub(super) fn draw(model: &Model, colours: Colours, frame: &mut Frame<'_>, body:
 
 fn ladder(model: &Model, open: &Open, colours: Colours, frame: &mut Frame<'_>, area: Rect, scrolled: usize) {
     let text = open.ladder(&model.flows, usize::from(area.width), colours.are_on());
-    paragraph(frame, area, scrolled, ansi::lines(&text));
+    scroll(frame, area, scrolled, ansi::lines(&text), "more lines");
 }
 
 fn explanation(
@@ -63,7 +63,7 @@ fn explanation(
     };
     let width = usize::from(area.width).max(1);
     let lines = ansi::lines(&text).into_iter().flat_map(|line| folded(line, width)).collect();
-    paragraph(frame, area, scrolled, lines);
+    scroll(frame, area, scrolled, lines, "more lines");
 }
 
 /// A line that is too long goes on below, indented.
@@ -104,21 +104,6 @@ fn joined(characters: &[(char, Style)], indent: usize) -> Line<'static> {
         spans.push(Span::styled(text, run.first().map_or(Style::new(), |(_, style)| *style)));
     }
     Line::from(spans)
-}
-
-/// Lines from one on; the last line says how much there is more.
-fn paragraph(frame: &mut Frame<'_>, area: Rect, scrolled: usize, lines: Vec<Line<'static>>) {
-    let room = usize::from(area.height);
-    let first = scrolled.min(lines.len().saturating_sub(room));
-    let more = lines.len().saturating_sub(first + room);
-    let shown = if more > 0 { room.saturating_sub(1) } else { room };
-    for (row, text) in lines.into_iter().skip(first).take(shown).enumerate() {
-        line(frame, area, row, text);
-    }
-    if more > 0 {
-        let says = format!("{} more lines: PgDn", more + 1);
-        line(frame, area, shown, Line::styled(says, Style::new().add_modifier(Modifier::DIM)));
-    }
 }
 
 fn decisions(

@@ -8,7 +8,7 @@ mod help;
 mod node;
 mod nodes;
 
-use anstyle::{Ansi256Color, AnsiColor, Color as AnsColor};
+use anstyle::{AnsiColor, Color as AnsColor};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
@@ -47,7 +47,6 @@ impl Colours {
             Some(AnsColor::Ansi(AnsiColor::Red)) => Color::Red,
             Some(AnsColor::Ansi(AnsiColor::Green)) => Color::Green,
             Some(AnsColor::Ansi(AnsiColor::Yellow)) => Color::Yellow,
-            Some(AnsColor::Ansi256(Ansi256Color(index))) => Color::Indexed(index),
             _ => return out,
         };
         if self.are_on() { out.fg(colour) } else { out }
@@ -78,6 +77,21 @@ pub fn draw(model: &Model, colours: Colours, frame: &mut Frame<'_>) {
     foot::draw(model, colours, frame, parts.foot);
     if let Some(scrolled) = model.help {
         help::draw(model, scrolled, colours, frame, area);
+    }
+}
+
+/// Lines from one on; the last one says how many `more` there are.
+fn scroll(frame: &mut Frame<'_>, area: Rect, scrolled: usize, lines: Vec<Line<'static>>, more: &str) {
+    let room = usize::from(area.height);
+    let first = scrolled.min(lines.len().saturating_sub(room));
+    let hidden = lines.len().saturating_sub(first + room);
+    let shown = if hidden > 0 { room.saturating_sub(1) } else { room };
+    for (row, text) in lines.into_iter().skip(first).take(shown).enumerate() {
+        line(frame, area, row, text);
+    }
+    if hidden > 0 {
+        let says = format!("{} {more}: PgDn", hidden + 1);
+        line(frame, area, shown, Line::styled(says, Style::new().add_modifier(Modifier::DIM)));
     }
 }
 

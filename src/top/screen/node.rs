@@ -10,7 +10,7 @@ use super::super::latency::{Latency, WINDOW, time};
 use super::super::model::Model;
 use super::super::node::Node;
 use super::head::zone;
-use super::{Colours, line};
+use super::{Colours, line, scroll};
 use crate::engine::Reason;
 use crate::net::{Stage, Verdict};
 use crate::text::{BAD, DIM, GOOD, counted, escaped, wrapped};
@@ -47,23 +47,8 @@ pub(super) fn draw(model: &Model, node: &Node, colours: Colours, frame: &mut Fra
     let left = Rect { width: left_width as u16, ..below };
     let right_x = (left_width + 1).min(width);
     let right = Rect { x: below.x + right_x as u16, width: (width - right_x) as u16, ..below };
-    column(frame, left, model.scrolled, decisions(node, colours, left_width));
-    column(frame, right, model.scrolled, beside(node, colours, width - right_x));
-}
-
-/// As many lines as there is room for, from one on; and how many there are more.
-fn column(frame: &mut Frame<'_>, area: Rect, scrolled: usize, mut lines: Vec<Line<'static>>) {
-    let room = usize::from(area.height);
-    let skip = scrolled.min(lines.len().saturating_sub(room));
-    lines.drain(..skip);
-    if lines.len() > room && room > 0 {
-        let more = lines.len() - room + 1;
-        lines.truncate(room - 1);
-        lines.push(Line::styled(format!("{more} more: PgDn"), Style::new().add_modifier(Modifier::DIM)));
-    }
-    for (row, text) in lines.into_iter().enumerate() {
-        line(frame, area, row, text);
-    }
+    scroll(frame, left, model.scrolled, decisions(node, colours, left_width), "more");
+    scroll(frame, right, model.scrolled, beside(node, colours, width - right_x), "more");
 }
 
 /// Health first; then how it works.

@@ -171,6 +171,9 @@ fn words_are_completed_in_turn() {
     assert_eq!(line("an<Tab>(node <Tab>"), "stage save and (node node1 ");
     assert_eq!(line("<Home>not <End>)"), "not stage save and (node node1 )");
     assert_eq!(line("<C-w><C-w><C-w>"), "not stage save and ");
+    // White space of more than one byte, as it may be pasted.
+    assert_eq!(line("<C-u>stage\u{3000}sp<Tab>"), "stage\u{3000}spoof ");
+    assert_eq!(line("<C-w>"), "stage\u{3000}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What may come next in a filter that somebody types.
 
 use super::Filter;
+use super::parse::WORDS;
 use crate::engine::Reason;
-use crate::net::{Stage, Verdict};
+use crate::net::{Stage, Verdict, Words};
 use crate::packet::TcpFlags;
 
 /// What is known of the events at hand; it is what names are offered from.
@@ -18,57 +19,19 @@ pub struct Names {
     pub interfaces: Vec<String>,
 }
 
-/// The words that a test begins with.
-const TESTS: [&str; 27] = [
-    "stage",
-    "node",
-    "entry",
-    "service",
-    "reason",
-    "verdict",
-    "host",
-    "net",
-    "port",
-    "src",
-    "dst",
-    "proto",
-    "tcp",
-    "udp",
-    "icmp",
-    "icmpv6",
-    "in",
-    "out",
-    "mac",
-    "mark",
-    "ct mark",
-    "dscp",
-    "queue",
-    "rewritten",
-    "malformed",
-    "not",
-    "(",
-];
-
-/// What may stand next.
-enum Next {
-    /// One of these.
-    Words(Vec<String>),
-    /// A value that nothing is known of.
-    Value,
-}
-
 impl Filter {
     /// The words that may stand at the end of a filter that is being typed, in place of its last word as far as that is typed. In
     /// the order in which one would look for them; none where the value is one's own.
     pub fn completions(typed: &str, names: &Names) -> Vec<String> {
-        let split = typed.rfind(|c: char| c.is_whitespace() || c == '(' || c == ')');
-        let (before, begun) =
-            typed.split_at(split.map_or(0, |at| at + typed[at..].chars().next().map_or(1, char::len_utf8)));
-        let words = match next(before, names) {
-            Next::Words(words) => words,
-            Next::Value => Vec::new(),
-        };
-        words.into_iter().filter(|word| word.starts_with(begun) && word != begun).collect()
+        let (before, begun) = typed.split_at(Self::last_word(typed));
+        let words = next(before, names).into_iter();
+        words.filter(|word| word.starts_with(begun) && word != begun).collect()
+    }
+
+    /// Where the last word of a filter that is being typed begins, in bytes.
+    pub(crate) fn last_word(typed: &str) -> usize {
+        let before = typed.trim_end_matches(|c: char| !c.is_whitespace() && c != '(' && c != ')').len();
+        typed.len() - typed[before..].trim_start_matches('!').len()
     }
 }
 
@@ -99,27 +62,29 @@ impl<'a> At<'a> {
     }
 }
 
-fn next(before: &str, names: &Names) -> Next {
-    let spaced = before.replace('(', " ( ").replace(')', " ) ");
-    let at = spaced.split_whitespace().fold(At::Test, At::after);
-    let owned = |words: &[&str]| Next::Words(words.iter().map(|word| (*word).to_owned()).collect());
+/// What may stand there; none where the value is one's own.
+fn next(before: &str, names: &Names) -> Vec<String> {
+    let (mut words, mut at) = (Words::new("filter", before), At::Test);
+    while let Some(word) = words.peek() {
+        at = at.after(word);
+        words.skip();
+    }
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     match at {
-        At::Test => Next::Words(TESTS.map(str::to_owned).to_vec()),
+        At::Test => owned(&WORDS),
         At::Value(of) => match of {
-            "stage" => Next::Words(Stage::ALL.map(|stage| stage.to_string()).to_vec()),
-            "node" | "entry" | "about" => Next::Words(names.nodes.clone()),
-            "service" => Next::Words(names.services.clone()),
-            "reason" => Next::Words(Reason::ALL.map(|reason| reason.name().to_owned()).to_vec()),
-            "verdict" => {
-                Next::Words([Verdict::Accept, Verdict::Drop].map(|verdict| verdict.to_string()).to_vec())
-            }
-            "host" => Next::Words(names.hosts.clone()),
+            "stage" => Stage::ALL.map(|stage| stage.to_string()).to_vec(),
+            "node" | "entry" | "about" => names.nodes.clone(),
+            "service" => names.services.clone(),
+            "reason" => Reason::ALL.map(|reason| reason.name().to_owned()).to_vec(),
+            "verdict" => [Verdict::Accept, Verdict::Drop].map(|verdict| verdict.to_string()).to_vec(),
+            "host" => names.hosts.clone(),
             "src" | "dst" => owned(&["host", "net", "port"]),
             "proto" => owned(&["tcp", "udp", "icmp", "icmpv6"]),
-            "in" | "out" => Next::Words(names.interfaces.clone()),
+            "in" | "out" => names.interfaces.clone(),
             "flags" => owned(&TcpFlags::NAMES),
             "ct" => owned(&["mark"]),
-            _ => Next::Value,
+            _ => Vec::new(),
         },
         At::Proto(_) | At::End => {
             let mut words: Vec<&str> = match at {
@@ -164,7 +129,8 @@ mod tests {
         assert_eq!(offered("st"), "stage");
         assert_eq!(offered("stage s"), "save spoof");
         assert_eq!(offered("stage spoof "), "and or");
-        assert_eq!(offered("node node1 and not ("), TESTS.join(" "));
+        assert_eq!((offered("!st"), offered("not !stage s")), ("stage".to_owned(), "save spoof".to_owned()));
+        assert_eq!(offered("node node1 and not ("), WORDS.join(" "));
         assert_eq!(offered("(node n"), "node1 node2");
         assert_eq!(offered("(node node1 "), "and or )");
         assert_eq!(offered("tcp "), "flags and or");

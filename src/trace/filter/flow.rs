@@ -1,6 +1,6 @@
 //! Whether a flow is wanted, as far as the words are about flows.
 
-use super::{Expression, Filter, Side, Test};
+use super::{Filter, Test};
 use crate::net::{Mark, Proto, Tuple};
 
 /// What is known of a flow.
@@ -24,72 +24,52 @@ pub(crate) trait FlowFacts {
 impl Filter {
     /// What it asks for that flows do not have.
     pub(crate) fn not_of_flows(&self) -> Option<&'static str> {
-        foreign_word(&self.0)
+        self.0.tests().into_iter().find_map(foreign_word)
     }
 
     /// Whether the flow is wanted; of none is anything true that flows do not have.
     pub(crate) fn matches_flow(&self, flow: &impl FlowFacts) -> bool {
-        matches(&self.0, flow)
+        self.0.holds(&|test| is(test, flow))
     }
 }
 
-fn foreign_word(expression: &Expression) -> Option<&'static str> {
-    match expression {
-        Expression::All(parts) | Expression::Any(parts) => parts.iter().find_map(foreign_word),
-        Expression::Not(inner) => foreign_word(inner),
-        Expression::Is(test) => match test {
-            Test::Stage(_) => Some("stage"),
-            Test::Reason(_) => Some("reason"),
-            Test::Verdict(_) => Some("verdict"),
-            Test::TcpFlags(..) => Some("tcp flags"),
-            Test::IcmpType(..) => Some("icmp type"),
-            Test::In(_) => Some("in"),
-            Test::Out(_) => Some("out"),
-            Test::Mac(_) => Some("mac"),
-            Test::Mark(..) => Some("mark, but a ct mark"),
-            Test::Dscp(_) => Some("dscp"),
-            Test::Queue(_) => Some("queue"),
-            Test::Malformed => Some("malformed"),
-            Test::Node(_)
-            | Test::Entry(_)
-            | Test::Service(_)
-            | Test::Host(..)
-            | Test::Net(..)
-            | Test::Port(..)
-            | Test::Proto(_)
-            | Test::CtMark(..)
-            | Test::Rewritten => None,
-        },
-    }
-}
-
-fn matches(expression: &Expression, flow: &impl FlowFacts) -> bool {
-    match expression {
-        Expression::All(parts) => parts.iter().all(|part| matches(part, flow)),
-        Expression::Any(parts) => parts.iter().any(|part| matches(part, flow)),
-        Expression::Not(inner) => !matches(inner, flow),
-        Expression::Is(test) => is(test, flow),
+fn foreign_word(test: &Test) -> Option<&'static str> {
+    match test {
+        Test::Stage(_) => Some("stage"),
+        Test::Reason(_) => Some("reason"),
+        Test::Verdict(_) => Some("verdict"),
+        Test::TcpFlags(..) => Some("tcp flags"),
+        Test::IcmpType(..) => Some("icmp type"),
+        Test::In(_) => Some("in"),
+        Test::Out(_) => Some("out"),
+        Test::Mac(_) => Some("mac"),
+        Test::Mark(..) => Some("mark, but a ct mark"),
+        Test::Dscp(_) => Some("dscp"),
+        Test::Queue(_) => Some("queue"),
+        Test::Malformed => Some("malformed"),
+        Test::Node(_)
+        | Test::Entry(_)
+        | Test::Service(_)
+        | Test::Host(..)
+        | Test::Net(..)
+        | Test::Port(..)
+        | Test::Proto(_)
+        | Test::CtMark(..)
+        | Test::Rewritten => None,
     }
 }
 
 fn is(test: &Test, flow: &impl FlowFacts) -> bool {
-    let one_of = |side: Side, source: bool, destination: bool| match side {
-        Side::Any => source || destination,
-        Side::Source => source,
-        Side::Destination => destination,
-    };
     match test {
         Test::Node(name) => flow.node() == Some(name),
         Test::Entry(name) => flow.entry() == Some(name),
         Test::Service(name) => flow.service() == Some(name),
-        Test::Host(side, host) => flow.tuples().any(|it| one_of(*side, it.src == *host, it.dst == *host)),
-        Test::Net(side, net) => {
-            flow.tuples().any(|it| one_of(*side, net.contains(&it.src), net.contains(&it.dst)))
-        }
-        Test::Port(side, from, to) => flow.tuples().filter_map(|it| it.ports).any(|(source, destination)| {
-            let within = |port| (*from..=*to).contains(&port);
-            one_of(*side, within(source), within(destination))
-        }),
+        Test::Host(side, host) => flow.tuples().any(|it| side.has((it.src, it.dst), |one| one == *host)),
+        Test::Net(side, net) => flow.tuples().any(|it| side.has((it.src, it.dst), |one| net.contains(&one))),
+        Test::Port(side, from, to) => flow
+            .tuples()
+            .filter_map(|it| it.ports)
+            .any(|ports| side.has(ports, |port| (*from..=*to).contains(&port))),
         Test::Proto(proto) => flow.is_of(*proto),
         Test::CtMark(value, mask) => flow.ct_mark() & *mask == *value,
         Test::Rewritten => flow.is_rewritten(),

@@ -4,22 +4,13 @@ use std::net::IpAddr;
 
 use super::super::event::{Event, Marks};
 use super::super::shared::Name;
-use super::{Expression, Filter, Interface, Side, Test};
+use super::{Filter, Interface, Side, Test};
 use crate::net::{Mark, Tuple};
 
 impl Filter {
     /// Whether the event is one of those that the filter describes.
     pub fn matches(&self, event: &Event) -> bool {
-        matches(&self.0, event)
-    }
-}
-
-fn matches(expression: &Expression, event: &Event) -> bool {
-    match expression {
-        Expression::All(parts) => parts.iter().all(|part| matches(part, event)),
-        Expression::Any(parts) => parts.iter().any(|part| matches(part, event)),
-        Expression::Not(inner) => !matches(inner, event),
-        Expression::Is(test) => test.of(event),
+        self.0.holds(&|test| test.of(event))
     }
 }
 

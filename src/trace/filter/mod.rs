@@ -114,19 +114,42 @@ impl Filter {
     /// The reasons that it asks for which neither this program nor a policy of this process has: those of a policy of somebody else, or
     /// mistyped.
     pub fn foreign_reasons(&self) -> Vec<Reason> {
-        let mut all = Vec::new();
-        self.0.collect(&mut all);
-        all
+        let foreign = |test: &Test| match test {
+            Test::Reason(reason) if !reason.is_declared() => Some(*reason),
+            _ => None,
+        };
+        self.0.tests().into_iter().filter_map(foreign).collect()
     }
 }
 
 impl Expression {
-    fn collect(&self, foreign: &mut Vec<Reason>) {
+    /// The tests in it, in the order in which they were typed.
+    fn tests(&self) -> Vec<&Test> {
         match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.collect(foreign)),
-            Self::Not(part) => part.collect(foreign),
-            Self::Is(Test::Reason(reason)) if !reason.is_declared() => foreign.push(*reason),
-            Self::Is(_) => {}
+            Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(Self::tests).collect(),
+            Self::Not(inner) => inner.tests(),
+            Self::Is(test) => vec![test],
+        }
+    }
+
+    /// Whether it is true where `is` tells of each test whether it is.
+    fn holds(&self, is: &impl Fn(&Test) -> bool) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(is)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(is)),
+            Self::Not(inner) => !inner.holds(is),
+            Self::Is(test) => is(test),
+        }
+    }
+}
+
+impl Side {
+    /// Whether what stands on this side is wanted.
+    fn has<T: Copy>(self, (src, dst): (T, T), wanted: impl Fn(T) -> bool) -> bool {
+        match self {
+            Self::Any => wanted(src) || wanted(dst),
+            Self::Source => wanted(src),
+            Self::Destination => wanted(dst),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a packet may be wanted of which only the headers are known, and not what will be decided about it.
 
 use super::super::rule::RuleEvent;
-use super::{Expression, Filter, Interface, Side, Test};
+use super::{Expression, Filter, Interface, Test};
 use crate::net::{Dscp, Proto, Tuple};
 use crate::packet::TcpFlags;
 
@@ -65,10 +65,10 @@ impl Test {
             _ => known,
         };
         match self {
-            Self::Host(side, host) => tuple.map(|it| one_of(*side, (it.src, it.dst), |one| one == *host)),
-            Self::Net(side, net) => tuple.map(|it| one_of(*side, (it.src, it.dst), |one| net.contains(&one))),
+            Self::Host(side, host) => tuple.map(|it| side.has((it.src, it.dst), |one| one == *host)),
+            Self::Net(side, net) => tuple.map(|it| side.has((it.src, it.dst), |one| net.contains(&one))),
             Self::Port(side, from, to) => tuple.map(|it| {
-                it.ports.is_some_and(|ports| one_of(*side, ports, |port| (*from..=*to).contains(&port)))
+                it.ports.is_some_and(|ports| side.has(ports, |port| (*from..=*to).contains(&port)))
             }),
             Self::Proto(proto) => tuple.map(|it| it.proto == *proto),
             Self::TcpFlags(flags, mask) => {
@@ -95,14 +95,6 @@ impl Test {
             | Self::Rewritten
             | Self::Malformed => None,
         }
-    }
-}
-
-fn one_of<T: Copy>(side: Side, (src, dst): (T, T), wanted: impl Fn(T) -> bool) -> bool {
-    match side {
-        Side::Any => wanted(src) || wanted(dst),
-        Side::Source => wanted(src),
-        Side::Destination => wanted(dst),
     }
 }
 

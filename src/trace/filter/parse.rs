@@ -14,8 +14,40 @@ use crate::packet::TcpFlags;
 /// How deep parentheses and `not` may be nested.
 const DEPTH: usize = 64;
 
-const WORDS: &str = "expected one of: stage, node, entry, service, reason, verdict, host, net, port, src, dst, proto, \
-                     tcp, udp, icmp, icmpv6, in, out, mac, mark, ct mark, dscp, queue, rewritten, malformed, not, (";
+/// The words that a test begins with.
+pub(super) const WORDS: [&str; 27] = [
+    "stage",
+    "node",
+    "entry",
+    "service",
+    "reason",
+    "verdict",
+    "host",
+    "net",
+    "port",
+    "src",
+    "dst",
+    "proto",
+    "tcp",
+    "udp",
+    "icmp",
+    "icmpv6",
+    "in",
+    "out",
+    "mac",
+    "mark",
+    "ct mark",
+    "dscp",
+    "queue",
+    "rewritten",
+    "malformed",
+    "not",
+    "(",
+];
+
+fn expected() -> String {
+    format!("expected one of: {}", WORDS.join(", "))
+}
 
 /// A reason of a policy that this program may not know.
 struct Typed(Reason);
@@ -106,7 +138,7 @@ impl<'a> Parser<'a> {
 
     fn test(&mut self) -> Parsed<Test> {
         let Some(word) = self.words.peek() else {
-            return Err(self.words.wrong("it ends too early", WORDS));
+            return Err(self.words.wrong("it ends too early", &expected()));
         };
         self.words.skip();
         Ok(match word {
@@ -153,7 +185,7 @@ impl<'a> Parser<'a> {
             "malformed" => Test::Malformed,
             _ => {
                 self.words.back();
-                return Err(self.words.wrong(&format!("{word:?} is no word of it"), WORDS));
+                return Err(self.words.wrong(&format!("{word:?} is no word of it"), &expected()));
             }
         })
     }
