@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::control::{self, Answer, Client, Request, Status};
+use dunnat::trace::Event;
 
-use super::{Failure, named_socket};
+use super::Failure;
 
 /// A node answers at once, unless it is stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,21 +24,67 @@ pub(super) fn ask_status(socket: &Path) -> Result<Box<Status>, Failure> {
 /// The same, where it is waited for so long.
 pub(super) fn ask_status_for(socket: &Path, patience: Duration) -> Result<Box<Status>, Failure> {
     let mut client = Client::ask(socket, &Request::Status(control::Nothing::default()))?;
-    let connection = |source: io::Error| {
-        let source = match source.kind() {
-            io::ErrorKind::WouldBlock => io::Error::other(format!("it did not answer for {patience:?}")),
-            _ => source,
-        };
-        Failure::Connection { path: socket.to_owned(), source }
-    };
+    let connection = |source| Failure::Connection { path: socket.to_owned(), source };
     client.limit_waiting(patience).map_err(connection)?;
+    let late = |source: io::Error| match source.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other(format!("it did not answer for {patience:?}")),
+        _ => source,
+    };
+    one_answer(client.answer().map_err(late), socket, |answer| match answer {
+        Answer::Status(status) => Some(status),
+        _ => None,
+    })
+}
+
+/// Asks one question, and waits for the answer as long as it takes.
+pub(super) fn ask<T>(
+    socket: &Path,
+    question: &Request,
+    wanted: impl FnOnce(Answer<Event>) -> Option<T>,
+) -> Result<T, Failure> {
+    one_answer(Client::ask(socket, question)?.answer(), socket, wanted)
+}
+
+/// What is wanted of the only answer to a question.
+fn one_answer<T>(
+    answer: io::Result<Option<Answer<Event>>>,
+    socket: &Path,
+    wanted: impl FnOnce(Answer<Event>) -> Option<T>,
+) -> Result<T, Failure> {
+    let connection = |source| Failure::Connection { path: socket.to_owned(), source };
     let unusual = |what: &str| connection(io::Error::other(what.to_owned()));
-    match client.answer().map_err(connection)? {
-        Some(Answer::Status(status)) => Ok(status),
+    match answer.map_err(connection)? {
         Some(Answer::Error(error)) => Err(Failure::Refused(error)),
-        Some(_) => Err(unusual("the node did not answer what was asked")),
+        Some(answer) => wanted(answer).ok_or_else(|| unusual("the node did not answer what was asked")),
         None => Err(unusual("the node ended the connection")),
     }
+}
+
+/// A node that runs here.
+#[derive(Args)]
+pub(super) struct RunningArgs {
+    /// Name of the node that runs here [default: the only one]
+    #[arg(long, short, value_name = "NAME", conflicts_with = "socket")]
+    node: Option<String>,
+    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl RunningArgs {
+    /// The socket, if one is named, by its path or by the node's name.
+    pub(super) fn named(&self) -> Option<PathBuf> {
+        named_socket(self.socket.as_ref(), self.node.as_ref())
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> Result<PathBuf, Failure> {
+        Ok(self.named().map_or_else(control::only_node, Ok)?)
+    }
+}
+
+fn named_socket(socket: Option<&PathBuf>, node: Option<&String>) -> Option<PathBuf> {
+    socket.cloned().or_else(|| node.map(|node| control::socket_of(node)))
 }
 
 /// Which node is looked at: one that runs, or one by its cluster file.
