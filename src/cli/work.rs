@@ -37,7 +37,7 @@ pub(super) struct ModeArgs {
     pub(super) backend: BackendArg,
     /// The first queue number
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
-    pub(super) queue_base: u16,
+    queue_base: u16,
     /// Act as if the kernel lacked a feature; queue: nft's queue statement, ctmark: ct marks set by verdicts
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     force_fallback: Vec<FeatureArg>,
