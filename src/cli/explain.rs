@@ -10,7 +10,7 @@ use dunnat::simulate::{Context, PacketSpec, SimulatedNode};
 use dunnat::trace::Filter;
 
 use super::saved::Saved;
-use super::{Failure, PolicyArgs, coloured, print, warn_of_reasons};
+use super::{Failure, PolicyArgs, coloured, print, print_json, warn_of_reasons};
 
 /// Explain what would happen to a packet, and why; needs no root and no network
 ///
@@ -127,9 +127,7 @@ impl Explain {
 
     fn tell(&self, story: &Story) -> Result<(), Failure> {
         if self.json {
-            let json = serde_json::to_string(story).map_err(io::Error::from);
-            let failed = |source| Failure::Output { to: "standard output".to_owned(), source };
-            return print(&(json.map_err(failed)? + "\n"));
+            return print_json(story);
         }
         let text = StoryText::new(coloured(io::stdout().is_terminal()), self.verbose).story(story);
         // Between the stories of many packets stands an empty line more.

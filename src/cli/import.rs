@@ -1,13 +1,11 @@
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dunnat::cluster::Cluster;
 use dunnat::import::{self, LONGEST, Source};
-use dunnat::trace::Replacement;
 
-use super::say::say;
-use super::{Failure, opened, print};
+use super::{Failure, note, opened, written};
 
 /// Make a cluster file from nftables rulesets that were written by hand
 ///
@@ -38,17 +36,9 @@ impl Import {
         for missing in imported.missing() {
             text += &format!("missing: {missing}\n");
         }
-        say(text).map_err(|source| Failure::Output { to: "standard error".to_owned(), source })?;
+        note(text)?;
         let file = imported.cluster_file();
-        match &self.write {
-            None => print(&file)?,
-            Some(path) => Replacement::begin(path, &self.files)
-                .and_then(|mut replacement| {
-                    replacement.write_all(file.as_bytes())?;
-                    replacement.commit()
-                })
-                .map_err(|source| Failure::Output { to: path.display().to_string(), source })?,
-        }
+        written(self.write.as_deref(), &self.files, |out| out.write_all(file.as_bytes()))?;
         let not_understood = match imported.not_understood() {
             0 => "every line was understood".to_owned(),
             1 => "1 line was not understood: what it does, dunnat will not do".to_owned(),
@@ -60,7 +50,7 @@ impl Import {
         }
         let name = self.write.as_deref().unwrap_or(Path::new("the cluster file"));
         Cluster::parse(&file, name).map_err(|error| Failure::Refused(error.to_string()))?;
-        super::note(format_args!("{not_understood}; the cluster file is right"))
+        note(format_args!("{not_understood}; the cluster file is right"))
     }
 }
 

@@ -1,12 +1,10 @@
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use dunnat::doctor::Surroundings;
 use dunnat::init::Draft;
-use dunnat::trace::Replacement;
 
-use super::{Failure, note, print};
+use super::{Failure, note, written};
 
 /// Look at this host, and write a cluster file to go on with
 ///
@@ -35,15 +33,7 @@ impl Init {
             around.name.clone_from(name);
         }
         let Draft { file, unknown } = Draft::new(&around);
-        match &self.write {
-            None => print(&file)?,
-            Some(path) => Replacement::begin(path, &[])
-                .and_then(|mut replacement| {
-                    replacement.write_all(file.as_bytes())?;
-                    replacement.commit()
-                })
-                .map_err(|source| Failure::Output { to: path.display().to_string(), source })?,
-        }
+        written(self.write.as_deref(), &[], |out| out.write_all(file.as_bytes()))?;
         for what in unknown {
             note(format_args!("to fill in: {what}"))?;
         }

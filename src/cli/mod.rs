@@ -17,6 +17,7 @@ mod lab;
 mod manual;
 mod metrics;
 mod opened;
+mod output;
 mod path;
 mod policy;
 mod progress;
@@ -35,23 +36,25 @@ mod step;
 mod top;
 mod trace;
 mod upgrade;
+mod work;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::control::{self, Lookers};
+use dunnat::control::Lookers;
 use dunnat::daemon;
 use dunnat::kernel::{Capabilities, Feature, Support};
-use dunnat::ruleset::{Backend, Deciding, NoPlan, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::text::escaped;
 use dunnat::trace::Filter;
 
 use failure::Failure;
+use output::{coloured, note, of_data, print, print_json, written};
 use policy::PolicyArgs;
 use say::{say, start_log};
+use work::{BackendArg, ModeArgs, RewriteArg, WorkArgs};
 
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
@@ -102,16 +105,17 @@ struct NodeArgs {
     node: String,
 }
 
-/// The socket of a node, if one is named, by its path or by the node's name.
-fn named_socket(socket: Option<&PathBuf>, node: Option<&String>) -> Option<PathBuf> {
-    socket.cloned().or_else(|| node.map(|node| control::socket_of(node)))
-}
-
 impl NodeArgs {
     fn load(&self) -> Result<(Cluster, NodeId), Failure> {
         let cluster = Cluster::load(&self.config)?;
         let node = cluster.find(&self.node)?;
         Ok((cluster, node))
+    }
+
+    /// The same as it would be typed, for another verb.
+    fn as_arguments(&self) -> [String; 4] {
+        let config = self.config.to_string_lossy().into_owned();
+        ["--config".to_owned(), config, "--node".to_owned(), self.node.clone()]
     }
 }
 
@@ -132,172 +136,6 @@ impl LookersArgs {
             }
             None => Ok(Lookers::usual()),
         }
-    }
-}
-
-/// How the work is done; the same for printing rules and for running.
-#[derive(Args)]
-struct WorkArgs {
-    /// Worker threads; each has its own set of queues [default: one per usable core]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    workers: Option<u16>,
-    /// Who translates packets that no worker takes: the kernel, by rules behind the queues; or none: they are dropped
-    #[arg(long, value_name = "WHO", default_value = "none")]
-    stand_in: StandInArg,
-    /// What a worker decides about: every packet; or the first packets of each flow, and the kernel carries what follows
-    #[arg(long, value_name = "WHAT", default_value = "packet")]
-    decide: DecideArg,
-    #[command(flatten)]
-    manner: ModeArgs,
-}
-
-/// How the work is done, whoever does it.
-#[derive(Args)]
-struct ModeArgs {
-    /// Queue every packet at every stage, not only those that need a decision
-    #[arg(long)]
-    full: bool,
-    /// Who rewrites addresses: the worker; or the kernel, by the mark from the worker (faster for bulk)
-    #[arg(long, value_name = "BY", default_value = "userspace")]
-    rewrite: RewriteArg,
-    /// How to use NFQUEUE: netlink in batches; or the nfq crate, one packet at a time
-    #[arg(long, value_name = "NAME", default_value = "netlink")]
-    backend: BackendArg,
-    /// The first queue number
-    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
-    queue_base: u16,
-    /// Act as if the kernel lacked a feature; queue: nft's queue statement, ctmark: ct marks set by verdicts
-    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
-    force_fallback: Vec<FeatureArg>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RewriteArg {
-    Userspace,
-    Kernel,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BackendArg {
-    Netlink,
-    Nfq,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StandInArg {
-    Kernel,
-    None,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DecideArg {
-    Packet,
-    Flow,
-}
-
-/// A kernel feature that has a fallback.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FeatureArg {
-    Queue,
-    Ctmark,
-}
-
-impl WorkArgs {
-    fn workers(&self) -> u16 {
-        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
-        self.workers.unwrap_or_else(cores)
-    }
-
-    /// The same as it would be typed, for another verb.
-    fn arguments(&self, who: &NodeArgs) -> Vec<String> {
-        let mut words = vec!["--config".to_owned(), who.config.to_string_lossy().into_owned()];
-        words.extend([
-            "--node".to_owned(),
-            who.node.clone(),
-            "--workers".to_owned(),
-            self.workers().to_string(),
-        ]);
-        let stand_in = self.stand_in.to_possible_value();
-        let stand_in = stand_in.iter().flat_map(|it| ["--stand-in".to_owned(), it.get_name().to_owned()]);
-        words.extend(stand_in);
-        words.extend(
-            self.decides_once().then(|| ["--decide".to_owned(), "flow".to_owned()]).into_iter().flatten(),
-        );
-        words.extend(self.manner.as_arguments());
-        words
-    }
-
-    fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {
-        let stand_in = match self.stand_in {
-            StandInArg::Kernel => StandIn::Kernel,
-            StandInArg::None => StandIn::None,
-        };
-        let deciding = if self.decides_once() { Deciding::OnceAFlow } else { Deciding::EveryPacket };
-        let wishes = self.manner.wishes(cluster, node, self.workers())?;
-        let wishes = Wishes { stand_in, deciding, ..wishes };
-        // Some wishes exclude each other on any kernel.
-        Plan::new(wishes, &Capabilities::all()).map(|_| wishes)
-    }
-
-    /// Whether the kernel carries what follows a decision.
-    fn decides_once(&self) -> bool {
-        self.decide == DecideArg::Flow
-    }
-
-    /// Whether the kernel translates what no worker takes.
-    fn kernel_stands_in(&self) -> bool {
-        self.stand_in == StandInArg::Kernel
-    }
-
-    fn unwanted(&self) -> Vec<Feature> {
-        self.manner.unwanted()
-    }
-}
-
-impl ModeArgs {
-    fn as_arguments(&self) -> Vec<String> {
-        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-            value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-        };
-        let mut words = vec!["--queue-base".to_owned(), self.queue_base.to_string()];
-        words.extend(["--rewrite".to_owned(), name(&|| self.rewrite.to_possible_value())]);
-        words.extend(["--backend".to_owned(), name(&|| self.backend.to_possible_value())]);
-        words.extend(self.full.then(|| "--full".to_owned()));
-        for feature in &self.force_fallback {
-            words.extend(["--force-fallback".to_owned(), name(&|| feature.to_possible_value())]);
-        }
-        words
-    }
-
-    fn unwanted(&self) -> Vec<Feature> {
-        let feature = |feature: &FeatureArg| match feature {
-            FeatureArg::Queue => Feature::Queue,
-            FeatureArg::Ctmark => Feature::CtMark,
-        };
-        self.force_fallback.iter().map(feature).collect()
-    }
-
-    /// What was typed.
-    fn wishes(&self, cluster: &Cluster, node: NodeId, workers: u16) -> Result<Wishes, NoPlan> {
-        let wishes = Wishes {
-            node,
-            backend: match self.backend {
-                BackendArg::Netlink => Backend::Netlink,
-                BackendArg::Nfq => Backend::Nfq,
-            },
-            rewrite_by: match self.rewrite {
-                RewriteArg::Userspace => RewriteBy::Userspace,
-                RewriteArg::Kernel => RewriteBy::Kernel,
-            },
-            deciding: Deciding::EveryPacket,
-            full: self.full,
-            stand_in: StandIn::None,
-            on_conflict: cluster.on_conflict(),
-            queue_base: self.queue_base,
-            workers,
-        };
-        // Wrong numbers are wrong on any kernel: they are told of before it is asked.
-        Plan::new(wishes, &Capabilities::all()).map(|_| wishes)
     }
 }
 
@@ -395,39 +233,6 @@ fn help_or_usage(error: &clap::Error) -> ExitCode {
     match printed {
         Err(failed) if failed.kind() != io::ErrorKind::BrokenPipe || error.use_stderr() => ExitCode::FAILURE,
         _ => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
-    }
-}
-
-/// Whether to write in colours: on a terminal, unless NO_COLOR is set (no-color.org); or if CLICOLOR_FORCE is
-/// (bixense.com/clicolors).
-fn coloured(terminal: bool) -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    !set("NO_COLOR") && (set("CLICOLOR_FORCE") || terminal && !dumb)
-}
-
-/// Says what belongs to the data that a verb was asked for.
-fn note(text: impl std::fmt::Display) -> Result<(), Failure> {
-    say(text).map_err(|source| Failure::Output { to: "standard error".to_owned(), source })
-}
-
-/// Prints the data that a verb was asked for. A reader that has seen enough is no error.
-fn print(text: &str) -> Result<(), Failure> {
-    printed(|out| out.write_all(text.as_bytes()).and_then(|()| out.flush()))
-}
-
-/// The same for data that is written piece by piece.
-fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<(), Failure> {
-    of_data(write(&mut io::stdout().lock()))
-}
-
-/// What came of writing data.
-fn of_data(written: io::Result<()>) -> Result<(), Failure> {
-    match written {
-        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Output { to: "standard output".to_owned(), source })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -7,11 +7,11 @@ use std::path::{Path as FilePath, PathBuf};
 use clap::{Args, ValueEnum};
 use dunnat::conversations::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
 use dunnat::text::counted;
-use dunnat::trace::{Event, Filter, Format, Name, Replacement, RuleEvent, RuleVerdict};
+use dunnat::trace::{Event, Filter, Format, Name, RuleEvent, RuleVerdict};
 
 use super::events::{Events, Line};
 use super::progress::Progress;
-use super::{Failure, coloured, print, printed, warn_of_reasons};
+use super::{Failure, coloured, print, warn_of_reasons, written};
 
 /// Join the traces of several nodes into conversations, and give a finding for each
 ///
@@ -74,7 +74,7 @@ enum FormatArg {
 /// What is written, one after the other: all of it together may be larger than the conversations are.
 type Pieces<'a> = Box<dyn Iterator<Item = io::Result<String>> + 'a>;
 
-fn written(out: impl Write, pieces: Pieces<'_>) -> io::Result<()> {
+fn write_all(out: impl Write, pieces: Pieces<'_>) -> io::Result<()> {
     let mut out = BufWriter::new(out);
     for piece in pieces {
         out.write_all(piece?.as_bytes())?;
@@ -95,13 +95,7 @@ impl Path {
             return Err(Failure::NoConversation { number, all: paths.conversations.len() });
         }
         let pieces = self.rendered(&paths, &chosen)?;
-        let done = match &self.write {
-            Some(path) => Replacement::begin(path, &self.files)
-                .and_then(|mut file| written(&mut file, pieces).and_then(|()| file.commit()))
-                .map_err(|source| Failure::Output { to: path.display().to_string(), source }),
-            None => printed(|out| written(out, pieces)),
-        };
-        done?;
+        written(self.write.as_deref(), &self.files, |out| write_all(out, pieces))?;
         let faults = chosen.iter().filter(|one| one.judgement.is_fault()).count();
         match self.faults && faults > 0 {
             true => Err(Failure::Faults { faults, all: paths.conversations.len() }),

@@ -1,16 +1,16 @@
 use std::fmt::Write as _;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dunnat::cluster::Cluster;
-use dunnat::control::{self, Answer, Client, LONGEST_REQUEST, Reloaded, Request};
+use dunnat::control::{self, Answer, LONGEST_REQUEST, Reloaded, Request};
 use dunnat::replay::Changes;
 use dunnat::ruleset;
 use dunnat::text::{counted, escaped};
 
+use super::running::{self, RunningArgs, ask_status};
 use super::saved::Saved;
-use super::{Failure, named_socket, note, print};
+use super::{Failure, note, print, print_json};
 
 /// Have a running node go on with another cluster file, without losing a packet
 ///
@@ -21,12 +21,8 @@ pub(super) struct Reload {
     /// The new cluster file [default: the file that the node was started with]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Name of the node that runs here [default: the only one]
-    #[arg(long, short, value_name = "NAME", conflicts_with = "socket")]
-    node: Option<String>,
-    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    of: RunningArgs,
     /// Another number of workers [default: as many as now]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -50,24 +46,20 @@ impl Reload {
                 toml.display()
             )));
         }
-        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
-        let mut path = named;
-        // A file that is wrong is wrong without a node, too.
-        let given = self.file.as_deref().map(|file| Cluster::load(file).map(|it| (file.to_owned(), it)));
-        let (file, cluster) = match given.transpose()? {
-            Some(given) => given,
+        let (socket, file) = match &self.file {
+            // If it is wrong, it is so without a node, too.
+            Some(file) => (None, file.clone()),
             None => {
-                let socket = path.map_or_else(control::only_node, Ok)?;
+                let socket = self.of.socket()?;
                 let file = file_of(&socket)?;
-                path = Some(socket);
-                let loaded = Cluster::load(&file)?;
-                (file, loaded)
+                (Some(socket), file)
             }
         };
+        let cluster = Cluster::load(&file)?;
         for text in cluster.notes() {
             note(format_args!("note: {text}"))?;
         }
-        let socket = path.map_or_else(control::only_node, Ok)?;
+        let socket = socket.map_or_else(|| self.of.socket(), Ok)?;
         let wanted = control::Reload {
             config: cluster.text().to_owned(),
             file: file.display().to_string(),
@@ -93,9 +85,7 @@ impl Reload {
 
     fn tell(&self, reloaded: &Reloaded) -> Result<(), Failure> {
         if self.json {
-            let json = serde_json::to_string(reloaded).map_err(io::Error::from);
-            let json = json.map_err(|source| Failure::Output { to: "standard output".to_owned(), source })?;
-            return print(&(json + "\n"));
+            return print_json(reloaded);
         }
         for warning in &reloaded.warnings {
             log::warn!("{}", escaped(warning));
@@ -133,12 +123,9 @@ fn as_text(reloaded: &Reloaded, is_dry: bool) -> String {
 
 /// The file that a node was started with.
 fn file_of(socket: &Path) -> Result<PathBuf, Failure> {
-    match answer(socket, &Request::Status(control::Nothing::default()))? {
-        Answer::Status(status) => status.file.map(PathBuf::from).ok_or_else(|| {
-            Failure::Refused("the node does not say with which file it was started: give FILE".to_owned())
-        }),
-        _ => Err(unusual(socket)),
-    }
+    ask_status(socket)?.file.map(PathBuf::from).ok_or_else(|| {
+        Failure::Refused("the node does not say with which file it was started: give FILE".to_owned())
+    })
 }
 
 fn ask(socket: &Path, reload: control::Reload) -> Result<Reloaded, Failure> {
@@ -150,24 +137,10 @@ fn ask(socket: &Path, reload: control::Reload) -> Result<Reloaded, Failure> {
         );
         return Err(Failure::Refused(all));
     }
-    match answer(socket, &request)? {
-        Answer::Reloaded(reloaded) => Ok(*reloaded),
-        _ => Err(unusual(socket)),
-    }
-}
-
-fn answer(socket: &Path, request: &Request) -> Result<Answer<dunnat::trace::Event>, Failure> {
-    let connection = |source| Failure::Connection { path: socket.to_owned(), source };
-    match Client::ask(socket, request)?.answer().map_err(connection)? {
-        Some(Answer::Error(error)) => Err(Failure::Refused(error)),
-        Some(answer) => Ok(answer),
-        None => Err(connection(io::Error::other("the node ended the connection"))),
-    }
-}
-
-fn unusual(socket: &Path) -> Failure {
-    let source = io::Error::other("the node did not answer what was asked");
-    Failure::Connection { path: socket.to_owned(), source }
+    running::ask(socket, &request, |answer| match answer {
+        Answer::Reloaded(reloaded) => Some(*reloaded),
+        _ => None,
+    })
 }
 
 /// Prints the decisions of a trace that would be others, as `replay` does.

@@ -1,7 +1,7 @@
 mod parts;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,17 +51,17 @@ impl Report {
         // Whether it can be written is known before anything is asked.
         let mut replacement = Replacement::begin(&path, &[]).map_err(failed)?;
         let mut not_read = Vec::new();
-        let seen = self.of.find();
-        let mut told = Vec::new();
-        let cluster = match &seen {
-            Ok(Seen { cluster, node, .. }) => Some((cluster, cluster.node(*node).name.clone())),
+        let seen = match self.of.find() {
+            Ok(seen) => Some(seen),
             Err(failure) => {
                 not_read.push(format!("the node: {}", failure.message()));
                 None
             }
         };
-        let who = self.who(&seen);
-        let socket = self.of.socket().ok().or_else(|| Some(control::socket_of(&cluster.as_ref()?.1)));
+        let who = self.who(seen.as_ref());
+        let usual = |Seen { cluster, node, .. }: &Seen| control::socket_of(&cluster.node(*node).name);
+        let socket = self.of.socket().ok().or_else(|| seen.as_ref().map(usual));
+        let mut told = Vec::new();
         for part in parts::all(who.as_ref(), socket.as_deref(), &self.how, Duration::from_secs(self.trace)) {
             log::debug!("report: {}", part.file);
             let Part { file, .. } = part;
@@ -71,18 +71,15 @@ impl Report {
                 told.push((file, text));
             }
         }
-        let mut anonymous = match self.anonymous {
-            true => Some(anonymous(
-                cluster.as_ref().map(|(cluster, _)| cluster.as_ref()),
-                who.as_ref(),
-                &mut told,
-                &mut not_read,
-            )?),
+        let anonymous = match self.anonymous {
+            true => {
+                let cluster = seen.as_ref().map(|seen| &*seen.cluster);
+                let mut anonymous = names(cluster, who.as_ref(), socket.as_deref())?;
+                learn(&mut anonymous, &mut told, &mut not_read);
+                Some(anonymous)
+            }
             false => None,
         };
-        if let (Some(anonymous), Some(socket)) = (&mut anonymous, &socket) {
-            anonymous.hide("file", &socket.display().to_string());
-        }
         told.insert(0, ("not-read.txt", as_lines(&not_read)));
         told.insert(0, ("README.txt", readme(&told, anonymous.is_some())));
         let mut archive = Archive::new(&mut replacement, DIRECTORY);
@@ -102,11 +99,11 @@ impl Report {
     }
 
     /// By which file, as which node, other verbs are asked.
-    fn who(&self, seen: &Result<Seen, Failure>) -> Option<NodeArgs> {
+    fn who(&self, seen: Option<&Seen>) -> Option<NodeArgs> {
         if let Some((config, node)) = self.of.by_file() {
             return Some(NodeArgs { config: config.clone(), node: node.clone() });
         }
-        let status = seen.as_ref().ok()?.status.as_ref()?;
+        let status = seen?.status.as_ref()?;
         Some(NodeArgs { config: PathBuf::from(status.file.as_ref()?), node: status.node.clone() })
     }
 }
@@ -131,12 +128,11 @@ fn readme(told: &[(&'static str, String)], is_anonymous: bool) -> String {
     format!("A report of dunnat {}, {}.\n{how}\n\n{files}", env!("CARGO_PKG_VERSION"), Timestamp::now())
 }
 
-/// What stands for what, after all texts were looked at.
-fn anonymous(
+/// Which names are to be others.
+fn names(
     cluster: Option<&Cluster>,
     who: Option<&NodeArgs>,
-    told: &mut [(&'static str, String)],
-    not_read: &mut Vec<String>,
+    socket: Option<&Path>,
 ) -> Result<Anonymous, Failure> {
     let random = Path::new("/dev/urandom");
     let mut key = [0; 32];
@@ -149,6 +145,9 @@ fn anonymous(
     if let Some(who) = who {
         anonymous.hide("node", &who.node);
         anonymous.hide("file", &who.config.display().to_string());
+    }
+    if let Some(socket) = socket {
+        anonymous.hide("file", &socket.display().to_string());
     }
     for service in cluster.iter().flat_map(|cluster| cluster.services()) {
         anonymous.hide("service", &service.name);
@@ -175,6 +174,11 @@ fn anonymous(
             anonymous.hide("host", name);
         }
     }
+    Ok(anonymous)
+}
+
+/// Looks at all texts, which from then on have no bytes of packets.
+fn learn(anonymous: &mut Anonymous, told: &mut [(&'static str, String)], not_read: &mut Vec<String>) {
     for (file, text) in told.iter_mut() {
         if without_packets(text) {
             not_read.push(format!(
@@ -183,7 +187,6 @@ fn anonymous(
         }
         anonymous.learn(text);
     }
-    Ok(anonymous)
 }
 
 /// Takes the bytes of packets out of a status in JSON. Says whether there were any.
@@ -200,12 +203,4 @@ fn without_packets(text: &mut String) -> bool {
         *text = format!("{status}\n");
     }
     found
-}
-
-/// That a program cannot be run.
-fn not_run(program: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no program {program}"),
-        _ => format!("cannot run {program}: {error}"),
-    }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::control::{self, Status};
+use dunnat::control::{self, Answer, Request, Status};
+use dunnat::trace::Event;
 
-use super::{Failure, named_socket};
+use super::Failure;
 
 /// A node answers at once, unless it is stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,6 +18,42 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What the node that listens there says about itself.
 pub(super) fn ask_status(socket: &Path) -> Result<Box<Status>, Failure> {
     Ok(control::ask_status(socket, PATIENCE)?)
+}
+
+/// Asks one question, and waits for the answer as long as it takes.
+pub(super) fn ask<T>(
+    socket: &Path,
+    question: &Request,
+    wanted: impl FnOnce(Answer<Event>) -> Option<T>,
+) -> Result<T, Failure> {
+    Ok(control::ask(socket, question, None, wanted)?)
+}
+
+/// A node that runs here.
+#[derive(Args)]
+pub(super) struct RunningArgs {
+    /// Name of the node that runs here [default: the only one]
+    #[arg(long, short, value_name = "NAME", conflicts_with = "socket")]
+    node: Option<String>,
+    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl RunningArgs {
+    /// The socket, if one is named, by its path or by the node's name.
+    pub(super) fn named(&self) -> Option<PathBuf> {
+        named_socket(self.socket.as_ref(), self.node.as_ref())
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> Result<PathBuf, Failure> {
+        Ok(self.named().map_or_else(control::only_node, Ok)?)
+    }
+}
+
+fn named_socket(socket: Option<&PathBuf>, node: Option<&String>) -> Option<PathBuf> {
+    socket.cloned().or_else(|| node.map(|node| control::socket_of(node)))
 }
 
 /// Which node is looked at: one that runs, or one by its cluster file.

@@ -1,25 +1,20 @@
 use std::fmt::Write as _;
-use std::io;
-use std::path::PathBuf;
 
 use clap::Args;
-use dunnat::control::{self, Flows, Ledger, Queue, Status as Reported};
+use dunnat::control::{Flows, Ledger, Queue, Status as Reported};
 use dunnat::text::{counted, escaped};
+use jiff::Timestamp;
 
-use super::running::ask_status;
-use super::{Failure, named_socket, print};
+use super::running::{RunningArgs, ask_status};
+use super::{Failure, print, print_json};
 
 /// Show what a running node says about itself: its packets and decisions, losses, guard, and rehearsal
 ///
 /// Exit status: 0 if the node is well; 1 if something is amiss, or nobody answers.
 #[derive(Args)]
 pub(super) struct Status {
-    /// Name of the node that runs here [default: the only one]
-    #[arg(long, short, value_name = "NAME", conflicts_with = "socket")]
-    node: Option<String>,
-    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    of: RunningArgs,
     /// Print JSON: one object
     #[arg(long)]
     json: bool,
@@ -27,20 +22,17 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
-        let path = named.map_or_else(control::only_node, Ok)?;
-        let status = ask_status(&path)?;
-        print(&if self.json { as_json(&status)? } else { as_text(&status) })?;
+        let status = ask_status(&self.of.socket()?)?;
+        if self.json {
+            print_json(&status)?;
+        } else {
+            print(&as_text(&status))?;
+        }
         match status.amiss.len() {
             0 => Ok(()),
             amiss => Err(Failure::Amiss(amiss)),
         }
     }
-}
-
-fn as_json(status: &Reported) -> Result<String, Failure> {
-    let json = serde_json::to_string(status).map_err(io::Error::from);
-    Ok(json.map_err(|source| Failure::Output { to: "standard output".to_owned(), source })? + "\n")
 }
 
 /// Where the packets of all queues are.
@@ -75,7 +67,8 @@ fn carried_after(flows: &[Flows]) -> String {
 
 /// A line, and what belongs to it, in two columns.
 fn as_text(status: &Reported) -> String {
-    let since = status.since.to_zoned(jiff::tz::TimeZone::system());
+    let zone = jiff::tz::TimeZone::system();
+    let when = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
     let mut out = String::new();
     let mut line = |what: &str, says: &str| {
         let _ = writeln!(out, "{what:10} {}", escaped(says));
@@ -87,7 +80,7 @@ fn as_text(status: &Reported) -> String {
             status.node,
             status.process,
             status.dunnat,
-            since.strftime("%Y-%m-%d %H:%M:%S")
+            when(status.since)
         ),
     );
     if status.amiss.is_empty() {
@@ -99,16 +92,11 @@ fn as_text(status: &Reported) -> String {
     line("works", &status.serving);
     line("config", &status.config);
     if let Some(reloaded) = status.reloaded {
-        let since = reloaded.to_zoned(jiff::tz::TimeZone::system());
-        line(
-            "reloaded",
-            &format!("generation {}, since {}", status.generation, since.strftime("%Y-%m-%d %H:%M:%S")),
-        );
+        line("reloaded", &format!("generation {}, since {}", status.generation, when(reloaded)));
     }
     if let Some(upgraded) = status.upgraded {
-        let since = upgraded.to_zoned(jiff::tz::TimeZone::system());
         let times = counted(status.upgrades, "time");
-        line("upgraded", &format!("{times}, the last one {}", since.strftime("%Y-%m-%d %H:%M:%S")));
+        line("upgraded", &format!("{times}, the last one {}", when(upgraded)));
     }
     let lost = status.lost.queue_full + status.lost.socket_full;
     line(

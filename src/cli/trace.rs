@@ -18,7 +18,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::events::{Events, Line};
-use super::{Failure, coloured, named_socket, print, warn_of_reasons};
+use super::running::RunningArgs;
+use super::{Failure, coloured, print, warn_of_reasons};
 use kernel::Kernel;
 
 /// Show the decisions of a running node live, or those of a saved trace
@@ -29,14 +30,10 @@ use kernel::Kernel;
 /// queue, rewritten, malformed; and, or, not, parentheses.
 #[derive(Args)]
 pub(super) struct Trace {
-    /// Name of the node that runs here [default: the only one]
-    #[arg(long, short, value_name = "NAME", conflicts_with_all = ["socket", "read"])]
-    node: Option<String>,
-    /// The socket that the node listens on [default: /run/dunnat/NAME.sock]
-    #[arg(long, value_name = "PATH", conflicts_with = "read")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    of: RunningArgs,
     /// Read a saved JSON trace instead; `-` is standard input
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["node", "socket"])]
     read: Option<PathBuf>,
     /// Which decisions to show
     #[arg(value_name = "FILTER")]
@@ -193,8 +190,7 @@ impl Trace {
     }
 
     fn live(&self, filter: Option<String>, output: &mut Output) -> Result<(), Failure> {
-        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
-        let path = named.map_or_else(control::only_node, Ok)?;
+        let path = self.of.socket()?;
         let request = Request::Trace(control::Trace {
             filter,
             sample: self.sample.map(|Sample(of)| of),

@@ -152,20 +152,39 @@ pub fn only_node() -> Result<PathBuf, ConnectError> {
 /// # Errors
 /// It cannot be asked, or does not answer this.
 pub fn ask_status(path: &Path, patience: Duration) -> Result<Box<Status>, AskError> {
-    let mut client = Client::ask(path, &Request::Status(Nothing::default()))?;
+    ask(path, &Request::Status(Nothing::default()), Some(patience), |answer| match answer {
+        Answer::Status(status) => Some(status),
+        _ => None,
+    })
+}
+
+/// Asks one question; `wanted` takes its answer. Each piece of the answer is waited for so long, or as long as it takes.
+///
+/// # Errors
+/// It cannot be asked, or does not answer this.
+pub fn ask<T>(
+    path: &Path,
+    question: &Request,
+    patience: Option<Duration>,
+    wanted: impl FnOnce(Answer<Event>) -> Option<T>,
+) -> Result<T, AskError> {
+    let mut client = Client::ask(path, question)?;
     let connection = |source: io::Error| {
-        let source = match source.kind() {
-            io::ErrorKind::WouldBlock => io::Error::other(format!("it did not answer for {patience:?}")),
+        let source = match (source.kind(), patience) {
+            (io::ErrorKind::WouldBlock, Some(patience)) => {
+                io::Error::other(format!("it did not answer for {patience:?}"))
+            }
             _ => source,
         };
         AskError::Connection { path: path.to_owned(), source }
     };
-    client.limit_waiting(patience).map_err(connection)?;
+    if let Some(patience) = patience {
+        client.limit_waiting(patience).map_err(connection)?;
+    }
     let unusual = |what: &str| connection(io::Error::other(what.to_owned()));
     match client.answer().map_err(connection)? {
-        Some(Answer::Status(status)) => Ok(status),
         Some(Answer::Error(error)) => Err(AskError::Refused(error)),
-        Some(_) => Err(unusual("the node did not answer what was asked")),
+        Some(answer) => wanted(answer).ok_or_else(|| unusual("the node did not answer what was asked")),
         None => Err(unusual("the node ended the connection")),
     }
 }

@@ -39,7 +39,7 @@ mod status;
 mod times;
 mod upgrade;
 
-pub use client::{AskError, Client, ConnectError, Stopper, ask_status, only_node, read_answer, sockets};
+pub use client::{AskError, Client, ConnectError, Stopper, ask, ask_status, only_node, read_answer, sockets};
 pub use follower::{Followers, tell};
 pub use handler::{HandOver, Reloads, Reports, Upgrades};
 pub use listener::{Listener, TakeError};

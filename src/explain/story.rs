@@ -103,7 +103,16 @@ pub fn at_node(host: &mut SimulatedNode<'_>, arrival: Arrival) -> Story {
 /// # Errors
 /// The cluster has no such node, or there is no such packet.
 pub fn of_event(cluster: &Cluster, event: &Event, by: Maker<'_>) -> Result<Story, NotRecorded> {
-    Traced::new(cluster, by).explain(event)
+    let recorded = RecordedDecision::of(event, cluster)?;
+    let policy = Supervised::new(by(cluster, recorded.node), cluster, recorded.node, 1);
+    Ok(again(cluster, &policy, &recorded, event))
+}
+
+fn again(cluster: &Cluster, policy: &Supervised, recorded: &RecordedDecision, event: &Event) -> Story {
+    let step = Explainer::new(cluster, policy).step(recorded.node, &recorded.visit(policy), Some(event));
+    let packet = asked_about(cluster, event).map(|asked| asked.to_string());
+    let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
+    Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() }
 }
 
 /// Explains the decisions of a trace, in its order: what a policy remembers of those before is remembered.
@@ -124,14 +133,9 @@ impl<'a> Traced<'a> {
     /// # Errors
     /// The cluster has no such node, or there is no such packet.
     pub fn explain(&mut self, event: &Event) -> Result<Story, NotRecorded> {
-        let cluster = self.cluster;
-        let recorded = RecordedDecision::of(event, cluster)?;
+        let recorded = RecordedDecision::of(event, self.cluster)?;
         let policy = self.policies.get(recorded.node.0 as usize).ok_or(NotRecorded::Node)?;
-        let mut explainer = Explainer::new(cluster, policy);
-        let step = explainer.step(recorded.node, &recorded.visit(policy), Some(event));
-        let packet = asked_about(cluster, event).map(|asked| asked.to_string());
-        let at_node = AtNode { node: event.node.to_string(), part: None, packet, stages: vec![step] };
-        Ok(Story { before: Vec::new(), nodes: vec![at_node], after: Vec::new() })
+        Ok(again(self.cluster, policy, &recorded, event))
     }
 
     /// Whether the policies remember anything, so that decisions that nobody wants to see have to be made again, too.

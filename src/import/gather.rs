@@ -82,8 +82,7 @@ impl At {
                 if self.open.len() >= DEEPEST {
                     return Some(Taken::NotUnderstood("too many braces".to_owned()));
                 }
-                let is_chain = words.first().is_some_and(|word| word == "chain")
-                    || words.iter().any(|word| word == "chain");
+                let is_chain = words.iter().any(|word| word == "chain");
                 self.open.push(Opened { is_chain, hook: None });
                 let known =
                     ["table", "chain"].iter().any(|known| words.iter().take(2).any(|word| word == known));

@@ -106,6 +106,19 @@ fn what_is_not_said_is_missing() {
     assert!(Cluster::parse(&file, Path::new("made.toml")).is_err());
 }
 
+/// A short text may stand for a long one: names that stand for many words, many times.
+#[test]
+fn what_names_stand_for_is_not_written_out_without_end() {
+    let many = format!("define many = {}\n", "1 ".repeat(1000));
+    let often = format!("{many}table ip t {{ chain c {{\n{}\n}} }}\n", "$many ".repeat(20));
+    let said = told(&read(&[source("often", &often)]));
+    assert!(said.contains("often:3  NOT UNDERSTOOD: it has more than 16384 words"), "{said}");
+    let names: String = (0..1030).map(|number| format!("define a{number} = $many\n")).collect();
+    let lines = read(&[source("names", &(many + &names))]).lines;
+    let not_understood = lines.iter().filter(|line| matches!(line.taken, Taken::NotUnderstood(_))).count();
+    assert_eq!((lines.len(), not_understood), (1031, 7));
+}
+
 proptest! {
     #[test]
     fn any_text_comes_to_an_end(text in ".{0,400}", cut in 0..RULESET.len(), at in 0..RULESET.len()) {

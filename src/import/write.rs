@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use super::gather::{Gathered, Service};
 use crate::net::{ByFamily, OfFamily};
+use crate::text::toml::{string, strings};
 
 impl Gathered {
     /// What no line says, each in a sentence.
@@ -63,38 +64,38 @@ impl Gathered {
         file.push_str("\n[guests]\n");
         put(&mut file, "network", listed(&self.networks));
         put(&mut file, "gateway", listed(&self.gateways));
-        put(&mut file, "bridge", self.bridge.as_deref().map(quoted));
+        put(&mut file, "bridge", self.bridge.as_deref().map(string));
         let pipes = self.pipes.as_ref().map(|pipes| {
-            let names: Vec<String> = pipes.iter().map(quoted).collect();
+            let names: Vec<String> = pipes.iter().map(string).collect();
             format!("[{}]", names.join(", "))
         });
         put(&mut file, "pipes", Some(pipes.unwrap_or_else(|| "[]".to_owned())));
         file.push_str("\n[public]\n");
-        put(&mut file, "interface", self.public.as_deref().map(quoted));
+        put(&mut file, "interface", self.public.as_deref().map(string));
         let mut names = BTreeSet::new();
         for service in &self.services {
             file.push_str("\n[[service]]\n");
             let name = (1..).map(|number| service.name(number)).find(|name| names.insert(name.clone()));
-            put(&mut file, "name", name.as_deref().map(quoted));
-            put(&mut file, "proto", Some(service.proto.map_or_else(|| quoted("any"), quoted)));
+            put(&mut file, "name", name.as_deref().map(string));
+            put(&mut file, "proto", Some(service.proto.map_or_else(|| string("any"), string)));
             match service.ports {
                 Some(ports) if ports.is_one() => put(&mut file, "port", Some(ports.to_string())),
-                Some(ports) => put(&mut file, "port", Some(quoted(ports))),
+                Some(ports) => put(&mut file, "port", Some(string(ports))),
                 None if service.proto.is_some_and(|proto| proto.has_ports()) => {
-                    put(&mut file, "port", Some(quoted("any")));
+                    put(&mut file, "port", Some(string("any")));
                 }
                 None => {}
             }
-            put(&mut file, "guest", Some(quoted(service.guest)));
+            put(&mut file, "guest", Some(string(service.guest)));
             if let Some(port) = service.guest_port {
                 put(&mut file, "guest_port", Some(port.to_string()));
             }
         }
         for (number, (tag, node)) in (1..).zip(&self.nodes) {
             file.push_str("\n[[node]]\n");
-            put(&mut file, "name", Some(quoted(format!("node{number}"))));
+            put(&mut file, "name", Some(string(format!("node{number}"))));
             put(&mut file, "tag", Some(tag.to_string()));
-            put(&mut file, "mac", node.mac.map(quoted));
+            put(&mut file, "mac", node.mac.map(string));
             put(&mut file, "public", listed(&node.publics));
         }
         file
@@ -120,15 +121,5 @@ fn put(file: &mut String, key: &str, value: Option<String>) {
 
 /// One value, or one for each family; none if there is none.
 fn listed<T: Display + OfFamily>(all: &ByFamily<T>) -> Option<String> {
-    let texts: Vec<String> = all.iter().map(quoted).collect();
-    match texts.as_slice() {
-        [] => None,
-        [one] => Some(one.clone()),
-        more => Some(format!("[{}]", more.join(", "))),
-    }
-}
-
-/// As a string of TOML.
-fn quoted(value: impl Display) -> String {
-    toml::Value::String(value.to_string()).to_string()
+    (!all.is_empty()).then(|| strings(all.iter()))
 }

@@ -42,6 +42,7 @@ use ipnet::IpNet;
 
 use crate::doctor::{Interface, Surroundings};
 use crate::net::{ByFamily, OfFamily as _};
+use crate::text::toml::{string, strings};
 
 /// A cluster file to go on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,6 @@ const MOST: usize = 64;
 impl Draft {
     /// By what was read of the host.
     pub fn new(around: &Surroundings) -> Self {
-        let mut unknown = Vec::new();
         let publics = around.publics();
         let public = publics.first().copied();
         let bridges: Vec<&Interface> = around
@@ -73,49 +73,46 @@ impl Draft {
             .collect();
         // One with an address is the gateway of something.
         let bridge = bridges.iter().copied().max_by_key(|it| !around.inside(it).is_empty());
-        let mut file = "# The cluster file, the same on every node; written by dunnat init on one of them.\n\
+        let file = "# The cluster file, the same on every node; written by dunnat init on one of them.\n\
                         # Lines that begin with TODO say what this host could not know.\n\n[guests]\n"
             .to_owned();
-        let mut lacks = |file: &mut String, what: &str, key: &str, like: &str| {
-            unknown.push(what.to_owned());
-            let _ = writeln!(file, "# TODO: {what}, for example:\n# {key} = {like}");
-        };
+        let mut draft = Self { file, unknown: Vec::new() };
         match bridge {
             Some(bridge) if !around.inside(bridge).is_empty() => {
                 let inside = around.inside(bridge);
                 let networks = inside.map(|(_, network)| *network);
                 let gateways = inside.map(|(address, _)| *address);
-                let _ = writeln!(file, "network = {}", listed(&networks));
+                let _ = writeln!(draft.file, "network = {}", strings(networks.iter()));
                 let _ = writeln!(
-                    file,
+                    draft.file,
                     "gateway = {}   # of {}, on every node the same",
-                    listed(&gateways),
+                    strings(gateways.iter()),
                     bridge.name
                 );
             }
             _ => {
-                lacks(&mut file, "the network of the guests", "network", "\"10.5.5.0/24\"");
-                lacks(
-                    &mut file,
-                    "its gateway, which every node has on its bridge",
-                    "gateway",
-                    "\"10.5.5.254\"",
-                );
+                draft.lacks("the network of the guests", "network", "\"10.5.5.0/24\"");
+                draft.lacks("its gateway, which every node has on its bridge", "gateway", "\"10.5.5.254\"");
             }
         }
         match bridge {
             Some(bridge) => {
                 let others = bridges.iter().filter(|other| other.name != bridge.name);
-                let _ = writeln!(file, "bridge  = {}{}", quoted(&bridge.name), or(others.map(|it| &it.name)));
+                let _ = writeln!(
+                    draft.file,
+                    "bridge  = {}{}",
+                    string(&bridge.name),
+                    or(others.map(|it| &it.name))
+                );
                 let ports = || around.interfaces.iter().filter(|it| it.master.as_ref() == Some(&bridge.name));
                 let is_pipe = |it: &&Interface| it.kind.as_deref().is_some_and(|kind| PIPES.contains(&kind));
-                let pipes: Vec<String> = ports().filter(is_pipe).map(|it| quoted(&it.name)).collect();
+                let pipes: Vec<String> = ports().filter(is_pipe).map(|it| string(&it.name)).collect();
                 let guests: Vec<&str> =
                     ports().filter(|it| !is_pipe(it)).map(|it| it.name.as_str()).collect();
-                let _ = writeln!(file, "pipes   = [{}]", pipes.join(", "));
+                let _ = writeln!(draft.file, "pipes   = [{}]", pipes.join(", "));
                 if !guests.is_empty() {
                     let _ = writeln!(
-                        file,
+                        draft.file,
                         "# Other ports of {}, taken for those of guests: {}",
                         bridge.name,
                         guests.join(" ")
@@ -123,60 +120,62 @@ impl Draft {
                 }
             }
             None => {
-                lacks(&mut file, "the bridge of the guests", "bridge", "\"guestbr0\"");
-                file.push_str("pipes = []\n");
+                draft.lacks("the bridge of the guests", "bridge", "\"guestbr0\"");
+                draft.file.push_str("pipes = []\n");
             }
         }
-        file.push_str("\n[public]\n");
+        draft.file.push_str("\n[public]\n");
         match public {
             Some(public) => {
                 let others = publics.iter().skip(1).map(|it| &it.name);
                 let _ = writeln!(
-                    file,
+                    draft.file,
                     "interface = {}   # the default route{}",
-                    quoted(&public.name),
+                    string(&public.name),
                     or(others)
                 );
             }
             None => {
-                lacks(&mut file, "the public interface: there is no default route", "interface", "\"eth0\"");
+                draft.lacks("the public interface: there is no default route", "interface", "\"eth0\"");
             }
         }
         let seen: Vec<IpAddr> = bridge.map(|bridge| around.guests(bridge)).unwrap_or_default();
         let guest = seen.first().map_or_else(|| "10.5.5.201".to_owned(), IpAddr::to_string);
         if !seen.is_empty() {
             let seen: Vec<String> = seen.iter().take(MOST).map(IpAddr::to_string).collect();
-            let _ = writeln!(file, "\n# Guests that the bridge has seen: {}", seen.join(" "));
+            let _ = writeln!(draft.file, "\n# Guests that the bridge has seen: {}", seen.join(" "));
         }
-        unknown.push("services: this host cannot know which there are".to_owned());
+        draft.unknown.push("services: this host cannot know which there are".to_owned());
         let _ = write!(
-            file,
+            draft.file,
             "\n# TODO: a service for each port that leads to a guest:\n# [[service]]\n# name = \"web\"\n# proto = \"tcp\"\n# port = 80\n\
              # guest = \"{guest}\"\n\n[[node]]\nname   = {}\ntag    = 1   # of each node another\n",
-            quoted(&around.name)
+            string(&around.name)
         );
-        let mut lacks = |file: &mut String, what: &str, key: &str, like: &str| {
-            unknown.push(what.to_owned());
-            let _ = writeln!(file, "# TODO: {what}, for example:\n# {key} = {like}");
-        };
         match bridge.and_then(|bridge| bridge.mac) {
             Some(mac) => {
-                let _ = writeln!(file, "mac    = {}   # of its bridge", quoted(format!("{mac}/48")));
+                let _ = writeln!(draft.file, "mac    = {}   # of its bridge", string(format!("{mac}/48")));
             }
-            None => lacks(&mut file, "the MAC address of its bridge", "mac", "\"0a:00:00:00:01:00/48\""),
+            None => draft.lacks("the MAC address of its bridge", "mac", "\"0a:00:00:00:01:00/48\""),
         }
         match public.map(|public| around.own(public)).filter(|own| !own.is_empty()) {
             Some(own) => {
-                let _ = writeln!(file, "public = {}", listed(&own));
+                let _ = writeln!(draft.file, "public = {}", strings(own.iter()));
             }
-            None => lacks(&mut file, "its public address", "public", "\"192.0.2.1\""),
+            None => draft.lacks("its public address", "public", "\"192.0.2.1\""),
         }
-        unknown.push("the other nodes".to_owned());
-        file.push_str(
+        draft.unknown.push("the other nodes".to_owned());
+        draft.file.push_str(
             "\n# TODO: the other nodes. `dunnat init` on each of them prints its [[node]]; its tag is another:\n# [[node]]\n# name = \
              \"node2\"\n# tag = 2\n# mac = \"0e:00:00:00:01:00/48\"\n# public = \"192.0.2.2\"\n",
         );
-        Self { file, unknown }
+        draft
+    }
+
+    /// What this host could not know, with an example.
+    fn lacks(&mut self, what: &str, key: &str, like: &str) {
+        self.unknown.push(what.to_owned());
+        let _ = writeln!(self.file, "# TODO: {what}, for example:\n# {key} = {like}");
     }
 }
 
@@ -248,18 +247,4 @@ fn is_wide(address: &IpAddr) -> bool {
 fn or(others: impl Iterator<Item = impl Display>) -> String {
     let others: Vec<String> = others.map(|it| it.to_string()).collect();
     if others.is_empty() { String::new() } else { format!("   # or {}?", others.join(", ")) }
-}
-
-/// One value, or one for each family.
-fn listed<T: Display>(all: &ByFamily<T>) -> String {
-    let texts: Vec<String> = all.iter().map(quoted).collect();
-    match texts.as_slice() {
-        [one] => one.clone(),
-        all => format!("[{}]", all.join(", ")),
-    }
-}
-
-/// As a string of TOML.
-fn quoted(value: impl Display) -> String {
-    toml::Value::String(value.to_string()).to_string()
 }

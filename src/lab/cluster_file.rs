@@ -5,11 +5,12 @@ use std::fmt::{Display, Write as _};
 use super::layout::Layout;
 use crate::cluster::TagBy;
 use crate::net::ByFamily;
+use crate::text::toml::strings;
 
 /// Its text.
 pub fn cluster_file(layout: &Layout) -> String {
     let at = |pick: &dyn Fn(&super::layout::Addresses) -> String| {
-        list(layout.families().map(|family| pick(layout.at(family))))
+        strings(layout.families().map(|family| pick(layout.at(family))))
     };
     let mut out = format!(
         "# Written by `dunnat lab up`: the cluster that the lab has just built.\n\n[guests]\nnetwork = {}\ngateway = {}\nbridge  = \
@@ -73,10 +74,5 @@ fn service(
 
 /// A value in one family, or a list of both.
 fn listed<T: Display>(all: &ByFamily<T>) -> String {
-    list(all.iter().map(T::to_string))
-}
-
-fn list(all: impl Iterator<Item = String>) -> String {
-    let all: Vec<String> = all.map(|one| format!("\"{one}\"")).collect();
-    if let [one] = &all[..] { one.clone() } else { format!("[{}]", all.join(", ")) }
+    strings(all.iter())
 }

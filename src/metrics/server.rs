@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{Asked, Response, ask, is_head};
+use crate::netlink::passing;
 
 const INDEX: &str = "dunnat metrics: see /metrics\n";
 /// The text format of Prometheus.
@@ -89,20 +90,11 @@ pub fn serve(
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    matches!(
+    let is_of_one = matches!(
         error.raw_os_error(),
-        Some(
-            libc::EINTR
-                | libc::ECONNABORTED
-                | libc::EPERM
-                | libc::EPROTO
-                | libc::ENETDOWN
-                | libc::EMFILE
-                | libc::ENFILE
-                | libc::ENOBUFS
-                | libc::ENOMEM
-        )
-    )
+        Some(libc::ECONNABORTED | libc::EPERM | libc::EPROTO | libc::ENETDOWN)
+    );
+    is_of_one || passing::is_passing(error)
 }
 
 fn answer(stream: &mut TcpStream, limits: Limits, text: &dyn Fn() -> String) -> io::Result<()> {

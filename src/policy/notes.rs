@@ -78,22 +78,17 @@ impl Notes {
         self.apply_if_same(&[], changes, now);
     }
 
-    /// Carries out changes, all at once, if what was read for them at that time is still so; else nothing, and says no. Whoever is told
-    /// no decides again. So decisions of several workers are as if they had been made one after the other.
-    pub(super) fn apply_if_same(
-        &self,
-        read: &[(Short, Option<Short>)],
-        changes: &[Change],
-        now: Time,
-    ) -> bool {
-        let keys = read.iter().map(|(key, _)| key).chain(changes.iter().map(|change| &change.key));
+    /// Carries out changes, all at once, if what was read for them is still so; else nothing, and says no. Whoever is told no decides
+    /// again. So decisions of several workers are as if they had been made one after the other.
+    fn apply_if_same(&self, read: &[Read], changes: &[Change], now: Time) -> bool {
+        let keys = read.iter().map(|read| &read.key).chain(changes.iter().map(|change| &change.key));
         let mut places: Vec<usize> = keys.map(|key| self.place(key)).collect();
         // All take locks in this order, so nobody waits for somebody who waits for him.
         places.sort_unstable();
         places.dedup();
         let mut parts: Vec<MutexGuard<'_, Part>> = places.iter().map(|place| self.lock(*place)).collect();
         let at = |key: &Short| places.partition_point(|place| *place < self.place(key));
-        if read.iter().any(|(key, note)| parts[at(key)].get(key, now) != *note) {
+        if read.iter().any(|read| parts[at(&read.key)].get(&read.key, read.at) != read.note) {
             return false;
         }
         for Change { key, entry } in changes {
@@ -138,7 +133,14 @@ impl Remembered for Notes {
 /// What a decision reads, with what it has read.
 pub(super) struct Reading<'a> {
     notes: &'a Notes,
-    read: RefCell<Vec<(Short, Option<Short>)>>,
+    read: RefCell<Vec<Read>>,
+}
+
+/// What was remembered under a key at a time. A policy may ask about another time than that of its packet.
+struct Read {
+    key: Short,
+    at: Time,
+    note: Option<Short>,
 }
 
 impl<'a> Reading<'a> {
@@ -156,7 +158,27 @@ impl<'a> Reading<'a> {
 impl Remembered for Reading<'_> {
     fn get(&self, key: &Short, now: Time) -> Option<Short> {
         let note = self.notes.get(key, now);
-        self.read.borrow_mut().push((*key, note));
+        self.read.borrow_mut().push(Read { key: *key, at: now, note });
         note
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A policy may ask what was so at another time than that of its packet, for example whether there was ever anything.
+    #[test]
+    fn what_was_read_at_another_time_is_compared_at_that_time() {
+        let (notes, key) = (Notes::with_room(1, 4), Short::new(&[b"key"]).unwrap());
+        let at = |seconds| Time::default().after(Duration::from_secs(seconds));
+        let change = |note: &[u8]| Change { key, entry: Some((Short::new(&[note]).unwrap(), at(11))) };
+        notes.apply(&[change(b"first")], at(10));
+        let reading = Reading::of(&notes);
+        assert!(reading.get(&key, at(20)).is_none() && reading.get(&key, at(0)).is_some());
+        assert!(reading.apply(&[change(b"second")], at(20)), "nobody has changed anything");
+        assert!(!reading.apply(&[change(b"third")], at(20)), "it was changed meanwhile");
     }
 }

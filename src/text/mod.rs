@@ -4,6 +4,7 @@ mod counted;
 mod escape;
 mod fold;
 mod paint;
+pub(crate) mod toml;
 
 pub use counted::counted;
 pub use escape::escaped;

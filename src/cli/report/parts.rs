@@ -8,7 +8,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::{NodeArgs, WorkArgs, this_program};
-use super::not_run;
 
 /// No part is longer, in bytes; what comes behind is cut off.
 const LONGEST: u64 = 16 << 20;
@@ -126,10 +125,11 @@ pub(super) fn all(
     if let Some(who) = who {
         let choices = how.arguments(who);
         let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
-        let named = ["--config", choices[1], "--node", choices[3]];
+        let named = who.as_arguments();
+        let named = named.each_ref().map(String::as_str);
         let with = |words: &[&str], limit| verb(&[words, &choices[..]].concat(), limit);
         parts.extend([
-            part("cluster.toml", vec![file(choices[1])]),
+            part("cluster.toml", vec![file(&who.config.to_string_lossy())]),
             part("plan.txt", vec![with(&["rules", "--explain"], SHORT)]),
             part("rules.txt", vec![with(&["rules"], SHORT)]),
             part("doctor.txt", vec![with(&["doctor"], LONG)]),
@@ -254,4 +254,12 @@ fn waited(child: &mut Child, limit: Duration) -> io::Result<bool> {
         thread::sleep(Duration::from_millis(20));
     }
     Ok(true)
+}
+
+/// That a program cannot be run.
+fn not_run(program: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no program {program}"),
+        _ => format!("cannot run {program}: {error}"),
+    }
 }

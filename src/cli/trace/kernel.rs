@@ -13,7 +13,7 @@ use dunnat::text::counted;
 use dunnat::trace::{Event, Filter, Follower as _, Format, Name, Output, RuleEvent, RuleVerdict};
 use jiff::Timestamp;
 
-use super::super::{Failure, named_socket};
+use super::super::Failure;
 use super::{Trace, stopping};
 
 /// How often the kernel is asked what it has to tell.
@@ -207,7 +207,7 @@ impl Trace {
             bytes: self.bytes || self.format().needs_bytes(),
             ..control::Trace::default()
         });
-        let named = named_socket(self.socket.as_ref(), self.node.as_ref());
+        let named = self.of.named();
         let is_named = named.is_some();
         let path = match named {
             Some(path) => path,
