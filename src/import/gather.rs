@@ -11,8 +11,11 @@ use super::rule::{Rule, Target};
 use super::words::End;
 use crate::net::{ByFamily, MacPrefix, Mark, OfFamily, Ports, Proto};
 
-/// How many nodes, and services, are kept.
+/// How many nodes, services and names are kept, and how many words a name may stand for.
 const MOST: usize = 1024;
+
+/// How many words a statement may have where names have become what they stand for.
+const LONGEST: usize = 16 * MOST;
 
 /// All that was found.
 #[derive(Clone, Debug, Default)]
@@ -95,10 +98,20 @@ impl At {
             }
             End::Line => {}
         }
-        let words: Vec<String> = words.iter().flat_map(|word| self.expanded(word)).collect();
+        let words: Vec<String> =
+            words.iter().flat_map(|word| self.expanded(word)).take(LONGEST + 1).cloned().collect();
+        if words.len() > LONGEST {
+            return Some(Taken::NotUnderstood(format!("it has more than {LONGEST} words")));
+        }
         let strings: Vec<&str> = words.iter().map(String::as_str).collect();
         match strings.as_slice() {
             ["define", name, "=", value @ ..] => {
+                if self.defined.len() == MOST && !self.defined.contains_key(*name) {
+                    return Some(Taken::NotUnderstood(format!("there are more than {MOST} names")));
+                }
+                if value.len() > MOST {
+                    return Some(Taken::NotUnderstood(format!("it stands for more than {MOST} words")));
+                }
                 self.defined
                     .insert((*name).to_owned(), value.iter().map(|word| (*word).to_owned()).collect());
                 return not_needed("a name for what follows");
@@ -128,11 +141,9 @@ impl At {
     }
 
     /// A variable becomes what it stands for. What it stands for has none: `define` has seen to that.
-    fn expanded(&self, word: &str) -> Vec<String> {
-        match word.strip_prefix('$').and_then(|name| self.defined.get(name)) {
-            Some(words) if words.len() <= MOST => words.clone(),
-            _ => vec![word.to_owned()],
-        }
+    fn expanded<'a>(&'a self, word: &'a String) -> &'a [String] {
+        let known = word.strip_prefix('$').and_then(|name| self.defined.get(name));
+        known.map_or(std::slice::from_ref(word), Vec::as_slice)
     }
 
     /// `type TYPE hook HOOK [devices = { ... }] priority N`.
