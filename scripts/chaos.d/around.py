@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from lab import SLOW, Failed, judge, say, tail, wait
+from lab import PUBLIC, SLOW, Failed, judge, say, tail, wait
 
 # The first namespace of process numbers has this inode (include/linux/proc_ns.h, PROC_PID_INIT_INO).
 OUTSIDE = os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
@@ -68,6 +68,41 @@ def route(lab, short):
             time.sleep(0.5 * SLOW)
     lab.run("node1", "ip", "link", "del", "way2")
     judge(result)
+
+
+def links(lab, short):
+    """A pipe, a bridge and the public interface go down and come back; a pipe is taken away and made again."""
+    pipe, back = re.search(r'pipes += \["([^"]+)", "([^"]+)"\]', (lab.files / "cluster.toml").read_text()).groups()
+    bridge = re.search(r'bridge += "([^"]+)"', (lab.files / "cluster.toml").read_text())[1]
+    # Else an interface that comes back has no address of IPv6.
+    lab.run("node2", "sysctl", "-qw", "net.ipv6.conf.all.keep_addr_on_down=1")
+    with lab.load() as result:
+        for _ in range(1 if short else 5):
+            for node, link in [("node1", pipe), ("node2", bridge), ("node2", "xenbr0")]:
+                routes = [f"{family} route replace {route}" for family in ["-4", "-6"]
+                          for route in lab.run(node, "ip", family, "route", "show", "dev", link, "proto", "boot").splitlines()]
+                lab.run(node, "ip", "link", "set", link, "down")
+                time.sleep(1 * SLOW)
+                lab.run(node, "ip", "link", "set", link, "up")
+                # What an administrator's tool would do; the kernel does not.
+                for route in routes:
+                    lab.run(node, "ip", *route.split(), "dev", link)
+                time.sleep(1 * SLOW)
+            lab.run("node1", "ip", "link", "del", pipe)
+            time.sleep(1 * SLOW)
+            there = f"dunnat-{lab.name}-node2"
+            lab.run("node1", "ip", "link", "add", pipe, "type", "veth", "peer", "name", back, "netns", there)
+            lab.run("node1", "ip", "link", "set", pipe, "master", bridge, "up")
+            lab.run("node2", "ip", "link", "set", back, "master", bridge, "up")
+            time.sleep(1 * SLOW)
+        time.sleep(2 * SLOW)
+    # A host without a way to the guests says so, by ICMP.
+    for what in ["requests OSError", "udp errors"]:
+        say(f"     {what.split()[0]} that had no way meanwhile: {result.pop(what, 0)}")
+    judge(result)
+    for address in PUBLIC:
+        host = f"[{address}]" if ":" in address else address
+        lab.run("ws", "curl", "-s", "-f", "-o", "/dev/null", "--max-time", str(5 * SLOW), f"http://{host}/")
 
 
 FOREIGN = """

@@ -20,7 +20,7 @@ def points(lab, short):
     tried = 0
     step = 27 if short else 1
     inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={CHANGING}", "-e"]
-    for when, at in [("start", killed_at_start), ("stop", killed_at_stop), ("reload", killed_at_reload)]:
+    for when, at in [("start", killed_at_start), ("stop", killed_at_stop), ("reload", killed_at_reload), ("upgrade", killed_at_upgrade)]:
         number, reached = 1, True
         while reached:
             lab.end("node1", signal.SIGTERM if when == "start" else signal.SIGKILL)
@@ -70,6 +70,35 @@ def killed_at_reload(lab, inject):
         # One that lives serves on with the new file, and ends in order.
         lab.end("node1", signal.SIGTERM)
     return reached
+
+
+def killed_at_upgrade(lab, inject):
+    """The program that is tried may be killed, and the node is as before; or the node itself."""
+    with killing(lab, inject) as (strace, pid):
+        asked = [lab.program, "upgrade", str(lab.program), "--socket", str(lab.files / "node1.sock")]
+        done = subprocess.run(lab.on("node1", *asked), text=True, capture_output=True)
+        reached = done.returncode != 0
+        # Who asked knows of a node that is killed before it is gone.
+        with contextlib.suppress(Failed):
+            wait(0.2, "node1 to be dead", lambda: not alive(pid))
+        strace.send_signal(signal.SIGINT)
+        strace.wait()
+    if alive(pid):
+        if reached and "the node is as before" not in done.stderr:
+            raise Failed(f"node1 lives, and was not upgraded: {done.stderr}")
+        serves(lab)
+        lab.end("node1", signal.SIGTERM)
+    elif not reached:
+        raise Failed(f"node1 was upgraded, and is dead:\n{tail(lab.log('node1'))}")
+    return reached
+
+
+def serves(lab):
+    """What was decided before is answered, and what comes now."""
+    lab.run("ws", "curl", "-s", "-f", "-o", "/dev/null", "--max-time", str(5 * SLOW), "http://192.168.122.11/")
+    for queue in lab.status("node1")["queues"]:
+        if queue["ledger"]["difference"] != 0:
+            raise Failed(f"node1: the ledger does not add up: {queue}")
 
 
 @contextlib.contextmanager

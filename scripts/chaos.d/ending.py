@@ -60,6 +60,59 @@ def workers(lab, short):
     say(f"     {sum(killed.values())} workers killed; gaps between replies: at p99 {often:.3f} s, at the most {longest:.3f} s")
 
 
+def keeper(lab, short):
+    """A service manager keeps what a killed keeper had, and starts it again with that: packets wait meanwhile."""
+    wanted = max(6 if short else 100, SLOW) // SLOW
+    nodes, killed, gone_on = ["node1", "node2"], 0, 0
+    managers = {}
+    for node in nodes:
+        lab.end(node, signal.SIGTERM)
+        managers[node] = lab.keep(node)
+    try:
+        with lab.load() as result:
+            while killed < wanted:
+                for node in nodes:
+                    before, went_on = lab.served(node), lab.log(node).count("going on, serving")
+                    lab.end(node, signal.SIGKILL)
+                    killed += 1
+                    wait(20, f"{node} to go on", lambda: lab.served(node) > before)
+                    gone_on += lab.log(node).count("going on, serving") - went_on
+                    time.sleep(random.uniform(0, 0.3) * SLOW)
+            time.sleep(1 * SLOW)
+    finally:
+        for manager in managers.values():
+            manager.terminate()
+            manager.wait(20 * SLOW)
+    for node in nodes:
+        lab.serve(node)
+    say(f"     {killed} keepers killed; {gone_on} went on with what was kept")
+    # What a worker had read and not written down: a batch of 64 at the most.
+    judge(result, late=False, lost_at_most=64 * killed)
+    if gone_on != killed:
+        raise Failed(f"{killed - gone_on} began anew")
+
+
+def pause(lab, short):
+    """A process that is stopped for a while goes on; a worker that answers nothing for long is replaced, and what waited is answered."""
+    before = lab.status("node2")["restarts"]
+    with lab.load() as result:
+        for process in [lab.pid("node1"), lab.worker("node1"), lab.worker("node2")] * (1 if short else 3):
+            if process in (lab.pid("node1"), lab.worker("node1")):
+                seconds = 2 * SLOW
+            else:
+                # Longer than a worker may answer nothing.
+                process, seconds = lab.worker("node2"), 8 * SLOW
+            os.kill(process, signal.SIGSTOP)
+            time.sleep(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+            time.sleep(1 * SLOW)
+    judge(result, late=False, lost_at_most=0)
+    replaced = lab.status("node2")["restarts"] - before
+    if replaced != (1 if short else 3):
+        raise Failed(f"node2 has replaced {replaced} workers that answered nothing")
+
+
 def dead(lab, short):
     carries = "--stand-in" in lab.options and "kernel" in lab.options
     for node in NODES:

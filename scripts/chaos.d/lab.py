@@ -98,6 +98,20 @@ class Lab:
         (self.files / f"{node}.pid").write_text(str(child.pid))
         return child
 
+    def keep(self, node):
+        """Starts it under a stand-in for a service manager, which keeps its descriptors and starts it again when it is killed."""
+        before = self.served(node)
+        with open(self.files / f"{node}.log", "a") as out:
+            keep = [sys.executable, str(ROOT / "scripts/chaos.d/keep.py"), "--pid", str(self.files / f"{node}.pid"), "--"]
+            manager = subprocess.Popen(self.on(node, *keep, *self.command(node)), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                       start_new_session=True)
+        wait(20, f"{node} to serve", lambda: self.served(node) > before or manager.poll() is not None)
+        return manager
+
+    def served(self, node):
+        """How many times it has begun to serve, or has gone on."""
+        return self.log(node).count(f"serving {node}")
+
     def serve(self, node, more=()):
         """Starts it and waits until it serves."""
         before = self.log(node).count("serving ")
@@ -138,6 +152,11 @@ def alive(pid):
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def memory(pid):
+    """What a process has in memory, in KiB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
 
 
 def tail(text, lines=12):

@@ -1,14 +1,13 @@
 """More packets than a node can decide about."""
 
 import json
-import pathlib
 import re
 import signal
 import subprocess
 import sys
 import time
 
-from lab import ROOT, SLOW, Failed, say, tail, wait
+from lab import ROOT, SLOW, Failed, memory, say, tail, wait
 
 SINK = """
 import signal, socket
@@ -35,11 +34,6 @@ def percentile(took, part):
     """In milliseconds; what failed took for ever."""
     took = sorted(10_000 if it is None else it * 1000 for it in took)
     return took[min(len(took) - 1, int(len(took) * part))]
-
-
-def memory(pid):
-    """What a process has in memory, in KiB."""
-    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
 
 
 def answered(status):
