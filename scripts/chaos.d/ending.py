@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from lab import NODES, SLOW, Failed, alive, judge, say, tail, wait
+from lab import NODES, SLOW, Failed, alive, judge, nothing_lost, overrun, say, tail, wait
 
 
 def restart(lab, short):
@@ -95,6 +95,7 @@ def keeper(lab, short):
 def pause(lab, short):
     """A process that is stopped for a while goes on; a worker that answers nothing for long is replaced, and what waited is answered."""
     before = lab.status("node2")["restarts"]
+    full = overrun(lab)
     with lab.load() as result:
         for process in [lab.pid("node1"), lab.worker("node1"), lab.worker("node2")] * (1 if short else 3):
             if process in (lab.pid("node1"), lab.worker("node1")):
@@ -107,7 +108,7 @@ def pause(lab, short):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGCONT)
             time.sleep(1 * SLOW)
-    judge(result, late=False, lost_at_most=0)
+    nothing_lost(lab, result, full)
     replaced = lab.status("node2")["restarts"] - before
     if replaced != (1 if short else 3):
         raise Failed(f"node2 has replaced {replaced} workers that answered nothing")

@@ -136,6 +136,12 @@ impl Board {
         lock(&self.kept).known = known;
     }
 
+    /// All that it has counted is of the past.
+    pub(super) fn has_counted(&self, (counters, services): (Counters, BTreeMap<String, u64>)) {
+        let known = &mut lock(&self.kept).known;
+        (known.ended, known.ended_services) = (counters, services);
+    }
+
     /// Another program serves now; after how many.
     pub(super) fn upgraded(&self) -> u64 {
         let mut kept = lock(&self.kept);
@@ -228,7 +234,7 @@ impl Board {
     }
 
     /// The same, and requests by service.
-    fn counted(&self) -> (Counters, BTreeMap<String, u64>) {
+    pub(super) fn counted(&self) -> (Counters, BTreeMap<String, u64>) {
         let memories = lock(&self.memories);
         let Known { ended, ended_services, .. } = &lock(&self.kept).known;
         let (mut counters, mut services) = (ended.clone(), ended_services.clone());

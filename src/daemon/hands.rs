@@ -51,10 +51,14 @@ impl OpenedQueues {
     }
 
     /// Those that the program before has opened, which rules fill.
-    pub(super) fn opened_before(lanes: Lanes, sockets: Vec<OwnedFd>, memory: OwnedFd) -> Result<Self, Error> {
+    pub(super) fn opened_before(
+        lanes: Lanes,
+        sockets: Vec<OwnedFd>,
+        memory: impl FnOnce(&[Vec<QueueConfig>]) -> io::Result<Memory>,
+    ) -> Result<Self, Error> {
         let of_workers = without_names(&lanes);
         let system = |what| move |source| Error::System { what, source };
-        let memory = Memory::of(memory, &of_workers).map_err(system("map the memory of the workers"))?;
+        let memory = memory(&of_workers).map_err(system("map the memory of the workers"))?;
         let opened = Opened::of_sockets(sockets.into_iter().map(Arc::new), &of_workers);
         let lookout =
             LossMonitor::start(with_sockets(lanes, &opened), true).map_err(system("start a thread"))?;

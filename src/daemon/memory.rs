@@ -13,7 +13,7 @@ use super::tally::Tally;
 use crate::engine::{Decision, Reason};
 use crate::net::Stage;
 use crate::netlink::sys::Shared;
-use crate::queue::{BATCH_BYTES, Inherited, Journal, QueueConfig, Turn, in_hand};
+use crate::queue::{BATCH_BYTES, Inherited, Journal, Of, QueueConfig, Turn, in_hand};
 
 /// Packets begin at a page.
 const PAGE: usize = 4096;
@@ -44,6 +44,21 @@ impl Memory {
         Ok(Self { shared: Arc::new(shared), workers: places })
     }
 
+    /// The same for queues that others served: what their journals said goes on, what they have counted is elsewhere.
+    pub(super) fn going_on(workers: &[Vec<QueueConfig>], journals: &[Vec<Of>]) -> io::Result<Self> {
+        let new = Self::new(workers, true)?;
+        for (journal, said) in new.journals().zip(journals) {
+            said.iter().enumerate().for_each(|(place, of)| journal.goes_on(place, *of));
+        }
+        Ok(new)
+    }
+
+    /// What the journals of all workers say of each of their queues.
+    pub(super) fn said(&self) -> Vec<Vec<Of>> {
+        let of = |journal: Journal| (0..journal.queues().len()).map(|place| journal.of(place)).collect();
+        self.journals().map(of).collect()
+    }
+
     /// The memory that somebody else made for the same queues.
     pub(super) fn of(file: OwnedFd, workers: &[Vec<QueueConfig>]) -> io::Result<Self> {
         let (workers, bytes) = places(workers);
@@ -54,7 +69,7 @@ impl Memory {
         Ok(Self { shared: Arc::new(shared), workers })
     }
 
-    /// What its numbers mean. A program for which they mean something else cannot go on with it.
+    /// What its numbers mean. A program for which they mean something else cannot go on with it where its writer was killed.
     pub(super) fn layout() -> String {
         let mut text = format!("{PAGE} {SLOTS} {BATCH_BYTES} {} {}", Tally::WORDS, Journal::words(1));
         for stage in Stage::ALL {
@@ -183,6 +198,9 @@ mod tests {
         assert_eq!(again.tallies().map(|tally| tally.counters().stray).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(again.journals().map(|journal| journal.of(0).last).collect::<Vec<_>>(), [5, 6]);
         assert_eq!(again.in_hand().count(), 0);
+        let next = Memory::going_on(&workers, &again.said()).unwrap();
+        assert_eq!(next.journals().map(|journal| journal.of(0).last).collect::<Vec<_>>(), [5, 6]);
+        assert_eq!(next.tallies().map(|tally| tally.counters().stray).collect::<Vec<_>>(), [0, 0]);
         let other = Memory::of(memory.file().unwrap().try_clone_to_owned().unwrap(), &workers[..1]);
         assert_eq!(other.err().unwrap().to_string(), "memory that was made for other queues");
     }

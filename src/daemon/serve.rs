@@ -237,7 +237,7 @@ fn serve(
     board.holds(lookout.lengths());
     board.gave_up(given_up);
     if let Some(taken) = &taken {
-        board.goes_on(taken.state.known.clone());
+        taken.told_to(&board);
     }
     let status = {
         let board = Arc::clone(&board);

@@ -106,6 +106,8 @@ impl Serving<'_> {
         let shown = program.path.display();
         log::info!("trying {shown}");
         let bundle = self.bundle(keeper).map_err(cannot)?;
+        // Its counts are of this moment; it only has to understand them.
+        let bundle = bundle.at_the_end(keeper, &self.board);
         let descriptors = bundle.for_another_program(&self.manager).map_err(cannot)?;
         let version = trial::of(&program.path, descriptors, || {
             keeper.attend();
@@ -149,7 +151,8 @@ impl Serving<'_> {
     ) -> String {
         let descriptors = || {
             let unanswered = paused.unanswered()?;
-            let mut bundle = self.bundle(keeper)?.with_clients(keeper, unanswered, client)?;
+            let bundle = self.bundle(keeper)?.at_the_end(keeper, &self.board);
+            let mut bundle = bundle.with_clients(keeper, unanswered, client)?;
             bundle.state.paused = began;
             bundle.for_another_program(&self.manager)
         };

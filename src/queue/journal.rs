@@ -120,6 +120,14 @@ impl Journal {
         self.word(0).load(Ordering::Relaxed).checked_sub(1).map(|slot| slot as usize)
     }
 
+    /// Goes on from what another journal said of a queue.
+    pub(crate) fn goes_on(&self, place: usize, from: Of) {
+        let Of { last, answered, lost, orphans } = from;
+        for (word, number) in [(LAST, last), (ANSWERED, answered), (LOST, lost), (ORPHANS, orphans)] {
+            self.of_queue(place, word).store(number, Ordering::Relaxed);
+        }
+    }
+
     /// What is known of the packets of a queue.
     pub(crate) fn of(&self, place: usize) -> Of {
         let [last, answered, lost, orphans] =
@@ -147,6 +155,10 @@ mod tests {
         assert_eq!(journal.came(1, 2), 1);
         assert_eq!(journal.of(1).last, (1 << 32) + 2);
         assert_eq!(journal.of(0), Of::default());
+        let other = Journal::alone(&[lane(100), lane(101)]);
+        other.goes_on(1, Of { answered: 3, lost: 2, orphans: 1, ..journal.of(1) });
+        assert_eq!(other.came(1, 3), 0);
+        assert_eq!(other.of(1), Of { last: (1 << 32) + 3, answered: 3, lost: 2, orphans: 1 });
     }
 
     #[test]

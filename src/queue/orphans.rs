@@ -10,8 +10,10 @@
 //!
 //! The model in `daemon/model.rs` goes through all orders in which this can happen, up to a bound.
 
+use serde::{Deserialize, Serialize};
+
 /// What is known of the packets of a queue. In packets: `last` = answered + lost + orphans + what is in hand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Of {
     /// The last number that came. The kernel counts with 32 bits, this goes on.
     pub(crate) last: u64,

@@ -42,9 +42,9 @@ fn counts(lab: &Lab, node: &str, stage: &str) -> (u64, u64, u64) {
 }
 
 /// Waits until a node has read what its rules have counted.
-fn carried(lab: &Lab, node: &str, stage: &str, packets: u64) -> (u64, u64, u64) {
+fn carried(lab: &Lab, node: &str, stage: &str, packets: u64, flows: u64) -> (u64, u64, u64) {
     wait_for("a node to see what its rules have carried", || {
-        Some(counts(lab, node, stage)).filter(|it| it.1 >= packets)
+        Some(counts(lab, node, stage)).filter(|it| it.1 >= packets && it.2 >= flows)
     })
 }
 
@@ -66,16 +66,16 @@ fn only_the_beginning_of_a_flow_comes_to_a_worker() {
     let lab = Lab::up(&["--nodes", "2"]);
     start(&lab, "--decide flow");
     ask(&lab, 41001, 100);
-    let forth = carried(&lab, "node2", "dnat", 99);
-    let back = carried(&lab, "node1", "spoof", 99);
+    let forth = carried(&lab, "node2", "dnat", 99, 1);
+    let back = carried(&lab, "node1", "spoof", 99, 1);
     assert_eq!((forth, back), ((1, 99, 1), (1, 99, 1)));
 
     // TCP: the flag SYN begins a connection at each stage.
     for _ in 0..10 {
         curl(&lab);
     }
-    let forth = carried(&lab, "node2", "dnat", 99 + 30);
-    let back = carried(&lab, "node1", "spoof", 99 + 30);
+    let forth = carried(&lab, "node2", "dnat", 99 + 30, 11);
+    let back = carried(&lab, "node1", "spoof", 99 + 30, 11);
     assert_eq!((forth.0, forth.2, back.0, back.2), (11, 11, 11, 11), "{forth:?} {back:?}");
 
     // Another file: what is remembered is forgotten with the rules that it was decided by.
@@ -86,9 +86,9 @@ fn only_the_beginning_of_a_flow_comes_to_a_worker() {
         must(DUNNAT, &["reload", "--socket", &lab.socket(node), next.to_str().unwrap()]);
     }
     ask(&lab, 41001, 10);
-    let again = carried(&lab, "node2", "dnat", forth.1 + 9);
+    let again = carried(&lab, "node2", "dnat", forth.1 + 9, forth.2 + 1);
     assert_eq!((again.0, again.1, again.2), (forth.0 + 1, forth.1 + 9, forth.2 + 1));
-    let again = carried(&lab, "node1", "spoof", back.1 + 9);
+    let again = carried(&lab, "node1", "spoof", back.1 + 9, back.2 + 1);
     assert_eq!((again.0, again.1, again.2), (back.0 + 1, back.1 + 9, back.2 + 1));
 
     // Somebody takes the rules away: the node puts them back, and what is left is decided about.
@@ -100,7 +100,7 @@ fn only_the_beginning_of_a_flow_comes_to_a_worker() {
     ask(&lab, 41001, 10);
     ledgers_are_even(&lab);
     // The counters begin anew with their table.
-    carried(&lab, "node2", "dnat", 9);
+    carried(&lab, "node2", "dnat", 9, 1);
     // It looks once a second.
     let said = wait_for("the node to say so", || {
         let said = status_of(&lab.socket("node2"), &[]);
@@ -118,7 +118,7 @@ fn a_flow_at_rest_is_forgotten() {
     let lab = Lab::up(&["--nodes", "2", "--family", "4"]);
     start(&lab, "--decide flow");
     ask(&lab, 41001, 10);
-    assert_eq!(carried(&lab, "node2", "dnat", 9), (1, 9, 1));
+    assert_eq!(carried(&lab, "node2", "dnat", 9, 1), (1, 9, 1));
     let elements = || {
         let listed = lab.on("node2", &["nft", "list", "set", "ip", "dunnat", "dnat-udp"]).output().unwrap();
         text(&listed.stdout).contains("elements")
@@ -131,7 +131,7 @@ fn a_flow_at_rest_is_forgotten() {
     }
     assert!(began.elapsed() > Duration::from_secs(20), "{:?}", began.elapsed());
     ask(&lab, 41001, 10);
-    assert_eq!(carried(&lab, "node2", "dnat", 18), (2, 18, 2));
+    assert_eq!(carried(&lab, "node2", "dnat", 18, 2), (2, 18, 2));
     lab.must(&["stop"]);
 }
 
@@ -154,7 +154,7 @@ fn flows_that_find_no_room_are_decided_about_packet_by_packet() {
     for port in 41001..41005 {
         ask(&lab, port, 10);
     }
-    let counts = carried(&lab, "node2", "dnat", 18);
+    let counts = carried(&lab, "node2", "dnat", 18, 2);
     assert_eq!(counts, (2 + 20, 18, 2), "two flows found room");
     wait_for("what found no room to be read", || {
         let status = lab.status("node2");

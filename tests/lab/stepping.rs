@@ -154,7 +154,9 @@ fn who_stops_while_a_packet_is_held_lets_it_go() {
         }
         let log = node.ended();
         assert!(log.contains("dnat service "), "{log}");
-        assert!(!log.contains("WARN"), "{log}");
+        // A SYN that the client sends again in the moment of the end meets the guard alone.
+        let again = "requests to services that nobody translated";
+        assert!(log.lines().all(|line| !line.contains("WARN") || line.contains(again)), "{log}");
         assert_eq!(rules(), before);
         wait_for("the packet at node1", || home.shown().contains(&client).then_some(()));
         curl.kill().unwrap();

@@ -1,5 +1,6 @@
 //! What there is to know of a node that another program goes on with, as JSON.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::Trace;
 use crate::daemon::board::Known;
+use crate::daemon::counters::Counters;
 use crate::daemon::suspects::Suspects;
 use crate::daemon::wire::Place;
 use crate::kernel::Capabilities;
 use crate::netlink::sys;
-use crate::queue::QueueConfig;
+use crate::queue::{Of, QueueConfig};
 use crate::ruleset::Held;
 
 /// The version of this format. It changes when a program that knows another one could not go on.
@@ -39,6 +41,9 @@ pub struct State {
     pub(in crate::daemon) place: Place,
     /// The queues of each worker thread.
     pub(super) lanes: Vec<Vec<QueueConfig>>,
+    /// What is in the memory, if nobody writes there any more.
+    #[serde(default)]
+    pub(super) written: Option<Written>,
     /// What the memory means; see [`Memory::layout`](crate::daemon::memory::Memory::layout).
     pub(super) layout: String,
     pub(in crate::daemon) kernel: Capabilities,
@@ -54,6 +59,15 @@ pub struct State {
     pub(super) stored: Vec<String>,
     /// When packets began to wait, by the clock that no one sets, in milliseconds.
     pub(in crate::daemon) paused: u64,
+}
+
+/// What workers have written into their memory, for a program to which its numbers mean something else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Written {
+    /// For each queue of each worker.
+    pub(super) journals: Vec<Vec<Of>>,
+    /// All that was counted since the start, also by name of service.
+    pub(super) counted: (Counters, BTreeMap<String, u64>),
 }
 
 /// Where all that is of use: it is one boot of one kernel, one network namespace, one user.
@@ -168,6 +182,7 @@ pub(super) mod tests {
             program: "/usr/bin/dunnat".into(),
             place: Place { generation: 1, first: 100, workers: 1, former: Vec::new(), keeps_tags: false },
             lanes: Vec::new(),
+            written: None,
             layout: "l".to_owned(),
             kernel: Capabilities::all(),
             rules: None,

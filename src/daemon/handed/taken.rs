@@ -11,11 +11,12 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::received::By;
-use super::state::{Host, State};
+use super::state::{Host, State, Written};
 use super::{BEFORE, received};
 use crate::cluster::Cluster;
 use crate::control::Before;
 use crate::daemon::board::Board;
+use crate::daemon::duty::Duty;
 use crate::daemon::error::Error;
 use crate::daemon::hands::{Lanes, OpenedQueues, without_names};
 use crate::daemon::keeper::Keeper;
@@ -88,6 +89,7 @@ impl Bundle {
             program: program.to_owned(),
             place: duty.place.clone(),
             lanes: plan.queues_of_workers(),
+            written: None,
             layout: Memory::layout(),
             kernel: keeper.kernel().clone(),
             rules,
@@ -99,6 +101,13 @@ impl Bundle {
             paused: super::milliseconds(),
         };
         Ok(Self { state, descriptors })
+    }
+
+    /// At the end of the workers: with what they have written.
+    pub(in crate::daemon) fn at_the_end(mut self, keeper: &Keeper, board: &Board) -> Self {
+        let written = |duty: &Duty| Written { journals: duty.memory.said(), counted: board.counted() };
+        self.state.written = keeper.duty().map(written);
+        self
     }
 
     /// With those who are connected: clients that see decisions, some whom nobody has answered, and the one who has asked for all this.
@@ -158,7 +167,9 @@ pub struct TakenUp {
     pub plan: Plan,
     pub(in crate::daemon) config: File,
     sockets: Vec<OwnedFd>,
+    /// If its numbers mean the same to this program.
     memory: Option<OwnedFd>,
+    has_its_memory: bool,
     guard: Option<OwnedFd>,
     control: Option<OwnedFd>,
     /// Who has asked for another program.
@@ -220,11 +231,14 @@ impl TakenUp {
         for (what, is, was) in [
             ("the node", node, state.node.as_str()),
             ("its socket", &socket.to_string_lossy(), &state.socket.to_string_lossy()),
-            ("the memory of workers", &Memory::layout(), &state.layout),
         ] {
             if is != was {
                 return Err(format!("{what} was {was}, and is {is}"));
             }
+        }
+        let is_same = state.layout == Memory::layout();
+        if !is_same && state.written.is_none() {
+            return Err("the memory of its workers means something else to this program".to_owned());
         }
         let generation = state.place.generation;
         let mut config = File::from(find(&of_generation("config", generation))?);
@@ -261,7 +275,8 @@ impl TakenUp {
             By::Manager => Some(Store::of(file, descriptors.iter().map(|(name, _)| name.clone()).collect())),
         };
         Ok(Self {
-            memory: Some(find(&of_generation("memory", generation))?),
+            memory: is_same.then(|| find(&of_generation("memory", generation))).transpose()?,
+            has_its_memory: is_same,
             guard: state.rules.as_ref().map(|_| find(GUARD)).transpose()?,
             control: Some(find(CONTROL)?),
             asker: find(ASKER).ok().map(UnixStream::from),
@@ -288,15 +303,26 @@ impl TakenUp {
         Ok(Some((held.clone(), guard.try_clone()?)))
     }
 
+    /// Has the board know what the program before knew.
+    pub(in crate::daemon) fn told_to(&self, board: &Board) {
+        board.goes_on(self.state.known.clone());
+        // Else it is read where it was counted.
+        if let (false, Some(written)) = (self.has_its_memory, &self.state.written) {
+            board.has_counted(written.counted.clone());
+        }
+    }
+
     /// The queues, which are open.
     pub(in crate::daemon) fn queues(&mut self, lanes: Lanes) -> Result<OpenedQueues, Error> {
-        let (Some(memory), sockets) = (self.memory.take(), std::mem::take(&mut self.sockets)) else {
-            return Err(Error::NotTakenUp("there is no memory".to_owned()));
-        };
+        let sockets = std::mem::take(&mut self.sockets);
         if without_names(&lanes) != self.state.lanes {
             return Err(Error::NotTakenUp(OTHER_QUEUES.to_owned()));
         }
-        OpenedQueues::opened_before(lanes, sockets, memory)
+        let journals = self.state.written.as_ref().map_or(&[][..], |written| &written.journals);
+        OpenedQueues::opened_before(lanes, sockets, |workers| match self.memory.take() {
+            Some(memory) => Memory::of(memory, workers),
+            None => Memory::going_on(workers, journals),
+        })
     }
 
     /// The socket that the node listens on.

@@ -111,6 +111,45 @@ fn upgrades_under_packets_lose_none_and_clients_stay() {
     assert_eq!(upgraded.host.only_guard(), "");
 }
 
+/// Later programs count other things. What was counted goes on, and packets that wait are accounted for.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_program_to_which_the_memory_means_something_else_goes_on() {
+    let upgraded = OwnFile::new();
+    let neighbour = upgraded.host.neighbour();
+    let node = upgraded.serve(&["--full"]);
+    let file = "/proc/self/fd/$(echo \"$DUNNAT_HANDED\" | tr ' ' '\\n' | sed -n s/^state=//p)";
+    let other = upgraded.script(
+        "other",
+        &format!(
+            "state={file}\ntext=$(sed 's/\"layout\":\"[^\"]*\"/\"layout\":\"other\"/' $state)\n\
+             echo \"$text\" >$state\nexec {DUNNAT} \"$@\""
+        ),
+    );
+    let mut sent = 0;
+    for (number, program) in [&*other, DUNNAT, &other].into_iter().enumerate() {
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| neighbour.send(300));
+            upgraded.must_upgrade(&[program]);
+            sending.join().unwrap();
+        });
+        sent += 300;
+        let status = wait_for("all datagrams to be decided", || {
+            let status = upgraded.status();
+            (saved(&status) == sent).then_some(status)
+        });
+        assert_eq!(status["upgrades"], number + 1);
+        assert_eq!(status["amiss"], serde_json::json!([]), "{status:#}");
+        for queue in status["queues"].as_array().unwrap() {
+            let ledger = &queue["ledger"];
+            assert_eq!((&ledger["difference"], &ledger["repeated"]), (&0.into(), &0.into()), "{queue}");
+        }
+    }
+    let log = node.end("TERM");
+    assert!(log.contains(&format!(" packets: save unmarked {sent}")), "{log}");
+    assert_eq!(upgraded.host.only_guard(), "");
+}
+
 /// Packets are counted while the two are read, and nft tells the name of the process that has opened the socket.
 fn without_counters(rules: &str) -> String {
     let rules = rules.replace(" # progname python3", "").replace(" # progname dunnat", "");
