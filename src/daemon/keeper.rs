@@ -6,25 +6,21 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 
 use super::clients::{Clients, HandedOver};
 use super::duty::Duty;
 use super::error::Error;
+use super::running::{Apart, Event, Running, ending};
 use super::suspects::Suspects;
-use super::wire::{Begin, Ended, FromWorker, ToWorker, Wire};
+use super::wire::{Begin, Ended, FromWorker, ToWorker};
 use crate::control::HandOver;
 use crate::kernel::{self, Capabilities};
-use crate::netlink::{nfqueue, sys};
+use crate::netlink::nfqueue;
 use crate::sandbox::Refused;
 use crate::text::counted;
 
@@ -41,37 +37,11 @@ const SPAN: Duration = Duration::from_secs(1);
 /// How much later, for each one more; and at the most.
 const LATER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// How a worker process is started.
-#[derive(Clone, Debug)]
-pub struct Apart {
-    /// The program, which calls [`work`](super::work()).
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-    /// What the kernel can do: it is asked once.
-    pub kernel: Capabilities,
-}
-
 /// A packet that ended workers, and was dropped for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Poison {
     pub(super) queue: u16,
     pub(super) bytes: Vec<u8>,
-}
-
-/// What happens to a worker.
-enum Event {
-    Said(FromWorker),
-    Gone(io::Result<ExitStatus>),
-}
-
-/// A worker process.
-struct Running {
-    number: u64,
-    wire: Arc<Wire>,
-    process: OwnedFd,
-    /// Hears what it says, and waits for its end.
-    thread: JoinHandle<()>,
 }
 
 type Channel<T> = (Sender<T>, Receiver<T>);
@@ -169,6 +139,14 @@ impl Keeper {
         }
     }
 
+    fn spawn(&mut self, as_what: fn(Begin) -> ToWorker) -> io::Result<()> {
+        self.started += 1;
+        let tell = (self.events.0.clone(), self.bell.0.clone());
+        self.running = Some(Running::start(&self.apart, &mut self.duties, (self.started, tell), as_what)?);
+        self.progress.1 = Instant::now();
+        Ok(())
+    }
+
     /// Rings when [`hear`](Self::hear) is to be called.
     pub(super) fn bell(&self) -> Receiver<()> {
         self.bell.1.clone()
@@ -182,61 +160,6 @@ impl Keeper {
     /// How many clients see decisions.
     pub(super) fn clients(&self) -> Arc<Clients> {
         Arc::clone(&self.clients)
-    }
-
-    fn spawn(&mut self, as_what: fn(Begin) -> ToWorker) -> io::Result<()> {
-        let (wire, other) = Wire::pair()?;
-        let mut command = Command::new(&self.apart.program);
-        command.args(&self.apart.arguments).stdin(Stdio::from(other)).process_group(0);
-        // A list of processes shows this.
-        command.arg0("dunnat");
-        sys::ends_with_us(&mut command);
-        let mut child = command.spawn()?;
-        let end = |child: &mut std::process::Child| {
-            let _ = child.kill();
-            let _ = child.wait();
-        };
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
-            Some(Ok(process)) => process,
-            other => {
-                end(&mut child);
-                return Err(other.and_then(Result::err).map_or(io::ErrorKind::NotFound.into(), Into::into));
-            }
-        };
-        let mut duties = self.duties.iter_mut();
-        let handed_over = match duties.next() {
-            Some(first) => {
-                let begin = Begin { kernel: self.apart.kernel.clone(), first: first.also() };
-                first.hand_over(&wire, &as_what(begin))
-            }
-            None => Err(io::Error::other("there is nothing to serve")),
-        };
-        let others = |duty: &mut Duty| duty.hand_over(&wire, &ToWorker::Also(duty.also()));
-        if let Err(error) = handed_over.and_then(|()| duties.try_for_each(others)) {
-            end(&mut child);
-            return Err(error);
-        }
-        self.started += 1;
-        let number = self.started;
-        let wire = Arc::new(wire);
-        let (hears, events, bell) = (Arc::clone(&wire), self.events.0.clone(), self.bell.0.clone());
-        let hear = move || {
-            let tell = |event| {
-                let _ = events.send((number, event));
-                let _ = bell.try_send(());
-            };
-            while let Ok(Some((said, _))) = hears.receive::<FromWorker>() {
-                tell(Event::Said(said));
-            }
-            // It has closed its end, or says what nobody understands: then it is of no use.
-            let _ = child.kill();
-            tell(Event::Gone(child.wait()));
-        };
-        let thread = thread::Builder::new().name("keeper".to_owned()).spawn(hear)?;
-        self.running = Some(Running { number, wire, process, thread });
-        self.progress.1 = Instant::now();
-        Ok(())
     }
 
     /// Does what is to be done about workers now.
@@ -364,7 +287,7 @@ impl Keeper {
                 let gone = Instant::now();
                 self.clients.serve(None);
                 if let Some(running) = self.running.take() {
-                    let _ = running.thread.join();
+                    running.join();
                 }
                 let poison = self.judge_what_was_in_hand();
                 let pause = self.pause(gone);
@@ -438,7 +361,7 @@ impl Keeper {
                     counted(waiting, "packet")
                 );
                 self.progress.1 = Instant::now();
-                kill(&running.process, Signal::KILL);
+                running.signal(Signal::KILL);
             }
         }
     }
@@ -446,7 +369,7 @@ impl Keeper {
     /// Hands a signal on.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(running) = &self.running {
-            kill(&running.process, signal);
+            running.signal(signal);
         }
     }
 
@@ -470,7 +393,7 @@ impl Keeper {
         let Some(running) = self.running.take() else { return Ended::default() };
         if let Err(error) = running.wire.send(how, &[]) {
             log::debug!("cannot ask the worker to end: {error}");
-            kill(&running.process, Signal::KILL);
+            running.signal(Signal::KILL);
         }
         let until = Instant::now() + ENDING;
         let mut ended = Ended::default();
@@ -486,12 +409,12 @@ impl Keeper {
                 Ok(_) => {}
                 Err(_) => {
                     log::warn!("the worker does not end; it is killed");
-                    kill(&running.process, Signal::KILL);
+                    running.signal(Signal::KILL);
                     break;
                 }
             }
         }
-        let _ = running.thread.join();
+        running.join();
         ended
     }
 
@@ -520,30 +443,9 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            kill(&running.process, Signal::KILL);
-            let _ = running.thread.join();
+            running.signal(Signal::KILL);
+            running.join();
         }
-    }
-}
-
-fn kill(process: &OwnedFd, signal: Signal) {
-    if let Err(error) = pidfd_send_signal(process, signal) {
-        log::debug!("the worker is gone already: {error}");
-    }
-}
-
-/// How a process has ended, in words.
-fn ending(status: &io::Result<ExitStatus>) -> String {
-    match status {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exit status {code}"),
-            (None, Some(signal)) => {
-                let name = signal_hook::low_level::signal_name(signal);
-                name.map_or(format!("signal {signal}"), |name| format!("killed by {name}"))
-            }
-            (None, None) => "for no known reason".to_owned(),
-        },
-        Err(error) => format!("nobody knows how ({error})"),
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::handed::TakenUp;
-use super::keeper::Apart;
 use super::observer::Observer;
 use super::reload::Reloading;
+use super::running::Apart;
 use crate::cluster::Cluster;
 use crate::control::{Lookers, Rehearsed};
 use crate::engine::Policy;

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::handed::{self, TakenUp};
-use super::keeper::{Apart, Keeper};
+use super::keeper::Keeper;
+use super::running::Apart;
 use super::serve::first_duty;
 use super::work::Work;
 use crate::netlink::sys;
