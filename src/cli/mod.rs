@@ -1,6 +1,7 @@
 //! The command line: one file for each verb. Data goes to standard output, messages to standard error.
 
 mod check;
+mod completions;
 mod doctor;
 mod down;
 mod events;
@@ -18,6 +19,7 @@ mod manual;
 mod metrics;
 mod opened;
 mod output;
+mod pages;
 mod path;
 mod policy;
 mod progress;
@@ -90,6 +92,8 @@ enum Verb {
     Report(report::Report),
     Down(down::Down),
     FillQueues(fill_queues::FillQueues),
+    Completions(completions::Completions),
+    Pages(pages::Pages),
     #[cfg(feature = "lab")]
     Lab(lab::Lab),
 }
@@ -198,6 +202,8 @@ fn went() -> ExitCode {
         Verb::Report(report) => report.run(),
         Verb::Down(down) => down.run(),
         Verb::FillQueues(fill) => fill.run(),
+        Verb::Completions(completions) => completions.run(),
+        Verb::Pages(pages) => pages.run(),
         #[cfg(feature = "lab")]
         Verb::Lab(lab) => lab.run(),
     };

@@ -8,6 +8,7 @@
 )]
 
 mod hostile;
+mod packed;
 mod packets;
 mod policy_crate;
 mod traces;
