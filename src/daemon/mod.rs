@@ -21,6 +21,7 @@ mod handed;
 mod hands;
 mod health;
 mod homes;
+mod interfaces;
 mod keeper;
 mod kept;
 mod leave;

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::counters::Counters;
+use super::interfaces::InterfaceNames;
 use super::names::Names;
 use super::observer::Observing;
 use super::tally::Tally;
-use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
+use crate::engine::{Conditions, Decision, Meta, NoWitness, Time, Whole};
 use crate::net::{IfName, OfFamily as _, Stage, Verdict};
 use crate::netlink::{passing, sys};
 use crate::packet::{Malformed, Patch, View};
@@ -48,6 +49,7 @@ pub struct Worker {
     /// What finds no room goes on, and is not lost.
     passes: bool,
     pipes: Pipes,
+    interfaces: InterfaceNames,
     tracer: Option<Tracer>,
     watch: Option<Observing>,
     tally: Tally,
@@ -67,6 +69,7 @@ impl Worker {
             ct_mark_by: plan.ct_mark_by,
             passes: plan.stands_in(),
             pipes,
+            interfaces: InterfaceNames::new(),
             tracer,
             watch: None,
             tally: Tally::default(),
@@ -88,6 +91,7 @@ impl Worker {
             ct_mark_by: CtMarkBy::Rules,
             passes: false,
             pipes: Pipes::new(pipes),
+            interfaces: InterfaceNames::new(),
             tracer,
             watch: None,
             tally: Tally::default(),
@@ -98,7 +102,8 @@ impl Worker {
 
     /// The same in a thread that may not ask the kernel for names of interfaces: it is told them.
     pub(super) fn told(self, names: Option<Names>) -> Self {
-        Self { pipes: self.pipes.told(names), ..self }
+        let interfaces = self.interfaces.told(names.clone());
+        Self { pipes: self.pipes.told(names), interfaces, ..self }
     }
 
     /// The same, which counts there.
@@ -158,7 +163,9 @@ impl Worker {
             self.watched_decision(packet, (stage, rewrites), (view, meta), &mut began)
         } else {
             let now = || Time(self.policy.began().elapsed());
-            let decision = self.policy.decide(stage, read, &meta, now);
+            let passing = self.interfaces.of(envelope);
+            let whole = || Whole { bytes, interfaces: &passing };
+            let decision = self.policy.decide_whole(stage, read, &meta, whole, now);
             if rewrites {
                 decision.work_out(bytes, read, envelope.checksum, &mut NoWitness)
             } else {
@@ -198,7 +205,8 @@ impl Worker {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let now = || Time(self.policy.began().elapsed());
         let mut conditions = Conditions::new();
-        let decision = self.policy.decide_before(stage, read, &meta, now, &mut conditions);
+        let whole = Whole { bytes: packet.bytes, interfaces: &self.interfaces.of(packet.envelope) };
+        let decision = self.policy.decide_whole_before((stage, read, &meta), &whole, now, &mut conditions);
         let decided = match rewrites {
             true => decision.work_out(packet.bytes, read, packet.envelope.checksum, &mut conditions),
             false => (decision, None),

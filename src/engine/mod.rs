@@ -19,6 +19,7 @@ mod save;
 mod spoof;
 mod tables;
 mod tag;
+mod whole;
 mod witness;
 
 use crate::cluster::{NodeId, OnConflict, ServiceId};
@@ -31,6 +32,7 @@ pub use policy::{Decide, Facts, Policy};
 pub use reason::{DeclareError, Reason, ReasonError, ReasonRow};
 pub use remembered::{Change, Changes, NothingRemembered, Remembered, SHORT, Short, Time};
 pub use tables::Tables;
+pub use whole::{Interface, Interfaces, NoInterfaces, Whole};
 pub use witness::{Conditions, NoWitness, Witness};
 
 /// What is known of a packet beside its bytes.

@@ -1,11 +1,11 @@
 //! What decides: facts and what is remembered in, a decision out.
 
 use super::remembered::{Changes, Remembered, Time};
-use super::{ClusterNat, Conditions, Decision, Meta, NoWitness, Reason, Witness};
+use super::{ClusterNat, Conditions, Decision, Meta, NoWitness, Reason, Whole, Witness};
 use crate::net::Stage;
 use crate::packet::{Malformed, View};
 
-/// All that a policy is told about a packet.
+/// All that a policy is told about a packet; one that looks at its bytes or interfaces gets a [`Whole`], too.
 ///
 /// ```
 /// use dunnat::engine::{Facts, Meta, Time};
@@ -106,6 +106,83 @@ pub trait Decide: Send + Sync {
         changes: &mut Changes,
         witness: &mut W,
     ) -> Decision;
+
+    /// Decides with the packet's bytes and interfaces at hand. Whoever has them asks this; a policy that does not look at them leaves
+    /// it as it is. One that does writes it beside [`decide`](Self::decide), which then is asked where nobody has them:
+    ///
+    /// ```
+    /// use dunnat::engine::{
+    ///     Changes, Decide, Decision, Facts, Interface, Reason, Remembered, Subject, Value, Wants, Whole, Witness,
+    /// };
+    ///
+    /// /// What comes in by `eth0` and says nothing does not go on.
+    /// struct NotEmpty {
+    ///     reasons: [Reason; 2],
+    /// }
+    ///
+    /// impl Decide for NotEmpty {
+    ///     fn name(&self) -> &str {
+    ///         "not-empty"
+    ///     }
+    ///
+    ///     fn reasons(&self) -> &[Reason] {
+    ///         &self.reasons
+    ///     }
+    ///
+    ///     fn decide<W: Witness>(
+    ///         &self,
+    ///         facts: &Facts<'_>,
+    ///         remembered: &dyn Remembered,
+    ///         changes: &mut Changes,
+    ///         witness: &mut W,
+    ///     ) -> Decision {
+    ///         self.decide_whole(facts, &Whole::default(), remembered, changes, witness)
+    ///     }
+    ///
+    ///     fn decide_whole<W: Witness>(
+    ///         &self,
+    ///         facts: &Facts<'_>,
+    ///         whole: &Whole<'_>,
+    ///         _: &dyn Remembered,
+    ///         _: &mut Changes,
+    ///         witness: &mut W,
+    ///     ) -> Decision {
+    ///         let [empty, fine] = self.reasons;
+    ///         let len = facts.packet.map_or(0, |view| whole.payload(view).len());
+    ///         let length = Value::Number(len as u64);
+    ///         let is_empty = witness.holds(len == 0, || {
+    ///             (Subject::Own("length of the payload"), length, Wants::AtMost(Value::Number(0)))
+    ///         });
+    ///         if is_empty && whole.interfaces.name(Interface::In).as_deref() == Some("eth0") {
+    ///             return Decision::drop(empty);
+    ///         }
+    ///         Decision::leave(fine)
+    ///     }
+    /// }
+    /// # let reasons = [Reason::declare("empty", "there is no payload")?, Reason::declare("not-empty", "there is")?];
+    /// # use dunnat::{cluster::Cluster, simulate::{PacketSpec, SimulatedNode}};
+    /// # let text = std::fs::read_to_string("rules/example.toml")?.replace("xenbr0", "eth0");
+    /// # let cluster = Cluster::parse(&text, std::path::Path::new("example.toml"))?;
+    /// # let node1 = cluster.find("node1")?;
+    /// # let mut node = SimulatedNode::with_policy(&cluster, node1, std::sync::Arc::new(NotEmpty { reasons }));
+    /// # for (packet, expected) in [("len 28", "empty"), ("len 29", "not-empty")] {
+    /// #     let packet: PacketSpec = format!("udp 192.168.122.1:1 > 192.168.122.11:2 {packet}").parse()?;
+    /// #     let passage = node.pass(packet.arrival(&cluster, node1));
+    /// #     assert_eq!(passage.steps[0].1.as_ref().unwrap().decision.reason.name(), expected);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn decide_whole<W: Witness>(
+        &self,
+        facts: &Facts<'_>,
+        whole: &Whole<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+        witness: &mut W,
+    ) -> Decision {
+        let _ = whole;
+        self.decide(facts, remembered, changes, witness)
+    }
 }
 
 /// A policy, as it is asked: of any kind, behind a pointer. The conditions of a decision cost nothing where nobody wants to know
@@ -150,6 +227,31 @@ pub trait Policy: Send + Sync {
         changes: &mut Changes,
         conditions: &mut Conditions,
     ) -> Decision;
+
+    /// As in [`Decide`], without a witness.
+    fn decide_whole(
+        &self,
+        facts: &Facts<'_>,
+        whole: &Whole<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+    ) -> Decision {
+        let _ = whole;
+        self.decide(facts, remembered, changes)
+    }
+
+    /// Decides in the same way, and tells what was asked for it.
+    fn decide_whole_before(
+        &self,
+        facts: &Facts<'_>,
+        whole: &Whole<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+        conditions: &mut Conditions,
+    ) -> Decision {
+        let _ = whole;
+        self.decide_before(facts, remembered, changes, conditions)
+    }
 }
 
 impl<T: Decide> Policy for T {
@@ -181,5 +283,26 @@ impl<T: Decide> Policy for T {
         conditions: &mut Conditions,
     ) -> Decision {
         Decide::decide(self, facts, remembered, changes, conditions)
+    }
+
+    fn decide_whole(
+        &self,
+        facts: &Facts<'_>,
+        whole: &Whole<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+    ) -> Decision {
+        Decide::decide_whole(self, facts, whole, remembered, changes, &mut NoWitness)
+    }
+
+    fn decide_whole_before(
+        &self,
+        facts: &Facts<'_>,
+        whole: &Whole<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+        conditions: &mut Conditions,
+    ) -> Decision {
+        Decide::decide_whole(self, facts, whole, remembered, changes, conditions)
     }
 }

@@ -37,7 +37,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::Supervised;
-use crate::engine::{Conditions, Decision, Meta, NoWitness, Time};
+use crate::engine::{Conditions, Decision, Meta, NoWitness, Time, Whole};
 use crate::net::{ByFamily, Checksum, CtMark, Mark, Proto, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, PseudoHeader, Side, View, full};
 
@@ -68,7 +68,8 @@ pub fn passed(
 ) -> (Decision, Option<Vec<u8>>) {
     let view = View::parse(bytes, bytes.len());
     let read = view.as_ref().map_err(|malformed| *malformed);
-    let decision = policy.decide_before(stage, read, meta, || now, &mut Conditions::new());
+    let whole = Whole { bytes, ..Whole::default() };
+    let decision = policy.decide_whole_before((stage, read, meta), &whole, || now, &mut Conditions::new());
     let (decision, patch) = decision.work_out(bytes, read, Checksum::Ready, &mut NoWitness);
     let mut after = bytes.to_vec();
     if let Some(patch) = patch {

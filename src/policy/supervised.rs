@@ -8,7 +8,7 @@ use super::notes::{Notes, Reading};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{
     Changes, ClusterNat, Condition, Conditions, Decision, Facts, Meta, NothingRemembered, Policy, Reason,
-    Remembered, Subject, Time, Value, Wants,
+    Remembered, Subject, Time, Value, Wants, Whole,
 };
 use crate::net::{CtMark, Mac, Mark, OfFamily, Stage};
 use crate::packet::{Layers, Malformed, Rewrite, View};
@@ -118,15 +118,28 @@ impl Supervised {
         meta: &Meta,
         now: impl FnOnce() -> Time,
     ) -> Decision {
+        self.decide_whole(stage, packet, meta, Whole::default, now)
+    }
+
+    /// Has it decide about a packet whose bytes and interfaces are known. They are asked for only if it is not the cluster's.
+    #[inline]
+    pub fn decide_whole<'a>(
+        &self,
+        stage: Stage,
+        packet: Result<&View, Malformed>,
+        meta: &Meta,
+        whole: impl FnOnce() -> Whole<'a>,
+        now: impl FnOnce() -> Time,
+    ) -> Decision {
         // What it decides is held to all that is nonsense by its laws, and not again for every packet.
         if let Some(own) = self.policy.cluster_nat() {
             let decide = || own.decide_now(stage, packet, meta);
             let decided = catch_unwind(AssertUnwindSafe(decide));
             return decided.unwrap_or_else(|_| Decision::drop(Reason::PolicyPanicked));
         }
-        let facts = self.facts((stage, packet, meta), now);
+        let (facts, whole) = (self.facts((stage, packet, meta), now), whole());
         let decide = |remembered: &dyn Remembered, changes: &mut Changes| {
-            self.policy.decide(&facts, remembered, changes)
+            self.policy.decide_whole(&facts, &whole, remembered, changes)
         };
         self.decided(&facts, decide).unwrap_or_else(|Unusable { reason, .. }| Decision::drop(reason))
     }
@@ -140,11 +153,22 @@ impl Supervised {
         now: impl FnOnce() -> Time,
         conditions: &mut Conditions,
     ) -> Decision {
+        self.decide_whole_before((stage, packet, meta), &Whole::default(), now, conditions)
+    }
+
+    /// The same about a packet whose bytes and interfaces are known.
+    pub fn decide_whole_before(
+        &self,
+        (stage, packet, meta): (Stage, Result<&View, Malformed>, &Meta),
+        whole: &Whole<'_>,
+        now: impl FnOnce() -> Time,
+        conditions: &mut Conditions,
+    ) -> Decision {
         let facts = self.facts((stage, packet, meta), now);
         let before = conditions.len();
         let decide = |remembered: &dyn Remembered, changes: &mut Changes| {
             conditions.truncate(before);
-            self.policy.decide_before(&facts, remembered, changes, conditions)
+            self.policy.decide_whole_before(&facts, whole, remembered, changes, conditions)
         };
         self.decided(&facts, decide).unwrap_or_else(|Unusable { reason, so }| {
             conditions.push(Condition {

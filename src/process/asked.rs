@@ -11,7 +11,7 @@ use super::child::{Child, Unheard};
 use super::protocol::{Answer, FactsLine, Hello, HelloError, LONGEST_ANSWER, LONGEST_HELLO, Nonsense};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{
-    Changes, Condition, Conditions, Decision, Facts, Policy, Reason, Remembered, Subject, Value, Wants,
+    Changes, Condition, Conditions, Decision, Facts, Policy, Reason, Remembered, Subject, Value, Wants, Whole,
 };
 use crate::net::Mark;
 use crate::policy::CARRIED_OUT;
@@ -204,9 +204,10 @@ pub struct OfNode {
 }
 
 impl OfNode {
-    fn ask(&self, facts: &Facts<'_>) -> Result<Decision, Unanswered> {
+    fn ask(&self, facts: &Facts<'_>, whole: &Whole<'_>) -> Result<Decision, Unanswered> {
         self.process.ask(|seq| {
-            let line = FactsLine::new(facts, (seq, &self.own), &self.nodes, self.mask);
+            let wanted = self.process.hello.bytes;
+            let line = FactsLine::new(facts, (whole, wanted), (seq, &self.own), &self.nodes, self.mask);
             serde_json::to_vec(&line).unwrap_or_default()
         })
     }
@@ -226,19 +227,40 @@ impl Policy for OfNode {
         true
     }
 
-    fn decide(&self, facts: &Facts<'_>, _: &dyn Remembered, _: &mut Changes) -> Decision {
-        self.ask(facts).unwrap_or_else(|why| Decision::drop(why.reason()))
+    fn decide(&self, facts: &Facts<'_>, remembered: &dyn Remembered, changes: &mut Changes) -> Decision {
+        self.decide_whole(facts, &Whole::default(), remembered, changes)
     }
 
-    /// What it asks itself is not known: its reason is told, or why there is no decision.
     fn decide_before(
         &self,
         facts: &Facts<'_>,
+        remembered: &dyn Remembered,
+        changes: &mut Changes,
+        conditions: &mut Conditions,
+    ) -> Decision {
+        self.decide_whole_before(facts, &Whole::default(), remembered, changes, conditions)
+    }
+
+    fn decide_whole(
+        &self,
+        facts: &Facts<'_>,
+        whole: &Whole<'_>,
+        _: &dyn Remembered,
+        _: &mut Changes,
+    ) -> Decision {
+        self.ask(facts, whole).unwrap_or_else(|why| Decision::drop(why.reason()))
+    }
+
+    /// What it asks itself is not known: its reason is told, or why there is no decision.
+    fn decide_whole_before(
+        &self,
+        facts: &Facts<'_>,
+        whole: &Whole<'_>,
         _: &dyn Remembered,
         _: &mut Changes,
         conditions: &mut Conditions,
     ) -> Decision {
-        let (decision, value, wants) = match self.ask(facts) {
+        let (decision, value, wants) = match self.ask(facts, whole) {
             Ok(decision) => {
                 let about = Value::Word(decision.reason.about());
                 (decision, about, Wants::Is(about))

@@ -1,7 +1,8 @@
 //! A policy in any language: another program, which is asked by lines of JSON.
 //!
 //! The program writes a first line, its [`Hello`]: which protocol it speaks, its name, and the reasons that it has. From then on it
-//! reads a line of facts for each packet from standard input, and writes a line with its decision to standard output. What it writes
+//! reads a line of facts for each packet from standard input, and writes a line with its decision to standard output. It is told the
+//! names of interfaces, and as many bytes of the packet as its hello asks for. What it writes
 //! to standard error is logged. [`SCHEMA`] describes all three lines.
 //!
 //! This is slow: a decision takes two changes of process, and what the program takes. The example in Python takes 0.1 to 0.3 ms for each,
@@ -36,7 +37,8 @@ mod protocol;
 
 pub use asked::{LONGEST_PAUSE, Limits, OfNode, Process, StartError};
 pub use protocol::{
-    Answer, Hello, HelloError, LONGEST_ANSWER, LONGEST_HELLO, MOST_REASONS, Nonsense, PROTOCOL, SCHEMA,
+    Answer, Hello, HelloError, LONGEST_ANSWER, LONGEST_HELLO, MOST_BYTES, MOST_REASONS, Nonsense, PROTOCOL,
+    SCHEMA,
 };
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, DeclareError, Facts, Reason};
-use crate::net::{Dscp, Mac, Mark, Stage, Tuple, Verdict};
+use crate::engine::{Decision, DeclareError, Facts, Interface, Reason, Whole};
+use crate::net::{Dscp, Hex, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Layers, Malformed, Rewrite, Side, TcpFlags, View};
 use crate::policy::Named;
 use crate::text::escaped;
@@ -26,6 +26,9 @@ pub const LONGEST_ANSWER: usize = 4096;
 /// How many reasons a policy may have.
 pub const MOST_REASONS: usize = 64;
 
+/// How many bytes of a packet a program is told at the most.
+pub const MOST_BYTES: usize = 2048;
+
 /// How long the name of a policy, and the sentence of a reason, may be, in bytes.
 const LONGEST_NAME: usize = 40;
 const LONGEST_SENTENCE: usize = 200;
@@ -37,6 +40,8 @@ pub struct Hello {
     pub name: String,
     /// Its reasons, in its order.
     pub reasons: Vec<Reason>,
+    /// How many bytes of each packet it wants to be told; 0 if none.
+    pub bytes: usize,
     /// The verdicts of decisions with these reasons; none if it may be either.
     verdicts: Vec<Option<Verdict>>,
 }
@@ -60,6 +65,9 @@ pub enum HelloError {
     /// A reason that it cannot have.
     #[error(transparent)]
     Reason(#[from] DeclareError),
+    /// How many bytes of a packet it wants.
+    #[error("it wants {0} bytes of each packet; {MOST_BYTES} is the most")]
+    Bytes(u64),
     /// Two reasons have one name.
     #[error("it has the reason {0} twice")]
     Twice(String),
@@ -74,6 +82,8 @@ struct HelloLine {
     protocol: u32,
     name: String,
     reasons: Vec<ReasonLine>,
+    #[serde(default)]
+    bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +120,7 @@ impl Hello {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read(line: &[u8]) -> Result<Self, HelloError> {
-        let HelloLine { protocol, name, reasons } =
+        let HelloLine { protocol, name, reasons, bytes } =
             serde_json::from_slice(line).map_err(|error| HelloError::Form(error.to_string()))?;
         if protocol != PROTOCOL {
             return Err(HelloError::Protocol(protocol));
@@ -121,6 +131,10 @@ impl Hello {
         if !is_word || Named::NAMES.contains(&&*name) {
             return Err(HelloError::Name);
         }
+        let bytes = usize::try_from(bytes)
+            .ok()
+            .filter(|bytes| *bytes <= MOST_BYTES)
+            .ok_or(HelloError::Bytes(bytes))?;
         if !(1..=MOST_REASONS).contains(&reasons.len()) {
             return Err(HelloError::Count(reasons.len()));
         }
@@ -140,6 +154,7 @@ impl Hello {
         };
         Ok(Self {
             name,
+            bytes,
             verdicts: reasons.iter().map(|reason| verdict(reason.verdict)).collect(),
             reasons: reasons
                 .iter()
@@ -160,6 +175,14 @@ pub(super) struct FactsLine<'a> {
     malformed: Option<Malformed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     packet: Option<PacketLine>,
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    in_if: Option<String>,
+    #[serde(rename = "out", skip_serializing_if = "Option::is_none")]
+    out_if: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phys_in: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phys_out: Option<String>,
     from_pipe: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pipe_to: Option<&'a str>,
@@ -169,6 +192,8 @@ pub(super) struct FactsLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ct_mark: Option<Mark>,
     mask: Mark,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<Hex>,
 }
 
 /// What its bytes say.
@@ -196,13 +221,17 @@ struct ErrorLine {
 }
 
 impl<'a> FactsLine<'a> {
-    /// What a policy is told, in words; `nodes` are the names of the cluster's nodes, and `mask` are its bits of marks.
+    /// What a policy is told, in words; `nodes` are the names of the cluster's nodes, and `mask` are its bits of marks. Of the packet's
+    /// bytes it is told so many; of interfaces, what the packet passes there.
     pub(super) fn new(
         facts: &Facts<'_>,
+        (whole, wanted): (&Whole<'_>, usize),
         (seq, node): (u64, &'a str),
         nodes: &'a [String],
         mask: Mark,
     ) -> Self {
+        let bytes = whole.bytes.get(..wanted).unwrap_or(whole.bytes);
+        let interface = |which| whole.interfaces.name(which);
         let packet = |view: &View| PacketLine {
             tuple: view.tuple,
             len: view.len,
@@ -221,12 +250,17 @@ impl<'a> FactsLine<'a> {
             stage: facts.stage,
             malformed: facts.packet.err(),
             packet: facts.packet.ok().map(packet),
+            in_if: interface(Interface::In),
+            out_if: interface(Interface::Out),
+            phys_in: interface(Interface::PortIn),
+            phys_out: interface(Interface::PortOut),
             from_pipe: meta.from_pipe,
             pipe_to: meta.pipe_of.and_then(|id| nodes.get(id.0 as usize)).map(|name| &**name),
             mac: meta.src_mac,
             mark: meta.mark,
             ct_mark: meta.ct_mark.known(),
             mask,
+            bytes: (wanted > 0).then(|| Hex(bytes.to_vec())),
         }
     }
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::protocol::FactsLine;
 use super::*;
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Conditions, Decision, Facts, Meta, Reason, Time, Value};
+use crate::engine::{Conditions, Decision, Facts, Interface, Interfaces, Meta, Reason, Time, Value, Whole};
 use crate::net::{CtMark, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Headers, Layers, Rewrite, Side, View};
 use crate::policy::Supervised;
@@ -259,6 +259,9 @@ fn a_hello_says_name_and_reasons_and_nothing_else() {
         format!(r#"{{"protocol":1,"name":"many","reasons":[{}]}}"#, reasons.join(","))
     };
     assert_eq!(Hello::read(many(64).as_bytes()).unwrap().reasons.len(), 64);
+    assert_eq!(hello.bytes, 0);
+    let wants = HELLO.replacen("\"protocol\": 1", "\"protocol\": 1, \"bytes\": 2048", 1);
+    assert_eq!(Hello::read(wants.as_bytes()).unwrap().bytes, 2048);
     let with = |from: &str, to: &str| {
         let text = HELLO.replacen(from, to, 1);
         assert_ne!(text, HELLO);
@@ -266,6 +269,11 @@ fn a_hello_says_name_and_reasons_and_nothing_else() {
     };
     for (line, expected) in [
         (String::new(), "EOF while parsing"),
+        (
+            with("\"protocol\": 1", "\"protocol\": 1, \"bytes\": 2049"),
+            "it wants 2049 bytes of each packet; 2048 is the most",
+        ),
+        (with("\"protocol\": 1", "\"protocol\": 1, \"bytes\": -1"), "invalid value: integer `-1`"),
         ("[]".to_owned(), "--policy-schema describes it"),
         (with("1", "2"), "it speaks protocol 2, and this dunnat speaks protocol 1"),
         (with("\"test\"", "\"cluster\""), "none of: cluster"),
@@ -343,11 +351,73 @@ fn judge(of: &str) -> Judge {
 fn the_schema_is_of_the_lines_that_are_read() {
     let fault = |of: &str, line: &str| judge(of).fault(&serde_json::from_str(line).unwrap());
     assert_eq!(fault("hello", HELLO), None);
+    let wants =
+        |bytes: &str| HELLO.replacen("\"protocol\": 1", &format!("\"protocol\": 1, \"bytes\": {bytes}"), 1);
+    assert_eq!(fault("hello", &wants("2048")), None);
+    assert!(fault("hello", &wants("2049")).is_some());
     assert!(fault("hello", &HELLO.replace("test-no", "Test")).is_some());
     let line = r#"{"seq": 1, "verdict": "accept", "reason": "test-fine", "mark": "0x2", "ct_mark": null,
         "rewrite": {"side": "source", "to": "10.0.0.1", "port": 9, "layers": "inner"}}"#;
     assert_eq!(fault("decision", line), None);
     assert!(fault("decision", &line.replace("\"mark\": \"0x2\"", "\"mark\": 2")).is_some());
+}
+
+/// A packet that passes every kind of interface, one of them with a name that is meant ill.
+struct Everywhere;
+
+impl Interfaces for Everywhere {
+    fn name(&self, which: Interface) -> Option<String> {
+        let name = match which {
+            Interface::In => "guestbr0",
+            Interface::Out => "xenbr0",
+            Interface::PortIn => "eth1.100\u{1b}[31m",
+            Interface::PortOut => "vif1.0",
+        };
+        Some(name.to_owned())
+    }
+}
+
+/// What a program is told of a packet as a whole decides: the same in a simulated node, and in a worker of a node.
+#[test]
+fn a_program_is_told_bytes_and_interfaces() {
+    let hello = HELLO.replacen("\"protocol\": 1", "\"protocol\": 1, \"bytes\": 44", 1);
+    let (_directory, path) = program(
+        &hello,
+        r#"
+for line in sys.stdin:
+    facts = json.loads(line)
+    bytes_ = bytes.fromhex(facts["bytes"])
+    is_it = facts.get("in") in ("lo", "xenbr0") and "out" not in facts and len(bytes_) == 44 and bytes_.endswith(b"GET ")
+    say({"seq": facts["seq"], "verdict": "accept" if is_it else "drop", "reason": "test-either"})
+"#,
+    );
+    let cluster = cluster();
+    let process = Process::start(&path, quick(false)).unwrap();
+    let of_node = || Arc::new(process.of_node(&cluster, NodeId(0)));
+    let packet = |payload: &[u8]| {
+        let mut bytes = Vec::new();
+        let to =
+            etherparse::PacketBuilder::ipv4([192, 168, 122, 1], [192, 168, 122, 11], 64).tcp(40000, 80, 1, 2);
+        to.write(&mut bytes, payload).unwrap();
+        bytes
+    };
+    let mut node = crate::simulate::SimulatedNode::with_policy(&cluster, NodeId(0), of_node());
+    let mut after = |payload| node.pass(crate::simulate::Arrival::of(packet(payload))).after;
+    assert_eq!((after(b"GET /"), after(b"PUT /")), (Some(packet(b"GET /")), None));
+
+    let wishes = crate::ruleset::Wishes { workers: 1, ..crate::ruleset::Wishes::default() };
+    let plan = crate::ruleset::Plan::new(wishes, &crate::kernel::Capabilities::all()).unwrap();
+    let policy = Arc::new(Supervised::new(of_node(), &cluster, NodeId(0), 1));
+    let mut worker = crate::daemon::Worker::new(policy, &plan, Vec::new(), None);
+    // The loopback interface has this index in every network namespace.
+    let waiting = [(b"GET /", Some(1)), (b"PUT /", Some(1)), (b"GET /", None)].map(|(payload, in_if)| {
+        let envelope = crate::net::Envelope { queue: 100, in_if, ..Default::default() };
+        crate::queue::Waiting { envelope, bytes: packet(payload) }
+    });
+    let mut queue = crate::queue::Memory::new(waiting);
+    worker.turn(&mut queue).unwrap();
+    let went_on: Vec<bool> = queue.served.iter().map(Option::is_some).collect();
+    assert_eq!(went_on, [true, false, false]);
 }
 
 proptest! {
@@ -377,8 +447,14 @@ proptest! {
             let now = Time(Duration::from_millis(mark.into()));
             let stage = Stage::ALL[usize::from(kind % 4)];
             let facts = Facts { stage, packet: view.as_ref().map_err(|malformed| *malformed), meta: &meta, now };
-            let line = serde_json::to_value(FactsLine::new(&facts, (1, "node1"), &nodes, Mark::ALL)).unwrap();
+            let whole = Whole { bytes: &bytes, interfaces: &Everywhere };
+            let wanted = usize::from(last);
+            let line = FactsLine::new(&facts, (&whole, wanted), (1, "node1"), &nodes, Mark::ALL);
+            let line = serde_json::to_value(line).unwrap();
             prop_assert_eq!(judge.fault(&line), None, "{}", line);
+            let told = line.get("bytes").map(|bytes| bytes.as_str().unwrap().len() / 2);
+            prop_assert_eq!(told, (wanted > 0).then_some(wanted.min(bytes.len())));
+            prop_assert_eq!(line["phys_in"].as_str(), Some("eth1.100\u{1b}[31m"));
             prop_assert_eq!(line.get("packet").is_some(), view.is_ok());
         }
     }

@@ -1,12 +1,12 @@
 //! From an event back to what was decided about.
 
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Reason, Time};
+use crate::engine::{Interface, Interfaces, Reason, Time};
 use crate::net::{CtMark, IfName, Mac, Mark, Stage};
 use crate::packet::{Fragment, Headers, Malformed, View};
 use crate::policy::Supervised;
 use crate::simulate::{Egress, Ingress, Visit, made};
-use crate::trace::{Event, Marks, SNAP};
+use crate::trace::{Event, Marks, Name, SNAP};
 
 /// What a recorded decision was made of, as a cluster sees it.
 #[derive(Clone, Debug)]
@@ -23,7 +23,29 @@ pub struct RecordedDecision {
     ct_mark: CtMark,
     ingress: Ingress,
     egress: Option<Egress>,
+    names: Names,
     time: Time,
+}
+
+/// The names of interfaces as the event has them.
+#[derive(Clone, Debug)]
+struct Names {
+    in_if: Option<Name>,
+    out_if: Option<Name>,
+    phys_in: Option<Name>,
+    phys_out: Option<Name>,
+}
+
+impl Interfaces for Names {
+    fn name(&self, which: Interface) -> Option<String> {
+        let name = match which {
+            Interface::In => &self.in_if,
+            Interface::Out => &self.out_if,
+            Interface::PortIn => &self.phys_in,
+            Interface::PortOut => &self.phys_out,
+        };
+        name.as_ref().map(|name| name.to_string())
+    }
 }
 
 /// Why a decision cannot be made again.
@@ -76,6 +98,12 @@ impl RecordedDecision {
             ct_mark,
             ingress,
             egress,
+            names: Names {
+                in_if: event.in_if.clone(),
+                out_if: event.out_if.clone(),
+                phys_in: event.phys_in.clone(),
+                phys_out: event.phys_out.clone(),
+            },
             time: event.time.into(),
         })
     }
@@ -84,10 +112,8 @@ impl RecordedDecision {
     pub fn visit(&self, policy: &Supervised) -> Visit {
         let packet = (self.bytes.clone(), self.original_len);
         let meta = policy.meta(self.pipe, self.src_mac, self.mark, self.ct_mark);
-        let mut visit = Visit::with_view(policy, self.stage, packet, (self.view, meta), self.time);
-        visit.ingress.clone_from(&self.ingress);
-        visit.egress.clone_from(&self.egress);
-        visit
+        let ways = (self.ingress.clone(), self.egress.clone());
+        Visit::by_ways(policy, self.stage, packet, (self.view, meta), (ways, &self.names), self.time)
     }
 }
 
@@ -106,7 +132,7 @@ fn packet(event: &Event) -> Option<(Vec<u8>, usize)> {
     if event.reason == Reason::Cut {
         bytes.truncate(SNAP.min(len.saturating_sub(1)));
     } else if bytes.len() < len {
-        // A trace keeps the beginning of a packet. The rest decides nothing.
+        // A trace keeps the beginning of a packet. To a translator the rest is nothing; who looks at it finds zeros.
         bytes.resize(len, 0);
     }
     Some((bytes, len))

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{Egress, Visit};
+use super::{Visit, Ways};
 use crate::cluster::Cluster;
+use crate::engine::{Interface, Interfaces as _};
 use crate::net::Envelope;
 use crate::queue::Packet;
 use crate::trace::{Bytes, Event, Hex, Namer, Record};
@@ -37,14 +38,15 @@ impl Visit {
         let outcome = (self.decision, self.patch);
         let record = Record::new(&packet, self.stage, self.view, self.meta.ct_mark, outcome, Instant::now());
         let after = self.patch.and_then(|_| self.after());
-        let out = self.egress.as_ref().filter(|egress| **egress != Egress::Here);
+        let ways = Ways(cluster, &self.ingress, self.egress.as_ref());
+        let name = |which| ways.name(which).map(|name| name.as_str().into());
         Event {
             seq: moment.seq,
             time: moment.time,
             deciding_ns: 0,
-            in_if: Some(self.ingress.name(cluster).as_str().into()),
-            out_if: out.map(|egress| egress.name(cluster).as_str().into()),
-            phys_in: self.ingress.port().map(|port| port.as_str().into()),
+            in_if: name(Interface::In),
+            out_if: name(Interface::Out),
+            phys_in: name(Interface::PortIn),
             bytes: Some(Bytes { before: Hex(self.bytes.clone()), after: after.map(Hex) }),
             ..namer.event(&record)
         }

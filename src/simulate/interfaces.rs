@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::cluster::{Cluster, NodeId};
+use crate::engine::{Interface, Interfaces};
 use crate::net::{IfName, Stage, Tuple};
 use crate::trace::{Event, Name};
 
@@ -148,5 +149,22 @@ impl Egress {
             Self::Bridge | Self::Here => cluster.guests.bridge.clone(),
             Self::Other(name) => name.clone(),
         }
+    }
+}
+
+/// The ways of a packet through a node of that cluster, as a policy may ask for them, and as an event tells them.
+#[derive(Clone, Copy)]
+pub(crate) struct Ways<'a>(pub(crate) &'a Cluster, pub(crate) &'a Ingress, pub(crate) Option<&'a Egress>);
+
+impl Interfaces for Ways<'_> {
+    fn name(&self, which: Interface) -> Option<String> {
+        let Self(cluster, ingress, egress) = *self;
+        let name = match which {
+            Interface::In => ingress.name(cluster),
+            Interface::Out => egress.filter(|egress| **egress != Egress::Here)?.name(cluster),
+            Interface::PortIn => ingress.port()?.clone(),
+            Interface::PortOut => return None,
+        };
+        Some(name.as_str().to_owned())
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::{Conditions, Decision, Meta, Policy, Time};
+use crate::engine::{Conditions, Decision, Interfaces, Meta, NoInterfaces, Policy, Time, Whole};
 use crate::net::{Checksum, CtMark, Hook, IfName, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Malformed, Patch, Query, View};
 use crate::policy::{Supervised, of_cluster};
@@ -27,6 +27,7 @@ pub use capture::{
     Capture, CaptureError, Captured, Counts, Cut, Foreign, Frame, LinkType, Order, Piece, Place,
 };
 pub use event::Numbering;
+pub(crate) use interfaces::Ways;
 pub use interfaces::{Egress, Ingress, NotQueued};
 pub use made::made;
 pub(crate) use made::with_chunk;
@@ -122,7 +123,7 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// Decides about a packet as a worker does.
+    /// Decides about a packet as a worker does, by whatever interfaces it passes.
     pub fn new(
         policy: &Supervised,
         stage: Stage,
@@ -142,12 +143,25 @@ impl Visit {
         (view, meta): (Result<View, Malformed>, Meta),
         now: Time,
     ) -> Self {
+        let ways = (Ingress::Public, None);
+        Self::by_ways(policy, stage, (bytes, original_len), (view, meta), (ways, &NoInterfaces), now)
+    }
+
+    /// The same for a packet of which it is known by what it comes and leaves; with the names of these interfaces.
+    pub(crate) fn by_ways(
+        policy: &Supervised,
+        stage: Stage,
+        (bytes, original_len): (Vec<u8>, usize),
+        (view, meta): (Result<View, Malformed>, Meta),
+        ((ingress, egress), interfaces): ((Ingress, Option<Egress>), &dyn Interfaces),
+        now: Time,
+    ) -> Self {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let checksum = Checksum::Ready;
         let mut conditions = Conditions::new();
-        let decision = policy.decide_before(stage, read, &meta, || now, &mut conditions);
+        let whole = Whole { bytes: &bytes, interfaces };
+        let decision = policy.decide_whole_before((stage, read, &meta), &whole, || now, &mut conditions);
         let (decision, patch) = decision.work_out(&bytes, read, checksum, &mut conditions);
-        let ingress = Ingress::Public;
         Self {
             stage,
             bytes,
@@ -159,7 +173,7 @@ impl Visit {
             conditions,
             patch,
             ingress,
-            egress: None,
+            egress,
         }
     }
 
@@ -264,9 +278,11 @@ impl<'a> SimulatedNode<'a> {
             let held_now = if stage == Stage::Dnat { Mark::ZERO } else { held & self.cluster.mask };
             let meta = self.policy.meta(pipe, src_mac, mark, CtMark::Is(held_now));
             let packet = (std::mem::take(&mut bytes), original_len);
-            let mut visit = Visit::new(&self.policy, stage, packet, meta, time);
-            visit.ingress = ingress.clone();
-            visit.egress = egress.clone().filter(|_| stage.hook() == Hook::Postrouting);
+            let view = View::parse(&packet.0, original_len);
+            let ways = (ingress.clone(), egress.clone().filter(|_| stage.hook() == Hook::Postrouting));
+            let names = Ways(self.cluster, &ways.0, ways.1.as_ref());
+            let visit =
+                Visit::by_ways(&self.policy, stage, packet, (view, meta), (ways.clone(), &names), time);
             mark = visit.decision.mark.unwrap_or(mark);
             if let Some(ct_mark) = visit.decision.ct_mark {
                 held = held.merge(ct_mark, self.cluster.mask);

@@ -1,7 +1,5 @@
 //! One decision with everything that belongs to it, by name.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,7 +8,7 @@ use super::rule;
 use super::shared::{self, Name};
 use super::version::{OLDEST, VERSION, Version};
 use crate::engine::Reason;
-use crate::net::{CtState, Dscp, Hook, Mac, Mark, Stage, Tuple, Verdict};
+use crate::net::{CtState, Dscp, Hex, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Icmp, LONGEST, Malformed, Tcp};
 
 /// The JSON Schema (draft 2020-12) of one line of JSON; it explains each field.
@@ -196,10 +194,6 @@ pub struct Bytes {
     pub after: Option<Hex>,
 }
 
-/// Bytes, written in hex.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hex(pub Vec<u8>);
-
 impl Event {
     /// Reads a line of JSON. Fields that are not known are passed over: a later program may write more.
     ///
@@ -251,34 +245,3 @@ fn is_zero(number: &u64) -> bool {
 fn is_false(yes: &bool) -> bool {
     !yes
 }
-
-impl fmt::Display for Hex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0; 64];
-        for bytes in self.0.chunks(text.len() / 2) {
-            for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-                digits[0] = DIGITS[usize::from(byte >> 4)];
-                digits[1] = DIGITS[usize::from(byte & 15)];
-            }
-            f.write_str(std::str::from_utf8(&text[..2 * bytes.len()]).unwrap_or_default())?;
-        }
-        Ok(())
-    }
-}
-
-impl std::str::FromStr for Hex {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digit = |digit: u8| char::from(digit).to_digit(16).map(|digit| digit as u8);
-        let pair = |pair: &[u8]| match *pair {
-            [high, low] => Some(digit(high)? << 4 | digit(low)?),
-            _ => None,
-        };
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
-        bytes.map(Self).ok_or("bytes are written as pairs of hexadecimal digits")
-    }
-}
-
-crate::net::as_text! { Hex: "bytes in hex" }

@@ -23,7 +23,8 @@ mod text;
 mod version;
 mod write;
 
-pub use event::{Bytes, Event, Hex, Marks, NoEvent, SCHEMA, Source};
+pub use crate::net::Hex;
+pub use event::{Bytes, Event, Marks, NoEvent, SCHEMA, Source};
 pub(crate) use filter::{Alternatives, Asked, FlowFacts, Known};
 pub use filter::{Filter, FilterError, Names};
 pub use generations::{Generation, Generations};

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
-use super::event::{Bytes, Event, Hex, Marks, Source};
+use super::event::{Bytes, Event, Marks, Source};
 use super::generations::{Generation, Generations};
 use super::record::Record;
 use super::shared::Name;
 use super::shared::shared;
 use super::version::Version;
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{Checksum, Dscp, Mark, Stage, Tuple};
+use crate::net::{Checksum, Dscp, Hex, Mark, Stage, Tuple};
 use crate::netlink::sys;
 use crate::packet::{Fragment, Headers, Patch, Rewrite, Side};
 

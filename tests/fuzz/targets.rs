@@ -27,7 +27,7 @@ use dunnat::net::{Checksum, CtMark, CtState, Hook, Mac, Mark, Stage, Tuple, Verd
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
 use dunnat::policy::{Supervised, of_cluster};
-use dunnat::process::{Answer, Hello};
+use dunnat::process::{Answer, Hello, MOST_BYTES};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
 use dunnat::replay::Changes;
@@ -466,6 +466,7 @@ fn policy_lines() {
     bolero::check!().for_each(|bytes: &[u8]| {
         if let Ok(hello) = Hello::read(bytes) {
             assert!((1..=64).contains(&hello.reasons.len()) && hello.name.len() <= 40);
+            assert!(hello.bytes <= MOST_BYTES);
             assert!(hello.reasons.iter().all(|reason| !Reason::ALL.contains(reason)));
         }
         let Ok(Answer { decision, .. }) = Answer::read(bytes, &hello) else { return };
