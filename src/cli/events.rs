@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dunnat::packet::LONGEST;
 use dunnat::simulate::Capture;
-use dunnat::trace::{Event, NoEvent, RuleEvent};
+use dunnat::trace::{Carried, Event, NoEvent, RuleEvent};
 
 use super::Failure;
 use super::opened::Begun;
@@ -19,6 +19,8 @@ pub(super) enum Line {
     Decision(Box<Event>),
     /// A rule that a packet met, as `--kernel` shows them.
     Rule(Box<RuleEvent>),
+    /// What the kernel has carried.
+    Carried(Box<Carried>),
 }
 
 /// A trace in JSON that was saved, or comes by standard input.
@@ -43,11 +45,11 @@ impl Events {
         Self { from, input, line: Vec::new(), number: 0, bytes: 0, events: 0 }
     }
 
-    /// The next event; none at the end. Rules between them are passed over.
+    /// The next event; none at the end. What stands between them is passed over.
     pub(super) fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
             match self.line()? {
-                Some(Line::Rule(_)) => {}
+                Some(Line::Rule(_) | Line::Carried(_)) => {}
                 Some(Line::Decision(event)) => return Ok(Some(*event)),
                 None => return Ok(None),
             }
@@ -85,8 +87,11 @@ impl Events {
                     self.events += 1;
                     match RuleEvent::read(line) {
                         Some(rule) => Ok(Some(Line::Rule(Box::new(rule)))),
-                        // As a later program writes it.
-                        None => continue,
+                        None => match Carried::read(line) {
+                            Some(carried) => Ok(Some(Line::Carried(Box::new(carried)))),
+                            // As a later program writes it.
+                            None => continue,
+                        },
                     }
                 }
                 Err(NoEvent::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {

@@ -223,6 +223,7 @@ impl TraceFile {
                     }
                 }
                 Line::Rule(_) => {}
+                Line::Carried(carried) => joiner.add_carried(*carried),
             }
         }
         Ok(())

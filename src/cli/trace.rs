@@ -27,7 +27,7 @@ use kernel::Kernel;
 /// A FILTER selects decisions, for example: stage spoof and host 192.168.122.1 and not reason unmarked. Its
 /// words: stage, node, entry, service, reason, verdict, host, net, port (each also with src or dst before
 /// it), proto, tcp, udp, icmp, icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, dscp,
-/// queue, rewritten, malformed; and, or, not, parentheses.
+/// queue, rewritten, malformed, carried; and, or, not, parentheses.
 #[derive(Args)]
 pub(super) struct Trace {
     #[command(flatten)]
@@ -206,8 +206,10 @@ impl Trace {
         std::thread::spawn(move || {
             loop {
                 let answer = client.answer();
-                let is_last =
-                    !matches!(answer, Ok(Some(Answer::Hello(_) | Answer::Resumed(_) | Answer::Event(_))));
+                let is_last = !matches!(
+                    answer,
+                    Ok(Some(Answer::Hello(_) | Answer::Resumed(_) | Answer::Event(_) | Answer::Carried(_)))
+                );
                 if answers.send(answer).is_err() || is_last {
                     return;
                 }
@@ -224,6 +226,7 @@ impl Trace {
             };
             match answer.map_err(connection)? {
                 Some(Answer::Event(event)) => output.event(&event).map_err(failed)?,
+                Some(Answer::Carried(carried)) => output.carried(&carried).map_err(failed)?,
                 Some(Answer::Hello(hello)) => {
                     log::debug!("attached to {}, dunnat {}", hello.node, hello.dunnat);
                     output.commit().map_err(failed)?;
@@ -283,6 +286,12 @@ impl Trace {
                         && selection.filter.as_ref().is_none_or(|filter| filter.may_want_rule(&rule))
                     {
                         output.rule(&rule).map_err(failed)?;
+                    }
+                    continue;
+                }
+                Ok(Some(Line::Carried(carried))) => {
+                    if selection.takes_carried(&carried) {
+                        output.carried(&carried).map_err(failed)?;
                     }
                     continue;
                 }

@@ -317,7 +317,7 @@ pub fn read_answer(line: &[u8]) -> io::Result<Option<Answer<Event>>> {
     {
         return Err(other_version(v, dunnat.as_deref()));
     }
-    let known = ["hello", "resumed", "event", "end", "status", "reloaded", "error"];
+    let known = ["hello", "resumed", "event", "carried", "end", "status", "reloaded", "error"];
     match serde_json::from_slice::<HashMap<String, IgnoredAny>>(line) {
         Ok(kinds) if kinds.len() == 1 && !kinds.keys().any(|kind| known.contains(&&**kind)) => Ok(None),
         _ => Err(wrong(&error.to_string())),

@@ -15,7 +15,7 @@ use super::errors::Errors;
 use super::protocol::{Answer, End, Hello, Trace, VERSION};
 use crate::netlink::sys;
 use crate::trace::{
-    Event, Filter, Flows, Follower, Generation, Generations, Namer, Sample, Selection, Taps, follow,
+    Carried, Event, Filter, Flows, Follower, Generation, Generations, Namer, Sample, Selection, Taps, follow,
 };
 
 /// How many bytes are sent at once.
@@ -198,6 +198,11 @@ impl Follower for Sender<'_> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         serde_json::to_writer(&mut self.buffer, &Answer::Event(event))?;
         self.buffer.push(b'\n');
+        if self.buffer.len() > PIECE { self.idle() } else { Ok(()) }
+    }
+
+    fn carried(&mut self, carried: &Carried) -> io::Result<()> {
+        say(&mut self.buffer, &Answer::<()>::Carried(Box::new(carried.clone())))?;
         if self.buffer.len() > PIECE { self.idle() } else { Ok(()) }
     }
 

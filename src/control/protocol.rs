@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::reload::{Reload, Reloaded};
 use super::status::Status;
 use super::upgrade::{Upgrade, Upgraded};
+use crate::trace::Carried;
 
 /// Where the sockets of all nodes are.
 pub const DIRECTORY: &str = "/run/dunnat";
@@ -76,6 +77,8 @@ pub enum Answer<E> {
     Resumed(Hello),
     /// A decision.
     Event(E),
+    /// What the kernel has carried, among the decisions.
+    Carried(Box<Carried>),
     /// The last answer.
     End(End),
     /// What the node says about itself; the last answer.

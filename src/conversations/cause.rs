@@ -77,6 +77,8 @@ named! {
         Unreachable = "unreachable", "host or network unreachable";
         /// ICMP: another error.
         OtherError = "other-error", "another ICMP error";
+        /// The kernel stood in, and may have carried it: no worker has decided about it.
+        Carried = "carried", "the kernel may have carried it";
         /// The trace of a node that would know is not there, or lacks the packet.
         NotTraced = "not-traced", "a trace is missing";
     }

@@ -264,6 +264,11 @@ impl Cause {
                 "ip neigh show {guest}",
             ),
             Self::OtherError => on_node("a host on the way does not take the packet", "", ""),
+            Self::Carried => on_node(
+                "no worker of {node} took the packet, and the kernel carried it: traces have no decision about it",
+                "",
+                "dunnat status",
+            ),
             Self::NotTraced => on_node(
                 "{node} saw the packet, but these traces do not have it: its trace is missing, or began later",
                 "",

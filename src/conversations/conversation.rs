@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
+use super::carried::{AllCarried, CarriedHere};
 use super::clue::{Hint, Possible};
 use super::connection::{Connection, Kept, Traced};
 use super::finding::{Finding, Judgement};
@@ -14,7 +15,7 @@ use super::judge::{Case, OtherConversation, judge, never_begun};
 use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::Seen;
 use crate::engine::Reason;
-use crate::net::Tuple;
+use crate::net::{Stage, Tuple};
 use crate::trace::Name;
 
 /// One connection, or all packets between a client's port and a service where there are no connections.
@@ -40,6 +41,8 @@ pub struct Conversation {
     pub way: Vec<Name>,
     /// Its events along the way, on each node in order. Of those that are alike only the first two are kept.
     pub kept: Vec<Kept>,
+    /// What the kernel has carried of it, and no worker has decided about.
+    pub carried: Vec<CarriedHere>,
     /// The judgement.
     pub judgement: Judgement,
     /// An event of it was asked for.
@@ -53,18 +56,21 @@ pub(super) fn assemble(
     home_nodes: &HomeNodes,
     nodes: &BTreeMap<Name, Traced>,
     rule_drops: &RuleDrops,
+    carried: &AllCarried,
 ) -> Vec<Conversation> {
     let addresses: Vec<Option<OtherConversation>> = connections.iter().map(other).collect();
-    let conversation = |(place, connection): (usize, Connection)| {
+    let mut of_each = carried.of(&flow, &connections);
+    let mut conversation = |(place, connection): (usize, Connection)| {
         let others: Vec<&OtherConversation> = addresses
             .iter()
             .enumerate()
             .filter(|(other, _)| *other != place)
             .filter_map(|(_, address)| address.as_ref())
             .collect();
-        one(flow, connection, &others, (home_nodes, nodes, rule_drops))
+        let here = of_each.get_mut(place).map(std::mem::take).unwrap_or_default();
+        one(flow, connection, &others, (home_nodes, nodes, rule_drops), (here, carried))
     };
-    connections.into_iter().enumerate().map(conversation).collect()
+    connections.into_iter().enumerate().map(&mut conversation).collect()
 }
 
 /// What a connection is for the others of its flow.
@@ -92,6 +98,7 @@ fn one(
     connection: Connection,
     others: &[&OtherConversation],
     (home_nodes, nodes, rule_drops): (&HomeNodes, &BTreeMap<Name, Traced>, &RuleDrops),
+    (carried, all_carried): (Vec<CarriedHere>, &AllCarried),
 ) -> Conversation {
     let mut kept = connection.kept;
     let begun = runs(&kept);
@@ -118,6 +125,8 @@ fn one(
         home_nodes,
         others,
         nodes,
+        carried: &carried,
+        all_carried,
     });
     let last = home.as_ref().or(likely.as_ref());
     let mut way: Vec<Name> = Vec::new();
@@ -151,6 +160,8 @@ fn one(
     let is_on_the_way =
         |node: &&Name| home.is_some() || between.iter().any(|event| event.node == **node) || entry.is_none();
     last.filter(is_on_the_way).into_iter().for_each(&mut step);
+    // Its replies went by there, though no decision shows it.
+    carried.iter().filter(|it| it.stage == Stage::Spoof).for_each(|it| step(&it.node));
     let service = entry.and_then(|entry| entry.service.clone());
     let original_port = entry.and_then(|entry| entry.before?.ports).map(|(_, port)| port);
     let (original_dst, entry) =
@@ -170,6 +181,7 @@ fn one(
         home,
         way,
         kept,
+        carried,
         judgement,
         wanted: connection.wanted,
     }
@@ -190,6 +202,7 @@ impl Conversation {
             home: None,
             way: vec![node],
             kept: Vec::new(),
+            carried: Vec::new(),
             wanted: drop.wanted,
             judgement: never_begun(drop),
         }

@@ -101,10 +101,12 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Whether something went wrong. Where the traces lack the request, that is not known: a node may have been traced too late.
+    /// Whether something went wrong. Where the traces lack the request, that is not known: a node may have been traced too late. Nor is it
+    /// where the kernel may have carried the reply.
     pub fn is_fault(&self) -> bool {
         match self.finding {
             Finding::NoRequest => !matches!(self.cause, None | Some(Cause::NotTraced)),
+            Finding::NoReply => self.causes.first().is_none_or(|first| first.cause != Cause::Carried),
             finding => !finding.is_right(),
         }
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
+use super::carried::AllCarried;
 use super::connection::{Traced, merge, split};
 use super::conversation::{Conversation, assemble};
 use super::home::HomeNodes;
@@ -14,7 +15,7 @@ use super::join::{Flow, flow_of};
 use super::rule_drop::RuleDrops;
 use super::seen::SeenKinds;
 use crate::net::Tuple;
-use crate::trace::{Event, Name};
+use crate::trace::{Carried, Event, Name};
 
 /// How many connections of a flow are kept: those that were first seen last.
 const CONNECTIONS: usize = 8;
@@ -24,6 +25,8 @@ const EVENTS: usize = 64;
 const KINDS: usize = 4096;
 /// How many guests and ports may be known. Frames tell them, and anybody may send some: then all are learned anew.
 const GUESTS: usize = 16_384;
+/// How many reports of what was carried are kept.
+const CARRIED: usize = 16_384;
 /// How many nodes may be known; events of others are not taken.
 const NODES: usize = 64;
 
@@ -35,6 +38,7 @@ pub struct Following {
     nodes: BTreeMap<Name, Traced>,
     connections: usize,
     home_nodes: HomeNodes,
+    carried: AllCarried,
     /// With what the connections tell of where guests are.
     learned: HomeNodes,
     /// How many kinds events had when those were last forgotten that no event had any more.
@@ -76,6 +80,14 @@ impl Following {
         Some(tuple)
     }
 
+    /// Takes what the kernel has carried. When that is too much it is forgotten.
+    pub fn add_carried(&mut self, carried: Carried) {
+        if self.carried.count() > CARRIED {
+            self.carried = AllCarried::default();
+        }
+        self.carried.add(carried);
+    }
+
     /// Learns from all connections where guests live, for the judgements that come. It goes through all that is kept.
     pub fn learn(&mut self) {
         let mut learned = self.home_nodes.clone();
@@ -91,7 +103,8 @@ impl Following {
     pub fn judge(&self, tuple: &Tuple) -> Vec<Conversation> {
         let Some(flow) = self.flows.get(tuple) else { return Vec::new() };
         let connections = split(merge(flow.connections.clone()));
-        let mut all = assemble(*tuple, connections, &self.learned, &self.nodes, &RuleDrops::default());
+        let mut all =
+            assemble(*tuple, connections, &self.learned, &self.nodes, &RuleDrops::default(), &self.carried);
         for conversation in &mut all {
             conversation.number += 1;
         }

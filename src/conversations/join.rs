@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::carried::AllCarried;
 use super::connection::{Connection, Traced, merge, split};
 use super::conversation::{Conversation, assemble};
 use super::home::HomeNodes;
@@ -18,7 +19,7 @@ use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::{Seen, SeenKinds};
 use crate::engine::Reason;
 use crate::net::{Proto, Stage, Tuple, Verdict};
-use crate::trace::{Event, Name, RuleEvent};
+use crate::trace::{Carried, Event, Name, RuleEvent};
 
 /// Takes the events of all nodes, in any order of nodes; those of one node as they were numbered.
 #[derive(Debug, Default)]
@@ -31,6 +32,7 @@ pub struct Joiner {
     home_nodes: HomeNodes,
     once: Once,
     rule_drops: RuleDrops,
+    carried: AllCarried,
     services: Services,
 }
 
@@ -65,6 +67,8 @@ pub struct Paths {
     pub others: BTreeMap<(Stage, Reason), u64>,
     /// What rules dropped that belongs to no conversation, and is no request for a service that the traces have.
     pub rule_drops: Vec<RuleDrop>,
+    /// Packets that the kernel has carried, and that belong to no conversation, or nobody knows to which.
+    pub carried: u64,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +115,11 @@ impl Joiner {
         self.rule_drops.note(node, event, wanted);
     }
 
+    /// Takes what the kernel has carried.
+    pub fn add_carried(&mut self, carried: Carried) {
+        self.carried.add(carried);
+    }
+
     /// Judges what was taken.
     pub fn finish(self) -> Paths {
         let mut flows: Vec<(Tuple, Vec<Connection>)> =
@@ -131,7 +140,14 @@ impl Joiner {
         for (flow, connections) in flows {
             known.insert(flow);
             known.extend(connections.iter().filter_map(|it| it.request()?.before));
-            conversations.extend(assemble(flow, connections, &home_nodes, &nodes, &self.rule_drops));
+            conversations.extend(assemble(
+                flow,
+                connections,
+                &home_nodes,
+                &nodes,
+                &self.rule_drops,
+                &self.carried,
+            ));
         }
         let (begun, rule_drops): (Vec<RuleDrop>, Vec<RuleDrop>) =
             self.rule_drops.of_none(&known).into_iter().partition(|drop| self.services.has(drop));
@@ -141,7 +157,8 @@ impl Joiner {
         for (conversation, number) in conversations.iter_mut().zip(1..) {
             conversation.number = number;
         }
-        Paths { conversations, nodes, others: self.others, rule_drops }
+        let carried = self.carried.of_none(|tuple| known.contains(tuple));
+        Paths { conversations, nodes, others: self.others, rule_drops, carried }
     }
 }
 

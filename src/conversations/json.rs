@@ -65,6 +65,7 @@ struct Line<'a> {
 enum Step<'a> {
     Packet(Packet<'a>),
     Decision(Decision<'a>),
+    Carried { node: &'a Name, stage: Stage, packets: u64, bytes: u64 },
     Gap { from: &'a str, to: &'a str, says: &'a str },
 }
 
@@ -134,6 +135,12 @@ pub fn json(conversation: &Conversation) -> serde_json::Result<String> {
             entry: decision.event.entry.as_ref(),
             proves: decision.proves,
         }),
+        Rung::Carried { carried, .. } => Step::Carried {
+            node: &carried.node,
+            stage: carried.stage,
+            packets: carried.packets,
+            bytes: carried.bytes,
+        },
         Rung::Gap { from, to, says } => Step::Gap { from: name(*from), to: name(*to), says },
     });
     let Tuple { proto, src, dst, ports } = conversation.flow;

@@ -3,6 +3,7 @@
 //! Drawn is the first packet, from node to node as far as it was seen, and one reply: the one that proves the
 //! finding, or the first. Text, Mermaid and SVG draw the same ladder.
 
+use super::carried::CarriedHere;
 use super::connection::Kept;
 use super::conversation::{Conversation, end};
 use super::finding::{Finding, Proof};
@@ -36,6 +37,13 @@ pub enum Rung<'a> {
     Arrow(Arrow<'a>),
     /// A node decides.
     Decision(Decision<'a>),
+    /// The kernel has carried packets of it at a node, about which no worker has decided.
+    Carried {
+        /// Whose rules.
+        at: usize,
+        /// What.
+        carried: &'a CarriedHere,
+    },
     /// What should be there was not seen.
     Gap {
         /// Where it was last.
@@ -147,6 +155,7 @@ impl Conversation {
             drawing.reply(true);
             drawing.rest_of_proof();
         }
+        drawing.carried();
         Ladder { lanes, rungs: drawing.rungs }
     }
 }
@@ -255,6 +264,11 @@ impl<'a> Drawing<'a> {
             if let Some(reply) = reply {
                 let says = format!("a reply came to {} instead", reply.node);
                 self.rungs.push(Rung::Gap { from: self.guest(), to: Self::CLIENT, says });
+            } else if let Some(home) =
+                of.carried.iter().find(|it| it.stage == Stage::Spoof).and_then(|it| self.lane(&it.node))
+            {
+                let says = format!("no worker of {} has seen a reply", of.way[home - 1]);
+                self.rungs.push(Rung::Gap { from: self.guest(), to: Self::CLIENT, says });
             } else if reached {
                 let says = "no reply seen".to_owned();
                 self.rungs.push(Rung::Gap { from: self.guest(), to: Self::CLIENT, says });
@@ -270,6 +284,15 @@ impl<'a> Drawing<'a> {
         self.decision(event);
         self.rungs
             .extend(event.leaves_as().map(|packet| arrow(home, Self::CLIENT, packet, event.out_if.as_ref())));
+    }
+
+    /// What no worker has seen.
+    fn carried(&mut self) {
+        for carried in &self.of.carried {
+            if let Some(at) = self.lane(&carried.node) {
+                self.rungs.push(Rung::Carried { at, carried });
+            }
+        }
     }
 
     /// What proves the finding and is about another packet than the one that is drawn.

@@ -46,6 +46,9 @@ pub fn mermaid(conversation: &Conversation) -> String {
                     parts.join("<br/>")
                 )
             }
+            Rung::Carried { at, carried } => {
+                writeln!(out, "    Note over l{at}: {}<br/>{}", carried.stage, escaped(&carried.says()))
+            }
             Rung::Gap { from, to, says } => writeln!(out, "    l{from}--xl{to}: {}", escaped(says)),
         };
     }

@@ -17,6 +17,7 @@
 //! One conversation is drawn as a [`Ladder`], which text ([`Text`]), [`mermaid()`], [`svg()`] and
 //! [`json()`] have in common.
 
+mod carried;
 mod cause;
 mod clue;
 mod connection;
@@ -39,6 +40,7 @@ mod svg;
 mod tests;
 mod text;
 
+pub use carried::CarriedHere;
 pub use cause::Cause;
 pub use clue::{Clue, Hint, Possible};
 pub use connection::{Kept, Traced};

@@ -148,6 +148,9 @@ impl Picture {
                     let class = if arrow.pipe { "pipe" } else { "wire" };
                     self.arrow((arrow.from, arrow.to), class, &arrow.label(), &frame);
                 }
+                Rung::Carried { at, carried } => {
+                    self.card(*at, "card", &carried.stage.to_string(), &[carried.says()]);
+                }
                 Rung::Gap { from, to, says } => self.arrow((*from, *to), "gap", says, ""),
                 Rung::Decision(decision) => {
                     let class = if decision.proves {

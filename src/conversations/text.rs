@@ -9,7 +9,7 @@ use super::conversation::Conversation;
 use super::finding::{Finding, Proof};
 use super::join::Paths;
 use super::ladder::{Lifeline, Rung};
-use crate::text::{BAD, DIM, GOOD, Paint, UNSURE, packed, wrapped};
+use crate::text::{BAD, DIM, GOOD, Paint, UNSURE, counted, packed, wrapped};
 
 const WIDTH: usize = 100;
 
@@ -103,6 +103,13 @@ impl Text {
                 .collect();
             let _ = writeln!(out, "of no conversation: {}", others.join(", "));
         }
+        if paths.carried > 0 {
+            let _ = writeln!(
+                out,
+                "of no conversation: {} that the kernel carried",
+                counted(paths.carried, "packet")
+            );
+        }
         if shown.is_empty() && all > 0 {
             let says = "not judged: what no trace has, because a rule dropped it before dnat, or the node that it came to has no \
                         such service in its cluster file";
@@ -180,6 +187,9 @@ impl Text {
                     let wrong = decision.proves && !judgement.finding.is_right();
                     let style = if wrong { style(judgement.finding) } else { DIM };
                     (lanes.dot(decision.at, if wrong { '!' } else { '●' }), 2, parts, style)
+                }
+                Rung::Carried { at, carried } => {
+                    (lanes.dot(*at, '≈'), 2, vec![carried.stage.to_string(), carried.says()], DIM)
                 }
                 Rung::Gap { from, to, says } => {
                     (lanes.arrow(*from, *to, '·'), 0, vec![format!("? {says}")], style(judgement.finding))

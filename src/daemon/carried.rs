@@ -24,7 +24,8 @@ pub(super) struct Carrying {
 impl Carrying {
     /// Reads what the kernel has carried, and tells of it. None if it does not stand in.
     pub(super) fn look(&mut self, installed: &Installed) -> Option<Counts> {
-        let counts = installed.carried()?;
+        let counts: Counts =
+            installed.carried()?.into_iter().map(|(stage, (packets, _))| (stage, packets)).collect();
         if let Some(line) = self.seen(&counts, Instant::now()) {
             log::warn!("{line}");
         }

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_channel::Sender;
+
 use super::wire::{ToWorker, Wire};
 use crate::control::{HandOver, Trace};
 
@@ -63,8 +65,8 @@ impl Client {
     }
 }
 
-/// Hands clients over, and forgets one when it is gone.
-pub(super) struct HandedOver(pub(super) Arc<Clients>);
+/// Hands clients over, rings when there is another one, and forgets one when it is gone.
+pub(super) struct HandedOver(pub(super) Arc<Clients>, pub(super) Sender<()>);
 
 impl HandOver for HandedOver {
     fn hand_over(&self, stream: UnixStream, trace: Trace, resumed: bool) -> io::Result<Box<dyn Send>> {
@@ -82,6 +84,7 @@ impl HandOver for HandedOver {
         }
         *next += 1;
         clients.insert(*next, client);
+        let _ = self.1.try_send(());
         Ok(Box::new(Place(Arc::clone(&self.0), *next)))
     }
 }

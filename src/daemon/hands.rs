@@ -21,7 +21,7 @@ use super::writing::report_trace;
 use crate::queue::QueueConfig;
 use crate::ruleset::Backend;
 use crate::sandbox::Level;
-use crate::trace::{TapEnd, Taps, Writer};
+use crate::trace::{Counted, TapEnd, Taps, Writer};
 
 /// Who serves the packets.
 pub(super) enum Hands {
@@ -166,6 +166,22 @@ impl Hands {
                 let clients = keeper.clients();
                 Box::new(move || clients.count() as u64)
             }
+        }
+    }
+
+    /// Whether somebody sees decisions.
+    pub(super) fn are_watched(&self) -> bool {
+        match self {
+            Self::Here { here, .. } => here.taps.count() > 0,
+            Self::Apart(keeper) => keeper.clients().count() > 0,
+        }
+    }
+
+    /// Tells those who see decisions what the kernel has carried.
+    pub(super) fn carried(&self, all: Vec<Counted>) {
+        match self {
+            Self::Here { here, .. } => here.taps.carried(&all.into()),
+            Self::Apart(keeper) => keeper.carried(&all),
         }
     }
 

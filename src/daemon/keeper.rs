@@ -23,6 +23,7 @@ use crate::kernel::{self, Capabilities};
 use crate::netlink::nfqueue;
 use crate::sandbox::Refused;
 use crate::text::counted;
+use crate::trace::Counted;
 
 /// How long a worker may take to begin.
 const BEGINNING: Duration = Duration::from_secs(20);
@@ -36,6 +37,9 @@ const AT_ONCE: usize = 5;
 const SPAN: Duration = Duration::from_secs(1);
 /// How much later, for each one more; and at the most.
 const LATER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Of so many flows a worker is told in one message what was carried: each takes less than 400 bytes.
+const IN_ONE_MESSAGE: usize = 150;
 
 /// A packet that ended workers, and was dropped for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +158,7 @@ impl Keeper {
 
     /// Where clients are handed over.
     pub(super) fn hand_over(&self) -> Arc<dyn HandOver> {
-        Arc::new(HandedOver(Arc::clone(&self.clients)))
+        Arc::new(HandedOver(Arc::clone(&self.clients), self.bell.0.clone()))
     }
 
     /// How many clients see decisions.
@@ -257,6 +261,17 @@ impl Keeper {
         if let Err(error) = self.spawn(ToWorker::Begin) {
             log::error!("cannot start another worker: {error}; trying again");
             self.due = Some(Instant::now() + LATER.1);
+        }
+    }
+
+    /// Has those who see decisions told what the kernel has carried. What is left is what the worker could not be told now.
+    pub(super) fn carried(&self, all: &[Counted]) {
+        let Some(running) = &self.running else { return };
+        for some in all.chunks(IN_ONE_MESSAGE) {
+            if let Err(error) = running.wire.send(&ToWorker::Carried(some.to_vec()), &[]) {
+                log::debug!("cannot tell the worker what the kernel has carried: {error}");
+                return;
+            }
         }
     }
 

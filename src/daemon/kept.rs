@@ -336,6 +336,7 @@ impl<'a> Serving<'a> {
                         self.leave(generation);
                         tell(wire, &FromWorker::Left(generation));
                     }
+                    Ok(Some((ToWorker::Carried(all), _))) => self.taps.carried(&all.into()),
                     Ok(Some((ToWorker::End, _))) => break,
                     Ok(Some((ToWorker::HandOn, _))) => {
                         hands_on = true;

@@ -8,6 +8,7 @@
 //! A node serves ([`run`]), looks on while the kernel's own ruleset does ([`shadow()`]), or looks on at whatever others do
 //! ([`observe`]); all that is in this order is the same for all.
 
+mod accounts;
 mod announce;
 mod around;
 mod board;
@@ -45,6 +46,7 @@ mod signals;
 mod stop;
 mod suspects;
 mod tally;
+mod telling;
 mod thread;
 mod told;
 mod trial;

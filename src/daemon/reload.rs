@@ -211,12 +211,14 @@ impl Serving<'_> {
             }
         }
         self.generations.add(Generation { number, cluster: Arc::clone(&cluster), node: plan.node });
+        self.telling.tell(installed, hands, true);
         if let Err(error) = installed.replace(rules, &elsewhere) {
             hands.leave(number);
             self.generations.take_back(number);
             return Err(error.to_string());
         }
         // From here on packets come to the new queues.
+        self.telling.emptied();
         let before = again.plan.generation();
         again.plan = plan;
         self.node = plan.node;

@@ -31,6 +31,7 @@ use super::rules::{GUARD_EVERY, put_back, remove, stop_asking};
 use super::running::Apart;
 use super::signals::Signals;
 use super::stop::{Stop, signal_name};
+use super::telling::Telling;
 use super::upgrade::{self, Waiting};
 use super::wire::Place;
 use super::worker::Serve;
@@ -162,6 +163,7 @@ pub(super) struct Serving<'a> {
     pub(super) socket: PathBuf,
     pub(super) program: PathBuf,
     pub(super) manager: Manager,
+    pub(super) telling: Telling,
     /// What it does, in a few words.
     pub(super) summary: String,
 }
@@ -195,6 +197,7 @@ fn serve(
         None => OpenedQueues::open(backend, lanes, apart.is_some())?,
         Some(taken) => taken.queues(lanes)?,
     };
+    let telling = Telling::new(trace.is_some(), taken.is_some());
     let system = |what| move |source| Error::System { what, source };
     let listener = match taken.as_mut().and_then(TakenUp::control) {
         None => Listener::take(socket)?,
@@ -277,6 +280,7 @@ fn serve(
         socket: socket.to_owned(),
         program,
         manager,
+        telling,
         summary,
     };
     serving.fill_elsewhere();
@@ -358,6 +362,7 @@ impl Serving<'_> {
         let (mut torn, mut carrying) = (None, Carrying::default());
         self.board.carried(self.installed.as_ref().and_then(|installed| carrying.look(installed)));
         self.board.following(self.installed.as_ref().and_then(Installed::following));
+        self.tell_carried(hands, false);
         let (mut looked, mut refused) = (Instant::now(), Teller::default());
         loop {
             // After a reload they are others.
@@ -389,7 +394,11 @@ impl Serving<'_> {
                 recv(bell) -> _ => {}
                 recv(changed) -> by => {
                     if let (Ok(by), Some(installed)) = (by, &mut self.installed) {
-                        torn = put_back(installed, [by].into_iter().chain(changed.try_iter()), || self.board.repaired());
+                        let repaired = || {
+                            self.board.repaired();
+                            self.telling.emptied();
+                        };
+                        torn = put_back(installed, [by].into_iter().chain(changed.try_iter()), repaired);
                     }
                 }
                 recv(moved) -> elsewhere => {
@@ -401,6 +410,7 @@ impl Serving<'_> {
                 }
                 default(patience) => {}
             }
+            self.tell_carried(hands, false);
             if looked.elapsed() >= GUARD_EVERY {
                 looked = Instant::now();
                 self.board.look(torn.is_some());
@@ -410,8 +420,11 @@ impl Serving<'_> {
                     self.board.carried(carrying.look(installed));
                     self.board.following(installed.following());
                     // What did not work then may work now.
-                    torn =
-                        torn.and_then(|by| put_back(installed, [by].into_iter(), || self.board.repaired()));
+                    let repaired = || {
+                        self.board.repaired();
+                        self.telling.emptied();
+                    };
+                    torn = torn.and_then(|by| put_back(installed, [by].into_iter(), repaired));
                 }
             }
             if let Hands::Apart(keeper) = hands {
@@ -427,6 +440,13 @@ impl Serving<'_> {
             if hands.are_well() {
                 self.manager.is_well();
             }
+        }
+    }
+
+    /// Tells those who see decisions what the kernel has carried.
+    pub(super) fn tell_carried(&mut self, hands: &Hands, all: bool) {
+        if let Some(installed) = &self.installed {
+            self.telling.tell(installed, hands, all);
         }
     }
 
@@ -452,7 +472,12 @@ impl Serving<'_> {
     }
 
     /// The last packets get their verdicts, and all that was taken is given back.
-    fn finish(self, hands: Hands, failure: Option<Error>) -> Result<(Counters, Result<(), Error>), Error> {
+    fn finish(
+        mut self,
+        hands: Hands,
+        failure: Option<Error>,
+    ) -> Result<(Counters, Result<(), Error>), Error> {
+        self.tell_carried(&hands, true);
         let mut manager = self.manager;
         manager.stopping();
         drop(self.around);

@@ -66,6 +66,7 @@ impl Serving<'_> {
         client: Option<&UnixStream>,
         (stopped, requests): &Waiting<'_>,
     ) -> Result<Infallible, String> {
+        self.tell_carried(hands, true);
         let Hands::Apart(keeper) = hands else {
             return Err("this node cannot be upgraded: it only looks on, shows each packet to somebody, or does all in one \
                         process"

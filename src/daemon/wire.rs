@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Trace;
 use crate::kernel::Capabilities;
 use crate::sandbox::Refused;
+use crate::trace::Counted;
 
 /// How long a message may be, in bytes. A filter is the longest thing in one.
 const LONGEST: usize = 80 << 10;
@@ -40,6 +41,8 @@ pub(super) enum ToWorker {
         /// It was served before, by somebody who is gone.
         resumed: bool,
     },
+    /// Tell those who see decisions what the kernel has carried.
+    Carried(Vec<Counted>),
     /// End: no packet comes any more.
     End,
     /// End: another worker goes on with the packets, and with the clients.

@@ -117,6 +117,11 @@ fn set_name(stage: Stage, of: Known) -> &'static str {
     }
 }
 
+/// The stage that a set is of.
+pub(super) fn stage_of(set: &str) -> Option<Stage> {
+    set.split_once('-')?.0.parse().ok()
+}
+
 /// What a packet must be to have a flow in that set.
 fn is_of(set: FlowSet) -> Condition {
     let (icmp, echo) = match set.family {

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use crate::conversations::{Conversation, Finding, Following};
 use crate::net::{Proto, Stage, Tuple};
 use crate::packet::TcpFlags;
-use crate::trace::{Event, Filter, Name};
+use crate::trace::{Carried, Event, Filter, Name};
 
 /// How many flows are kept. Those that are finished and were not seen for longest go first.
 pub const FLOWS: usize = 2048;
@@ -96,6 +96,11 @@ impl Flows {
         if self.flows.len() > FLOWS {
             self.forget_some();
         }
+    }
+
+    /// Takes what the kernel has carried.
+    pub(super) fn carried(&mut self, carried: Carried) {
+        self.following.add_carried(carried);
     }
 
     /// Makes room: an eighth of all goes at once, so that it is not to be done for each event.

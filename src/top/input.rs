@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::control::Status;
-use crate::trace::Event;
+use crate::trace::{Carried, Event};
 
 /// A key, as far as one is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub enum Input {
     Away(usize, String),
     /// A decision.
     Event(Box<Event>),
+    /// What the kernel has carried without a decision.
+    Carried(Box<Carried>),
     /// So many events of a node were lost, beside those that its events tell of.
     Lost(usize, u64),
     /// Where a saved trace is.

@@ -101,6 +101,7 @@ impl Model {
                 }
             }
             Input::Event(event) => self.event(event),
+            Input::Carried(carried) => self.flows.carried(*carried),
             Input::Playing(playing) => self.playing = Some(playing),
             Input::Anew => self.anew(),
             Input::Cluster(cluster) => {

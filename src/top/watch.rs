@@ -132,6 +132,7 @@ impl Asker {
                             }
                             Err(crossbeam_channel::TrySendError::Disconnected(_)) => return,
                         },
+                        Answer::Carried(carried) => drop(self.inputs.try_send(Input::Carried(carried))),
                         Answer::End(_) | Answer::Error(_) => break,
                         _ => {}
                     }

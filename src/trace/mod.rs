@@ -5,6 +5,7 @@
 //! makes an [`Event`] of the record, with the names behind the numbers ([`Namer`]), takes it or leaves it
 //! ([`Selection`]) and writes it ([`Writer`]): as text, as JSON, or as packets for Wireshark.
 
+mod carried;
 mod event;
 mod filter;
 mod generations;
@@ -24,6 +25,7 @@ mod version;
 mod write;
 
 pub use crate::net::Hex;
+pub use carried::{Carried, Carrier, Counted};
 pub use event::{Bytes, Event, Marks, NoEvent, SCHEMA, Source};
 pub(crate) use filter::{Alternatives, Asked, FlowFacts, Known};
 pub use filter::{Filter, FilterError, Names};

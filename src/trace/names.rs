@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
+use super::carried::{Carried, Counted};
 use super::event::{Bytes, Event, Marks, Source};
 use super::generations::{Generation, Generations};
 use super::record::Record;
@@ -207,6 +208,25 @@ impl Namer {
             reason: decision.reason,
             verdict: decision.verdict,
             bytes: self.bytes.then(|| bytes(record)),
+        }
+    }
+
+    /// The names of what was carried. It is of the rules that are in force now.
+    pub fn carried(&mut self, counted: &Counted, run: &Name) -> Carried {
+        if let Some(generations) = &self.generations {
+            let number = generations.current().number;
+            self.use_names_of(number);
+        }
+        let names = &self.known[self.at];
+        let entry = match counted.stage {
+            Stage::Dnat => Some(Name::clone(&names.node)),
+            _ => counted.ct_mark.and_then(|mark| names.marks(Some(mark), None).node),
+        };
+        Carried {
+            node: Name::clone(&names.node),
+            run: Some(Name::clone(run)),
+            entry,
+            counted: counted.clone(),
         }
     }
 

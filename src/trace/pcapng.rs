@@ -9,14 +9,17 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pcap_file::DataLink;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
 };
+use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
 use pcap_file::pcapng::blocks::opt_common::{CommonOption, UnknownOption};
 
+use super::carried::{Carried, Counted};
 use super::event::Event;
 use super::shared::Name;
 use super::text;
@@ -47,7 +50,7 @@ impl Pcapng {
 
     /// Writes an event whose packet begins with the bytes `before`, and goes on with `after`.
     pub(super) fn event(&mut self, event: &Event, before: &[u8], after: Option<&[u8]>) -> io::Result<()> {
-        let place = self.place(event)?;
+        let place = self.place_of(&event.node, event.stage)?;
         let comment = text::decision(event);
         let id = ((place as u64) << 48 | event.seq & 0xffff_ffff_ffff).to_ne_bytes();
         let decided = Duration::from_nanos(event.time.as_nanosecond().try_into().unwrap_or(0));
@@ -76,18 +79,33 @@ impl Pcapng {
         Ok(())
     }
 
+    /// Writes what the kernel has carried: statistics of the interface that has the packets as they come to the stage, and no packet.
+    pub(super) fn carried(&mut self, carried: &Carried) -> io::Result<()> {
+        let Counted { stage, since, until, packets, .. } = carried.counted;
+        let place = self.place_of(&carried.node, stage)?;
+        let at = |time: Timestamp| Duration::from_nanos(time.as_nanosecond().try_into().unwrap_or(0));
+        let mut options = vec![
+            InterfaceStatisticsOption::Common(CommonOption::Comment(text::carried(carried).into())),
+            InterfaceStatisticsOption::IsbEndTime(at(until)),
+            InterfaceStatisticsOption::IsbIfRecv(packets),
+            InterfaceStatisticsOption::IsbUsrDeliv(0),
+        ];
+        options.extend(since.map(|since| InterfaceStatisticsOption::IsbStartTime(at(since))));
+        let statistics =
+            InterfaceStatisticsBlock { interface_id: 2 * place as u32, timestamp: at(until), options };
+        self.writer.write_pcapng_block(statistics).map(drop).map_err(io::Error::other)
+    }
+
     /// The place of the event's node and stage; its interfaces are written when it is first seen.
-    fn place(&mut self, event: &Event) -> io::Result<usize> {
-        let known = self.places.iter().position(|(node, stage)| *node == event.node && *stage == event.stage);
+    fn place_of(&mut self, node: &Name, stage: Stage) -> io::Result<usize> {
+        let known = self.places.iter().position(|(its, at)| its == node && *at == stage);
         if let Some(place) = known {
             return Ok(place);
         }
         for (image, told) in [("before", "as it came"), ("after", "as it goes on")] {
-            let name = format!("{} {} {image}", event.node, event.stage);
-            let description = format!(
-                "the packet {told}, {} of dunnat on {}, hook {}",
-                event.stage, event.node, event.hook
-            );
+            let name = format!("{node} {stage} {image}");
+            let description =
+                format!("the packet {told}, {stage} of dunnat on {node}, hook {}", stage.hook());
             let mut interface = InterfaceDescriptionBlock::new(DataLink::ETHERNET, SNAPLEN);
             interface.options = vec![
                 InterfaceDescriptionOption::IfName(name.into()),
@@ -96,7 +114,7 @@ impl Pcapng {
             ];
             self.writer.write_pcapng_block(interface).map_err(io::Error::other)?;
         }
-        self.places.push((Name::clone(&event.node), event.stage));
+        self.places.push((Name::clone(node), stage));
         Ok(self.places.len() - 1)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Event, Namer, Record, RuleEvent, RuleVerdict};
+use super::{Carried, Carrier, Counted, Event, Namer, Record, RuleEvent, RuleVerdict};
 use crate::cluster::{Cluster, NodeId};
 use crate::engine::{Meta, Time};
 use crate::net::{Checksum, CtMark, CtState, Envelope, Mac, Mark, Stage};
@@ -160,6 +160,39 @@ pub(crate) fn events() -> Vec<Event> {
         .collect();
     events[4].lost = 17;
     events
+}
+
+/// What was carried: of a flow at dnat and at spoof, and of all flows together by the stand-in.
+pub(crate) fn carried() -> Vec<Carried> {
+    let at =
+        |second: i64| jiff::Timestamp::from_second(33_262 + second).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let forth = Counted {
+        since: Some(at(0)),
+        packets: 99,
+        bytes: 5544,
+        flow: "tcp 192.168.122.1:40000 > 192.168.122.12:80".parse().ok(),
+        ..Counted::new(Stage::Dnat, Carrier::Flow, at(3))
+    };
+    let back = Counted {
+        stage: Stage::Spoof,
+        packets: 1,
+        bytes: 52,
+        flow: "tcp 10.5.5.201:80 > 192.168.122.1:40000".parse().ok(),
+        ct_mark: Some(Mark(2)),
+        ..forth.clone()
+    };
+    let all = Counted { packets: 7, bytes: 400, ..Counted::new(Stage::Dnat, Carrier::StandIn, at(4)) };
+    let node = |name: &str, entry: Option<&str>, counted| Carried {
+        node: name.into(),
+        run: Some("00000000000000ab".into()),
+        entry: entry.map(Into::into),
+        counted,
+    };
+    vec![
+        node("node2", Some("node2"), forth),
+        node("node1", Some("node2"), back),
+        node("node2", Some("node2"), all),
+    ]
 }
 
 /// Rules that the packet of the first of them met, before and after a queue, and one that dropped it.

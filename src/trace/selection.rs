@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use rustc_hash::FxHashMap;
 
+use super::carried::Carried;
 use super::event::Event;
 use super::filter::Filter;
 use super::shared::Name;
@@ -62,6 +63,14 @@ impl Selection {
             *left -= 1;
         }
         true
+    }
+
+    /// Whether what was carried is taken. It is of no packet: where so many decisions are wanted, a sample, or beginnings of flows, it is
+    /// not among them.
+    pub fn takes_carried(&self, carried: &Carried) -> bool {
+        let Self { filter, sample, flows, left } = self;
+        let takes_all = sample.is_none() && flows.is_none() && left.is_none();
+        takes_all && filter.as_ref().is_none_or(|filter| filter.matches_carried(carried))
     }
 
     /// Whether no more are wanted.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
+use super::carried::Counted;
 use super::record::Record;
 use super::shared::Name;
 
@@ -19,6 +20,9 @@ use super::shared::Name;
 const SHARED: usize = 32_768;
 /// How many may wait for each client, however many there are.
 const LEAST: usize = 256;
+
+/// How many reports of what was carried may wait in a tap.
+const REPORTS: usize = 64;
 
 /// Where taps are attached.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +85,7 @@ impl Drop for Share {
 #[derive(Clone, Debug)]
 struct Inlet {
     records: Sender<Record>,
+    carried: Sender<Arc<[Counted]>>,
     lost: Arc<AtomicU64>,
     /// Behind the records: what goes first is their memory.
     _share: Option<Arc<Share>>,
@@ -101,6 +106,7 @@ pub struct Tracer {
 pub struct Tap {
     shared: Arc<Shared>,
     records: Receiver<Record>,
+    carried: Receiver<Arc<[Counted]>>,
     ended: Receiver<()>,
     _share: Option<Arc<Share>>,
     lost: Arc<AtomicU64>,
@@ -123,6 +129,8 @@ pub struct TapEnd {
 pub(super) enum Next {
     /// A record, and how many were lost just before it.
     Record(Record, u64),
+    /// What the kernel has carried.
+    Carried(Arc<[Counted]>),
     /// Nothing, now: the time to write what is buffered. The next call waits.
     Idle,
     /// Nothing any more.
@@ -150,15 +158,36 @@ impl Taps {
 
     fn attach_with(&self, room: usize, share: Option<Arc<Share>>) -> (Tap, TapEnd) {
         let (sender, records) = bounded(room);
+        let (report, carried) = bounded(REPORTS);
         let (end, ended) = bounded(0);
         let lost = Arc::new(AtomicU64::new(0));
-        let inlet = Inlet { records: sender, lost: Arc::clone(&lost), _share: share.clone() };
+        let inlet =
+            Inlet { records: sender, carried: report, lost: Arc::clone(&lost), _share: share.clone() };
         self.0.change(|inlets| inlets.push(inlet));
         let shared = Arc::clone(&self.0);
         (
-            Tap { shared, records, ended, _share: share, lost, lost_told: 0, idle: false, ending: false },
+            Tap {
+                shared,
+                records,
+                carried,
+                ended,
+                _share: share,
+                lost,
+                lost_told: 0,
+                idle: false,
+                ending: false,
+            },
             TapEnd { _ended: end },
         )
+    }
+
+    /// Tells all taps what the kernel has carried. Never waits: where it finds no room it is lost, and counted.
+    pub fn carried(&self, all: &Arc<[Counted]>) {
+        for inlet in self.0.inlets().iter() {
+            if inlet.carried.try_send(Arc::clone(all)).is_err() {
+                inlet.lost.fetch_add(all.len() as u64, Ordering::Relaxed);
+            }
+        }
     }
 
     /// How many taps are attached.
@@ -252,10 +281,15 @@ impl Tap {
         if !self.ending && self.ended.try_recv() == Err(TryRecvError::Disconnected) {
             self.detach();
         }
+        // They are few, and must not wait behind many records.
+        if let Ok(all) = self.carried.try_recv() {
+            self.idle = false;
+            return Next::Carried(all);
+        }
         match self.records.try_recv() {
             Ok(record) => return self.came(record),
-            Err(TryRecvError::Disconnected) => return Next::End,
-            Err(TryRecvError::Empty) if self.ending => return Next::End,
+            Err(TryRecvError::Disconnected) => return self.last(),
+            Err(TryRecvError::Empty) if self.ending => return self.last(),
             Err(TryRecvError::Empty) if !self.idle => {
                 self.idle = true;
                 return Next::Idle;
@@ -265,12 +299,27 @@ impl Tap {
         std::thread::sleep(REST);
         let record = select! {
             recv(self.records) -> record => record.ok(),
+            recv(self.carried) -> all => match all {
+                Ok(all) => {
+                    self.idle = false;
+                    return Next::Carried(all);
+                }
+                Err(_) => self.records.recv().ok(),
+            },
             recv(self.ended) -> _ => {
                 self.detach();
                 self.records.try_recv().ok()
             }
         };
-        record.map_or(Next::End, |record| self.came(record))
+        match record {
+            Some(record) => self.came(record),
+            None => self.last(),
+        }
+    }
+
+    /// No record comes any more.
+    fn last(&self) -> Next {
+        self.carried.try_recv().map_or(Next::End, Next::Carried)
     }
 
     fn came(&mut self, record: Record) -> Next {
@@ -281,7 +330,8 @@ impl Tap {
     /// Detaches it, and counts what is in it, and what was lost since that was last asked.
     pub fn abandon(mut self) -> u64 {
         self.detach();
-        self.records.try_iter().count() as u64 + self.lost()
+        let carried: usize = self.carried.try_iter().map(|all| all.len()).sum();
+        (self.records.try_iter().count() + carried) as u64 + self.lost()
     }
 
     fn detach(&mut self) {
@@ -325,7 +375,7 @@ mod tests {
                     seqs.push(record.seq);
                     lost += before;
                 }
-                Next::Idle => {}
+                Next::Carried(_) | Next::Idle => {}
                 Next::End => return (seqs, lost + tap.lost()),
             }
         }
@@ -372,6 +422,43 @@ mod tests {
         assert!(!tracer.is_on());
         assert_eq!(taps.0.given.load(Ordering::Relaxed), 0);
         assert_eq!(taps.attach_client().0.room(), rooms[0]);
+    }
+
+    /// It comes among the records, also when it is the last there is; and who does not read it is not waited for.
+    #[test]
+    fn what_was_carried_comes_too() {
+        let taps = Taps::default();
+        let mut tracer = taps.tracer();
+        let (mut tap, end) = taps.attach(10);
+        assert!(tracer.is_on());
+        let counted: Arc<[Counted]> = samples::carried().into_iter().map(|it| it.counted).collect();
+        tracer.trace(samples::record());
+        taps.carried(&counted);
+        assert!(matches!(tap.pull(), Next::Carried(all) if all == counted));
+        assert!(matches!(tap.pull(), Next::Record(..)));
+        assert!(matches!(tap.pull(), Next::Idle));
+        let waiting = std::thread::spawn(move || {
+            let next = tap.pull();
+            (next, tap)
+        });
+        taps.carried(&counted);
+        let (next, mut tap) = waiting.join().unwrap();
+        assert!(matches!(next, Next::Carried(_)));
+        for _ in 0..=REPORTS {
+            taps.carried(&counted);
+        }
+        drop((tracer, end));
+        taps.close();
+        let mut reports = 0;
+        loop {
+            match tap.pull() {
+                Next::Carried(_) => reports += 1,
+                Next::Record(..) => panic!("there is none"),
+                Next::Idle => {}
+                Next::End => break,
+            }
+        }
+        assert_eq!((reports, tap.lost()), (REPORTS, counted.len() as u64));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::carried::{Carried, Carrier, Counted};
 use super::event::{Event, Marks};
 use super::rule::{RuleEvent, RuleVerdict};
 use crate::net::{Stage, Tuple, Verdict};
@@ -123,6 +124,43 @@ impl Text {
         let _ = writeln!(out, " {}", end.text);
     }
 
+    /// Appends what the kernel has carried, with its newline.
+    pub fn carried(&mut self, carried: &Carried, out: &mut String) {
+        let Counted { stage, by, since, until, packets, bytes, flow, ct_mark } = &carried.counted;
+        self.time(*until, out);
+        let flow = flow.map_or_else(|| "all flows".to_owned(), |flow| flow.to_string());
+        let mark = ct_mark.map_or_else(String::new, |mark| format!(", ct mark {mark}"));
+        let cells = [
+            (self.cell(|node| node.plain(&carried.node)), self.widths[0]),
+            (self.cell(|cell| cell.styled(stage, stage_style(*stage))), 5),
+            (self.cell(|way| way.plain("carried")), self.widths[1]),
+            (self.cell(|packet| packet.plain(flow)), self.widths[2]),
+            (
+                self.cell(|count| {
+                    count.styled(counted(*packets, "packet"), HEAD);
+                    count.plain(format_args!(", {}{mark}", counted(*bytes, "byte")));
+                }),
+                self.widths[3],
+            ),
+        ];
+        for (cell, width) in cells {
+            let _ = write!(out, " {}{:pad$}", cell.text, "", pad = width.saturating_sub(cell.width));
+        }
+        let who = match by {
+            Carrier::Flow => "its flow is known",
+            Carrier::StandIn => "no worker took them",
+        };
+        let _ = write!(out, " by the kernel: {who}, ");
+        match since {
+            Some(since) => {
+                out.push_str("since ");
+                self.time(*since, out);
+            }
+            None => out.push_str("before this run"),
+        }
+        out.push('\n');
+    }
+
     fn time(&self, time: Timestamp, out: &mut String) {
         let form = if self.dated { "%Y-%m-%dT%H:%M:%S.%6f%:z" } else { "%H:%M:%S.%6f" };
         let _ = write!(out, "{}", time.to_zoned(self.zone.clone()).strftime(form));
@@ -165,6 +203,13 @@ pub fn decision(event: &Event) -> String {
     cell.plain(" ");
     outcome(event, &mut cell);
     cell.text
+}
+
+/// What the kernel has carried, without its time and node: as in `carried: 99 packets, 5544 bytes of tcp …`.
+pub(super) fn carried(carried: &Carried) -> String {
+    let Counted { packets, bytes, flow, .. } = &carried.counted;
+    let flow = flow.map_or_else(|| "all flows".to_owned(), |flow| flow.to_string());
+    format!("carried: {}, {} of {flow}", counted(*packets, "packet"), counted(*bytes, "byte"))
 }
 
 /// A mark and what becomes of it, as in `ct mark 0x0 -> 0x2`.

@@ -36,7 +36,7 @@ use dunnat::ruleset::{
 };
 use dunnat::simulate::PacketSpec;
 use dunnat::simulate::{Capture, Counts};
-use dunnat::trace::{Event, Filter, Format, Rendering, RuleEvent, Text};
+use dunnat::trace::{Carried, Event, Filter, Format, Rendering, RuleEvent, Text};
 
 /// In both families.
 const DUAL: &str = include_str!("../../rules/dual.toml");
@@ -542,6 +542,7 @@ fn events() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let Ok(event) = Event::read(bytes) else {
             RuleEvent::read(bytes).iter().for_each(rule);
+            Carried::read(bytes).iter().for_each(carried);
             return;
         };
         assert!(event.len as usize <= LONGEST);
@@ -587,6 +588,18 @@ fn rule(event: &RuleEvent) {
     assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
 }
 
+/// What was carried is written so that it is read as the same, and nothing of it is obeyed by a terminal.
+fn carried(event: &Carried) {
+    assert_eq!(Carried::read(event.as_json().as_bytes()).as_ref(), Some(event));
+    let (text, mut shown) = (Text::new(jiff::tz::TimeZone::UTC, false, true), Vec::new());
+    Rendering::new(Format::Text, &text).unwrap().carried(event, &mut shown).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
+    let mut packets = Vec::new();
+    Rendering::new(Format::Pcapng, &text).unwrap().carried(event, &mut packets).unwrap();
+    "carried and not (host 192.168.122.1 or ct mark 0x2)".parse::<Filter>().unwrap().matches_carried(event);
+}
+
 /// Messages of the kernel about traced packets, after a listing of rules: each is a rule that can be shown, or is passed over.
 #[test]
 fn kernel_traces() {
@@ -615,6 +628,9 @@ fn traces() {
         for line in bytes.split(|byte| *byte == b'\n') {
             if let Some(rule) = RuleEvent::read(line) {
                 joiner.add_rule(&rule.node.clone().unwrap_or_else(|| "node1".into()), rule, true);
+            }
+            if let Some(carried) = Carried::read(line) {
+                joiner.add_carried(carried);
             }
             let Ok(event) = Event::read(line) else { continue };
             joiner.add(event.clone(), true);

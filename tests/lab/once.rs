@@ -10,22 +10,35 @@ const ENTRY: &str = "192.168.122.12";
 /// Says of each datagram whether it came back: from one port, so that all are of one flow.
 const ASK: &str = "import socket, sys\n\
     port, count = int(sys.argv[1]), int(sys.argv[2])\n\
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+    s = socket.socket(socket.AF_INET6 if \":\" in sys.argv[3] else socket.AF_INET, socket.SOCK_DGRAM)\n\
     s.bind((\"\", port)); s.settimeout(5); s.connect((sys.argv[3], 5350))\n\
     def ask(i):\n    s.send(b\"%d\" % i); return s.recv(100)\n\
     print(len([ask(i) for i in range(count)]))";
 
+/// The same in IPv6.
+const ENTRY6: &str = "fd00:122::12";
+
 fn start(lab: &Lab, options: &str) {
-    let started = lab.run_with(options, &["start"]);
+    start_with(lab, options, &["start"]);
+}
+
+fn start_with(lab: &Lab, options: &str, how: &[&str]) {
+    let started = lab.run_with(options, how);
     assert!(started.status.success(), "{}", text(&started.stderr));
     let udp = lab.state("udp.pl");
-    lab.on("guest1", &["perl", udp.to_str().unwrap(), "serve", "10.5.5.201", "5350"]).output().unwrap();
+    for guest in ["10.5.5.201", "fd00:5::201"] {
+        lab.on("guest1", &["perl", udp.to_str().unwrap(), "serve", guest, "5350"]).output().unwrap();
+    }
 }
 
 /// Datagrams of one flow, each with its reply.
 fn ask(lab: &Lab, port: u16, count: u64) {
+    ask_at(lab, ENTRY, port, count);
+}
+
+fn ask_at(lab: &Lab, entry: &str, port: u16, count: u64) {
     let (port, wanted) = (port.to_string(), count.to_string());
-    let output = lab.on("ws", &["python3", "-c", ASK, &port, &wanted, ENTRY]).output().unwrap();
+    let output = lab.on("ws", &["python3", "-c", ASK, &port, &wanted, entry]).output().unwrap();
     assert_eq!(text(&output.stdout).trim(), wanted, "{}", text(&output.stderr));
 }
 
@@ -166,4 +179,118 @@ fn flows_that_find_no_room_are_decided_about_packet_by_packet() {
     let said = status_of(&lab.socket("node2"), &[]);
     assert!(said.contains("\n  dnat     no room for more flows: 20 packets decided singly\n"), "{said}");
     lab.must(&["stop"]);
+}
+
+/// A trace client that writes to a file, until it is asked for that.
+struct Client(Child, PathBuf);
+
+impl Client {
+    fn attach(lab: &Lab, node: &str, options: &[&str]) -> Self {
+        let file = lab.state(&format!("{node}-client.jsonl"));
+        let _ = std::fs::remove_file(&file);
+        let socket = lab.socket(node);
+        let words = ["trace", "--socket", &socket, "--write", file.to_str().unwrap()];
+        let child = Command::new(DUNNAT).args(words).args(options).spawn().unwrap();
+        // It is there as soon as the node has answered.
+        wait_for("a client to be attached", || file.exists().then_some(()));
+        Self(child, file)
+    }
+
+    /// Ctrl-C; what it has written.
+    fn end(mut self) -> String {
+        must("kill", &["-s", "INT", &self.0.id().to_string()]);
+        assert!(self.0.wait().unwrap().success());
+        std::fs::read_to_string(&self.1).unwrap()
+    }
+}
+
+/// What lines of a trace tell that was carried at a stage, of the flow of that port of the client; packets.
+fn told(trace: &str, stage: &str, port: u16) -> u64 {
+    let of = |line: &str| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let carried = line["kernel"].get("carried")?.clone();
+        let is_it = carried["stage"] == stage
+            && carried["by"] == "flow"
+            && [&carried["flow"]["sport"], &carried["flow"]["dport"]].iter().any(|its| **its == port);
+        is_it.then(|| carried["packets"].as_u64().unwrap())
+    };
+    trace.lines().filter_map(of).sum()
+}
+
+fn conversation(joined: &str, port: u16) -> Value {
+    let all = joined.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut its: Vec<Value> = all.filter(|one| one["client_port"] == port).collect();
+    assert_eq!(its.len(), 1, "{joined}");
+    its.remove(0)
+}
+
+/// Traces tell of each flow how many packets were carried, exactly, and `path` takes them for what they are.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_was_carried_is_in_traces_and_path_knows() {
+    let lab = Lab::up(&["--nodes", "2"]);
+    start_with(&lab, "--decide flow", &["start", "--trace-json"]);
+    let flows = [(ENTRY, 41001, 100), (ENTRY6, 41006, 60)];
+    for (entry, port, count) in flows {
+        ask_at(&lab, entry, port, count);
+    }
+    let trace = |node: &str| std::fs::read_to_string(lab.state(&format!("{node}.jsonl"))).unwrap();
+    for (_, port, count) in flows {
+        for (node, stage) in [("node2", "dnat"), ("node1", "spoof")] {
+            wait_for("a node to tell what was carried", || {
+                (told(&trace(node), stage, port) == count - 1).then_some(())
+            });
+        }
+    }
+
+    // Now others look. What was carried before is no news to them. One node forgets, so that of each flow a request comes back
+    // to a worker and no reply.
+    let clients = ["node1", "node2"].map(|node| Client::attach(&lab, node, &[]));
+    let next = lab.state("next.toml");
+    std::fs::write(&next, std::fs::read_to_string(lab.state("cluster.toml")).unwrap() + "# next\n").unwrap();
+    must(DUNNAT, &["reload", "--socket", &lab.socket("node2"), next.to_str().unwrap()]);
+    for (entry, port, _) in flows {
+        ask_at(&lab, entry, port, 20);
+    }
+    let file = |node: &str| lab.state(&format!("{node}-client.jsonl"));
+    let seen = |node: &str| std::fs::read_to_string(file(node)).unwrap_or_default();
+    for (_, port, _) in flows {
+        for (node, stage, wanted) in [("node2", "dnat", 19), ("node1", "spoof", 20)] {
+            wait_for("a client to be told what was carried", || {
+                (told(&seen(node), stage, port) == wanted).then_some(())
+            });
+        }
+    }
+    clients.into_iter().for_each(|client| drop(client.end()));
+    let [home, entry] = ["node1", "node2"].map(|node| file(node).to_str().unwrap().to_owned());
+    // The two nodes have different files now, which is said.
+    let joined = must(DUNNAT, &["path", "--format", "json", &home, &entry]);
+    for (_, port, _) in flows {
+        let one = conversation(&joined, port);
+        assert_eq!((&one["finding"], &one["right"]), (&"foreign".into(), &true.into()), "{one:#}");
+        let ladder = one["ladder"].as_array().unwrap();
+        let carried = |node: &str| {
+            ladder.iter().find(|it| it["carried"]["node"] == node).map(|it| it["carried"]["packets"].clone())
+        };
+        assert_eq!((carried("node2"), carried("node1")), (Some(19.into()), Some(20.into())), "{one:#}");
+    }
+    must(DUNNAT, &["path", "--faults", &home, &entry]);
+    let shown = must(DUNNAT, &["trace", "--read", &entry, "carried and port 41001"]);
+    assert!(shown.contains("carried") && shown.contains("19 packets"), "{shown}");
+    // Who knows only decisions passes over it.
+    let config = lab.state("cluster.toml");
+    must(DUNNAT, &["replay", &home, "--config", config.to_str().unwrap(), "--node", "node1"]);
+
+    // At the end all is told: what the traces have is what the rules have counted.
+    for (entry, port, _) in flows {
+        ask_at(&lab, entry, port, 7);
+    }
+    let [home, entry] =
+        [("node1", "spoof"), ("node2", "dnat")].map(|(node, stage)| carried(&lab, node, stage, 0, 0).1);
+    lab.must(&["stop"]);
+    let all =
+        |node: &str, stage| flows.iter().map(|(_, port, _)| told(&trace(node), stage, *port)).sum::<u64>();
+    assert!(all("node1", "spoof") >= home && all("node2", "dnat") >= entry);
+    assert_eq!(all("node1", "spoof"), 99 + 59 + 40 + 14);
+    assert_eq!(all("node2", "dnat"), 99 + 59 + 38 + 14);
 }

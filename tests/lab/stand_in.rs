@@ -181,6 +181,51 @@ fn the_kernel_carries_on_when_all_nodes_are_killed() {
     nodes.iter_mut().for_each(|node| _ = node.wait().unwrap());
 }
 
+/// While a node is dead the kernel carries, and the node tells so in its next trace; a reply that may have been among that is not
+/// taken for missing.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_a_stand_in_has_carried_is_in_the_trace() {
+    let lab = Lab::up(&["--nodes", "2"]);
+    let started = lab.run_with("--stand-in kernel", &["start", "--trace-json"]);
+    assert!(started.status.success(), "{}", text(&started.stderr));
+    let entries = ["192.168.122.12", "fd00:122::12"];
+    assert!(entries.iter().all(|entry| fetch(&lab, entry)));
+    kill(&lab, &["node1"]);
+    assert!(entries.iter().all(|entry| fetch(&lab, entry)));
+    let counted = counters(&lab, "node1");
+    let trace = lab.state("node1-again.jsonl");
+    let mut node = serve(&lab, "node1", &["--stand-in", "kernel", "--trace", trace.to_str().unwrap()]);
+    let told = |stage: &str| {
+        let all = std::fs::read_to_string(&trace).unwrap_or_default();
+        let lines = all.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut carried = lines.filter_map(|line| line["kernel"].get("carried").cloned());
+        carried.find(|it| it["by"] == "stand-in" && it["stage"] == stage)
+    };
+    for stage in ["tag", "spoof"] {
+        let told = wait_for("node1 to tell what was carried", || told(stage));
+        assert_eq!(told["packets"], counted[&format!("carried-{stage}")], "{told}");
+        assert!(told["since"].is_null() && told["bytes"].as_u64() > Some(100), "{told}");
+    }
+    let entry = lab.state("node2.jsonl");
+    let files = [entry.to_str().unwrap(), trace.to_str().unwrap()];
+    let guests = ["--guest-on", "10.5.5.201=node1", "--guest-on", "fd00:5::201=node1"];
+    let joined = must(DUNNAT, &[&["path", "--format", "json"], &guests[..], &files].concat());
+    let all: Vec<serde_json::Value> =
+        joined.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(all.len(), 4, "{joined}");
+    for one in &all {
+        assert_eq!(
+            (&one["finding"], &one["causes"][0]["cause"]),
+            (&"no-reply".into(), &"carried".into()),
+            "{one:#}"
+        );
+    }
+    must(DUNNAT, &[&["path", "--faults"], &guests[..], &files].concat());
+    lab.must(&["stop"]);
+    node.wait().unwrap();
+}
+
 /// In each way of working, under load: no request fails after the nodes were killed, none when they come back.
 #[test]
 #[ignore = "needs root; run by scripts/test"]

@@ -85,7 +85,10 @@ impl Decisions {
         std::thread::spawn(move || {
             loop {
                 let answer = client.answer();
-                let is_last = !matches!(answer, Ok(Some(Answer::Hello(_) | Answer::Event(_))));
+                let is_last = !matches!(
+                    answer,
+                    Ok(Some(Answer::Hello(_) | Answer::Resumed(_) | Answer::Event(_) | Answer::Carried(_)))
+                );
                 if send.send(answer).is_err() || is_last {
                     return;
                 }

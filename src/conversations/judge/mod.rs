@@ -5,6 +5,7 @@
 //! event that shows the packet, and what may have become of it. Where a trace has lost events this is said.
 
 mod also;
+mod carried;
 mod frames;
 mod kept;
 mod no_reply;
@@ -17,6 +18,7 @@ mod stalled;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::carried::{AllCarried, CarriedHere};
 use super::cause::Cause;
 use super::clue::Possible;
 use super::connection::{Kept, Traced};
@@ -49,6 +51,9 @@ pub(super) struct Case<'a> {
     pub(super) nodes: &'a BTreeMap<Name, Traced>,
     /// The rules that dropped packets of it; first those that are not ours.
     pub(super) rule_drops: &'a [RuleDrop],
+    /// What the kernel has carried of it.
+    pub(super) carried: &'a [CarriedHere],
+    pub(super) all_carried: &'a AllCarried,
 }
 
 /// Another connection of the same flow.
@@ -65,7 +70,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judgement {
         Some(request) => case.by_replies(request),
         None => case.no_request(),
     });
-    judgement = case.by_rule(judgement);
+    judgement = case.maybe_by_stand_in(case.by_rule(judgement));
     let by_rules = std::mem::take(&mut judgement.also);
     judgement.also = case.also(&judgement);
     judgement.also.extend(by_rules);
@@ -201,9 +206,11 @@ impl<'a> Case<'a> {
             return rejected;
         }
         let Some(reply) = replies().next() else {
-            return self.time_exceeded(original).unwrap_or_else(|| self.no_reply(request));
+            let carried = || self.carried_replies(request).unwrap_or_else(|| self.no_reply(request));
+            return self.time_exceeded(original).unwrap_or_else(carried);
         };
-        if let Some(stalled) = self.stalled(request) {
+        // What goes on may be carried: no worker sees it.
+        if let Some(stalled) = self.stalled(request).filter(|_| self.carried.is_empty()) {
             return stalled;
         }
         let strayed = self.home_nodes.strayed(guest, reply);

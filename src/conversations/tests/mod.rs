@@ -1,5 +1,6 @@
 //! Conversations of a small cluster, decided by the engine, each node by a cluster file of its own.
 
+mod carried;
 mod cluster;
 mod findings;
 mod laws;

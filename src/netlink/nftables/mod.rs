@@ -22,10 +22,10 @@ use batch::{sequence, set_attributes};
 pub(crate) use changes::{Changes, Event};
 pub(crate) use family::{family, family_name};
 use numbers::{
-    BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, COUNTER_PACKETS, ELEMENT_KEY, ELEMENTS, GET_CHAIN,
-    GET_ELEMENTS, GET_OBJECT, GET_RULE, GET_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NLM_F_DUMP, NLM_F_REQUEST,
-    OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_NAME,
-    TABLE_OWNER, TABLE_USERDATA, VALUE,
+    BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, COUNTER_BYTES, COUNTER_PACKETS, ELEMENT_EXPRESSION,
+    ELEMENT_KEY, ELEMENTS, EXPRESSION_DATA, EXPRESSION_NAME, GET_CHAIN, GET_ELEMENTS, GET_OBJECT, GET_RULE,
+    GET_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NLM_F_DUMP, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE,
+    RULE_CHAIN, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_NAME, TABLE_OWNER, TABLE_USERDATA, VALUE,
 };
 pub(crate) use numbers::{OWNED, PERSISTS};
 pub(crate) use texts::put_text;
@@ -67,6 +67,22 @@ pub(crate) struct Rule {
 /// The attribute of that kind.
 fn within<'a>(mut attributes: Attributes<'a>, wanted: u16) -> Option<&'a [u8]> {
     attributes.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// What a counter says: packets and bytes.
+fn counter(data: &[u8]) -> Option<(u64, u64)> {
+    let number = |wanted| within(Attributes::new(data), wanted).and_then(be64);
+    Some((number(COUNTER_PACKETS)?, number(COUNTER_BYTES)?))
+}
+
+/// The key of an element, and what its counter says.
+fn counted_element(element: &[u8]) -> Option<(Vec<u8>, (u64, u64))> {
+    let key = within(Attributes::new(element), ELEMENT_KEY)?;
+    let key = within(Attributes::new(key), VALUE)?;
+    let expression = within(Attributes::new(element), ELEMENT_EXPRESSION)?;
+    let name = within(Attributes::new(expression), EXPRESSION_NAME)?;
+    let data = within(Attributes::new(expression), EXPRESSION_DATA)?;
+    (text(name) == "counter").then(|| counter(data)).flatten().map(|count| (key.to_vec(), count))
 }
 
 /// What is to be listed.
@@ -269,11 +285,26 @@ impl Nftables {
         Ok(all.concat())
     }
 
-    /// The counters with names of the tables that `wanted` selects by family and name: table, name, packets.
+    /// The keys of a set's elements, each with what its counter says: packets and bytes.
+    pub(crate) fn counted_elements(
+        &self,
+        family: u8,
+        table: &str,
+        set: &str,
+    ) -> io::Result<Vec<(Vec<u8>, (u64, u64))>> {
+        let about = set_attributes(table, set);
+        let all = self.dump_whole(Asked { kind: GET_ELEMENTS, family, about: &about }, |_, attributes| {
+            let list = Attributes::new(within(attributes, ELEMENTS)?);
+            Some(list.filter_map(|(_, element)| counted_element(element)).collect::<Vec<_>>())
+        })?;
+        Ok(all.concat())
+    }
+
+    /// The counters with names of the tables that `wanted` selects by family and name: table, name, packets and bytes.
     pub(crate) fn counters(
         &self,
         wanted: impl Fn(u8, &str) -> bool,
-    ) -> io::Result<Vec<(String, String, u64)>> {
+    ) -> io::Result<Vec<(String, String, (u64, u64))>> {
         self.dump_whole(GET_OBJECT, |family, attributes| {
             let (mut table, mut name, mut packets) = (String::new(), String::new(), None);
             for (kind, value) in attributes {
@@ -281,8 +312,7 @@ impl Nftables {
                     OBJECT_TABLE => table = text(value),
                     OBJECT_NAME => name = text(value),
                     OBJECT_DATA => {
-                        let of = Attributes::new(value).find(|(kind, _)| *kind == COUNTER_PACKETS);
-                        packets = of.and_then(|(_, value)| be64(value));
+                        packets = counter(value);
                     }
                     _ => {}
                 }

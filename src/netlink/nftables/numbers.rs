@@ -48,12 +48,17 @@ pub(super) const ELEMENTS: u16 = 3;
 /// `NFTA_LIST_ELEM`
 pub(super) const ELEMENT: u16 = 1;
 pub(super) const ELEMENT_KEY: u16 = 1;
+/// The one expression of an element (`NFTA_SET_ELEM_EXPR`).
+pub(super) const ELEMENT_EXPRESSION: u16 = 7;
+pub(super) const EXPRESSION_NAME: u16 = 1;
+pub(super) const EXPRESSION_DATA: u16 = 2;
 /// `NFTA_DATA_VALUE`
 pub(super) const VALUE: u16 = 1;
 pub(super) const OBJECT_TABLE: u16 = 1;
 pub(super) const OBJECT_NAME: u16 = 2;
 pub(super) const OBJECT_TYPE: u16 = 3;
 pub(super) const OBJECT_DATA: u16 = 4;
+pub(super) const COUNTER_BYTES: u16 = 1;
 pub(super) const COUNTER_PACKETS: u16 = 2;
 /// `NFT_OBJECT_COUNTER`
 pub(super) const COUNTER: u32 = 1;

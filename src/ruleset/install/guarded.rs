@@ -14,7 +14,7 @@ pub(super) fn guarded(nft: &Nftables) -> Vec<(&'static str, u64)> {
         .counters(|_, table| [guard::STAYS, guard::OWNED].contains(&table))
         .inspect_err(|error| log::debug!("cannot read the counters of the guard: {error}"))
         .unwrap_or_default();
-    let sum = |name: &str| counters.iter().filter(|it| it.1 == name).map(|it| it.2).sum();
+    let sum = |name: &str| counters.iter().filter(|it| it.1 == name).map(|it| it.2.0).sum();
     guard::COUNTERS.into_iter().map(|(name, _)| (name, sum(name))).collect()
 }
 

@@ -69,7 +69,7 @@ impl Tracing {
         let read = || Nftables::open()?.counters(|_, table| table == TRACING);
         let all = read().inspect_err(|error| log::debug!("cannot read the counters: {error}"));
         let all = all.unwrap_or_default();
-        names.map(|name| all.iter().filter(|counter| counter.1 == name).map(|counter| counter.2).sum())
+        names.map(|name| all.iter().filter(|counter| counter.1 == name).map(|counter| counter.2.0).sum())
     }
 
     /// Takes the rules away, and the tables if no packet can wait.

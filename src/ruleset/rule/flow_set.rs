@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use super::packet::{AtHook, Ip, Tracking};
-use crate::net::{Family, OfFamily as _, Proto, octets};
+use crate::net::{Family, Mark, OfFamily as _, Proto, Tuple, octets};
 
 /// A set that rules fill while packets come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,44 @@ impl FlowSet {
             key.extend(mark.0.to_ne_bytes());
         }
         Some(key)
+    }
+
+    /// What a key of the kernel says of a flow: each part of it fills whole registers of 32 bits. None if it is no such key.
+    pub(in crate::ruleset) fn flow_of(self, key: &[u8]) -> Option<(Tuple, Option<Mark>)> {
+        let mut parts = key;
+        let mut take = |len: usize| {
+            let (part, rest) = parts.split_at_checked(len.next_multiple_of(4))?;
+            parts = rest;
+            part.get(..len)
+        };
+        let port = |part: &[u8]| Some(u16::from_be_bytes(part.try_into().ok()?));
+        let address = |part: &[u8]| {
+            Some(match self.family {
+                Family::V4 => IpAddr::from(<[u8; 4]>::try_from(part).ok()?),
+                Family::V6 => IpAddr::from(<[u8; 16]>::try_from(part).ok()?),
+            })
+        };
+        let len = if self.family == Family::V4 { 4 } else { 16 };
+        let icmp = if self.family == Family::V4 { Proto::ICMP } else { Proto::ICMP6 };
+        let tuple = match self.of {
+            Known::Ports(proto) => {
+                let (src, from) = (address(take(len)?)?, port(take(2)?)?);
+                let (dst, to) = (address(take(len)?)?, port(take(2)?)?);
+                Tuple { proto, src, dst, ports: Some((from, to)) }
+            }
+            Known::Echo => {
+                let (src, dst) = (address(take(len)?)?, address(take(len)?)?);
+                take(2)?;
+                Tuple { proto: icmp, src, dst, ports: None }
+            }
+            Known::Protocol => {
+                let (src, dst) = (address(take(len)?)?, address(take(len)?)?);
+                Tuple { proto: Proto(*take(1)?.first()?), src, dst, ports: None }
+            }
+        };
+        let mark =
+            if self.with_ct_mark { Some(Mark(u32::from_ne_bytes(take(4)?.try_into().ok()?))) } else { None };
+        parts.is_empty().then_some((tuple, mark))
     }
 
     fn place(self, packet: &AtHook) -> Option<Place> {
@@ -117,5 +156,35 @@ impl fmt::Display for FlowSet {
             Known::Protocol => write!(f, "{ip} saddr . {ip} daddr . meta l4proto")?,
         }
         if self.with_ct_mark { write!(f, " . ct mark") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_the_kernel_is_a_flow() {
+        let set = |family, of, with_ct_mark| FlowSet { name: "x", family, of, with_ct_mark };
+        let tcp = set(Family::V4, Known::Ports(Proto::TCP), true);
+        let key = [
+            &[10, 5, 5, 201][..],
+            &[0, 80, 0, 0],
+            &[192, 168, 122, 1],
+            &[0x9c, 0x40, 0, 0],
+            &2u32.to_ne_bytes(),
+        ]
+        .concat();
+        let flow = "tcp 10.5.5.201:80 > 192.168.122.1:40000".parse().unwrap();
+        assert_eq!(tcp.flow_of(&key), Some((flow, Some(Mark(2)))));
+        assert_eq!(tcp.flow_of(&key[..16]), None);
+        assert_eq!(FlowSet { with_ct_mark: false, ..tcp }.flow_of(&key), None, "it has more than that");
+        let echo = set(Family::V6, Known::Echo, false);
+        let key = [&[0xfd; 16][..], &[0xfe; 16], &[1, 2, 0, 0]].concat();
+        let (tuple, mark) = echo.flow_of(&key).unwrap();
+        assert_eq!((tuple.proto, tuple.ports, mark), (Proto::ICMP6, None, None));
+        let others = set(Family::V4, Known::Protocol, false);
+        let (tuple, _) = others.flow_of(&[192, 0, 2, 1, 192, 0, 2, 2, 47, 0, 0, 0]).unwrap();
+        assert_eq!(tuple.to_string(), "47 192.0.2.1 > 192.0.2.2");
     }
 }

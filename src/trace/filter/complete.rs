@@ -52,7 +52,7 @@ impl<'a> At<'a> {
     fn after(self, word: &'a str) -> Self {
         match (self, word) {
             (Self::Test, "not" | "!" | "(") => Self::Test,
-            (Self::Test, "rewritten" | "malformed" | "udp") => Self::End,
+            (Self::Test, "rewritten" | "malformed" | "carried" | "udp") => Self::End,
             (Self::Test, "tcp" | "icmp" | "icmpv6") => Self::Proto(word),
             (Self::Test, _) | (Self::Value("src" | "dst" | "ct"), _) => Self::Value(word),
             (Self::Proto("tcp"), "flags") | (Self::Proto("icmp" | "icmpv6"), "type") => Self::Value(word),

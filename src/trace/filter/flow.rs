@@ -47,6 +47,7 @@ fn foreign_word(test: &Test) -> Option<&'static str> {
         Test::Dscp(_) => Some("dscp"),
         Test::Queue(_) => Some("queue"),
         Test::Malformed => Some("malformed"),
+        Test::Carried => Some("carried"),
         Test::Node(_)
         | Test::Entry(_)
         | Test::Service(_)

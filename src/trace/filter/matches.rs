@@ -50,6 +50,7 @@ impl Test {
                 event.after.is_some() || event.icmp.is_some_and(|icmp| icmp.inner_after.is_some())
             }
             Self::Malformed => event.malformed.is_some(),
+            Self::Carried => false,
         }
     }
 }

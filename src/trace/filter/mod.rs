@@ -28,10 +28,12 @@
 //! | `queue 104` | it waited in that queue |
 //! | `rewritten` | an address changes |
 //! | `malformed` | the packet could not be read |
+//! | `carried` | it is no decision: it tells how many packets the kernel has carried |
 //!
 //! They are joined by `and`, `or`, `not` and parentheses; `&&`, `||` and `!` mean the same. `not` binds closest,
 //! then `and`.
 
+mod carried;
 mod complete;
 mod flow;
 mod matches;
@@ -94,6 +96,7 @@ enum Test {
     Queue(u16),
     Rewritten,
     Malformed,
+    Carried,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +132,28 @@ impl Expression {
             Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(Self::tests).collect(),
             Self::Not(inner) => inner.tests(),
             Self::Is(test) => vec![test],
+        }
+    }
+
+    /// Whether it is true where `is` tells of each test whether it is; none if that is not known.
+    fn may_hold(&self, is: &impl Fn(&Test) -> Option<bool>) -> Option<bool> {
+        // Of several parts one may decide: the word is that which decides.
+        let several = |parts: &[Self], decides: bool| {
+            let mut all_known = true;
+            for part in parts {
+                match part.may_hold(is) {
+                    Some(is) if is == decides => return Some(decides),
+                    Some(_) => {}
+                    None => all_known = false,
+                }
+            }
+            all_known.then_some(!decides)
+        };
+        match self {
+            Self::All(parts) => several(parts, false),
+            Self::Any(parts) => several(parts, true),
+            Self::Not(inner) => inner.may_hold(is).map(|is| !is),
+            Self::Is(test) => is(test),
         }
     }
 

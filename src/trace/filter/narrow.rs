@@ -109,7 +109,8 @@ fn of_test(test: &Test) -> Alternatives {
         | Test::Dscp(_)
         | Test::Queue(_)
         | Test::Rewritten
-        | Test::Malformed => everything(),
+        | Test::Malformed
+        | Test::Carried => everything(),
     }
 }
 

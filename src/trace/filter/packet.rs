@@ -1,7 +1,7 @@
 //! Whether a packet may be wanted of which only the headers are known, and not what will be decided about it.
 
 use super::super::rule::RuleEvent;
-use super::{Expression, Filter, Interface, Test};
+use super::{Filter, Interface, Test};
 use crate::net::{Dscp, Proto, Tuple};
 use crate::packet::TcpFlags;
 
@@ -20,7 +20,7 @@ pub(crate) struct Known {
 impl Filter {
     /// Whether the packet is wanted, or may be: what is not known may be so.
     pub(crate) fn may_want(&self, packet: &Known) -> bool {
-        is(&self.0, packet).unwrap_or(true)
+        self.0.may_hold(&|test| test.of_packet(packet)).unwrap_or(true)
     }
 
     /// Whether a rule is wanted, by the packet that met it as it then was: what is not known of it may be so.
@@ -35,28 +35,6 @@ impl Filter {
     }
 }
 
-/// None if that is not known.
-fn is(expression: &Expression, packet: &Known) -> Option<bool> {
-    // Of several parts one may decide: the word is that which decides.
-    let several = |parts: &[Expression], decides: bool| {
-        let mut all_known = true;
-        for part in parts {
-            match is(part, packet) {
-                Some(is) if is == decides => return Some(decides),
-                Some(_) => {}
-                None => all_known = false,
-            }
-        }
-        all_known.then_some(!decides)
-    };
-    match expression {
-        Expression::All(parts) => several(parts, false),
-        Expression::Any(parts) => several(parts, true),
-        Expression::Not(inner) => is(inner, packet).map(|is| !is),
-        Expression::Is(test) => test.of_packet(packet),
-    }
-}
-
 impl Test {
     fn of_packet(&self, packet: &Known) -> Option<bool> {
         let tuple = packet.tuple;
@@ -65,6 +43,7 @@ impl Test {
             _ => known,
         };
         match self {
+            Self::Carried => Some(false),
             Self::Host(side, host) => tuple.map(|it| side.has((it.src, it.dst), |one| one == *host)),
             Self::Net(side, net) => tuple.map(|it| side.has((it.src, it.dst), |one| net.contains(&one))),
             Self::Port(side, from, to) => tuple.map(|it| {

@@ -15,7 +15,7 @@ use crate::packet::TcpFlags;
 const DEPTH: usize = 64;
 
 /// The words that a test begins with.
-pub(super) const WORDS: [&str; 27] = [
+pub(super) const WORDS: [&str; 28] = [
     "stage",
     "node",
     "entry",
@@ -41,6 +41,7 @@ pub(super) const WORDS: [&str; 27] = [
     "queue",
     "rewritten",
     "malformed",
+    "carried",
     "not",
     "(",
 ];
@@ -183,6 +184,7 @@ impl<'a> Parser<'a> {
             "queue" => Test::Queue(self.words.read("a queue is a number up to 65535", number)?),
             "rewritten" => Test::Rewritten,
             "malformed" => Test::Malformed,
+            "carried" => Test::Carried,
             _ => {
                 self.words.back();
                 return Err(self.words.wrong(&format!("{word:?} is no word of it"), &expected()));

@@ -73,6 +73,7 @@ impl fmt::Display for Test {
             Self::Queue(queue) => write!(f, "queue {queue}"),
             Self::Rewritten => f.write_str("rewritten"),
             Self::Malformed => f.write_str("malformed"),
+            Self::Carried => f.write_str("carried"),
         }
     }
 }

@@ -147,6 +147,7 @@ fn test() -> impl Strategy<Value = Test> {
         any::<u8>().prop_map(|class| Test::Dscp(Dscp::of_traffic_class(class))),
         Just(Test::Rewritten),
         Just(Test::Malformed),
+        Just(Test::Carried),
     ]
 }
 

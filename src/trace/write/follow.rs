@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::trace::carried::Carried;
 use crate::trace::event::Event;
 use crate::trace::names::Namer;
 use crate::trace::selection::Selection;
@@ -15,6 +16,12 @@ pub trait Follower {
     /// # Errors
     /// It could not be written; no more are wanted.
     fn event(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Takes what the kernel has carried.
+    ///
+    /// # Errors
+    /// As of an event.
+    fn carried(&mut self, carried: &Carried) -> io::Result<()>;
 
     /// Nothing more is there for now.
     ///
@@ -69,6 +76,16 @@ pub fn follow(
                 event.lost = std::mem::take(&mut outcome.lost_last);
                 outcome.written += 1;
                 follower.event(&event)
+            }
+            Next::Carried(all) => {
+                let mut done = Ok(());
+                for carried in all.iter().map(|counted| namer.carried(counted, &run)) {
+                    if done.is_ok() && selection.takes_carried(&carried) {
+                        outcome.written += 1;
+                        done = follower.carried(&carried);
+                    }
+                }
+                done
             }
             Next::Idle => follower.idle(),
             Next::End => break,

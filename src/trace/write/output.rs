@@ -10,6 +10,7 @@ use super::persistence::Persistence;
 use super::rendering::Rendering;
 use super::reopen::Reopen;
 use super::rotation::Rotation;
+use crate::trace::carried::Carried;
 use crate::trace::event::Event;
 use crate::trace::rule::RuleEvent;
 use crate::trace::text::Text;
@@ -239,6 +240,10 @@ impl Output {
 impl Follower for Output {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.put(|rendering, out| rendering.event(event, out))
+    }
+
+    fn carried(&mut self, carried: &Carried) -> io::Result<()> {
+        self.put(|rendering, out| rendering.carried(carried, out))
     }
 
     fn idle(&mut self) -> io::Result<()> {

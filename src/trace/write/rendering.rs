@@ -3,6 +3,7 @@
 use std::io;
 
 use super::format::Format;
+use crate::trace::carried::Carried;
 use crate::trace::event::Event;
 use crate::trace::pcapng::Pcapng;
 use crate::trace::rule::RuleEvent;
@@ -79,6 +80,26 @@ impl Rendering {
             }
             RenderingKind::Json => out.extend_from_slice(rule.as_json().as_bytes()),
             RenderingKind::Pcapng(_) => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        Ok(())
+    }
+
+    /// Appends what the kernel has carried.
+    ///
+    /// # Errors
+    /// It cannot be written in this format.
+    pub fn carried(&mut self, carried: &Carried, out: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.0 {
+            RenderingKind::Text(text, line) => {
+                line.clear();
+                text.carried(carried, line);
+                out.extend_from_slice(line.as_bytes());
+            }
+            RenderingKind::Json => out.extend_from_slice(carried.as_json().as_bytes()),
+            RenderingKind::Pcapng(pcapng) => {
+                pcapng.carried(carried)?;
+                pcapng.take(out);
+            }
         }
         Ok(())
     }

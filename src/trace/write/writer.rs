@@ -48,7 +48,7 @@ impl Writer {
                             outcome.lost += lost + 1;
                             unwritten += 1;
                         }
-                        Next::Idle => {}
+                        Next::Carried(_) | Next::Idle => {}
                         Next::End => break,
                     }
                 }

@@ -204,6 +204,36 @@ proptest! {
     }
 }
 
+/// What was carried is a line of its own in each format; a capture has it as statistics, and shows the same packets as without.
+#[test]
+fn what_was_carried_stands_between_the_decisions() {
+    let made = |format| {
+        let mut rendering = Rendering::new(format, &plain().dated()).unwrap();
+        let (mut out, mut alone) = (Vec::new(), Vec::new());
+        rendering.begin(&mut out);
+        for event in samples::events() {
+            rendering.event(&event, &mut out).unwrap();
+        }
+        for carried in samples::carried() {
+            rendering.carried(&carried, &mut alone).unwrap();
+        }
+        (out, alone)
+    };
+    insta::assert_snapshot!(String::from_utf8(made(Format::Text).1).unwrap());
+    assert_eq!(String::from_utf8(made(Format::Json).1).unwrap().lines().count(), 3);
+    let (packets, statistics) = made(Format::Pcapng);
+    let shown = [&packets[..], &[&packets[..], &statistics[..]].concat()].map(|bytes| {
+        let mut file = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+        file.write_all(bytes).unwrap();
+        tshark(file.path(), &["-n", "-T", "fields", "-e", "frame.number", "-e", "frame.comment"])
+    });
+    assert_eq!(shown[0], shown[1]);
+    assert!(
+        String::from_utf8_lossy(&statistics)
+            .contains("carried: 99 packets, 5544 bytes of tcp 192.168.122.1:40000")
+    );
+}
+
 #[test]
 fn wireshark_and_tcpdump_read_the_packets_with_their_decisions() {
     let mut file = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
