@@ -42,6 +42,22 @@ use crate::net::{ByFamily, Checksum, CtMark, Mark, Proto, Stage, Tuple, Verdict}
 use crate::packet::{Fragment, PseudoHeader, Side, View, full};
 
 /// A law that is broken, and by which packet.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Observe, Time};
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let policy = Supervised::new(std::sync::Arc::new(Observe), &cluster, node1, 1);
+/// let reply: PacketSpec = "tcp 10.5.5.201:80 > 192.168.122.1:40000".parse()?;
+/// let (bytes, network) = (reply.arrival(&cluster, node1).bytes, &cluster.guests().network);
+/// let broken = laws::nothing_inside_leaves(&policy, network, &bytes, &Meta::default(), Time::default());
+/// assert_eq!(broken.unwrap_err().law, "nothing inside leaves");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{law}: {packet}: {says}")]
 #[non_exhaustive]
@@ -59,6 +75,23 @@ fn broken<T>(law: &'static str, tuple: Tuple, says: String) -> Result<T, Broken>
 }
 
 /// Decides about a packet and carries it out: the decision, and the packet as it goes on, if it does.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Reason, Time};
+/// use dunnat::net::Stage;
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let (bytes, policy) = (request.arrival(&cluster, node1).bytes, Supervised::cluster(&cluster, node1));
+/// let (decision, after) = laws::passed(&policy, Stage::Dnat, &bytes, &Meta::default(), Time::default());
+/// assert_eq!(decision.reason, Reason::Service);
+/// assert_eq!(after.unwrap()[16..20], [10, 5, 5, 201]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn passed(
     policy: &Supervised,
     stage: Stage,
@@ -87,6 +120,25 @@ pub fn passed(
 ///
 /// # Errors
 /// The reply is none to the packet as it was.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Time;
+/// use dunnat::net::Stage;
+/// use dunnat::policy::{Supervised, laws, napt};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let napt = std::sync::Arc::new(napt::Napt::new(&cluster, node1, napt::PORTS));
+/// let policy = Supervised::new(napt, &cluster, node1, 1);
+/// // From a guest: the way there is spoof.
+/// let packet: PacketSpec = "udp 10.5.5.201:62000 > 8.8.8.8:53".parse()?;
+/// let bytes = packet.arrival(&cluster, node1).bytes;
+/// let seen = laws::there_and_back((&policy, &policy), Stage::Spoof, &bytes, Time::default())?;
+/// assert_eq!(seen.unwrap().to_string(), "udp 192.168.122.11:62000 > 8.8.8.8:53");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn there_and_back(
     policies: (&Supervised, &Supervised),
     first: Stage,
@@ -137,6 +189,27 @@ fn reply_to(bytes: &[u8], view: &View) -> Vec<u8> {
 ///
 /// # Errors
 /// It does.
+///
+/// ```
+/// // Also an ICMP error must not show what is inside, and it is a packet that one makes in parts.
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Time};
+/// use dunnat::net::CtMark;
+/// use dunnat::packet::{Fragment, Headers, Icmp};
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::made;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let inner = Some("udp 192.168.122.1:40000 > 10.5.5.201:53".parse()?);
+/// let icmp = Some(Icmp { kind: 3, code: 3, inner, inner_after: None, mtu: None });
+/// let error = "icmp 10.5.5.201 > 192.168.122.1".parse()?;
+/// let bytes = made(error, &Headers { icmp, ..Headers::default() }, Fragment::None, 0).unwrap();
+/// let meta = Meta { ct_mark: CtMark::Is(cluster.node(node1).tag), ..Meta::default() };
+/// let (policy, network) = (Supervised::cluster(&cluster, node1), &cluster.guests().network);
+/// laws::nothing_inside_leaves(&policy, network, &bytes, &meta, Time::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn nothing_inside_leaves(
     policy: &Supervised,
     inside: &ByFamily<IpNet>,
@@ -172,6 +245,23 @@ pub fn nothing_inside_leaves(
 ///
 /// # Errors
 /// One of the header, of the transport, or of an ICMP error is off by another amount than before.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Time};
+/// use dunnat::net::Stage;
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let (mut bytes, policy) = (request.arrival(&cluster, node1).bytes, Supervised::cluster(&cluster, node1));
+/// // The TCP checksum is wrong: it has to stay so.
+/// bytes[36] ^= 1;
+/// laws::checksums_keep_their_class(&policy, Stage::Dnat, &bytes, &Meta::default(), Time::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn checksums_keep_their_class(
     policy: &Supervised,
     stage: Stage,
@@ -296,6 +386,24 @@ pub fn no_port_twice(
 ///
 /// # Errors
 /// It has two.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Time};
+/// use dunnat::policy::{Supervised, laws, napt};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let napt = std::sync::Arc::new(napt::Napt::new(&cluster, node1, napt::PORTS));
+/// let policy = Supervised::new(napt, &cluster, node1, 1);
+/// let packets = ["8.8.8.8:53", "9.9.9.9:53"].map(|to| {
+///     let packet: PacketSpec = format!("udp 10.5.5.201:5000 > {to}").parse().unwrap();
+///     (packet.arrival(&cluster, node1).bytes, Meta::default())
+/// });
+/// assert_eq!(laws::endpoint_independent(&policy, packets, Time::default())?, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn endpoint_independent(
     policy: &Supervised,
     packets: impl IntoIterator<Item = (Vec<u8>, Meta)>,
