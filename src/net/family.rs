@@ -84,14 +84,14 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
 /// ```
 /// use std::net::IpAddr;
 ///
-/// use dunnat::net::{ByFamily, Family};
+/// use dunnat::net::{ByFamily, Family, IpNet};
 ///
 /// let mut public = ByFamily::from(IpAddr::from([192, 168, 122, 11]));
 /// assert_eq!(public.get(Family::V6), None);
 /// public.insert(Family::V6, "fd00:122::11".parse()?);
 /// assert_eq!(public.iter().count(), 2);
 /// // Networks of both families, as a law wants the inside ones.
-/// let inside: ByFamily<ipnet::IpNet> = ByFamily::new(|family| match family {
+/// let inside: ByFamily<IpNet> = ByFamily::new(|family| match family {
 ///     Family::V4 => "10.5.5.0/24".parse().ok(),
 ///     Family::V6 => "fd00:10::/64".parse().ok(),
 /// });
