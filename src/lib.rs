@@ -5,6 +5,9 @@
 //! NFQUEUE, and worker threads give each a verdict, which may change an address and set marks. The kernel's conntrack
 //! remembers the flows.
 //!
+//! Whoever wants to write a policy of their own begins at the module [`policy`]: it has one, whole, that runs. This page says how all of
+//! it fits together.
+//!
 //! # One connection, packet by packet
 //!
 //! A client connects to `192.168.122.12:80`, which is node2. The web server is the guest `10.5.5.201`, on node1. So node2 is the

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
-use super::health::Health;
+use super::health::{FAULTS, Health};
 use super::keeper::Poison;
 use super::lengths::Told;
 use super::memory::Memory;
@@ -248,7 +248,12 @@ impl Board {
     pub(super) fn look(&self, torn: bool) {
         let works = lock(&self.kept).works.clone();
         let queues = self.read_queues(&works.queues).unwrap_or_default();
-        lock(&self.kept).health.look(&queues, torn, Instant::now());
+        let counters = self.counters();
+        let costs =
+            FAULTS.map(|reason| Stage::ALL.map(|stage| counters.decisions(stage, reason)).iter().sum());
+        let (mut kept, now) = (lock(&self.kept), Instant::now());
+        kept.health.look(&queues, torn, now);
+        kept.health.faults(costs, now);
     }
 
     /// What is amiss. Where packets of a queue at rest are not accounted for, it is looked at again: between the kernel's counts and

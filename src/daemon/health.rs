@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::control::{Queue, Rehearsed};
+use crate::engine::Reason;
 use crate::text::counted;
 
 /// A loss is told for so long.
 const RECENT: Duration = Duration::from_secs(60);
 /// Packets that wait for so long without any answer are stuck.
 const STUCK: Duration = Duration::from_secs(2);
+/// What is the policy's fault.
+pub(super) const FAULTS: [Reason; 4] =
+    [Reason::PolicyPanicked, Reason::PolicyNonsense, Reason::PolicySilent, Reason::PolicyGone];
 /// A worker may end now and then.
 const OFTEN: usize = 3;
 
@@ -26,6 +30,8 @@ pub(super) struct Health {
     torn: bool,
     /// When workers ended.
     ended: VecDeque<Instant>,
+    /// Packets that each of the policy's faults has cost until the last look, and when there was a new one.
+    faults: [(u64, Option<Instant>); FAULTS.len()],
 }
 
 impl Health {
@@ -51,6 +57,16 @@ impl Health {
         self.answered = answered;
     }
 
+    /// A look at how many packets the faults of the policy have cost.
+    pub(super) fn faults(&mut self, costs: [u64; FAULTS.len()], now: Instant) {
+        for ((known, at), cost) in self.faults.iter_mut().zip(costs) {
+            if cost > *known {
+                *at = Some(now);
+            }
+            *known = cost;
+        }
+    }
+
     /// What is amiss now; nothing if all is well.
     pub(super) fn amiss(&self, queues: &[Queue], rehearsal: Option<&Rehearsed>, now: Instant) -> Vec<String> {
         let mut amiss = Vec::new();
@@ -63,6 +79,14 @@ impl Health {
                 "packets were lost {} seconds ago, because the workers were too slow",
                 since(at).as_secs()
             ));
+        }
+        for (reason, (_, at)) in FAULTS.iter().zip(&self.faults) {
+            if let Some(at) = at.filter(|at| since(*at) < RECENT) {
+                let (seconds, about) = (since(at).as_secs(), reason.about());
+                amiss.push(format!(
+                    "a packet was dropped {seconds} seconds ago with the reason {reason}: {about}"
+                ));
+            }
         }
         for queue in queues {
             if let (Some(rate), Some(holds)) = (queue.overloaded, queue.holds) {
@@ -141,6 +165,11 @@ mod tests {
         let slow = health.amiss(&[busy], None, at(140));
         let said = "queue 100 gets more packets than workers decide, which are 35000 a second; until that is over it holds";
         assert_eq!(slow, [format!("{said} 700 packets")]);
+        health.faults([0, 0, 0, 2], at(200));
+        let gone = "a packet was dropped 59 seconds ago with the reason policy-gone: the program that is the policy has ended, and is not there again yet";
+        assert_eq!(health.amiss(&[], None, at(259)), [gone]);
+        health.faults([0, 0, 0, 2], at(230));
+        assert_eq!(health.amiss(&[], None, at(260)), [] as [&str; 0], "there was no new one");
         (0..3).for_each(|second| health.ended(at(70 + second)));
         let told = |seconds| health.amiss(&[], None, at(seconds));
         assert!(told(75).contains(&"workers ended 3 times in the last minute".to_owned()));

@@ -40,6 +40,18 @@ pub struct Condition {
 }
 
 /// What of a packet or its flow is looked at.
+///
+/// ```
+/// use dunnat::engine::{Condition, Subject, Value, Wants};
+/// use dunnat::net::Proto;
+///
+/// let port = |port| Value::Port(Proto::TCP, None, Some(port));
+/// let asked = Condition { subject: Subject::Dport, value: port(23), wants: Wants::Is(port(80)), holds: false };
+/// assert_eq!(asked.subject(), "tcp dport");
+/// // What only one policy knows has the words of its author.
+/// let own = Condition { subject: Subject::Own("knocks"), ..asked };
+/// assert_eq!(own.subject(), "knocks");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Subject {
@@ -90,6 +102,16 @@ pub enum Subject {
 }
 
 /// What a subject is, or should be.
+///
+/// ```
+/// use dunnat::engine::Value;
+/// use dunnat::net::Proto;
+///
+/// let guest = Value::Port(Proto::TCP, Some([10, 5, 5, 201].into()), Some(80));
+/// assert_eq!(guest.words().as_deref(), Some("10.5.5.201:80"));
+/// assert_eq!(Value::Word("whole").words().as_deref(), Some("whole"));
+/// assert_eq!(Value::Nothing.words(), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value {
@@ -128,6 +150,13 @@ pub enum Value {
 }
 
 /// What a subject should be.
+///
+/// ```
+/// use dunnat::engine::{Value, Wants};
+///
+/// let limit = Wants::AtMost(Value::Number(10));
+/// assert_eq!((limit.operator(), Wants::IsNot(Value::Nothing).operator()), ("is at most", "is not"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wants {
@@ -144,6 +173,16 @@ pub enum Wants {
 }
 
 /// A table of the cluster, in which the engine looks something up.
+///
+/// ```
+/// use dunnat::engine::{Condition, Subject, Table, Value, Wants};
+/// use dunnat::net::Mark;
+///
+/// let wants = Wants::OneOf(Table::Tags, None);
+/// let asked = Condition { subject: Subject::Mark, value: Value::Mark(Mark(9), Mark::ALL), wants, holds: false };
+/// assert_eq!(asked.looked_up(), Some((Table::Tags, None)));
+/// assert_eq!(Table::Tags.to_string(), "tags of nodes");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Table {
@@ -162,6 +201,17 @@ pub enum Table {
 }
 
 /// A row that was found in a table.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Row, Table, Wants};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = Row::Node(cluster.find("node1")?);
+/// assert_eq!(Wants::OneOf(Table::Tags, Some(node1)).operator(), "is one of");
+/// assert_eq!(node1.service(), None, "it is of another table");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Row {

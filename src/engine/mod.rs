@@ -214,12 +214,44 @@ impl IcmpError {
 ///
 /// `packet` is what [`View::parse`] made of its bytes. A malformed packet is data like any other: `tag` and
 /// `save` do not need its bytes, `dnat` leaves it to the node's own IP stack, `spoof` drops it.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Reason, Tables, decide};
+/// use dunnat::net::Stage;
+/// use dunnat::packet::View;
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let bytes = request.arrival(&cluster, node1).bytes;
+/// let view = View::parse(&bytes, bytes.len())?;
+/// let decision = decide(&Tables::new(&cluster, node1), Stage::Dnat, Ok(&view), &Meta::default());
+/// assert_eq!(decision.reason, Reason::Service);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[inline]
 pub fn decide(tables: &Tables, stage: Stage, packet: Result<&View, Malformed>, meta: &Meta) -> Decision {
     decide_before(tables, stage, packet, meta, &mut NoWitness)
 }
 
 /// Decides about a packet as [`decide`] does, before a witness, who is told what was asked for the decision.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Conditions, Meta, Tables, decide_before};
+/// use dunnat::net::Stage;
+/// use dunnat::packet::Malformed;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let mut conditions = Conditions::new();
+/// let packet = Err(Malformed::NotIp);
+/// decide_before(&Tables::new(&cluster, node1), Stage::Dnat, packet, &Meta::default(), &mut conditions);
+/// assert!(!conditions[0].holds, "the bytes are readable");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[inline]
 pub fn decide_before(
     tables: &Tables,

@@ -160,14 +160,15 @@ pub trait Decide: Send + Sync {
     ///     }
     /// }
     /// # let reasons = [Reason::declare("empty", "there is no payload")?, Reason::declare("not-empty", "there is")?];
-    /// # use dunnat::{cluster::Cluster, simulate::{PacketSpec, SimulatedNode}};
+    /// # use dunnat::{cluster::Cluster, simulate::{Arrival, SimulatedNode, made}};
     /// # let text = std::fs::read_to_string("rules/example.toml")?.replace("xenbr0", "eth0");
     /// # let cluster = Cluster::parse(&text, std::path::Path::new("example.toml"))?;
     /// # let node1 = cluster.find("node1")?;
     /// # let mut node = SimulatedNode::with_policy(&cluster, node1, std::sync::Arc::new(NotEmpty { reasons }));
-    /// # for (packet, expected) in [("len 28", "empty"), ("len 29", "not-empty")] {
-    /// #     let packet: PacketSpec = format!("udp 192.168.122.1:1 > 192.168.122.11:2 {packet}").parse()?;
-    /// #     let passage = node.pass(packet.arrival(&cluster, node1));
+    /// # for (len, expected) in [(28, "empty"), (29, "not-empty")] {
+    /// #     let tuple = "udp 192.168.122.1:1 > 192.168.122.11:2".parse()?;
+    /// #     let bytes = made(tuple, &Default::default(), dunnat::packet::Fragment::None, len).unwrap();
+    /// #     let passage = node.pass(Arrival::of(bytes));
     /// #     assert_eq!(passage.steps[0].1.as_ref().unwrap().decision.reason.name(), expected);
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -13,10 +13,29 @@ use crate::packet::Malformed;
 ///
 /// Each policy has a table of its own reasons, and all have the [common](Self::COMMON) ones. A trace may have reasons of a
 /// policy that this program does not know; they are known by their names alone, see [`read`](Self::read).
+///
+/// ```
+/// use dunnat::engine::Reason;
+///
+/// let mine = Reason::declare("too-often", "the client comes too often")?;
+/// assert_eq!((mine.name(), mine.about()), ("too-often", "the client comes too often"));
+/// // A policy that asks the cluster's has its reasons, too.
+/// let all = [Reason::CLUSTER, &[mine]].concat();
+/// assert!(all.contains(&Reason::Service));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reason(u16);
 
 /// What is known of a reason.
+///
+/// ```
+/// use dunnat::engine::Reason;
+/// use dunnat::net::{Stage, Verdict};
+///
+/// let row = Reason::Service.row().unwrap();
+/// assert_eq!((row.name, row.verdict, row.stages), ("service", Some(Verdict::Accept), &[Stage::Dnat][..]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReasonRow {
     /// The name in traces, counters and filters.
@@ -339,6 +358,13 @@ impl Reason {
 }
 
 /// Why a reason cannot be declared.
+///
+/// ```
+/// use dunnat::engine::{DeclareError, Reason};
+///
+/// assert_eq!(Reason::declare("saved", "it is"), Err(DeclareError::Taken("saved".to_owned())));
+/// assert_eq!(Reason::declare("Not a word", "it is"), Err(DeclareError::NoWord("Not a word".to_owned())));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeclareError {

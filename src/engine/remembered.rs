@@ -60,6 +60,14 @@ pub struct Change {
 }
 
 /// Changes, in order.
+///
+/// ```
+/// use dunnat::engine::{Change, Changes, Short};
+///
+/// let mut changes = Changes::new();
+/// changes.push(Change { key: Short::new(&[b"key"]).unwrap(), entry: None });
+/// assert_eq!(changes.len(), 1);
+/// ```
 pub type Changes = Vec<Change>;
 
 /// What was remembered.
@@ -94,6 +102,12 @@ pub trait Remembered {
 }
 
 /// Nothing is remembered.
+///
+/// ```
+/// use dunnat::engine::{NothingRemembered, Remembered as _, Short, Time};
+///
+/// assert_eq!(NothingRemembered.get(&Short::default(), Time::default()), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NothingRemembered;
 

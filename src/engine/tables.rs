@@ -11,6 +11,17 @@ use crate::cluster::{Cluster, NodeId, OnConflict, ServiceIndex, TagBy, ToGuest};
 use crate::net::{ByFamily, CtMark, Dscp, Family, Mac, MacPrefix, Mark, OfFamily, Proto};
 
 /// What [`decide`](super::decide) reads: made once from the checked cluster, then only read, by all workers.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Tables;
+/// use dunnat::net::Mark;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// assert_eq!(Tables::new(&cluster, node1).mask(), Mark::ALL);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// The node that decides.

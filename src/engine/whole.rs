@@ -6,6 +6,12 @@ use crate::net::Proto;
 use crate::packet::{Fragment, View};
 
 /// An interface that a packet passes.
+///
+/// ```
+/// use dunnat::engine::{Interface, Whole};
+///
+/// assert_eq!(Whole::default().interfaces.name(Interface::Out), None, "nobody told one");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Interface {
@@ -44,6 +50,12 @@ pub trait Interfaces {
 }
 
 /// No interface is known.
+///
+/// ```
+/// use dunnat::engine::{Interface, Interfaces as _, NoInterfaces};
+///
+/// assert_eq!(NoInterfaces.name(Interface::In), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoInterfaces;
 
@@ -62,12 +74,11 @@ impl Interfaces for NoInterfaces {
 ///
 /// ```
 /// use dunnat::engine::{Interface, Whole};
-/// use dunnat::packet::View;
-/// use dunnat::simulate::PacketSpec;
+/// use dunnat::packet::{Fragment, Headers, View};
+/// use dunnat::simulate::made;
 ///
-/// let packet: PacketSpec = "udp 192.168.122.1:40000 > 192.168.122.11:53 len 40".parse()?;
-/// # let cluster = dunnat::cluster::Cluster::load(std::path::Path::new("rules/example.toml"))?;
-/// let bytes = packet.arrival(&cluster, cluster.find("node1")?).bytes;
+/// let tuple = "udp 192.168.122.1:40000 > 192.168.122.11:53".parse()?;
+/// let bytes = made(tuple, &Headers::default(), Fragment::None, 40).unwrap();
 /// let view = View::parse(&bytes, bytes.len())?;
 /// let whole = Whole { bytes: &bytes, ..Whole::default() };
 /// // Behind 20 bytes of the IP header and 8 of UDP.

@@ -47,6 +47,12 @@ pub trait Witness {
 }
 
 /// Nobody: a decision costs what it costs without a witness.
+///
+/// ```
+/// use dunnat::engine::{NoWitness, Witness as _};
+///
+/// assert!(NoWitness.holds(1 < 2, || unreachable!("nobody wants to know")));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoWitness;
 
@@ -56,6 +62,14 @@ impl Witness for NoWitness {
 }
 
 /// All conditions of a decision, in the order in which they were asked.
+///
+/// ```
+/// use dunnat::engine::{Conditions, Subject, Value, Wants, Witness as _};
+///
+/// let mut told = Conditions::new();
+/// told.holds(false, || (Subject::Bytes, Value::Word("cut"), Wants::Is(Value::Word("whole"))));
+/// assert!(!told[0].holds);
+/// ```
 pub type Conditions = Vec<Condition>;
 
 impl Witness for Conditions {

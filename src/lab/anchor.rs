@@ -107,8 +107,12 @@ impl Anchor {
             "--net",
             "--preserve-credentials",
         ]);
+        // Who enters a namespace of mounts begins at its root, and files are named from where one was. What is not there, as below
+        // `/run`, cannot be entered.
+        let from = std::env::current_dir().unwrap_or_default();
+        nsenter.args(["--", "sh", "-c", r#"cd "$1" 2>/dev/null; shift; exec "$@""#, "sh"]).arg(from);
         // Programs that look for their settings in root's home may not read it.
-        nsenter.arg("--").arg(program).env(HOME, &place.home).env("HOME", &place.home);
+        nsenter.arg(program).env(HOME, &place.home).env("HOME", &place.home);
         nsenter
     }
 

@@ -3,6 +3,13 @@ use std::fmt;
 use super::Mark;
 
 /// What is known of the ct mark of a packet's flow, the cluster's bits.
+///
+/// ```
+/// use dunnat::net::{CtMark, Mark};
+///
+/// assert_eq!(CtMark::Is(Mark(0x102)).masked(Mark(0xff)).known(), Some(Mark(2)));
+/// assert_eq!(CtMark::Another.known(), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CtMark {
     /// It is this; zero where there is no flow (yet).

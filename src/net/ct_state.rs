@@ -3,6 +3,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What conntrack takes a packet for, named as in nft's `ct state`.
+///
+/// ```
+/// use dunnat::net::CtState;
+///
+/// assert_eq!(CtState::from_number(2).map(|state| state.to_string()).as_deref(), Some("new"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

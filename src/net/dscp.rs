@@ -5,6 +5,14 @@ use super::as_text;
 
 /// A differentiated services code point (RFC 2474): the upper six bits of the second byte of IPv4, or of IPv6's traffic
 /// class; written as nft writes it, by name where it has one.
+///
+/// ```
+/// use dunnat::net::Dscp;
+///
+/// let code: Dscp = "af11".parse()?;
+/// assert_eq!((code.value(), Dscp::CS0.to_string()), (10, "cs0".to_owned()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dscp(u8);
 

@@ -4,6 +4,13 @@ use super::{CtState, Mac, Mark};
 
 /// What the kernel says of a waiting packet beside its bytes (net/netfilter/nfnetlink_queue.c,
 /// `nfqnl_build_packet_message()`).
+///
+/// ```
+/// use dunnat::net::{Envelope, Mark};
+///
+/// let envelope = Envelope { queue: 100, in_if: Some(1), mark: Mark(2), ..Envelope::default() };
+/// assert_eq!(envelope.cut_from, None, "the packet is whole");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// The number of the queue it waits in.
@@ -37,6 +44,12 @@ pub struct Envelope {
 }
 
 /// What the kernel said about the transport checksum of a queued packet.
+///
+/// ```
+/// use dunnat::net::Checksum;
+///
+/// assert_eq!(Checksum::default(), Checksum::Ready);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
     /// The field holds a finished checksum, right or wrong.

@@ -4,6 +4,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 /// A version of the Internet Protocol.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use dunnat::net::{Family, OfFamily as _};
+///
+/// let address: IpAddr = "fd00::1".parse()?;
+/// assert_eq!((address.family(), Family::V4.nft()), (Family::V6, "ip"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
@@ -35,6 +45,14 @@ impl fmt::Display for Family {
 }
 
 /// What is of one family.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use dunnat::net::{Family, OfFamily as _};
+///
+/// assert_eq!(IpAddr::from([10, 5, 5, 201]).family(), Family::V4);
+/// ```
 pub trait OfFamily {
     /// Which.
     fn family(&self) -> Family;
@@ -62,6 +80,24 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// At most one of each family.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use dunnat::net::{ByFamily, Family, IpNet};
+///
+/// let mut public = ByFamily::from(IpAddr::from([192, 168, 122, 11]));
+/// assert_eq!(public.get(Family::V6), None);
+/// public.insert(Family::V6, "fd00:122::11".parse()?);
+/// assert_eq!(public.iter().count(), 2);
+/// // Networks of both families, as a law wants the inside ones.
+/// let inside: ByFamily<IpNet> = ByFamily::new(|family| match family {
+///     Family::V4 => "10.5.5.0/24".parse().ok(),
+///     Family::V6 => "fd00:10::/64".parse().ok(),
+/// });
+/// assert!(inside.contains(&"fd00:10::7".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ByFamily<T> {
     v4: Option<T>,

@@ -4,6 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Bytes, written in hex.
+///
+/// ```
+/// use dunnat::net::Hex;
+///
+/// let bytes: Hex = "4500".parse()?;
+/// assert_eq!((bytes.0.as_slice(), bytes.to_string().as_str()), (&[0x45, 0][..], "4500"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hex(pub Vec<u8>);
 

@@ -5,6 +5,15 @@ use std::str::FromStr;
 ///
 /// Stricter than the kernel (`dev_valid_name()` in net/core/dev.c takes everything but `/`, `:` and white
 /// space): the name is written into rules, so only letters, digits and `._@-` are taken.
+///
+/// ```
+/// use dunnat::net::IfName;
+///
+/// let name: IfName = "eth1.100".parse()?;
+/// assert_eq!(name.as_str(), "eth1.100");
+/// assert!("eth 1".parse::<IfName>().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IfName(String);
 

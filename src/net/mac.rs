@@ -2,12 +2,28 @@ use std::fmt;
 use std::str::FromStr;
 
 /// An Ethernet address, most significant byte first.
+///
+/// ```
+/// use dunnat::net::Mac;
+///
+/// let mac: Mac = "0e:00:00:00:01:00".parse()?;
+/// assert_eq!(mac, Mac([0x0e, 0, 0, 0, 1, 0]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
 /// A range of Ethernet addresses that share their first bits: `0e:00:00:00:00:00/24`.
 ///
 /// Invariant: the bits after the prefix are zero and the length is 1 to 48.
+///
+/// ```
+/// use dunnat::net::MacPrefix;
+///
+/// let prefix: MacPrefix = "0e:00:00:00:00:00/24".parse()?;
+/// assert!(prefix.contains("0e:00:00:00:01:00".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MacPrefix {
     bits: u64,

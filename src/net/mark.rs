@@ -3,6 +3,14 @@ use std::ops::{BitAnd, Not};
 use std::str::FromStr;
 
 /// A packet mark (`meta mark`) or ct mark: 32 bits in host byte order, written in hex as nft takes them.
+///
+/// ```
+/// use dunnat::net::Mark;
+///
+/// let (mark, mask): (Mark, Mark) = ("0xab02".parse()?, Mark(0xff));
+/// assert_eq!((mark & mask, mark.merge(Mark(1), mask)), (Mark(2), Mark(0xab01)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Mark(pub u32);
 

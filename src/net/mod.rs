@@ -27,6 +27,9 @@ pub(crate) use family::octets;
 pub use family::{ByFamily, Family, OfFamily};
 pub use hex::Hex;
 pub use ifname::{IfName, IfNameError};
+/// A network, of the crate ipnet: a policy needs it for conditions ([`Value::Network`](crate::engine::Value::Network)) and for
+/// [laws](crate::policy::laws::nothing_inside_leaves()).
+pub use ipnet::IpNet;
 pub use mac::{Mac, MacError, MacPrefix};
 pub use mark::{Mark, MarkError};
 pub use ports::{Ports, PortsError};

@@ -2,6 +2,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A port, or a range of them; written `80` or `8000-8099`, as nft does.
+///
+/// ```
+/// use dunnat::net::Ports;
+///
+/// let ports: Ports = "8000-8099".parse()?;
+/// assert!(ports.contains(8042) && !ports.contains(80));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ports {
     first: u16,

@@ -2,6 +2,13 @@ use std::fmt;
 use std::str::FromStr;
 
 /// One of the four places where a packet is decided about, in the order a connection meets them.
+///
+/// ```
+/// use dunnat::net::{Hook, Stage};
+///
+/// assert_eq!(Stage::ALL.map(Stage::name), ["dnat", "tag", "save", "spoof"]);
+/// assert_eq!(Stage::Spoof.hook(), Hook::Postrouting);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// The entry node turns the public destination address into the guest's and marks the packet with its tag.
@@ -15,6 +22,12 @@ pub enum Stage {
 }
 
 /// A place in the kernel's IP stack where rules see packets.
+///
+/// ```
+/// use dunnat::net::{Hook, Stage};
+///
+/// assert_eq!((Stage::Dnat.hook(), Hook::Prerouting.to_string()), (Hook::Prerouting, "prerouting".to_owned()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {

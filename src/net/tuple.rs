@@ -3,6 +3,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 /// An IP protocol, by its number in the IP header.
+///
+/// ```
+/// use dunnat::net::Proto;
+///
+/// let proto: Proto = "tcp".parse()?;
+/// assert!(proto == Proto::TCP && proto.has_ports());
+/// // Others have a number: this is GRE.
+/// assert!(!"47".parse::<Proto>()?.has_ports());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Proto(pub u8);
 
@@ -10,6 +20,15 @@ pub struct Proto(pub u8);
 ///
 /// Written `tcp 192.168.122.1:40000 > 192.168.122.12:80`, or `icmp 10.5.5.201 > 192.168.122.1` without ports. Both addresses are of
 /// one family: a text or JSON with two families is refused, and no bytes of a packet have two.
+///
+/// ```
+/// use dunnat::net::{Proto, Tuple};
+///
+/// let request: Tuple = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let Tuple { proto, src: _, dst, ports } = request.reversed();
+/// assert_eq!((proto, dst, ports), (Proto::TCP, [192, 168, 122, 1].into(), Some((80, 40000))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Tuple {

@@ -2,6 +2,14 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What becomes of a packet, of the verdicts that netfilter knows (include/uapi/linux/netfilter.h).
+///
+/// ```
+/// use dunnat::engine::{Decision, Reason};
+/// use dunnat::net::Verdict;
+///
+/// assert_eq!(Decision::drop(Reason::Cut).verdict, Verdict::Drop);
+/// assert_eq!(Verdict::Accept.to_string(), "accept");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// `NF_ACCEPT`: it goes on its way, changed as decided.

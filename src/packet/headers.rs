@@ -10,6 +10,17 @@ use super::view::View;
 use crate::net::{Dscp, Proto, Tuple};
 
 /// The fields of the headers that tell packets of one flow apart.
+///
+/// ```
+/// use dunnat::packet::{Fragment, Headers, Tcp, TcpFlags};
+/// use dunnat::simulate::made;
+///
+/// let tcp = Some(Tcp { flags: TcpFlags(0x12), seq: 7, ack: 8 });
+/// let tuple = "tcp 10.5.5.201:80 > 192.168.122.1:40000".parse()?;
+/// let bytes = made(tuple, &Headers { tcp, ..Headers::default() }, Fragment::None, 0).unwrap();
+/// assert_eq!(bytes[33], 0x12, "the flags");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     /// The code point of the IP header.
@@ -23,6 +34,13 @@ pub struct Headers {
 }
 
 /// What a TCP header says beside the ports.
+///
+/// ```
+/// use dunnat::packet::{Tcp, TcpFlags};
+///
+/// let tcp = Tcp { flags: TcpFlags(0x12), seq: 7, ack: 8 };
+/// assert_eq!(tcp.flags.to_string(), "S.");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tcp {
     /// The flags.
@@ -34,6 +52,20 @@ pub struct Tcp {
 }
 
 /// What an ICMP header says.
+///
+/// ```
+/// use dunnat::packet::{Fragment, Headers, Icmp, View};
+/// use dunnat::simulate::made;
+///
+/// // Nobody listens at the port that this was for.
+/// let inner = Some("udp 192.168.122.1:40000 > 10.5.5.201:53".parse()?);
+/// let icmp = Some(Icmp { kind: 3, code: 3, inner, inner_after: None, mtu: None });
+/// let tuple = "icmp 10.5.5.201 > 192.168.122.1".parse()?;
+/// let bytes = made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 0).unwrap();
+/// let error = View::parse(&bytes, bytes.len())?.error.unwrap();
+/// assert_eq!((error.kind, Some(error.about)), (3, inner));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Icmp {
     /// The type, a number of IANA's registry for ICMP or ICMPv6.

@@ -13,6 +13,20 @@ use crate::net::{Proto, Tuple};
 /// Of that packet there are the IP header and, as RFC 792 has it, eight bytes at least; fewer are taken as well.
 /// What comes behind the quoted packet, as the extensions of RFC 4884, is nobody's business here: a message that has
 /// any quotes 128 bytes before them, and all that is ever changed lies within the first 78.
+///
+/// ```
+/// use dunnat::packet::{Fragment, Headers, Icmp, View};
+/// use dunnat::simulate::made;
+///
+/// let inner = Some("udp 192.168.122.1:40000 > 10.5.5.201:53".parse()?);
+/// let icmp = Some(Icmp { kind: 3, code: 3, inner, inner_after: None, mtu: None });
+/// let tuple = "icmp 10.5.5.201 > 192.168.122.1".parse()?;
+/// let bytes = made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 0).unwrap();
+/// let error = View::parse(&bytes, bytes.len())?.error.unwrap();
+/// // It quotes a packet that went the other way: here the one that this guest has got.
+/// assert_eq!((error.about.dst, error.is_redirect()), ([10, 5, 5, 201].into(), false));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpError {
     /// Its type, a number of IANA's registry for ICMP or ICMPv6.

@@ -3,6 +3,12 @@
 use std::net::IpAddr;
 
 /// One end of a packet.
+///
+/// ```
+/// use dunnat::packet::Side;
+///
+/// assert_eq!(Side::Source.other(), Side::Destination);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The source.
@@ -24,6 +30,14 @@ impl Side {
 
 /// Which IP headers of a packet an address is changed in. The packet that an ICMP error quotes went the other way, so
 /// there it is the other side that changes.
+///
+/// ```
+/// use dunnat::packet::{Layers, Rewrite, Side};
+///
+/// // An ICMP error of a guest goes out: its source becomes that address, and so does the destination of what it quotes.
+/// let rewrite = Rewrite { layers: Layers::Both, ..Rewrite::outer(Side::Source, [192, 168, 122, 11].into()) };
+/// assert_eq!((rewrite.outer_side(), rewrite.inner_side()), (Some(Side::Source), Some(Side::Destination)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layers {
     /// Its own IP header.
@@ -35,6 +49,13 @@ pub enum Layers {
 }
 
 /// The wish to change an address, and perhaps its port.
+///
+/// ```
+/// use dunnat::packet::{Layers, Rewrite, Side};
+///
+/// let rewrite = Rewrite::outer(Side::Destination, [10, 5, 5, 201].into()).with_port(Some(8080));
+/// assert_eq!((rewrite.port, rewrite.layers), (Some(8080), Layers::Outer));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rewrite {
     /// Which address.

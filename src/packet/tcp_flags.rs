@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// The flags of a TCP header, as in its 14th byte; written as tcpdump writes them, `S.` for SYN and ACK.
+///
+/// ```
+/// use dunnat::packet::TcpFlags;
+///
+/// let flags = TcpFlags(0x12);
+/// assert_eq!((flags.to_string().as_str(), flags.names().collect::<Vec<_>>()), ("S.", vec!["syn", "ack"]));
+/// assert_eq!(TcpFlags::named("syn"), Some(TcpFlags(2)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpFlags(pub u8);
 

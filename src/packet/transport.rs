@@ -6,6 +6,17 @@ use std::fmt;
 use etherparse::IpNumber;
 
 /// A packet's place in a fragmented datagram.
+///
+/// ```
+/// use dunnat::packet::{Fragment, Headers, View};
+/// use dunnat::simulate::made;
+///
+/// let tuple = "udp 192.168.122.1:1 > 192.168.122.11:2".parse()?;
+/// let bytes = made(tuple, &Headers::default(), Fragment::Later, 60).unwrap();
+/// let view = View::parse(&bytes, bytes.len())?;
+/// assert_eq!((view.fragment, view.tuple.ports), (Fragment::Later, None));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fragment {
@@ -28,6 +39,13 @@ impl fmt::Display for Fragment {
 }
 
 /// Why bytes are not a packet that can be translated.
+///
+/// ```
+/// use dunnat::packet::{Malformed, View};
+///
+/// assert_eq!(View::parse(&[], 0), Err(Malformed::NotIp));
+/// assert_eq!(Malformed::NotIp.to_string(), "not-ip");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -12,6 +12,21 @@ use super::transport::{Fragment, Malformed, checksum_at, ports_of};
 use crate::net::{Dscp, Proto, Tuple};
 
 /// The facts of one packet that a decision or a trace needs.
+///
+/// ```
+/// use dunnat::net::Proto;
+/// use dunnat::packet::{Fragment, Headers, View};
+/// use dunnat::simulate::made;
+///
+/// let tuple = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let bytes = made(tuple, &Headers::default(), Fragment::None, 0).unwrap();
+/// let view = View::parse(&bytes, bytes.len())?;
+/// assert_eq!((view.tuple, view.len, view.cut), (tuple, 40, false));
+/// // What a policy mostly asks of it.
+/// let port = view.tuple.ports.filter(|_| view.tuple.proto == Proto::TCP).map(|(_, port)| port);
+/// assert_eq!(port, Some(80));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// Protocol, addresses and ports; no ports in a later fragment.
@@ -39,6 +54,18 @@ pub struct View {
 /// An ICMP query or reply: echo, timestamp, information and address mask (RFC 792, RFC 950),
 /// ICMPv6's echo and node information (RFC 4443, RFC 4620). Conntrack knows no others
 /// (net/netfilter/nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c, `invmap`).
+///
+/// ```
+/// use dunnat::packet::{Fragment, Headers, Icmp, View};
+/// use dunnat::simulate::made;
+///
+/// let icmp = Some(Icmp { kind: 8, code: 0, inner: None, inner_after: None, mtu: None });
+/// let tuple = "icmp 192.168.122.1 > 192.168.122.11".parse()?;
+/// let bytes = made(tuple, &Headers { icmp, ..Headers::default() }, Fragment::None, 0).unwrap();
+/// let query = View::parse(&bytes, bytes.len())?.query(&bytes).unwrap();
+/// assert_eq!((query.id, query.is_reply), (0, false));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Query {
     /// The identifier, which the reply repeats.

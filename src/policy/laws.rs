@@ -6,6 +6,7 @@
 //! | law | |
 //! |---|---|
 //! | [`there_and_back`] | what is changed on the way there is changed back on the way back, and the other end sees only that |
+//! | [`errors_come_back`] | an ICMP error about what was changed comes back as one about the packet as it was |
 //! | [`nothing_inside_leaves`] | no packet goes out with an inside address, nor quotes one |
 //! | [`checksums_keep_their_class`] | a right checksum stays right, a wrong one exactly as wrong, and where there is none there is none |
 //! | [`no_port_twice`] | two inside ends have never one outside end |
@@ -34,6 +35,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use etherparse::PacketBuilder;
 use ipnet::IpNet;
 
 use super::Supervised;
@@ -42,6 +44,22 @@ use crate::net::{ByFamily, Checksum, CtMark, Mark, Proto, Stage, Tuple, Verdict}
 use crate::packet::{Fragment, PseudoHeader, Side, View, full};
 
 /// A law that is broken, and by which packet.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Observe, Time};
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let policy = Supervised::new(std::sync::Arc::new(Observe), &cluster, node1, 1);
+/// let reply: PacketSpec = "tcp 10.5.5.201:80 > 192.168.122.1:40000".parse()?;
+/// let (bytes, network) = (reply.arrival(&cluster, node1).bytes, &cluster.guests().network);
+/// let broken = laws::nothing_inside_leaves(&policy, network, &bytes, &Meta::default(), Time::default());
+/// assert_eq!(broken.unwrap_err().law, "nothing inside leaves");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{law}: {packet}: {says}")]
 #[non_exhaustive]
@@ -59,6 +77,23 @@ fn broken<T>(law: &'static str, tuple: Tuple, says: String) -> Result<T, Broken>
 }
 
 /// Decides about a packet and carries it out: the decision, and the packet as it goes on, if it does.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Reason, Time};
+/// use dunnat::net::Stage;
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let (bytes, policy) = (request.arrival(&cluster, node1).bytes, Supervised::cluster(&cluster, node1));
+/// let (decision, after) = laws::passed(&policy, Stage::Dnat, &bytes, &Meta::default(), Time::default());
+/// assert_eq!(decision.reason, Reason::Service);
+/// assert_eq!(after.unwrap()[16..20], [10, 5, 5, 201]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn passed(
     policy: &Supervised,
     stage: Stage,
@@ -87,6 +122,25 @@ pub fn passed(
 ///
 /// # Errors
 /// The reply is none to the packet as it was.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Time;
+/// use dunnat::net::Stage;
+/// use dunnat::policy::{Supervised, laws, napt};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let napt = std::sync::Arc::new(napt::Napt::new(&cluster, node1, napt::PORTS));
+/// let policy = Supervised::new(napt, &cluster, node1, 1);
+/// // From a guest: the way there is spoof.
+/// let packet: PacketSpec = "udp 10.5.5.201:62000 > 8.8.8.8:53".parse()?;
+/// let bytes = packet.arrival(&cluster, node1).bytes;
+/// let seen = laws::there_and_back((&policy, &policy), Stage::Spoof, &bytes, Time::default())?;
+/// assert_eq!(seen.unwrap().to_string(), "udp 192.168.122.11:62000 > 8.8.8.8:53");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn there_and_back(
     policies: (&Supervised, &Supervised),
     first: Stage,
@@ -115,6 +169,82 @@ pub fn there_and_back(
     }
 }
 
+/// An ICMP error about a packet comes back.
+///
+/// A packet is changed at `first`, as in [`there_and_back`]. Whoever gets it replies with an ICMP error (nobody listens at that port), which
+/// quotes the packet as it came there. That has to come back to the sender, and to quote the packet as it was: or path MTU discovery
+/// and traceroute do not work.
+///
+/// Gives the packet that the error quoted when it was sent; none if the packet was not changed, or is no packet that one says errors
+/// about.
+///
+/// # Errors
+/// It does not come back, or quotes another packet.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Time;
+/// use dunnat::net::Stage;
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let policy = Supervised::cluster(&cluster, node1);
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let bytes = request.arrival(&cluster, node1).bytes;
+/// let quoted = laws::errors_come_back((&policy, &policy), Stage::Dnat, &bytes, Time::default())?;
+/// assert_eq!(quoted.unwrap().to_string(), "tcp 192.168.122.1:40000 > 10.5.5.201:80");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn errors_come_back(
+    policies: (&Supervised, &Supervised),
+    first: Stage,
+    bytes: &[u8],
+    now: Time,
+) -> Result<Option<Tuple>, Broken> {
+    let law = "errors come back";
+    let Ok(view) = View::parse(bytes, bytes.len()) else { return Ok(None) };
+    if view.error.is_some() || view.fragment != Fragment::None {
+        return Ok(None);
+    }
+    let (decision, after) = passed(policies.0, first, bytes, &Meta::default(), now);
+    let (Some(after), Some(_)) = (after, decision.rewrite) else { return Ok(None) };
+    let Ok(seen) = View::parse(&after, after.len()) else {
+        return broken(law, view.tuple, "it cannot be read any more".to_owned());
+    };
+    let Some(error) = error_about(&after, &seen) else { return Ok(None) };
+    let tag = decision.mark.unwrap_or(Mark::ZERO) & policies.0.mask();
+    let meta = Meta { ct_mark: CtMark::Is(tag), ..Meta::default() };
+    let other = if first == Stage::Spoof { Stage::Dnat } else { Stage::Spoof };
+    let (decision, back) = passed(policies.1, other, &error, &meta, now);
+    let Some(back) = back else {
+        return broken(law, view.tuple, format!("the error is dropped: {}", decision.reason));
+    };
+    let back = View::parse(&back, back.len()).ok();
+    match back.and_then(|back| Some((back.tuple.dst, back.error?.about))) {
+        Some((to, about)) if to == view.tuple.src && about == view.tuple => Ok(Some(seen.tuple)),
+        Some((to, about)) => broken(law, view.tuple, format!("the error comes to {to}, about {about}")),
+        None => broken(law, view.tuple, "the error cannot be read any more".to_owned()),
+    }
+}
+
+/// The error of whoever got a packet and has nobody who listens at its port, with as much of it as RFC 792 asks for.
+fn error_about(bytes: &[u8], view: &View) -> Option<Vec<u8>> {
+    let quoted = bytes.get(..view.transport_at() + 8)?;
+    let mut error = Vec::new();
+    let written = match (view.tuple.dst, view.tuple.src) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), 64)
+            .icmpv4_raw(3, 3, [0; 4])
+            .write(&mut error, quoted),
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), 64)
+            .icmpv6_raw(1, 4, [0; 4])
+            .write(&mut error, quoted),
+        _ => return None,
+    };
+    written.ok().map(|()| error)
+}
+
 /// The same packet the other way. No checksum changes: it does not matter to a sum in which order addresses and ports are.
 fn reply_to(bytes: &[u8], view: &View) -> Vec<u8> {
     let mut reply = bytes.to_vec();
@@ -137,6 +267,27 @@ fn reply_to(bytes: &[u8], view: &View) -> Vec<u8> {
 ///
 /// # Errors
 /// It does.
+///
+/// ```
+/// // Also an ICMP error must not show what is inside, and it is a packet that one makes in parts.
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Time};
+/// use dunnat::net::CtMark;
+/// use dunnat::packet::{Fragment, Headers, Icmp};
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::made;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let inner = Some("udp 192.168.122.1:40000 > 10.5.5.201:53".parse()?);
+/// let icmp = Some(Icmp { kind: 3, code: 3, inner, inner_after: None, mtu: None });
+/// let error = "icmp 10.5.5.201 > 192.168.122.1".parse()?;
+/// let bytes = made(error, &Headers { icmp, ..Headers::default() }, Fragment::None, 0).unwrap();
+/// let meta = Meta { ct_mark: CtMark::Is(cluster.node(node1).tag), ..Meta::default() };
+/// let (policy, network) = (Supervised::cluster(&cluster, node1), &cluster.guests().network);
+/// laws::nothing_inside_leaves(&policy, network, &bytes, &meta, Time::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn nothing_inside_leaves(
     policy: &Supervised,
     inside: &ByFamily<IpNet>,
@@ -172,6 +323,23 @@ pub fn nothing_inside_leaves(
 ///
 /// # Errors
 /// One of the header, of the transport, or of an ICMP error is off by another amount than before.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Time};
+/// use dunnat::net::Stage;
+/// use dunnat::policy::{Supervised, laws};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let (mut bytes, policy) = (request.arrival(&cluster, node1).bytes, Supervised::cluster(&cluster, node1));
+/// // The TCP checksum is wrong: it has to stay so.
+/// bytes[36] ^= 1;
+/// laws::checksums_keep_their_class(&policy, Stage::Dnat, &bytes, &Meta::default(), Time::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn checksums_keep_their_class(
     policy: &Supervised,
     stage: Stage,
@@ -296,6 +464,24 @@ pub fn no_port_twice(
 ///
 /// # Errors
 /// It has two.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::{Meta, Time};
+/// use dunnat::policy::{Supervised, laws, napt};
+/// use dunnat::simulate::PacketSpec;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let napt = std::sync::Arc::new(napt::Napt::new(&cluster, node1, napt::PORTS));
+/// let policy = Supervised::new(napt, &cluster, node1, 1);
+/// let packets = ["8.8.8.8:53", "9.9.9.9:53"].map(|to| {
+///     let packet: PacketSpec = format!("udp 10.5.5.201:5000 > {to}").parse().unwrap();
+///     (packet.arrival(&cluster, node1).bytes, Meta::default())
+/// });
+/// assert_eq!(laws::endpoint_independent(&policy, packets, Time::default())?, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn endpoint_independent(
     policy: &Supervised,
     packets: impl IntoIterator<Item = (Vec<u8>, Meta)>,

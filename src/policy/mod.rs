@@ -11,6 +11,28 @@
 //! [`Policy`](crate::engine::Policy) takes it: [`daemon::Options`](crate::daemon::Options),
 //! [`SimulatedNode`](crate::simulate::SimulatedNode), [`Replay`](crate::replay::Replay).
 //!
+//! | you want to | look at |
+//! |---|---|
+//! | know what there is to decide by | [`Facts`](crate::engine::Facts), [`View`](crate::packet::View), [`Meta`](crate::engine::Meta) |
+//! | look at payload, or at names of interfaces | [`Decide::decide_whole`](crate::engine::Decide::decide_whole), [`Whole`](crate::engine::Whole) |
+//! | change an address, a port, what an ICMP error quotes | [`Rewrite`](crate::packet::Rewrite), [`Layers`](crate::packet::Layers) |
+//! | say why | [`Reason::declare`](crate::engine::Reason::declare) |
+//! | ask conditions that `explain` shows | [`Witness`](crate::engine::Witness), [`Subject`](crate::engine::Subject), [`Value`](crate::engine::Value) |
+//! | remember something, until a time | [`Change`](crate::engine::Change), [`Remembered`](crate::engine::Remembered), [`Time`](crate::engine::Time) |
+//! | begin with what the cluster file says | [`ClusterNat`](crate::engine::ClusterNat), as [`maglev`] does |
+//! | make packets for tests | [`PacketSpec`](crate::simulate::PacketSpec); fragments, payload, ICMP errors: [`made`](crate::simulate::made()) |
+//! | lead packets through a whole node | [`SimulatedNode`](crate::simulate::SimulatedNode) |
+//! | hold it to what any NAT has to keep | [`laws`] |
+//!
+//! # What a policy cannot do
+//!
+//! It is asked at four places ([`Stage`](crate::net::Stage)), and only there: at dnat about what comes in by the public interface, at spoof about
+//! what leaves by it, at tag and save about what comes and goes by the guests' bridge. An address can be changed at dnat (mostly the
+//! destination) and at spoof (mostly the source). So a packet from one guest to the public address of another is not led back
+//! (no hairpinning), and a policy makes no packets of its own. On a node the rules choose which packets are queued: by default
+//! those that the cluster's policy needs, with `--full` all of those places. What a policy says holds for one packet; the
+//! next one of the flow is asked about again.
+//!
 //! ```
 //! use std::path::Path;
 //! use std::sync::Arc;

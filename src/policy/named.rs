@@ -14,6 +14,17 @@ use crate::net::{Ports, PortsError};
 pub type Maker<'a> = &'a dyn Fn(&Cluster, NodeId) -> Arc<dyn Policy>;
 
 /// What [`Named::maker`] has made: it makes the policies of the nodes of one cluster.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::policy::{Made, Named};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let made: Made = Named::default().maker(&cluster)?;
+/// assert_eq!(made(&cluster, node1).name(), "cluster");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Made = Box<dyn Fn(&Cluster, NodeId) -> Arc<dyn Policy> + Send + Sync>;
 
 /// The cluster's own policy, for a node; this is a [`Maker`].
@@ -66,7 +77,7 @@ pub enum Named {
 #[non_exhaustive]
 pub enum NamedError {
     /// There is none of that name.
-    #[error("a policy is one of {}, or a program, by a path with a slash in it", Named::NAMES.join(", "))]
+    #[error("a policy is one of {}, or a program of your own, by a path with a slash in it, for example ./mine.py", Named::NAMES.join(", "))]
     Name,
     /// It has parameters, and should not.
     #[error("the policy {0} has no parameters")]

@@ -23,6 +23,15 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LOGGED: u32 = 8;
 
 /// How long a program is waited for.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use dunnat::process::Limits;
+///
+/// let patient = Limits { answer: Duration::from_secs(5), is_waited_for: true, ..Limits::default() };
+/// assert_eq!(patient.hello, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// For its first line: one second is short for an interpreter on a busy machine.
@@ -52,7 +61,7 @@ impl Default for Limits {
 #[non_exhaustive]
 pub enum StartError {
     /// It cannot be run.
-    #[error("cannot run the policy {}: {source}{}", program.display(), hint(source))]
+    #[error("cannot run the policy {}: {source}{}", program.display(), hint(program, source))]
     Run {
         /// Its file.
         program: PathBuf,
@@ -84,8 +93,12 @@ pub enum StartError {
 }
 
 /// What to do about it, where that is known.
-fn hint(error: &io::Error) -> &'static str {
+fn hint(program: &Path, error: &io::Error) -> &'static str {
     match (error.kind(), error.raw_os_error()) {
+        _ if program.is_dir() => "; it is a directory",
+        (io::ErrorKind::NotFound, _) if program.is_file() => {
+            "; its first line (#!) names a program that does not exist"
+        }
         (io::ErrorKind::PermissionDenied, _) => "; if it is a script: chmod +x",
         (_, Some(libc::ENOEXEC)) => "; a script begins with a line such as #!/usr/bin/python3",
         _ => "",
@@ -195,6 +208,19 @@ impl Process {
 }
 
 /// A program, as the policy of a node.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Policy as _;
+/// use dunnat::process::{Limits, Process};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let process = Process::start(std::path::Path::new("rules/policy.py"), Limits::default())?;
+/// let policy = process.of_node(&cluster, node1);
+/// assert_eq!((policy.name(), policy.reasons().len()), ("one-guest", 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct OfNode {
     process: Arc<Shared>,

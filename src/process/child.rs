@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::quota::{Outcome, Quota};
 use crate::text::escaped;
 
 /// How long it has to end by itself when its standard input ends, and how long what it has said then is waited for.
@@ -177,14 +178,27 @@ fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
-/// Logs what a program says on standard error, line by line; a long line in pieces.
+/// Logs what a program says on standard error, line by line; a long line in pieces. All of it is read, so that the program never waits,
+/// and not more is logged than a person reads.
 fn log_all(stderr: ChildStderr, name: &str, until_the_end: Sender<()>) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
+    let mut quota = Quota::new(Instant::now());
+    let name = escaped(name);
+    let left_out = |lines: u64| {
+        if lines > 0 {
+            log::warn!(
+                "{name}: {lines} more lines on its standard error, too many in a second, are left out"
+            );
+        }
+    };
     while let Ok(1..) = stderr.by_ref().take(LOGGED).read_until(b'\n', &mut line) {
-        let said = String::from_utf8_lossy(&line);
-        log::info!("{}: {}", escaped(name), escaped(said.trim_end()));
+        if let Outcome::Logged(before) = quota.line(Instant::now()) {
+            left_out(before);
+            log::info!("{name}: {}", escaped(String::from_utf8_lossy(&line).trim_end()));
+        }
         line.clear();
     }
+    left_out(quota.end());
     drop(until_the_end);
 }

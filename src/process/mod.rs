@@ -34,6 +34,7 @@
 mod asked;
 mod child;
 mod protocol;
+mod quota;
 
 pub use asked::{LONGEST_PAUSE, Limits, OfNode, Process, StartError};
 pub use protocol::{

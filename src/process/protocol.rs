@@ -34,6 +34,14 @@ const LONGEST_NAME: usize = 40;
 const LONGEST_SENTENCE: usize = 200;
 
 /// What a program says first: its name, and its reasons.
+///
+/// ```
+/// use dunnat::process::Hello;
+///
+/// let line = br#"{"protocol": 1, "bytes": 64, "name": "mine", "reasons": [{"name": "on-holiday", "about": "it is Sunday"}]}"#;
+/// assert_eq!(Hello::read(line)?.bytes, 64);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The policy's name.
@@ -266,6 +274,15 @@ impl<'a> FactsLine<'a> {
 }
 
 /// What a program has decided about the packet with that number.
+///
+/// ```
+/// use dunnat::process::{Answer, Hello};
+///
+/// let hello = br#"{"protocol": 1, "name": "mine", "reasons": [{"name": "not-today", "about": "come again"}]}"#;
+/// let answer = Answer::read(br#"{"seq": 1, "verdict": "drop", "reason": "not-today"}"#, &Hello::read(hello)?)?;
+/// assert_eq!(answer.decision.reason.name(), "not-today");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The number of the facts.
@@ -275,6 +292,15 @@ pub struct Answer {
 }
 
 /// Why a line is no decision.
+///
+/// ```
+/// use dunnat::process::{Answer, Hello, Nonsense};
+///
+/// let hello = br#"{"protocol": 1, "name": "mine", "reasons": [{"name": "not-today", "about": "come again"}]}"#;
+/// let line = br#"{"seq": 1, "verdict": "drop", "reason": "never"}"#;
+/// assert_eq!(Answer::read(line, &Hello::read(hello)?), Err(Nonsense::Reason));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Nonsense {

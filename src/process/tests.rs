@@ -234,6 +234,11 @@ fn what_is_no_policy_is_refused_when_it_starts() {
     for (said, expected) in [
         (start(&directory.path().join("none")), "No such file or directory"),
         (script("#!/bin/sh\n", 0o644), "if it is a script: chmod +x"),
+        (start(directory.path()), "; it is a directory"),
+        (
+            script("#!/usr/bin/no-such-python\n", 0o755),
+            "its first line (#!) names a program that does not exist",
+        ),
         (script("echo hello\n", 0o755), "a script begins with a line such as #!"),
         (script("#!/bin/sh\nexit 3\n", 0o755), "ended before it wrote its first line (hello)"),
         (script("#!/bin/sh\nexec sleep 60\n", 0o755), "has not written its first line (hello) within 0.4 s"),

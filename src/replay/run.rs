@@ -11,6 +11,27 @@ use crate::simulate::{Arrival, Captured, Context, Ingress, Numbering, SimulatedN
 use crate::trace::{Event, Namer};
 
 /// The nodes that captured packets pass. They remember flows, so that a reply is known by its request.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::net::Stage;
+/// use dunnat::policy::Maker;
+/// use dunnat::replay::Replay;
+/// use dunnat::simulate::{Captured, Context, PacketSpec};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// // Any policy; here the one that only looks on.
+/// let by: Maker<'_> = &|_, _| std::sync::Arc::new(dunnat::engine::Observe);
+/// let mut replay = Replay::with_policy(&cluster, Some(node1), Context::default(), by);
+/// let packet: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let bytes = packet.arrival(&cluster, node1).bytes;
+/// let time = "2026-03-02T09:14:22Z".parse()?;
+/// let captured = Captured { time, interface: None, src_mac: None, original_len: bytes.len(), bytes };
+/// let events = replay.pass(&captured);
+/// assert_eq!((events[0].stage, events[0].reason.name()), (Stage::Dnat, "observed"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Replay<'a> {
     cluster: &'a Cluster,
     node: Option<NodeId>,

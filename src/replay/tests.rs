@@ -1,6 +1,7 @@
 use std::io::Cursor;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
@@ -17,10 +18,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::{Cluster, NodeId};
-use crate::engine::Reason;
+use crate::engine::{
+    Changes as Remember, Decide, Decision, Facts, Interface, Reason, Remembered, Whole, Witness,
+};
 use crate::net::{Mac, Mark, Stage};
-use crate::simulate::{Capture, CaptureError, Captured, Context, PacketSpec};
-use crate::trace::{Event, Text, samples};
+use crate::policy::Supervised;
+use crate::simulate::{Capture, CaptureError, Captured, Context, Numbering, PacketSpec, SimulatedNode};
+use crate::trace::{Event, Namer, Text, samples};
 
 fn cluster() -> Cluster {
     Cluster::parse(include_str!("../../rules/example.toml"), Path::new("example.toml")).unwrap()
@@ -287,4 +291,64 @@ proptest! {
             }
         }
     }
+}
+
+/// Notes what it is told of interfaces, and how many bytes.
+#[derive(Default)]
+struct Looks(Mutex<Vec<(Vec<Option<String>>, usize)>>);
+
+impl Decide for Looks {
+    fn name(&self) -> &str {
+        "looks"
+    }
+
+    fn reasons(&self) -> &[Reason] {
+        Reason::OBSERVE
+    }
+
+    fn decide<W: Witness>(&self, _: &Facts<'_>, _: &dyn Remembered, _: &mut Remember, _: &mut W) -> Decision {
+        unreachable!("bytes and interfaces are at hand")
+    }
+
+    fn decide_whole<W: Witness>(
+        &self,
+        _: &Facts<'_>,
+        whole: &Whole<'_>,
+        _: &dyn Remembered,
+        _: &mut Remember,
+        _: &mut W,
+    ) -> Decision {
+        use Interface::{In, Out, PortIn, PortOut};
+        let names = [In, Out, PortIn, PortOut].map(|which| whole.interfaces.name(which));
+        self.0.lock().unwrap().push((names.to_vec(), whole.bytes.len()));
+        Decision::leave(Reason::Observed)
+    }
+}
+
+/// Whoever looks at a packet as a whole gets from a trace what a node had told of it.
+#[test]
+fn interfaces_and_bytes_of_a_trace_are_those_of_its_events() {
+    let cluster = cluster();
+    let node1 = cluster.find("node1").unwrap();
+    let looks = Arc::new(Looks::default());
+    let from_pipe = "tcp 192.168.122.1:40000 > 10.5.5.201:80 in eth1.100 mac 0e:00:00:00:01:00";
+    let arrival = from_pipe.parse::<PacketSpec>().unwrap().arrival(&cluster, node1);
+    let passage = SimulatedNode::with_policy(&cluster, node1, looks.clone()).pass(arrival);
+    let mut namer = Namer::new(Arc::new(cluster.clone()), node1, true);
+    let policy = Supervised::new(looks.clone(), &cluster, node1, 1);
+    for (_, visit) in &passage.steps {
+        let Ok(visit) = visit else { continue };
+        let mut event = visit.event(&cluster, &mut namer, Numbering::default());
+        // Only a node knows that one.
+        event.phys_out = Some("vif1".into());
+        RecordedDecision::of(&event, &cluster).unwrap().visit(&policy);
+    }
+    let name = |name: &str| Some(name.to_owned());
+    let told = looks.0.lock().unwrap().clone();
+    let (bridge, pipe) = (name("guestbr0"), name("eth1.100"));
+    let tag = vec![bridge.clone(), None, pipe.clone(), None];
+    let save = vec![bridge.clone(), bridge.clone(), pipe.clone(), None];
+    assert_eq!(told[..2], [(tag, 40), (save, 40)]);
+    let tag = vec![bridge.clone(), None, pipe.clone(), name("vif1")];
+    assert_eq!(told[2..], [(tag, 40), (vec![bridge.clone(), bridge, pipe, name("vif1")], 40)]);
 }

@@ -8,6 +8,17 @@ use crate::net::{IfName, Stage, Tuple};
 use crate::trace::{Event, Name};
 
 /// By what a packet comes.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::simulate::Ingress;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let pipe = Ingress::by(&"eth1.100".parse()?, &cluster, node1);
+/// assert_eq!((pipe.pipe(&cluster, node1), pipe.name(&cluster).as_str()), (Some(0), "guestbr0"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ingress {
@@ -20,6 +31,17 @@ pub enum Ingress {
 }
 
 /// By what a packet leaves.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::simulate::{Egress, Ingress};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let reply = "tcp 10.5.5.201:80 > 192.168.122.1:40000".parse()?;
+/// assert_eq!(Egress::route(&cluster, node1, &Ingress::Bridge(None), Some(reply)), Egress::Public);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Egress {
@@ -34,6 +56,18 @@ pub enum Egress {
 }
 
 /// Why a packet does not come by a stage.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::simulate::{NotQueued, PacketSpec, SimulatedNode};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:81".parse()?;
+/// let passage = SimulatedNode::new(&cluster, node1).pass(request.arrival(&cluster, node1));
+/// assert_eq!(passage.steps[3].1, Err(NotQueued::Here), "it is for the node itself, so spoof does not see it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotQueued {

@@ -13,6 +13,16 @@ use crate::packet::{Fragment, Headers, LONGEST, PseudoHeader, Tcp, TcpFlags, ful
 /// A packet of `len` bytes, or as short as it can be, that says this; what is not known is zero. Its checksums are
 /// right, unless it is TCP that is longer than its header can say, which the kernel has still to cut into segments. None if
 /// the addresses are of two families, or it would be longer than a packet can be.
+///
+/// ```
+/// use dunnat::packet::{Fragment, Headers, View};
+/// use dunnat::simulate::made;
+///
+/// let tuple = "udp [fd00::1]:5000 > [fd00::2]:53".parse()?;
+/// let bytes = made(tuple, &Headers::default(), Fragment::None, 100).unwrap();
+/// assert_eq!((bytes.len(), View::parse(&bytes, bytes.len())?.tuple), (100, tuple));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn made(tuple: Tuple, headers: &Headers, fragment: Fragment, len: usize) -> Option<Vec<u8>> {
     if len > usize::from(u16::MAX) && tuple.proto == Proto::TCP && len <= LONGEST {
         let mut bytes = made(tuple, headers, fragment, 0)?;

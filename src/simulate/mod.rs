@@ -34,6 +34,22 @@ pub(crate) use made::with_chunk;
 pub use spec::{Context, PacketSpec};
 
 /// A packet that comes to a node.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use std::time::Duration;
+///
+/// use dunnat::engine::Time;
+/// use dunnat::simulate::{Arrival, PacketSpec};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let packet: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// // It comes three seconds later.
+/// let arrival = Arrival { time: Time(Duration::from_secs(3)), ..packet.arrival(&cluster, node1) };
+/// assert_eq!(Arrival::of(arrival.bytes.clone()).time, Time::default());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The packet, from its IP header on.
@@ -72,6 +88,24 @@ impl Arrival {
 }
 
 /// A node that packets pass.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::simulate::{PacketSpec, SimulatedNode};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let mut node = SimulatedNode::new(&cluster, node1);
+/// let mut pass = |packet: &str| {
+///     let packet: PacketSpec = packet.parse().unwrap();
+///     node.pass(packet.arrival(&cluster, node1)).after
+/// };
+/// assert!(pass("tcp 192.168.122.1:40000 > 192.168.122.11:80").is_some());
+/// // It remembers flows: the reply is known by its request, and gets its source.
+/// let reply = pass("tcp 10.5.5.201:80 > 192.168.122.1:40000").unwrap();
+/// assert_eq!(reply[12..16], [192, 168, 122, 11]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SimulatedNode<'a> {
     cluster: &'a Cluster,
     id: NodeId,
@@ -83,6 +117,20 @@ pub struct SimulatedNode<'a> {
 }
 
 /// What came of a packet.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::simulate::{Egress, Ingress, PacketSpec, SimulatedNode};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let packet: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let passage = SimulatedNode::new(&cluster, node1).pass(packet.arrival(&cluster, node1));
+/// assert_eq!((passage.ingress, passage.egress), (Ingress::Public, Egress::Bridge));
+/// let decided: Vec<_> = passage.steps.iter().filter_map(|(stage, it)| Some((stage.name(), it.as_ref().ok()?))).collect();
+/// assert_eq!((decided[0].0, decided[1].0), ("dnat", "save"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Passage {
     /// By what it came.
@@ -96,6 +144,25 @@ pub struct Passage {
 }
 
 /// A decision about a packet, and what it was made of.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Meta;
+/// use dunnat::net::Stage;
+/// use dunnat::policy::Supervised;
+/// use dunnat::simulate::{PacketSpec, Visit};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let policy = Supervised::cluster(&cluster, node1);
+/// let request: PacketSpec = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse()?;
+/// let bytes = request.arrival(&cluster, node1).bytes;
+/// let packet = (bytes.clone(), bytes.len());
+/// let visit = Visit::new(&policy, Stage::Dnat, packet, Meta::default(), Default::default());
+/// assert_eq!(visit.decision.reason.name(), "service");
+/// assert_ne!(visit.after().unwrap(), bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visit {
     /// What was decided about.

@@ -27,6 +27,19 @@ use crate::net::{Dscp, IfName, Mac, Mark, Proto, Tuple, Words, WrongWord};
 use crate::packet::{Fragment, Headers, Icmp, Tcp, TcpFlags};
 
 /// A packet, as far as it was said what it is like.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::net::Mark;
+/// use dunnat::simulate::{Ingress, PacketSpec};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let packet: PacketSpec = "tcp 10.5.5.201:80 > 192.168.122.1:40000 flags S. in guestbr0 ct mark 0x2".parse()?;
+/// let arrival = packet.arrival(&cluster, node1);
+/// assert_eq!((arrival.ingress, arrival.ct_mark), (Some(Ingress::Bridge(None)), Some(Mark(2))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacketSpec {
     /// Protocol, addresses of one family, and ports.
@@ -40,6 +53,14 @@ pub struct PacketSpec {
 }
 
 /// What is known of a packet beside its bytes.
+///
+/// ```
+/// use dunnat::simulate::Context;
+///
+/// let context: Context = "in xenbr0 mark 0x2".parse()?;
+/// assert_eq!(context.ingress.unwrap().as_str(), "xenbr0");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// The interface or bridge port that it comes in by.

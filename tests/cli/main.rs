@@ -35,6 +35,15 @@ fn refused(arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text(&output.stderr).to_owned())
 }
 
+/// What a verb prints where nothing goes wrong, and nothing is said.
+fn printed(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_dunnat")).args(arguments).env("TZ", "UTC").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    text(&output.stdout).to_owned()
+}
+
 fn rules_file(name: &str) -> String {
     std::fs::read_to_string(format!("{}/rules/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }

@@ -10,15 +10,6 @@ fn a_reply_that_shows_an_inside_address_is_dropped() {
     assert!(told.contains("The reply is dropped: 10.5.5.201 is an inside address"), "{told}");
 }
 
-/// What a verb prints where nothing goes wrong, and nothing is said.
-fn printed(arguments: &[&str]) -> String {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_dunnat")).args(arguments).env("TZ", "UTC").output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    assert_eq!(text(&output.stderr), "", "{arguments:?}");
-    text(&output.stdout).to_owned()
-}
-
 #[test]
 fn a_packet_is_explained_at_a_node_and_through_the_cluster() {
     let request = "tcp 192.168.122.1:40000 > 192.168.122.12:80";

@@ -288,3 +288,15 @@ fn nodes_that_decided_by_different_cluster_files_are_told() {
     let message = told("00000000ffffffff");
     assert!(message.contains("node1 used 0123456789abcdef, node2 used 00000000ffffffff"), "{message}");
 }
+
+/// A program that keeps schemas by their names must not take one version for another.
+#[test]
+fn a_schema_is_named_by_the_version_that_it_describes() {
+    for verb in ["trace", "path", "flows"] {
+        let schema: serde_json::Value = serde_json::from_str(&printed(&[verb, "--schema"])).unwrap();
+        let version = schema["properties"]["v"]["const"].as_u64().unwrap();
+        let (id, title) = (schema["$id"].as_str().unwrap(), schema["title"].as_str().unwrap());
+        assert!(id.ends_with(&format!(":{version}")), "{verb}: {id} has version {version}");
+        assert!(title.ends_with(&format!("version {version}")), "{verb}: {title}: version {version}");
+    }
+}

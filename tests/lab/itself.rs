@@ -32,7 +32,7 @@ impl User {
             .env("DUNNAT_LAB", &self.lab)
             .env("TMPDIR", self.dir.path().join("tmp"))
             .env("HOME", "/nonexistent")
-            .current_dir("/")
+            .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -61,6 +61,14 @@ fn without_root_all_is_the_same() {
     let proven = user.must(&["accept", "--trace-json"]);
     assert!(proven.contains(" 0 failed") && proven.contains("tshark sees the same"), "{proven}");
     assert!(user.must(&["path"]).contains("foreign"));
+    // A file is named from where one is.
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/rules/policy.py"), user.dir.path().join("policy.py"))
+        .unwrap();
+    user.must(&["start", "--policy", "./policy.py"]);
+    assert!(user.must(&["status"]).contains("node1: dunnat runs"));
+    user.must(&["stop"]);
+    let here = user.must(&["shell", "ws", "--", "pwd"]);
+    assert_eq!(Path::new(here.trim()), user.dir.path());
     user.must(&["start"]);
     let page = user.must(&["shell", "ws", "--", "curl", "-s", "--max-time", "5", "http://192.168.122.12/"]);
     assert!(page.contains("guest1 saw"), "{page}");

@@ -228,6 +228,13 @@ fn a_program_translates_and_comes_back_when_it_has_ended() {
     let log = std::fs::read_to_string(lab.state("node1.log")).unwrap();
     assert!(log.contains("policy one-guest: the program that is the policy has ended"), "{log}");
     assert!(status(&lab, "node1").contains("policy-gone"));
+    let socket = lab.socket("node1");
+    wait_for("the node to say that it is not well", || {
+        let output = Command::new(DUNNAT).args(["status", "--socket"]).arg(&socket).output().unwrap();
+        let is_told =
+            text(&output.stdout).contains("with the reason policy-gone: the program that is the policy");
+        (is_told && output.status.code() == Some(1)).then_some(())
+    });
     lab.must(&["stop"]);
 
     let mut node = Stepping::start(&lab, "node1", &["--full", "--policy", POLICY, "tcp flags syn"]);

@@ -52,6 +52,8 @@ proptest! {
             }
         }
         let seen = there_and_back((&policies[entry], &policies[home]), Stage::Dnat, &bytes, at()).unwrap();
+        let quoted = errors_come_back((&policies[entry], &policies[home]), Stage::Dnat, &bytes, at()).unwrap();
+        prop_assert_eq!(quoted, seen);
         let (view, dnat) = (View::parse(&bytes, bytes.len()).unwrap(), Stage::Dnat);
         prop_assert_eq!(view.tuple, request);
         checksums_keep_their_class(&policies[entry], dnat, &bytes, &Meta::default(), at()).unwrap();
@@ -134,6 +136,19 @@ fn what_breaks_a_law_is_told_with_its_packet() {
         said(back.unwrap_err()),
         "there and back: tcp 198.51.100.7:40000 > 192.168.122.11:80: the reply comes back as tcp 192.168.122.11:8080 > 198.51.100.7:40000"
     );
+    let error = errors_come_back((&port, &port), Stage::Dnat, &request, at());
+    assert_eq!(
+        said(error.unwrap_err()),
+        "errors come back: tcp 198.51.100.7:40000 > 192.168.122.11:80: the error is dropped: cut"
+    );
+    let leaves_errors = By(|facts: &Facts<'_>| match facts.packet {
+        Ok(View { error: None, .. }) => Wrong::Port.decide(facts),
+        _ => Decision::leave(Reason::Unmarked),
+    });
+    let leaves_errors = Supervised::new(Arc::new(leaves_errors), &cluster(), NodeId(0), 1);
+    let error = errors_come_back((&leaves_errors, &leaves_errors), Stage::Dnat, &request, at());
+    let says = "the error comes to 198.51.100.7, about tcp 198.51.100.7:40000 > 10.5.5.201:8080";
+    assert!(said(error.unwrap_err()).ends_with(says), "what it quotes is not translated");
     let network = cluster().guests().network;
     let leaves = |packet: &[u8]| {
         nothing_inside_leaves(&wrong(Wrong::Leaves), &network, packet, &Meta::default(), at())

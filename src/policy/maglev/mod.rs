@@ -45,6 +45,19 @@ pub use pools::{Pools, PoolsError, Spread};
 pub use table::{ENTRIES, MOST_GUESTS, Table};
 
 /// The policy of a node.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Policy as _;
+/// use dunnat::policy::maglev::{Maglev, Pools, Spread};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let pools: Pools = "web=10.5.5.201,10.5.5.202".parse()?;
+/// let policy = Maglev::new(&cluster, node1, Spread::new(&cluster, &pools)?);
+/// assert_eq!(policy.name(), "maglev");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Maglev {
     cluster: ClusterNat,

@@ -69,6 +69,16 @@ pub enum PoolsError {
 }
 
 /// The lookup tables of a cluster's services that have several guests. All nodes of a simulation share them.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::policy::maglev::{Pools, Spread};
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let pools: Pools = "web=10.5.5.201,192.0.2.1".parse()?;
+/// assert!(Spread::new(&cluster, &pools).is_err(), "one of them is no guest's address");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Spread(Arc<[Pool]>);
 

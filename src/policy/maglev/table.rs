@@ -17,6 +17,14 @@ pub const MOST_GUESTS: usize = ENTRIES / 100 - 1;
 /// Each guest has an order of all entries, which follows from its address alone: it begins somewhere, and goes on by a step of its
 /// own. In turns each guest takes the first entry of its order that is free. So the shares differ by one entry at the most; and
 /// when a guest goes, its entries are taken by others, and nearly all the others stay.
+///
+/// ```
+/// use dunnat::policy::maglev::Table;
+///
+/// let guests = ["10.5.5.201", "10.5.5.202"].map(|guest| guest.parse().unwrap());
+/// let [table, same] = [Table::new(&guests), Table::new(&[guests[1], guests[0]])].map(Option::unwrap);
+/// assert_eq!(table.guest(7), same.guest(7), "in whatever order they are given");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     guests: Vec<IpAddr>,
@@ -124,6 +132,23 @@ mod tests {
         let (before, after) = (Table::new(&all).unwrap(), Table::new(&left).unwrap());
         let moved = before.entries().zip(after.entries()).filter(|(was, is)| was != is && *was != all[gone]);
         moved.count() * 100_000 / ENTRIES
+    }
+
+    /// The same by the remainder of a hash, which is what the kernel's rules have (`jhash ... mod N`): of all flows of those who stay, in
+    /// percent.
+    #[test]
+    fn a_remainder_would_disturb_most_of_the_others() {
+        for (count, expected) in [(3, 50), (10, 89), (100, 99)] {
+            for gone in [0, count / 2, count - 1] {
+                let left: Vec<usize> = (0..count).filter(|guest| *guest != gone).collect();
+                let hashes = (0..count * (count - 1)).filter(|hash| hash % count != gone);
+                let (moved, all) = hashes.fold((0, 0), |(moved, all), hash| {
+                    let is_another = left[hash % left.len()] != hash % count;
+                    (moved + usize::from(is_another), all + 1)
+                });
+                assert_eq!((moved * 100 + all / 2) / all, expected, "{count} guests without the {gone}th");
+            }
+        }
     }
 
     #[test]

@@ -72,6 +72,20 @@ pub const PROTOS: [Proto; 4] = [Proto::TCP, Proto::UDP, Proto::UDPLITE, Proto::D
 const TRIES: u16 = 4096;
 
 /// The policy of a node.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::engine::Policy as _;
+/// use dunnat::net::Ports;
+/// use dunnat::policy::napt::Napt;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let ports: Ports = "40000-49999".parse()?;
+/// let policy = Napt::new(&cluster, node1, ports);
+/// assert!(policy.remembers());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Napt {
     inside: ByFamily<IpNet>,

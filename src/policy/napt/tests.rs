@@ -287,7 +287,10 @@ proptest! {
             }
             laws::nothing_inside_leaves(&policy, network, &bytes, &Meta::default(), at(0)).unwrap();
             laws::checksums_keep_their_class(&policy, Stage::Spoof, &bytes, &Meta::default(), at(0)).unwrap();
-            prop_assert!(laws::there_and_back((&policy, &policy), Stage::Spoof, &bytes, at(0)).unwrap().is_some());
+            let seen = laws::there_and_back((&policy, &policy), Stage::Spoof, &bytes, at(0)).unwrap();
+            prop_assert!(seen.is_some());
+            let quoted = laws::errors_come_back((&policy, &policy), Stage::Spoof, &bytes, at(0)).unwrap();
+            prop_assert_eq!(quoted, seen);
             all.push((bytes, Meta::default()));
         }
         let count = all.len();

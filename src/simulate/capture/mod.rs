@@ -35,6 +35,23 @@ use crate::packet::{LONGEST, Malformed, View};
 const MAXIMUM_SNAPLEN: u32 = 262_144;
 
 /// An IP packet that was captured.
+///
+/// ```
+/// use dunnat::cluster::Cluster;
+/// use dunnat::simulate::Captured;
+///
+/// let cluster = Cluster::load(std::path::Path::new("rules/example.toml"))?;
+/// let node1 = cluster.find("node1")?;
+/// let captured = Captured {
+///     time: "2026-03-02T09:14:22Z".parse()?,
+///     interface: Some("xenbr0".to_owned()),
+///     src_mac: None,
+///     bytes: vec![0x45, 0, 0],
+///     original_len: 3,
+/// };
+/// assert_eq!(captured.arrival(&cluster, node1).bytes.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
     /// When.
@@ -50,6 +67,13 @@ pub struct Captured {
 }
 
 /// A capture file that is read.
+///
+/// ```
+/// use dunnat::simulate::Capture;
+///
+/// let not_one = std::io::Cursor::new(b"this is no capture".to_vec());
+/// assert!(Capture::new(Box::new(not_one)).is_err());
+/// ```
 pub struct Capture {
     input: Input,
     format: Format,
