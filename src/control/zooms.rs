@@ -16,9 +16,12 @@ const LONGEST: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Zooms(Option<Arc<Shared>>);
 
+/// The number of the last client, and of each that is there its filter, and since when.
+type Wanted = (u64, BTreeMap<u64, (String, Instant)>);
+
 #[derive(Debug)]
 struct Shared {
-    wanted: Mutex<(u64, BTreeMap<u64, (String, Instant)>)>,
+    wanted: Mutex<Wanted>,
     /// It is another choice now.
     change: (Sender<()>, Receiver<()>),
 }
@@ -87,7 +90,7 @@ pub fn is_narrow(filter: &str) -> Result<(), String> {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, (String, Instant)>)> {
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

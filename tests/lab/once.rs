@@ -349,7 +349,7 @@ fn choosing(lab: &Lab, node: &str) -> usize {
 
 /// One flow in full, all others at full speed; and with who looks it ends, however that is.
 #[test]
-#[ignore = "needs root; run by scripts/test"]
+#[ignore = "needs root; run by scripts/nightly"]
 fn one_flow_is_seen_packet_by_packet_while_others_are_carried() {
     for (tag_by, options, [entry, other]) in [
         ("mac", "--decide flow", [ENTRY, ENTRY6]),
