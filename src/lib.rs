@@ -250,6 +250,7 @@
 //! - **Once a flow.** With `--decide flow` what is asked about goes on to a chain that queues what begins a flow, and carries what follows
 //!   a decision. Behind the queue a rule puts the flow into a set with timeouts, if the worker has accepted the packet, and the maps of
 //!   the pure ruleset translate (`ruleset/once.rs`). The sets are emptied in the step in which the rules are written.
+//!   Counters tell who looks what was carried (`daemon/accounts.rs`); flows that somebody zooms into come packet by packet (`daemon/zoom.rs`).
 //! - **The backend.** [`queue::Netlink`] works in batches. [`queue::Nfq`], by the nfq crate, takes one packet at a time; it is
 //!   the second opinion.
 //!

@@ -66,6 +66,10 @@ pub(super) struct Trace {
     /// How many full files to keep
     #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
     keep: u32,
+    /// Have the flows that match FILTER come to the worker packet by packet while this runs, and show all their
+    /// packets; for a node that runs with `--decide flow`. FILTER must name addresses or ports
+    #[arg(long, conflicts_with_all = ["read", "kernel", "schema"])]
+    packets: bool,
     #[command(flatten)]
     kernel: Kernel,
     /// Print the JSON Schema of an output line, with a description of each field; with --kernel, of a line with a rule
@@ -149,6 +153,12 @@ impl Trace {
         let filter = (!self.filter.is_empty()).then(|| self.filter.join(" "));
         let parsed = filter.as_deref().map(str::parse::<Filter>).transpose()?;
         warn_of_reasons(parsed.as_ref());
+        if self.kernel.has_time() && !self.packets && !self.kernel.is_asked_for() {
+            return Err(Failure::Usage("--for is for --kernel and --packets".to_owned()));
+        }
+        if self.packets {
+            control::is_narrow(filter.as_deref().unwrap_or_default()).map_err(Failure::Usage)?;
+        }
         let of_kernel = match self.kernel.is_asked_for() {
             true => Some(self.kernel.options(parsed.clone(), self.format())?),
             false => None,
@@ -197,10 +207,19 @@ impl Trace {
             flows: self.flows,
             count: self.count,
             bytes: self.bytes || self.format().needs_bytes(),
+            packets: self.packets,
         });
         let mut client = Client::ask(&path, &request)?;
         let connection = |source| Failure::Connection { path: path.clone(), source };
         let stopping = stop_on_signal(client.stopper().map_err(connection)?).map_err(connection)?;
+        if self.packets {
+            let (time, stopper) = (self.kernel.time(), client.stopper().map_err(connection)?);
+            std::thread::spawn(move || {
+                std::thread::sleep(time);
+                log::info!("stopped after {} s (--for)", time.as_secs());
+                stopper.stop();
+            });
+        }
         let (answers, lines) = crossbeam_channel::bounded(1024);
         // Answers are read ahead, so that what has come can be written out when no more comes.
         std::thread::spawn(move || {

@@ -11,6 +11,7 @@ use super::reload::{Reload, Reloaded};
 use super::rights::{Lookers, Right};
 use super::status::Status;
 use super::upgrade::Upgrade;
+use super::zooms::Zooms;
 
 /// How long a client may take to ask.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,6 +45,8 @@ pub(super) struct Handler {
     pub(super) reload: Reloads,
     /// Who has another program go on.
     pub(super) upgrade: Upgrades,
+    /// What clients want to see packet by packet.
+    pub(super) zooms: Zooms,
     /// Who may look.
     pub(super) lookers: Lookers,
     /// [`Request::needs`], but for tests.
@@ -91,11 +94,15 @@ impl Handler {
     }
 
     fn trace(&self, stream: &UnixStream, trace: Trace) -> io::Result<bool> {
-        if self.elsewhere.is_none() {
-            return self.followed.trace(stream, trace, Greeting::Hello).map(|()| false);
-        }
         if let Err(refusal) = self.followed.selection(&trace) {
             return self.refuse(stream, refusal).map(|()| false);
+        }
+        if self.elsewhere.is_none() {
+            let _zoomed = match self.zooms.begin(&trace) {
+                Ok(zoomed) => zoomed,
+                Err(refusal) => return self.refuse(stream, refusal).map(|()| false),
+            };
+            return self.followed.trace(stream, trace, Greeting::Hello).map(|()| false);
         }
         self.hand_over(stream, trace, false)
     }
@@ -103,6 +110,10 @@ impl Handler {
     /// Hands a client over, and waits until it, or who serves it, stops: whether it was handed over.
     pub(super) fn hand_over(&self, stream: &UnixStream, trace: Trace, resumed: bool) -> io::Result<bool> {
         let Some(elsewhere) = &self.elsewhere else { return Ok(false) };
+        let _zoomed = match self.zooms.begin(&trace) {
+            Ok(zoomed) => zoomed,
+            Err(refusal) => return self.refuse(stream, refusal).map(|()| false),
+        };
         let client = self.followed.errors.retry("share a descriptor", || stream.try_clone())?;
         let handed_over = elsewhere.hand_over(client, trace, resumed)?;
         // Whatever else it says, nobody listens; what counts is when it, or who serves it, stops.

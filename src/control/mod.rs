@@ -38,6 +38,7 @@ mod server;
 mod status;
 mod times;
 mod upgrade;
+mod zooms;
 
 pub use client::{AskError, Client, ConnectError, Stopper, ask, ask_status, only_node, read_answer, sockets};
 pub use follower::{Followers, tell};
@@ -54,3 +55,4 @@ pub use status::{
 };
 pub use times::{Histogram, Times};
 pub use upgrade::{Upgrade, Upgraded};
+pub use zooms::{Zoomed, Zooms, is_narrow};

@@ -62,6 +62,9 @@ pub struct Trace {
     pub count: Option<u64>,
     /// With the beginnings of their packets.
     pub bytes: bool,
+    /// Flows that the kernel carries come packet by packet meanwhile, as far as the filter tells which.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub packets: bool,
 }
 
 /// What a node says; `E` is an [`Event`](crate::trace::Event) or a reference to one. A newer node of the same version may say

@@ -24,6 +24,7 @@ impl Request {
     /// The right that it takes to ask this.
     pub fn needs(&self) -> Right {
         match self {
+            Self::Trace(trace) if trace.packets => Right::Change,
             Self::Trace(_) | Self::Status(_) => Right::Look,
             Self::Reload(_) | Self::Upgrade(_) => Right::Change,
         }
@@ -120,6 +121,8 @@ mod tests {
         for request in [Request::Trace(Trace::default()), Request::Status(Nothing::default())] {
             assert_eq!(request.needs(), Right::Look);
         }
+        let zoom = Trace { packets: true, ..Trace::default() };
+        assert_eq!(Request::Trace(zoom).needs(), Right::Change, "other packets go another way then");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::handler::{HandOver, Handler, Reloads, Reports, Upgrades};
 use super::listener::Listener;
 use super::protocol::{Answer, Request, Trace};
 use super::rights::Right;
+use super::zooms::Zooms;
 use crate::trace::{Generations, Taps};
 
 /// How many clients there may be at once.
@@ -30,8 +31,8 @@ const STACK: usize = 512 << 10;
 /// By which cluster files a node decides and has decided; what it says about itself; and who does what it is asked to.
 pub type Whose = (Generations, Reports, Asks);
 
-/// Who has a node read another file, and who has it go on as another program.
-pub type Asks = (Reloads, Upgrades);
+/// Who has a node read another file, who has it go on as another program, and who has flows come packet by packet.
+pub type Asks = (Reloads, Upgrades, Zooms);
 
 /// A client of a program that is not there any more, and what it wants to see; none if it has not asked yet.
 pub type Before = (UnixStream, Option<Trace>);
@@ -113,14 +114,14 @@ impl Server {
         stalled: Duration,
         listener: Listener,
         (taps, elsewhere): (Taps, Option<Arc<dyn HandOver>>),
-        (generations, status, (reload, upgrade)): Whose,
+        (generations, status, (reload, upgrade, zooms)): Whose,
         failed: impl Fn(io::Error) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let end = UnixStream::from(OwnedFd::from(listener.listener.try_clone()?));
         let errors = Arc::new(Errors::default());
         let followed = Followed { taps: taps.clone(), generations, errors, stalled };
         let (lookers, needs) = (listener.lookers, Request::needs);
-        let handler = Handler { followed, elsewhere, status, reload, upgrade, lookers, needs };
+        let handler = Handler { followed, elsewhere, status, reload, upgrade, zooms, lookers, needs };
         Ok(Self { taps, end, accepting: None, handler, failed: Arc::new(failed), listener })
     }
 
@@ -374,7 +375,7 @@ mod tests {
     }
 
     fn asks() -> Asks {
-        (reloads(), Arc::new(|asked, _client| format!("no {asked:?}")))
+        (reloads(), Arc::new(|asked, _client| format!("no {asked:?}")), Zooms::new(false))
     }
 
     fn generations() -> Generations {
@@ -504,6 +505,7 @@ mod tests {
             status: reports(),
             reload: asks().0,
             upgrade: asks().1,
+            zooms: Zooms::new(false),
             lookers: Lookers::named("4711").unwrap(),
             needs,
         };

@@ -33,11 +33,14 @@ impl CarriedHere {
     }
 }
 
+/// By what a report is known again: run, node, what was carried, and until when.
+type Report = (Option<Name>, Name, Stage, Carrier, Option<Tuple>, Timestamp);
+
 /// What was told in all traces.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AllCarried {
     /// A client and `run --trace` are told the same.
-    known: FxHashSet<(Option<Name>, Name, Stage, Carrier, Option<Tuple>, Timestamp)>,
+    known: FxHashSet<Report>,
     /// By stage, and the packets as they come there.
     flows: FxHashMap<(Stage, Tuple), Vec<Carried>>,
     /// Of the stand-in, which knows no flows.

@@ -57,6 +57,7 @@ mod work;
 mod worker;
 mod workers;
 mod writing;
+mod zoom;
 
 use std::sync::{Arc, Mutex};
 

@@ -219,6 +219,7 @@ impl Serving<'_> {
         }
         // From here on packets come to the new queues.
         self.telling.emptied();
+        self.zoom.forget();
         let before = again.plan.generation();
         again.plan = plan;
         self.node = plan.node;

@@ -37,8 +37,9 @@ use super::wire::Place;
 use super::worker::Serve;
 use super::workers::{Given, Opened};
 use super::writing::start_writing;
+use super::zoom::Zoom;
 use crate::cluster::{Cluster, NodeId};
-use crate::control::{Listener, Lookers, Reports, Server};
+use crate::control::{Listener, Lookers, Reports, Server, Zooms};
 use crate::doctor::{self, Host, Interface, Role, Severity, Unfit};
 use crate::kernel::Losses;
 use crate::netlink::sys;
@@ -164,6 +165,9 @@ pub(super) struct Serving<'a> {
     pub(super) program: PathBuf,
     pub(super) manager: Manager,
     pub(super) telling: Telling,
+    /// What clients want to see packet by packet, and what of that is in the rules.
+    zooms: Zooms,
+    pub(super) zoom: Zoom,
     /// What it does, in a few words.
     pub(super) summary: String,
 }
@@ -248,7 +252,9 @@ fn serve(
         Arc::new(move || board.status())
     };
     let (ask, requests) = unbounded();
-    let whose = (generations.clone(), status as Reports, (asking(ask.clone()), upgrade::asking(ask)));
+    let zooms = Zooms::new(reload.as_ref().is_some_and(|again| again.plan.decides_once()) && ready.is_some());
+    let asks = (asking(ask.clone()), upgrade::asking(ask), zooms.clone());
+    let whose = (generations.clone(), status as Reports, asks);
     let before = taken.as_mut().map(TakenUp::clients).unwrap_or_default();
     let server = match &hands {
         Hands::Apart(keeper) => Server::start_before(listener, (keeper.hand_over(), before), whose, failed),
@@ -281,6 +287,8 @@ fn serve(
         program,
         manager,
         telling,
+        zooms,
+        zoom: Zoom::default(),
         summary,
     };
     serving.fill_elsewhere();
@@ -355,6 +363,7 @@ impl Serving<'_> {
         waiting: &Waiting<'_>,
     ) -> Option<Error> {
         let (stopped, requests) = *waiting;
+        let zoom_changed = self.zooms.changes();
         let (taps_changed, bell) = match &*hands {
             Hands::Here { here, .. } => (here.taps.changes(), never()),
             Hands::Apart(keeper) => (never(), keeper.bell()),
@@ -370,6 +379,7 @@ impl Serving<'_> {
             let patience = hands
                 .patience()
                 .min(self.manager.patience())
+                .min(self.zoom.patience())
                 .min(GUARD_EVERY.saturating_sub(looked.elapsed()));
             select! {
                 recv(stopped) -> stop => match stop {
@@ -392,11 +402,13 @@ impl Serving<'_> {
                 // One that waits for packets would keep the memory of a tap whose reader has gone.
                 recv(taps_changed) -> _ => hands.wake(),
                 recv(bell) -> _ => {}
+                recv(zoom_changed) -> _ => {}
                 recv(changed) -> by => {
                     if let (Ok(by), Some(installed)) = (by, &mut self.installed) {
                         let repaired = || {
                             self.board.repaired();
                             self.telling.emptied();
+                            self.zoom.forget();
                         };
                         torn = put_back(installed, [by].into_iter().chain(changed.try_iter()), repaired);
                     }
@@ -411,6 +423,7 @@ impl Serving<'_> {
                 default(patience) => {}
             }
             self.tell_carried(hands, false);
+            self.zoom_in();
             if looked.elapsed() >= GUARD_EVERY {
                 looked = Instant::now();
                 self.board.look(torn.is_some());
@@ -423,6 +436,7 @@ impl Serving<'_> {
                     let repaired = || {
                         self.board.repaired();
                         self.telling.emptied();
+                        self.zoom.forget();
                     };
                     torn = torn.and_then(|by| put_back(installed, [by].into_iter(), repaired));
                 }
@@ -440,6 +454,13 @@ impl Serving<'_> {
             if hands.are_well() {
                 self.manager.is_well();
             }
+        }
+    }
+
+    /// Has the flows come packet by packet that somebody wants to see so.
+    pub(super) fn zoom_in(&mut self) {
+        if let Some(installed) = &self.installed {
+            self.zoom.look(&self.zooms, installed, &self.cluster);
         }
     }
 

@@ -29,6 +29,7 @@ use crate::ruleset::{InstallError, Tracing};
 use crate::trace::{Filter, RuleEvent};
 pub use packets::Packets;
 use rules::{CHOSEN, FAMILIES, TRACED, Wanted};
+pub(crate) use rules::{leading, over};
 pub use timeline::{Happened, Timeline};
 
 /// How long nft may take to list the rules.

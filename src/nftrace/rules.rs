@@ -66,30 +66,35 @@ pub(super) fn put(batch: &mut Batch, family_name: &'static str, wanted: &Wanted,
     }
     for (name, _) in hooks(family_name) {
         for conditions in &wanted.alternatives {
-            batch.rule(family, TRACING, name, &leading(family_name, conditions));
+            batch.rule(family, TRACING, name, &leading(family_name, conditions, CHOSEN));
         }
     }
 }
 
 fn choosing(wanted: &Wanted) -> [Vec<u8>; 3] {
-    let until = wanted.until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
-    let mut over = Expressions::default();
-    over.load(Load::Meta(meta::TIME));
-    over.order_eight();
-    over.compare(Compare::AtLeast, &until.to_be_bytes());
-    over.say(Say::Return);
     let mut counted = Expressions::default();
     counted.count(CHOSEN);
     let mut traced = Expressions::default();
     traced.limit(wanted.rate);
     traced.count(TRACED);
     traced.trace();
-    [over, counted, traced].map(Expressions::into_bytes)
+    [over(wanted.until), counted.into_bytes(), traced.into_bytes()]
 }
 
-/// A packet that is so is one of those.
-fn leading(family: &str, conditions: &[Asked]) -> Vec<u8> {
+/// From that time on no packet gets to the rules behind this one.
+pub(crate) fn over(until: SystemTime) -> Vec<u8> {
+    let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+    let mut over = Expressions::default();
+    over.load(Load::Meta(meta::TIME));
+    over.order_eight();
+    over.compare(Compare::AtLeast, &until.to_be_bytes());
+    over.say(Say::Return);
+    over.into_bytes()
+}
+
+/// A packet that is so goes to that chain.
+pub(crate) fn leading(family: &str, conditions: &[Asked], to: &str) -> Vec<u8> {
     let mut out = Expressions::default();
     for condition in conditions {
         match condition {
@@ -104,13 +109,13 @@ fn leading(family: &str, conditions: &[Asked]) -> Vec<u8> {
             Asked::ToPort(first, last) => out.port(2, (*first, *last)),
         }
     }
-    out.go_to(CHOSEN);
+    out.go_to(to);
     out.into_bytes()
 }
 
 fn within(out: &mut Expressions, family: &str, net: IpNet, [four, six]: [u32; 2]) {
     // The family of a frame is that of the bridge.
-    if family == INET {
+    if family != "bridge" {
         out.load(Load::Meta(meta::FAMILY));
         out.compare(Compare::Equal, &[nftables::family(net.family().nft())]);
     } else {
@@ -264,7 +269,7 @@ mod tests {
             for family in FAMILIES {
                 for tuple in [tuple, another] {
                     let is_so = conditions.iter().all(|condition| condition.is(tuple));
-                    let is_led = is_led(&leading(family, &conditions), &Seen::new(family, tuple));
+                    let is_led = is_led(&leading(family, &conditions, CHOSEN), &Seen::new(family, tuple));
                     // Where others have ports, ICMP has something else.
                     prop_assert!(is_led == is_so || is_led && tuple.ports.is_none(), "{:?} {}", conditions, tuple);
                 }

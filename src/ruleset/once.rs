@@ -8,9 +8,14 @@
 //! A set has what a decision depends on and the packet does not show again: addresses, ports, and at spoof the ct mark, so that a
 //! flow that gets another tag is decided about again. What rules cannot translate is for the worker, packet by packet.
 //!
+//! Ahead of all this is a chain in which there is nothing, as long as nobody wants to see flows packet by packet. Then rules in it lead
+//! packets of these to the queue ([`Installed::zoom`](super::Installed::zoom)).
+//!
 //! At tag and save a flow that has its tag needs no set: the ct mark is what is remembered. Sets are for flows that get no
 //! tag, as those between guests. A frame that could get one is not remembered there: whether it came by a pipe no rule at that hook can
 //! see, and a guest that forges a frame must not speak for others.
+
+use std::ops::RangeInclusive;
 
 use super::family::InFamily;
 use super::kernel_rule::KernelRule;
@@ -48,17 +53,32 @@ struct Names {
     asked: &'static str,
     decided: &'static str,
     translated: Option<&'static str>,
+    /// Where packets are chosen that are asked about anyway, and where they are queued.
+    zoom: (&'static str, &'static str),
 }
 
 fn names(stage: Stage) -> Option<(Names, OfStage)> {
-    let (asked, decided, translated) = match stage {
-        Stage::Dnat => ("flow-dnat", "remember-dnat", Some("translate-dnat")),
-        Stage::Tag => ("flow-tag", "remember-tag", None),
-        Stage::Spoof => ("flow-spoof", "remember-spoof", Some("translate-spoof")),
+    let (asked, decided, translated, zoom) = match stage {
+        Stage::Dnat => ("flow-dnat", "remember-dnat", Some("translate-dnat"), ("zoom-dnat", "zoomed-dnat")),
+        Stage::Tag => ("flow-tag", "remember-tag", None, ("zoom-tag", "zoomed-tag")),
+        Stage::Spoof => {
+            ("flow-spoof", "remember-spoof", Some("translate-spoof"), ("zoom-spoof", "zoomed-spoof"))
+        }
         Stage::Save => return None,
     };
     let counters = COUNTERS.into_iter().find(|of_stage| of_stage.stage == stage)?;
-    Some((Names { asked, decided, translated }, counters))
+    Some((Names { asked, decided, translated, zoom }, counters))
+}
+
+/// The chains whose rules come and go while the node runs: each with its stage, and with the chain that they lead to.
+pub(super) fn zooms() -> impl Iterator<Item = (Stage, &'static str, &'static str)> {
+    let of_stage = |stage| names(stage).map(|(names, _)| (stage, names.zoom.0, names.zoom.1));
+    Stage::ALL.into_iter().filter_map(of_stage)
+}
+
+/// Whether rules come and go in the chain of that name.
+pub(super) fn is_zoom(chain: &str) -> bool {
+    zooms().any(|(_, zoom, _)| zoom == chain)
 }
 
 /// The chain that queues what begins, and carries what follows.
@@ -158,19 +178,38 @@ pub(super) fn all_sets(here: InFamily<'_>, plan: &Plan) -> Vec<Set> {
 
 /// The chains without hooks.
 pub(super) fn chains(here: InFamily<'_>, plan: &Plan) -> Vec<Chain> {
-    let of_stage = |stage| [asked(here, plan, stage), decided(here, plan, stage), translated(here, stage)];
+    let of_stage = |stage| {
+        let zoom = zoom(plan, stage).into_iter().flatten().map(Some);
+        zoom.chain([asked(here, plan, stage), decided(here, plan, stage), translated(here, stage)])
+    };
     let all = Stage::ALL.into_iter().filter(|_| plan.decides_once()).flat_map(of_stage);
     all.flatten().collect()
+}
+
+/// The queues of a stage, but for ICMP errors.
+fn queues(plan: &Plan, stage: Stage) -> Option<RangeInclusive<u16>> {
+    let is_wanted = |(lane, _): &(super::Lane, _)| lane.traffic != Traffic::Errors;
+    plan.queues_of(stage).into_iter().find(is_wanted).map(|(_, queues)| queues)
+}
+
+/// Where packets are chosen that somebody wants to see, and where they are queued.
+fn zoom(plan: &Plan, stage: Stage) -> Option<[Chain; 2]> {
+    let (names, _) = names(stage)?;
+    let queued = Rule::new([], queue(plan.queue_by, &queues(plan, stage)?, false));
+    let about = format!("{stage}: `dunnat trace --packets` adds rules that choose packets, while it runs.");
+    Some([
+        Chain::new(&about, names.zoom.0, Vec::new()),
+        Chain::new(&format!("{stage}: what was chosen is queued."), names.zoom.1, vec![queued]),
+    ])
 }
 
 /// Queues what begins, and carries what follows.
 fn asked(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Option<Chain> {
     let (names, counters) = names(stage)?;
-    let is_wanted = |(lane, _): &(super::Lane, _)| lane.traffic != Traffic::Errors;
-    let (_, queues) = plan.queues_of(stage).into_iter().find(is_wanted)?;
+    let queues = queues(plan, stage)?;
     let queued = |conditions: Vec<Condition>| Rule::new(conditions, queue(plan.queue_by, &queues, false));
     let sets = sets(here, plan, stage);
-    let mut rules = Vec::new();
+    let mut rules = vec![Rule::new([], [Statement::JumpTo(names.zoom.0)])];
     if stage == Stage::Tag && !sets.is_empty() {
         rules.extend(frames_of_nodes(here).into_iter().map(|it| queued(vec![it])));
     }

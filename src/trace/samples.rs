@@ -179,7 +179,7 @@ pub(crate) fn carried() -> Vec<Carried> {
         bytes: 52,
         flow: "tcp 10.5.5.201:80 > 192.168.122.1:40000".parse().ok(),
         ct_mark: Some(Mark(2)),
-        ..forth.clone()
+        ..forth
     };
     let all = Counted { packets: 7, bytes: 400, ..Counted::new(Stage::Dnat, Carrier::StandIn, at(4)) };
     let node = |name: &str, entry: Option<&str>, counted| Carried {

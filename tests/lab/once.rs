@@ -261,7 +261,7 @@ fn what_was_carried_is_in_traces_and_path_knows() {
             });
         }
     }
-    clients.into_iter().for_each(|client| drop(client.end()));
+    let _ = clients.map(Client::end);
     let [home, entry] = ["node1", "node2"].map(|node| file(node).to_str().unwrap().to_owned());
     // The two nodes have different files now, which is said.
     let joined = must(DUNNAT, &["path", "--format", "json", &home, &entry]);
@@ -293,4 +293,151 @@ fn what_was_carried_is_in_traces_and_path_knows() {
     assert!(all("node1", "spoof") >= home && all("node2", "dnat") >= entry);
     assert_eq!(all("node1", "spoof"), 99 + 59 + 40 + 14);
     assert_eq!(all("node2", "dnat"), 99 + 59 + 38 + 14);
+}
+
+/// A connection of a client that is kept: it asks as often as it is told, and says how many replies it has got.
+struct Kept {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+const KEPT: &str = "import http.client, sys\n\
+    c = http.client.HTTPConnection(sys.argv[2], 80, timeout=40, source_address=(\"\", int(sys.argv[1])))\n\
+    for line in sys.stdin:\n    n = int(line)\n    got = 0\n    for _ in range(n):\n        c.request(\"GET\", \"/\")\n        r = c.getresponse()\n        r.read()\n        got += r.status == 200\n    print(got, flush=True)";
+
+impl Kept {
+    fn begin(lab: &Lab, entry: &str, port: u16) -> Self {
+        let words = ["python3", "-c", KEPT, &port.to_string(), entry];
+        let mut child = lab.on("ws", &words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    /// Each request in one segment, with the flag PSH; all are replied to.
+    fn ask(&mut self, count: u64) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{count}").unwrap();
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), count.to_string());
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Decisions of a trace at a stage about packets of the flow of that port of the client that have data.
+fn decided(trace: &str, stage: &str, port: u16) -> u64 {
+    let is_it = |line: &str| {
+        let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
+        let flags = line["tcp"]["flags"].as_array().cloned().unwrap_or_default();
+        line["stage"] == stage
+            && [&line["before"]["sport"], &line["before"]["dport"]].iter().any(|its| **its == port)
+            && flags.contains(&"psh".into())
+    };
+    trace.lines().filter(|line| is_it(line)).count() as u64
+}
+
+/// How many rules choose packets on a node.
+fn choosing(lab: &Lab, node: &str) -> usize {
+    let listed = text(&lab.on(node, &["nft", "list", "ruleset"]).output().unwrap().stdout);
+    listed.lines().filter(|line| line.contains("goto zoomed-")).count()
+}
+
+/// One flow in full, all others at full speed; and with who looks it ends, however that is.
+#[test]
+#[ignore = "needs root; run by scripts/nightly"]
+fn one_flow_is_seen_packet_by_packet_while_others_are_carried() {
+    for (tag_by, options, [entry, other]) in [
+        ("mac", "--decide flow", [ENTRY, ENTRY6]),
+        ("dscp", "--decide flow --force-fallback queue", [ENTRY6, ENTRY]),
+        ("pipe", "--decide flow --one-process", [ENTRY, ENTRY6]),
+    ] {
+        let lab = Lab::up(&["--nodes", "2", "--tag-by", tag_by]);
+        start(&lab, options);
+        let mut zoomed = Kept::begin(&lab, entry, 42001);
+        let mut others = Kept::begin(&lab, other, 42002);
+        for kept in [&mut zoomed, &mut others] {
+            kept.ask(3);
+        }
+        let filter = ["--packets", "port 42001"];
+        let clients = ["node1", "node2"].map(|node| Client::attach(&lab, node, &filter));
+        for node in ["node1", "node2"] {
+            wait_for("rules that choose", || (choosing(&lab, node) > 0).then_some(()));
+        }
+        for kept in [&mut zoomed, &mut others] {
+            kept.ask(10);
+        }
+        let [home, at_entry] = clients.map(Client::end);
+        assert_eq!(decided(&at_entry, "dnat", 42001), 10, "{tag_by}: {at_entry}");
+        assert_eq!(decided(&home, "spoof", 42001), 10, "{tag_by}: {home}");
+        assert_eq!((told(&at_entry, "dnat", 42001), told(&home, "spoof", 42001)), (0, 0));
+        assert_eq!(decided(&at_entry, "dnat", 42002) + decided(&home, "spoof", 42002), 0);
+        // It is carried again, in both directions.
+        for node in ["node1", "node2"] {
+            wait_for("no rule that chooses", || (choosing(&lab, node) == 0).then_some(()));
+        }
+        let before = counts(&lab, "node2", "dnat").0;
+        for kept in [&mut zoomed, &mut others] {
+            kept.ask(5);
+        }
+        // The first packet of a flow that its set has forgotten meanwhile.
+        assert!(counts(&lab, "node2", "dnat").0 <= before + 2, "{tag_by}");
+
+        // Whoever is killed looks no more.
+        let mut client = Client::attach(&lab, "node2", &filter);
+        wait_for("rules that choose", || (choosing(&lab, "node2") > 0).then_some(()));
+        client.0.kill().unwrap();
+        client.0.wait().unwrap();
+        wait_for("no rule that chooses", || (choosing(&lab, "node2") == 0).then_some(()));
+        // After a reload the rules choose again; at the end of the time nobody looks any more.
+        let client = Client::attach(&lab, "node2", &["--packets", "--for", "6", "port 42001"]);
+        wait_for("rules that choose", || (choosing(&lab, "node2") > 0).then_some(()));
+        let next = lab.state("next.toml");
+        std::fs::write(&next, std::fs::read_to_string(lab.state("cluster.toml")).unwrap() + "# next\n")
+            .unwrap();
+        must(DUNNAT, &["reload", "--socket", &lab.socket("node2"), next.to_str().unwrap()]);
+        wait_for("rules that choose", || (choosing(&lab, "node2") > 0).then_some(()));
+        zoomed.ask(2);
+        wait_for("no rule that chooses", || (choosing(&lab, "node2") == 0).then_some(()));
+        drop(client);
+        ledgers_are_even(&lab);
+        lab.must(&["stop"]);
+    }
+}
+
+/// A node that is killed leaves rules that stop by themselves; one that decides about every packet says that it has all.
+#[test]
+#[ignore = "needs root; run by scripts/nightly"]
+fn rules_that_choose_packets_stop_by_themselves() {
+    let lab = Lab::up(&["--nodes", "2", "--family", "4"]);
+    start(&lab, "--decide flow");
+    let mut kept = Kept::begin(&lab, ENTRY, 42001);
+    kept.ask(1);
+    let mut client = Client::attach(&lab, "node2", &["--packets", "port 42001"]);
+    wait_for("rules that choose", || (choosing(&lab, "node2") > 0).then_some(()));
+    let listed = text(
+        &lab.on("node2", &["nft", "list", "chain", "ip", "dunnat", "zoom-dnat"]).output().unwrap().stdout,
+    );
+    assert!(listed.contains("meta time >= ") && listed.contains(" return"), "{listed}");
+    let pid = std::fs::read_to_string(lab.state("node2.pid")).unwrap();
+    must("kill", &["-s", "KILL", pid.trim()]);
+    client.0.wait().unwrap();
+    // TCP sends again until the kernel carries it.
+    let began = Instant::now();
+    kept.ask(1);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    drop(kept);
+    // One is dead, which it says.
+    let _ = lab.run(&["stop"]);
+    start(&lab, "");
+    let socket = lab.socket("node2");
+    let refused =
+        Command::new(DUNNAT).args(["trace", "--socket", &socket, "--packets", "port 80"]).output().unwrap();
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("this node decides about every packet"), "{said}");
+    lab.must(&["stop"]);
 }

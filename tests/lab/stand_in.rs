@@ -184,7 +184,7 @@ fn the_kernel_carries_on_when_all_nodes_are_killed() {
 /// While a node is dead the kernel carries, and the node tells so in its next trace; a reply that may have been among that is not
 /// taken for missing.
 #[test]
-#[ignore = "needs root; run by scripts/test"]
+#[ignore = "needs root; run by scripts/nightly"]
 fn what_a_stand_in_has_carried_is_in_the_trace() {
     let lab = Lab::up(&["--nodes", "2"]);
     let started = lab.run_with("--stand-in kernel", &["start", "--trace-json"]);

@@ -97,6 +97,7 @@ pub(super) fn workplace() -> TempDir {
     fs::copy(Path::new(ROOT).join("rules/dual.toml"), at("dual.toml")).unwrap();
     fs::copy(Path::new(ROOT).join("rules/policy.py"), at("policy.py")).unwrap();
     fs::copy(Path::new(ROOT).join("rules/by-hand.nft"), at("by-hand.nft")).unwrap();
+    fs::write(at("carried.jsonl"), include_str!("../saved/carried.jsonl")).unwrap();
     for (node, frames) in [("node1", &AT_NODE1[..]), ("node2", &AT_NODE2)] {
         fs::write(at(&format!("{node}.pcapng")), capture(frames)).unwrap();
         let said = run(

@@ -32,10 +32,9 @@ pub(super) struct Kernel {
     /// With --kernel: allow a FILTER without addresses or ports, or none
     #[arg(long, requires = "kernel")]
     all: bool,
-    /// With --kernel: stop after this time
-    #[arg(long = "for", value_name = "SECONDS", requires = "kernel", default_value_t = 60)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    seconds: u32,
+    /// With --kernel or --packets: stop after this time [default: 60]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: Option<u32>,
     /// With --kernel: show the rules of at most N packets per second
     #[arg(long, value_name = "N", requires = "kernel", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -45,6 +44,16 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn is_asked_for(&self) -> bool {
         self.kernel
+    }
+
+    /// Whether a time was given.
+    pub(super) fn has_time(&self) -> bool {
+        self.seconds.is_some()
+    }
+
+    /// After which time it is to stop.
+    pub(super) fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(60).into())
     }
 
     /// What is to be traced.
@@ -57,8 +66,7 @@ impl Kernel {
                 "a capture has no rules: with --kernel the format is text or json".to_owned(),
             ));
         }
-        let time = Duration::from_secs(self.seconds.into());
-        let options = Options { filter, all: self.all, rate: self.rate, time };
+        let options = Options { filter, all: self.all, rate: self.rate, time: self.time() };
         options.check()?;
         doctor::may_administer()?;
         Ok(options)

@@ -45,10 +45,8 @@ fn replies_that_were_carried_are_replies() {
     assert_eq!(asked(|_| Vec::new()).judgement.finding, Finding::NoReply);
     let carried = asked(|request| {
         let forth = counted(request, Stage::Dnat, Carrier::Flow, 9);
-        let later = Counted {
-            until: forth.until.checked_add(SignedDuration::from_secs(9)).unwrap(),
-            ..forth.clone()
-        };
+        let later =
+            Counted { until: forth.until.checked_add(SignedDuration::from_secs(9)).unwrap(), ..forth };
         let back = Counted { ct_mark: Some(Mark(2)), ..counted(request, Stage::Spoof, Carrier::Flow, 10) };
         vec![
             on("node2", Some("node2"), forth),

@@ -70,6 +70,9 @@ fn within<'a>(mut attributes: Attributes<'a>, wanted: u16) -> Option<&'a [u8]> {
 }
 
 /// What a counter says: packets and bytes.
+pub(crate) type Count = (u64, u64);
+
+/// Reads a counter.
 fn counter(data: &[u8]) -> Option<(u64, u64)> {
     let number = |wanted| within(Attributes::new(data), wanted).and_then(be64);
     Some((number(COUNTER_PACKETS)?, number(COUNTER_BYTES)?))
@@ -291,7 +294,7 @@ impl Nftables {
         family: u8,
         table: &str,
         set: &str,
-    ) -> io::Result<Vec<(Vec<u8>, (u64, u64))>> {
+    ) -> io::Result<Vec<(Vec<u8>, Count)>> {
         let about = set_attributes(table, set);
         let all = self.dump_whole(Asked { kind: GET_ELEMENTS, family, about: &about }, |_, attributes| {
             let list = Attributes::new(within(attributes, ELEMENTS)?);
@@ -304,7 +307,7 @@ impl Nftables {
     pub(crate) fn counters(
         &self,
         wanted: impl Fn(u8, &str) -> bool,
-    ) -> io::Result<Vec<(String, String, (u64, u64))>> {
+    ) -> io::Result<Vec<(String, String, Count)>> {
         self.dump_whole(GET_OBJECT, |family, attributes| {
             let (mut table, mut name, mut packets) = (String::new(), String::new(), None);
             for (kind, value) in attributes {

@@ -21,6 +21,7 @@ mod there;
 mod tracing;
 mod waiting;
 mod write;
+mod zoom;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -34,7 +35,7 @@ use crate::net::octets;
 use crate::netlink::nftables::{self, Batch};
 use crate::netlink::sys;
 use crate::ruleset::guard::Guard;
-use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere};
+use crate::ruleset::{ObservePlan, Plan, Rules, ShadowPlan, elsewhere, once};
 pub use attempt::try_in_scratch;
 pub use carried::Following;
 use change::change_what_is_there;
@@ -172,7 +173,9 @@ impl Installed {
         // The pure ruleset may be there beside.
         let names: BTreeSet<&str> = self.rules.all_tables().iter().map(|table| table.name).collect();
         let ours = |_, table: &str| names.contains(table);
-        let (mut chains, rules) = (self.hold.nft.chains(ours)?, self.hold.nft.rules(ours)?);
+        let (mut chains, mut rules) = (self.hold.nft.chains(ours)?, self.hold.nft.rules(ours)?);
+        // These come and go.
+        rules.retain(|rule| !once::is_zoom(&rule.chain));
         chains.sort_by(|a, b| (a.family, &a.table, &a.name).cmp(&(b.family, &b.table, &b.name)));
         Ok((chains, rules))
     }

@@ -273,6 +273,7 @@ impl Statement {
             }
             Self::Remember(set) | Self::RememberLonger(set) => memory.count(*set, packet)?,
             Self::GoTo(chain) => return Some(Next::GoTo(chain)),
+            Self::JumpTo(chain) => return Some(Next::Jump((*chain).to_owned())),
             Self::JumpBy(bits, chains) => {
                 let mark = bits.read(packet)?;
                 let (_, chain) = chains.iter().find(|(tag, _)| *tag == mark)?;

@@ -26,6 +26,8 @@ pub(in crate::ruleset) enum Statement {
     RememberLonger(FlowSet),
     /// Goes through another chain, and to the end of this one.
     GoTo(&'static str),
+    /// Goes through another chain, and if that does not end it, on in this one.
+    JumpTo(&'static str),
     /// Goes through the chain that our bits of a mark lead to.
     JumpBy(Bits, Vec<(Mark, String)>),
     SetAddress(Family, Side, NewAddress),
@@ -66,6 +68,7 @@ impl Statement {
         matches!(
             self,
             Self::JumpBy(..)
+                | Self::JumpTo(_)
                 | Self::GoTo(_)
                 | Self::Snat(_)
                 | Self::Queue(_)

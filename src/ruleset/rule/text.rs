@@ -193,6 +193,7 @@ impl Display for Statement {
             Self::Remember(set) => write!(f, "add @{} {{ {set} }}", set.name),
             Self::RememberLonger(set) => write!(f, "update @{} {{ {set} }}", set.name),
             Self::GoTo(chain) => write!(f, "goto {chain}"),
+            Self::JumpTo(chain) => write!(f, "jump {chain}"),
             Self::JumpBy(bits, chains) => {
                 let chains = list(chains.iter().map(|(mark, chain)| format!("{mark} : jump {chain}")));
                 write!(f, "{} vmap {{ {chains} }}", bits.ours())
