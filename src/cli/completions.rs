@@ -8,9 +8,9 @@ use super::{Cli, Failure, print};
 
 /// Print the completions of a shell: verbs, options, files, and names of nodes that run here
 ///
-/// The package installs them. Otherwise, for bash: dunnat completions bash
-/// >/usr/share/bash-completion/completions/dunnat; for zsh: a file _dunnat in a directory of fpath; for fish:
-/// /usr/share/fish/vendor_completions.d/dunnat.fish.
+/// The package installs them. Otherwise write them into a file that the shell looks for: of bash
+/// /usr/share/bash-completion/completions/dunnat, of fish /usr/share/fish/vendor_completions.d/dunnat.fish, and of zsh
+/// the file _dunnat in a directory of fpath.
 #[derive(Args)]
 pub(super) struct Completions {
     /// For this shell
