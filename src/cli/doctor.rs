@@ -74,7 +74,7 @@ impl Doctor {
 }
 
 /// What the host is to be. How packets get into the queues does not change how many there are; how ct marks are known does.
-fn role<'a>(
+pub(super) fn role<'a>(
     cluster: &'a Arc<Cluster>,
     node: NodeId,
     how: &WorkArgs,

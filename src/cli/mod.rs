@@ -38,6 +38,7 @@ mod step;
 mod top;
 mod trace;
 mod upgrade;
+mod waiting;
 mod work;
 
 use std::io::{self, Write as _};
@@ -58,11 +59,14 @@ use policy::PolicyArgs;
 use say::{say, start_log};
 use work::{BackendArg, ModeArgs, RewriteArg, WorkArgs};
 
+/// The version, and the commit where it is known.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("DUNNAT_SHOWN_COMMIT"));
+
 /// Distributed NAT in userspace, one decision per packet, each with its reason.
 ///
 /// Exit status: 0 success; 1 failure; 2 usage error or invalid cluster file.
 #[derive(Parser)]
-#[command(version, max_term_width = 100, after_long_help = help::pages())]
+#[command(version = VERSION, max_term_width = 100, after_long_help = help::pages())]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

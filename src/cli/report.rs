@@ -125,7 +125,7 @@ fn readme(told: &[(&'static str, String)], is_anonymous: bool) -> String {
     } else {
         "Nothing in it is replaced: it has addresses and names of this network. --anonymous replaces them."
     };
-    format!("A report of dunnat {}, {}.\n{how}\n\n{files}", env!("CARGO_PKG_VERSION"), Timestamp::now())
+    format!("A report of dunnat {}, {}.\n{how}\n\n{files}", super::VERSION, Timestamp::now())
 }
 
 /// Which names are to be others.

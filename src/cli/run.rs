@@ -2,6 +2,7 @@ use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use dunnat::cluster::Cluster;
@@ -16,7 +17,7 @@ use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, this_program};
+use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, this_program, waiting};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
 /// guard stays
@@ -40,6 +41,10 @@ pub(super) struct Run {
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Wait so long for what this host does not have yet, as at boot: the bridge and its addresses, pipes, the public
+    /// interface; in seconds. After that `run` starts, or refuses, as it would without
+    #[arg(long, value_name = "SECONDS", conflicts_with = "shadow")]
+    wait: Option<u16>,
     #[command(flatten)]
     lookers: LookersArgs,
     /// Pin each worker to its own processor
@@ -120,6 +125,10 @@ impl Run {
             ));
         }
         let (sandbox, lookers) = (self.sandbox()?, self.lookers.lookers()?);
+        if let (Some(limit), None) = (self.wait, &taken) {
+            let cluster = Arc::new(cluster.clone());
+            waiting::wait_for_host(&cluster, node, &self.how, Duration::from_secs(limit.into()))?;
+        }
         if self.take_over && !self.policy.is_usual() {
             return Err(Failure::Usage(
                 "--take-over beside --policy: the pure ruleset does what the policy cluster says".to_owned(),
