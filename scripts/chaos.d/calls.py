@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from lab import SLOW, Failed, alive, end_tree, judge, say, tail, wait
+from lab import SLOW, Failed, adds_up, alive, end_tree, judge, say, tail, wait
 from replacing import changes
 
 # System calls that change something outside the process.
@@ -96,9 +96,7 @@ def killed_at_upgrade(lab, inject):
 def serves(lab):
     """What was decided before is answered, and what comes now."""
     lab.run("ws", "curl", "-s", "-f", "-o", "/dev/null", "--max-time", str(5 * SLOW), "http://192.168.122.11/")
-    for queue in lab.status("node1")["queues"]:
-        if queue["ledger"]["difference"] != 0:
-            raise Failed(f"node1: the ledger does not add up: {queue}")
+    adds_up("node1", lab.status("node1"))
 
 
 @contextlib.contextmanager

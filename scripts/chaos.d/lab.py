@@ -218,6 +218,13 @@ def end_tree(child):
     child.wait()
 
 
+def adds_up(node, status):
+    """Every packet that the kernel has put into a queue is somewhere."""
+    for queue in status["queues"]:
+        if queue["ledger"]["difference"] != 0:
+            raise Failed(f"{node}: the ledger does not add up: {queue}")
+
+
 def readers_of(lab, traces):
     readers = []
     for node, trace in traces.items():

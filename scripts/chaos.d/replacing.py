@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from lab import NODES, SLOW, Failed, alive, nothing_lost, overrun, readers_of, say
+from lab import NODES, SLOW, Failed, adds_up, alive, nothing_lost, overrun, readers_of, say
 
 
 def changes(text, number):
@@ -48,14 +48,9 @@ def reload(lab, short):
     times = lab.times or (18 if short else 90)
     original = (lab.files / "cluster.toml").read_text()
     traces = {node: lab.files / f"reload-{node}.jsonl" for node in ["node1", "node2"]}
-    readers = []
-    for node, trace in traces.items():
-        out = open(trace, "w")
-        readers.append(subprocess.Popen([lab.program, "trace", "--format", "json", "--socket", str(lab.files / f"{node}.sock")],
-                                        stdout=out, stderr=subprocess.DEVNULL))
-        out.close()
+    readers = readers_of(lab, traces)
     full = overrun(lab)
-    took, generation = [], {node: 1 for node in ["node1", "node2", "node3"]}
+    took, generation = [], dict.fromkeys(NODES, 1)
     with lab.load() as result:
         done = number = 0
         while done < times:
@@ -138,9 +133,7 @@ def upgrade(lab, short):
         status = lab.status(node)
         if status["upgrades"] != upgrades[node] or lab.pid(node) != pids[node] or not alive(pids[node]):
             raise Failed(f"{node} was upgraded {upgrades[node]} times, and says: {status}")
-        for queue in status["queues"]:
-            if queue["ledger"]["difference"] != 0:
-                raise Failed(f"{node}: the ledger does not add up: {queue}")
+        adds_up(node, status)
         if node in traces and status["traces"] != 1:
             raise Failed(f"{node}: {status['traces']} readers")
     for reader in readers:

@@ -5,7 +5,7 @@ import time
 
 from around import flush, links, route
 from ending import pause, workers
-from lab import NODES, SLOW, Failed, memory, say
+from lab import NODES, SLOW, Failed, adds_up, memory, say
 from replacing import reload, upgrade
 
 # Nothing in which a node ends: what it has is compared.
@@ -30,7 +30,7 @@ def soak(lab, short):
             say(f"     after {number} faults: {now['node1']}")
             grown(first, now)
         for node in NODES:
-            ledger(lab, node)
+            adds_up(node, lab.status(node))
 
 
 def owned(lab, node):
@@ -53,9 +53,3 @@ def grown(first, now):
                 wrong.append(f"{node}: {what} {before}, now {number}")
     if wrong:
         raise Failed("it grows: " + "; ".join(wrong))
-
-
-def ledger(lab, node):
-    for queue in lab.status(node)["queues"]:
-        if queue["ledger"]["difference"] != 0:
-            raise Failed(f"{node}: the ledger does not add up: {queue}")
