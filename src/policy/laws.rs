@@ -148,25 +148,50 @@ pub fn there_and_back(
     now: Time,
 ) -> Result<Option<Tuple>, Broken> {
     let law = "there and back";
+    let Some(Sent { before, after, seen, meta, then }) = sent(law, policies.0, first, bytes, now)? else {
+        return Ok(None);
+    };
+    let (decision, back) = passed(policies.1, then, &reply_to(&after, &seen), &meta, now);
+    let back = back.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
+    match back {
+        Some(back) if back == before.reversed() => Ok(Some(seen.tuple)),
+        Some(back) => broken(law, before, format!("the reply comes back as {back}")),
+        None => broken(law, before, format!("the reply is dropped: {}", decision.reason)),
+    }
+}
+
+/// A packet that was changed on its way.
+struct Sent {
+    before: Tuple,
+    after: Vec<u8>,
+    /// The same as its receiver reads it.
+    seen: View,
+    /// What conntrack knows then, and where its replies come to.
+    meta: Meta,
+    then: Stage,
+}
+
+/// Sends a packet; none if it is no whole one, or is not changed.
+fn sent(
+    law: &'static str,
+    policy: &Supervised,
+    first: Stage,
+    bytes: &[u8],
+    now: Time,
+) -> Result<Option<Sent>, Broken> {
     let Ok(view) = View::parse(bytes, bytes.len()) else { return Ok(None) };
     if view.error.is_some() || view.fragment != Fragment::None {
         return Ok(None);
     }
-    let (decision, after) = passed(policies.0, first, bytes, &Meta::default(), now);
+    let (decision, after) = passed(policy, first, bytes, &Meta::default(), now);
     let (Some(after), Some(_)) = (after, decision.rewrite) else { return Ok(None) };
     let Ok(seen) = View::parse(&after, after.len()) else {
         return broken(law, view.tuple, "it cannot be read any more".to_owned());
     };
-    let tag = decision.mark.unwrap_or(Mark::ZERO) & policies.0.mask();
+    let tag = decision.mark.unwrap_or(Mark::ZERO) & policy.mask();
     let meta = Meta { ct_mark: CtMark::Is(tag), ..Meta::default() };
-    let other = if first == Stage::Spoof { Stage::Dnat } else { Stage::Spoof };
-    let (decision, back) = passed(policies.1, other, &reply_to(&after, &seen), &meta, now);
-    let back = back.and_then(|bytes| View::parse(&bytes, bytes.len()).ok()).map(|view| view.tuple);
-    match back {
-        Some(back) if back == view.tuple.reversed() => Ok(Some(seen.tuple)),
-        Some(back) => broken(law, view.tuple, format!("the reply comes back as {back}")),
-        None => broken(law, view.tuple, format!("the reply is dropped: {}", decision.reason)),
-    }
+    let then = if first == Stage::Spoof { Stage::Dnat } else { Stage::Spoof };
+    Ok(Some(Sent { before: view.tuple, after, seen, meta, then }))
 }
 
 /// An ICMP error about a packet comes back.
@@ -204,28 +229,19 @@ pub fn errors_come_back(
     now: Time,
 ) -> Result<Option<Tuple>, Broken> {
     let law = "errors come back";
-    let Ok(view) = View::parse(bytes, bytes.len()) else { return Ok(None) };
-    if view.error.is_some() || view.fragment != Fragment::None {
+    let Some(Sent { before, after, seen, meta, then }) = sent(law, policies.0, first, bytes, now)? else {
         return Ok(None);
-    }
-    let (decision, after) = passed(policies.0, first, bytes, &Meta::default(), now);
-    let (Some(after), Some(_)) = (after, decision.rewrite) else { return Ok(None) };
-    let Ok(seen) = View::parse(&after, after.len()) else {
-        return broken(law, view.tuple, "it cannot be read any more".to_owned());
     };
     let Some(error) = error_about(&after, &seen) else { return Ok(None) };
-    let tag = decision.mark.unwrap_or(Mark::ZERO) & policies.0.mask();
-    let meta = Meta { ct_mark: CtMark::Is(tag), ..Meta::default() };
-    let other = if first == Stage::Spoof { Stage::Dnat } else { Stage::Spoof };
-    let (decision, back) = passed(policies.1, other, &error, &meta, now);
+    let (decision, back) = passed(policies.1, then, &error, &meta, now);
     let Some(back) = back else {
-        return broken(law, view.tuple, format!("the error is dropped: {}", decision.reason));
+        return broken(law, before, format!("the error is dropped: {}", decision.reason));
     };
     let back = View::parse(&back, back.len()).ok();
     match back.and_then(|back| Some((back.tuple.dst, back.error?.about))) {
-        Some((to, about)) if to == view.tuple.src && about == view.tuple => Ok(Some(seen.tuple)),
-        Some((to, about)) => broken(law, view.tuple, format!("the error comes to {to}, about {about}")),
-        None => broken(law, view.tuple, "the error cannot be read any more".to_owned()),
+        Some((to, about)) if to == before.src && about == before => Ok(Some(seen.tuple)),
+        Some((to, about)) => broken(law, before, format!("the error comes to {to}, about {about}")),
+        None => broken(law, before, "the error cannot be read any more".to_owned()),
     }
 }
 
