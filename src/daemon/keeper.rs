@@ -264,7 +264,7 @@ impl Keeper {
         }
     }
 
-    /// Has those who see decisions told what the kernel has carried. What is left is what the worker could not be told now.
+    /// Has those who see decisions told what the kernel has carried. What the worker cannot be told now nobody is told.
     pub(super) fn carried(&self, all: &[Counted]) {
         let Some(running) = &self.running else { return };
         for some in all.chunks(IN_ONE_MESSAGE) {

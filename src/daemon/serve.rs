@@ -33,6 +33,7 @@ use super::signals::Signals;
 use super::stop::{Stop, signal_name};
 use super::telling::Telling;
 use super::upgrade::{self, Waiting};
+use super::watch;
 use super::wire::Place;
 use super::worker::Serve;
 use super::workers::{Given, Opened};
@@ -404,13 +405,8 @@ impl Serving<'_> {
                 recv(bell) -> _ => {}
                 recv(zoom_changed) -> _ => {}
                 recv(changed) -> by => {
-                    if let (Ok(by), Some(installed)) = (by, &mut self.installed) {
-                        let repaired = || {
-                            self.board.repaired();
-                            self.telling.emptied();
-                            self.zoom.forget();
-                        };
-                        torn = put_back(installed, [by].into_iter().chain(changed.try_iter()), repaired);
+                    if let Ok(by) = by {
+                        torn = self.put_back([by].into_iter().chain(changed.try_iter()));
                     }
                 }
                 recv(moved) -> elsewhere => {
@@ -432,14 +428,9 @@ impl Serving<'_> {
                     self.board.guarded(installed.tell_guarded());
                     self.board.carried(carrying.look(installed));
                     self.board.following(installed.following());
-                    // What did not work then may work now.
-                    let repaired = || {
-                        self.board.repaired();
-                        self.telling.emptied();
-                        self.zoom.forget();
-                    };
-                    torn = torn.and_then(|by| put_back(installed, [by].into_iter(), repaired));
                 }
+                // What did not work then may work now.
+                torn = torn.and_then(|by| self.put_back([by].into_iter()));
             }
             if let Hands::Apart(keeper) = hands {
                 for told in keeper.hear() {
@@ -455,6 +446,17 @@ impl Serving<'_> {
                 self.manager.is_well();
             }
         }
+    }
+
+    /// Puts our rules back if somebody has changed them; who it was, if that did not work.
+    fn put_back(&mut self, by: impl Iterator<Item = watch::By>) -> Option<watch::By> {
+        let installed = self.installed.as_mut()?;
+        let repaired = || {
+            self.board.repaired();
+            self.telling.emptied();
+            self.zoom.forget();
+        };
+        put_back(installed, by, repaired)
     }
 
     /// Has the flows come packet by packet that somebody wants to see so.

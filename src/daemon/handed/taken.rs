@@ -167,9 +167,9 @@ pub struct TakenUp {
     pub plan: Plan,
     pub(in crate::daemon) config: File,
     sockets: Vec<OwnedFd>,
-    /// If its numbers mean the same to this program.
+    /// None if its numbers mean something else to this program; then `written` says what was in it.
     memory: Option<OwnedFd>,
-    has_its_memory: bool,
+    written: Option<Written>,
     guard: Option<OwnedFd>,
     control: Option<OwnedFd>,
     /// Who has asked for another program.
@@ -223,7 +223,7 @@ impl TakenUp {
             found.try_clone().map_err(|error| format!("cannot share a descriptor: {error}"))
         };
         let mut file = File::from(find(STATE)?);
-        let state = State::read_from(&mut file).map_err(|error| error.to_string())?;
+        let mut state = State::read_from(&mut file).map_err(|error| error.to_string())?;
         let here = Host::here().map_err(|error| format!("cannot tell where this is: {error}"))?;
         if let Some(difference) = state.host.difference(&here) {
             return Err(difference.to_owned());
@@ -237,7 +237,8 @@ impl TakenUp {
             }
         }
         let is_same = state.layout == Memory::layout();
-        if !is_same && state.written.is_none() {
+        let written = state.written.take().filter(|_| !is_same);
+        if !is_same && written.is_none() {
             return Err("the memory of its workers means something else to this program".to_owned());
         }
         let generation = state.place.generation;
@@ -276,7 +277,7 @@ impl TakenUp {
         };
         Ok(Self {
             memory: is_same.then(|| find(&of_generation("memory", generation))).transpose()?,
-            has_its_memory: is_same,
+            written,
             guard: state.rules.as_ref().map(|_| find(GUARD)).transpose()?,
             control: Some(find(CONTROL)?),
             asker: find(ASKER).ok().map(UnixStream::from),
@@ -307,7 +308,7 @@ impl TakenUp {
     pub(in crate::daemon) fn told_to(&self, board: &Board) {
         board.goes_on(self.state.known.clone());
         // Else it is read where it was counted.
-        if let (false, Some(written)) = (self.has_its_memory, &self.state.written) {
+        if let Some(written) = &self.written {
             board.has_counted(written.counted.clone());
         }
     }
@@ -318,7 +319,7 @@ impl TakenUp {
         if without_names(&lanes) != self.state.lanes {
             return Err(Error::NotTakenUp(OTHER_QUEUES.to_owned()));
         }
-        let journals = self.state.written.as_ref().map_or(&[][..], |written| &written.journals);
+        let journals = self.written.as_ref().map_or(&[][..], |written| &written.journals);
         OpenedQueues::opened_before(lanes, sockets, |workers| match self.memory.take() {
             Some(memory) => Memory::of(memory, workers),
             None => Memory::going_on(workers, journals),
