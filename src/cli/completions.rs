@@ -89,19 +89,14 @@ impl Shell {
     }
 
     pub(super) fn completions(self) -> String {
-        let mut command = Cli::command();
+        let (shell, with_nodes): (_, fn(&str) -> String) = match self {
+            Self::Bash => (clap_complete::Shell::Bash, bash),
+            Self::Zsh => (clap_complete::Shell::Zsh, zsh),
+            Self::Fish => (clap_complete::Shell::Fish, fish),
+        };
         let mut text = Vec::new();
-        match self {
-            Self::Bash => generate(clap_complete::Shell::Bash, &mut command, "dunnat", &mut text),
-            Self::Zsh => generate(clap_complete::Shell::Zsh, &mut command, "dunnat", &mut text),
-            Self::Fish => generate(clap_complete::Shell::Fish, &mut command, "dunnat", &mut text),
-        }
-        let text = String::from_utf8_lossy(&text).into_owned();
-        match self {
-            Self::Bash => bash(&text),
-            Self::Zsh => zsh(&text),
-            Self::Fish => fish(&text),
-        }
+        generate(shell, &mut Cli::command(), "dunnat", &mut text);
+        with_nodes(&String::from_utf8_lossy(&text))
     }
 }
 
