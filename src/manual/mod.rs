@@ -58,6 +58,7 @@ pages! {
     icmp
     cluster
     importing
+    ansible
     tags
     families
     services
