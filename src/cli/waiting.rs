@@ -44,7 +44,12 @@ pub(super) fn wait_for_host(
             return Ok(());
         }
         if began.elapsed() >= limit {
-            log::warn!("waited {} s, and this is not so: {}", limit.as_secs(), missing.join("; "));
+            dunnat::messages::message!(
+                WAITED_IN_VAIN,
+                "waited {} s, and this is not so: {}",
+                limit.as_secs(),
+                missing.join("; ")
+            );
             return Ok(());
         }
         if told != missing {
