@@ -116,7 +116,10 @@ impl Shown {
         }
         while !stopping.load(Ordering::Relaxed) {
             let Some(told) = follower.next(names)? else {
-                log::warn!("some events were missed: they came faster than this program read them");
+                dunnat::messages::message!(
+                    FLOW_EVENTS_MISSED,
+                    "some events were missed: they came faster than this program read them"
+                );
                 continue;
             };
             for flow in &told {

@@ -251,7 +251,8 @@ impl Trace {
                     output.commit().map_err(failed)?;
                 }
                 Some(Answer::Resumed(hello)) => {
-                    log::warn!(
+                    dunnat::messages::message!(
+                        OTHER_WORKER,
                         "a new worker of {} has taken over; decisions of the one before may be missing here",
                         hello.node
                     );
@@ -261,7 +262,10 @@ impl Trace {
                     output.end(0).map_err(failed)?;
                     if lost > 0 {
                         let seen = counted(events, "event");
-                        log::warn!("{seen}, {lost} lost: events came faster than this program read them");
+                        dunnat::messages::message!(
+                            EVENTS_LOST,
+                            "{seen}, {lost} lost: events came faster than this program read them"
+                        );
                     } else {
                         log::info!("{}, none lost", counted(events, "event"));
                     }
@@ -275,7 +279,8 @@ impl Trace {
                 None => {
                     output.end(0).map_err(failed)?;
                     if !stopping.load(Ordering::Relaxed) {
-                        log::warn!(
+                        dunnat::messages::message!(
+                            NODE_HUNG_UP,
                             "{} closed the connection unexpectedly: the node was killed, or the trace was \
                              read too slowly",
                             path.display()

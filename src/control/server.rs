@@ -316,7 +316,9 @@ fn start(
     });
     match started {
         Ok(thread) => connections.push(Connection { stream: Arc::downgrade(&stream), right, thread }),
-        Err(error) => log::warn!("control socket: cannot start a thread: {error}"),
+        Err(error) => {
+            crate::messages::message!(NO_THREAD_FOR_CLIENT, "control socket: cannot start a thread: {error}");
+        }
     }
 }
 

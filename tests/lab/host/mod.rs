@@ -14,6 +14,7 @@ mod rights;
 mod rulesets;
 mod serving;
 mod upgrading;
+mod waiting;
 
 use super::*;
 
