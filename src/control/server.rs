@@ -459,12 +459,12 @@ mod tests {
         let (events, end) = rest(&mut two);
         assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
         assert!(events[0].bytes.is_some());
-        assert_eq!(end, Some(End { events: 2, lost: 0 }));
+        assert_eq!(end, Some(End { events: 2, lost: 0, left_out: 0 }));
         none.stopper().unwrap().stop();
         assert_eq!(rest(&mut none), (vec![], Some(End::default())));
         all.stopper().unwrap().stop();
         let (events, end) = rest(&mut all);
-        assert_eq!((events.len(), end), (5, Some(End { events: 5, lost: 0 })));
+        assert_eq!((events.len(), end), (5, Some(End { events: 5, lost: 0, left_out: 0 })));
         assert!(events[0].bytes.is_none());
         wait_until("all to be detached", || !tracer.is_on());
     }

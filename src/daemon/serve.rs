@@ -219,6 +219,7 @@ fn serve(
     let number = reload.as_ref().map_or(1, |again| again.plan.generation());
     let generations = Generations::from(Generation { number, cluster: Arc::clone(cluster), node });
     let taps = Taps::default();
+    let has_file = trace.is_some();
     let (mut hands, opened, memory, lookout) = match apart {
         Some((apart, place, stage_of)) => {
             let suspects =
@@ -237,7 +238,7 @@ fn serve(
             (Hands::Here { here, writing }, opened, memory, lookout)
         }
     };
-    let traces = hands.traces();
+    let traces = hands.traces(has_file);
     let works = Works {
         generation: number,
         config: cluster.digest().to_owned(),
