@@ -1,11 +1,12 @@
 //! What userspace does for a batch of small packets: receive is a copy, send is nothing, all between is the real
-//! thing. Run under callgrind by `bench/instructions`; the argument says how many batches of 64 packets.
+//! thing. Run under callgrind by `bench/instructions`; the first argument says how many batches of 64 packets, the second who looks on.
 
 #![allow(
     clippy::unwrap_used,
     reason = "what cannot be is a fault of this program, which should say so and end"
 )]
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use dunnat::net::Envelope;
 use dunnat::policy::Supervised;
 use dunnat::queue::{Playback, Waiting};
 use dunnat::ruleset::{Backend, Deciding, Plan, RewriteBy, StandIn, Wishes};
-use dunnat::trace::Taps;
+use dunnat::trace::{Portion, Taps};
 
 /// A UDP datagram of 64 bytes with its headers, as it asks for a service.
 fn request(port: u16) -> Vec<u8> {
@@ -59,8 +60,13 @@ fn main() {
         })
         .collect();
     let mut queue = Playback::new(&packets);
-    // Nobody is attached, as in a node that nobody looks at; `untraced` as second argument leaves even that out.
-    let tracer = (std::env::args().nth(2).as_deref() != Some("untraced")).then(|| Taps::default().tracer());
+    // Nobody is attached, as in a node that nobody looks at; `untraced` leaves even that out. `looked-at` is what `dunnat top` asks
+    // for: a sample, of which these few flows have had their share. What is read of counters costs a worker nothing.
+    let looker = std::env::args().nth(2);
+    let taps = Taps::default();
+    let _tap = (looker.as_deref() == Some("looked-at"))
+        .then(|| taps.attach_client(Portion { at_most: NonZeroU32::new(500), ..Portion::default() }));
+    let tracer = (looker.as_deref() != Some("untraced")).then(|| taps.tracer());
     let mut worker = Worker::new(Arc::new(Supervised::cluster(&cluster, node)), &plan, Vec::new(), tracer);
     for _ in 0..batches {
         worker.turn(&mut queue).unwrap();

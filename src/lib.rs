@@ -67,6 +67,7 @@
 //! | module | is | refuses to |
 //! |---|---|---|
 //! | [`text`] | text for people: colours, folded lines, counts in words, names from outside made harmless | know what it says |
+//! | [`messages`] | warnings and errors of the log: a table of ids that stay, each with what to do | tell them |
 //! | [`net`] | values: MAC address, mark, family, tuple, stage, verdict; read and written as nft does | do I/O |
 //! | [`cluster`] | the cluster file, checked: what is in a [`Cluster`](cluster::Cluster) cannot contradict itself | guess |
 //! | [`packet`] | the bytes of a packet: read into a [`View`](packet::View), changed by a [`Patch`](packet::Patch) | panic on any bytes |
@@ -306,6 +307,7 @@ pub mod kernel;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod manual;
+pub mod messages;
 pub mod metrics;
 pub mod net;
 mod netlink;

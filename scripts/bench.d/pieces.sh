@@ -11,6 +11,9 @@ measure_pieces() {
     if "$ROOT/bench/instructions" --parts >"$WORK/instructions.txt" 2>"$WORK/instructions.log"; then
         piece instructions "$(head -n 1 "$WORK/instructions.txt" | cut -d ' ' -f 1)"
         tail -n +2 "$WORK/instructions.txt" >"$PARTS"
+        if "$ROOT/bench/instructions" --looked-at >"$WORK/looked_at.txt" 2>>"$WORK/instructions.log"; then
+            piece looked_at "$(head -n 1 "$WORK/looked_at.txt" | cut -d ' ' -f 1)"
+        fi
     else
         show "${RED}- (see ${WORK#"$ROOT/"}/instructions.log)${PLAIN}"
     fi

@@ -5,16 +5,19 @@ use std::time::Duration;
 use clap::Args;
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::control::{self, Answer, Client, Request};
-use dunnat::doctor::{self, Fact, Features, Host, Listing, Reading, Role, Running, Section, Severity, State};
+use dunnat::doctor::{
+    self, Fact, Features, Host, Lasting, Listing, Reading, Role, Running, Section, Severity, State,
+};
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::ruleset::{InForce, Plan, Wishes};
 
+use super::lasting::{self, LastingArg};
 use super::policy::PolicyArg;
 use super::{Failure, NodeArgs, WorkArgs, print, rehearse, this_program};
 
 /// Check whether a node would work on this kernel and host, and print how to fix faults
 ///
-/// Tests kernel features in a separate network namespace; changes nothing on this host. Without a cluster
+/// Tests kernel features in a separate network namespace; changes nothing on this host, but for --lasting=write. Without a cluster
 /// file, it checks the kernel and its settings only. Without root, it checks what it can. Exit status: 0 if
 /// `run` with the same options would work; 1 if not.
 #[derive(Args)]
@@ -28,6 +31,13 @@ pub(super) struct Doctor {
     /// Print JSON: an object with `works`, `unseen` and `facts`
     #[arg(long)]
     json: bool,
+    /// What must be so after the next boot, as files of sysctl.d and modules-load.d: show them, write them (`write`), or remove what was
+    /// written (`remove`). Files of others are not touched
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "show", conflicts_with = "json")]
+    lasting: Option<LastingArg>,
+    /// Where the host's files are, for tests.
+    #[arg(long, hide = true, value_name = "FOLDER", default_value = "/")]
+    root: PathBuf,
     /// Test kernel features in this namespace, and print the result for the parent process.
     #[arg(long, hide = true)]
     in_scratch_namespace: bool,
@@ -40,6 +50,9 @@ impl Doctor {
         if self.in_scratch_namespace {
             return print(&Features::try_here().to_line());
         }
+        if self.lasting == Some(LastingArg::Remove) {
+            return lasting::remove(&self.root);
+        }
         let who = self.config.clone().zip(self.node.clone()).map(|(config, node)| NodeArgs { config, node });
         let loaded =
             who.as_ref().map(NodeArgs::load).transpose()?.map(|(cluster, node)| (Arc::new(cluster), node));
@@ -49,6 +62,10 @@ impl Doctor {
             None => None,
         };
         let mut host = Host::in_full(role.as_ref(), features);
+        if let Some(what) = self.lasting {
+            let it = Lasting::of(&host, role.as_ref());
+            return lasting::show_or_write(&it, &self.root, what == LastingArg::Write);
+        }
         let mut facts = doctor::examine(&host, role.as_ref());
         if let (Some((cluster, node)), Some(who)) = (&loaded, &who) {
             // Where a node would not even start, nothing can be tried.

@@ -65,7 +65,7 @@ impl Events {
             let read = input.read_until(b'\n', &mut self.line).map_err(unreadable)?;
             if read == 0 {
                 if self.events == 0 {
-                    log::warn!("{}: the trace has no events", self.from);
+                    dunnat::messages::message!(NO_EVENTS, "{}: the trace has no events", self.from);
                 }
                 return Ok(None);
             }
@@ -95,7 +95,12 @@ impl Events {
                     }
                 }
                 Err(NoEvent::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {
-                    log::warn!("{}:{}: the last line is incomplete; skipped", self.from, self.number);
+                    dunnat::messages::message!(
+                        LAST_LINE_CUT,
+                        "{}:{}: the last line is incomplete; skipped",
+                        self.from,
+                        self.number
+                    );
                     Ok(None)
                 }
                 Err(source) => Err(Failure::Event { from: self.from.clone(), line: self.number, source }),

@@ -96,7 +96,12 @@ impl Explain {
                     match traced.explain(&event) {
                         Ok(story) if is_wanted => self.tell(&story)?,
                         Ok(_) => {}
-                        Err(why) => log::warn!("skipped event {} of {}: {why}", event.seq, event.node),
+                        Err(why) => dunnat::messages::message!(
+                            EVENT_SKIPPED,
+                            "skipped event {} of {}: {why}",
+                            event.seq,
+                            event.node
+                        ),
                     }
                 }
             }

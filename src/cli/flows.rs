@@ -18,7 +18,7 @@ use super::{Failure, note, of_data, print};
 /// Flows of guests, to public addresses of the cluster, and with a tag are shown; --all shows every flow. What is odd about a flow
 /// stands behind `!`, and is explained at the end. A FILTER is as that of `trace`, for example: entry node2 and service web. Its words
 /// here: node, entry, service, host, net, port (each also with src or dst before it), proto, tcp, udp, icmp, icmpv6, ct mark,
-/// rewritten; and, or, not, parentheses. Needs root. No node has to run if --config and --node are given.
+/// community-id, rewritten; and, or, not, parentheses. Needs root. No node has to run if --config and --node are given.
 #[derive(Args)]
 pub(super) struct Flows {
     #[command(flatten)]
@@ -116,7 +116,10 @@ impl Shown {
         }
         while !stopping.load(Ordering::Relaxed) {
             let Some(told) = follower.next(names)? else {
-                log::warn!("some events were missed: they came faster than this program read them");
+                dunnat::messages::message!(
+                    FLOW_EVENTS_MISSED,
+                    "some events were missed: they came faster than this program read them"
+                );
                 continue;
             };
             for flow in &told {

@@ -52,7 +52,10 @@ impl Metrics {
         })?;
         let at = listener.local_addr().map_err(failed)?;
         if !at.ip().is_loopback() {
-            log::warn!("{at} is not the loopback interface: whoever can reach it can read what the nodes do");
+            dunnat::messages::message!(
+                METRICS_OPEN,
+                "{at} is not the loopback interface: whoever can reach it can read what the nodes do"
+            );
         }
         log::info!("metrics are at http://{at}/metrics");
         // Nodes are asked by one at a time: who asks often cannot make them busy.
@@ -75,7 +78,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn ask(named: &[PathBuf]) -> Vec<Scraped> {
     let found = if named.is_empty() { control::sockets() } else { Ok(named.to_vec()) };
     let sockets = found.unwrap_or_else(|error| {
-        log::warn!("{error}");
+        dunnat::messages::message!(NO_SOCKETS, "{error}");
         Vec::new()
     });
     // All at once: one that is stopped does not delay the others.

@@ -14,6 +14,8 @@ mod import;
 mod init;
 #[cfg(feature = "lab")]
 mod lab;
+mod lasting;
+mod logging;
 #[cfg(all(test, feature = "lab"))]
 mod manual;
 mod metrics;
@@ -56,7 +58,7 @@ use dunnat::trace::Filter;
 use failure::Failure;
 use output::{coloured, note, of_data, print, print_json, written};
 use policy::PolicyArgs;
-use say::{say, start_log};
+use say::say;
 use work::{BackendArg, ModeArgs, RewriteArg, WorkArgs};
 
 /// The version, and the commit where it is known.
@@ -150,7 +152,8 @@ impl LookersArgs {
 /// Warns of a reason that nobody here knows: that a filter selects nothing is seen late.
 fn warn_of_reasons(filter: Option<&Filter>) {
     for reason in filter.map(Filter::foreign_reasons).unwrap_or_default() {
-        log::warn!(
+        dunnat::messages::message!(
+            REASON_UNKNOWN,
             "reason {reason}: dunnat itself has none of that name, only a policy of your own may have it"
         );
     }
@@ -182,7 +185,7 @@ fn went() -> ExitCode {
             return help_or_usage(&error);
         }
     };
-    start_log();
+    logging::start_log();
     let outcome = match cli.verb {
         Verb::Run(run) => run.run(),
         Verb::Step(step) => step.run(),
@@ -220,8 +223,10 @@ fn ended(outcome: Result<(), Failure>) -> ExitCode {
         // Where it was to go on as a node that serves.
         daemon::go_back(&failure.message());
     }
+    logging::finish_log();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if logging::told_the_end(failure.message()) => failure.exit_code(),
         Err(failure) => match say(failure.message()) {
             Ok(()) => failure.exit_code(),
             Err(_) => ExitCode::FAILURE,
@@ -255,14 +260,16 @@ fn this_program() -> PathBuf {
 fn capabilities_for_printing(unwanted: &[Feature]) -> Capabilities {
     let mut kernel = Capabilities::probe(unwanted);
     if let Support::Unknown(said) = &kernel.nft_queue {
-        log::warn!(
+        dunnat::messages::message!(
+            QUEUE_NOT_ASKED,
             "cannot ask the kernel whether it has nft queue ({said}). These rules are for a kernel that has \
              it. For one without it, add --force-fallback queue"
         );
         kernel.nft_queue = Support::Yes;
     }
     if let Support::Unknown(said) = &kernel.ct_mark_by_verdict {
-        log::warn!(
+        dunnat::messages::message!(
+            CT_MARK_NOT_ASKED,
             "cannot ask the kernel whether verdicts set ct marks ({said}). These rules are for a kernel \
              where they do. For any other, add --force-fallback ctmark"
         );

@@ -196,7 +196,8 @@ impl TraceFile {
         let mut file = Self { from, events, next: None, node: None, of_nobody: Vec::new() };
         file.read_on(joiner, filter)?;
         if !file.of_nobody.is_empty() {
-            log::warn!(
+            dunnat::messages::message!(
+                RULES_OF_NOBODY,
                 "{}: {} left out: there is no decision to tell the node",
                 file.from,
                 counted(file.of_nobody.len() as u64, "rule")
@@ -260,7 +261,8 @@ impl ClusterFiles {
             format!("{node} used {}", configs.join(" and "))
         };
         let nodes: Vec<String> = self.0.iter().map(node).collect();
-        log::warn!(
+        dunnat::messages::message!(
+            FILES_DIFFER,
             "the nodes used different cluster files: {}. To identify a file: `sha256sum FILE | cut -c-16`",
             nodes.join(", ")
         );

@@ -79,7 +79,8 @@ impl PolicyArgs {
         let mut numbers = range.split_whitespace().map_while(|number| number.parse().ok());
         let own = numbers.next().zip(numbers.next()).and_then(|(first, last)| Ports::new(first, last));
         if let Some(own) = own.filter(|own| own.overlaps(*ports)) {
-            log::warn!(
+            dunnat::messages::message!(
+                PORTS_SHARED,
                 "programs of this host may get the ports {own} (net.ipv4.ip_local_port_range); where napt has them, too ({ports}), \
                  their replies are lost. sysctl -w net.ipv4.ip_local_reserved_ports={ports}"
             );

@@ -55,7 +55,7 @@ impl Rehearse {
                     found.summary(&cluster)
                 }
                 Err(why) => {
-                    log::warn!("rehearsal: {why}");
+                    dunnat::messages::message!(NOT_REHEARSED, "rehearsal: {why}");
                     Rehearsed { flows: 0, stopped: Vec::new(), failed: Some(why.to_string()) }
                 }
             };

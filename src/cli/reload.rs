@@ -70,7 +70,8 @@ impl Reload {
         if let Some(rules) = would.rules.take() {
             match ruleset::try_in_scratch(rules) {
                 Ok(tried) => tried?,
-                Err(error) => log::warn!(
+                Err(error) => dunnat::messages::message!(
+                    RULES_NOT_TRIED,
                     "the new rules were not tried before: cannot make a network namespace for that: {error}"
                 ),
             }
@@ -88,7 +89,7 @@ impl Reload {
             return print_json(reloaded);
         }
         for warning in &reloaded.warnings {
-            log::warn!("{}", escaped(warning));
+            dunnat::messages::message!(RELOAD_WARNS, "{}", escaped(warning));
         }
         print(&as_text(reloaded, self.dry_run.is_some()))
     }

@@ -17,7 +17,7 @@ use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
 use super::trace::{FormatArg, size, text_of_trace};
-use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, this_program, waiting};
+use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, logging, this_program, waiting};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
 /// guard stays
@@ -93,6 +93,7 @@ enum SandboxArg {
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        logging::about_node(&self.who.node, if self.worker { "worker" } else { "keeper" });
         if self.worker {
             return Ok(daemon::work(|cluster, kernel| {
                 self.work(cluster, kernel).map_err(|failure| failure.to_string())
@@ -277,7 +278,7 @@ impl Run {
         arguments.splice(0..0, ["rehearse".to_owned(), "--to-log".to_owned()]);
         Some(Box::new(move || {
             rehearse::beside(&this_program(), &arguments)
-                .inspect_err(|error| log::warn!("cannot rehearse: {error}"))
+                .inspect_err(|error| dunnat::messages::message!(NOT_REHEARSED, "cannot rehearse: {error}"))
                 .ok()
         }))
     }

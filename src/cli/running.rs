@@ -94,7 +94,8 @@ impl LookedAt {
         };
         let cluster = Cluster::load(Path::new(file))?;
         if cluster.digest() != status.config {
-            log::warn!(
+            dunnat::messages::message!(
+                FILE_IS_OTHER,
                 "{file} is not the file that the node uses now: it has changed, or the node was given another. Names may be \
                  wrong; give --config and --node"
             );

@@ -75,11 +75,19 @@ impl Packets {
             (counts.too_short, "headers cut off by the capture; tcpdump -s 0 captures whole packets"),
         ] {
             if count > 0 {
-                log::warn!("{from}: skipped {}: {why}", counted(count, "packet"));
+                dunnat::messages::message!(
+                    PACKETS_SKIPPED,
+                    "{from}: skipped {}: {why}",
+                    counted(count, "packet")
+                );
             }
         }
         for (links, count) in counts.not_read_in_words() {
-            log::warn!("{from}: skipped {}: unsupported {links}", counted(count, "packet"));
+            dunnat::messages::message!(
+                PACKETS_SKIPPED,
+                "{from}: skipped {}: unsupported {links}",
+                counted(count, "packet")
+            );
         }
         for name in &replay.unknown {
             log::info!(
@@ -92,7 +100,7 @@ impl Packets {
                 Piece::FileHeader => "it has no packet".to_owned(),
                 _ => format!("read {} before that", counted(counts.frames, "packet")),
             };
-            log::warn!("{from}: {cut}; {whole}");
+            dunnat::messages::message!(CAPTURE_CUT, "{from}: {cut}; {whole}");
         }
         let (all, passed) = (counts.frames, counts.packets.saturating_sub(to_nobody + own));
         if !self.at_end || decisions > 0 || self.cut.is_some() && all == 0 {
@@ -110,6 +118,6 @@ impl Packets {
                 counted(all, "packet")
             ),
         };
-        log::warn!("{from}: no decision was made: {why}");
+        dunnat::messages::message!(NOTHING_DECIDED, "{from}: no decision was made: {why}");
     }
 }

@@ -1,7 +1,7 @@
 mod kernel;
 
 use std::io::{self, IsTerminal as _};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use kernel::Kernel;
 /// A FILTER selects decisions, for example: stage spoof and host 192.168.122.1 and not reason unmarked. Its
 /// words: stage, node, entry, service, reason, verdict, host, net, port (each also with src or dst before
 /// it), proto, tcp, udp, icmp, icmpv6, tcp flags, icmp type, icmpv6 type, in, out, mac, mark, ct mark, dscp,
-/// queue, rewritten, malformed, carried; and, or, not, parentheses.
+/// queue, community-id, rewritten, malformed, carried; and, or, not, parentheses.
 #[derive(Args)]
 pub(super) struct Trace {
     #[command(flatten)]
@@ -47,6 +47,10 @@ pub(super) struct Trace {
     /// In JSON, add the first bytes of each packet
     #[arg(long)]
     bytes: bool,
+    /// Show at most N decisions per second: the same flows on all nodes, each whole, as far as that is possible. The node makes no event
+    /// of the others
+    #[arg(long, value_name = "N", conflicts_with = "read")]
+    at_most: Option<NonZeroU32>,
     /// Show one decision in N, chosen pseudo-randomly
     #[arg(long, value_name = "1/N")]
     sample: Option<Sample>,
@@ -74,7 +78,8 @@ pub(super) struct Trace {
     kernel: Kernel,
     /// Print the JSON Schema of an output line, with a description of each field; with --kernel, of a line with a rule
     #[arg(long, conflicts_with_all = [
-        "node", "socket", "read", "filter", "format", "verbose", "bytes", "sample", "flows", "count", "write",
+        "node", "socket", "read", "filter", "format", "verbose", "bytes", "sample", "at_most", "flows", "count",
+        "write",
     ])]
     schema: bool,
 }
@@ -208,6 +213,8 @@ impl Trace {
             count: self.count,
             bytes: self.bytes || self.format().needs_bytes(),
             packets: self.packets,
+            at_most: self.at_most,
+            of_flow: None,
         });
         let mut client = Client::ask(&path, &request)?;
         let connection = |source| Failure::Connection { path: path.clone(), source };
@@ -251,17 +258,24 @@ impl Trace {
                     output.commit().map_err(failed)?;
                 }
                 Some(Answer::Resumed(hello)) => {
-                    log::warn!(
+                    dunnat::messages::message!(
+                        OTHER_WORKER,
                         "a new worker of {} has taken over; decisions of the one before may be missing here",
                         hello.node
                     );
                     output.commit().map_err(failed)?;
                 }
-                Some(Answer::End(End { events, lost })) => {
+                Some(Answer::End(End { events, lost, left_out })) => {
                     output.end(0).map_err(failed)?;
+                    if left_out > 0 {
+                        log::info!("a sample: {} left out", counted(left_out, "decision"));
+                    }
                     if lost > 0 {
                         let seen = counted(events, "event");
-                        log::warn!("{seen}, {lost} lost: events came faster than this program read them");
+                        dunnat::messages::message!(
+                            EVENTS_LOST,
+                            "{seen}, {lost} lost: events came faster than this program read them"
+                        );
                     } else {
                         log::info!("{}, none lost", counted(events, "event"));
                     }
@@ -269,13 +283,20 @@ impl Trace {
                 }
                 Some(Answer::Error(error)) => {
                     output.end_at_fault().map_err(failed)?;
+                    if self.at_most.is_some() && control::is_unknown_word(&error) {
+                        return Err(Failure::Refused(
+                            "this node runs an older dunnat, which does not know --at-most; use --sample 1/N"
+                                .to_owned(),
+                        ));
+                    }
                     return Err(Failure::Refused(error));
                 }
                 Some(_) => {}
                 None => {
                     output.end(0).map_err(failed)?;
                     if !stopping.load(Ordering::Relaxed) {
-                        log::warn!(
+                        dunnat::messages::message!(
+                            NODE_HUNG_UP,
                             "{} closed the connection unexpectedly: the node was killed, or the trace was \
                              read too slowly",
                             path.display()

@@ -44,11 +44,16 @@ pub(super) fn wait_for_host(
             return Ok(());
         }
         if began.elapsed() >= limit {
-            log::warn!("waited {} s, and this is not there: {}", limit.as_secs(), missing.join("; "));
+            dunnat::messages::message!(
+                WAITED_IN_VAIN,
+                "waited {} s, and this is not so: {}",
+                limit.as_secs(),
+                missing.join("; ")
+            );
             return Ok(());
         }
         if told != missing {
-            log::info!("waiting for {}", missing.join("; "));
+            log::info!("waiting until this is so: {}", missing.join("; "));
             told = missing;
         }
         thread::sleep(EVERY.min(limit.saturating_sub(began.elapsed())));

@@ -365,7 +365,7 @@ mod tests {
             assert_eq!(read(line), Ok(Some(Answer::Hello(hello.clone()))));
         }
         let end = "{\"end\":{\"events\":2,\"lost\":3,\"why\":\"count\"}}";
-        assert_eq!(read(end), Ok(Some(Answer::End(End { events: 2, lost: 3 }))));
+        assert_eq!(read(end), Ok(Some(Answer::End(End { events: 2, lost: 3, left_out: 0 }))));
         assert_eq!(read("{\"progress\":{\"of\":7}}"), Ok(None), "an answer of a kind that is not known");
         for (line, said) in [
             (

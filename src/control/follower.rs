@@ -15,7 +15,8 @@ use super::errors::Errors;
 use super::protocol::{Answer, End, Hello, Trace, VERSION};
 use crate::netlink::sys;
 use crate::trace::{
-    Carried, Event, Filter, Flows, Follower, Generation, Generations, Namer, Sample, Selection, Taps, follow,
+    Carried, Event, Filter, Flows, Follower, Generation, Generations, Namer, Portion, Sample, Selection,
+    Taps, follow,
 };
 
 /// How many bytes are sent at once.
@@ -59,7 +60,8 @@ impl Followed {
         let filter = trace.filter.as_ref().map(|text| Filter::parse_for(text, &cluster)).transpose();
         Ok(Selection {
             filter: filter.map_err(|error| error.to_string())?,
-            sample: trace.sample.map(Sample),
+            // A portion: chosen before.
+            sample: None,
             flows: trace.flows.map(|flows| Flows::new(flows as usize)),
             left: trace.count,
         })
@@ -78,7 +80,11 @@ impl Followed {
             node: cluster.node(node).name.clone(),
             dunnat: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let (mut tap, tap_end) = self.taps.attach_client();
+        let (mut tap, tap_end) = self.taps.attach_client(Portion {
+            sample: trace.sample.map(Sample),
+            at_most: trace.at_most,
+            of_flow: trace.of_flow,
+        });
         // Attached first: what happens after the hello is seen.
         let answer = match greeting {
             Greeting::Hello => Answer::<()>::Hello(hello),
@@ -108,7 +114,7 @@ impl Followed {
             // What was written is on its way. What is half a line is ended by whoever goes on.
             return sender.idle();
         }
-        let mut end = End { events: outcome.written, lost: outcome.lost };
+        let mut end = End { events: outcome.written, lost: outcome.lost, left_out: outcome.left_out };
         let sent = match outcome.error.map_or_else(|| sender.idle(), Err) {
             Ok(()) => {
                 drop(tap);

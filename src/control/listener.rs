@@ -164,7 +164,7 @@ impl Listener {
                 if !is_usual {
                     return Err(error);
                 }
-                log::warn!("{error}");
+                crate::messages::message!(GROUP_NOT_SERVED, "{error}");
             }
         }
         Ok(self)

@@ -45,7 +45,8 @@ pub use follower::{Followers, tell};
 pub use handler::{HandOver, Reloads, Reports, Upgrades};
 pub use listener::{Listener, TakeError};
 pub use protocol::{
-    Answer, DIRECTORY, End, Hello, LONGEST_REQUEST, Nothing, Request, Trace, VERSION, socket_of,
+    Answer, DIRECTORY, End, Hello, LONGEST_REQUEST, Nothing, Request, Trace, VERSION, is_unknown_word,
+    socket_of,
 };
 pub use reload::{Reload, Reloaded};
 pub use rights::{LOOKERS, Lookers, NoGroup, Right};

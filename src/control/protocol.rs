@@ -1,6 +1,6 @@
 //! What a client and a node say to each other, a line of JSON each.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::reload::{Reload, Reloaded};
 use super::status::Status;
 use super::upgrade::{Upgrade, Upgraded};
+use crate::net::Tuple;
 use crate::trace::Carried;
 
 /// Where the sockets of all nodes are.
@@ -51,7 +52,7 @@ pub struct Trace {
     /// In the language of [`Filter`](crate::trace::Filter).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// One of so many.
+    /// One of so many; chosen before an event is made of it, as [`Portion`](crate::trace::Portion) says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<NonZeroU64>,
     /// The beginnings of so many flows.
@@ -61,10 +62,17 @@ pub struct Trace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// With the beginnings of their packets.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub bytes: bool,
     /// Flows that the kernel carries come packet by packet meanwhile, as far as the filter tells which.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub packets: bool,
+    /// So many a second; see [`Portion`](crate::trace::Portion). A node that does not know this word refuses the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<NonZeroU32>,
+    /// Only of the flow that begins with such a packet. A node that does not know this word refuses the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_flow: Option<Tuple>,
 }
 
 /// What a node says; `E` is an [`Event`](crate::trace::Event) or a reference to one. A newer node of the same version may say
@@ -94,6 +102,11 @@ pub enum Answer<E> {
     Error(String),
 }
 
+/// Whether a node has refused a request because it is older than a word in it.
+pub fn is_unknown_word(refusal: &str) -> bool {
+    refusal.contains("unknown field")
+}
+
 /// Who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -113,4 +126,11 @@ pub struct End {
     pub events: u64,
     /// Decisions that were not looked at, because the client was too slow.
     pub lost: u64,
+    /// Decisions that were left out because a sample was asked for. An older node does not tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -316,7 +316,9 @@ fn start(
     });
     match started {
         Ok(thread) => connections.push(Connection { stream: Arc::downgrade(&stream), right, thread }),
-        Err(error) => log::warn!("control socket: cannot start a thread: {error}"),
+        Err(error) => {
+            crate::messages::message!(NO_THREAD_FOR_CLIENT, "control socket: cannot start a thread: {error}");
+        }
     }
 }
 
@@ -457,12 +459,12 @@ mod tests {
         let (events, end) = rest(&mut two);
         assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
         assert!(events[0].bytes.is_some());
-        assert_eq!(end, Some(End { events: 2, lost: 0 }));
+        assert_eq!(end, Some(End { events: 2, lost: 0, left_out: 0 }));
         none.stopper().unwrap().stop();
         assert_eq!(rest(&mut none), (vec![], Some(End::default())));
         all.stopper().unwrap().stop();
         let (events, end) = rest(&mut all);
-        assert_eq!((events.len(), end), (5, Some(End { events: 5, lost: 0 })));
+        assert_eq!((events.len(), end), (5, Some(End { events: 5, lost: 0, left_out: 0 })));
         assert!(events[0].bytes.is_none());
         wait_until("all to be detached", || !tracer.is_on());
     }

@@ -15,6 +15,8 @@ pub struct Traced {
     pub events: u64,
     /// How many it has lost, because it was written or read too slowly.
     pub lost: u64,
+    /// How many are not in it because it is a sample.
+    pub left_out: u64,
     /// How many replies it has given a public address (spoof).
     pub translated: u64,
     /// The runs of it that show packets of flows that have a tag at tag and save: with `--full`, or with conflicts to decide.
@@ -26,6 +28,7 @@ impl Traced {
     pub(super) fn note(&mut self, event: &Event) {
         self.events += 1;
         self.lost = self.lost.saturating_add(event.lost);
+        self.left_out = self.left_out.saturating_add(event.left_out);
         self.translated += u64::from(event.reason == Reason::EntryNode);
         let is_of_tagged = matches!(event.stage, Stage::Tag | Stage::Save)
             && event

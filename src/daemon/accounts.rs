@@ -114,7 +114,8 @@ impl Accounts {
             }
             if self.all.len() >= FLOWS {
                 if !std::mem::replace(&mut self.is_full, true) {
-                    log::warn!(
+                    crate::messages::message!(
+                        TOO_MANY_FLOWS,
                         "the kernel carries more than {FLOWS} flows: of others traces do not tell how much"
                     );
                 }

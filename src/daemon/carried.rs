@@ -27,7 +27,7 @@ impl Carrying {
         let counts: Counts =
             installed.carried()?.into_iter().map(|(stage, (packets, _))| (stage, packets)).collect();
         if let Some(line) = self.seen(&counts, Instant::now()) {
-            log::warn!("{line}");
+            crate::messages::message!(KERNEL_CARRIES, "{line}");
         }
         Some(counts)
     }

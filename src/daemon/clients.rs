@@ -60,7 +60,12 @@ impl Client {
         let message = ToWorker::Follow { trace: self.trace.clone(), resumed: self.is_known };
         match worker.send(&message, &[self.stream.as_fd()]) {
             Ok(()) => self.is_known = true,
-            Err(error) => log::warn!("cannot hand a trace client to the worker: {error}"),
+            Err(error) => {
+                crate::messages::message!(
+                    CLIENT_NOT_HANDED,
+                    "cannot hand a trace client to the worker: {error}"
+                );
+            }
         }
     }
 }

@@ -155,8 +155,8 @@ impl Hands {
         }
     }
 
-    /// Counts those who see decisions.
-    pub(super) fn traces(&self) -> Box<dyn Fn() -> u64 + Send + Sync> {
+    /// Counts those who see decisions: clients, and the file, if there is one.
+    pub(super) fn traces(&self, file: bool) -> Box<dyn Fn() -> u64 + Send + Sync> {
         match self {
             Self::Here { here, .. } => {
                 let taps = here.taps.clone();
@@ -164,7 +164,8 @@ impl Hands {
             }
             Self::Apart(keeper) => {
                 let clients = keeper.clients();
-                Box::new(move || clients.count() as u64)
+                // The worker has the file.
+                Box::new(move || clients.count() as u64 + u64::from(file))
             }
         }
     }

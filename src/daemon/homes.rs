@@ -159,7 +159,7 @@ impl Drop for HomesWatch {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
         if self.thread.take().is_some_and(|thread| bring_home(thread).is_err()) {
-            log::error!("a watching thread panicked. This is a bug; please report it");
+            crate::messages::message!(PANIC, "a watching thread panicked. This is a bug; please report it");
         }
     }
 }

@@ -224,7 +224,10 @@ impl Keeper {
             _ => None,
         });
         if let Err(error) = left {
-            log::warn!("the worker may still have the queues of the file before: {error}");
+            crate::messages::message!(
+                QUEUES_OF_BEFORE,
+                "the worker may still have the queues of the file before: {error}"
+            );
         }
     }
 
@@ -259,7 +262,10 @@ impl Keeper {
     fn start_another(&mut self) {
         self.due = None;
         if let Err(error) = self.spawn(ToWorker::Begin) {
-            log::error!("cannot start another worker: {error}; trying again");
+            crate::messages::message!(
+                WORKER_NOT_STARTED,
+                "cannot start another worker: {error}; trying again"
+            );
             self.due = Some(Instant::now() + LATER.1);
         }
     }
@@ -288,12 +294,15 @@ impl Keeper {
                 Vec::new()
             }
             Event::Said(FromWorker::Cannot(why)) => {
-                log::error!("another worker does not begin: {why}");
+                crate::messages::message!(WORKER_DOES_NOT_BEGIN, "another worker does not begin: {why}");
                 Vec::new()
             }
             Event::Said(FromWorker::Failed(why)) => vec![Told::Failed(Error::Worker(why))],
             Event::Said(FromWorker::CannotServe(generation, why)) => {
-                log::error!("the worker cannot serve generation {generation}: {why}");
+                crate::messages::message!(
+                    WORKER_REFUSES[generation = generation],
+                    "the worker cannot serve generation {generation}: {why}"
+                );
                 Vec::new()
             }
             Event::Said(FromWorker::Refused(calls)) => vec![Told::Refused(calls)],
@@ -311,7 +320,11 @@ impl Keeper {
                 } else {
                     format!("another one takes over in {} ms, as this happens often", pause.as_millis())
                 };
-                log::error!("the worker has ended: {}; packets wait, and {soon}", ending(&status));
+                crate::messages::message!(
+                    WORKER_ENDED,
+                    "the worker has ended: {}; packets wait, and {soon}",
+                    ending(&status)
+                );
                 self.due = Some(gone + pause);
                 [Told::Ended].into_iter().chain(poison.into_iter().map(Told::Poison)).collect()
             }
@@ -342,14 +355,20 @@ impl Keeper {
             let Some(socket) = duty.socket_of(queue) else { continue };
             match rustix::io::write(socket, &nfqueue::drop_one(queue, id)) {
                 Ok(_) => {
-                    log::error!(
+                    crate::messages::message!(
+                        POISON[queue = queue],
                         "a packet of {} bytes in queue {queue} has ended two workers; it is dropped",
                         bytes.len()
                     );
                     duty.memory.poisoned(worker, queue, (duty.stage_of)(queue));
                     poison.push(Poison { queue, bytes });
                 }
-                Err(error) => log::error!("cannot drop a packet that ends workers: {error}"),
+                Err(error) => {
+                    crate::messages::message!(
+                        POISON_STAYS,
+                        "cannot drop a packet that ends workers: {error}"
+                    );
+                }
             }
         }
         self.duties.iter().for_each(|duty| duty.memory.put_down());
@@ -370,7 +389,8 @@ impl Keeper {
         match kernel::packets_waiting(|queue| self.duties.iter().any(|duty| duty.numbers.contains(&queue))) {
             Ok(0) | Err(_) => self.progress.1 = Instant::now(),
             Ok(waiting) => {
-                log::error!(
+                crate::messages::message!(
+                    WORKER_HANGS,
                     "the worker has not answered a packet for {} seconds, and {} wait: it is ended",
                     HANGS.as_secs(),
                     counted(waiting, "packet")
@@ -417,13 +437,17 @@ impl Keeper {
                 Ok((number, Event::Said(FromWorker::Ended(how)))) if number == running.number => ended = how,
                 Ok((number, Event::Gone(status))) if number == running.number => {
                     if !matches!(&status, Ok(status) if status.success()) {
-                        log::warn!("the worker has not ended well: {}", ending(&status));
+                        crate::messages::message!(
+                            WORKER_ENDS_BADLY,
+                            "the worker has not ended well: {}",
+                            ending(&status)
+                        );
                     }
                     break;
                 }
                 Ok(_) => {}
                 Err(_) => {
-                    log::warn!("the worker does not end; it is killed");
+                    crate::messages::message!(WORKER_KILLED, "the worker does not end; it is killed");
                     running.signal(Signal::KILL);
                     break;
                 }

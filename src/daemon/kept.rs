@@ -305,6 +305,8 @@ impl<'a> Serving<'a> {
                     if !news.is_empty() {
                         tell(wire, &FromWorker::Refused(news));
                     }
+                    // What came too often is told later, as a number.
+                    log::logger().flush();
                     if changes.recv_timeout(std::time::Duration::from_millis(500)).is_ok() {
                         let threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
                         threads.iter().for_each(|(_, threads)| threads.wake());
@@ -318,7 +320,10 @@ impl<'a> Serving<'a> {
                             if let Err(error) =
                                 self.followers.add(UnixStream::from(client), trace.clone(), resumed)
                             {
-                                log::warn!("control socket: cannot start a thread: {error}");
+                                crate::messages::message!(
+                                    NO_THREAD_FOR_CLIENT,
+                                    "control socket: cannot start a thread: {error}"
+                                );
                             }
                         }
                     }
@@ -346,7 +351,7 @@ impl<'a> Serving<'a> {
                     // Without a keeper there are no rules that anybody looks after: packets are not to be decided any more.
                     Ok(None) => std::process::exit(1),
                     Err(error) => {
-                        log::error!("cannot hear the keeper any more: {error}");
+                        crate::messages::message!(KEEPER_UNHEARD, "cannot hear the keeper any more: {error}");
                         std::process::exit(1);
                     }
                 }

@@ -103,7 +103,8 @@ impl Length {
         match (rate, self.since) {
             (Some(rate), None) => {
                 self.since = Some(now);
-                log::warn!(
+                crate::messages::message!(
+                    OVERLOADED[queue = self.number],
                     "queue {}, {name}, gets more packets than workers decide, which are {rate} a second: until that \
                      is over it holds {} packets, so that none waits for more than {} ms",
                     self.number,

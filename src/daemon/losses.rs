@@ -107,6 +107,8 @@ impl Tally {
     fn look_until(&mut self, ending: &Receiver<Infallible>, lengths: &mut [Length]) -> Losses {
         loop {
             let goes_on = ending.recv_timeout(OFTEN) == Err(RecvTimeoutError::Timeout);
+            // What came too often is told later, as a number.
+            log::logger().flush();
             match kernel::queue_table() {
                 Ok(table) => {
                     let now = Instant::now();
@@ -117,7 +119,7 @@ impl Tally {
                         }
                     }
                     if let Some(line) = self.seen(&losses(&table), now) {
-                        log::warn!("{line}");
+                        crate::messages::message!(LOST, "{line}");
                     }
                 }
                 Err(error) if !self.told_blind => {

@@ -90,7 +90,10 @@ impl Manager {
     /// Has it keep that, and nothing else. What cannot be kept is not: the node goes on without.
     pub(super) fn keep(&mut self, bundle: &Bundle) {
         if let Err(error) = self.try_to_keep(bundle) {
-            log::warn!("the service manager does not keep what the node has: {error}");
+            crate::messages::message!(
+                NOTHING_KEPT,
+                "the service manager does not keep what the node has: {error}"
+            );
         }
     }
 
@@ -142,7 +145,10 @@ impl Store {
     pub(super) fn give_up<'a>(names: impl Iterator<Item = &'a str>) {
         let outcome = names.collect::<BTreeSet<_>>().into_iter().try_for_each(forget_one);
         if let Err(error) = outcome.and_then(|()| wait_until_done()) {
-            log::warn!("the service manager may keep what the node had: {error}");
+            crate::messages::message!(
+                KEPT_TOO_LONG,
+                "the service manager may keep what the node had: {error}"
+            );
         }
     }
 }

@@ -202,7 +202,8 @@ pub fn run(options: Options) -> Result<(), Error> {
     });
     let lost = policy.notes().map_or(0, Notes::lost);
     if lost > 0 {
-        log::warn!(
+        crate::messages::message!(
+            POLICY_FORGETS,
             "the policy {} had {} to remember that found no room",
             policy.name(),
             counted(lost, "thing")

@@ -48,7 +48,7 @@ impl Names {
         let (asks, answers) = UnixStream::pair()?;
         thread::Builder::new().name("names".to_owned()).spawn(move || {
             if let Err(error) = answer(&answers, sys::interface_name) {
-                log::error!("cannot tell the names of interfaces any more: {error}");
+                crate::messages::message!(NO_NAMES, "cannot tell the names of interfaces any more: {error}");
             }
         })?;
         Self::over(asks)

@@ -118,7 +118,11 @@ impl Serving<'_> {
         };
         if let Err(error) = outcome {
             // A fault in the file has several lines; the first has its place.
-            log::error!("not reloaded, going on as before: {}", error.lines().next().unwrap_or_default());
+            crate::messages::message!(
+                NOT_RELOADED,
+                "not reloaded, going on as before: {}",
+                error.lines().next().unwrap_or_default()
+            );
         }
     }
 
@@ -144,8 +148,9 @@ impl Serving<'_> {
         self.manager.reloading();
         let switched = self.switch(hands, prepared);
         self.manager.ready(&self.summary);
-        let mut told =
-            switched.inspect_err(|error| log::error!("not reloaded, going on as before: {error}"))?;
+        let mut told = switched.inspect_err(|error| {
+            crate::messages::message!(NOT_RELOADED, "not reloaded, going on as before: {error}");
+        })?;
         if in_two_steps {
             self.second_step(hands, asked, &mut told);
         }
@@ -161,7 +166,7 @@ impl Serving<'_> {
             log::info!("  {change}");
         }
         for warning in &told.warnings {
-            log::warn!("{warning}");
+            crate::messages::message!(RELOAD_WARNS, "{warning}");
         }
         Ok(told)
     }

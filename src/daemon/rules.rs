@@ -27,12 +27,18 @@ pub(super) fn put_back(
     }
     match installed.restore() {
         Ok(()) => {
-            log::warn!("our rules were changed by {by}; they are restored");
+            crate::messages::message!(
+                RULES_CHANGED[by = by],
+                "our rules were changed by {by}; they are restored"
+            );
             repaired();
             None
         }
         Err(error) => {
-            log::error!("our rules were changed by {by}, and could not be restored: {error}; trying again");
+            crate::messages::message!(
+                RULES_NOT_RESTORED[by = by],
+                "our rules were changed by {by}, and could not be restored: {error}; trying again"
+            );
             Some(by)
         }
     }
@@ -51,7 +57,10 @@ pub(super) fn stop_asking(installed: &Installed, queues: &RangeInclusive<u16>, i
     let error = installed.stop_asking().err();
     let is_left = !is_served || !Installed::wait_until_empty(queues, Duration::from_secs(1));
     if is_left && is_served {
-        log::warn!("packets were still waiting in the queues; the kernel drops them now");
+        crate::messages::message!(
+            WAITING_PACKETS_DROPPED,
+            "packets were still waiting in the queues; the kernel drops them now"
+        );
     }
     Stopped { error, is_left }
 }

@@ -135,7 +135,7 @@ fn check(role: &Role<'_>) -> Result<Vec<Interface>, Unfit> {
     let facts = doctor::examine(&host, Some(role));
     doctor::verdict(&facts)?;
     for fact in facts.iter().filter(|fact| fact.counts_as(Severity::Matters)) {
-        log::warn!("{fact}");
+        crate::messages::message!(FACT[fact = fact.name], "{fact}");
     }
     Ok(host.interfaces.unwrap_or_default())
 }
@@ -196,7 +196,10 @@ fn serve(
     // Before anything that only one node can have: of several starts at once, one gets all of it.
     let ready = ready.map(|ready| ready()).transpose()?;
     if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
-        log::warn!("rules of {owner} are left from a run that was killed; taking them over");
+        crate::messages::message!(
+            RULES_TAKEN_OVER,
+            "rules of {owner} are left from a run that was killed; taking them over"
+        );
     }
     let queues_opened = match &mut taken {
         None => OpenedQueues::open(backend, lanes, apart.is_some())?,
@@ -216,6 +219,7 @@ fn serve(
     let number = reload.as_ref().map_or(1, |again| again.plan.generation());
     let generations = Generations::from(Generation { number, cluster: Arc::clone(cluster), node });
     let taps = Taps::default();
+    let has_file = trace.is_some();
     let (mut hands, opened, memory, lookout) = match apart {
         Some((apart, place, stage_of)) => {
             let suspects =
@@ -234,7 +238,7 @@ fn serve(
             (Hands::Here { here, writing }, opened, memory, lookout)
         }
     };
-    let traces = hands.traces();
+    let traces = hands.traces(has_file);
     let works = Works {
         generation: number,
         config: cluster.digest().to_owned(),
@@ -351,7 +355,10 @@ impl Serving<'_> {
             let board = Arc::clone(&self.board);
             let tell = move || beside().into_iter().for_each(|found| board.rehearsed(found));
             if let Err(error) = thread::Builder::new().name("beside".to_owned()).spawn(tell) {
-                log::warn!("cannot start a thread beside the workers: {error}");
+                crate::messages::message!(
+                    NO_THREAD_BESIDE,
+                    "cannot start a thread beside the workers: {error}"
+                );
             }
         }
     }
@@ -536,7 +543,7 @@ impl Serving<'_> {
         match failure {
             Some(failure) => {
                 for error in [removed, traced].into_iter().filter_map(Result::err) {
-                    log::error!("{error}");
+                    crate::messages::message!(NOT_ENDED_WELL, "{error}");
                 }
                 Err(failure)
             }

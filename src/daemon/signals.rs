@@ -54,7 +54,10 @@ impl Signals {
                     }
                     Err(error) => {
                         if !is_passing(&error) {
-                            log::error!("cannot wait for signals any more: {error}");
+                            crate::messages::message!(
+                                NO_SIGNALS,
+                                "cannot wait for signals any more: {error}"
+                            );
                             return;
                         }
                         tell("wait for signals", &error);
@@ -71,7 +74,10 @@ impl Signals {
     pub(super) fn finish(self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         if self.thread.join().is_err() {
-            log::error!("the thread that waits for signals panicked. This is a bug; please report it");
+            crate::messages::message!(
+                PANIC,
+                "the thread that waits for signals panicked. This is a bug; please report it"
+            );
         }
     }
 }

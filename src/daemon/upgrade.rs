@@ -55,7 +55,7 @@ impl Serving<'_> {
         waiting: &Waiting<'_>,
     ) -> String {
         let Err(why) = self.try_to_upgrade(hands, asked, client, waiting);
-        log::error!("not upgraded, going on as before: {why}");
+        crate::messages::message!(NOT_UPGRADED, "not upgraded, going on as before: {why}");
         why
     }
 
@@ -198,7 +198,8 @@ impl Serving<'_> {
     pub(super) fn tell_of_taking_up(&self, taken: TakenUp) {
         let TakenUp { state, asker, came_back, in_order, .. } = taken;
         if !in_order {
-            log::warn!(
+            crate::messages::message!(
+                WENT_ON_AFTER_KILL,
                 "the program before was killed; its queues, its rules and its memory were kept, and packets waited"
             );
             return;
@@ -216,7 +217,7 @@ impl Serving<'_> {
                 Answer::Upgraded(Upgraded { node, from, to, program, upgrades, paused_ms })
             }
             Some(why) => {
-                log::error!("not upgraded, going on as before: {why}");
+                crate::messages::message!(NOT_UPGRADED, "not upgraded, going on as before: {why}");
                 Answer::<()>::Error(format!(
                     "the new program could not go on, and the node is as before: {why}"
                 ))

@@ -104,7 +104,10 @@ impl Drop for Watch {
         self.ending.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if bring_home(thread).is_err() {
-                log::error!("a watching thread panicked. This is a bug; please report it");
+                crate::messages::message!(
+                    PANIC,
+                    "a watching thread panicked. This is a bug; please report it"
+                );
             }
         }
     }
@@ -188,7 +191,13 @@ impl Links {
             }
             route::Event::Gone { index, .. } => {
                 for link in self.watched.iter_mut().filter(|link| link.index == Some(*index)) {
-                    log::warn!("{}, {}, is gone: {}", link.name, link.what, link.without);
+                    crate::messages::message!(
+                        INTERFACE_GONE[interface = link.name],
+                        "{}, {}, is gone: {}",
+                        link.name,
+                        link.what,
+                        link.without
+                    );
                     link.index = None;
                 }
             }
@@ -206,7 +215,8 @@ impl Links {
         if self.told.len() > 1000 {
             self.told.clear();
         }
-        log::warn!(
+        crate::messages::message!(
+            OTHER_WAY_OUT,
             "there is a route to {to} by {name}, but only packets that go out through {public} are \
              translated. The guard drops packets of guests on that route. If guests may be visible there, \
              name the network in `inside` of [guests]"
@@ -219,7 +229,11 @@ impl Link {
         let Self { name: its, what, without, .. } = self;
         match (self.index == Some(index), name == its.as_str()) {
             (true, false) => {
-                log::warn!("{its}, {what}, was renamed to {}: {without}", name.escape_debug());
+                crate::messages::message!(
+                    INTERFACE_RENAMED[interface = its],
+                    "{its}, {what}, was renamed to {}: {without}",
+                    name.escape_debug()
+                );
                 self.index = None;
             }
             (false, true) => {
@@ -232,7 +246,10 @@ impl Link {
                 if up {
                     log::info!("{its}, {what}, is up");
                 } else {
-                    log::warn!("{its}, {what}, is down: {without}");
+                    crate::messages::message!(
+                        INTERFACE_DOWN[interface = its],
+                        "{its}, {what}, is down: {without}"
+                    );
                 }
             }
             _ => {}

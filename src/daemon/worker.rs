@@ -134,6 +134,9 @@ impl Worker {
         self.timed = self.turns.is_multiple_of(TIMED);
         self.turns = self.turns.wrapping_add(1);
         let mut turn = queue.turn(&mut |packet| self.verdict(packet))?;
+        if let Some(tracer) = &mut self.tracer {
+            tracer.settle();
+        }
         if self.passes {
             self.tally.passed(std::mem::take(&mut turn.lost));
         }
@@ -151,6 +154,9 @@ impl Worker {
         let mut began = self.tracer.as_mut().and_then(Tracer::begin);
         let timed = std::mem::take(&mut self.timed).then(Instant::now);
         let view = View::parse(bytes, packet.original_len());
+        if let Some(tracer) = &mut self.tracer {
+            began = tracer.choose(stage, &view, began);
+        }
         let family = view.as_ref().ok().map(|view| view.tuple.src.family());
         let pipe = envelope
             .phys_in

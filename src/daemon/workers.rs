@@ -103,7 +103,8 @@ pub(super) fn tell_few_panics() {
                 tell(panic);
             }
             if before + 1 == TOLD {
-                log::error!(
+                crate::messages::message!(
+                    PANICS_UNTOLD,
                     "workers have panicked {TOLD} times; further panics are counted, and not told here"
                 );
             }
@@ -158,7 +159,10 @@ impl Threads {
                 if how.pin
                     && let Err(error) = sys::pin_to_processor(number)
                 {
-                    log::warn!("cannot pin worker {number} to its own processor: {error}");
+                    crate::messages::message!(
+                        NOT_PINNED,
+                        "cannot pin worker {number} to its own processor: {error}"
+                    );
                 }
                 if let Err(error) = Packets::apply(how.sandbox) {
                     failed(io::Error::other(error));
@@ -189,7 +193,7 @@ impl Drop for Threads {
         self.ending.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if bring_home(thread).is_err() {
-                log::error!("a worker panicked. This is a bug; please report it");
+                crate::messages::message!(PANIC, "a worker panicked. This is a bug; please report it");
             }
         }
     }

@@ -28,7 +28,8 @@ pub(super) fn report_trace(writer: Writer) -> Result<(), Error> {
     let outcome = writer.finish();
     match outcome.error {
         None => log::info!("trace: {} written, {} lost", counted(outcome.written, "event"), outcome.lost),
-        Some(error) => log::warn!(
+        Some(error) => crate::messages::message!(
+            TRACE_FAILED,
             "trace: writing failed after {} ({error}); {} were not written",
             counted(outcome.written, "event"),
             outcome.lost

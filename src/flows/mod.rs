@@ -96,4 +96,6 @@ impl Follower {
 }
 
 #[cfg(test)]
+pub(crate) use tests::of as sample;
+#[cfg(test)]
 mod tests;

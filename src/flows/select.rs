@@ -8,7 +8,7 @@ use crate::trace::{Filter, FlowFacts};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a flow has no {0}: that is of a packet. Flows are chosen by: node, entry, service, host, net, port (each also with \
-     src or dst before it), proto, tcp, udp, icmp, icmpv6, ct mark, rewritten; and, or, not, parentheses"
+     src or dst before it), proto, tcp, udp, icmp, icmpv6, ct mark, community-id, rewritten; and, or, not, parentheses"
 )]
 pub struct NotOfFlows(&'static str);
 

@@ -42,7 +42,7 @@ fn flow(entry: &Entry) -> Flow {
     names().flow(entry, None, Timestamp::from_second(1012).unwrap())
 }
 
-fn of(request: &str, mark: u32) -> Flow {
+pub(crate) fn of(request: &str, mark: u32) -> Flow {
     flow(&entry(request, mark))
 }
 

@@ -18,7 +18,8 @@ const PID: &str = "outside.pid";
 /// Starts it. It takes only what must not be there, so it costs little.
 pub(crate) fn start(lab: &Lab, by: By) -> Result<(), Error> {
     if !super::tools::is_there("dumpcap") {
-        log::warn!(
+        crate::messages::message!(
+            NOT_SNIFFED,
             "no check for inside addresses on the public LAN: dumpcap is not installed (Debian package \
              tshark)"
         );

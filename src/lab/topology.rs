@@ -345,7 +345,10 @@ pub fn tear_down(place: &Place, pace: Pace) -> Result<(), Error> {
         if pace.wait_for(3, || Ok::<_, Error>(processes(&namespaces)?.is_empty()))? {
             break;
         }
-        log::warn!("some processes of the lab did not end within 3 seconds of SIG{name}");
+        crate::messages::message!(
+            LAB_STAYS,
+            "some processes of the lab did not end within 3 seconds of SIG{name}"
+        );
     }
     let mut first = Ok(());
     for namespace in &namespaces {

@@ -53,6 +53,8 @@ pages! {
     node
     reloading
     upgrading
+    operating
+    messages
     faults
     stages
     icmp

@@ -3,6 +3,7 @@
 //! Every type here can be copied, compared, printed and, where a person types it, parsed; what is printed is
 //! what nft would print or accept, so a value in a trace can be pasted into a rule. Nothing here does I/O.
 
+mod community;
 mod ct_mark;
 mod ct_state;
 mod dscp;
@@ -19,6 +20,7 @@ mod tuple;
 mod typed;
 mod verdict;
 
+pub use community::{CommunityId, CommunityIdError};
 pub use ct_mark::CtMark;
 pub use ct_state::CtState;
 pub use dscp::{Dscp, DscpError};

@@ -95,9 +95,12 @@ pub(crate) fn tell(what: &str, error: &io::Error) {
     let count = SELDOM.lock().unwrap_or_else(PoisonError::into_inner).happened(1, Instant::now());
     match count {
         None => {}
-        Some(1) => log::warn!("cannot {what} now: {error}; trying again"),
+        Some(1) => crate::messages::message!(PASSING, "cannot {what} now: {error}; trying again"),
         Some(count) => {
-            log::warn!("cannot {what} now: {error}; trying again ({count} such errors since the last line)");
+            crate::messages::message!(
+                PASSING,
+                "cannot {what} now: {error}; trying again ({count} such errors since the last line)"
+            );
         }
     }
 }

@@ -222,7 +222,7 @@ impl Drop for KernelTrace {
         if !self.is_over
             && let Err(error) = self.tracing.end()
         {
-            log::warn!("{error}");
+            crate::messages::message!(KERNEL_TRACE_STAYS, "{error}");
         }
     }
 }
@@ -231,7 +231,9 @@ impl Drop for KernelTrace {
 fn list(packets: &mut Packets) {
     match tool::run_within(LIMIT, Tool::Nft, &["-a", "-s", "list", "ruleset"]) {
         Ok(listing) => packets.learn(&listing),
-        Err(failure) => log::warn!("rules are shown without their texts: {failure}"),
+        Err(failure) => {
+            crate::messages::message!(RULES_WITHOUT_TEXT, "rules are shown without their texts: {failure}");
+        }
     }
 }
 

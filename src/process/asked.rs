@@ -343,7 +343,12 @@ impl Shared {
             Ok(_) => {}
             Err(Unanswered::Nonsense(nonsense)) => self.log(nonsense),
             Err(why) => {
-                log::warn!("policy {}: {}; it is started again", self.hello.name, why.reason().about());
+                crate::messages::message!(
+                    POLICY_STARTED_AGAIN[policy = self.hello.name],
+                    "policy {}: {}; it is started again",
+                    self.hello.name,
+                    why.reason().about()
+                );
                 if since.elapsed() >= LONGEST_PAUSE {
                     talk.pause = self.limits.pause;
                 }
@@ -365,7 +370,11 @@ impl Shared {
             match Child::start(&self.program) {
                 Ok(child) => talk.state = State::Begun(child, Instant::now() + self.limits.hello),
                 Err(error) => {
-                    log::warn!("policy {}: cannot run it again: {error}", self.hello.name);
+                    crate::messages::message!(
+                        POLICY_NOT_STARTED,
+                        "policy {}: cannot run it again: {error}",
+                        self.hello.name
+                    );
                     self.end(talk);
                 }
             }
@@ -386,11 +395,19 @@ impl Shared {
                 }
             }
             Ok(Some(_)) => {
-                log::warn!("policy {}: its hello is not the one that it began with", self.hello.name);
+                crate::messages::message!(
+                    POLICY_OTHER_HELLO,
+                    "policy {}: its hello is not the one that it began with",
+                    self.hello.name
+                );
                 self.end(talk);
             }
             Ok(None) | Err(_) => {
-                log::warn!("policy {}: it ends, or says nothing, instead of its hello", self.hello.name);
+                crate::messages::message!(
+                    POLICY_NO_HELLO,
+                    "policy {}: it ends, or says nothing, instead of its hello",
+                    self.hello.name
+                );
                 self.end(talk);
             }
         }
@@ -409,7 +426,7 @@ impl Shared {
         let count = self.faults.fetch_add(1, Ordering::Relaxed);
         if count < LOGGED {
             let more = if count + 1 == LOGGED { "; further faults are only counted" } else { "" };
-            log::warn!("policy {}: {nonsense}{more}", self.hello.name);
+            crate::messages::message!(POLICY_NONSENSE, "policy {}: {nonsense}{more}", self.hello.name);
         }
     }
 

@@ -187,7 +187,8 @@ fn log_all(stderr: ChildStderr, name: &str, until_the_end: Sender<()>) {
     let name = escaped(name);
     let left_out = |lines: u64| {
         if lines > 0 {
-            log::warn!(
+            crate::messages::message!(
+                POLICY_TALKS,
                 "{name}: {lines} more lines on its standard error, too many in a second, are left out"
             );
         }

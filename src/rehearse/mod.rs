@@ -247,7 +247,7 @@ impl Rehearsal {
             log::info!("rehearsal: {all} went through a copy of this host, and none was stopped");
         }
         for line in self.stopped(cluster) {
-            log::warn!("rehearsal: {line}; more: dunnat rehearse");
+            crate::messages::message!(REHEARSAL_STOPPED, "rehearsal: {line}; more: dunnat rehearse");
         }
     }
 

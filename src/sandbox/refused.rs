@@ -45,7 +45,8 @@ impl Teller {
         for new in &mut news {
             match self.known.iter().find(|it| it.call == new.call) {
                 Some(it) => new.times -= it.times,
-                None => log::warn!(
+                None => crate::messages::message!(
+                    CALL_REFUSED,
                     "a worker thread tried the system call {}, and may not: it failed with EPERM. Further ones are counted (dunnat \
                      status). This is a bug, or a library is newer than this dunnat; to go on without limits: --sandbox off",
                     new.call

@@ -84,7 +84,10 @@ impl Console {
                     Ok(None) => return,
                     Err(error) => {
                         if error.kind() != io::ErrorKind::BrokenPipe {
-                            log::error!("packets cannot be shown ({error}): stopping");
+                            crate::messages::message!(
+                                NOTHING_SHOWN,
+                                "packets cannot be shown ({error}): stopping"
+                            );
                         }
                         let _ = stop.send(());
                         return;

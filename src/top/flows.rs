@@ -1,11 +1,14 @@
 //! The flows that are kept, and a row of the list for each of their conversations.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
+use super::tracked::{self, Tracked};
 use crate::conversations::{Conversation, Finding, Following};
+use crate::flows;
 use crate::net::{Proto, Stage, Tuple};
 use crate::packet::TcpFlags;
 use crate::trace::{Carried, Event, Filter, Name};
@@ -26,6 +29,7 @@ const ENDS: u8 = 0x05;
 pub(super) struct Flows {
     following: Following,
     flows: FxHashMap<Tuple, Flow>,
+    pub(super) tracked: Tracked,
     /// How many were forgotten for want of room.
     pub(super) forgotten: u64,
 }
@@ -42,6 +46,8 @@ struct Flow {
     is_new: bool,
     /// An event is one that the filter wants.
     matches: bool,
+    /// A sample left some of its packets out, or may have.
+    is_sample: bool,
     rows: Vec<Row>,
 }
 
@@ -51,7 +57,8 @@ pub(super) struct Row {
     /// Its number among all.
     pub(super) number: usize,
     pub(super) flow: Tuple,
-    pub(super) finding: Finding,
+    /// None if no decision about it was seen.
+    pub(super) finding: Option<Finding>,
     pub(super) is_fault: bool,
     /// Its reply may still come.
     pub(super) waits: bool,
@@ -68,6 +75,10 @@ pub(super) struct Row {
     pub(super) first: Timestamp,
     /// Decisions at dnat and spoof: each packet passes one of them.
     pub(super) packets: u64,
+    /// These are fewer than there were: a sample was asked for.
+    pub(super) is_sample: bool,
+    /// What conntrack knows of it.
+    pub(super) tracked: Option<Arc<flows::Flow>>,
 }
 
 impl Flows {
@@ -82,11 +93,13 @@ impl Flows {
             is_ended: false,
             is_new: true,
             matches: false,
+            is_sample: false,
             rows: Vec::new(),
         });
         flow.last = flow.last.max(time);
         flow.is_ended |= flags.0 & ENDS != 0;
         flow.is_new = true;
+        flow.is_sample |= event.left_out > 0;
         flow.matches |= filter.is_none_or(|filter| filter.matches(&event));
         if flow.events.len() == EVENTS {
             flow.events.remove(EVENTS / 2);
@@ -126,30 +139,51 @@ impl Flows {
 
     /// Judges the flows that have something new. `is_whole`: all nodes of the cluster are watched, so that what no node has seen
     /// was nowhere.
-    pub(super) fn judge(&mut self, now: Timestamp, is_whole: bool) {
+    pub(super) fn judge(&mut self, now: Timestamp, is_whole: bool, filter: Option<&Filter>) {
         self.following.learn();
-        let Self { following, flows, .. } = self;
+        let Self { following, flows, tracked, .. } = self;
         for (tuple, flow) in flows.iter_mut().filter(|(_, flow)| flow.is_new) {
             let is_young = now.duration_since(flow.last).as_secs() < PATIENCE;
             let row = |one: &Conversation| Row::of(one, flow.last, is_young, is_whole);
             flow.rows = following.judge(tuple).iter().map(row).collect();
             flow.is_new = flow.rows.iter().any(|row| row.waits);
+            flow.rows.iter_mut().for_each(|row| row.is_sample = flow.is_sample);
         }
+        for (tuple, flow) in flows.iter_mut() {
+            // Of several that had the same ports one after the other, the last.
+            if let Some(row) = flow.rows.last_mut() {
+                row.tracked = tracked.find(tuple).cloned();
+                if let Some(known) = &row.tracked {
+                    row.first = tracked::began(known, row.first);
+                    row.packets = tracked::packets(known).unwrap_or(0).max(row.packets);
+                    row.is_sample &= known.requests.is_none();
+                }
+            }
+        }
+        tracked.fill(filter, |tuple| flows.get(tuple).is_some_and(|flow| !flow.rows.is_empty()));
     }
 
     /// The rows of the flows that the filter wants, in no order.
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.flows.values().filter(|flow| flow.matches).flat_map(|flow| &flow.rows)
+        let decided = self.flows.values().filter(|flow| flow.matches).flat_map(|flow| &flow.rows);
+        decided.chain(self.tracked.rows())
     }
 
     /// A row, whether the filter wants it or not.
     pub(super) fn row(&self, tuple: &Tuple, number: usize) -> Option<&Row> {
-        self.flows.get(tuple)?.rows.iter().find(|row| row.number == number)
+        let own = self
+            .flows
+            .get(tuple)
+            .and_then(|flow| flow.rows.iter().find(|row| row.number == number).or_else(|| flow.rows.last()));
+        own.or_else(|| self.tracked.row(tuple))
     }
 
     /// A conversation as it is now.
     pub(super) fn conversation(&self, tuple: &Tuple, number: usize) -> Option<Conversation> {
-        self.following.judge(tuple).into_iter().find(|one| one.number == number)
+        let all = self.following.judge(tuple);
+        // One that conntrack knew first has got another number since.
+        let place = all.iter().position(|one| one.number == number).or(all.len().checked_sub(1))?;
+        all.into_iter().nth(place)
     }
 
     /// The events of a flow that are kept, and how many more there were behind the first half.
@@ -196,7 +230,7 @@ impl Row {
         Self {
             number: conversation.number,
             flow: conversation.flow,
-            finding: conversation.judgement.finding,
+            finding: Some(conversation.judgement.finding),
             is_fault: conversation.judgement.is_fault() && !waits && !went_on,
             waits,
             went_on,
@@ -214,6 +248,8 @@ impl Row {
                 .filter(|kept| passes(kept.event.stage))
                 .map(|kept| 1 + kept.more)
                 .sum(),
+            is_sample: false,
+            tracked: None,
         }
     }
 }

@@ -58,6 +58,12 @@ pub enum Input {
     Event(Box<Event>),
     /// What the kernel has carried without a decision.
     Carried(Box<Carried>),
+    /// A decision about the flow that is open: all of these are shown, also where others are a sample.
+    OfFlow(Box<Event>),
+    /// Conntrack on a node's host has these flows; whether these are all.
+    Tracked(usize, Vec<crate::flows::Flow>, bool),
+    /// From now on a node shows all decisions about the flow that is open.
+    Follows(usize),
     /// So many events of a node were lost, beside those that its events tell of.
     Lost(usize, u64),
     /// Where a saved trace is.

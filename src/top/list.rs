@@ -39,12 +39,17 @@ impl Column {
         match self {
             Self::Finding if row.waits => "waits".to_owned(),
             Self::Finding if row.went_on => "went on".to_owned(),
-            Self::Finding => row.finding.name().to_owned(),
+            Self::Finding => match (row.finding, &row.tracked) {
+                (Some(finding), _) => finding.name().to_owned(),
+                (None, Some(flow)) => flow.finding.map_or("tracked", crate::flows::Finding::name).to_owned(),
+                (None, None) => String::new(),
+            },
             Self::Client => row.client.clone(),
             Self::Original => row.original.clone(),
             Self::Way => row.way.clone(),
             Self::Guest => row.guest.clone(),
             Self::Age => age(now, row.first),
+            Self::Packets if row.is_sample => format!("{}+", row.packets),
             Self::Packets => row.packets.to_string(),
         }
     }
@@ -60,7 +65,9 @@ impl Column {
         match self {
             // What is wrong comes first.
             Self::Finding => {
-                let is_odd = |row: &Row| !row.finding.is_right() && !row.waits && !row.went_on;
+                let is_odd = |row: &Row| {
+                    row.finding.is_some_and(|finding| !finding.is_right()) && !row.waits && !row.went_on
+                };
                 let wrong = |row: &Row| (row.is_fault, is_odd(row));
                 wrong(other).cmp(&wrong(one))
             }

@@ -8,8 +8,9 @@
 //!
 //! # What looking costs
 //!
-//! A node answers a question of `dunnat status` once a second, and has one reader more for its trace. What this program is too slow
-//! for is lost and counted, by the node or here; no packet waits for it.
+//! A node answers a question of `dunnat status` once a second, and makes events of a sample of its decisions, for one reader more; of
+//! the flow that is open, of all. What this program is too slow for is lost and counted, by the node or here; no packet waits for it.
+//! Of nodes of this host conntrack is read every few seconds.
 //!
 //! # Memory
 //!
@@ -36,6 +37,7 @@ mod screen;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod tracked;
 mod watch;
 
 pub use flows::{EVENTS, FLOWS};
@@ -46,4 +48,5 @@ pub use player::{Player, Reopen, Source};
 pub use run::{From, run};
 pub use screen::{Colours, draw};
 pub use terminal::Terminal;
+pub use tracked::TRACKED;
 pub use watch::Watch;

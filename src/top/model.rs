@@ -1,5 +1,6 @@
 //! All that is known, and how inputs change it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,8 +12,9 @@ use super::list::{Column, List};
 use super::node::Node;
 use super::open::Open;
 use crate::cluster::Cluster;
+use crate::net::{Proto, Stage, Tuple};
 use crate::text::escaped;
-use crate::trace::{Event, Names};
+use crate::trace::{Event, Name, Names};
 
 /// How many nodes are known at most; what others say is passed over.
 pub const NODES: usize = 64;
@@ -52,6 +54,9 @@ pub struct Model {
     judged: Timestamp,
     /// The last whole second of a saved trace that was counted.
     second: Option<i64>,
+    /// The flow of which all decisions are asked for, and the nodes that show them.
+    followed: Option<Tuple>,
+    following: Vec<Name>,
 }
 
 impl Model {
@@ -73,6 +78,8 @@ impl Model {
             clusters: Vec::new(),
             judged: Timestamp::UNIX_EPOCH,
             second: None,
+            followed: None,
+            following: Vec::new(),
         }
     }
 
@@ -100,8 +107,19 @@ impl Model {
                     node.unseen(now, events);
                 }
             }
-            Input::Event(event) => self.event(event),
             Input::Carried(carried) => self.flows.carried(*carried),
+            Input::Event(event) => {
+                if !self.comes_otherwise(&event) {
+                    self.event(event);
+                }
+            }
+            Input::OfFlow(event) => self.of_flow(event),
+            Input::Tracked(place, flows, is_all) => self.flows.tracked.tell(place, flows, is_all),
+            Input::Follows(place) => {
+                if let Some(node) = self.nodes.get(place) {
+                    self.following.push(Name::clone(&node.name));
+                }
+            }
             Input::Playing(playing) => self.playing = Some(playing),
             Input::Anew => self.anew(),
             Input::Cluster(cluster) => {
@@ -155,7 +173,7 @@ impl Model {
             Some(cluster) => cluster.nodes().iter().all(|node| is_watched(&node.name)),
             None => self.nodes.len() > 1,
         };
-        self.flows.judge(self.now, is_whole);
+        self.flows.judge(self.now, is_whole, self.filter.filter.as_ref());
         self.list.fill(self.flows.rows());
     }
 
@@ -169,6 +187,35 @@ impl Model {
         let Some(place) = place else { return };
         self.nodes[place].event(&event);
         self.flows.add(event, self.filter.filter.as_ref());
+    }
+
+    /// The flow of which all decisions are wanted: the one that is looked at.
+    pub fn wanted_flow(&self) -> Option<Tuple> {
+        let open = self.open.as_ref().filter(|_| self.tab == Tab::Flow && self.playing.is_none());
+        open.map(|open| open.flow)
+    }
+
+    /// From now on nodes are asked for all decisions about this flow, or about none.
+    pub(super) fn follow(&mut self, flow: Option<Tuple>) {
+        self.followed = flow;
+        self.following.clear();
+    }
+
+    /// Whether a decision is about the flow of which its node shows all: then it comes in order, and this one comes twice.
+    fn comes_otherwise(&self, event: &Event) -> bool {
+        let Some(flow) = self.followed.filter(|_| self.following.contains(&event.node)) else { return false };
+        let client = (flow.proto, flow.src, flow.ports.map(|(from, _)| from));
+        client_of(event) == Some(client)
+    }
+
+    fn of_flow(&mut self, event: Box<Event>) {
+        let Some(flow) = self.followed else { return };
+        let known = self.flows.events(&flow).0.into_iter().rev().find(|it| it.node == event.node);
+        if known.is_some_and(|known| known.run == event.run && known.seq >= event.seq) {
+            return;
+        }
+        // What was left out are all other flows.
+        self.event(Box::new(Event { left_out: 0, ..*event }));
     }
 
     fn anew(&mut self) {
@@ -197,7 +244,7 @@ impl Model {
     /// What a filter may ask for.
     pub(super) fn names(&self) -> Names {
         let (hosts, services, interfaces) = self.flows.names();
-        let strings = |names: Vec<crate::trace::Name>| names.iter().map(ToString::to_string).collect();
+        let strings = |names: Vec<Name>| names.iter().map(ToString::to_string).collect();
         Names {
             nodes: self.nodes.iter().map(|node| node.name.to_string()).collect(),
             services: strings(services),
@@ -209,6 +256,7 @@ impl Model {
     /// The filter is another.
     pub(super) fn filtered(&mut self) {
         self.flows.filter(self.filter.filter.as_ref());
+        self.judge();
         self.list.fill(self.flows.rows());
     }
 
@@ -216,4 +264,16 @@ impl Model {
     pub(super) fn sorted(&self) -> (Column, bool) {
         (self.list.sort, self.list.reversed)
     }
+}
+
+/// Protocol, address and port of the client of a decision's flow.
+fn client_of(event: &Event) -> Option<(Proto, IpAddr, Option<u16>)> {
+    let is_request = event.stage != Stage::Spoof;
+    let (tuple, is_request) = match event.icmp.and_then(|icmp| icmp.inner) {
+        // It quotes what goes the other way.
+        Some(inner) => (inner, !is_request),
+        None => (event.before?, is_request),
+    };
+    let request = if is_request { tuple } else { tuple.reversed() };
+    Some((request.proto, request.src, request.ports.map(|(from, _)| from)))
 }

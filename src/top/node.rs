@@ -29,6 +29,9 @@ pub(super) struct Node {
     pub(super) lost: Counter,
     /// Events that were lost on the way here.
     pub(super) unseen: Counter,
+    /// Events that came, and decisions that are not among them because a sample was asked for.
+    pub(super) shown: Counter,
+    pub(super) left_out: Counter,
     pub(super) waiting: History,
     /// By stage and reason.
     pub(super) reasons: BTreeMap<(usize, Name), Counter>,
@@ -63,6 +66,8 @@ impl Node {
             dropped: Counter::default(),
             lost: Counter::default(),
             unseen: Counter::default().beginning_with_nothing(),
+            shown: Counter::default().beginning_with_nothing(),
+            left_out: Counter::default().beginning_with_nothing(),
             waiting: History::default(),
             reasons: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -117,6 +122,11 @@ impl Node {
                 queue.packets.set(told.ledger.map_or(0, |ledger| ledger.numbered));
             }
         }
+        for told in &status.services {
+            if let Some(counter) = known(&mut self.services, escaped(&told.service).to_string().into()) {
+                counter.set(told.packets);
+            }
+        }
         for told in &status.guard {
             if let Some(counter) = known(&mut self.guard, escaped(&told.counter).to_string()) {
                 counter.set(told.packets);
@@ -137,19 +147,24 @@ impl Node {
         if let Some(waited) = event.waited_ns {
             self.waited.note(event.time, waited);
         }
+        self.shown.add(1);
+        self.left_out.add(event.left_out);
         if event.lost > 0 {
             self.unseen(event.time, event.lost);
         }
         if let Some(queue) = known(&mut self.queues, event.queue) {
             queue.stage = Some(event.stage);
         }
-        if let (Stage::Dnat, Some(service)) = (event.stage, &event.service)
+        // A node that is asked says it better, unless it is an older one.
+        let are_told = self.status.as_ref().is_some_and(|(_, status)| !status.services.is_empty());
+        if !are_told
+            && let (Stage::Dnat, Some(service)) = (event.stage, &event.service)
             && let Some(counter) = counted(&mut self.services, Name::clone(service))
         {
             counter.add(1);
         }
         if self.status.is_none() {
-            self.packets.add(1);
+            self.packets.add(event.left_out.saturating_add(1));
             self.dropped.add(u64::from(event.verdict == crate::net::Verdict::Drop));
             let reason = (event.stage.index(), Name::from(event.reason.name()));
             if let Some(counter) = counted(&mut self.reasons, reason) {
@@ -170,7 +185,9 @@ impl Node {
         if lost > 0 {
             self.loss = Some(now);
         }
-        let counters = [&mut self.packets, &mut self.dropped, &mut self.unseen].into_iter();
+        let counters =
+            [&mut self.packets, &mut self.dropped, &mut self.unseen, &mut self.shown, &mut self.left_out]
+                .into_iter();
         counters
             .chain(self.reasons.values_mut())
             .chain(self.services.values_mut())
@@ -180,6 +197,12 @@ impl Node {
             .for_each(|counter| _ = counter.passed(seconds));
         self.deciding.forget_before(now);
         self.waited.forget_before(now);
+    }
+
+    /// Of how many decisions one is shown, in the last second; none if all are.
+    pub(super) fn sampled(&self) -> Option<f32> {
+        let left_out = self.left_out.rate();
+        (left_out > 0.0).then(|| 1.0 + left_out / self.shown.rate().max(1.0))
     }
 
     /// Whether a packet or an event was lost in the last seconds.

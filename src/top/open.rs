@@ -57,7 +57,14 @@ impl Open {
     pub(super) fn ladder(&self, flows: &Flows, width: usize, colour: bool) -> String {
         match flows.conversation(&self.flow, self.number) {
             Some(conversation) => Text::new(colour).within(width).ladder_first(&conversation),
-            None => "this flow is forgotten: others came that needed its room\n".to_owned(),
+            None => match flows.tracked.find(&self.flow) {
+                Some(flow) => format!(
+                    "No packet of it was decided since top looks on. Conntrack on {} knows it:\n{}\n",
+                    flow.node.as_deref().unwrap_or("?"),
+                    crate::flows::line(flow)
+                ),
+                None => "this flow is forgotten: others came that needed its room\n".to_owned(),
+            },
         }
     }
 

@@ -20,6 +20,7 @@ use super::screen::Colours;
 use super::terminal::{self, Terminal};
 use super::watch::Watch;
 use crate::cluster::Cluster;
+use crate::net::Tuple;
 
 /// How many inputs of nodes may wait here.
 const WAITING: usize = 8192;
@@ -75,6 +76,7 @@ enum Feed {
         watch: Watch,
         finds: bool,
         looked: Instant,
+        followed: Option<Tuple>,
     },
     /// The channel is kept: one that nobody can write to would not wait.
     Saved {
@@ -95,7 +97,7 @@ impl Feed {
                 if sockets.is_empty() {
                     watch.look();
                 }
-                Ok(Self::Nodes { watch, finds: sockets.is_empty(), looked: Instant::now() })
+                Ok(Self::Nodes { watch, finds: sockets.is_empty(), looked: Instant::now(), followed: None })
             }
             From::Saved(player) => {
                 Ok(Self::Saved { player: Box::new(player), at: Instant::now(), _inputs: inputs })
@@ -103,10 +105,23 @@ impl Feed {
         }
     }
 
+    /// Asks for all decisions about the flow that is looked at.
+    fn follow(&mut self, model: &mut Model) {
+        if let Self::Nodes { watch, followed, .. } = self {
+            let wanted = model.wanted_flow();
+            if *followed != wanted {
+                // First: what was asked for before is not of this flow.
+                model.follow(wanted);
+                watch.follow(wanted);
+                *followed = wanted;
+            }
+        }
+    }
+
     /// What time brings.
     fn pass(&mut self, model: &mut Model) {
         match self {
-            Self::Nodes { watch, finds, looked } => {
+            Self::Nodes { watch, finds, looked, .. } => {
                 if *finds && looked.elapsed() >= Watch::LOOK {
                     watch.look();
                     *looked = Instant::now();
@@ -162,6 +177,7 @@ fn turn(
             }
         }
         feed.pass(model);
+        feed.follow(model);
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::ids::FlowIds;
 use super::rule;
 use super::shared::{self, Name};
 use super::version::{OLDEST, VERSION, Version};
@@ -53,6 +54,9 @@ pub struct Event {
     /// How many decisions before this one the trace has lost, since the event before it: its reader was too slow.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost: u64,
+    /// How many decisions before this one, since the event before it, were left out because a sample was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// When the decision had been made.
     pub time: Timestamp,
     /// Nanoseconds from the packet's reception to the beginning of the decision. Known only where the kernel stamps
@@ -124,6 +128,9 @@ pub struct Event {
     /// The identification of the IPv4 header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_id: Option<u16>,
+    /// The Community IDs of its flow.
+    #[serde(default, skip_serializing_if = "FlowIds::is_empty")]
+    pub community_id: FlowIds,
     /// What the TCP header says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,

@@ -1,6 +1,6 @@
 //! Decisions made visible: the [`Event`], how it is written, and the way from the workers to who reads it.
 //!
-//! A worker notes the facts in a [`Record`] of fixed size and hands it to whoever is attached, without waiting:
+//! A worker notes the facts in a [`Record`] of fixed size and hands it to whoever is attached and wants it ([`Portion`]), without waiting:
 //! one that finds no room is lost and counted, and the packet goes on. Behind each [`Tap`] a thread of its own
 //! makes an [`Event`] of the record, with the names behind the numbers ([`Namer`]), takes it or leaves it
 //! ([`Selection`]) and writes it ([`Writer`]): as text, as JSON, or as packets for Wireshark.
@@ -9,10 +9,12 @@ mod carried;
 mod event;
 mod filter;
 mod generations;
+mod ids;
 #[cfg(test)]
 pub(crate) mod judge;
 mod names;
 mod pcapng;
+mod portion;
 mod record;
 mod rule;
 #[cfg(test)]
@@ -30,7 +32,9 @@ pub use event::{Bytes, Event, Marks, NoEvent, SCHEMA, Source};
 pub(crate) use filter::{Alternatives, Asked, FlowFacts, Known};
 pub use filter::{Filter, FilterError, Names};
 pub use generations::{Generation, Generations};
+pub use ids::FlowIds;
 pub use names::Namer;
+pub use portion::Portion;
 pub use record::{Record, SNAP};
 pub use rule::{RULE_SCHEMA, RuleEvent, RuleVerdict};
 pub use selection::{Flows, Sample, SampleError, Selection};

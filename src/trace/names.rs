@@ -9,12 +9,13 @@ use rustc_hash::FxHashMap;
 use super::carried::{Carried, Counted};
 use super::event::{Bytes, Event, Marks, Source};
 use super::generations::{Generation, Generations};
+use super::ids::FlowIds;
 use super::record::Record;
 use super::shared::Name;
 use super::shared::shared;
 use super::version::Version;
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{Checksum, Dscp, Hex, Mark, Stage, Tuple};
+use crate::net::{Checksum, Dscp, Hex, Mark, OfFamily as _, Stage, Tuple};
 use crate::netlink::sys;
 use crate::packet::{Fragment, Headers, Patch, Rewrite, Side};
 
@@ -82,6 +83,20 @@ impl Names {
                 self.nodes.get(id.0 as usize).cloned()
             }),
         }
+    }
+
+    /// The Community IDs of an event's flow, whose entry node that is.
+    fn ids(&self, event: &Event, entry: Option<NodeId>) -> FlowIds {
+        let guests = self.cluster.guests.network;
+        let is_guest = |tuple: Tuple| guests.contains(&tuple.src) != guests.contains(&tuple.dst);
+        FlowIds::of(event, is_guest, |request| {
+            // As a node writes it into the reply.
+            let index = self.cluster.index().get(request.dst.family())?;
+            let served = index.by_reply(request.proto, request.dst, request.ports.map(|(_, to)| to))?;
+            let public = *self.cluster.node(entry?).public.get(request.dst.family())?;
+            let port = |(from, to)| (from, served.port.unwrap_or(to));
+            Some(Tuple { dst: public, ports: request.ports.map(port), ..request })
+        })
     }
 
     fn node_where(&self, is_it: impl Fn(&crate::cluster::Node) -> bool) -> Option<Name> {
@@ -165,13 +180,14 @@ impl Namer {
             record.interfaces.map(|index| index.map(|index| self.interface(index, record.time)));
         let names = &self.known[self.at];
         let nanos = |time: Duration| time.as_nanos().try_into().unwrap_or(u64::MAX);
-        Event {
+        let mut event = Event {
             v: Version,
             seq: record.seq,
             run: None,
             config: names.config.clone(),
             generation: Some(record.generation).filter(|generation| *generation > 0),
             lost: 0,
+            left_out: 0,
             time: Timestamp::try_from(record.time).unwrap_or_default(),
             waited_ns: record.waited.map(nanos),
             deciding_ns: nanos(record.deciding),
@@ -196,6 +212,7 @@ impl Namer {
             fragment,
             dscp: Some(headers.dscp).filter(|dscp| *dscp != Dscp::CS0),
             ip_id: headers.ip_id,
+            community_id: FlowIds::default(),
             tcp: headers.tcp,
             icmp: headers.icmp,
             mark: names.marks(Some(record.mark), decision.mark),
@@ -208,7 +225,9 @@ impl Namer {
             reason: decision.reason,
             verdict: decision.verdict,
             bytes: self.bytes.then(|| bytes(record)),
-        }
+        };
+        event.community_id = names.ids(&event, decision.node);
+        event
     }
 
     /// The names of what was carried. It is of the rules that are in force now.

@@ -133,6 +133,11 @@ impl Sample {
     }
 }
 
+/// The views of all samples that can be read, each with its stage.
+pub(crate) fn views() -> Vec<(Stage, View)> {
+    all().iter().filter_map(|sample| Some((sample.stage, sample.record().view.ok()?))).collect()
+}
+
 pub(crate) fn record() -> Record {
     all()[0].record()
 }

@@ -80,7 +80,7 @@ impl Selection {
 }
 
 impl Sample {
-    fn takes(self, seq: u64) -> bool {
+    pub(super) fn takes(self, seq: u64) -> bool {
         // The finalizer of splitmix64 (Steele, Lea, Flood 2014).
         let mut mixed = seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
 use super::carried::Counted;
+use super::portion::{Chooser, Gate, Pace, Portion, Renewal, TICK, key_of};
 use super::record::Record;
 use super::shared::Name;
+use crate::net::Stage;
+use crate::packet::View;
 
 /// How many records may wait in the taps of all clients together, beside [`LEAST`] for each; some 16 MB.
 const SHARED: usize = 32_768;
@@ -87,6 +90,10 @@ struct Inlet {
     records: Sender<Record>,
     carried: Sender<Arc<[Counted]>>,
     lost: Arc<AtomicU64>,
+    /// None if it wants all.
+    chooser: Option<Chooser>,
+    /// It wants the decision that [`Tracer::wants`] was last asked about.
+    wants: bool,
     /// Behind the records: what goes first is their memory.
     _share: Option<Arc<Share>>,
 }
@@ -97,6 +104,17 @@ pub struct Tracer {
     shared: Arc<Shared>,
     generation: u64,
     inlets: Vec<Inlet>,
+    /// One of them wants all.
+    all: bool,
+    /// The decisions have to be numbered before it is asked who wants them.
+    by_number: bool,
+    /// Shut for what nobody wants.
+    gate: Gate,
+    /// The number of the decision that somebody wants.
+    wanted: Option<u64>,
+    /// How many decisions were made since readers were last told, and how many of these have numbers.
+    made: u64,
+    numbered: u64,
     /// By which cluster file is decided, see [`of`](Self::of).
     decides: u64,
 }
@@ -111,6 +129,7 @@ pub struct Tap {
     _share: Option<Arc<Share>>,
     lost: Arc<AtomicU64>,
     lost_told: u64,
+    renewal: Option<Renewal>,
     /// It has been said that nothing is there.
     idle: bool,
     /// It is detached: only what is in it still comes out.
@@ -142,27 +161,46 @@ impl Taps {
     pub fn tracer(&self) -> Tracer {
         // Behind by one, so that it looks at the first packet.
         let generation = self.0.generation.load(Ordering::Relaxed).wrapping_sub(1);
-        Tracer { shared: Arc::clone(&self.0), generation, inlets: Vec::new(), decides: 0 }
+        Tracer {
+            shared: Arc::clone(&self.0),
+            generation,
+            inlets: Vec::new(),
+            all: false,
+            by_number: false,
+            gate: Gate::default(),
+            wanted: None,
+            made: 0,
+            numbered: 0,
+            decides: 0,
+        }
     }
 
     /// Attaches a tap in which that many records may wait. It ends when all tracers are gone, or `TapEnd` goes.
     pub fn attach(&self, room: usize) -> (Tap, TapEnd) {
-        self.attach_with(room, None)
+        self.attach_with(room, None, Portion::default())
     }
 
-    /// The same for a client. All of them share the memory for what waits, so that they cannot have more the more there are.
-    pub fn attach_client(&self) -> (Tap, TapEnd) {
+    /// The same for a client that wants such a portion. All of them share the memory for what waits, so that they cannot have more the
+    /// more there are.
+    pub fn attach_client(&self, portion: Portion) -> (Tap, TapEnd) {
         let share = Share::take(&self.0.given);
-        self.attach_with(LEAST + share.records, Some(Arc::new(share)))
+        self.attach_with(LEAST + share.records, Some(Arc::new(share)), portion)
     }
 
-    fn attach_with(&self, room: usize, share: Option<Arc<Share>>) -> (Tap, TapEnd) {
+    fn attach_with(&self, room: usize, share: Option<Arc<Share>>, portion: Portion) -> (Tap, TapEnd) {
         let (sender, records) = bounded(room);
         let (report, carried) = bounded(REPORTS);
         let (end, ended) = bounded(0);
         let lost = Arc::new(AtomicU64::new(0));
-        let inlet =
-            Inlet { records: sender, carried: report, lost: Arc::clone(&lost), _share: share.clone() };
+        let pace = (!portion.is_all()).then(|| Pace::new(portion));
+        let inlet = Inlet {
+            records: sender,
+            carried: report,
+            lost: Arc::clone(&lost),
+            chooser: pace.clone().map(Chooser::new),
+            wants: false,
+            _share: share.clone(),
+        };
         self.0.change(|inlets| inlets.push(inlet));
         let shared = Arc::clone(&self.0);
         (
@@ -174,6 +212,7 @@ impl Taps {
                 _share: share,
                 lost,
                 lost_told: 0,
+                renewal: pace.map(Renewal::new),
                 idle: false,
                 ending: false,
             },
@@ -183,7 +222,8 @@ impl Taps {
 
     /// Tells all taps what the kernel has carried. Never waits: where it finds no room it is lost, and counted.
     pub fn carried(&self, all: &Arc<[Counted]>) {
-        for inlet in self.0.inlets().iter() {
+        let wants = |inlet: &&Inlet| inlet.chooser.as_ref().is_none_or(Chooser::has_carried);
+        for inlet in self.0.inlets().iter().filter(wants) {
             if inlet.carried.try_send(Arc::clone(all)).is_err() {
                 inlet.lost.fetch_add(all.len() as u64, Ordering::Relaxed);
             }
@@ -241,22 +281,96 @@ impl Tracer {
 
     #[cold]
     fn look(&mut self, generation: u64) {
+        self.settle();
         self.inlets.clone_from(&self.shared.inlets());
+        self.all = self.inlets.iter().any(|inlet| inlet.chooser.is_none());
+        let asks = |inlet: &Inlet| inlet.chooser.as_ref().is_some_and(Chooser::asks_for_numbers);
+        self.by_number = self.inlets.iter().any(asks);
+        self.gate = Gate::default();
         self.generation = generation;
     }
 
-    /// If anybody wants records, the moment at which one begins.
+    /// If anybody wants all records, the moment at which one begins.
     #[inline]
     pub fn begin(&mut self) -> Option<Instant> {
-        self.is_on().then(Instant::now)
+        (self.is_on() && self.all).then(Instant::now)
     }
 
-    /// Hands a record to all who want one. Never waits: where it finds no room it is lost, and counted. Says how many did not get it.
+    /// If anybody wants a record of the decision about a packet, the moment at which it begins: that which was told, or now. Where all
+    /// readers want a sample, no clock is read for what is not in it.
+    #[inline]
+    pub fn choose<E>(
+        &mut self,
+        stage: Stage,
+        view: &Result<View, E>,
+        began: Option<Instant>,
+    ) -> Option<Instant> {
+        if self.inlets.is_empty() {
+            return None;
+        }
+        self.made = self.made.wrapping_add(1);
+        let key = key_of(stage, view);
+        if self.gate.is_shut_for(key) {
+            return None;
+        }
+        self.wants(key).then(|| began.unwrap_or_else(Instant::now))
+    }
+
+    /// Whether anybody wants a record of the last decision.
+    #[inline(never)]
+    fn wants(&mut self, key: u32) -> bool {
+        let seq = if self.by_number { self.number() } else { 0 };
+        let mut is_wanted = false;
+        for inlet in &mut self.inlets {
+            inlet.wants = match &mut inlet.chooser {
+                Some(chooser) => chooser.wants(seq, key),
+                None => true,
+            };
+            is_wanted |= inlet.wants;
+        }
+        if is_wanted {
+            self.wanted = Some(if seq == 0 { self.number() } else { seq });
+        } else if !self.all {
+            self.gate.shut(key, self.inlets.iter().filter_map(|inlet| inlet.chooser.as_ref()));
+        }
+        is_wanted
+    }
+
+    /// The number of the last decision. Those before it that nobody wanted have theirs, too.
+    fn number(&mut self) -> u64 {
+        let more = self.made.wrapping_sub(std::mem::replace(&mut self.numbered, self.made));
+        self.shared.seq.fetch_add(more, Ordering::Relaxed).wrapping_add(more)
+    }
+
+    /// Tells readers of samples what was left out. For the end of a turn, as to tell it costs more than to count it.
+    #[inline]
+    pub fn settle(&mut self) {
+        if self.made == 0 {
+            return;
+        }
+        self.number();
+        self.numbered = 0;
+        let made = std::mem::take(&mut self.made);
+        for chooser in self.inlets.iter_mut().filter_map(|inlet| inlet.chooser.as_mut()) {
+            chooser.settle(made);
+        }
+        if !self.all {
+            self.gate.renew(self.inlets.iter().filter_map(|inlet| inlet.chooser.as_ref()));
+        }
+    }
+
+    /// Hands a record to all who want it, as [`choose`](Self::choose) has found out; else they are asked now. Never waits: where it finds
+    /// no room it is lost, and counted. Says how many did not get it.
     pub fn trace(&mut self, mut record: Record) -> u64 {
+        if self.wanted.is_none() {
+            self.made = self.made.wrapping_add(1);
+            self.wants(key_of(record.stage, &record.view));
+        }
+        let Some(seq) = self.wanted.take() else { return 0 };
         let mut lost = 0;
         record.generation = self.decides;
-        record.seq = self.shared.seq.fetch_add(1, Ordering::Relaxed) + 1;
-        for inlet in &self.inlets {
+        record.seq = seq;
+        for inlet in self.inlets.iter().filter(|inlet| inlet.wants) {
             if inlet.records.try_send(record).is_err() {
                 inlet.lost.fetch_add(1, Ordering::Relaxed);
                 lost += 1;
@@ -278,6 +392,7 @@ impl Tap {
 
     /// The next record. Says [`Next::Idle`] once before it waits for one.
     pub(super) fn pull(&mut self) -> Next {
+        self.renew();
         if !self.ending && self.ended.try_recv() == Err(TryRecvError::Disconnected) {
             self.detach();
         }
@@ -297,29 +412,48 @@ impl Tap {
             Err(TryRecvError::Empty) => {}
         }
         std::thread::sleep(REST);
-        let record = select! {
-            recv(self.records) -> record => record.ok(),
-            recv(self.carried) -> all => match all {
-                Ok(all) => {
-                    self.idle = false;
-                    return Next::Carried(all);
+        loop {
+            let patience = if self.renewal.is_some() { TICK } else { Duration::MAX };
+            let record = select! {
+                recv(self.records) -> record => record.ok(),
+                recv(self.carried) -> all => match all {
+                    Ok(all) => {
+                        self.idle = false;
+                        return Next::Carried(all);
+                    }
+                    Err(_) => self.records.recv().ok(),
+                },
+                recv(self.ended) -> _ => {
+                    self.detach();
+                    self.records.try_recv().ok()
                 }
-                Err(_) => self.records.recv().ok(),
-            },
-            recv(self.ended) -> _ => {
-                self.detach();
-                self.records.try_recv().ok()
-            }
-        };
-        match record {
-            Some(record) => self.came(record),
-            None => self.last(),
+                // More may come now.
+                default(patience) => {
+                    self.renew();
+                    continue;
+                }
+            };
+            return match record {
+                Some(record) => self.came(record),
+                None => self.last(),
+            };
         }
     }
 
     /// No record comes any more.
     fn last(&self) -> Next {
         self.carried.try_recv().map_or(Next::End, Next::Carried)
+    }
+
+    fn renew(&mut self) {
+        if let Some(renewal) = &mut self.renewal {
+            renewal.renew(Instant::now());
+        }
+    }
+
+    /// How many decisions a sample has left out since this was last asked.
+    pub fn left_out(&mut self) -> u64 {
+        self.renewal.as_mut().map_or(0, Renewal::left_out)
     }
 
     fn came(&mut self, record: Record) -> Next {
@@ -409,7 +543,7 @@ mod tests {
     fn clients_share_what_may_wait_and_give_it_back() {
         let taps = Taps::default();
         let mut tracer = taps.tracer();
-        let clients: Vec<_> = (0..64).map(|_| taps.attach_client()).collect();
+        let clients: Vec<_> = (0..64).map(|_| taps.attach_client(Portion::default())).collect();
         assert!(tracer.is_on());
         let rooms: Vec<usize> = clients.iter().map(|(tap, _)| tap.room()).collect();
         assert!(rooms[0] > 16_000 && rooms.iter().all(|room| *room >= LEAST), "{rooms:?}");
@@ -421,7 +555,7 @@ mod tests {
         taps.changes().try_recv().unwrap();
         assert!(!tracer.is_on());
         assert_eq!(taps.0.given.load(Ordering::Relaxed), 0);
-        assert_eq!(taps.attach_client().0.room(), rooms[0]);
+        assert_eq!(taps.attach_client(Portion::default()).0.room(), rooms[0]);
     }
 
     /// It comes among the records, also when it is the last there is; and who does not read it is not waited for.
@@ -444,6 +578,13 @@ mod tests {
         taps.carried(&counted);
         let (next, mut tap) = waiting.join().unwrap();
         assert!(matches!(next, Next::Carried(_)));
+        // It is not told who wants a part of the decisions that says nothing of other flows.
+        let sample = Portion { sample: Some("1/2".parse().unwrap()), ..Portion::default() };
+        let (mut part, _part_end) = taps.attach_client(sample);
+        taps.carried(&counted);
+        assert!(matches!(tap.pull(), Next::Carried(_)));
+        assert!(matches!(part.pull(), Next::Idle));
+        drop(part);
         for _ in 0..=REPORTS {
             taps.carried(&counted);
         }

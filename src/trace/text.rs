@@ -55,6 +55,11 @@ impl Text {
 
     /// Appends an event to `out`, with its newline.
     pub fn event(&mut self, event: &Event, out: &mut String) {
+        if event.left_out > 0 {
+            let left_out =
+                format_args!("# {} left out here: this is a sample", counted(event.left_out, "decision"));
+            let _ = writeln!(out, "{}", self.cell(|line| line.styled(left_out, DIM)).text);
+        }
         if event.lost > 0 {
             self.lost(event.lost, out);
         }
@@ -394,6 +399,11 @@ impl fmt::Display for Rest<'_> {
         }
         if let Some(generation) = after_reload(event) {
             write!(f, ", generation {generation}")?;
+        }
+        for (what, id) in [("inside", event.community_id.inside), ("outside", event.community_id.outside)] {
+            if let Some(id) = id {
+                write!(f, ", {what} {id}")?;
+            }
         }
         write!(f, ", mask {}, at {}", event.mask, event.time)
     }

@@ -8,6 +8,7 @@
 )]
 
 mod hostile;
+mod lasting;
 mod packed;
 mod packets;
 mod policy_crate;

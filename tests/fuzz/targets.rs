@@ -15,6 +15,7 @@ use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::{Request, read_answer};
 use dunnat::conversations::{self, Cause, Joiner, mermaid, svg};
 use dunnat::daemon::{State, Worker};
+use dunnat::doctor::Lasting;
 use dunnat::engine::{
     Changes as ToRemember, Decide, Decision, Facts, Meta, Reason, Remembered, Tables, Time, Witness, decide,
 };
@@ -501,6 +502,27 @@ fn rulesets_by_hand() {
         if let Ok(cluster) = Cluster::parse(&file, Path::new("made.toml")) {
             assert!(imported.missing().is_empty(), "{file}");
             assert!(!cluster.nodes().is_empty());
+        }
+    });
+}
+
+/// Files of others for sysctl.d(5): what doctor would overrule or be overruled by.
+#[test]
+fn settings_of_others() {
+    let it = Lasting {
+        settings: vec![
+            ("net/ipv4/ip_forward".to_owned(), 1),
+            ("net/ipv4/conf/eth1.100/rp_filter".to_owned(), 2),
+        ],
+        modules: Vec::new(),
+        open: Vec::new(),
+    };
+    assert!(it.contradictions(&it.sysctl_file()).is_empty());
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        for line in it.contradictions(&text) {
+            assert!(text.lines().any(|other| other == line) && line.contains('='), "{line}");
+            assert!(line.contains("ip_forward") || line.contains("rp_filter"), "{line}");
         }
     });
 }

@@ -184,6 +184,8 @@ fn what_is_typed_wrong_is_said() {
 fn a_node_that_saw_nothing_is_told() {
     let lab = Lab::up(&["--nodes", "3"]);
     lab.must(&["start", "--trace-json"]);
+    // The worker process writes it.
+    assert_eq!(lab.status("node1")["traces"], 1, "the file");
     curl(&lab);
     lab.must(&["stop"]);
     let path = lab.run(&["path"]);

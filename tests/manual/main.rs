@@ -26,6 +26,7 @@
 )]
 
 mod examples;
+mod messages;
 mod pages;
 mod tables;
 

@@ -37,8 +37,10 @@ pub(super) fn path(lab: &lab::Lab, passed: &Passed) -> Result<(), Failure> {
                 command.arg(&file);
                 count += 1;
             }
-            Ok(_) => log::warn!("{}: no events", node.name),
-            Err(_) => log::warn!("{}: no trace at {}", node.name, file.display()),
+            Ok(_) => dunnat::messages::message!(NODE_SAW_NOTHING, "{}: no events", node.name),
+            Err(_) => {
+                dunnat::messages::message!(NODE_HAS_NO_TRACE, "{}: no trace at {}", node.name, file.display())
+            }
         }
     }
     if count == 0 {

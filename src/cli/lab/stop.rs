@@ -11,7 +11,7 @@ pub(super) fn stop(lab: &lab::Lab) -> Result<(), Failure> {
     };
     if !faults.is_empty() {
         for fault in &faults {
-            log::error!("{fault}");
+            dunnat::messages::message!(LAB_FAULT, "{fault}");
         }
         return Err(Error::Refused("stopped, but there were errors: see above".to_owned()).into());
     }
@@ -35,7 +35,7 @@ pub(super) fn down(place: &Place, pace: Pace) -> Result<(), Failure> {
         Err(error) => vec![error.to_string()],
     };
     for fault in &faults {
-        log::error!("{fault}");
+        dunnat::messages::message!(LAB_FAULT, "{fault}");
     }
     if faults.is_empty() {
         return Ok(());

@@ -73,7 +73,10 @@ impl Up {
             &format!("next:         {here} start    then    {here} shell {} -- curl {url}\n", layout.client);
         text += &format!("or prove it:  {here} accept\n");
         for Missing { program, package, what } in missing {
-            log::warn!("{program} (Debian package {package}) is not installed; needed for: {what}");
+            dunnat::messages::message!(
+                PROGRAM_MISSING,
+                "{program} (Debian package {package}) is not installed; needed for: {what}"
+            );
         }
         print(&text)
     }

@@ -143,7 +143,8 @@ impl Decisions {
             Some(Answer::Error(error)) => return Err(Failure::Refused(error)),
             Some(_) => {}
             None if self.lost.is_none() => {
-                log::warn!(
+                dunnat::messages::message!(
+                    NODE_HUNG_UP_RULES_GO_ON,
                     "{} closed the connection: from here on only rules are shown",
                     self.path.display()
                 );
@@ -256,16 +257,21 @@ fn say(counts: Counts, rate: u32, lost_decisions: u64) {
     let Counts { chosen, traced, lost } = counts;
     if traced < chosen {
         let all = counted(chosen, "packet");
-        log::warn!("{all} matched, and the rules of {traced} are shown: at most {rate} per second (--rate)");
+        dunnat::messages::message!(
+            RATE_LIMITED,
+            "{all} matched, and the rules of {traced} are shown: at most {rate} per second (--rate)"
+        );
     }
     if lost > 0 {
-        log::warn!(
+        dunnat::messages::message!(
+            RULES_MISSED,
             "rules are missing: the kernel had more to tell than this program read ({})",
             counted(lost, "time")
         );
     }
     if lost_decisions > 0 {
-        log::warn!(
+        dunnat::messages::message!(
+            DECISIONS_LOST,
             "{} lost: they came faster than this program read them",
             counted(lost_decisions, "decision")
         );

@@ -85,6 +85,13 @@ impl Case<'_> {
                     counted(node.lost, "event")
                 )
             }));
+            let samples = self.nodes.iter().filter(|(_, node)| node.left_out > 0);
+            also.extend(samples.map(|(name, node)| {
+                format!(
+                    "the trace of {name} is a sample, which leaves out {}; a missing packet may be among them",
+                    counted(node.left_out, "decision")
+                )
+            }));
         }
         also
     }

@@ -58,12 +58,12 @@ pub fn go_back(why: &str) {
         _ => return,
     };
     let Some(before) = descriptors.iter().find(|(name, _)| name == BEFORE) else { return };
-    log::error!("this program cannot go on: {why}; the one before does");
+    crate::messages::message!(WENT_BACK, "this program cannot go on: {why}; the one before does");
     let mut command = Command::new(format!("/proc/self/fd/{}", before.1.as_raw_fd()));
     with_arguments(&mut command, arguments(&descriptors).into_iter());
     command.env(received::CAME_BACK, why.replace('\0', " ").chars().take(LONGEST_WHY).collect::<String>());
     let error = start_instead(command, descriptors);
-    log::error!("the program before cannot be started either: {error}");
+    crate::messages::message!(NOT_BACK, "the program before cannot be started either: {error}");
 }
 
 /// The name of the file of the program before.

@@ -202,7 +202,10 @@ pub fn take_up(
         (Ok(taken), _) => Ok(Some(taken)),
         (Err(why), By::Upgrade { .. }) => Err(Error::NotTakenUp(why)),
         (Err(why), By::Manager) => {
-            log::warn!("what the service manager has kept is of no use here: {why}. This is a usual start");
+            crate::messages::message!(
+                KEPT_IN_VAIN,
+                "what the service manager has kept is of no use here: {why}. This is a usual start"
+            );
             Store::give_up(given.descriptors.iter().map(|(name, _)| name.as_str()));
             *received = None;
             Ok(None)

@@ -1,4 +1,5 @@
 mod amiss;
+mod lasting;
 mod missing;
 mod printed;
 

@@ -25,7 +25,11 @@ pub(super) fn tell_guarded(before: &[(&'static str, u64)], now: &[(&'static str,
         if let Some((_, what)) = guard::COUNTERS.into_iter().find(|(its, _)| its == name)
             && more > 0
         {
-            log::warn!("the guard dropped {}: {what} (counter {name})", counted(more, "packet"));
+            crate::messages::message!(
+                GUARD_DROPPED[counter = name],
+                "the guard dropped {}: {what} (counter {name})",
+                counted(more, "packet")
+            );
         }
     }
 }

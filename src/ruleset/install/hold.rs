@@ -79,7 +79,8 @@ impl Drop for Hold {
             if self.flags == Some(OWNED | PERSISTS) {
                 log::debug!("the tables {} stay, empty, until `dunnat down`: {error}", guard::OWNED);
             } else {
-                log::warn!(
+                crate::messages::message!(
+                    TABLES_GO,
                     "this kernel (before Linux 6.9) removes the tables of a process when it ends, and so \
                      drops packets that wait in queues: {error}"
                 );

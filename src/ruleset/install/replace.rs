@@ -40,7 +40,7 @@ impl Installed {
             self.rules = old;
             let restored = self.own_guard().and_then(|()| self.restore());
             if let Err(error) = restored {
-                log::error!("cannot restore the rules as they were: {error}");
+                crate::messages::message!(RULES_NOT_BACK, "cannot restore the rules as they were: {error}");
             }
             return Err(error);
         }

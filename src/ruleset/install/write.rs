@@ -218,7 +218,11 @@ impl Installed {
                 format!("{} {} {}", nftables::family_name(chain.family), chain.table, chain.name)
             };
             let what: Vec<String> = not_wanted.iter().map(place).collect();
-            log::warn!("{error}. Until then these chains stay, empty: {}", what.join(", "));
+            crate::messages::message!(
+                CHAINS_STAY,
+                "{error}. Until then these chains stay, empty: {}",
+                what.join(", ")
+            );
         }
     }
 }

@@ -7,11 +7,13 @@ use ratatui::text::{Line, Span};
 
 use super::super::cells::{columns, fitted};
 use super::super::flows::{FLOWS, Row};
+use super::super::history::short;
 use super::super::list::Column;
 use super::super::model::Model;
 use super::super::place::list_rows;
 use super::{Colours, line};
 use crate::conversations::Finding;
+use crate::flows;
 use crate::text::{BAD, DIM, GOOD, UNSURE, counted, wrapped};
 
 pub(super) fn draw(model: &Model, colours: Colours, frame: &mut Frame<'_>, body: Rect) {
@@ -53,7 +55,14 @@ pub(super) fn draw(model: &Model, colours: Colours, frame: &mut Frame<'_>, body:
     line(frame, below, 0, Line::styled(totals(model), colours.style(DIM)));
     if let Some(row) = model.list.chosen() {
         line(frame, below, 1, whole(row));
-        let says = wrapped(&row.says, usize::from(body.width).max(1));
+        let mut says = wrapped(&row.says, usize::from(body.width).max(1));
+        if let Some(flow) = &row.tracked {
+            let node = flow.node.as_deref().unwrap_or("?");
+            says.extend(wrapped(
+                &format!("conntrack on {node}: {}", flows::line(flow)),
+                usize::from(body.width).max(1),
+            ));
+        }
         for (place, text) in says.into_iter().enumerate() {
             line(frame, below, 2 + place, Line::styled(text, style(row, colours)));
         }
@@ -81,9 +90,10 @@ fn style(row: &Row, colours: Colours) -> Style {
     match row.finding {
         _ if row.waits || row.went_on => colours.style(DIM),
         _ if row.is_fault => colours.style(BAD),
-        Finding::NoRequest => colours.style(UNSURE),
-        finding if finding.is_right() => colours.style(GOOD),
-        _ => colours.style(BAD),
+        None => colours.style(DIM),
+        Some(Finding::NoRequest) => colours.style(UNSURE),
+        Some(finding) if finding.is_right() => colours.style(GOOD),
+        Some(_) => colours.style(BAD),
     }
 }
 
@@ -95,6 +105,12 @@ fn totals(model: &Model) -> String {
     if let Some(filter) = &model.filter.filter {
         says += &format!(", filter: {filter}");
     }
+    says += &sample(model);
+    let cut: Vec<&str> =
+        model.flows.tracked.cut().filter_map(|at| Some(&*model.nodes.get(at)?.name)).collect();
+    if !cut.is_empty() {
+        says += &format!("; conntrack of {} has more flows than are shown", cut.join(", "));
+    }
     if model.flows.forgotten > 0 {
         says += &format!("; {} forgotten: {FLOWS} are kept", counted(model.flows.forgotten, "flow"));
     }
@@ -102,6 +118,13 @@ fn totals(model: &Model) -> String {
         says += "; order held";
     }
     says
+}
+
+/// Which nodes show a sample.
+fn sample(model: &Model) -> String {
+    let sampled = model.nodes.iter().filter_map(|node| Some((&node.name, node.sampled()?)));
+    let told: Vec<String> = sampled.map(|(name, of)| format!("1 of {} of {name}", short(of))).collect();
+    if told.is_empty() { String::new() } else { format!("; a sample of the decisions: {}", told.join(", ")) }
 }
 
 /// A row with all of its words.

@@ -52,7 +52,11 @@ fn losses(model: &Model) -> Option<String> {
 
 fn clock(model: &Model) -> String {
     let time = model.now.to_zoned(zone());
-    let Some(playing) = model.playing else { return format!("{} live", time.strftime("%H:%M:%S")) };
+    let Some(playing) = model.playing else {
+        let sampled = model.nodes.iter().filter_map(super::super::node::Node::sampled).fold(1.0, f32::max);
+        let sample = if sampled > 1.0 { format!(" sample 1/{}", short(sampled)) } else { String::new() };
+        return format!("{} live{sample}", time.strftime("%H:%M:%S"));
+    };
     let how = match (playing.ended, playing.paused) {
         (true, _) => "at its end".to_owned(),
         (false, true) => "paused".to_owned(),

@@ -33,6 +33,9 @@ pub(super) fn draw(model: &Model, node: &Node, colours: Colours, frame: &mut Fra
     if node.unseen.total > 0 {
         lines.push(over_time("events lost/s", node.unseen.rate(), &node.unseen.rates, alarm(losing), width));
     }
+    if node.left_out.total > 0 {
+        lines.push(over_time("left out/s", node.left_out.rate(), &node.left_out.rates, Style::new(), width));
+    }
     if model.playing.is_none() {
         lines.push(over_time("waiting", node.waiting.last(), &node.waiting, Style::new(), width));
     }

@@ -4,4 +4,5 @@ mod any;
 mod keys;
 mod made;
 mod pictures;
+mod sampled;
 mod screens;

@@ -1,6 +1,7 @@
 //! Whether an event that tells what the kernel has carried is wanted.
 
 use super::super::carried::Carried;
+use super::super::ids::of_flow;
 use super::{Filter, Test};
 use crate::net::Verdict;
 
@@ -34,6 +35,8 @@ impl Test {
                 (None, None) => None,
                 (mark, _) => Some(mark.is_some_and(|mark| mark & *mask == *value)),
             },
+            // That of the addresses which it had at this stage; the other one is not known.
+            Self::CommunityId(id) => flow.map(|it| of_flow(it) == Some(*id)),
             Self::Reason(_)
             | Self::TcpFlags(..)
             | Self::IcmpType(..)

@@ -1,5 +1,6 @@
 //! Whether a flow is wanted, as far as the words are about flows.
 
+use super::super::ids::of_flow;
 use super::{Filter, Test};
 use crate::net::{Mark, Proto, Tuple};
 
@@ -56,6 +57,7 @@ fn foreign_word(test: &Test) -> Option<&'static str> {
         | Test::Port(..)
         | Test::Proto(_)
         | Test::CtMark(..)
+        | Test::CommunityId(_)
         | Test::Rewritten => None,
     }
 }
@@ -73,6 +75,7 @@ fn is(test: &Test, flow: &impl FlowFacts) -> bool {
             .any(|ports| side.has(ports, |port| (*from..=*to).contains(&port))),
         Test::Proto(proto) => flow.is_of(*proto),
         Test::CtMark(value, mask) => flow.ct_mark() & *mask == *value,
+        Test::CommunityId(id) => flow.tuples().any(|it| of_flow(it) == Some(*id)),
         Test::Rewritten => flow.is_rewritten(),
         _ => false,
     }

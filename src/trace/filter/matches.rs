@@ -46,6 +46,7 @@ impl Test {
             }
             Self::Dscp(dscp) => event.before.is_some() && event.dscp.unwrap_or_default() == *dscp,
             Self::Queue(queue) => event.queue == *queue,
+            Self::CommunityId(id) => event.community_id.has(*id),
             Self::Rewritten => {
                 event.after.is_some() || event.icmp.is_some_and(|icmp| icmp.inner_after.is_some())
             }

@@ -26,6 +26,7 @@
 //! | `ct mark 0x2` | the same of the ct mark |
 //! | `dscp cs1` | that is the code point of the IP header; a number, too |
 //! | `queue 104` | it waited in that queue |
+//! | `community-id 1:...` | that is the Community ID of its flow: of client and guest, or of client and called address |
 //! | `rewritten` | an address changes |
 //! | `malformed` | the packet could not be read |
 //! | `carried` | it is no decision: it tells how many packets the kernel has carried |
@@ -48,7 +49,7 @@ use ipnet::IpNet;
 
 use crate::engine::Reason;
 pub use crate::net::WrongWord as FilterError;
-use crate::net::{Dscp, MacPrefix, Mark, Proto, Stage, Verdict};
+use crate::net::{CommunityId, Dscp, MacPrefix, Mark, Proto, Stage, Verdict};
 use crate::packet::TcpFlags;
 pub use complete::Names;
 pub(crate) use flow::FlowFacts;
@@ -94,6 +95,7 @@ enum Test {
     CtMark(Mark, Mark),
     Dscp(Dscp),
     Queue(u16),
+    CommunityId(CommunityId),
     Rewritten,
     Malformed,
     Carried,

@@ -108,6 +108,7 @@ fn of_test(test: &Test) -> Alternatives {
         | Test::CtMark(..)
         | Test::Dscp(_)
         | Test::Queue(_)
+        | Test::CommunityId(_)
         | Test::Rewritten
         | Test::Malformed
         | Test::Carried => everything(),

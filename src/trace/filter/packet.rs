@@ -71,6 +71,7 @@ impl Test {
             | Self::Mark(..)
             | Self::CtMark(..)
             | Self::Queue(_)
+            | Self::CommunityId(_)
             | Self::Rewritten
             | Self::Malformed => None,
         }

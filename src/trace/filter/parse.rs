@@ -15,7 +15,7 @@ use crate::packet::TcpFlags;
 const DEPTH: usize = 64;
 
 /// The words that a test begins with.
-pub(super) const WORDS: [&str; 28] = [
+pub(super) const WORDS: [&str; 29] = [
     "stage",
     "node",
     "entry",
@@ -39,6 +39,7 @@ pub(super) const WORDS: [&str; 28] = [
     "ct mark",
     "dscp",
     "queue",
+    "community-id",
     "rewritten",
     "malformed",
     "carried",
@@ -182,6 +183,7 @@ impl<'a> Parser<'a> {
             }
             "dscp" => Test::Dscp(self.words.value()?),
             "queue" => Test::Queue(self.words.read("a queue is a number up to 65535", number)?),
+            "community-id" => Test::CommunityId(self.words.value()?),
             "rewritten" => Test::Rewritten,
             "malformed" => Test::Malformed,
             "carried" => Test::Carried,

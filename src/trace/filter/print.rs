@@ -71,6 +71,7 @@ impl fmt::Display for Test {
             Self::CtMark(value, mask) => mark("ct mark", *value, *mask, f),
             Self::Dscp(dscp) => write!(f, "dscp {dscp}"),
             Self::Queue(queue) => write!(f, "queue {queue}"),
+            Self::CommunityId(id) => write!(f, "community-id {id}"),
             Self::Rewritten => f.write_str("rewritten"),
             Self::Malformed => f.write_str("malformed"),
             Self::Carried => f.write_str("carried"),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::{Dscp, Mac};
+use crate::net::{Dscp, Mac, Tuple};
 use crate::trace::samples;
 
 fn matching(filter: &str) -> Vec<u64> {
@@ -145,6 +145,11 @@ fn test() -> impl Strategy<Value = Test> {
         mark().prop_map(|(value, mask)| Test::CtMark(value, mask)),
         any::<u16>().prop_map(Test::Queue),
         any::<u8>().prop_map(|class| Test::Dscp(Dscp::of_traffic_class(class))),
+        (any::<u16>(), any::<[u8; 4]>()).prop_map(|(port, src)| {
+            let ports = Some((port, 80));
+            let tuple = Tuple { proto: Proto::TCP, src: src.into(), dst: [10, 5, 5, 201].into(), ports };
+            Test::CommunityId(CommunityId::of(tuple, None).unwrap())
+        }),
         Just(Test::Rewritten),
         Just(Test::Malformed),
         Just(Test::Carried),

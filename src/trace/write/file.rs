@@ -162,7 +162,7 @@ fn without_half_a_line(file: &mut File, len: u64) -> io::Result<u64> {
         None => return Err(Unwritable::NoTrace.into()),
     };
     if end < len {
-        log::warn!("the trace ended with half an event; it is cut off");
+        crate::messages::message!(TRACE_CUT, "the trace ended with half an event; it is cut off");
         file.set_len(end)?;
     }
     Ok(end)

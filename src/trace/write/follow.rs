@@ -43,6 +43,8 @@ pub struct Outcome {
     pub unwritten: Option<Unwritten>,
     /// What ended it too early.
     pub error: Option<io::Error>,
+    /// Decisions that were left out because a sample was asked for.
+    pub left_out: u64,
 }
 
 /// What is missing in a trace because it could not be written.
@@ -63,17 +65,22 @@ pub fn follow(
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let run = tap.run();
+    // Those after the last event.
+    let mut left_out = 0;
     loop {
         let done = match tap.pull() {
             Next::Record(record, lost) => {
                 outcome.lost += lost;
                 outcome.lost_last += lost;
+                left_out += tap.left_out();
                 let mut event = namer.event(&record);
                 event.run = Some(Name::clone(&run));
                 if !selection.takes(&event) {
                     continue;
                 }
                 event.lost = std::mem::take(&mut outcome.lost_last);
+                outcome.left_out += left_out;
+                event.left_out = std::mem::take(&mut left_out);
                 outcome.written += 1;
                 follower.event(&event)
             }
@@ -101,5 +108,6 @@ pub fn follow(
     let lost = tap.lost();
     outcome.lost += lost;
     outcome.lost_last += lost;
+    outcome.left_out += left_out + tap.left_out();
     outcome
 }

@@ -192,7 +192,10 @@ impl Output {
             && file.metadata().is_ok_and(|file| file.len() > end)
             && let Err(error) = file.set_len(end)
         {
-            log::warn!("the trace ends with half an event, which cannot be cut off: {error}");
+            crate::messages::message!(
+                TRACE_NOT_CUT,
+                "the trace ends with half an event, which cannot be cut off: {error}"
+            );
         }
         let events = self.ends.len() - count.max(self.begun);
         self.size = end;

@@ -63,7 +63,8 @@ impl Persistence {
         if !self.told && self.seldom.happened(1, Instant::now()).is_some() {
             self.told = true;
             let room = self.room;
-            log::warn!(
+            crate::messages::message!(
+                TRACE_PAUSES,
                 "the trace cannot be written: {error}; trying again, and meanwhile {room} events may wait and all others \
                  are lost"
             );
@@ -80,7 +81,7 @@ impl Persistence {
         let lost = self.losses.load(Ordering::Relaxed) - before;
         self.lost += lost;
         if std::mem::take(&mut self.told) {
-            log::warn!("writing the trace again after {lost} events were lost");
+            crate::messages::message!(TRACE_GOES_ON, "writing the trace again after {lost} events were lost");
         }
     }
 

@@ -32,7 +32,8 @@ impl Reopen {
                 Some(appended)
             }
             Err(error) => {
-                log::warn!(
+                crate::messages::message!(
+                    TRACE_NOT_REOPENED,
                     "the trace goes on in the file that was moved away: {}: {error}",
                     self.path.display()
                 );

@@ -14,6 +14,7 @@ mod rights;
 mod rulesets;
 mod serving;
 mod upgrading;
+mod waiting;
 
 use super::*;
 
@@ -230,7 +231,9 @@ impl Host {
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
         while !log.contains("serving node1") {
-            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended without serving:\n{log}");
+            if stderr.read_line(&mut log).unwrap() == 0 {
+                panic!("it ended without serving, with {}:\n{log}", child.wait().unwrap());
+            }
         }
         Node { child: Some(child), stderr, log }
     }

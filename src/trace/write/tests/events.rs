@@ -139,6 +139,8 @@ fn events() -> impl Strategy<Value = Event> {
             let (node, in_if, out_if, phys_in, phys_out, service, entry) = names;
             let (stage, reason, accept, ct_state, bytes) = decision;
             Event {
+                left_out: 0,
+                community_id: super::super::super::FlowIds::default(),
                 v: Version,
                 seq: u64::from(seq) + 1,
                 run: (lost % 2 == 0).then(|| "5b1f".into()),
