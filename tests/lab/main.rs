@@ -16,6 +16,7 @@ mod backends;
 mod big_tcp;
 mod capture;
 mod cluster;
+mod community;
 mod counters;
 mod diagnosis;
 mod differential;
