@@ -16,6 +16,7 @@ mod init;
 mod lab;
 #[cfg(all(test, feature = "lab"))]
 mod manual;
+mod many;
 mod metrics;
 mod opened;
 mod output;

@@ -74,6 +74,7 @@ pages! {
     conntrack
     prometheus
     findings
+    many
     packets
     captures
     stepping

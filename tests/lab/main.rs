@@ -27,6 +27,7 @@ mod host;
 mod itself;
 mod kernel_trace;
 mod leaks;
+mod many;
 mod metrics;
 mod observing;
 mod once;
