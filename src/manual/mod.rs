@@ -77,6 +77,7 @@ pages! {
     conntrack
     prometheus
     findings
+    many
     packets
     captures
     stepping
