@@ -89,6 +89,7 @@
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
+//! | [`remote`] | nodes elsewhere, asked by a command: their events in one order, and which are missing | believe what they say, give a shell a word unquoted |
 //! | [`metrics`] | what nodes say of themselves, for Prometheus: the text, and who gives it to whom | be a part of a node |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
@@ -317,6 +318,7 @@ pub mod policy;
 pub mod process;
 pub mod queue;
 pub mod rehearse;
+pub mod remote;
 pub mod replay;
 pub mod report;
 pub mod rfc;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 use dunnat::flows::{self, Finding, Flow, Follower, Names, SCHEMA, Settings, Unseen, Wanted};
-use dunnat::text::counted;
+use dunnat::remote::Place;
+use dunnat::text::{counted, escaped};
 use dunnat::trace::Filter;
 
+use super::many::{On, answers, say_missing};
 use super::running::{LookedAt, Seen};
 use super::trace::stopping;
 use super::{Failure, note, of_data, print};
@@ -23,11 +25,13 @@ use super::{Failure, note, of_data, print};
 pub(super) struct Flows {
     #[command(flatten)]
     of: LookedAt,
+    #[command(flatten)]
+    on: On,
     /// Which flows to show
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
     /// Show flows as they begin, change and end, until Ctrl-C
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "on")]
     follow: bool,
     /// Also show flows that have nothing to do with the cluster
     #[arg(long)]
@@ -36,7 +40,7 @@ pub(super) struct Flows {
     #[arg(long)]
     json: bool,
     /// Print the JSON Schema of an output line, with a description of each field
-    #[arg(long, conflicts_with_all = ["config", "node", "socket", "filter", "follow", "all", "json"])]
+    #[arg(long, conflicts_with_all = ["on", "config", "node", "socket", "filter", "follow", "all", "json"])]
     schema: bool,
 }
 
@@ -49,6 +53,9 @@ impl Flows {
         let typed = (!self.filter.is_empty()).then(|| self.filter.join(" "));
         if let Some(text) = &typed {
             Wanted::new(text.parse::<Filter>()?)?;
+        }
+        if let Some(places) = self.on.places() {
+            return self.of_many(places, typed);
         }
         let seen = self.of.find()?;
         let wanted = match &typed {
@@ -79,6 +86,33 @@ impl Flows {
         }
         shown.explain(settings)?;
         elsewhere(&seen)
+    }
+}
+
+impl Flows {
+    /// Of nodes elsewhere, one after the other; each line with its place, in JSON as it is.
+    fn of_many(&self, places: &[Place], filter: Option<String>) -> Result<(), Failure> {
+        let asked = [("--json", self.json), ("--all", self.all)];
+        let mut words: Vec<String> =
+            asked.iter().filter(|(_, is_asked)| *is_asked).map(|(word, _)| (*word).to_owned()).collect();
+        words.extend(filter.into_iter().flat_map(|filter| ["--".to_owned(), filter]));
+        let answers = answers(places, "flows", &words)?;
+        for (place, answered) in &answers {
+            let Ok(said) = answered else { continue };
+            for line in String::from_utf8_lossy(said).lines() {
+                if !self.json {
+                    print(&format!("{place}: {}\n", escaped(line)))?;
+                } else if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok() {
+                    print(&format!("{line}\n"))?;
+                } else {
+                    note(format_args!("{place} says what is no flow: {}", escaped(line)))?;
+                }
+            }
+        }
+        match say_missing(&answers)? {
+            0 => Ok(()),
+            missing => Err(Failure::Refused(format!("{} missing", counted(missing as u64, "place")))),
+        }
     }
 }
 

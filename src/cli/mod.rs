@@ -18,6 +18,7 @@ mod lasting;
 mod logging;
 #[cfg(all(test, feature = "lab"))]
 mod manual;
+mod many;
 mod metrics;
 mod opened;
 mod output;

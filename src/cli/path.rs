@@ -2,16 +2,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::iter::{once, once_with};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path as FilePath, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use dunnat::conversations::{Conversation, Joiner, Paths, SCHEMA, Text, json, mermaid, svg};
+use dunnat::conversations::{Conversation, Joiner, Live, Paths, SCHEMA, Text, json, mermaid, svg};
+use dunnat::remote::Place;
 use dunnat::text::counted;
 use dunnat::trace::{Event, Filter, Format, Name, RuleEvent, RuleVerdict};
 
 use super::events::{Events, Line};
+use super::many::{self, Came};
 use super::progress::Progress;
-use super::{Failure, coloured, print, warn_of_reasons, written};
+use super::{Failure, coloured, note, print, warn_of_reasons, written};
 
 /// Join the traces of several nodes into conversations, and give a finding for each
 ///
@@ -22,8 +26,19 @@ use super::{Failure, coloured, print, warn_of_reasons, written};
 #[derive(Args)]
 pub(super) struct Path {
     /// The traces; `-` is standard input
-    #[arg(value_name = "FILE", required_unless_present = "schema")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["schema", "live"])]
     files: Vec<PathBuf>,
+    /// Join the decisions of nodes that run, and show each conversation when it has ended, or as soon as something is wrong with it;
+    /// of those that end at the same time, faults first. Until Ctrl-C
+    #[arg(long, conflicts_with_all = ["files", "conversation", "guest_on", "write"])]
+    live: bool,
+    /// With --live: the places of the nodes: ssh:HOST, netns:NAME, unix:SOCKET, or cmd:COMMAND, as for `dunnat trace`
+    /// [default: all nodes that run here]
+    #[arg(long, value_name = "PLACE,...", value_delimiter = ',', requires = "live")]
+    on: Vec<Place>,
+    /// With --live: at most N decisions per second of each node: the same flows on all nodes, each whole, as far as that is possible
+    #[arg(long, value_name = "N", requires = "live")]
+    at_most: Option<NonZeroU32>,
     /// Only conversations with an event that matches FILTER, a filter of `dunnat trace`
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
@@ -89,6 +104,9 @@ impl Path {
         }
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose()?;
         warn_of_reasons(filter.as_ref());
+        if self.live {
+            return self.follow(filter.as_ref());
+        }
         let paths = self.join(filter.as_ref())?;
         let chosen: Vec<&Conversation> = paths.conversations.iter().filter(|one| self.chooses(one)).collect();
         if let (Some(number), true) = (self.conversation, chosen.is_empty()) {
@@ -99,6 +117,59 @@ impl Path {
         let faults = chosen.iter().filter(|one| one.judgement.is_fault()).count();
         match self.faults && faults > 0 {
             true => Err(Failure::Faults { faults, all: paths.conversations.len() }),
+            false => Ok(()),
+        }
+    }
+
+    /// As they end.
+    fn follow(&self, filter: Option<&Filter>) -> Result<(), Failure> {
+        let text = match self.format() {
+            FormatArg::Text => Some(Text::new(coloured(io::stdout().is_terminal()))),
+            FormatArg::Json => None,
+            FormatArg::Mermaid | FormatArg::Svg => {
+                return Err(Failure::Usage("--live shows conversations as text or JSON".to_owned()));
+            }
+        };
+        let local;
+        let places = match self.on.is_empty() {
+            true => {
+                local = many::of_this_host()?;
+                &local
+            }
+            false => &self.on,
+        };
+        let mut live = Live::default();
+        let mut shown = Shown { text, ladders: self.ladders, faults: self.faults, count: (0, 0) };
+        let mut words = vec!["--format=json".to_owned()];
+        words.extend(self.at_most.map(|most| format!("--at-most={most}")));
+        let mut asked = Instant::now();
+        let mut absent = Vec::new();
+        many::follow(places, &words, |came| {
+            match came {
+                Came::Event(event) => {
+                    let wanted = filter.is_none_or(|filter| filter.matches(&event));
+                    live.add(*event, wanted, Instant::now());
+                }
+                Came::Carried(carried) => live.add_carried(*carried),
+                Came::Idle(missing) if asked.elapsed() >= OFTEN => {
+                    asked = Instant::now();
+                    absent = missing.to_vec();
+                    return shown.show(&live.ended(asked), &absent);
+                }
+                Came::Idle(_) => {}
+            }
+            Ok(true)
+        })?;
+        shown.show(&live.finish(), &absent)?;
+        if live.forgotten() > 0 {
+            note(format_args!(
+                "{} forgotten: there were too many at once",
+                counted(live.forgotten(), "flow")
+            ))?;
+        }
+        let (all, faults) = shown.count;
+        match self.faults && faults > 0 {
+            true => Err(Failure::Faults { faults, all }),
             false => Ok(()),
         }
     }
@@ -176,6 +247,49 @@ impl Path {
         }
         files.warn();
         Ok(joiner.finish())
+    }
+}
+
+/// How often it is looked which conversations have ended.
+const OFTEN: Duration = Duration::from_millis(250);
+
+/// Shows conversations as they end.
+struct Shown {
+    /// None for JSON.
+    text: Option<Text>,
+    ladders: bool,
+    faults: bool,
+    /// How many there were, and how many of them were wrong.
+    count: (usize, usize),
+}
+
+impl Shown {
+    /// Shows these; `absent` are the places that are missing now. Whether anybody wants more.
+    fn show(&mut self, ended: &[Conversation], absent: &[String]) -> Result<bool, Failure> {
+        let failed = |source| Failure::Output { to: "standard output".to_owned(), source };
+        let mut out = io::stdout().lock();
+        for one in ended {
+            let finding = one.judgement.finding;
+            self.count.0 += 1;
+            self.count.1 += usize::from(one.judgement.is_fault());
+            if self.faults && finding.is_right() {
+                continue;
+            }
+            let mut piece = match self.text {
+                Some(text) if self.ladders => text.ladder(one) + "\n",
+                Some(text) => text.line(one),
+                None => json(one).map_err(|error| failed(error.into()))?,
+            };
+            if self.text.is_some() && !finding.is_right() && !absent.is_empty() {
+                piece += &format!("        missing now: {}\n", absent.join(", "));
+            }
+            match out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
+                // Its reader has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
+                written => written.map_err(failed)?,
+            }
+        }
+        Ok(true)
     }
 }
 

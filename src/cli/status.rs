@@ -2,11 +2,13 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use dunnat::control::{Flows, Ledger, Queue, Status as Reported};
+use dunnat::remote::Place;
 use dunnat::text::{counted, escaped};
 use jiff::Timestamp;
 
+use super::many::{On, answers, say_missing};
 use super::running::{RunningArgs, ask_status};
-use super::{Failure, print, print_json};
+use super::{Failure, note, print, print_json};
 
 /// Show what a running node says about itself: its packets and decisions, losses, guard, and rehearsal
 ///
@@ -15,13 +17,18 @@ use super::{Failure, print, print_json};
 pub(super) struct Status {
     #[command(flatten)]
     of: RunningArgs,
-    /// Print JSON: one object
+    #[command(flatten)]
+    on: On,
+    /// Print JSON: one object; with --on one line for each place, with its name
     #[arg(long)]
     json: bool,
 }
 
 impl Status {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        if let Some(places) = self.on.places() {
+            return self.of_many(places);
+        }
         let status = ask_status(&self.of.socket()?)?;
         if self.json {
             print_json(&status)?;
@@ -32,6 +39,31 @@ impl Status {
             0 => Ok(()),
             amiss => Err(Failure::Amiss(amiss)),
         }
+    }
+
+    /// Of nodes elsewhere, one after the other.
+    fn of_many(&self, places: &[Place]) -> Result<(), Failure> {
+        let answers = answers(places, "status", &["--json".to_owned()])?;
+        let mut amiss = 0;
+        for (place, answered) in &answers {
+            let Ok(said) = answered else { continue };
+            let status: Reported = match serde_json::from_slice(said) {
+                Ok(status) => status,
+                Err(error) => {
+                    amiss += 1;
+                    note(format_args!("{place} says what is no status: {}", escaped(&error.to_string())))?;
+                    continue;
+                }
+            };
+            amiss += status.amiss.len();
+            if self.json {
+                print_json(&serde_json::json!({ "place": place.to_string(), "status": status }))?;
+            } else {
+                print(&format!("place      {place}\n{}\n", as_text(&status)))?;
+            }
+        }
+        amiss += say_missing(&answers)?;
+        if amiss == 0 { Ok(()) } else { Err(Failure::Amiss(amiss)) }
     }
 }
 

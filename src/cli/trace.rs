@@ -1,4 +1,6 @@
+mod elsewhere;
 mod kernel;
+mod reader;
 
 use std::io::{self, IsTerminal as _};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -18,9 +20,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::events::{Events, Line};
+use super::many::On;
 use super::running::RunningArgs;
 use super::{Failure, coloured, print, warn_of_reasons};
 use kernel::Kernel;
+use reader::is_left;
 
 /// Show the decisions of a running node live, or those of a saved trace
 ///
@@ -32,8 +36,10 @@ use kernel::Kernel;
 pub(super) struct Trace {
     #[command(flatten)]
     of: RunningArgs,
+    #[command(flatten)]
+    on: On,
     /// Read a saved JSON trace instead; `-` is standard input
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["node", "socket"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["node", "socket", "on"])]
     read: Option<PathBuf>,
     /// Which decisions to show
     #[arg(value_name = "FILTER")]
@@ -72,13 +78,13 @@ pub(super) struct Trace {
     keep: u32,
     /// Have the flows that match FILTER come to the worker packet by packet while this runs, and show all their
     /// packets; for a node that runs with `--decide flow`. FILTER must name addresses or ports
-    #[arg(long, conflicts_with_all = ["read", "kernel", "schema"])]
+    #[arg(long, conflicts_with_all = ["read", "on", "kernel", "schema"])]
     packets: bool,
     #[command(flatten)]
     kernel: Kernel,
     /// Print the JSON Schema of an output line, with a description of each field; with --kernel, of a line with a rule
     #[arg(long, conflicts_with_all = [
-        "node", "socket", "read", "filter", "format", "verbose", "bytes", "sample", "at_most", "flows", "count",
+        "node", "socket", "on", "read", "filter", "format", "verbose", "bytes", "sample", "at_most", "flows", "count",
         "write",
     ])]
     schema: bool,
@@ -180,7 +186,10 @@ impl Trace {
                 };
                 self.saved(path, selection, &mut output)
             }
-            (None, None) => self.live(filter, &mut output),
+            (None, None) => match self.on.places() {
+                Some(places) => self.of_many(places, filter, &mut output),
+                None => self.live(filter, &mut output),
+            },
         };
         match outcome {
             // Its reader has seen enough.
@@ -219,6 +228,14 @@ impl Trace {
         let mut client = Client::ask(&path, &request)?;
         let connection = |source| Failure::Connection { path: path.clone(), source };
         let stopping = stop_on_signal(client.stopper().map_err(connection)?).map_err(connection)?;
+        if self.write.is_none() {
+            let stopper = client.stopper().map_err(connection)?;
+            std::thread::spawn(move || {
+                if is_left(&io::stdout()) {
+                    stopper.stop();
+                }
+            });
+        }
         if self.packets {
             let (time, stopper) = (self.kernel.time(), client.stopper().map_err(connection)?);
             std::thread::spawn(move || {

@@ -46,8 +46,9 @@ pub struct Following {
 }
 
 impl Following {
-    /// Takes an event, and tells its flow: client → guest. None if it is about no conversation with a guest.
-    pub fn add(&mut self, event: Event) -> Option<Tuple> {
+    /// Takes an event, and tells its flow: client → guest. None if it is about no conversation with a guest. A conversation is
+    /// [wanted](Conversation::wanted) if one of its events is.
+    pub fn add(&mut self, event: Event, wanted: bool) -> Option<Tuple> {
         if !self.nodes.contains_key(&event.node) {
             if self.nodes.len() >= NODES {
                 return None;
@@ -71,6 +72,7 @@ impl Following {
         }
         let place = flow.place_of(&event, &mut self.connections);
         let connection = &mut flow.connections[place];
+        connection.wanted |= wanted;
         if connection.kept.len() < EVENTS || connection.events().any(|kept| kept.is_like(&event)) {
             connection.keep(event);
         }
@@ -135,7 +137,7 @@ mod tests {
         let mut flows = Vec::new();
         for event in samples::events() {
             joiner.add(event.clone(), true);
-            flows.extend(following.add(event));
+            flows.extend(following.add(event, true));
         }
         following.learn();
         flows.dedup();
@@ -160,11 +162,11 @@ mod tests {
     fn what_is_judged_grows_and_is_forgotten() {
         let mut following = Following::default();
         let events = samples::events();
-        let flow = following.add(events[0].clone()).unwrap();
+        let flow = following.add(events[0].clone(), true).unwrap();
         following.learn();
         assert_eq!(following.judge(&flow)[0].judgement.finding, Finding::NoReply);
         for event in &events[1..4] {
-            assert_eq!(following.add(event.clone()), Some(flow));
+            assert_eq!(following.add(event.clone(), true), Some(flow));
         }
         following.learn();
         let judged = &following.judge(&flow)[0];
@@ -185,7 +187,7 @@ mod tests {
             if let Some(tcp) = &mut another.tcp {
                 tcp.seq = seq;
             }
-            flow = following.add(another);
+            flow = following.add(another, true);
         }
         let kept = &following.flows[&flow.unwrap()];
         assert_eq!(kept.connections.len(), CONNECTIONS);
@@ -201,7 +203,7 @@ mod tests {
         for seq in 1..3 * KINDS as u32 {
             let [_, a, b, c] = seq.to_be_bytes();
             let mac = Some(Source { address: Mac([2, 0, 0, a, b, c]), node: None });
-            following.add(Event { seq: u64::from(seq), mac, ..event.clone() });
+            following.add(Event { seq: u64::from(seq), mac, ..event.clone() }, true);
             assert!(following.kinds.count() <= KINDS + 1, "{seq}");
         }
     }

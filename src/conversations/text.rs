@@ -73,6 +73,20 @@ impl Text {
         std::iter::once(head).chain(conversations.iter().map(piece))
     }
 
+    /// A conversation by itself: a line, and what is wrong with it below.
+    pub fn line(self, conversation: &Conversation) -> String {
+        let finding = conversation.judgement.finding;
+        let [number, name, proto, client, original, way, guest] = row(conversation);
+        let name = format!("{name:13}");
+        let name = self.paint.styled(&name, style(finding));
+        let mut out = format!("{number:>6}  {name}  {proto} {client} > {original}  {way}  {guest}\n");
+        if !finding.is_right() {
+            self.indented(&mut out, 8, &why(conversation));
+            self.causes(&mut out, 8, conversation);
+        }
+        out
+    }
+
     /// How many of what, and what belongs to none.
     pub fn totals(self, paths: &Paths, shown: &[&Conversation]) -> String {
         let mut out = String::new();

@@ -16,6 +16,9 @@ use crate::kernel::tool::{self, Failure, Tool};
 use crate::net::{Mac, Mark};
 use crate::rehearse::Rehearsal;
 
+/// The process id of the service manager, which may keep sockets while a unit is started again.
+pub(super) const SERVICE_MANAGER: u32 = 1;
+
 /// What was read, or why it could not be.
 pub type Reading<T> = Result<T, String>;
 
@@ -515,11 +518,17 @@ fn owner(inode: u64) -> Option<(u32, String)> {
         let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
         open.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == socket.as_str()))
     };
-    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+    let having = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
         let id = entry.file_name().to_str()?.parse().ok()?;
         let name = fs::read_to_string(entry.path().join("comm")).ok()?;
         has_it(&entry.path()).then(|| (id, name.trim().to_owned()))
-    })
+    });
+    whose(having)
+}
+
+/// Of the processes that have a socket open the one whose it is: the service manager keeps it for another one, if there is another one.
+fn whose(having: impl Iterator<Item = (u32, String)>) -> Option<(u32, String)> {
+    having.min_by_key(|(id, _)| *id == SERVICE_MANAGER)
 }
 
 #[cfg(test)]
@@ -534,5 +543,18 @@ mod tests {
             0000000051c1ab3c 12  77         00000000 0        0        0     2        0        557     \n";
         assert_eq!(inode(text, 77), Some(557));
         assert_eq!(inode(text, 78), None);
+    }
+
+    #[test]
+    fn who_keeps_a_socket_for_another_is_not_its_owner() {
+        let (manager, node) = ((1, "systemd".to_owned()), (77, "dunnat".to_owned()));
+        assert_eq!(whose([manager.clone(), node.clone()].into_iter()), Some(node.clone()));
+        assert_eq!(
+            whose([node.clone(), (78, "dunnat".to_owned())].into_iter()),
+            Some(node),
+            "the keeper, not its worker"
+        );
+        assert_eq!(whose([manager.clone()].into_iter()), Some(manager));
+        assert_eq!(whose([].into_iter()), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Whether the queues are free that the node would take.
 
-use super::host::QueueInUse;
+use super::host::{QueueInUse, SERVICE_MANAGER};
 use super::{Fact, Host, Role, Section, Severity};
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
@@ -34,6 +34,10 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         return vec![fact.yes(format!("dunnat is serving here{process}"))];
     }
     vec![match &queue.process {
+        // It has the sockets of a unit whose process is away: to end it would help nobody.
+        Some((SERVICE_MANAGER, name)) => fact
+            .no(format!("queue {} is kept by {name}, for a unit that is away", queue.number))
+            .by_hand("systemctl stop 'dunnat@*'"),
         Some((id, name)) => fact
             .no(format!("queue {} is taken by process {id} ({name})", queue.number))
             .by_hand(format!("kill {id}")),

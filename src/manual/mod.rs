@@ -60,6 +60,7 @@ pages! {
     icmp
     cluster
     importing
+    ansible
     tags
     families
     services
@@ -76,6 +77,7 @@ pages! {
     conntrack
     prometheus
     findings
+    many
     packets
     captures
     stepping

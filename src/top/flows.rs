@@ -85,7 +85,7 @@ impl Flows {
     /// Takes an event.
     pub(super) fn add(&mut self, event: Box<Event>, filter: Option<&Filter>) {
         let (time, flags) = (event.time, event.tcp.map_or(TcpFlags(0), |tcp| tcp.flags));
-        let Some(tuple) = self.following.add((*event).clone()) else { return };
+        let Some(tuple) = self.following.add((*event).clone(), true) else { return };
         let flow = self.flows.entry(tuple).or_insert_with(|| Flow {
             events: VecDeque::new(),
             between: 0,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use dunnat::cluster::{Cluster, NodeId, OnConflict};
 use dunnat::control::{Request, read_answer};
-use dunnat::conversations::{self, Cause, Joiner, mermaid, svg};
+use dunnat::conversations::{self, Cause, Joiner, Live, mermaid, svg};
 use dunnat::daemon::{State, Worker};
 use dunnat::doctor::Lasting;
 use dunnat::engine::{
@@ -31,6 +31,7 @@ use dunnat::policy::{Supervised, of_cluster};
 use dunnat::process::{Answer, Hello, MOST_BYTES};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
+use dunnat::remote::{Line, Place, read_line};
 use dunnat::replay::Changes;
 use dunnat::ruleset::{
     AtHook, Backend, Deciding, Evaluator, Plan, Point, RewriteBy, Rules, StandIn, Tracking, Wishes,
@@ -420,6 +421,49 @@ fn answers() {
         let Ok(Some(answer)) = read_answer(bytes) else { return };
         let written = serde_json::to_vec(&answer).unwrap();
         assert_eq!(read_answer(&written).unwrap(), Some(answer));
+    });
+}
+
+/// What a place elsewhere prints, from its second line on; the first is what was typed to name it. Each line is one thing or nothing, what
+/// is shown is obeyed by no terminal, and no host or namespace is an option of the program that goes there.
+#[test]
+fn places() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let (typed, mut rest) = match bytes.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
+            None => (bytes, &[][..]),
+        };
+        if let Ok(place) = String::from_utf8_lossy(typed).parse::<Place>() {
+            assert_eq!(place.to_string().parse(), Ok(place.clone()));
+            let command = place.command(Path::new("/bin/dunnat"), "trace", &["--".to_owned()]);
+            let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+            let is_option = |word: Option<&String>| word.is_none_or(|word| word.starts_with('-'));
+            if let Some(at) =
+                words.iter().position(|word| word == "--").filter(|_| command.get_program() == "ssh")
+            {
+                assert!(!is_option(words.get(at + 1)) && words.len() == at + 3, "{words:?}");
+            }
+            assert!(command.get_program() != "ip" || !is_option(words.get(2)), "{words:?}");
+        }
+        let (mut live, mut line, mut lines) = (Live::default(), Vec::new(), 0);
+        let text = conversations::Text::new(false);
+        let now = std::time::Instant::now();
+        loop {
+            match read_line(&mut rest, &mut line).unwrap() {
+                Line::End => break,
+                Line::Event(event) => live.add(*event, true, now),
+                Line::Carried(carried) => live.add_carried(*carried),
+                Line::Other(begin) => {
+                    assert!(!begin.chars().any(char::is_control), "{begin:?}");
+                }
+            }
+            lines += 1;
+        }
+        assert!(lines <= bytes.split(|byte| *byte == b'\n').count());
+        for conversation in live.finish() {
+            let shown = text.line(&conversation);
+            assert!(!shown.lines().any(|line| line.chars().any(char::is_control)), "{shown:?}");
+        }
     });
 }
 

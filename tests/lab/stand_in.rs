@@ -74,14 +74,14 @@ fn log(lab: &Lab, node: &str) -> String {
     std::fs::read_to_string(lab.state(&format!("{node}.log"))).unwrap()
 }
 
-fn kill(lab: &Lab, nodes: &[&str]) {
+pub(super) fn kill(lab: &Lab, nodes: &[&str]) {
     let pids: Vec<String> = nodes.iter().map(|node| pid(lab, node)).collect();
     pids.iter().for_each(|pid| _ = must("kill", &["-s", "KILL", pid]));
     pids.iter().for_each(|pid| wait_for("a node to be dead", || is_gone(pid)));
 }
 
 /// Starts a node as the lab does, which stops it.
-fn serve(lab: &Lab, node: &str, options: &[&str]) -> Child {
+pub(super) fn serve(lab: &Lab, node: &str, options: &[&str]) -> Child {
     let before = log(lab, node).matches("serving ").count();
     let file = |name: String| lab.state(&name).to_str().unwrap().to_owned();
     let (config, socket) = (file("cluster.toml".to_owned()), lab.socket(node));

@@ -70,8 +70,8 @@ impl Journal {
             Ok(_) => true,
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,
             Err(_) => {
-                // As sd-daemon(3) has it. Where that fails, too, there is nobody to tell.
-                let _ = writeln!(io::stderr().lock(), "<{}>{}", priority(level), text.replace('\n', " "));
+                // Where that fails, too, there is nobody to tell.
+                let _ = as_line(level, &text.replace('\n', " "));
                 true
             }
         }
@@ -94,6 +94,11 @@ impl Journal {
         }
         fields.0
     }
+}
+
+/// A line on standard error, with its priority as sd-daemon(3) has it.
+pub(super) fn as_line(level: Level, line: &str) -> io::Result<()> {
+    writeln!(io::stderr().lock(), "<{}>{line}", priority(level))
 }
 
 /// Whether JOURNAL_STREAM names this file, by device and inode: sd-daemon(3).

@@ -51,13 +51,14 @@ pub(super) fn about_node(node: &str, role: &'static str) {
     }
 }
 
-/// Tells the journal why the program ends, if standard error is the journal.
+/// Tells why the program ends, with its priority, if standard error is the journal's. It goes there as lines: of a process that is gone the journal
+/// does not know any more which unit it was, but the unit of standard error it knows.
 pub(super) fn told_the_end(why: impl Display) -> bool {
-    let journal = LOG.get().and_then(|log| log.journal.as_ref());
-    journal.is_some_and(|journal| {
-        journal.tell(Level::Error, by_lines(&why.to_string()).trim_end(), None);
-        true
-    })
+    let is_there = LOG.get().is_some_and(|log| log.journal.is_some());
+    is_there && {
+        let lines = by_lines(&why.to_string());
+        lines.lines().all(|line| journal::as_line(Level::Error, line).is_ok())
+    }
 }
 
 /// The program ends: how much was left out is told now.

@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct Kernel {
     /// Also show each nft rule that the packets match, of any program, with its verdict; needs root and a FILTER
     /// with addresses or ports
-    #[arg(long, conflicts_with_all = ["read", "sample", "flows", "count", "bytes"])]
+    #[arg(long, conflicts_with_all = ["read", "on", "sample", "flows", "count", "bytes"])]
     kernel: bool,
     /// With --kernel: allow a FILTER without addresses or ports, or none
     #[arg(long, requires = "kernel")]

@@ -253,6 +253,14 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
         ),
         (
             |host| {
+                host.queues = Ok(vec![QueueInUse { number: 105, process: Some((1, "systemd".to_owned())) }]);
+            },
+            "queue-numbers",
+            Broken,
+            Some("systemctl stop 'dunnat@*'"),
+        ),
+        (
+            |host| {
                 host.queues = Ok(vec![QueueInUse { number: 112, process: Some((7, "suricata".to_owned())) }]);
             },
             "reload-queues",
