@@ -82,15 +82,22 @@ pub(super) fn follow(
                 (Some(false), Said::Gone(why)) => note(format_args!("{} is missing: {why}", places[place]))?,
                 _ => {}
             }
-            match said {
-                Said::Event(event) if speakers.may_say(place, &event.node)? => merger.push(event, now),
-                Said::Carried(carried) if speakers.may_say(place, &carried.node)? => {
-                    if !took(Came::Carried(carried))? {
-                        return Ok(());
-                    }
+            let goes_on = match said {
+                Said::Event(event) if speakers.may_say(place, &event.node)? => {
+                    merger.push(event, now);
+                    true
                 }
-                Said::Unread(begin) => speakers.is_odd(place, &format!("what is no decision: {begin}"))?,
-                _ => {}
+                Said::Carried(carried) if speakers.may_say(place, &carried.node)? => {
+                    took(Came::Carried(carried))?
+                }
+                Said::Unread(begin) => {
+                    speakers.is_odd(place, &format!("what is no decision: {begin}"))?;
+                    true
+                }
+                _ => true,
+            };
+            if !goes_on {
+                return Ok(());
             }
         }
         for place in missing.back(now) {

@@ -183,23 +183,14 @@ impl Reader {
     fn read(&self, mut out: impl BufRead) {
         let mut line = Vec::new();
         loop {
-            match read_line(&mut out, &mut line) {
+            let said = match read_line(&mut out, &mut line) {
                 Ok(Line::End) | Err(_) => return,
-                Ok(Line::Event(event)) => {
-                    if !self.says(Said::Event(event)) {
-                        return;
-                    }
-                }
-                Ok(Line::Carried(carried)) => {
-                    if !self.says(Said::Carried(carried)) {
-                        return;
-                    }
-                }
-                Ok(Line::Other(begin)) => {
-                    if !self.says(Said::Unread(begin)) {
-                        return;
-                    }
-                }
+                Ok(Line::Event(event)) => Said::Event(event),
+                Ok(Line::Carried(carried)) => Said::Carried(carried),
+                Ok(Line::Other(begin)) => Said::Unread(begin),
+            };
+            if !self.says(said) {
+                return;
             }
         }
     }
@@ -270,8 +261,11 @@ pub(super) fn last_line(mut from: impl BufRead) -> String {
             Ok(0) | Err(_) => return last,
             Ok(_) => {
                 let said = shown(&line);
-                if !said.is_empty() {
-                    last = said;
+                // As programs of this one's kind begin a line of their log: `[time LEVEL] `.
+                let words =
+                    said.strip_prefix('[').and_then(|rest| Some(rest.split_once("] ")?.1)).unwrap_or(&said);
+                if !words.is_empty() {
+                    last = words.strip_prefix("dunnat: ").unwrap_or(words).to_owned();
                 }
             }
         }
@@ -313,7 +307,14 @@ mod tests {
         std::fs::write(&file, format!("{event}\n")).unwrap();
         // As `trace` is, its words are passed over.
         let script = directory.path().join("dunnat");
-        std::fs::write(&script, format!("#!/bin/sh\ncat {}\necho no more >&2\n", file.display())).unwrap();
+        std::fs::write(
+            &script,
+            format!(
+                "#!/bin/sh\ncat {}\necho '[2026-11-27T08:46:43Z WARN ] dunnat: no more' >&2\n",
+                file.display()
+            ),
+        )
+        .unwrap();
         let place: Place = format!("cmd:sh {}", script.display()).parse().unwrap();
         let (told, heard) = crossbeam_channel::unbounded();
         let readers = Readers::start(&[place], "trace", &[], &told).unwrap();

@@ -196,19 +196,18 @@ impl Asker {
             let request = Request::Trace(control::Trace { at_most, ..control::Trace::default() });
             if let Ok(mut client) = Client::ask(&self.socket, &request) {
                 while let Ok(Some(answer)) = client.answer() {
-                    match answer {
-                        Answer::Event(event) => {
-                            if !self.came(Input::Event(Box::new(event)), lost) {
-                                return;
-                            }
-                        }
-                        Answer::Carried(carried) => drop(self.inputs.try_send(Input::Carried(carried))),
+                    let input = match answer {
+                        Answer::Event(event) => Input::Event(Box::new(event)),
+                        Answer::Carried(carried) => Input::Carried(carried),
                         Answer::Error(why) if control::is_unknown_word(&why) => {
                             at_most = None;
                             break;
                         }
                         Answer::End(_) | Answer::Error(_) => break,
-                        _ => {}
+                        _ => continue,
+                    };
+                    if !self.came(input, lost) {
+                        return;
                     }
                 }
             }

@@ -109,6 +109,11 @@ fn a_stuck_reader_loses_events_and_no_packet() {
     lab.must(&["start"]);
     let mut stuck = std::os::unix::net::UnixStream::connect(lab.socket("node2")).unwrap();
     stuck.write_all(b"{\"trace\":{}}\n").unwrap();
+    // It is attached when it is greeted, and reads no more.
+    let mut byte = [0];
+    while byte != *b"\n" {
+        std::io::Read::read_exact(&mut stuck, &mut byte).unwrap();
+    }
     let flood = r#"
         use strict; use Socket;
         socket(my $s, AF_INET, SOCK_DGRAM, 0) or die "socket: $!";
