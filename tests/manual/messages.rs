@@ -10,13 +10,13 @@ const SRC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 #[test]
 fn the_page_is_the_table() {
     let path = Path::new(SRC).join("manual/messages.md");
-    let is = std::fs::read_to_string(&path).unwrap();
+    let is = fs::read_to_string(&path).unwrap();
     let tables = messages::page();
     let (before, _) = is.split_once(tables.lines().next().unwrap()).unwrap();
     let (_, after) = is.split_once("\nSee also ").unwrap();
     let should = format!("{before}{}\nSee also {after}", tables.trim_end_matches('\n').to_owned() + "\n");
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, &should).unwrap();
+        fs::write(&path, &should).unwrap();
     }
     assert!(is == should, "the page is not the table: BLESS=1 cargo nextest run --locked --test manual");
 }
@@ -26,12 +26,12 @@ fn told() -> Vec<(PathBuf, String, String)> {
     let mut told = Vec::new();
     let mut folders = vec![PathBuf::from(SRC)];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
+        for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("src/messages.rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
+                let text = fs::read_to_string(&path).unwrap();
                 for call in text.split("messages::message!(").skip(1) {
                     let name =
                         call.trim_start().split(|char: char| !(char.is_ascii_uppercase() || char == '_'));

@@ -39,7 +39,12 @@ pub(super) fn path(lab: &lab::Lab, passed: &Passed) -> Result<(), Failure> {
             }
             Ok(_) => dunnat::messages::message!(NODE_SAW_NOTHING, "{}: no events", node.name),
             Err(_) => {
-                dunnat::messages::message!(NODE_HAS_NO_TRACE, "{}: no trace at {}", node.name, file.display())
+                dunnat::messages::message!(
+                    NODE_HAS_NO_TRACE,
+                    "{}: no trace at {}",
+                    node.name,
+                    file.display()
+                );
             }
         }
     }
