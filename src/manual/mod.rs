@@ -69,6 +69,7 @@ pages! {
     once
     reasons
     looking
+    browser
     traces
     filters
     conntrack

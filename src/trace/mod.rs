@@ -8,6 +8,7 @@
 mod carried;
 mod event;
 mod filter;
+mod flow;
 mod generations;
 #[cfg(test)]
 pub(crate) mod judge;
