@@ -90,7 +90,8 @@
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
 //! | [`remote`] | nodes elsewhere, asked by a command: their events in one order, and which are missing | believe what they say, give a shell a word unquoted |
-//! | [`metrics`] | what nodes say of themselves, for Prometheus: the text, and who gives it to whom | be a part of a node |
+//! | [`http`] | answering who asks by HTTP, with limits on how many, how much and how long | know what is asked for |
+//! | [`metrics`] | what nodes say of themselves, for Prometheus | be a part of a node |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |
 //! | [`doctor`] | whether a node would work here: facts, each judged, each with the command that mends it | change the host |
 //! | [`report`] | an archive for who helps, and other addresses and names in it | know what is in it |
@@ -99,6 +100,7 @@
 //! | [`lab`] | clusters in network namespaces, and the acceptance that proves them (Cargo feature `lab`) | reach the outside, count a tool that failed for "none" |
 //! | [`step`] | a node for study: it shows and explains each decision, and holds the packet until a person lets it go | let a key or a screen keep the node from ending |
 //! | [`top`] | nodes on a full screen, and the way of each flow (Cargo feature `top`) | make a node or a packet wait, keep more than it says |
+//! | [`web`] | nodes, or saved traces, as one page in a browser: packets on their way, each decision, each flow (Cargo feature `web`) | be asked by another page, wait for a browser, ask another host |
 //! | [`rfc`] | documentation: what RFC 3022, 4787, 5382, 5508 and 7857 ask of a NAT, and what dunnat does | have code |
 //! | [`manual`] | documentation: the pages of the manual, which `dunnat help PAGE` prints | decide |
 //! | `cli` | the program's verbs, one file each, by what is public here (`src/main.rs`) | know what another program could not |
@@ -302,6 +304,7 @@ pub mod doctor;
 pub mod engine;
 pub mod explain;
 pub mod flows;
+pub mod http;
 pub mod import;
 pub mod init;
 pub mod kernel;
@@ -331,3 +334,5 @@ pub mod text;
 #[cfg(feature = "top")]
 pub mod top;
 pub mod trace;
+#[cfg(feature = "web")]
+pub mod web;

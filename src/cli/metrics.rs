@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use dunnat::control;
-use dunnat::metrics::{self, Limits, Scraped};
+use dunnat::http::{self, Limits};
+use dunnat::metrics::{self, Scraped};
 
 use super::{Failure, print};
 
@@ -42,15 +43,7 @@ impl Metrics {
             print(&metrics::text(nodes))?;
             return if none { Err(Failure::Refused("no node has answered".to_owned())) } else { Ok(()) };
         }
-        let failed = |source| Failure::Output { to: self.listen.to_string(), source };
-        let listener = TcpListener::bind(self.listen).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => Failure::Refused(format!(
-                "somebody listens on {} already; choose another port with --listen",
-                self.listen
-            )),
-            _ => Failure::Refused(format!("cannot listen on {}: {source}", self.listen)),
-        })?;
-        let at = listener.local_addr().map_err(failed)?;
+        let (listener, at) = listen(self.listen)?;
         if !at.ip().is_loopback() {
             dunnat::messages::message!(
                 METRICS_OPEN,
@@ -66,9 +59,22 @@ impl Metrics {
         };
         Err(Failure::Refused(format!(
             "cannot listen any more: {}",
-            metrics::serve(&listener, Limits::default(), text)
+            http::serve(&listener, Limits::default(), move |request| metrics::answer(request, &text))
         )))
     }
+}
+
+/// Listens there, and says where that is: port 0 is any that is free.
+pub(super) fn listen(on: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let refused = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            Failure::Refused(format!("somebody listens on {on} already; choose another port with --listen"))
+        }
+        _ => Failure::Refused(format!("cannot listen on {on}: {source}")),
+    };
+    let listener = TcpListener::bind(on).map_err(refused)?;
+    let at = listener.local_addr().map_err(refused)?;
+    Ok((listener, at))
 }
 
 /// So long a node may take: less than Prometheus waits for all.

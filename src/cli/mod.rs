@@ -42,6 +42,8 @@ mod top;
 mod trace;
 mod upgrade;
 mod waiting;
+#[cfg(feature = "web")]
+mod web;
 mod work;
 
 use std::io::{self, Write as _};
@@ -85,6 +87,8 @@ enum Verb {
     Metrics(metrics::Metrics),
     #[cfg(feature = "top")]
     Top(top::Top),
+    #[cfg(feature = "web")]
+    Web(web::Web),
     Reload(reload::Reload),
     Upgrade(upgrade::Upgrade),
     Explain(explain::Explain),
@@ -196,6 +200,8 @@ fn went() -> ExitCode {
         Verb::Metrics(metrics) => metrics.run(),
         #[cfg(feature = "top")]
         Verb::Top(top) => top.run(),
+        #[cfg(feature = "web")]
+        Verb::Web(web) => web.run(),
         Verb::Reload(reload) => reload.run(),
         Verb::Upgrade(upgrade) => upgrade.run(),
         Verb::Explain(explain) => explain.run(),

@@ -95,6 +95,7 @@ pub(super) enum FormatArg {
     Text,
     Json,
     Pcapng,
+    Otlp,
 }
 
 impl FormatArg {
@@ -103,6 +104,7 @@ impl FormatArg {
             Self::Text => Format::Text,
             Self::Json => Format::Json,
             Self::Pcapng => Format::Pcapng,
+            Self::Otlp => Format::Otlp,
         }
     }
 }
@@ -330,11 +332,11 @@ impl Trace {
         let mut events = Events::open(path)?;
         // Before an event that is left out; it is said at the next that is not.
         let mut lost = 0;
-        // A rule is of no stage or flow, and has no number: it cannot be counted with the decisions, nor be a packet of a capture.
+        // A rule is of no stage or flow, and has no number: it cannot be counted with the decisions, nor be a packet of a capture or a span.
         let shows_rules = self.sample.is_none()
             && self.flows.is_none()
             && self.count.is_none()
-            && self.format() != Format::Pcapng;
+            && !matches!(self.format(), Format::Pcapng | Format::Otlp);
         while !selection.is_done() {
             let mut event = match events.line() {
                 Ok(Some(Line::Decision(event))) => *event,

@@ -11,7 +11,7 @@ use super::carried::AllCarried;
 use super::connection::{Traced, merge, split};
 use super::conversation::{Conversation, assemble};
 use super::home::HomeNodes;
-use super::join::{Flow, flow_of};
+use super::join::Flow;
 use super::rule_drop::RuleDrops;
 use super::seen::SeenKinds;
 use crate::net::Tuple;
@@ -62,7 +62,7 @@ impl Following {
             self.home_nodes = HomeNodes::default();
         }
         self.home_nodes.see(&event);
-        let tuple = flow_of(&event)?;
+        let tuple = event.flow()?;
         let flow = self.flows.entry(tuple).or_default();
         let event = self.kinds.seen(event);
         // By twice as many as are in use: so it is not to be done for each event.

@@ -18,7 +18,7 @@ use super::once::Once;
 use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::{Seen, SeenKinds};
 use crate::engine::Reason;
-use crate::net::{Proto, Stage, Tuple, Verdict};
+use crate::net::{Proto, Stage, Tuple};
 use crate::trace::{Carried, Event, Name, RuleEvent};
 
 /// Takes the events of all nodes, in any order of nodes; those of one node as they were numbered.
@@ -42,7 +42,7 @@ struct Services(FxHashSet<(Proto, Option<u16>)>);
 
 impl Services {
     fn see(&mut self, event: &Event) {
-        let asked = event.before.filter(|_| is_translated_request(event));
+        let asked = event.before.filter(|_| event.is_translated_request());
         self.0.extend(asked.map(key));
     }
 
@@ -98,7 +98,7 @@ impl Joiner {
         }
         self.home_nodes.see(&event);
         self.services.see(&event);
-        let Some(flow) = flow_of(&event) else {
+        let Some(flow) = event.flow() else {
             *self.others.entry((event.stage, event.reason)).or_default() += 1;
             return;
         };
@@ -207,38 +207,5 @@ impl Flow {
     fn reset_by(&self, event: &Seen) -> Option<u32> {
         let first = event.resets()?;
         self.connections.iter().any(|connection| connection.first_seq == Some(first)).then_some(first)
-    }
-}
-
-/// Whether it is a request that was translated: of a service, by whatever policy.
-fn is_translated_request(event: &Event) -> bool {
-    let is_error = event.icmp.is_some_and(|icmp| icmp.inner.is_some());
-    let is_for_service = event.reason == Reason::Service || event.service.is_some() && event.after.is_some();
-    event.stage == Stage::Dnat && !is_error && is_for_service
-}
-
-/// Client → guest; none if the event is not about a conversation with a guest.
-pub(super) fn flow_of(event: &Event) -> Option<Tuple> {
-    if let Some(inner) = event.icmp.and_then(|icmp| icmp.inner) {
-        // An error goes the other way than what it is about, which behind dnat has the guest's own address.
-        return match event.stage {
-            Stage::Dnat => event.icmp?.inner_after.map(Tuple::reversed),
-            Stage::Tag | Stage::Save => Some(inner.reversed()),
-            Stage::Spoof => Some(inner),
-        };
-    }
-    let before = event.before?;
-    match (event.stage, event.reason) {
-        (Stage::Dnat, _) if is_translated_request(event) => event.after,
-        // It asked for a service, and could not be translated.
-        (Stage::Dnat, _) => event.service.as_ref().map(|_| before),
-        // A drop is one, whatever the reason.
-        (_, Reason::NotFromPipe | Reason::NotToGuest | Reason::NotFromGuest)
-            if event.verdict == Verdict::Accept =>
-        {
-            None
-        }
-        (Stage::Tag | Stage::Save, _) => Some(before),
-        (Stage::Spoof, _) => Some(before.reversed()),
     }
 }

@@ -72,6 +72,7 @@ pages! {
     once
     reasons
     looking
+    browser
     traces
     filters
     conntrack

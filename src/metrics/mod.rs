@@ -1,17 +1,15 @@
-//! What nodes say of themselves, for Prometheus: the text of its exposition format, and a small server that gives it to who asks.
+//! What nodes say of themselves, for Prometheus: the text of its exposition format, and what is answered to who asks.
 //!
 //! It is a process of its own. It asks the nodes of this host for their [`Status`] each time that it is asked, with the right to look
 //! alone; so a node has no port, and nobody from outside talks to it.
 
+mod asked;
 mod families;
-mod http;
-mod server;
 
 use prometheus_client::registry::Registry;
 
 use crate::control::Status;
-pub use http::{Asked, Response, ask};
-pub use server::{Limits, serve};
+pub use asked::answer;
 
 /// A node, and what it has said if it has answered.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::http::{self, Limits, Read, read, serve};
 
 fn status() -> Status {
     let json = r#"{"v":1,"node":"node1","dunnat":"0.2.0","process":7,"since":"2026-11-26T17:00:00Z","serving":"serving node1",
@@ -39,23 +40,27 @@ fn what_a_node_says_is_there_with_its_labels() {
 
 #[test]
 fn requests_are_answered_or_refused() {
-    let asked = |text: &str| ask(text.as_bytes());
-    assert_eq!(asked("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n"), Asked::Metrics);
-    assert_eq!(asked("HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), Asked::Metrics);
-    assert_eq!(asked("GET / HTTP/1.1\r\n\r\n"), Asked::Index);
-    assert_eq!(asked("GET /metrics HTTP/1.1\r\n"), Asked::More);
-    assert_eq!(asked("GET /../etc/passwd HTTP/1.1\r\n\r\n"), Asked::Refused(Response::NotFound));
-    assert_eq!(asked("POST /metrics HTTP/1.1\r\n\r\n"), Asked::Refused(Response::Method));
-    assert_eq!(asked("\x16\x03\x01 tls"), Asked::Refused(Response::BadRequest));
-    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65));
-    assert_eq!(asked(&many), Asked::Refused(Response::TooLarge));
+    let answered = |text: &str| match read(text.as_bytes()) {
+        Read::Whole(request) => {
+            let answer = super::answer(&request, || "metric 1\n".to_owned());
+            (answer.status(), String::from_utf8(answer.body().unwrap().to_vec()).unwrap())
+        }
+        other => panic!("{text}: {other:?}"),
+    };
+    let metrics = (http::Status::Ok, "metric 1\n".to_owned());
+    assert_eq!(answered("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n"), metrics);
+    assert_eq!(answered("HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), metrics);
+    assert_eq!(answered("GET / HTTP/1.1\r\n\r\n").0, http::Status::Ok);
+    assert_eq!(answered("GET /../etc/passwd HTTP/1.1\r\n\r\n").0, http::Status::NotFound);
 }
 
 fn server(connections: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     let limits = Limits { connections, request: 512, time: Duration::from_millis(400) };
-    thread::spawn(move || serve(&listener, limits, || "metric 1\n".to_owned()));
+    thread::spawn(move || {
+        serve(&listener, limits, |request| super::answer(request, || "metric 1\n".to_owned()))
+    });
     at
 }
 

@@ -3,16 +3,19 @@
 //! A worker notes the facts in a [`Record`] of fixed size and hands it to whoever is attached and wants it ([`Portion`]), without waiting:
 //! one that finds no room is lost and counted, and the packet goes on. Behind each [`Tap`] a thread of its own
 //! makes an [`Event`] of the record, with the names behind the numbers ([`Namer`]), takes it or leaves it
-//! ([`Selection`]) and writes it ([`Writer`]): as text, as JSON, or as packets for Wireshark.
+//! ([`Selection`]) and writes it ([`Writer`]): as text, as JSON, as packets for Wireshark, or as
+//! spans for OpenTelemetry.
 
 mod carried;
 mod event;
 mod filter;
+mod flow;
 mod generations;
 mod ids;
 #[cfg(test)]
 pub(crate) mod judge;
 mod names;
+mod otlp;
 mod pcapng;
 mod portion;
 mod record;

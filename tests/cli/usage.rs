@@ -4,8 +4,10 @@ use super::*;
 
 #[test]
 fn help_tells_what_there_is() {
-    let verbs =
-        ["run", "step", "trace", "top", "explain", "replay", "path", "rules", "check", "doctor", "rehearse"];
+    let verbs = [
+        "run", "step", "trace", "top", "web", "explain", "replay", "path", "rules", "check", "doctor",
+        "rehearse",
+    ];
     for verb in [""].into_iter().chain(verbs) {
         let arguments: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
         let output = dunnat(&arguments);

@@ -21,9 +21,9 @@ use dunnat::engine::{
 };
 use dunnat::explain::{self, StoryText};
 use dunnat::flows::{self, Names};
+use dunnat::http;
 use dunnat::import::{self, Source};
 use dunnat::kernel::Capabilities;
-use dunnat::metrics;
 use dunnat::net::{Checksum, CtMark, CtState, Hook, Mac, Mark, Stage, Tuple, Verdict};
 use dunnat::nftrace::Packets;
 use dunnat::packet::{LONGEST, Layers, Patch, Rewrite, Side, View, full};
@@ -384,17 +384,21 @@ fn requests() {
     });
 }
 
-/// Whatever somebody sends to the port of the metrics is a request, refused, or not whole yet; and more bytes do not make a whole one
-/// another one.
+/// Whatever somebody sends to the port of `metrics` or `web` is a request, refused, or not whole yet; and more bytes do not make a whole
+/// one another one.
 #[test]
 fn http_requests() {
     bolero::check!().for_each(|bytes: &[u8]| {
-        let asked = metrics::ask(bytes);
-        if asked == metrics::Asked::More {
+        let read = http::read(bytes);
+        if let http::Read::Whole(request) = &read {
+            let value = http::parameter(&request.query, "filter");
+            assert!(value.is_none_or(|value| value.len() <= request.query.len()));
+        }
+        if read == http::Read::More {
             return;
         }
         let more = [bytes, b"x: y\r\n\r\n"].concat();
-        assert_eq!(metrics::ask(&more), asked);
+        assert_eq!(http::read(&more), read);
     });
 }
 

@@ -19,12 +19,12 @@ fn every_page_is_listed() {
         })
         .collect();
     assert_eq!(files, set(Page::ALL.map(|page| page.name)));
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let list = fs::read_to_string(Path::new(ROOT).join("src/manual/README.md")).unwrap();
     let help = run(Path::new(ROOT), "dunnat help");
     assert_eq!(help, run(Path::new(ROOT), "dunnat --help"));
     let pages = &help[help.find("Pages of the manual").unwrap()..];
     for page in Page::ALL {
-        assert!(readme.contains(&format!("[{0}](src/manual/{0}.md)", page.name)), "README: {}", page.name);
+        assert!(list.contains(&format!("[{0}]({0}.md)", page.name)), "src/manual/README.md: {}", page.name);
         let line = pages.lines().find(|line| line.trim_start().starts_with(&format!("{} ", page.name)));
         assert!(line.is_some_and(|line| line.ends_with(page.about())), "{}: {help}", page.name);
         assert_eq!(

@@ -61,9 +61,9 @@ impl Kernel {
     /// # Errors
     /// It would be too much.
     pub(super) fn options(&self, filter: Option<Filter>, format: Format) -> Result<Options, Failure> {
-        if format == Format::Pcapng {
+        if matches!(format, Format::Pcapng | Format::Otlp) {
             return Err(Failure::Usage(
-                "a capture has no rules: with --kernel the format is text or json".to_owned(),
+                "a capture or a span has no rules: with --kernel the format is text or json".to_owned(),
             ));
         }
         let options = Options { filter, all: self.all, rate: self.rate, time: self.time() };

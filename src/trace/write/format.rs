@@ -13,11 +13,16 @@ pub enum Format {
     Json,
     /// Packets, for Wireshark and tcpdump.
     Pcapng,
+    /// A line of JSON that is a request of OTLP, for OpenTelemetry.
+    Otlp,
 }
+
+/// How a line of OTLP begins.
+const OTLP: &[u8] = b"{\"resourceSpans\"";
 
 /// Why a text is not a format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a format is one of text, json, pcapng")]
+#[error("a format is one of text, json, pcapng, otlp")]
 pub struct FormatError;
 
 impl Format {
@@ -38,7 +43,8 @@ impl Format {
                 bytes.starts_with(b"# ")
                     || bytes.get(..11).is_some_and(|day| (day[4], day[7], day[10]) == (b'-', b'-', b'T'))
             }
-            Self::Json => bytes.starts_with(b"{"),
+            Self::Json => bytes.starts_with(b"{") && !bytes.starts_with(OTLP),
+            Self::Otlp => bytes.starts_with(OTLP),
             Self::Pcapng => bytes.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]),
         }
     }
@@ -57,6 +63,7 @@ impl FromStr for Format {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
             "pcapng" => Ok(Self::Pcapng),
+            "otlp" => Ok(Self::Otlp),
             _ => Err(FormatError),
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use super::format::Format;
 use crate::trace::carried::Carried;
 use crate::trace::event::Event;
+use crate::trace::otlp;
 use crate::trace::pcapng::Pcapng;
 use crate::trace::rule::RuleEvent;
 use crate::trace::text::Text;
@@ -20,6 +21,7 @@ pub struct Rendering(RenderingKind);
 enum RenderingKind {
     Text(Text, String),
     Json,
+    Otlp,
     Pcapng(Pcapng),
 }
 
@@ -32,6 +34,7 @@ impl Rendering {
         Ok(Self(match format {
             Format::Text => RenderingKind::Text(text.clone(), String::new()),
             Format::Json => RenderingKind::Json,
+            Format::Otlp => RenderingKind::Otlp,
             Format::Pcapng => RenderingKind::Pcapng(Pcapng::new()?),
         }))
     }
@@ -58,6 +61,7 @@ impl Rendering {
                 serde_json::to_writer(&mut *out, event)?;
                 out.push(b'\n');
             }
+            RenderingKind::Otlp => otlp::event(event, out)?,
             RenderingKind::Pcapng(pcapng) => {
                 let Some(bytes) = &event.bytes else { return Err(io::Error::other(NoBytes)) };
                 pcapng.event(event, &bytes.before.0, bytes.after.as_ref().map(|hex| &*hex.0))?;
@@ -70,7 +74,7 @@ impl Rendering {
     /// Appends a rule that a packet met.
     ///
     /// # Errors
-    /// It cannot be written in this format: a capture has packets, and no rules.
+    /// It cannot be written in this format: a capture has packets and OTLP spans, and no rules.
     pub fn rule(&mut self, rule: &RuleEvent, out: &mut Vec<u8>) -> io::Result<()> {
         match &mut self.0 {
             RenderingKind::Text(text, line) => {
@@ -79,7 +83,7 @@ impl Rendering {
                 out.extend_from_slice(line.as_bytes());
             }
             RenderingKind::Json => out.extend_from_slice(rule.as_json().as_bytes()),
-            RenderingKind::Pcapng(_) => return Err(io::ErrorKind::Unsupported.into()),
+            RenderingKind::Otlp | RenderingKind::Pcapng(_) => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(())
     }
@@ -96,6 +100,7 @@ impl Rendering {
                 out.extend_from_slice(line.as_bytes());
             }
             RenderingKind::Json => out.extend_from_slice(carried.as_json().as_bytes()),
+            RenderingKind::Otlp => otlp::carried(carried, out)?,
             RenderingKind::Pcapng(pcapng) => {
                 pcapng.carried(carried)?;
                 pcapng.take(out);

@@ -7,12 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::http::{Asked, Response, ask, is_head};
+use super::answer::{Answer, Status};
+use super::request::{Read, Request, read};
 use crate::netlink::passing;
-
-const INDEX: &str = "dunnat metrics: see /metrics\n";
-/// The text format of Prometheus.
-const TEXT: &str = "text/plain; version=0.0.4";
 
 /// What a stranger may cost.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +19,21 @@ pub struct Limits {
     pub connections: usize,
     /// How many bytes a request may have.
     pub request: usize,
-    /// How long a request may take, and how long an answer may take to be read.
+    /// How long a request may take, and how long an answer, or a piece of one that goes on, may take to be read.
     pub time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self { connections: 16, request: 8 << 10, time: Duration::from_secs(5) }
+    }
+}
+
+impl Limits {
+    /// The same with so many connections.
+    #[must_use]
+    pub fn with_connections(self, connections: usize) -> Self {
+        Self { connections, ..self }
     }
 }
 
@@ -52,13 +57,13 @@ impl Drop for Place {
     }
 }
 
-/// Answers who connects, for ever. `text` makes the metrics, for each who asks.
+/// Answers who connects, for ever, as `answer` says.
 pub fn serve(
     listener: &TcpListener,
     limits: Limits,
-    text: impl Fn() -> String + Send + Sync + 'static,
+    answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
 ) -> io::Error {
-    let (text, taken) = (Arc::new(text), Arc::default());
+    let (answer, taken) = (Arc::new(answer), Arc::default());
     loop {
         let mut stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -73,18 +78,19 @@ pub fn serve(
         let _ = stream.set_write_timeout(Some(limits.time));
         let Some(place) = Place::take(&taken, limits.connections) else {
             // Its request is not read: it may be slow.
-            let _ = stream.write_all(&Response::Busy.refusal(true));
+            let (busy, _) = Answer::refusal(Status::Busy).parts(true);
+            let _ = stream.write_all(&busy);
             continue;
         };
-        let text = Arc::clone(&text);
-        let served = thread::Builder::new().name("scrape".to_owned()).spawn(move || {
+        let answer = Arc::clone(&answer);
+        let served = thread::Builder::new().name("http".to_owned()).spawn(move || {
             let _place = place;
-            if let Err(error) = answer(&mut stream, limits, &*text) {
-                log::debug!("a scrape failed: {error}");
+            if let Err(error) = answered(&mut stream, limits, &*answer) {
+                log::debug!("an answer was not sent: {error}");
             }
         });
         if let Err(error) = served {
-            log::debug!("cannot serve a scrape: {error}");
+            log::debug!("cannot answer: {error}");
         }
     }
 }
@@ -97,18 +103,19 @@ fn is_passing(error: &io::Error) -> bool {
     is_of_one || passing::is_passing(error)
 }
 
-fn answer(stream: &mut TcpStream, limits: Limits, text: &dyn Fn() -> String) -> io::Result<()> {
+fn answered(stream: &mut TcpStream, limits: Limits, answer: &dyn Fn(&Request) -> Answer) -> io::Result<()> {
     let until = Instant::now() + limits.time;
     let mut head = Vec::new();
-    let asked = loop {
-        match ask(&head) {
-            Asked::More if head.len() >= limits.request => break Asked::Refused(Response::TooLarge),
-            Asked::More => {}
-            asked => break asked,
+    let request = loop {
+        match read(&head) {
+            Read::More if head.len() >= limits.request => break Err(Status::TooLarge),
+            Read::More => {}
+            Read::Whole(request) => break Ok(request),
+            Read::Refused(status) => break Err(status),
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break Asked::Refused(Response::Timeout);
+            break Err(Status::Timeout);
         }
         stream.set_read_timeout(Some(left))?;
         let mut bytes = [0; 1024];
@@ -121,31 +128,47 @@ fn answer(stream: &mut TcpStream, limits: Limits, text: &dyn Fn() -> String) -> 
             Err(error) => return Err(error),
         }
     };
-    let with_body = !is_head(&head);
-    let bytes = match asked {
-        Asked::Metrics => Response::Ok.bytes(TEXT, &text(), with_body),
-        Asked::Index => Response::Ok.bytes("text/plain", INDEX, with_body),
-        Asked::Refused(response) => response.refusal(with_body),
-        Asked::More => return Ok(()),
+    let with_body = request.as_ref().map_or(true, |request| !request.head);
+    let answer = match request {
+        Ok(request) => answer(&request),
+        Err(status) => Answer::refusal(status),
     };
-    send(stream, &bytes, Instant::now() + limits.time)?;
+    let (bytes, going_on) = answer.parts(with_body);
+    let mut sender = Sender { stream, patience: limits.time };
+    sender.send(&bytes)?;
+    if let Some(going_on) = going_on {
+        going_on(&mut sender)?;
+    }
     stream.shutdown(std::net::Shutdown::Write)
 }
 
-/// A reader that takes a byte now and then is not waited for without end.
-fn send(stream: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+/// Sends pieces of an answer.
+#[derive(Debug)]
+pub struct Sender<'a> {
+    stream: &'a mut TcpStream,
+    patience: Duration,
+}
+
+impl Sender<'_> {
+    /// Sends a piece. A reader that takes a byte now and then is not waited for without end.
+    ///
+    /// # Errors
+    /// Who asked is gone, or did not read it in time.
+    pub fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + self.patience;
+        while !bytes.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_write_timeout(Some(left))?;
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-        stream.set_write_timeout(Some(left))?;
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        Ok(())
     }
-    Ok(())
 }
