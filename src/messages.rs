@@ -254,6 +254,10 @@ table! {
         "They are in a table that goes with the program. If one is left: `nft list tables`, and delete it by hand.";
     RULES_WITHOUT_TEXT Warn "D624" "rules are shown without their texts: …"
         "`nft` is missing, too old for the rules of others, or too slow. Rules are shown by their numbers.";
+    PAGE_OPEN Warn "D625" "… is not the loopback interface, and there is no TLS: whoever is on the way can read the token, and what the nodes do"
+        "Listen on 127.0.0.1 and come by an ssh tunnel, or put a proxy with TLS before it.";
+    PAGE_SHOWS_FIRST Warn "D626" "only the first … are shown; choose with FILTER, for example: host 192.168.122.1"
+        "A page of more is slow. Select what you want to show by a filter, or by smaller traces.";
     // Labs.
     NODE_SAW_NOTHING Warn "D701" "…: no events"
         "In a lab: no packet came to this node. That may be right.";

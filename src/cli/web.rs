@@ -73,7 +73,8 @@ impl Web {
         }
         let token = (is_live || !at.ip().is_loopback()).then(token).transpose()?;
         if !at.ip().is_loopback() {
-            log::warn!(
+            dunnat::messages::message!(
+                PAGE_OPEN,
                 "{at} is not the loopback interface, and there is no TLS: whoever is on the way can read the token, and what the \
                  nodes do"
             );
@@ -111,7 +112,8 @@ impl Web {
             let with_next = traces.iter_mut().filter(|(_, next)| next.is_some());
             let Some((events, place)) = with_next.min_by_key(earliest) else { break };
             if taken == MOST {
-                log::warn!(
+                dunnat::messages::message!(
+                    PAGE_SHOWS_FIRST,
                     "only the first {} are shown; choose with FILTER, for example: host 192.168.122.1",
                     counted(MOST as u64, "decision")
                 );
