@@ -18,6 +18,7 @@ cluster_file_of_bench() {
 }
 
 declare -A PIDS=() # of the peer's process on each node
+LOOKING=()         # those who look at it
 
 # start_peer PEER [WORKERS]: on both nodes. False if it does not start; the reason is then the last line on stderr.
 start_peer() {
@@ -27,6 +28,8 @@ start_peer() {
         case $peer in
         kernel) rules "$node" --kernel | within "$node" nft -f - ;;
         dunnat) run_dunnat "$node" "$workers" --backend netlink ;;
+        dunnat-looked) run_dunnat "$node" "$workers" --backend netlink && look "$node" ;;
+        dunnat-zoomed) run_dunnat "$node" "$workers" --backend netlink --decide flow && zoom "$node" ;;
         dunnat-trace) run_dunnat "$node" "$workers" --backend netlink --trace "$WORK/$node.jsonl" ;;
         dunnat-kernel) run_dunnat "$node" "$workers" --backend netlink --rewrite kernel ;;
         dunnat-flow) run_dunnat "$node" "$workers" --backend netlink --decide flow ;;
@@ -44,7 +47,10 @@ start_peer() {
 # Whatever it was. A process gets time to end in good order; then the node's rules go, which are all the peer's, and the
 # flows, so that the next peer finds none that has a mark already.
 stop_peer() {
-    local node faults=0
+    local node faults=0 who
+    # By the process groups: each has a shell about it.
+    for who in "${LOOKING[@]}"; do kill -TERM -- "-$who" 2>/dev/null || true; done
+    LOOKING=()
     for node in "${!PIDS[@]}"; do kill -TERM "${PIDS[$node]}" 2>/dev/null || true; done
     for node in "${!PIDS[@]}"; do
         poll 5 ended "${PIDS[$node]}" || { kill -KILL "${PIDS[$node]}" && faults=1; }
@@ -58,6 +64,24 @@ stop_peer() {
     done
     return "$faults"
 }
+# look NODE: all who look at a node in good times: a full screen, Prometheus once in five seconds, and somebody who asks for its status
+look() {
+    local socket=$WORK/$1.sock
+    within "$1" setsid script --quiet --command "stty rows 40 cols 120; exec '$DUNNAT' top --socket '$socket'" /dev/null </dev/null >"$WORK/$1.top" 2>&1 &
+    LOOKING+=("$!")
+    within "$1" setsid bash -c "while sleep 1; do '$DUNNAT' status --socket '$socket'; '$DUNNAT' metrics --print --socket '$socket'; done" >"$WORK/$1.looked" 2>&1 &
+    LOOKING+=("$!")
+    poll 10 is_looked_at "$1"
+}
+is_looked_at() { [[ -s $WORK/$1.looked ]] && is_traced "$1"; }
+# zoom NODE: the pages come packet by packet, and all else once a flow
+zoom() {
+    local socket=$WORK/$1.sock
+    within "$1" setsid "$DUNNAT" trace --packets --for 3600 --socket "$socket" --format json "tcp port ${SERVICE_PORT[1]}" >/dev/null 2>&1 &
+    LOOKING+=("$!")
+    poll 10 is_traced "$1"
+}
+is_traced() { "$DUNNAT" status --json --socket "$WORK/$1.sock" | jq -e '.traces > 0' >/dev/null; }
 # What the traces of all nodes have and have lost, by the last words of the nodes.
 count_traced() {
     local node written lost

@@ -12,6 +12,8 @@ from collections import defaultdict
 PEERS = {
     "kernel": "the ruleset of `dunnat rules --kernel`; no userspace at all",
     "dunnat": "`dunnat run`, batches over netlink, the worker changes the bytes",
+    "dunnat-looked": "`dunnat run`, and `top`, `metrics` and `status` look at it all the time; TCP bulk alone",
+    "dunnat-zoomed": "`dunnat run --decide flow`, and `dunnat trace --packets` has other flows come packet by packet; TCP bulk alone",
     "dunnat-trace": "`dunnat run --trace FILE.jsonl`: as before, and every decision is written as JSON to a file; TCP bulk alone",
     "dunnat-kernel": "`dunnat run --rewrite kernel`: the worker decides, the kernel changes the bytes by mark",
     "dunnat-flow": "`dunnat run --decide flow`: the worker decides once about a flow, the kernel carries what follows",
@@ -52,6 +54,8 @@ TARGETS = [
     ("new connections, once a flow / kernel ruleset", ["connections.local", "connections.foreign"], "dunnat-flow", "kernel", 0.80, 0.70, True),
     ("loss-free small packets, once a flow / kernel ruleset", ["udp.highest"], "dunnat-flow", "kernel", 0.98, 0.95, True),
     ("TCP bulk, every decision written to a file as JSON / no trace", BULK, "dunnat-trace", "dunnat", 0.8, 0.8, True),
+    ("TCP bulk, looked at / not", BULK, "dunnat-looked", "dunnat", 0.95, 0.95, True),
+    ("TCP bulk, once a flow, other flows zoomed into / not", BULK, "dunnat-zoomed", "dunnat-flow", 0.95, 0.90, True),
     ("TCP bulk, dunnat / libnetfilter_queue loop", BULK, "dunnat", "lnfq", 4, 3, True),
     ("TCP bulk, dunnat / plain nfq loop", BULK, "dunnat", "nfq-plain", 4, 3, True),
     ("loss-free small packets, dunnat / libnetfilter_queue loop", ["udp.highest"], "dunnat", "lnfq", 1.5, 1.25, True),
@@ -223,7 +227,7 @@ PANELS = [
     ("CPU time of the process per small packet, us (less is better)", ["cpu.packet"], 1),
 ]
 WIDTH, ROW, LEFT, RIGHT = 760, 26, 130, 90
-COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-trace": "#8db4f2", "dunnat-kernel": "#1f6feb", "dunnat-flow": "#1f6feb", "dunnat-nfq": "#8db4f2"}
+COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-looked": "#8db4f2", "dunnat-zoomed": "#8db4f2", "dunnat-trace": "#8db4f2", "dunnat-kernel": "#1f6feb", "dunnat-flow": "#1f6feb", "dunnat-nfq": "#8db4f2"}
 
 
 def svg(samples, peers):
