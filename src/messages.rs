@@ -172,7 +172,7 @@ table! {
     RELOAD_WARNS Warn "D502" "what the new cluster file does, and may not be meant"
         "The file is in use. Look whether that is what you want.";
     RULES_NOT_TRIED Warn "D503" "the new rules were not tried before: cannot make a network namespace for that: …"
-        "Usual under the unit of the package, which has no right to make one. The file is used all the same: the kernel checks rules when they are written, all or none.";
+        "Memory is short, or this kernel has no network namespaces. The file is used all the same: the kernel checks rules when they are written, all or none.";
     NOT_UPGRADED Error "D504" "not upgraded, going on as before: …"
         "The node goes on with the program before. The message has the last words of the new one. `systemctl restart` changes the program, too, and connections wait meanwhile.";
     WENT_ON_AFTER_KILL Warn "D505" "the program before was killed; its queues, its rules and its memory were kept, and packets waited"

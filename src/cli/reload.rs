@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -70,6 +71,11 @@ impl Reload {
         if let Some(rules) = would.rules.take() {
             match ruleset::try_in_scratch(rules) {
                 Ok(tried) => tried?,
+                // As under the unit of the package, at every reload: nobody need do anything.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => log::info!(
+                    "the new rules are not tried before: this process may make no network namespace; the kernel checks \
+                     them when they are written, all or none"
+                ),
                 Err(error) => dunnat::messages::message!(
                     RULES_NOT_TRIED,
                     "the new rules were not tried before: cannot make a network namespace for that: {error}"
