@@ -77,10 +77,12 @@ is_looked_at() { [[ -s $WORK/$1.looked ]] && is_traced "$1"; }
 # zoom NODE: the pages come packet by packet, and all else once a flow
 zoom() {
     local socket=$WORK/$1.sock
-    within "$1" setsid "$DUNNAT" trace --packets --for 3600 --socket "$socket" --format json "tcp port ${SERVICE_PORT[1]}" >/dev/null 2>&1 &
+    within "$1" setsid "$DUNNAT" trace --packets --for 3600 --socket "$socket" --format json "port ${SERVICE_PORT[1]}" >/dev/null 2>&1 &
     LOOKING+=("$!")
-    poll 10 is_traced "$1"
+    poll 10 is_zoomed "$1"
 }
+# Its rules come a moment after it.
+is_zoomed() { within "$1" nft list ruleset | grep 'goto zoomed-' >/dev/null; }
 is_traced() { "$DUNNAT" status --json --socket "$WORK/$1.sock" | jq -e '.traces > 0' >/dev/null; }
 # What the traces of all nodes have and have lost, by the last words of the nodes.
 count_traced() {

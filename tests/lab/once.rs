@@ -343,8 +343,10 @@ fn decided(trace: &str, stage: &str, port: u16) -> u64 {
 
 /// How many rules choose packets on a node.
 fn choosing(lab: &Lab, node: &str) -> usize {
-    let listed = text(&lab.on(node, &["nft", "list", "ruleset"]).output().unwrap().stdout);
-    listed.lines().filter(|line| line.contains("goto zoomed-")).count()
+    let listed = lab.on(node, &["nft", "list", "ruleset"]).output().unwrap();
+    // Everybody else has to be able to list rules, too, while ours are there.
+    assert!(listed.status.success(), "{}", text(&listed.stderr));
+    text(&listed.stdout).lines().filter(|line| line.contains("goto zoomed-")).count()
 }
 
 /// One flow in full, all others at full speed; and with who looks it ends, however that is.
@@ -363,7 +365,11 @@ fn one_flow_is_seen_packet_by_packet_while_others_are_carried() {
         for kept in [&mut zoomed, &mut others] {
             kept.ask(3);
         }
-        let filter = ["--packets", "port 42001"];
+        // Addresses and ports, of the family that is not entered by, too: rules of both families are written.
+        let filter = [
+            "--packets",
+            "port 42001 and (net 192.168.122.0/24 or net 10.0.0.0/8 or net fc00::/7 or net 2000::/3)",
+        ];
         let clients = ["node1", "node2"].map(|node| Client::attach(&lab, node, &filter));
         for node in ["node1", "node2"] {
             wait_for("rules that choose", || (choosing(&lab, node) > 0).then_some(()));
