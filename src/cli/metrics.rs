@@ -10,6 +10,7 @@ use dunnat::control;
 use dunnat::http::{self, Limits};
 use dunnat::metrics::{self, Scraped};
 
+use super::running::named_sockets;
 use super::{Failure, print};
 
 /// Give the counters of the nodes of this host to Prometheus
@@ -35,8 +36,7 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let named = self.node.iter().map(|node| control::socket_of(node)).chain(self.socket.iter().cloned());
-        let named: Vec<PathBuf> = named.collect();
+        let named = named_sockets(&self.node, &self.socket);
         if self.print {
             let nodes = ask(&named);
             let none = nodes.iter().all(|node| node.status.is_none());

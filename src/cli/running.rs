@@ -56,6 +56,11 @@ fn named_socket(socket: Option<&PathBuf>, node: Option<&String>) -> Option<PathB
     socket.cloned().or_else(|| node.map(|node| control::socket_of(node)))
 }
 
+/// The sockets of nodes that are named, and those that are named themselves.
+pub(super) fn named_sockets(nodes: &[String], sockets: &[PathBuf]) -> Vec<PathBuf> {
+    nodes.iter().map(|node| control::socket_of(node)).chain(sockets.iter().cloned()).collect()
+}
+
 /// Which node is looked at: one that runs, or one by its cluster file.
 #[derive(Args)]
 pub(super) struct LookedAt {

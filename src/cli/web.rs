@@ -13,6 +13,7 @@ use dunnat::web::{Door, Hub, MOST, Site, follow};
 
 use super::events::Events;
 use super::metrics::listen;
+use super::running::named_sockets;
 use super::{Failure, warn_of_reasons};
 
 /// Show nodes in a browser: packets on their way through the cluster, each decision with its reason, each flow with its ladder
@@ -88,8 +89,7 @@ impl Web {
     }
 
     fn sockets(&self) -> Result<Vec<PathBuf>, Failure> {
-        let named = self.node.iter().map(|node| control::socket_of(node)).chain(self.socket.iter().cloned());
-        let named: Vec<PathBuf> = named.collect();
+        let named = named_sockets(&self.node, &self.socket);
         let sockets = if named.is_empty() { control::sockets()? } else { named };
         if sockets.is_empty() {
             let why = "no node runs here; start one with dunnat run, name its socket with --socket, or show saved traces with --read";
