@@ -64,7 +64,7 @@ stop_peer() {
     done
     return "$faults"
 }
-# look NODE: all who look at a node in good times: a full screen, Prometheus once in five seconds, and somebody who asks for its status
+# look NODE: all who may look at a node: a full screen, and somebody who asks for its status and its metrics each second
 look() {
     local socket=$WORK/$1.sock
     within "$1" setsid script --quiet --command "stty rows 40 cols 120; exec '$DUNNAT' top --socket '$socket'" /dev/null </dev/null >"$WORK/$1.top" 2>&1 &
