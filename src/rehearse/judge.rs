@@ -57,6 +57,8 @@ pub(super) struct FlowSeen {
     pub(super) neighbours: Vec<Traced>,
     /// Rules of others that do more than let packets pass or drop them.
     pub(super) touched: Vec<Traced>,
+    /// The node had not learned in time where the guest lives, by which it tells foreign flows.
+    pub(super) is_home_unknown: bool,
 }
 
 /// What a packet is judged by that did not come out as it should.
@@ -74,6 +76,15 @@ impl Judge<'_, '_> {
         let Self { rules, own, flow, kernel } = self;
         let drops =
             |met: &[Traced]| met.iter().rev().find(|it| it.then == Then::Drop && it.met != Met::End).cloned();
+        // Without a neighbour no packet goes out. Our own rules keep such messages from pipes alone.
+        let of_others = |it: &&Traced| it.then == Then::Drop && it.met != Met::End && !is_our_name(&it.table);
+        let asked = flow.neighbours.iter().chain(&seen.elsewhere).rev().find(of_others).cloned();
+        // It drops what it would not drop if it had been told.
+        let is_early = flow.is_home_unknown && asked.is_none();
+        let early = |packet| {
+            let why = "the node had not learned in time where the guest lives: this host is busy, or the bridge tells nobody";
+            Fate::Unknown(packet, why.to_owned())
+        };
         // The last of them did it, if it was not what became of the packet anyway.
         let touched = flow.touched.last().map(|it| rules.find(it));
         if let Some(dropped) = drops(&seen.met) {
@@ -82,10 +93,16 @@ impl Judge<'_, '_> {
                 let why = format!("{} drops it only when there are many: `{}`", rule.place(), rule.rule);
                 return Fate::Unknown(packet, why);
             }
+            if rule.is_ours && is_early {
+                return early(packet);
+            }
             let before = touched.filter(|_| rule.is_ours);
             return Fate::Lost(packet, Loss::Rule { rule, before });
         }
         if let Some(OwnDrop { stage, reason }) = own {
+            if is_early {
+                return early(packet);
+            }
             return Fate::Lost(packet, Loss::Node { stage, reason, before: touched });
         }
         let to_others = seen.met.iter().rev().find_map(|it| match it.then {
@@ -103,11 +120,8 @@ impl Judge<'_, '_> {
         if let Some(by) = touched {
             return Fate::Lost(packet, Loss::Gone { after: by });
         }
-        // Without a neighbour no packet goes out. Our own rules keep such messages from pipes alone.
-        let of_others = |it: &&Traced| it.then == Then::Drop && it.met != Met::End && !is_our_name(&it.table);
-        let asked = flow.neighbours.iter().chain(&seen.elsewhere).rev().find(of_others);
         if let Some(dropped) = asked {
-            return Fate::Lost(packet, Loss::Neighbours(rules.find(dropped)));
+            return Fate::Lost(packet, Loss::Neighbours(rules.find(&dropped)));
         }
         Fate::Lost(packet, Loss::Kernel(kernel()))
     }
@@ -129,5 +143,43 @@ impl RuleMet {
         ]
         .iter()
         .any(|words| self.rule.contains(words))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rehearse::flow::{Expected, Place};
+
+    /// What the node itself drops because it was told too late is no fault of the host.
+    #[test]
+    fn a_node_that_was_told_late_is_not_blamed() {
+        let packet = || Packet { number: 2, of: 9, what: "the guest's SYN/ACK", is_error: false };
+        let tuple = Tuple {
+            proto: crate::net::Proto::TCP,
+            src: "10.5.5.201".parse().unwrap(),
+            dst: "192.168.122.200".parse().unwrap(),
+            ports: Some((80, 40_000)),
+        };
+        let step = Step {
+            what: packet().what,
+            from: Place::Guest,
+            packet: Vec::new(),
+            to: Place::Public,
+            expected: Expected::Tuple(tuple),
+            is_full: false,
+        };
+        let (stage, reason) = ("guard".to_owned(), "nothing-inside".to_owned());
+        let judged = |is_home_unknown| {
+            let flow = FlowSeen { is_home_unknown, ..FlowSeen::default() };
+            let own = Some(OwnDrop { stage: stage.clone(), reason: reason.clone() });
+            let judge = Judge { rules: &mut Rules::of(&[]), own, flow: &flow, kernel: &Vec::new };
+            judge.judge(packet(), Seen::of(&step))
+        };
+        let lost = judged(false);
+        let by_itself = Loss::Node { stage: stage.clone(), reason: reason.clone(), before: None };
+        assert_eq!(lost, Fate::Lost(packet(), by_itself));
+        assert!(lost.is_unexplained());
+        assert!(matches!(judged(true), Fate::Unknown(..)));
     }
 }

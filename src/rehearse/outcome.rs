@@ -89,6 +89,17 @@ impl Fate {
             _ => None,
         }
     }
+
+    /// A packet is gone, and nothing that others do explains it.
+    pub(super) fn is_unexplained(&self) -> bool {
+        let Self::Lost(_, loss) = self else { return false };
+        match loss {
+            Loss::Rule { rule, before } => rule.is_ours && before.is_none(),
+            Loss::Node { before, .. } => before.is_none(),
+            Loss::Kernel(counted) => counted.is_empty(),
+            Loss::Neighbours(_) | Loss::Gone { .. } => false,
+        }
+    }
 }
 
 impl Outcome {

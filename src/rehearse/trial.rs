@@ -26,7 +26,7 @@ use crate::ruleset::{NODE_TABLE, elsewhere, is_our_name};
 
 /// How long a packet may take. In the kernel it takes microseconds, in a busy worker some milliseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How long the node may take to decide about one.
+/// How long the node may take to decide about one, or to learn where a guest lives.
 const PATIENCE_WITH_WORKER: Duration = Duration::from_millis(250);
 /// What is said of a packet after it was dropped comes within that.
 const AFTERWARDS: Duration = Duration::from_millis(2);
@@ -72,15 +72,24 @@ impl<'a> Trial<'a> {
         unused_mac(self.cluster, 2)
     }
 
-    /// Tries a flow.
+    /// Tries a flow. What is lost through nobody else is tried once more: on a busy host the node may only have been late.
     ///
     /// # Errors
     /// A packet could not be sent.
     pub(super) fn try_out(&mut self, probe: Probe) -> Result<Outcome, String> {
+        let mut fate = self.fate_of(&probe)?;
+        if fate.is_unexplained() {
+            log::debug!("tried again: {fate:?}");
+            fate = self.fate_of(&probe)?;
+        }
+        Ok(Outcome { probe, fate })
+    }
+
+    fn fate_of(&mut self, probe: &Probe) -> Result<Fate, String> {
         // Each flow is the first that this host sees.
         let _ = self.flows.ask(&conntrack::flush_request());
         let mut flow = FlowSeen::default();
-        self.say_where_they_are(&probe, &mut flow)?;
+        self.say_where_they_are(probe, &mut flow)?;
         let of = probe.steps.len();
         let mut fate = Fate::Through;
         for (place, step) in probe.steps.iter().enumerate() {
@@ -91,7 +100,7 @@ impl<'a> Trial<'a> {
                 break;
             }
         }
-        Ok(Outcome { probe, fate })
+        Ok(fate)
     }
 
     /// As whoever asks for a neighbour does. A guest asks for its gateway, and every node hears it.
@@ -113,30 +122,34 @@ impl<'a> Trial<'a> {
             announce(Place::Public, self.mac_of_client(), (probe.client, *public))?;
         }
         sys::nap(Duration::from_micros(500));
-        self.wait_for_home(probe);
+        flow.is_home_unknown = !self.has_learned_home(probe);
         flow.neighbours = self.told()?;
         Ok(())
     }
 
-    /// Until the node knows where the guest lives: foreign flows to a guest elsewhere are not tracked.
-    fn wait_for_home(&self, probe: &Probe) {
+    /// Waits until the node knows where the guest lives, as foreign flows to a guest elsewhere are not tracked.
+    fn has_learned_home(&self, probe: &Probe) -> bool {
         if self.serves.is_none()
             || !self.cluster.passes_foreign(self.node)
             || self.cluster.home_of(probe.guest).is_some()
         {
-            return;
+            return true;
         }
-        let Ok(nft) = Nftables::open() else { return };
+        let Ok(nft) = Nftables::open() else { return false };
         let (begun, family) = (Instant::now(), nftables::family(probe.family.nft()));
         let is_elsewhere = |keys: Vec<Vec<u8>>| keys.contains(&octets(probe.guest));
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < PATIENCE_WITH_WORKER {
             match nft.elements(family, NODE_TABLE, elsewhere::SET).map(is_elsewhere) {
-                Ok(known) if known == (probe.way == Way::Entry) => return,
+                Ok(known) if known == (probe.way == Way::Entry) => return true,
                 Ok(_) => sys::nap(Duration::from_micros(200)),
-                Err(error) => return log::debug!("cannot read which guests live elsewhere: {error}"),
+                Err(error) => {
+                    log::debug!("cannot read which guests live elsewhere: {error}");
+                    return false;
+                }
             }
         }
         log::debug!("the node has not learned where {} lives", probe.guest);
+        false
     }
 
     fn wire(&self, place: Place) -> Result<&'a super::wire::Wire, String> {

@@ -181,7 +181,8 @@ fn who_drops_packets_is_named() {
         // By that handle nft deletes it, and then all comes through.
         assert!(rules.contains(rule.split(" log ").next().unwrap()), "{rule}\n{rules}");
         stage.host.must(&["nft", "delete", "rule", "inet", "fw", "it", "handle", &handle.to_string()]);
-        assert_eq!(stopped(&stage.rehearsed(&[])), Vec::<String>::new(), "{rules}");
+        let found = stage.rehearsed(&[]);
+        assert_eq!(stopped(&found), Vec::<String>::new(), "{rules}\n{found:#}");
     }
 }
 
