@@ -1,6 +1,8 @@
 //! Which service a request is for, and which service a reply is of: the one place that knows.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -11,7 +13,7 @@ use crate::net::{Family, Ports, Proto};
 /// The services of a family, as they are looked up for each packet: most are single ports, and found at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceIndex {
-    by_port: FxHashMap<(Proto, u16), Lead>,
+    by_port: ByPort,
     /// In the order of protocol and first port; of one protocol no two overlap.
     ranges: Vec<(Proto, Ports, Lead)>,
     by_proto: FxHashMap<Proto, Lead>,
@@ -22,6 +24,40 @@ pub struct ServiceIndex {
     moved: FxHashMap<(Proto, IpAddr), Vec<(Ports, Lead)>>,
     /// One has all ports of a protocol, or all protocols.
     has_whole: bool,
+}
+
+/// Services that have one port, of each protocol at the place of the port: one look, however many there are. What is never written of such
+/// a row takes no memory.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct ByPort {
+    /// One more than the place among `leads`; zero where there is none.
+    rows: Vec<(Proto, Arc<Vec<u32>>)>,
+    leads: Vec<Lead>,
+}
+
+impl ByPort {
+    fn insert(&mut self, proto: Proto, port: u16, lead: Lead) {
+        let of_proto = |(own, _): &(Proto, Arc<Vec<u32>>)| *own == proto;
+        let place = self.rows.iter().position(of_proto).unwrap_or_else(|| {
+            self.rows.push((proto, Arc::new(vec![0; 1 << 16])));
+            self.rows.len() - 1
+        });
+        self.leads.push(lead);
+        Arc::make_mut(&mut self.rows[place].1)[usize::from(port)] = self.leads.len() as u32;
+    }
+
+    #[inline]
+    fn get(&self, proto: Proto, port: u16) -> Option<&Lead> {
+        let (_, row) = self.rows.iter().find(|(own, _)| *own == proto)?;
+        let place = row.get(usize::from(port))?.checked_sub(1)?;
+        self.leads.get(place as usize)
+    }
+}
+
+impl fmt::Debug for ByPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ByPort").field(&self.leads).finish()
+    }
 }
 
 /// Where a service leads.
@@ -74,7 +110,7 @@ impl ServiceIndex {
                 (Some(proto), Some(ports)) => {
                     all.numbered.insert(proto);
                     if ports.is_one() {
-                        all.by_port.insert((proto, ports.first()), lead);
+                        all.by_port.insert(proto, ports.first(), lead);
                     } else {
                         all.ranges.push((proto, ports, lead));
                     }
@@ -96,7 +132,7 @@ impl ServiceIndex {
     #[inline]
     pub fn by_request(&self, proto: Proto, port: Option<u16>) -> Option<ToGuest> {
         let lead = match port {
-            Some(port) => self.by_port.get(&(proto, port)).or_else(|| self.less_specific(proto, port))?,
+            Some(port) => self.by_port.get(proto, port).or_else(|| self.less_specific(proto, port))?,
             None if self.numbered.contains(&proto) => return None,
             None => self.whole(proto)?,
         };

@@ -13,7 +13,7 @@ use super::worker::{Pipes, Serve};
 use crate::cluster::Cluster;
 use crate::engine::{Decision, NoWitness, Time};
 use crate::net::{CtMark, Envelope, OfFamily as _, Stage, Verdict};
-use crate::packet::{Malformed, Patch, View};
+use crate::packet::{Malformed, View};
 use crate::policy::Supervised;
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
 use crate::ruleset::{ByQueue, Moment, ShadowLane, ShadowPlan};
@@ -118,20 +118,16 @@ impl ShadowWorker {
         let ct_mark = ct_mark.unwrap_or_default();
         let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
         let now = || Time(self.policy.began().elapsed());
-        let decided: (Decision, Option<Patch>) = self.policy.decide(stage, view, &meta, now).work_out(
-            bytes,
-            view,
-            envelope.checksum,
-            &mut NoWitness,
-        );
+        let mut decision = self.policy.decide(stage, view, &meta, now);
+        let patch = decision.work_out(bytes, view, envelope.checksum, &mut NoWitness);
         let family = view.ok().map(|view| view.tuple.src.family());
-        self.tally.would_decide(stage, family, decided.0.reason);
-        let record = Record::new(packet, stage, view.copied(), meta.ct_mark, decided, began);
+        self.tally.would_decide(stage, family, decision.reason);
+        let record = Record::new(packet, stage, view.copied(), meta.ct_mark, (decision, patch), began);
         if self.tracer.is_on() {
             let lost = self.tracer.trace(record);
             self.tally.untraced(lost);
         }
-        (decided.0, record)
+        (decision, record)
     }
 
     fn judge(&self) -> std::sync::MutexGuard<'_, Judge> {
@@ -207,6 +203,7 @@ mod tests {
     use crate::cluster::NodeId;
     use crate::kernel::{Capabilities, Support};
     use crate::net::{Checksum, Mac, Mark};
+    use crate::packet::Patch;
     use crate::packet::{Rewrite, Side};
     use crate::queue::{Memory, Waiting};
     use crate::ruleset::Wishes;

@@ -165,19 +165,19 @@ impl Worker {
         let ct_mark = lane.ct_mark.of(envelope).unwrap_or_default();
         let meta = self.policy.meta(pipe, envelope.src_mac, envelope.mark, ct_mark);
         let read = view.as_ref().map_err(|malformed| *malformed);
-        let (decision, patch) = if self.watch.is_some() {
-            self.watched_decision(packet, (stage, rewrites), (view, meta), &mut began)
+        let mut decision;
+        let mut patch = None;
+        if self.watch.is_some() {
+            (decision, patch) = self.watched_decision(packet, (stage, rewrites), (&view, &meta), &mut began);
         } else {
             let now = || Time(self.policy.began().elapsed());
             let passing = self.interfaces.of(envelope);
             let whole = || Whole { bytes, interfaces: &passing };
-            let decision = self.policy.decide_whole(stage, read, &meta, whole, now);
+            decision = self.policy.decide_whole(stage, read, &meta, whole, now);
             if rewrites {
-                decision.work_out(bytes, read, envelope.checksum, &mut NoWitness)
-            } else {
-                (decision, None)
+                patch = decision.work_out(bytes, read, envelope.checksum, &mut NoWitness);
             }
-        };
+        }
         self.tally.decided(stage, family, &decision);
         if let Some(timed) = timed {
             let deciding = timed.elapsed();
@@ -205,20 +205,21 @@ impl Worker {
         &mut self,
         packet: &Packet<'_>,
         (stage, rewrites): (Stage, bool),
-        (view, meta): (Result<View, Malformed>, Meta),
+        (view, meta): (&Result<View, Malformed>, &Meta),
         began: &mut Option<Instant>,
     ) -> (Decision, Option<Patch>) {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let now = || Time(self.policy.began().elapsed());
         let mut conditions = Conditions::new();
         let whole = Whole { bytes: packet.bytes, interfaces: &self.interfaces.of(packet.envelope) };
-        let decision = self.policy.decide_whole_before((stage, read, &meta), &whole, now, &mut conditions);
-        let decided = match rewrites {
-            true => decision.work_out(packet.bytes, read, packet.envelope.checksum, &mut conditions),
-            false => (decision, None),
-        };
+        let mut decision = self.policy.decide_whole_before((stage, read, meta), &whole, now, &mut conditions);
+        let mut patch = None;
+        if rewrites {
+            patch = decision.work_out(packet.bytes, read, packet.envelope.checksum, &mut conditions);
+        }
+        let decided = (decision, patch);
         match &mut self.watch {
-            Some(watch) => watch.show(packet, stage, (view, meta), (decided, &conditions), began),
+            Some(watch) => watch.show(packet, stage, (*view, *meta), (decided, &conditions), began),
             None => decided,
         }
     }

@@ -159,18 +159,18 @@ impl Decision {
     }
 
     /// What changes in the bytes of the packet that it is about, with what is known of its transport checksum. A packet
-    /// that cannot be changed as decided does not go on.
+    /// that cannot be changed as decided does not go on: then this becomes the decision to drop it.
     #[inline]
     pub fn work_out(
-        self,
+        &mut self,
         packet: &[u8],
         view: Result<&View, Malformed>,
         checksum: Checksum,
         witness: &mut impl Witness,
-    ) -> (Self, Option<Patch>) {
-        let (Ok(view), Some(rewrite)) = (view, self.rewrite) else { return (self, None) };
+    ) -> Option<Patch> {
+        let (Ok(view), Some(rewrite)) = (view, self.rewrite) else { return None };
         match Patch::new(packet, view, rewrite, checksum) {
-            Ok(patch) => (self, Some(patch)),
+            Ok(patch) => Some(patch),
             Err(refused) => {
                 witness.holds(false, || match refused {
                     Refused::Cut => (Subject::Bytes, Value::Word("cut"), Wants::Is(Value::Word("whole"))),
@@ -179,7 +179,8 @@ impl Decision {
                         (Subject::Family, Value::Family(view.tuple.src.family()), Wants::Is(family))
                     }
                 });
-                (self.refused(refused), None)
+                *self = self.refused(refused);
+                None
             }
         }
     }

@@ -104,8 +104,9 @@ pub fn passed(
     let view = View::parse(bytes, bytes.len());
     let read = view.as_ref().map_err(|malformed| *malformed);
     let whole = Whole { bytes, ..Whole::default() };
-    let decision = policy.decide_whole_before((stage, read, meta), &whole, || now, &mut Conditions::new());
-    let (decision, patch) = decision.work_out(bytes, read, Checksum::Ready, &mut NoWitness);
+    let mut decision =
+        policy.decide_whole_before((stage, read, meta), &whole, || now, &mut Conditions::new());
+    let patch = decision.work_out(bytes, read, Checksum::Ready, &mut NoWitness);
     let mut after = bytes.to_vec();
     if let Some(patch) = patch {
         patch.apply(&mut after);

@@ -133,9 +133,11 @@ impl Supervised {
     ) -> Decision {
         // What it decides is held to all that is nonsense by its laws, and not again for every packet.
         if let Some(own) = self.policy.cluster_nat() {
-            let decide = || own.decide_now(stage, packet, meta);
-            let decided = catch_unwind(AssertUnwindSafe(decide));
-            return decided.unwrap_or_else(|_| Decision::drop(Reason::PolicyPanicked));
+            let mut decision = Decision::drop(Reason::PolicyPanicked);
+            let decide = || decision = own.decide_now(stage, packet, meta);
+            // It is written where it is wanted: what a closure returns is carried twice.
+            let _ = catch_unwind(AssertUnwindSafe(decide));
+            return decision;
         }
         let (facts, whole) = (self.facts((stage, packet, meta), now), whole());
         let decide = |remembered: &dyn Remembered, changes: &mut Changes| {

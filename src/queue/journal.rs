@@ -49,9 +49,9 @@ impl Journal {
 
     #[inline]
     fn word(&self, word: usize) -> &AtomicU64 {
-        match self.memory.numbers(self.at + word, 1) {
-            [word] => word,
-            _ => unreachable!("the memory has room for all queues"),
+        match self.memory.number(self.at + word) {
+            Some(word) => word,
+            None => unreachable!("the memory has room for all queues"),
         }
     }
 

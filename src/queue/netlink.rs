@@ -372,8 +372,7 @@ impl<T: Transport> Batches<T> {
                         turn.lost += self.came(place, envelope.id)?;
                     }
                     self.journal.take_in_hand(slot);
-                    let datagram = self.batch.datagram(slot);
-                    let bytes = datagram.get_mut(payload.clone()).unwrap_or_default();
+                    let bytes = self.batch.bytes_mut(slot, payload.clone());
                     let Some(pending) = self.pending.get_mut(self.waiting) else { break };
                     (pending.queue, pending.slot) = (queue, slot);
                     pending.payload = write_verdict(&envelope, payload, bytes, decide, &mut pending.head);

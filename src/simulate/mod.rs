@@ -227,8 +227,8 @@ impl Visit {
         let checksum = Checksum::Ready;
         let mut conditions = Conditions::new();
         let whole = Whole { bytes: &bytes, interfaces };
-        let decision = policy.decide_whole_before((stage, read, &meta), &whole, || now, &mut conditions);
-        let (decision, patch) = decision.work_out(&bytes, read, checksum, &mut conditions);
+        let mut decision = policy.decide_whole_before((stage, read, &meta), &whole, || now, &mut conditions);
+        let patch = decision.work_out(&bytes, read, checksum, &mut conditions);
         Self {
             stage,
             bytes,

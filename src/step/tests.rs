@@ -77,10 +77,10 @@ impl Waiting {
         let read = view.as_ref().map_err(|malformed| *malformed);
         let tables = Tables::new(&samples::cluster(), self.node());
         let mut conditions = Conditions::new();
-        let decision = decide_before(&tables, self.stage, read, &self.meta, &mut conditions);
-        let (decision, patch) = match self.by {
+        let mut decision = decide_before(&tables, self.stage, read, &self.meta, &mut conditions);
+        let patch = match self.by {
             RewriteBy::Userspace => decision.work_out(packet.bytes, read, envelope.checksum, &mut conditions),
-            RewriteBy::Kernel => (decision, None),
+            RewriteBy::Kernel => None,
         };
         let (stage, meta, conditions) = (self.stage, self.meta, &*conditions);
         observe(&Held { packet: &packet, stage, view, meta, decision, conditions, patch, ending })

@@ -522,10 +522,9 @@ fn policy_lines() {
         assert!(hello.reasons.contains(&decision.reason));
         for stage in Stage::ALL {
             let policy = Supervised::new(Arc::new(Says(decision)), &cluster, node1, 1);
-            let held = policy.decide(stage, Ok(&view), &Meta::default(), Time::default);
+            let mut held = policy.decide(stage, Ok(&view), &Meta::default(), Time::default);
             assert!(held == decision || held == Decision::drop(Reason::PolicyNonsense));
-            let (held, patch) =
-                held.work_out(&packet, Ok(&view), Checksum::Ready, &mut dunnat::engine::NoWitness);
+            let patch = held.work_out(&packet, Ok(&view), Checksum::Ready, &mut dunnat::engine::NoWitness);
             assert_eq!(patch.is_some(), held.rewrite.is_some());
         }
     });

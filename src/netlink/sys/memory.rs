@@ -114,6 +114,14 @@ impl Shared {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast::<AtomicU64>().add(from), count) }
     }
 
+    /// The number in a word of 64 bits, if there is one.
+    #[inline]
+    pub(crate) fn number(&self, at: usize) -> Option<&AtomicU64> {
+        // SAFETY: as for the numbers of a range; this one is within the memory.
+        (at < self.len / size_of::<u64>())
+            .then(|| unsafe { &*self.base.as_ptr().cast::<AtomicU64>().add(at) })
+    }
+
     /// A copy of the bytes in that range, as far as they are there.
     pub(crate) fn copy(&self, range: std::ops::Range<usize>) -> Vec<u8> {
         let end = range.end.min(self.len);
@@ -248,5 +256,11 @@ impl Batch {
             std::slice::from_raw_parts(start, SLOT_BYTES)
         };
         bytes.get(range).unwrap_or_default()
+    }
+
+    /// The same to be changed.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, slot: usize, range: std::ops::Range<usize>) -> &mut [u8] {
+        self.slot_mut(slot).get_mut(range).unwrap_or_default()
     }
 }

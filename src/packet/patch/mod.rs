@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
-use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
+use pnet_packet::ipv4::MutableIpv4Packet;
+use pnet_packet::ipv6::MutableIpv6Packet;
 
-use crate::net::{Checksum, Dscp, Proto};
+use crate::net::{Checksum, Dscp, Proto, Tuple};
 use crate::packet::checksum::{Difference, PseudoHeader, full};
 use crate::packet::icmp_error::IcmpError;
 use crate::packet::rewrite::{Layers, Rewrite, Side};
@@ -73,7 +73,7 @@ impl Patch {
         if rewrite.layers != Layers::Outer {
             return Self::of_error(packet, view, rewrite);
         }
-        let (difference, header) = in_header(packet, rewrite.side, rewrite.to)?;
+        let (difference, header) = in_header(packet, &view.tuple, rewrite.side, rewrite.to)?;
         let (port, of_port) = in_ports(packet, view.ports_at(), rewrite.side, rewrite.port);
         let transport = view.checksum.and_then(|at| {
             let field = word(packet, at)?;
@@ -96,7 +96,7 @@ impl Patch {
         let mut patch = Self { rewrite, header: None, port: None, transport: None, quoted: None };
         let mut covered = Difference::NONE;
         if let Some(side) = rewrite.outer_side() {
-            let (difference, header) = in_header(packet, side, rewrite.to)?;
+            let (difference, header) = in_header(packet, &view.tuple, side, rewrite.to)?;
             patch.header = header;
             // ICMPv6 has a pseudo-header, ICMP has none.
             if view.checksum.is_some() {
@@ -146,7 +146,7 @@ impl Quoted {
         rewrite: Rewrite,
     ) -> Result<(Self, Difference), Refused> {
         let quote = packet.get(error.quote..).ok_or(Refused::Cut)?;
-        let (of_address, header) = in_header(quote, side, rewrite.to)?;
+        let (of_address, header) = in_header(quote, &error.about, side, rewrite.to)?;
         let (port, of_port) = in_ports(packet, error.ports_at(), side, rewrite.port);
         let difference = of_address.and(of_port);
         let mut all = difference;
@@ -192,27 +192,26 @@ const ICMP_CHECKSUM: usize = 2;
 /// Where an IPv4 header has its checksum.
 const IPV4_CHECKSUM: usize = 10;
 
-/// What a new address in an IP header makes of the checksums that cover it, and of the header's own, which IPv4 has.
+/// What a new address in the header of an IP packet, whose addresses are those of `tuple`, makes of the checksums that cover it, and of the
+/// header's own, which IPv4 has.
 #[inline]
-fn in_header(packet: &[u8], side: Side, to: IpAddr) -> Result<(Difference, Option<u16>), Refused> {
-    match (to, packet.first().map(|byte| byte >> 4)) {
-        (IpAddr::V4(to), Some(4)) => {
-            let ip = Ipv4Packet::new(packet).ok_or(Refused::Cut)?;
-            let old = match side {
-                Side::Source => ip.get_source(),
-                Side::Destination => ip.get_destination(),
-            };
+fn in_header(
+    packet: &[u8],
+    tuple: &Tuple,
+    side: Side,
+    to: IpAddr,
+) -> Result<(Difference, Option<u16>), Refused> {
+    let old = match side {
+        Side::Source => tuple.src,
+        Side::Destination => tuple.dst,
+    };
+    match (old, to) {
+        (IpAddr::V4(old), IpAddr::V4(to)) => {
             let difference = Difference::between_v4(old, to);
-            Ok((difference, Some(difference.apply(ip.get_checksum()))))
+            let field = word(packet, IPV4_CHECKSUM).ok_or(Refused::Cut)?;
+            Ok((difference, Some(difference.apply(field))))
         }
-        (IpAddr::V6(to), Some(6)) => {
-            let ip = Ipv6Packet::new(packet).ok_or(Refused::Cut)?;
-            let old = match side {
-                Side::Source => ip.get_source(),
-                Side::Destination => ip.get_destination(),
-            };
-            Ok((Difference::between_v6(old, to), None))
-        }
+        (IpAddr::V6(old), IpAddr::V6(to)) => Ok((Difference::between_v6(old, to), None)),
         _ => Err(Refused::Family),
     }
 }
