@@ -120,7 +120,8 @@ fn a_cluster_that_doctor_has_mended() {
         lab.must(&["shell", node, "--", "sh", "-ec", breaks]);
         let doctor = || {
             let file = cluster.to_str().unwrap();
-            let doctor = ["shell", node, "--", DUNNAT, "doctor", "--json", "--config", file, "--node", node];
+            let doctor =
+                ["shell", node, "--", dunnat(), "doctor", "--json", "--config", file, "--node", node];
             let output = lab.run(&doctor);
             let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             (output.status.success(), json["facts"].as_array().unwrap().clone())

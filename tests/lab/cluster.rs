@@ -24,13 +24,13 @@ impl Lab {
 
     /// `dunnat lab`, for this lab.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        self.command_of(Command::new(DUNNAT), arguments)
+        self.command_of(Command::new(dunnat()), arguments)
     }
 
     /// The same in a process group of its own, which a signal can be sent to.
     pub(crate) fn command_in_a_group(&self, arguments: &[&str]) -> Command {
         let mut setsid = Command::new("setsid");
-        setsid.arg(DUNNAT);
+        setsid.arg(dunnat());
         self.command_of(setsid, arguments)
     }
 

@@ -9,7 +9,7 @@ use super::*;
 /// Of a node, by its socket, in its network namespace.
 fn flows(lab: &Lab, node: &str, more: &[&str]) -> Output {
     let socket = lab.socket(node);
-    let command = [&[DUNNAT, "flows", "--socket", &socket], more].concat();
+    let command = [&[dunnat(), "flows", "--socket", &socket], more].concat();
     lab.on(node, &command).output().unwrap()
 }
 
@@ -27,7 +27,7 @@ fn conntrack(lab: &Lab, node: &str, arguments: &[&str]) -> String {
 fn are_valid(lines: &[Value]) {
     let directory = tempfile::tempdir().unwrap();
     let [schema, data] = ["schema", "data"].map(|name| directory.path().join(name));
-    std::fs::write(&schema, must(DUNNAT, &["flows", "--schema"])).unwrap();
+    std::fs::write(&schema, must(dunnat(), &["flows", "--schema"])).unwrap();
     std::fs::write(&data, serde_json::to_string(lines).unwrap()).unwrap();
     let judge = "import json, sys, jsonschema\nschema, data = (json.load(open(path)) for path in sys.argv[1:])\n\
                  schema['additionalProperties'] = False\nfor one in data: jsonschema.validate(one, schema)\nprint(len(data))";
@@ -49,7 +49,7 @@ fn flows_have_names_and_what_is_odd_is_marked() {
         (elsewhere == serde_json::json!(["10.5.5.201", "fd00:5::201"])).then_some(())
     });
     let socket = lab.socket("node1");
-    let follow = [DUNNAT, "flows", "--follow", "--json", "--socket", &socket, "service web"];
+    let follow = [dunnat(), "flows", "--follow", "--json", "--socket", &socket, "service web"];
     let mut follower =
         lab.on("node1", &follow).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It says that it listens.
@@ -120,7 +120,7 @@ fn flows_have_names_and_what_is_odd_is_marked() {
 #[ignore = "needs root; run by scripts/test"]
 fn who_may_not_see_flows_is_told_so_and_no_node_has_to_run() {
     let host = Host::bare();
-    let by_file = [DUNNAT, "flows", "--config", EXAMPLE, "--node", "node1"];
+    let by_file = [dunnat(), "flows", "--config", EXAMPLE, "--node", "node1"];
     let run = |before: &[&str], more: &[&str]| {
         host.command_in(&[before, &by_file, more].concat()).output().unwrap()
     };

@@ -13,7 +13,7 @@ impl User {
     fn new() -> Self {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        std::fs::copy(DUNNAT, dir.path().join("dunnat")).unwrap();
+        std::fs::copy(dunnat(), dir.path().join("dunnat")).unwrap();
         for path in [dir.path(), &dir.path().join("dunnat")] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }

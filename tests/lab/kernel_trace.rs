@@ -15,7 +15,7 @@ struct Tracing {
 
 impl Tracing {
     fn on(host: &Host, arguments: &[&str]) -> Self {
-        let words = [&[DUNNAT, "trace", "--kernel", "--format", "json"], arguments].concat();
+        let words = [&[dunnat(), "trace", "--kernel", "--format", "json"], arguments].concat();
         let mut command = host.command_in(&words);
         let stdout = tempfile::tempfile().unwrap();
         let mut child = command.stdout(stdout.try_clone().unwrap()).stderr(Stdio::piped()).spawn().unwrap();

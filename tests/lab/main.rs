@@ -49,11 +49,21 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-const DUNNAT: &str = env!("CARGO_BIN_EXE_dunnat");
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/example.toml");
+
+/// The program that is tested: the one that the variable `DUNNAT` names, or that which cargo has built with this. In an emulated machine, which
+/// sees the files of its host, a build at that place would change the program while it runs.
+fn dunnat() -> &'static str {
+    static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+        let built = env!("CARGO_BIN_EXE_dunnat");
+        std::env::var("DUNNAT").unwrap_or_else(|_| built.to_owned())
+    });
+    &PROGRAM
+}
 
 fn unique(what: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -80,7 +90,7 @@ fn must(program: &str, arguments: &[&str]) -> String {
 
 /// What a node says of itself, whether it is well or not.
 fn status_of(socket: &str, more: &[&str]) -> String {
-    let output = Command::new(DUNNAT).args(["status", "--socket", socket]).args(more).output().unwrap();
+    let output = Command::new(dunnat()).args(["status", "--socket", socket]).args(more).output().unwrap();
     assert!(
         output.status.code().is_some_and(|code| code < 2) && !output.stdout.is_empty(),
         "{}",

@@ -15,9 +15,10 @@ struct Asking {
 
 /// The three nodes of a lab, each by another way.
 fn places(lab: &Lab) -> String {
+    let program = dunnat();
     let [one, two, three] = ["node1", "node2", "node3"].map(|node| lab.socket(node));
     format!(
-        "netns:{}={one},cmd:ip netns exec {} {DUNNAT}={two},unix:{three}",
+        "netns:{}={one},cmd:ip netns exec {} {program}={two},unix:{three}",
         lab.namespace("node1"),
         lab.namespace("node2")
     )
@@ -25,7 +26,7 @@ fn places(lab: &Lab) -> String {
 
 impl Asking {
     fn begin(lab: &Lab, verb: &str, words: &[&str]) -> Self {
-        let mut child = Command::new(DUNNAT)
+        let mut child = Command::new(dunnat())
             .args([verb, "--on", &places(lab)])
             .args(words)
             .stdin(Stdio::null())
@@ -78,7 +79,7 @@ fn readers(lab: &Lab) -> usize {
     let of_lab = lab.state("").to_str().unwrap().to_owned();
     let is_reader = |words: String| {
         let mut words = words.split('\0');
-        words.next() == Some(DUNNAT)
+        words.next() == Some(dunnat())
             && words.next() == Some("trace")
             && words.any(|word| word.contains(&of_lab))
     };
@@ -125,7 +126,7 @@ fn a_fault_is_found_live_while_a_node_goes_and_comes_back() {
     path.wait_for("its cause", |line| line.contains("unknown-mac: the cluster file of node1"));
     // As the manual has it, who looks elsewhere finds the same node.
     let node1 = format!("netns:{}={}", lab.namespace("node1"), lab.socket("node1"));
-    let flows = Command::new(DUNNAT).args(["flows", "--on", &node1, "port", "80"]).output().unwrap();
+    let flows = Command::new(dunnat()).args(["flows", "--on", &node1, "port", "80"]).output().unwrap();
     let flows = text(&flows.stdout);
     assert!(flows.lines().any(|line| line.contains("! untagged")), "{flows}");
     let status = lab.status("node1");
@@ -176,7 +177,7 @@ fn decisions_flows_and_status_of_all_nodes_come_together() {
     assert!(events.is_sorted_by_key(|event| event.time), "{lines:#?}");
 
     let ask = |verb: &str, places: &str, words: &[&str]| {
-        Command::new(DUNNAT).args([verb, "--on", places]).args(words).output().unwrap()
+        Command::new(dunnat()).args([verb, "--on", places]).args(words).output().unwrap()
     };
     let said = ask("status", &places(&lab), &["--json"]);
     let all: Vec<serde_json::Value> =

@@ -94,7 +94,8 @@ fn a_prometheus_scrapes_a_cluster_and_the_files_fit_what_it_gets() {
     let mut place = Place::new();
     // It needs no right but to look.
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
-    let metrics = [DUNNAT, "metrics", "--listen", "127.0.0.1:17517", "--socket", &first, "--socket", &second];
+    let metrics =
+        [dunnat(), "metrics", "--listen", "127.0.0.1:17517", "--socket", &first, "--socket", &second];
     place.start(&[&nobody[..], &metrics].concat());
     curl(&lab);
     let url = "http://127.0.0.1:17517/metrics";

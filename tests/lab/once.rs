@@ -96,7 +96,7 @@ fn only_the_beginning_of_a_flow_comes_to_a_worker() {
     let next = lab.state("next.toml");
     std::fs::write(&next, std::fs::read_to_string(config).unwrap() + "# next\n").unwrap();
     for node in ["node1", "node2"] {
-        must(DUNNAT, &["reload", "--socket", &lab.socket(node), next.to_str().unwrap()]);
+        must(dunnat(), &["reload", "--socket", &lab.socket(node), next.to_str().unwrap()]);
     }
     ask(&lab, 41001, 10);
     let again = carried(&lab, "node2", "dnat", forth.1 + 9, forth.2 + 1);
@@ -156,9 +156,11 @@ fn flows_that_find_no_room_are_decided_about_packet_by_packet() {
     start(&lab, "--decide flow --no-repair");
     // The same set with room for two.
     let file = lab.state("cluster.toml");
-    let words = [DUNNAT, "rules", "--config", file.to_str().unwrap(), "--node", "node2", "--decide", "flow"];
+    let words =
+        [dunnat(), "rules", "--config", file.to_str().unwrap(), "--node", "node2", "--decide", "flow"];
     let rules = text(&lab.on("node2", &words).output().unwrap().stdout);
-    let fill = format!("{DUNNAT} fill-queues");
+    let program = dunnat();
+    let fill = format!("{program} fill-queues");
     let rules = rules.replace("size 131072", "size 2").replace("\ndunnat fill-queues", &format!("\n{fill}"));
     let script = lab.state("small.sh");
     std::fs::write(&script, format!("nft flush table ip dunnat\nnft list sets ip | sed -n 's/.*set \\(dnat\\|tag\\|spoof\\)-\\(.*\\) {{/nft delete set ip dunnat \\1-\\2/p' | sh\n{}", rules.replace("#!/usr/sbin/nft -f", "exec nft -f - <<'END'"))).unwrap();
@@ -190,7 +192,7 @@ impl Client {
         let _ = std::fs::remove_file(&file);
         let socket = lab.socket(node);
         let words = ["trace", "--socket", &socket, "--write", file.to_str().unwrap()];
-        let child = Command::new(DUNNAT).args(words).args(options).spawn().unwrap();
+        let child = Command::new(dunnat()).args(words).args(options).spawn().unwrap();
         // It is there as soon as the node has answered.
         wait_for("a client to be attached", || file.exists().then_some(()));
         Self(child, file)
@@ -248,7 +250,7 @@ fn what_was_carried_is_in_traces_and_path_knows() {
     let clients = ["node1", "node2"].map(|node| Client::attach(&lab, node, &[]));
     let next = lab.state("next.toml");
     std::fs::write(&next, std::fs::read_to_string(lab.state("cluster.toml")).unwrap() + "# next\n").unwrap();
-    must(DUNNAT, &["reload", "--socket", &lab.socket("node2"), next.to_str().unwrap()]);
+    must(dunnat(), &["reload", "--socket", &lab.socket("node2"), next.to_str().unwrap()]);
     for (entry, port, _) in flows {
         ask_at(&lab, entry, port, 20);
     }
@@ -264,7 +266,7 @@ fn what_was_carried_is_in_traces_and_path_knows() {
     let _ = clients.map(Client::end);
     let [home, entry] = ["node1", "node2"].map(|node| file(node).to_str().unwrap().to_owned());
     // The two nodes have different files now, which is said.
-    let joined = must(DUNNAT, &["path", "--format", "json", &home, &entry]);
+    let joined = must(dunnat(), &["path", "--format", "json", &home, &entry]);
     for (_, port, _) in flows {
         let one = conversation(&joined, port);
         assert_eq!((&one["finding"], &one["right"]), (&"foreign".into(), &true.into()), "{one:#}");
@@ -274,12 +276,12 @@ fn what_was_carried_is_in_traces_and_path_knows() {
         };
         assert_eq!((carried("node2"), carried("node1")), (Some(19.into()), Some(20.into())), "{one:#}");
     }
-    must(DUNNAT, &["path", "--faults", &home, &entry]);
-    let shown = must(DUNNAT, &["trace", "--read", &entry, "carried and port 41001"]);
+    must(dunnat(), &["path", "--faults", &home, &entry]);
+    let shown = must(dunnat(), &["trace", "--read", &entry, "carried and port 41001"]);
     assert!(shown.contains("carried") && shown.contains("19 packets"), "{shown}");
     // Who knows only decisions passes over it.
     let config = lab.state("cluster.toml");
-    must(DUNNAT, &["replay", &home, "--config", config.to_str().unwrap(), "--node", "node1"]);
+    must(dunnat(), &["replay", &home, "--config", config.to_str().unwrap(), "--node", "node1"]);
 
     // At the end all is told: what the traces have is what the rules have counted.
     for (entry, port, _) in flows {
@@ -405,7 +407,7 @@ fn one_flow_is_seen_packet_by_packet_while_others_are_carried() {
         let next = lab.state("next.toml");
         std::fs::write(&next, std::fs::read_to_string(lab.state("cluster.toml")).unwrap() + "# next\n")
             .unwrap();
-        must(DUNNAT, &["reload", "--socket", &lab.socket("node2"), next.to_str().unwrap()]);
+        must(dunnat(), &["reload", "--socket", &lab.socket("node2"), next.to_str().unwrap()]);
         wait_for("rules that choose", || (choosing(&lab, "node2") > 0).then_some(()));
         zoomed.ask(2);
         wait_for("no rule that chooses", || (choosing(&lab, "node2") == 0).then_some(()));
@@ -442,7 +444,7 @@ fn rules_that_choose_packets_stop_by_themselves() {
     start(&lab, "");
     let socket = lab.socket("node2");
     let refused =
-        Command::new(DUNNAT).args(["trace", "--socket", &socket, "--packets", "port 80"]).output().unwrap();
+        Command::new(dunnat()).args(["trace", "--socket", &socket, "--packets", "port 80"]).output().unwrap();
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("this node decides about every packet"), "{said}");
     lab.must(&["stop"]);

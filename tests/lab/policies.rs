@@ -9,7 +9,7 @@ use super::*;
 fn told(lab: &Lab, policy: &str, verb: &str, arguments: &[&str]) -> String {
     let config = lab.state("cluster.toml");
     let all = [&[verb, "--config", config.to_str().unwrap(), "--policy", policy], arguments].concat();
-    must(DUNNAT, &all)
+    must(dunnat(), &all)
 }
 
 /// What a machine fetches with curl: the page, and the exit status.
@@ -101,8 +101,10 @@ fn guests_share_an_address_by_ports() {
     }
     assert!(known.contains("guard      dropped nothing"), "{known}");
     let config = lab.state("cluster.toml");
-    let doctor =
-        lab.on("node1", &[DUNNAT, "doctor", "-c", config.to_str().unwrap(), "-n", "node1"]).output().unwrap();
+    let doctor = lab
+        .on("node1", &[dunnat(), "doctor", "-c", config.to_str().unwrap(), "-n", "node1"])
+        .output()
+        .unwrap();
     let doctor = text(&doctor.stdout);
     assert!(doctor.contains("  yes             its rules are as it has installed them"), "{doctor}");
     let selected = Attached::to(&lab, "node1", &["--count", "1", "reason", "napt-in", "and", "tcp"]);
@@ -230,7 +232,7 @@ fn a_program_translates_and_comes_back_when_it_has_ended() {
     assert!(status(&lab, "node1").contains("policy-gone"));
     let socket = lab.socket("node1");
     wait_for("the node to say that it is not well", || {
-        let output = Command::new(DUNNAT).args(["status", "--socket"]).arg(&socket).output().unwrap();
+        let output = Command::new(dunnat()).args(["status", "--socket"]).arg(&socket).output().unwrap();
         let is_told =
             text(&output.stdout).contains("with the reason policy-gone: the program that is the policy");
         (is_told && output.status.code() == Some(1)).then_some(())

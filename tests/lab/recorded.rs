@@ -49,7 +49,7 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
             assert!(recorded.len() > 8, "{options}: {node} has decided {} times", recorded.len());
 
             let replay = |cluster: &str, more: &[&str]| {
-                must(DUNNAT, &[&["replay", "--config", cluster, trace], more].concat())
+                must(dunnat(), &[&["replay", "--config", cluster, trace], more].concat())
             };
             let said = replay(cluster, &[]);
             let none = format!("repeated {} decisions: none would change\n", recorded.len());
@@ -58,7 +58,7 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
                 assert_eq!(*was, now, "{options}");
             }
 
-            let stories = must(DUNNAT, &["explain", "--config", cluster, "--json", "--read", trace]);
+            let stories = must(dunnat(), &["explain", "--config", cluster, "--json", "--read", trace]);
             let stories: Vec<Value> =
                 stories.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             assert_eq!(stories.len(), recorded.len());
@@ -72,7 +72,7 @@ fn what_is_recorded_is_decided_again_in_the_same_way() {
                     asked.push(was.stage);
                     let words = leg["packet"].as_str().unwrap();
                     let told =
-                        must(DUNNAT, &["explain", "--config", cluster, "--node", node, "--json", words]);
+                        must(dunnat(), &["explain", "--config", cluster, "--node", node, "--json", words]);
                     let told: Value = serde_json::from_str(&told).unwrap();
                     let steps = told["nodes"][0]["stages"].as_array().unwrap();
                     let step = steps.iter().find(|step| step["stage"] == was.stage.name()).unwrap();
@@ -115,7 +115,7 @@ fn a_capture_is_decided_as_its_packets_were() {
 
     let cluster = lab.state("cluster.toml");
     let replay = ["replay", "--config", cluster.to_str().unwrap(), "--format", "json", &file];
-    let replayed = of_dnat(events(&must(DUNNAT, &[&replay[..], &["in xenbr0"]].concat())));
+    let replayed = of_dnat(events(&must(dunnat(), &[&replay[..], &["in xenbr0"]].concat())));
     assert!(recorded.len() > 8);
     // Workers take turns, so the order is that of the wire: each packet is found by its own number.
     let by_packet = |events: &[Event]| {
@@ -174,7 +174,7 @@ fn wireshark_and_tcpdump_read_what_run_has_traced() {
         // It is no capture: each packet is in it several times.
         let cluster = lab.state("cluster.toml");
         let replay =
-            Command::new(DUNNAT).args(["replay", "--config", cluster.to_str().unwrap(), file]).output();
+            Command::new(dunnat()).args(["replay", "--config", cluster.to_str().unwrap(), file]).output();
         let replay = replay.unwrap();
         assert_eq!(replay.status.code(), Some(1));
         assert!(text(&replay.stderr).contains("it is a trace that was written as packets"));

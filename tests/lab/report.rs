@@ -22,7 +22,7 @@ fn report(lab: &Lab, more: &[&str]) -> BTreeMap<String, String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("report.tar.gz");
     let socket = lab.socket("node1");
-    let own = [DUNNAT, "report", "--socket", &socket, "--write", path.to_str().unwrap()];
+    let own = [dunnat(), "report", "--socket", &socket, "--write", path.to_str().unwrap()];
     let output = lab.on("node1", &[&own[..], more].concat()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -110,7 +110,7 @@ fn a_report_has_all_of_a_node_and_an_anonymous_one_nothing_that_names_it() {
     // What was made of the cluster file is one still.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &traced["cluster.toml"]).unwrap();
-    must(DUNNAT, &["check", "--config", file.path().to_str().unwrap()]);
+    must(dunnat(), &["check", "--config", file.path().to_str().unwrap()]);
     assert!(lab.on("node1", &["nft", "delete table ip somebody"]).status().unwrap().success());
     lab.must(&["stop"]);
 }

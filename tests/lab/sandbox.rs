@@ -47,7 +47,7 @@ fn strict_nodes_serve_trace_and_tell() {
             assert_eq!(value, expected, "{thread}: {line}");
         }
     }
-    let reader = Command::new(DUNNAT)
+    let reader = Command::new(dunnat())
         .args(["trace", "--socket", &lab.socket("node2"), "--format", "json", "--bytes"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -22,7 +22,7 @@ struct Shadow {
 impl Shadow {
     fn on(lab: &Lab, node: &str) -> Self {
         let mut child = lab
-            .on(node, &[DUNNAT, "run", "--shadow", "--no-repair", "--node", node])
+            .on(node, &[dunnat(), "run", "--shadow", "--no-repair", "--node", node])
             .args(["--config", lab.state("cluster.toml").to_str().unwrap()])
             .args(["--socket", &lab.socket(node)])
             .args(["--trace", lab.state(&format!("{node}.jsonl")).to_str().unwrap()])
@@ -128,7 +128,8 @@ fn a_fault_in_the_kernels_rules_is_named() {
             trace.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(events.iter().any(|event| &*event.node == node));
         assert!(!on(node, "nft list tables").contains("dunnat-kernel"), "nothing is left");
-        on(node, &format!("{DUNNAT} down"));
+        let program = dunnat();
+        on(node, &format!("{program} down"));
         assert_eq!(on(node, "nft list tables"), "");
         on(node, &format!("nft -f {}", lab.state(&format!("{node}.nft")).display()));
     }

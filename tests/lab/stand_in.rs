@@ -85,7 +85,7 @@ pub(super) fn serve(lab: &Lab, node: &str, options: &[&str]) -> Child {
     let before = log(lab, node).matches("serving ").count();
     let file = |name: String| lab.state(&name).to_str().unwrap().to_owned();
     let (config, socket) = (file("cluster.toml".to_owned()), lab.socket(node));
-    let words = [DUNNAT, "run", "--no-rehearsal", "--config", &config, "--node", node, "--socket", &socket];
+    let words = [dunnat(), "run", "--no-rehearsal", "--config", &config, "--node", node, "--socket", &socket];
     let out = File::options().append(true).open(lab.state(&format!("{node}.log"))).unwrap();
     let mut command = lab.on(node, &[&words[..], options].concat());
     let mut child =
@@ -210,7 +210,7 @@ fn what_a_stand_in_has_carried_is_in_the_trace() {
     let entry = lab.state("node2.jsonl");
     let files = [entry.to_str().unwrap(), trace.to_str().unwrap()];
     let guests = ["--guest-on", "10.5.5.201=node1", "--guest-on", "fd00:5::201=node1"];
-    let joined = must(DUNNAT, &[&["path", "--format", "json"], &guests[..], &files].concat());
+    let joined = must(dunnat(), &[&["path", "--format", "json"], &guests[..], &files].concat());
     let all: Vec<serde_json::Value> =
         joined.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(all.len(), 4, "{joined}");
@@ -221,7 +221,7 @@ fn what_a_stand_in_has_carried_is_in_the_trace() {
             "{one:#}"
         );
     }
-    must(DUNNAT, &[&["path", "--faults"], &guests[..], &files].concat());
+    must(dunnat(), &[&["path", "--faults"], &guests[..], &files].concat());
     lab.must(&["stop"]);
     node.wait().unwrap();
 }
@@ -279,7 +279,7 @@ fn who_takes_over_or_leaves_loses_no_packet() {
             pause(1000);
             for node in NODES {
                 let left = lab
-                    .on(node, &[DUNNAT, "down", "--leave", "kernel", "--config", &config, "--node", node])
+                    .on(node, &[dunnat(), "down", "--leave", "kernel", "--config", &config, "--node", node])
                     .output()
                     .unwrap();
                 assert!(left.status.success(), "{node}: {}", text(&left.stderr));

@@ -37,7 +37,7 @@ fn a_node_says_what_it_has_done_and_what_it_knows() {
         (elsewhere == serde_json::json!(["10.5.5.201", "fd00:5::201"])).then_some(())
     });
 
-    let reader = Command::new(DUNNAT)
+    let reader = Command::new(dunnat())
         .args(["trace", "--socket", &lab.socket("node2")])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -48,13 +48,13 @@ fn a_node_says_what_it_has_done_and_what_it_knows() {
     reader.wait().unwrap();
 
     let socket = lab.socket("node2");
-    let said = must(DUNNAT, &["status", "--socket", &socket]);
+    let said = must(dunnat(), &["status", "--socket", &socket]);
     assert!(said.starts_with("node       node2, process "), "{said}");
     assert!(said.contains("\nworks      serving node2: "), "{said}");
     assert!(said.contains("\n  dnat     service "), "{said}");
     assert!(said.contains("\nguard      dropped nothing\n"), "{said}");
     lab.must(&["stop"]);
-    let gone = Command::new(DUNNAT).args(["status", "--socket", &socket]).output().unwrap();
+    let gone = Command::new(dunnat()).args(["status", "--socket", &socket]).output().unwrap();
     assert_eq!(gone.status.code(), Some(1));
     assert!(text(&gone.stderr).contains("that node does not run here"), "{}", text(&gone.stderr));
 }

@@ -16,7 +16,7 @@ impl Stepping {
         let (config, socket) = (lab.state("cluster.toml"), lab.socket(node));
         let config = config.to_str().unwrap();
         let child = lab
-            .on(node, &[DUNNAT, "step", "--config", config, "--node", node, "--socket", &socket])
+            .on(node, &[dunnat(), "step", "--config", config, "--node", node, "--socket", &socket])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(File::create(&shown).unwrap())
@@ -91,7 +91,7 @@ fn a_packet_that_is_held_waits_for_its_verdict() {
     let lab = Lab::up(&["--nodes", "2"]);
     // But for the guard.
     let rules = || {
-        assert!(lab.on("node2", &[DUNNAT, "down"]).status().unwrap().success());
+        assert!(lab.on("node2", &[dunnat(), "down"]).status().unwrap().success());
         text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout)
     };
     let before = rules();
@@ -134,7 +134,7 @@ fn who_stops_while_a_packet_is_held_lets_it_go() {
     let lab = Lab::up(&["--nodes", "2"]);
     // But for the guard.
     let rules = || {
-        assert!(lab.on("node2", &[DUNNAT, "down"]).status().unwrap().success());
+        assert!(lab.on("node2", &[dunnat(), "down"]).status().unwrap().success());
         text(&lab.on("node2", &["nft", "-s", "list", "ruleset"]).output().unwrap().stdout)
     };
     let before = rules();

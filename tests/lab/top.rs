@@ -79,7 +79,8 @@ fn keys_lead_from_the_start_to_the_name_of_the_faulty_node() {
     let lab = Lab::up(&["--nodes", "3"]);
     lab.must(&["start", "--fault", "swap"]);
     let sockets = ["node1", "node2", "node3"].map(|node| lab.socket(node));
-    let top = format!("{DUNNAT} top {}; echo status $?", sockets.join(" "));
+    let program = dunnat();
+    let top = format!("{program} top {}; echo status $?", sockets.join(" "));
     let tmux = Tmux::start();
     // Each time behind another word, so that what is still on the screen is not taken for it.
     let modes = |tmux: &Tmux, word: &str| {

@@ -15,7 +15,7 @@ pub(super) struct Attached {
 
 impl Attached {
     pub(super) fn to(lab: &Lab, node: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(DUNNAT)
+        let mut child = Command::new(dunnat())
             .args(["trace", "--socket", &lab.socket(node)])
             .args(arguments)
             .env("RUST_LOG", "debug")

@@ -78,7 +78,7 @@ pub(super) fn run(lab: &Lab, case: &Case) -> Said {
         let begun = Instant::now();
         let ask = |more: &[&str]| {
             let file = file(lab, node);
-            let words = [&[DUNNAT, "doctor", "-c", &file, "-n", node], more].concat();
+            let words = [&[dunnat(), "doctor", "-c", &file, "-n", node], more].concat();
             text(&lab.on(node, &words).output().unwrap().stdout)
         };
         let shown = ask(&[]);
@@ -91,7 +91,7 @@ pub(super) fn run(lab: &Lab, case: &Case) -> Said {
     }
     let begun = Instant::now();
     let own = file(lab, case.node);
-    let words = [&[DUNNAT, "rehearse", "-c", &own, "-n", case.node], case.rehearse_with].concat();
+    let words = [&[dunnat(), "rehearse", "-c", &own, "-n", case.node], case.rehearse_with].concat();
     let output = lab.on(case.node, &words).output().unwrap();
     let rehearse = (output.status.code(), text(&output.stdout) + &text(&output.stderr));
     seconds += begun.elapsed().as_secs_f64();
@@ -111,7 +111,7 @@ pub(super) fn run(lab: &Lab, case: &Case) -> Said {
         );
     }
     let path = |more: &[&str]| {
-        Command::new(DUNNAT).arg("path").args(&files).args(more).stdin(Stdio::null()).output().unwrap()
+        Command::new(dunnat()).arg("path").args(&files).args(more).stdin(Stdio::null()).output().unwrap()
     };
     let output = path(&["--faults"]);
     seconds += begun.elapsed().as_secs_f64();
@@ -125,7 +125,7 @@ pub(super) fn run(lab: &Lab, case: &Case) -> Said {
 fn traced(lab: &Lab, node: &str) -> Child {
     let out = File::create(lab.state(&format!("{node}.kernel.jsonl"))).unwrap();
     let socket = lab.socket(node);
-    let words = [DUNNAT, "trace", "--kernel", "--format", "json", "--rate", "2000", "--socket"];
+    let words = [dunnat(), "trace", "--kernel", "--format", "json", "--rate", "2000", "--socket"];
     let words = [&words[..], &[&*socket, "host 192.168.122.1 or host fd00:122::1"]].concat();
     let mut child = lab.on(node, &words).stdout(out).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());

@@ -132,7 +132,7 @@ fn doctor_is_right_about_the_kernel_and_changes_nothing() {
     let before = state();
     let (_, json) = host.doctor(&[], EXAMPLE);
     // The table as a person gets it, too.
-    host.must(&[DUNNAT, "doctor"]);
+    host.must(&[dunnat(), "doctor"]);
     assert_eq!(state(), before);
 
     let says = |name: &str| {
@@ -190,7 +190,7 @@ fn doctor_without_rights_or_tools_says_what_it_could_not_tell() {
 fn doctor_judges_the_node_that_runs() {
     let host = Host::new();
     let broken = |more: &[&str]| {
-        let words = [&[DUNNAT, "doctor", "--config", EXAMPLE, "--node", "node1", "--json"], more].concat();
+        let words = [&[dunnat(), "doctor", "--config", EXAMPLE, "--node", "node1", "--json"], more].concat();
         let output = host.command_in(&words).output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let facts = json["facts"].as_array().unwrap().iter();

@@ -135,7 +135,7 @@ impl Host {
 
     /// Removes the guard, and whatever else is there of dunnat.
     pub(super) fn down(&self) {
-        self.must(&[DUNNAT, "down"]);
+        self.must(&[dunnat(), "down"]);
     }
 
     /// Of dunnat there is the guard, or nothing; the other rules.
@@ -152,7 +152,7 @@ impl Host {
     /// Something of dunnat that must not work; what it said.
     pub(super) fn fails(&self, words: &[&str]) -> String {
         let output =
-            Command::new("ip").args(["netns", "exec", &self.0, DUNNAT]).args(words).output().unwrap();
+            Command::new("ip").args(["netns", "exec", &self.0, dunnat()]).args(words).output().unwrap();
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{message}");
         message
@@ -163,7 +163,7 @@ impl Host {
         command
             .args(["netns", "exec", &self.0])
             .args(wrap)
-            .args([DUNNAT, "run", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"])
+            .args([dunnat(), "run", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"])
             .args(["--socket", &self.socket()])
             .args(more)
             .stdin(Stdio::null());
@@ -175,7 +175,7 @@ impl Host {
         let output = Command::new("ip")
             .args(["netns", "exec", &self.0])
             .args(wrap)
-            .args([DUNNAT, "doctor", "--config", file, "--node", "node1", "--json"])
+            .args([dunnat(), "doctor", "--config", file, "--node", "node1", "--json"])
             .output()
             .unwrap();
         let json = serde_json::from_slice(&output.stdout)
@@ -215,7 +215,7 @@ impl Host {
 
     /// With another cluster file.
     pub(super) fn serve_file(&self, file: &str, more: &[&str]) -> Node {
-        self.serve_program(DUNNAT, file, more)
+        self.serve_program(dunnat(), file, more)
     }
 
     /// The same by another file of the program.

@@ -149,7 +149,8 @@ fn printing_and_being_refused_drop_no_packet_that_waits() {
     let tables_stay = host.ruleset().contains("dunnat-serving");
     let serving = host.serve(&[]);
     // Somebody who listens to queue 7000 and gives no verdict.
-    let mut command = host.command_in(&[DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
+    let mut command =
+        host.command_in(&[dunnat(), "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
     let directory = tempfile::tempdir().unwrap();
     command
         .args(["--one-process", "--queue-base", "7000", "--workers", "1", "--socket"])
@@ -178,7 +179,7 @@ fn printing_and_being_refused_drop_no_packet_that_waits() {
     };
     assert_eq!(waiting(), 20);
     for more in [&[][..], &["--explain"], &["--shadow"], &["--kernel"]] {
-        host.must(&[&[DUNNAT, "rules", "--config", EXAMPLE, "--node", "node1"], more].concat());
+        host.must(&[&[dunnat(), "rules", "--config", EXAMPLE, "--node", "node1"], more].concat());
         assert_eq!(waiting(), 20, "rules {more:?}");
     }
     host.refuse(&[], &["--queue-base", "300"]);
@@ -229,7 +230,7 @@ fn an_own_user_starts_again_after_a_kill() {
     std::os::unix::fs::chown(directory.path(), Some(65534), Some(65534)).unwrap();
     let socket = directory.path().join("node1.sock");
     // The checkout may be where that user may not look.
-    let [program, config] = [(DUNNAT, "dunnat"), (EXAMPLE, "example.toml")].map(|(from, name)| {
+    let [program, config] = [(dunnat(), "dunnat"), (EXAMPLE, "example.toml")].map(|(from, name)| {
         let to = directory.path().join(name);
         fs::copy(from, &to).unwrap();
         to

@@ -29,7 +29,7 @@ impl OwnFile {
     }
 
     pub(super) fn serve(&self, more: &[&str]) -> Node {
-        self.serve_program(DUNNAT, more)
+        self.serve_program(dunnat(), more)
     }
 
     /// By another file of the program.
@@ -39,7 +39,7 @@ impl OwnFile {
 
     /// A verb to that node: its exit status, and what it has said.
     pub(super) fn says(&self, verb: &str, words: &[&str]) -> (i32, String, String) {
-        let mut command = self.host.command_in(&[DUNNAT, verb, "--socket", &self.host.socket()]);
+        let mut command = self.host.command_in(&[dunnat(), verb, "--socket", &self.host.socket()]);
         let output = command.args(words).output().unwrap();
         (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
     }
@@ -54,7 +54,7 @@ impl OwnFile {
 
     /// Somebody who sees all decisions from now on, as JSON.
     pub(super) fn traced(&self, into: Stdio) -> Child {
-        let reader = Command::new(DUNNAT)
+        let reader = Command::new(dunnat())
             .args(["trace", "--socket", &self.host.socket(), "--format", "json"])
             .stdout(into)
             .stderr(Stdio::null())

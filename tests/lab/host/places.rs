@@ -6,7 +6,7 @@ const LEAVE: [&str; 7] = ["down", "--leave", "kernel", "--config", EXAMPLE, "--n
 
 impl Host {
     fn leaves(&self) -> String {
-        let output = self.command_in(&[&[DUNNAT], &LEAVE[..]].concat()).output().unwrap();
+        let output = self.command_in(&[&[dunnat()], &LEAVE[..]].concat()).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr)
     }
@@ -76,7 +76,7 @@ fn a_pure_ruleset_that_was_loaded_by_hand() {
     let before = host.ruleset();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kernel.nft");
-    let printed = must(DUNNAT, &["rules", "--config", EXAMPLE, "--node", "node1", "--kernel"]);
+    let printed = must(dunnat(), &["rules", "--config", EXAMPLE, "--node", "node1", "--kernel"]);
     std::fs::write(&path, printed).unwrap();
     let load = || host.must(&["nft", "-f", path.to_str().unwrap()]);
     let node = host.serve(&[]);
@@ -111,7 +111,8 @@ fn nobody_takes_over_while_packets_of_others_wait() {
     host.leaves();
     left.ended();
     // Somebody who listens to queue 7000 and gives no verdict.
-    let mut command = host.command_in(&[DUNNAT, "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
+    let mut command =
+        host.command_in(&[dunnat(), "run", "--config", EXAMPLE, "--node", "node1", "--no-rules"]);
     let directory = tempfile::tempdir().unwrap();
     command
         .args(["--one-process", "--queue-base", "7000", "--workers", "1", "--socket"])

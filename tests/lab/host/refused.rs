@@ -83,7 +83,7 @@ fn a_directory_of_sockets_that_others_may_write_to_is_refused() {
     ] {
         // `ip netns exec` has made a mount namespace, and the mount is in that alone.
         let script = format!("mount -t tmpfs none /run && mkdir -m 700 /run/dunnat && {made} && exec \"$@\"");
-        let run = [DUNNAT, "run", "--config", EXAMPLE, "--node", "node1"];
+        let run = [dunnat(), "run", "--config", EXAMPLE, "--node", "node1"];
         let output = host.command_in(&[&["sh", "-c", &script, "sh"], &run[..]].concat()).output().unwrap();
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{message}");
@@ -106,7 +106,7 @@ fn a_socket_that_somebody_else_answers_is_refused() {
     command.args(["--reuid=1000", "--clear-groups", "sh", "-c", answer, "sh"]).arg(&path);
     let mut other = command.stdin(Stdio::null()).spawn().unwrap();
     wait_for("its socket", || path.exists().then_some(()));
-    let output = Command::new(DUNNAT).args(["trace", "--socket"]).arg(&path).output().unwrap();
+    let output = Command::new(dunnat()).args(["trace", "--socket"]).arg(&path).output().unwrap();
     let message = text(&output.stderr);
     assert!(message.contains("belongs to user 1000, not to root"), "{message}");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));

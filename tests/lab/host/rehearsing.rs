@@ -41,7 +41,7 @@ impl Stage {
     fn rehearsed(&self, more: &[&str]) -> Value {
         let before = self.host.ruleset();
         let file = self.file.path().to_str().unwrap();
-        let words = [&[DUNNAT, "rehearse", "--config", file, "--node", "node1", "--json"], more].concat();
+        let words = [&[dunnat(), "rehearse", "--config", file, "--node", "node1", "--json"], more].concat();
         let output = self.host.command_in(&words).output().unwrap();
         let found: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
@@ -277,7 +277,7 @@ fn what_cannot_be_known_is_not_judged() {
     stage.with("");
     stage.host.must(&["sysctl", "-qw", "net.ipv4.conf.xenbr0.rp_filter=1"]);
     let file = stage.file.path().to_str().unwrap();
-    let client = [DUNNAT, "rehearse", "--config", file, "--node", "node1", "--client", "203.0.113.7"];
+    let client = [dunnat(), "rehearse", "--config", file, "--node", "node1", "--client", "203.0.113.7"];
     let output = stage.host.command_in(&client).output().unwrap();
     let said = text(&output.stdout);
     assert!(said.contains("LOST: this host has no route back to 203.0.113.7"), "{said}");
@@ -393,7 +393,7 @@ fn doctor_and_the_node_say_what_was_rehearsed() {
     assert!(fact["found"].as_str().unwrap().contains("ct state untracked drop"), "{fact:#}");
     assert!(fact.to_string().contains("set foreign = \\\"track\\\" (dunnat help foreign)"), "{fact:#}");
 
-    let mut command = stage.host.command_in(&[DUNNAT, "run", "--config", file, "--node", "node1"]);
+    let mut command = stage.host.command_in(&[dunnat(), "run", "--config", file, "--node", "node1"]);
     command.args(["--socket", &stage.host.socket()]);
     let mut node = stage.host.served_by(command);
     let said = node.reads("rehearsal: ");

@@ -146,7 +146,7 @@ fn what_is_wrong_leaves_the_node_as_it_was() {
 /// Another program that reads queues.
 fn serve_elsewhere(reloaded: &OwnFile, more: &[&str]) -> Node {
     let socket = reloaded.path("other.sock");
-    let run = [DUNNAT, "run", "--no-rules", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"];
+    let run = [dunnat(), "run", "--no-rules", "--no-rehearsal", "--config", EXAMPLE, "--node", "node1"];
     let mut command = reloaded.host.command_in(&run);
     command.args(["--socket", &socket]).args(more);
     reloaded.host.served_by(command)

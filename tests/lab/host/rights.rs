@@ -15,7 +15,7 @@ impl Program {
     fn new() -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        fs::copy(DUNNAT, place.path().join("dunnat")).unwrap();
+        fs::copy(dunnat(), place.path().join("dunnat")).unwrap();
         Self(place)
     }
 

@@ -202,7 +202,7 @@ fn printed_rules_load_and_serve() {
     let host = Host::new();
     let before = host.ruleset();
     let print =
-        |more: &[&str]| must(DUNNAT, &[&["rules", "--config", EXAMPLE, "--node", "node1"], more].concat());
+        |more: &[&str]| must(dunnat(), &[&["rules", "--config", EXAMPLE, "--node", "node1"], more].concat());
     let load = |rules: &str, with: &[&str]| {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("rules");
@@ -210,7 +210,7 @@ fn printed_rules_load_and_serve() {
         host.must(&[with, &[path.to_str().unwrap()]].concat());
     };
     // A script runs dunnat by its name.
-    let directory = Path::new(DUNNAT).parent().unwrap().display();
+    let directory = Path::new(dunnat()).parent().unwrap().display();
     let path = format!("PATH={directory}:{}", std::env::var("PATH").unwrap());
     load(&print(&["--kernel"]), &["nft", "-f"]);
     assert!(host.ruleset().contains("chain convergent-inbound"));

@@ -13,7 +13,7 @@ impl OwnFile {
     /// A copy of the program, as another file.
     fn copy(&self, name: &str) -> String {
         let path = self.path(name);
-        fs::copy(DUNNAT, &path).unwrap();
+        fs::copy(dunnat(), &path).unwrap();
         path
     }
 
@@ -36,7 +36,7 @@ impl OwnFile {
 
     fn must_reload(&self, text: &str) {
         let file = self.write("next.toml", text);
-        self.host.must(&[DUNNAT, "reload", "--socket", &self.host.socket(), &file]);
+        self.host.must(&[dunnat(), "reload", "--socket", &self.host.socket(), &file]);
     }
 }
 
@@ -115,6 +115,7 @@ fn upgrades_under_packets_lose_none_and_clients_stay() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn a_program_to_which_the_memory_means_something_else_goes_on() {
+    let program = dunnat();
     let upgraded = OwnFile::new();
     let neighbour = upgraded.host.neighbour();
     let node = upgraded.serve(&["--full"]);
@@ -123,11 +124,11 @@ fn a_program_to_which_the_memory_means_something_else_goes_on() {
         "other",
         &format!(
             "state={file}\ntext=$(sed 's/\"layout\":\"[^\"]*\"/\"layout\":\"other\"/' $state)\n\
-             echo \"$text\" >$state\nexec {DUNNAT} \"$@\""
+             echo \"$text\" >$state\nexec {program} \"$@\""
         ),
     );
     let mut sent = 0;
-    for (number, program) in [&*other, DUNNAT, &other].into_iter().enumerate() {
+    for (number, program) in [&*other, dunnat(), &other].into_iter().enumerate() {
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| neighbour.send(300));
             upgraded.must_upgrade(&[program]);
@@ -161,6 +162,7 @@ fn without_counters(rules: &str) -> String {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn what_could_not_go_on_is_refused() {
+    let program = dunnat();
     let upgraded = OwnFile::new();
     let node = upgraded.serve(&[]);
     let (before, process) = (upgraded.host.ruleset(), upgraded.status()["process"].clone());
@@ -182,11 +184,11 @@ fn what_could_not_go_on_is_refused() {
         (upgraded.script("crashes", "kill -s SEGV $$"), "could not go on (signal: 11"),
         (upgraded.script("lies", "echo '{\"dunnat\":\"9\"}'; exit 1"), "could not go on (exit status: 1)"),
         (
-            upgraded.script("other-queues", &format!("exec {DUNNAT} \"$@\" --full --rewrite kernel")),
+            upgraded.script("other-queues", &format!("exec {program} \"$@\" --full --rewrite kernel")),
             "would serve other queues",
         ),
         (
-            upgraded.script("other-option", &format!("exec {DUNNAT} \"$@\" --no-such-option")),
+            upgraded.script("other-option", &format!("exec {program} \"$@\" --no-such-option")),
             "could not go on",
         ),
         (not_executable, "is not executable: chmod +x /"),
@@ -215,6 +217,7 @@ fn what_could_not_go_on_is_refused() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn a_program_that_fails_after_all_is_rolled_back() {
+    let program = dunnat();
     let upgraded = OwnFile::new();
     let neighbour = upgraded.host.neighbour();
     let own = upgraded.copy("dunnat-own");
@@ -223,8 +226,9 @@ fn a_program_that_fails_after_all_is_rolled_back() {
     // Its file may be gone.
     fs::remove_file(&own).unwrap();
     let mut reader = upgraded.traced(Stdio::null());
-    let later =
-        |what: &str| format!("[ -n \"$DUNNAT_TRIAL\" ] && exec {DUNNAT} \"$@\"\nexec {DUNNAT} \"$@\" {what}");
+    let later = |what: &str| {
+        format!("[ -n \"$DUNNAT_TRIAL\" ] && exec {program} \"$@\"\nexec {program} \"$@\" {what}")
+    };
     let mut sent = 0;
     for (what, expected) in [
         ("--no-such-option", "it does not understand how it was started"),
@@ -285,7 +289,7 @@ fn a_keeper_that_is_killed_goes_on_with_what_was_kept() {
     let (pid, said) = (upgraded.path("pid"), upgraded.path("said"));
     let config = upgraded.path("cluster.toml");
     let run =
-        ["python3", KEEP, "--pid", &pid, "--said", &said, "--", DUNNAT, "run", "--no-rehearsal", "--full"];
+        ["python3", KEEP, "--pid", &pid, "--said", &said, "--", dunnat(), "run", "--no-rehearsal", "--full"];
     let mut command = upgraded.host.command_in(&run);
     command.args(["--config", &config, "--node", "node1", "--socket", &upgraded.host.socket()]);
     let mut node = upgraded.host.served_by(command);
@@ -345,6 +349,7 @@ fn a_keeper_that_is_killed_goes_on_with_what_was_kept() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn what_was_kept_and_does_not_fit_is_given_up() {
+    let program = dunnat();
     let upgraded = OwnFile::new();
     let state = upgraded.path("state");
     for (text, expected) in [
@@ -354,7 +359,7 @@ fn what_was_kept_and_does_not_fit_is_given_up() {
     ] {
         fs::write(&state, text).unwrap();
         let run = format!(
-            "exec 3<{state}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=state; exec {DUNNAT} run --no-rehearsal \
+            "exec 3<{state}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=state; exec {program} run --no-rehearsal \
              --config {EXAMPLE} --node node1 --socket {}",
             upgraded.host.socket()
         );

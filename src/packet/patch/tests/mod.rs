@@ -214,7 +214,7 @@ proptest! {
         ports: (u16, u16), to: [u8; 4], port: u16, source: bool, len in 0usize..200,
     ) {
         let (src, dst) = (CLIENT.into(), PUBLIC.into());
-        let tuple = crate::net::Tuple { proto, src, dst, ports: Some(ports) };
+        let tuple = Tuple { proto, src, dst, ports: Some(ports) };
         let before =
             crate::simulate::made(tuple, &crate::packet::Headers::default(), crate::packet::Fragment::None, len).unwrap();
         let (side, was, was_port) = match source {
