@@ -41,6 +41,7 @@ mod retag;
 mod rules;
 mod running;
 mod serve;
+mod serving;
 mod shadow;
 mod signals;
 mod stop;

@@ -17,7 +17,7 @@ use super::duty::Duty;
 use super::error::Error;
 use super::hands::{Hands, OpenedQueues};
 use super::retag;
-use super::serve::Serving;
+use super::serving::Serving;
 use super::work::Work;
 use crate::cluster::{Change, Cluster, NodeId, OnConflict, Retagged};
 use crate::control::{Reload, Reloaded, Reloads, Upgrade};

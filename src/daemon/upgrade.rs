@@ -17,7 +17,7 @@ use super::keeper::Keeper;
 use super::manager::Manager;
 use super::program::Program;
 use super::reload::{Asked, answered};
-use super::serve::Serving;
+use super::serving::Serving;
 use super::stop::Stop;
 use super::trial;
 use crate::control::{Answer, Upgrade, Upgraded, Upgrades};
