@@ -89,7 +89,7 @@
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
-//! | [`remote`] | nodes elsewhere, asked by a command: their events in one order, and which are missing | believe what they say, give a shell a word unquoted |
+//! | [`remote`] | nodes elsewhere, asked by a command: their events in one order, which are missing, and what is asked of one as if it was here | believe what they say, give a shell a word unquoted |
 //! | [`http`] | answering who asks by HTTP, with limits on how many, how much and how long | know what is asked for |
 //! | [`metrics`] | what nodes say of themselves, for Prometheus | be a part of a node |
 //! | [`rehearse`] | whether packets come through on this host, by sending some through a copy of it | change the host |

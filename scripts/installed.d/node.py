@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 
-from said import Failed, run, say, wait_for
+from said import SLOW, Failed, run, say, wait_for
 
 
 class Node:
@@ -55,7 +55,7 @@ class Node:
         """What an administrator types; it is a part of the transcript."""
         say(f"{self.name}# {line}")
         done = subprocess.run(self.command("sh", "-c", line), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              stdin=subprocess.DEVNULL, timeout=180)
+                              stdin=subprocess.DEVNULL, timeout=180 * SLOW)
         shown = [part for part in re.split(r"[\r\n]", done.stdout) if part.strip() and "Reading database" not in part]
         for part in shown[-25:]:
             say(part)
@@ -77,7 +77,7 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.leader, signal.SIGRTMIN + 4)
             try:
-                self.process.wait(30)
+                self.process.wait(30 * SLOW)
             except subprocess.TimeoutExpired:
                 os.kill(self.leader, signal.SIGKILL)
                 self.process.wait(10)

@@ -1,7 +1,11 @@
 """What is run, waited for and claimed, and what is printed of it."""
 
+import os
 import subprocess
 import time
+
+# scripts/vm says so.
+SLOW = 10 if os.environ.get("DUNNAT_LAB_SLOW") else 1
 
 
 class Failed(Exception):
@@ -20,6 +24,7 @@ def run(*command, check=True, **more):
 
 
 def wait_for(what, is_so, limit=30):
+    limit *= SLOW
     end = time.monotonic() + limit
     while time.monotonic() < end:
         value = is_so()

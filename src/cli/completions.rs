@@ -1,10 +1,10 @@
 //! `completions`: what a shell offers when somebody presses Tab. clap writes it; where a node that runs is wanted, a few lines of the
 //! shell list those.
 
-use clap::{Args, CommandFactory as _, ValueEnum};
+use clap::{Args, Command, CommandFactory as _, ValueEnum};
 use clap_complete::generate;
 
-use super::{Cli, Failure, print};
+use super::{Cli, Failure, VERSION, print};
 
 /// Print the completions of a shell: verbs, options, files, and names of nodes that run here
 ///
@@ -95,9 +95,16 @@ impl Shell {
             Self::Fish => (clap_complete::Shell::Fish, fish),
         };
         let mut text = Vec::new();
-        generate(shell, &mut Cli::command(), "dunnat", &mut text);
+        generate(shell, &mut offered(), "dunnat", &mut text);
         with_nodes(&String::from_utf8_lossy(&text))
     }
+}
+
+/// The verbs without those that are hidden: bash would offer them.
+fn offered() -> Command {
+    let all = Cli::command();
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    Command::new("dunnat").version(VERSION).args(all.get_arguments().cloned()).subcommands(verbs)
 }
 
 /// Who is asked first knows nodes.

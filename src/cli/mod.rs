@@ -27,6 +27,7 @@ mod path;
 mod policy;
 mod progress;
 mod rehearse;
+mod relay;
 mod reload;
 mod replay;
 mod report;
@@ -103,6 +104,7 @@ enum Verb {
     Report(report::Report),
     Down(down::Down),
     FillQueues(fill_queues::FillQueues),
+    Relay(relay::Relay),
     Completions(completions::Completions),
     Pages(pages::Pages),
     #[cfg(feature = "lab")]
@@ -216,6 +218,7 @@ fn went() -> ExitCode {
         Verb::Report(report) => report.run(),
         Verb::Down(down) => down.run(),
         Verb::FillQueues(fill) => fill.run(),
+        Verb::Relay(relay) => relay.run(),
         Verb::Completions(completions) => completions.run(),
         Verb::Pages(pages) => pages.run(),
         #[cfg(feature = "lab")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dunnat::cluster::Cluster;
 use dunnat::control;
+use dunnat::remote::{Place, Target};
 use dunnat::top::{self, Colours, From, Player, Source};
 use dunnat::trace::Event;
 
@@ -25,6 +26,10 @@ pub(super) struct Top {
     /// A socket that a node listens on; may be repeated
     #[arg(long, value_name = "PATH", conflicts_with = "read")]
     socket: Vec<PathBuf>,
+    /// The places of the nodes: ssh:HOST, netns:NAME, unix:SOCKET, or cmd:COMMAND, which gets the words for dunnat behind its
+    /// own. Behind it =NODE or =SOCKET, if several nodes run there; may be repeated
+    #[arg(long, value_name = "PLACE,...", value_delimiter = ',', conflicts_with_all = ["nodes", "socket", "read"])]
+    on: Vec<Place>,
     /// Play a saved JSON trace instead; may be repeated, for the traces of several nodes
     #[arg(long, short, value_name = "FILE")]
     read: Vec<PathBuf>,
@@ -63,7 +68,7 @@ impl Top {
 
     fn from(&self) -> Result<From, Failure> {
         if self.read.is_empty() {
-            return Ok(From::Nodes(self.sockets()));
+            return Ok(From::Nodes(self.targets()));
         }
         if self.read.iter().any(|file| file.as_os_str() == "-") {
             let why = "top: a trace is played from a file: keys come by standard input, and to go back it is read again";
@@ -81,12 +86,15 @@ impl Top {
         Player::start(Box::new(reopen), self.speed).map(From::Saved).map_err(Failure::Refused)
     }
 
-    fn sockets(&self) -> Vec<PathBuf> {
+    fn targets(&self) -> Vec<Target> {
+        if !self.on.is_empty() {
+            return self.on.iter().cloned().map(Target::from).collect();
+        }
         let named = self.nodes.iter().map(|node| match node.contains('/') {
             true => PathBuf::from(node),
             false => control::socket_of(node),
         });
-        named.chain(self.socket.iter().cloned()).collect()
+        named.chain(self.socket.iter().cloned()).map(Target::Socket).collect()
     }
 }
 

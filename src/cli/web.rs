@@ -7,11 +7,13 @@ use clap::Args;
 use dunnat::cluster::Cluster;
 use dunnat::control;
 use dunnat::http::{self, Limits};
+use dunnat::remote::Target;
 use dunnat::text::counted;
 use dunnat::trace::{Event, Filter};
 use dunnat::web::{Door, Hub, MOST, Site, follow};
 
 use super::events::Events;
+use super::many::On;
 use super::metrics::listen;
 use super::running::named_sockets;
 use super::{Failure, warn_of_reasons};
@@ -32,8 +34,10 @@ pub(super) struct Web {
     /// Sockets that nodes listen on [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH", conflicts_with = "read")]
     socket: Vec<PathBuf>,
+    #[command(flatten)]
+    on: On,
     /// Show a saved JSON trace instead; may be repeated, for the traces of several nodes
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", conflicts_with = "on")]
     read: Vec<PathBuf>,
     /// A cluster file, for the picture and to explain decisions by [default: that of each node, if it can be read]
     #[arg(long, short, value_name = "FILE")]
@@ -64,10 +68,11 @@ impl Web {
         let is_live = self.read.is_empty();
         let (listener, at) = listen(self.listen)?;
         if is_live {
-            for socket in self.sockets()? {
-                follow(Arc::clone(&hub), socket, filter.clone()).map_err(|error| {
-                    Failure::Refused(format!("cannot start a thread that follows a node: {error}"))
-                })?;
+            let speakers = Arc::default();
+            for (place, target) in self.targets()?.into_iter().enumerate() {
+                follow(Arc::clone(&hub), target, (Arc::clone(&speakers), place), filter.clone()).map_err(
+                    |error| Failure::Refused(format!("cannot start a thread that follows a node: {error}")),
+                )?;
             }
         } else {
             self.saved(&hub, parsed.as_ref())?;
@@ -88,14 +93,17 @@ impl Web {
         Err(Failure::Refused(format!("cannot listen any more: {error}")))
     }
 
-    fn sockets(&self) -> Result<Vec<PathBuf>, Failure> {
+    fn targets(&self) -> Result<Vec<Target>, Failure> {
+        if let Some(places) = self.on.places() {
+            return Ok(places.iter().cloned().map(Target::from).collect());
+        }
         let named = named_sockets(&self.node, &self.socket);
         let sockets = if named.is_empty() { control::sockets()? } else { named };
         if sockets.is_empty() {
             let why = "no node runs here; start one with dunnat run, name its socket with --socket, or show saved traces with --read";
             return Err(Failure::Refused(why.to_owned()));
         }
-        Ok(sockets)
+        Ok(sockets.into_iter().map(Target::Socket).collect())
     }
 
     /// Takes the decisions of all files in the order of their times. Clocks of nodes differ; within a node the numbers count.

@@ -200,17 +200,25 @@ impl Client {
         if !std::fs::metadata(path).map_err(failed)?.file_type().is_socket() {
             return Err(ConnectError::NoSocket(path.to_owned()));
         }
-        let mut stream = UnixStream::connect(path).map_err(failed)?;
+        let stream = UnixStream::connect(path).map_err(failed)?;
         let user = sys::peer_user(stream.as_raw_fd()).map_err(failed)?;
         if !is_trusted(user, sys::user(), appointed(path)) {
             return Err(ConnectError::Stranger { path: path.to_owned(), user });
         }
-        let mut line = serde_json::to_string(request).map_err(|error| failed(error.into()))?;
+        Self::over(stream, request).map_err(failed)
+    }
+
+    /// Asks for something by a connection that there is.
+    ///
+    /// # Errors
+    /// It cannot be written to.
+    pub fn over(mut stream: UnixStream, request: &Request) -> io::Result<Self> {
+        let mut line = serde_json::to_string(request)?;
         line.push('\n');
         match stream.write_all(line.as_bytes()) {
             // It does not want to hear more, and has said why.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            outcome => outcome.map_err(failed)?,
+            outcome => outcome?,
         }
         let stream = BufReader::with_capacity(64 << 10, stream);
         Ok(Self { stream, line: Vec::new(), is_served: false, cut: None })
@@ -246,6 +254,23 @@ impl Client {
                 }
                 (Ok(None), None) => {}
             }
+        }
+    }
+
+    /// Writes all that comes as it comes, until the node ends the connection.
+    ///
+    /// # Errors
+    /// The connection failed, or who gets it is gone.
+    pub fn pass_on(mut self, to: &mut impl io::Write) -> io::Result<()> {
+        loop {
+            let piece = self.stream.fill_buf()?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            to.write_all(piece)?;
+            to.flush()?;
+            let passed = piece.len();
+            self.stream.consume(passed);
         }
     }
 

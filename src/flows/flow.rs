@@ -1,13 +1,15 @@
 //! What is told of a flow.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
 use crate::net::{Mark, Tuple};
 use crate::netlink::conntrack;
+use crate::text::escaped;
 use crate::trace::Name;
 
 /// The JSON Schema (draft 2020-12) of one line of JSON; it explains each field.
@@ -15,7 +17,7 @@ pub const SCHEMA: &str = include_str!("schema.json");
 
 /// An entry of conntrack, by the names of the cluster. In JSON the fields have the names that they have here, and what is `None` is
 /// left out: it is not known, or there is none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Flow {
     /// The version of the schema, 1.
@@ -62,13 +64,13 @@ pub struct Flow {
     pub tag: Mark,
     /// What conntrack takes it for, for protocols that have states.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<&'static str>,
+    pub state: Option<Cow<'static, str>>,
     /// There was a reply.
     pub replied: bool,
     /// Conntrack would forget others before it.
     pub assured: bool,
     /// The kernel forwards its packets past all rules (flowtable).
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub offloaded: bool,
     /// Packets in the direction of the request, where they are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,8 +95,22 @@ pub struct Flow {
     pub finding: Option<Finding>,
 }
 
+impl Flow {
+    /// The same with names that may be shown, whoever has told it.
+    #[must_use]
+    pub fn harmless(mut self) -> Self {
+        let names = [&mut self.node, &mut self.entry, &mut self.service].into_iter().flatten();
+        for name in names {
+            let shown = escaped(name).to_string();
+            *name = shown.into();
+        }
+        self.state = self.state.map(|state| escaped(&state).to_string().into());
+        self
+    }
+}
+
 /// Who began a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Way {
@@ -111,7 +127,7 @@ pub enum Way {
 }
 
 /// What has happened to a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Happened {
@@ -145,7 +161,7 @@ impl From<conntrack::Happened> for Happened {
 }
 
 /// Packets of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// How many.
     pub packets: u64,

@@ -1,5 +1,6 @@
 //! From an entry of conntrack to a flow: the names behind the numbers.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -92,7 +93,7 @@ impl Names {
             guest: guest.map(|(guest, _)| guest),
             ct_mark: mark,
             tag,
-            state: entry.state,
+            state: entry.state.map(Cow::Borrowed),
             replied: entry.status & SEEN_REPLY != 0,
             assured: entry.status & ASSURED != 0,
             offloaded: entry.status & OFFLOADED != 0,

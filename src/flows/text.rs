@@ -40,7 +40,7 @@ pub fn line(flow: &Flow) -> String {
         None if !flow.tag.is_zero() => _ = write!(out, "  tag {}", flow.tag),
         None => {}
     }
-    if let Some(state) = flow.state {
+    if let Some(state) = &flow.state {
         let _ = write!(out, "  {state}");
     }
     if !flow.replied {

@@ -6,15 +6,24 @@
 //!
 //! [`Readers`] keep one command for each place, and start it again when it ends, after a pause that grows. [`Merger`] puts the
 //! events of all in the order of their times, and holds none longer than it was told. [`Missing`] tells which places are missing.
+//!
+//! Whoever looks on, as `top` and `web`, asks a [`Target`], which is a node here or elsewhere: there `dunnat relay` passes the
+//! question to its socket, and the answers back. What is wanted again and again is [`News`].
 
 mod answer;
 mod merge;
 mod missing;
+mod news;
 mod place;
 mod reader;
+mod speakers;
+mod target;
 
 pub use answer::{Answered, ask};
 pub use merge::Merger;
 pub use missing::Missing;
+pub use news::{News, Observer, TRACKED, TURN, Tracked};
 pub use place::{Place, PlaceError};
 pub use reader::{From, Line, Readers, Said, read_line};
+pub use speakers::Speakers;
+pub use target::{Asked, Pauses, Target};

@@ -102,6 +102,14 @@ impl Place {
         Self { way: Way::Unix(path.to_owned()), node: None }
     }
 
+    /// The socket, if it is one of this host.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.way {
+            Way::Unix(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The command that runs a verb of dunnat there, with these words behind it. `own` is this program, for places on this host. Its
     /// input is empty, and its output is to be read.
     pub fn command(&self, own: &Path, verb: &str, words: &[String]) -> Command {

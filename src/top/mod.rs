@@ -48,5 +48,4 @@ pub use player::{Player, Reopen, Source};
 pub use run::{From, run};
 pub use screen::{Colours, draw};
 pub use terminal::Terminal;
-pub use tracked::TRACKED;
 pub use watch::Watch;

@@ -168,10 +168,11 @@ impl Model {
 
     fn judge(&mut self) {
         // Without a cluster file nobody knows how many nodes there are.
-        let is_watched = |name: &str| self.nodes.iter().any(|node| *node.name == *name);
+        let is_watched =
+            |name: &str| self.nodes.iter().any(|node| *node.name == *name && node.away.is_none());
         let is_whole = match self.clusters.last() {
             Some(cluster) => cluster.nodes().iter().all(|node| is_watched(&node.name)),
-            None => self.nodes.len() > 1,
+            None => self.nodes.len() > 1 && self.nodes.iter().all(|node| node.away.is_none()),
         };
         self.flows.judge(self.now, is_whole, self.filter.filter.as_ref());
         self.list.fill(self.flows.rows());

@@ -1,7 +1,6 @@
 //! Inputs, a model and a terminal, brought together until somebody wants to end.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,6 +20,7 @@ use super::terminal::{self, Terminal};
 use super::watch::Watch;
 use crate::cluster::Cluster;
 use crate::net::Tuple;
+use crate::remote::Target;
 
 /// How many inputs of nodes may wait here.
 const WAITING: usize = 8192;
@@ -32,8 +32,8 @@ const FRAME: Duration = Duration::from_millis(100);
 /// Where all comes from.
 #[derive(Debug)]
 pub enum From {
-    /// The nodes that listen at these sockets; all that run here, if none is named.
-    Nodes(Vec<PathBuf>),
+    /// These nodes; all that run here, if none is named.
+    Nodes(Vec<Target>),
     /// Saved traces.
     Saved(Player),
 }
@@ -89,15 +89,16 @@ enum Feed {
 impl Feed {
     fn start(from: From, inputs: Sender<Input>) -> io::Result<Self> {
         match from {
-            From::Nodes(sockets) => {
+            From::Nodes(targets) => {
                 let mut watch = Watch::new(inputs);
-                for socket in &sockets {
-                    watch.add(socket)?;
+                let finds = targets.is_empty();
+                for target in targets {
+                    watch.add(target)?;
                 }
-                if sockets.is_empty() {
+                if finds {
                     watch.look();
                 }
-                Ok(Self::Nodes { watch, finds: sockets.is_empty(), looked: Instant::now(), followed: None })
+                Ok(Self::Nodes { watch, finds, looked: Instant::now(), followed: None })
             }
             From::Saved(player) => {
                 Ok(Self::Saved { player: Box::new(player), at: Instant::now(), _inputs: inputs })

@@ -8,10 +8,8 @@ use rustc_hash::FxHashMap;
 use super::flows::Row;
 use crate::flows::{Counted, Finding, Flow, Way};
 use crate::net::Tuple;
+use crate::remote::TRACKED;
 use crate::trace::{Filter, Name};
-
-/// How many flows of a node are told of at most.
-pub const TRACKED: usize = 2048;
 
 /// All that was told last.
 #[derive(Debug, Default)]

@@ -1,41 +1,33 @@
 //! Nodes that run: their status once a second, and their decisions.
 
 use std::num::NonZeroU32;
-use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
 
 use super::input::Input;
 use super::model::NODES;
-use super::tracked::TRACKED;
 use crate::cluster::Cluster;
-use crate::control::{self, Answer, Client, Request, Stopper};
-use crate::flows::{self, Names, Way};
+use crate::control::{self, Answer, Request, Stopper};
 use crate::net::Tuple;
+use crate::remote::{News, Pauses, Speakers, Target, Tracked};
 
-/// How often a node is asked, and how long it is let alone when it does not answer.
+/// How long the channel is waited for, which is empty or read in a moment.
 const PAUSE: Duration = Duration::from_secs(1);
 /// So many decisions of each node are looked at in a second; of the flow that is open, more.
 const SAMPLE: NonZeroU32 = NonZeroU32::new(500).unwrap();
 const OF_FLOW: NonZeroU32 = NonZeroU32::new(1000).unwrap();
-/// How often conntrack is asked, at most; it takes a twentieth of the time at most.
-const TRACKING: Duration = Duration::from_secs(2);
-/// So many of its entries are looked at.
-const ENTRIES: usize = 65_536;
-/// A node answers at once, unless it is stopped.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Watches nodes from threads of its own. What finds no room in the channel is lost, and counted.
 #[derive(Debug)]
 pub struct Watch {
     inputs: Sender<Input>,
-    sockets: Vec<PathBuf>,
+    targets: Vec<Target>,
+    speakers: Arc<Speakers>,
     /// Of each node, how many events found no room.
     unseen: Vec<Arc<AtomicU64>>,
     told: Vec<u64>,
@@ -54,30 +46,48 @@ struct Followed {
 impl Watch {
     /// Nobody is watched yet.
     pub fn new(inputs: Sender<Input>) -> Self {
-        Self { inputs, sockets: Vec::new(), unseen: Vec::new(), told: Vec::new(), followed: Arc::default() }
+        Self {
+            inputs,
+            targets: Vec::new(),
+            speakers: Arc::default(),
+            unseen: Vec::new(),
+            told: Vec::new(),
+            followed: Arc::default(),
+        }
     }
 
-    /// Watches the node that listens there, unless it is watched already.
+    /// Watches a node, unless it is watched already.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn add(&mut self, socket: &Path) -> std::io::Result<()> {
-        if self.sockets.iter().any(|known| known == socket) || self.sockets.len() == NODES {
+    pub fn add(&mut self, target: Target) -> std::io::Result<()> {
+        if self.targets.contains(&target) || self.targets.len() == NODES {
             return Ok(());
         }
-        let place = self.sockets.len();
+        let place = self.targets.len();
         let lost = Arc::new(AtomicU64::new(0));
-        self.sockets.push(socket.to_owned());
         self.unseen.push(Arc::clone(&lost));
         self.told.push(0);
-        let name = socket.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = match &target {
+            Target::Socket(path) => path.file_stem().map(|name| name.to_string_lossy().into_owned()),
+            Target::Place(place) => Some(place.to_string()),
+        };
         // The channel is empty, or is read in a moment.
-        let _ = self.inputs.send_timeout(Input::Found(place, name), PAUSE);
-        let asker = Asker { place, socket: socket.to_owned(), inputs: self.inputs.clone() };
-        let follower = Asker { socket: socket.to_owned(), inputs: self.inputs.clone(), ..asker };
-        thread::Builder::new().name("status".to_owned()).spawn(move || asker.statuses())?;
+        let _ = self.inputs.send_timeout(Input::Found(place, name.unwrap_or_default()), PAUSE);
+        self.targets.push(target);
+        let (asker, follower) = (self.asker(place), self.asker(place));
+        thread::Builder::new().name("status".to_owned()).spawn(move || asker.news())?;
         thread::Builder::new().name("trace".to_owned()).spawn(move || follower.events(&lost))?;
         Ok(())
+    }
+
+    fn asker(&self, place: usize) -> Asker {
+        Asker {
+            place,
+            target: self.targets[place].clone(),
+            speakers: Arc::clone(&self.speakers),
+            inputs: self.inputs.clone(),
+        }
     }
 
     /// Asks all nodes for all decisions about that flow, and no more about the one before.
@@ -89,8 +99,8 @@ impl Watch {
             followed.number
         };
         let Some(flow) = flow else { return };
-        for (place, (socket, lost)) in self.sockets.iter().zip(&self.unseen).enumerate() {
-            let asker = Asker { place, socket: socket.clone(), inputs: self.inputs.clone() };
+        for (place, lost) in self.unseen.iter().enumerate() {
+            let asker = self.asker(place);
             let (followed, lost) = (Arc::clone(&self.followed), Arc::clone(lost));
             // Without it the sample goes on.
             let _ = thread::Builder::new()
@@ -102,7 +112,7 @@ impl Watch {
     /// Watches all nodes that run here. Others are watched when this is called again.
     pub fn look(&mut self) {
         for socket in control::sockets().unwrap_or_default() {
-            let _ = self.add(&socket);
+            let _ = self.add(Target::Socket(socket));
         }
     }
 
@@ -123,82 +133,47 @@ impl Watch {
 
 struct Asker {
     place: usize,
-    socket: PathBuf,
+    target: Target,
+    speakers: Arc<Speakers>,
     inputs: Sender<Input>,
 }
 
 impl Asker {
-    /// Asks for the status, again and again, until nobody wants it any more.
-    fn statuses(self) {
-        let (mut file, mut cluster) = (None, None);
-        let mut tracked = Instant::now();
-        loop {
-            let input = match control::ask_status(&self.socket, PATIENCE) {
-                Ok(status) => {
-                    let now = (status.file.clone(), status.config.clone());
-                    if file.as_ref() != Some(&now) {
-                        cluster = self.cluster(&status);
-                        file = Some(now);
-                    }
-                    if let Some(cluster) = &cluster
-                        && tracked <= Instant::now()
-                        && is_here(status.process)
-                    {
-                        let began = Instant::now();
-                        self.tracked(cluster, &status.node);
-                        tracked = Instant::now() + TRACKING.max(20 * began.elapsed());
-                    }
-                    Input::Status(self.place, status)
-                }
-                Err(why) => Input::Away(self.place, why.to_string()),
+    /// Hands on what there is to say of the node, again and again, until nobody wants it any more.
+    fn news(self) {
+        self.target.watch(|news| {
+            let input = match news {
+                News::Cluster(text) => match Cluster::parse(&text, Path::new("cluster.toml")) {
+                    Ok(cluster) => Input::Cluster(Arc::new(cluster)),
+                    // As a later program writes it: nothing is explained by it.
+                    Err(_) => return true,
+                },
+                News::Status(status) => match self.speakers.may_say(self.place, &status.node) {
+                    true => Input::Status(self.place, status),
+                    false => Input::Away(self.place, format!("{} is told of by another place", status.node)),
+                },
+                News::Tracked(Tracked { flows, all }) => Input::Tracked(self.place, flows, all),
+                News::Away(why) => Input::Away(self.place, why),
             };
-            if self.inputs.send(input).is_err() {
-                return;
-            }
-            thread::sleep(PAUSE);
-        }
-    }
-
-    /// The cluster file that the node decides by, if it can be read here and is the same.
-    fn cluster(&self, status: &control::Status) -> Option<Arc<Cluster>> {
-        let cluster = Cluster::load(Path::new(status.file.as_ref()?)).ok()?;
-        let cluster = Some(Arc::new(cluster)).filter(|cluster| cluster.digest() == status.config)?;
-        let _ = self.inputs.send(Input::Cluster(Arc::clone(&cluster)));
-        Some(cluster)
-    }
-
-    /// Asks conntrack, in this network namespace, for the flows of that node to guests.
-    fn tracked(&self, cluster: &Arc<Cluster>, node: &str) {
-        let names =
-            Names::new(Arc::clone(cluster), cluster.node_ids().find(|id| cluster.node(*id).name == node));
-        let (mut flows, mut seen) = (Vec::new(), 0);
-        let listed = flows::list(&names, |flow| {
-            seen += 1;
-            if flow.way == Way::ToGuest {
-                flows.push(flow);
-            }
-            if flows.len() > TRACKED || seen > ENTRIES {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+            self.inputs.send(input).is_ok()
         });
-        // Who may look at the node need not have the right to ask the kernel.
-        if listed.is_ok() {
-            let is_all = flows.len() <= TRACKED && seen <= ENTRIES;
-            let _ = self.inputs.send(Input::Tracked(self.place, flows, is_all));
-        }
     }
 
     /// Reads a sample of the trace; when it ends, it is asked for again. An older node shows all.
     fn events(self, lost: &AtomicU64) {
         let mut at_most = Some(SAMPLE);
+        let mut pauses = Pauses::of(&self.target);
         loop {
             let request = Request::Trace(control::Trace { at_most, ..control::Trace::default() });
-            if let Ok(mut client) = Client::ask(&self.socket, &request) {
-                while let Ok(Some(answer)) = client.answer() {
+            if let Ok(mut asked) = self.target.ask(&request) {
+                while let Ok(answer) = asked.answer() {
                     let input = match answer {
-                        Answer::Event(event) => Input::Event(Box::new(event)),
-                        Answer::Carried(carried) => Input::Carried(carried),
+                        Answer::Event(event) if self.speakers.may_say(self.place, &event.node) => {
+                            Input::Event(Box::new(event))
+                        }
+                        Answer::Carried(carried) if self.speakers.may_say(self.place, &carried.node) => {
+                            Input::Carried(carried)
+                        }
                         Answer::Error(why) if control::is_unknown_word(&why) => {
                             at_most = None;
                             break;
@@ -211,7 +186,7 @@ impl Asker {
                     }
                 }
             }
-            thread::sleep(PAUSE);
+            pauses.pause();
         }
     }
 
@@ -219,8 +194,8 @@ impl Asker {
     fn of_flow(self, flow: Tuple, (followed, number): (&Mutex<Followed>, u64), lost: &AtomicU64) {
         let trace =
             control::Trace { of_flow: Some(flow), at_most: Some(OF_FLOW), ..control::Trace::default() };
-        let Ok(mut client) = Client::ask(&self.socket, &Request::Trace(trace)) else { return };
-        let Ok(stopper) = client.stopper() else { return };
+        let Ok(mut asked) = self.target.ask(&Request::Trace(trace)) else { return };
+        let Ok(stopper) = asked.stopper() else { return };
         {
             let mut followed = lock(followed);
             if followed.number != number {
@@ -228,13 +203,15 @@ impl Asker {
             }
             followed.stoppers.push(stopper);
         }
-        while let Ok(Some(answer)) = client.answer() {
+        while let Ok(answer) = asked.answer() {
             if lock(followed).number != number {
                 return;
             }
             let input = match answer {
                 Answer::Hello(_) => Input::Follows(self.place),
-                Answer::Event(event) => Input::OfFlow(Box::new(event)),
+                Answer::Event(event) if self.speakers.may_say(self.place, &event.node) => {
+                    Input::OfFlow(Box::new(event))
+                }
                 Answer::End(_) | Answer::Error(_) => return,
                 _ => continue,
             };
@@ -257,13 +234,6 @@ impl Asker {
     }
 }
 
-/// Whether a process is in this network namespace.
-fn is_here(process: u32) -> bool {
-    let namespace =
-        |of: &str| std::fs::metadata(format!("/proc/{of}/ns/net")).map(|it| (it.dev(), it.ino())).ok();
-    namespace("self").is_some_and(|here| namespace(&process.to_string()) == Some(here))
-}
-
 fn lock(followed: &Mutex<Followed>) -> MutexGuard<'_, Followed> {
     followed.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -271,6 +241,7 @@ fn lock(followed: &Mutex<Followed>) -> MutexGuard<'_, Followed> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
+    use std::time::Instant;
 
     use super::*;
     use crate::trace::samples;
@@ -282,7 +253,7 @@ mod tests {
         let socket = directory.path().join("node1.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
         let (inputs, received) = crossbeam_channel::bounded(8);
-        Watch::new(inputs).add(&socket).unwrap();
+        Watch::new(inputs).add(Target::Socket(socket)).unwrap();
         assert!(matches!(received.recv().unwrap(), Input::Found(0, name) if name == "node1"));
         let said = received.recv_timeout(Duration::from_secs(9)).unwrap();
         assert!(matches!(&said, Input::Away(0, why) if why.contains("it did not answer for")), "{said:?}");
@@ -318,7 +289,7 @@ mod tests {
             }
         });
         let (inputs, received) = crossbeam_channel::bounded(64);
-        Watch::new(inputs).add(&socket).unwrap();
+        Watch::new(inputs).add(Target::Socket(socket)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while !matches!(received.recv_deadline(deadline).unwrap(), Input::Event(_)) {}
     }

@@ -96,6 +96,10 @@ fn bash_completes_verbs_options_and_nodes() {
         ran(Command::new("bash").args(["--norc", "-c", script, "bash"]).arg(&file).arg("dunnat").args(words))
     };
     assert_eq!(offered(&["rel"]), ["reload"]);
+    assert!(
+        !offered(&[""]).iter().any(|verb| ["pages", "relay"].contains(&&**verb)),
+        "what is hidden is not offered"
+    );
     assert_eq!(offered(&["reload", "--dr"]), ["--dry-run"]);
     assert_eq!(offered(&["status", "--node", ""]), ["node2", "north"]);
     assert_eq!(offered(&["status", "-n", "nor"]), ["north"]);

@@ -31,7 +31,7 @@ use dunnat::policy::{Supervised, of_cluster};
 use dunnat::process::{Answer, Hello, MOST_BYTES};
 use dunnat::queue::{PacketQueue as _, Playback};
 use dunnat::rehearse::read_from_outside;
-use dunnat::remote::{Line, Place, read_line};
+use dunnat::remote::{Line, News, Place, read_line};
 use dunnat::replay::Changes;
 use dunnat::ruleset::{
     AtHook, Backend, Deciding, Evaluator, Plan, Point, RewriteBy, Rules, StandIn, Tracking, Wishes,
@@ -450,6 +450,12 @@ fn places() {
             assert!(command.get_program() != "ip" || !is_option(words.get(2)), "{words:?}");
         }
         let (mut live, mut line, mut lines) = (Live::default(), Vec::new(), 0);
+        let mut news = rest;
+        while let Ok(Some(told)) = News::read(&mut news, &mut line) {
+            let Some(News::Tracked(told)) = told else { continue };
+            let shown = told.flows.iter().map(flows::line).collect::<String>();
+            assert!(!shown.chars().any(char::is_control), "{shown:?}");
+        }
         let text = conversations::Text::new(false);
         let now = std::time::Instant::now();
         loop {

@@ -14,7 +14,7 @@ struct Asking {
 }
 
 /// The three nodes of a lab, each by another way.
-fn places(lab: &Lab) -> String {
+pub(super) fn places(lab: &Lab) -> String {
     let program = dunnat();
     let [one, two, three] = ["node1", "node2", "node3"].map(|node| lab.socket(node));
     format!(
@@ -74,17 +74,22 @@ impl Drop for Asking {
     }
 }
 
-/// How many processes of this program read decisions of the lab's nodes.
-fn readers(lab: &Lab) -> usize {
-    let of_lab = lab.state("").to_str().unwrap().to_owned();
-    let is_reader = |words: String| {
+/// How many processes of this program run a verb for a lab's node.
+pub(super) fn of_lab(lab: &Lab, verb: &str) -> usize {
+    let state = lab.state("").to_str().unwrap().to_owned();
+    let is_it = |words: String| {
         let mut words = words.split('\0');
         words.next() == Some(dunnat())
-            && words.next() == Some("trace")
-            && words.any(|word| word.contains(&of_lab))
+            && words.next() == Some(verb)
+            && words.any(|word| word.contains(&state))
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter(|it| std::fs::read_to_string(it.path().join("cmdline")).is_ok_and(is_reader)).count()
+    processes.filter(|it| std::fs::read_to_string(it.path().join("cmdline")).is_ok_and(is_it)).count()
+}
+
+/// How many read decisions.
+fn readers(lab: &Lab) -> usize {
+    of_lab(lab, "trace")
 }
 
 fn curl(lab: &Lab, address: &str) {
@@ -198,4 +203,66 @@ fn decisions_flows_and_status_of_all_nodes_come_together() {
     assert!(err.contains("unix:/nowhere.sock is missing: "), "{err}");
     assert_eq!(flows.status.code(), Some(1), "{err}");
     lab.must(&["stop"]);
+}
+
+/// A page of nodes elsewhere, as a browser asks for it.
+struct Page {
+    at: String,
+    token: String,
+}
+
+impl Page {
+    fn get(&self, path: &str) -> serde_json::Value {
+        let said =
+            must("curl", &["-s", "--max-time", "5", &format!("{}{path}token={}", self.at, self.token)]);
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
+    /// What is known of the nodes: their names, or why they are missing.
+    fn nodes(&self) -> Vec<Result<String, String>> {
+        let told = self.get("/cluster?");
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let sockets = told["sockets"].as_array().unwrap().iter();
+        sockets
+            .map(|one| if one["node"].is_null() { Err(text(&one["why"])) } else { Ok(text(&one["node"])) })
+            .collect()
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/nightly"]
+fn a_page_shows_nodes_elsewhere_which_go_and_come_back() {
+    let lab = Lab::up(&["--nodes", "3"]);
+    lab.must(&["start"]);
+    let mut web = Asking::begin(&lab, "web", &["--listen", "127.0.0.1:0"]);
+    let line = web.wait_for("the address", |line| line.contains("the page is at http://"));
+    let (at, token) =
+        line.split_once("the page is at ").unwrap().1.trim().split_once("/#token=").expect("a token");
+    let page = Page { at: at.to_owned(), token: token.to_owned() };
+    let are_there = || page.nodes().into_iter().flatten().count() == 3;
+    wait_for("all nodes", || are_there().then_some(()));
+    // The picture is of the cluster file, which is read where the nodes are.
+    let cluster = page.get("/cluster?");
+    assert_eq!(cluster["cluster"]["nodes"].as_array().map(Vec::len), Some(3), "{cluster}");
+    curl(&lab, "192.168.122.12");
+    let decisions = || {
+        let past = page.get("/past?filter=port+80&");
+        let all = past["events"].as_array().unwrap().clone();
+        let nodes: std::collections::BTreeSet<String> =
+            all.iter().map(|one| one["event"]["node"].as_str().unwrap_or_default().to_owned()).collect();
+        (nodes.len() >= 2).then_some(all)
+    };
+    let all = wait_for("decisions of two nodes", decisions);
+    let why = page.get(&format!("/why?id={}&", all[0]["id"]));
+    assert!(why["text"].as_str().unwrap().contains("yes  "), "{why}");
+
+    kill(&lab, &["node2"]);
+    let missing = wait_for("that node2 is missing", || page.nodes().into_iter().find_map(Result::err));
+    println!("missing: {missing}");
+    let mut node2 = serve(&lab, "node2", &[]);
+    wait_for("that it is there again", || are_there().then_some(()));
+    drop(web);
+    wait_for("no command that goes on", || (of_lab(&lab, "relay") == 0).then_some(()));
+    lab.must(&["stop"]);
+    node2.wait().unwrap();
 }

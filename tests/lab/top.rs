@@ -1,6 +1,8 @@
 //! `dunnat top` in a real terminal (tmux), of nodes that run, one of them with a fault.
 
 use super::cluster::Lab;
+use super::many::{of_lab, places};
+use super::stand_in::{kill, serve};
 use super::*;
 
 /// A terminal with a shell in it, gone with this value.
@@ -145,4 +147,52 @@ fn keys_lead_from_the_start_to_the_name_of_the_faulty_node() {
     drop(tmux);
     wait_for("top to end with its terminal", || process_of(&sockets[0]).is_none().then_some(()));
     lab.must(&["stop"]);
+}
+
+/// Each by another way: what is asked of a node here is asked of them, too, and conntrack where they are.
+#[test]
+#[ignore = "needs root; run by scripts/nightly"]
+fn nodes_elsewhere_are_looked_at_go_and_come_back() {
+    let lab = Lab::up(&["--nodes", "3"]);
+    lab.must(&["start"]);
+    let curl = |address: &str| {
+        lab.run(&["shell", "ws", "--", "curl", "-s", "--max-time", "1", &format!("http://{address}/")]);
+    };
+    curl("192.168.122.11");
+    let tmux = Tmux::start();
+    tmux.ask(&["resize-window", "-x", "140", "-y", "30"]);
+    let program = dunnat();
+    tmux.line(&format!("{program} top --on '{}'; echo status $?", places(&lab)));
+    tmux.wait_for("all nodes", |screen| screen.matches(" well ").count() == 3);
+    assert_eq!(of_lab(&lab, "relay"), 4, "two commands for each of two places elsewhere");
+    tmux.keys(&["2"]);
+    // It began before, and conntrack of another network namespace tells.
+    tmux.wait_for("the flow that is tracked", |screen| {
+        screen.lines().any(|line| line.contains("192.168.122.11:80") && line.contains("tracked"))
+    });
+    curl("192.168.122.12");
+    tmux.wait_for("the next one", |screen| {
+        screen.lines().any(|line| line.contains("192.168.122.12:80") && line.contains("node2>node1"))
+    });
+    tmux.keys(&["/"]);
+    tmux.keys(&["-l", "entry node2"]);
+    tmux.keys(&["Enter"]);
+    tmux.wait_for("it alone", |screen| !screen.contains("192.168.122.11:80"));
+    tmux.keys(&["Enter"]);
+    tmux.wait_for("its ladder", |screen| screen.contains("10.5.5.201") && screen.contains("spoof"));
+    tmux.keys(&["e"]);
+    tmux.wait_for("an explanation, by the file that was read there", |screen| {
+        screen.contains("yes  ") && screen.contains("=> ")
+    });
+
+    kill(&lab, &["node2"]);
+    tmux.keys(&["1"]);
+    tmux.wait_for("that a node is away", |screen| screen.matches(" well ").count() == 2);
+    let mut node2 = serve(&lab, "node2", &[]);
+    tmux.wait_for("that it is there again", |screen| screen.matches(" well ").count() == 3);
+    tmux.keys(&["q"]);
+    tmux.wait_for("its end", |screen| screen.contains("status 0"));
+    wait_for("no command that goes on", || (of_lab(&lab, "relay") == 0).then_some(()));
+    lab.must(&["stop"]);
+    node2.wait().unwrap();
 }
