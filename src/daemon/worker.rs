@@ -12,12 +12,12 @@ use super::names::Names;
 use super::observer::Observing;
 use super::tally::Tally;
 use crate::engine::{Conditions, Decision, Meta, NoWitness, Time, Whole};
-use crate::net::{IfName, OfFamily as _, Stage, Verdict};
+use crate::net::{Checksum, Envelope, IfName, OfFamily as _, Stage, Verdict};
 use crate::netlink::{passing, sys};
 use crate::packet::{Malformed, Patch, View};
 use crate::policy::Supervised;
 use crate::queue::{Packet, PacketQueue, PacketVerdict};
-use crate::ruleset::{ByQueue, CtMarkBy, Lane, ObservePlan, Plan};
+use crate::ruleset::{ByQueue, CtMarkBy, Lane, ObservePlan, Plan, Traffic};
 use crate::trace::{Record, Tracer};
 
 /// Of so many turns one is timed.
@@ -175,7 +175,7 @@ impl Worker {
             let whole = || Whole { bytes, interfaces: &passing };
             decision = self.policy.decide_whole(stage, read, &meta, whole, now);
             if rewrites {
-                patch = decision.work_out(bytes, read, envelope.checksum, &mut NoWitness);
+                patch = decision.work_out(bytes, read, checksum(lane, envelope), &mut NoWitness);
             }
         }
         self.tally.decided(stage, family, &decision);
@@ -229,6 +229,18 @@ impl Serve for Worker {
     fn turn(&mut self, queue: &mut dyn PacketQueue) -> io::Result<()> {
         Self::turn(self, queue)
     }
+}
+
+/// What is to be done about the transport checksum of a packet that is sent back.
+///
+/// TCP that leaves the host as several segments in one is cut by the kernel, on every device: after a verdict with a packet `ip_summed` is
+/// CHECKSUM_NONE (`nfqnl_mangle()` in net/netfilter/nfnetlink_queue.c, `netif_needs_gso()` in include/linux/netdevice.h). And who cuts it computes the
+/// checksum of each segment anew, whatever was there (`tcp4_gso_segment()` in net/ipv4/tcp_offload.c, `tcp6_gso_segment()` in net/ipv6/tcpv6_offload.c). So
+/// the sum over up to 64 KiB is spared. Before routing it is wanted: conntrack verifies it, and the host itself may get the packet.
+#[inline]
+fn checksum(lane: Lane, envelope: &Envelope) -> Checksum {
+    let is_computed_anew = envelope.gso && lane.stage == Stage::Spoof && lane.traffic == Traffic::Tcp;
+    if is_computed_anew { Checksum::Ready } else { envelope.checksum }
 }
 
 /// Which lane a queue belongs to, and whether its packets are rewritten here.
@@ -292,7 +304,7 @@ mod tests {
     use crate::daemon::{Held, Response};
     use crate::engine::{Facts, Reason};
     use crate::kernel::Capabilities;
-    use crate::net::{Envelope, Mac, Mark};
+    use crate::net::{Mac, Mark};
     use crate::policy::by::By;
     use crate::queue::{Memory, Turn, Waiting};
     use crate::ruleset::{Backend, StandIn, Wishes};
@@ -366,6 +378,33 @@ mod tests {
     const PUBLIC1: [u8; 4] = [192, 168, 122, 11];
     const PUBLIC2: [u8; 4] = [192, 168, 122, 12];
     const GUEST: [u8; 4] = [10, 5, 5, 201];
+
+    /// What is cut when it leaves gets its checksums then; what conntrack looks at has a whole one.
+    #[test]
+    fn the_kernel_computes_the_checksum_of_what_it_cuts() {
+        let partial = |queue, mark, mut bytes: Vec<u8>, gso| {
+            // As far as the kernel has come: the sum of the pseudo-header, which is no whole one.
+            bytes[36..38].copy_from_slice(&[0x12, 0x34]);
+            let waiting = waiting(queue, mark, bytes);
+            Waiting { envelope: Envelope { gso, checksum: Checksum::Partial, ..waiting.envelope }, ..waiting }
+        };
+        let whole = |served: &Waiting, expected: &[u8]| served.bytes[36..38] == expected[36..38];
+        let request = |gso| partial(100, 0, tcp(CLIENT, 40000, PUBLIC2, 80, &[7; 3000]), gso);
+        let inside = tcp(CLIENT, 40000, GUEST, 80, &[7; 3000]);
+        for served in serve(&mut worker(1), vec![request(true), request(false)]) {
+            assert!(whole(&served.unwrap(), &inside), "before conntrack");
+        }
+        let tcp_lane = |stage| {
+            let plan =
+                Plan::new(Wishes { backend: Backend::Netlink, ..wishes(0) }, &Capabilities::all()).unwrap();
+            let lane = plan.lanes().into_iter().find(|it| it.stage == stage && it.traffic == Traffic::Tcp);
+            lane.unwrap()
+        };
+        let of = |gso| Envelope { gso, checksum: Checksum::Partial, ..Envelope::default() };
+        assert_eq!(checksum(tcp_lane(Stage::Spoof), &of(true)), Checksum::Ready);
+        assert_eq!(checksum(tcp_lane(Stage::Spoof), &of(false)), Checksum::Partial);
+        assert_eq!(checksum(tcp_lane(Stage::Dnat), &of(true)), Checksum::Partial);
+    }
 
     #[test]
     fn packets_of_many_lengths_leave_as_the_client_and_the_guest_must_see_them() {
