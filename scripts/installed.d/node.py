@@ -16,12 +16,13 @@ class Node:
 
     def __init__(self, name, lab, tree):
         self.name, self.tree, self.namespace, self.leader = name, tree, f"dunnat-{lab}-{name}", None
-        self.process = None
+        self.process = self.group = None
 
     def boot(self, wait=True):
-        out = open(self.tree.parent / f"{self.name}.console", "a")
+        console = self.tree.parent / f"{self.name}.console"
+        out = open(console, "a")
         self.process = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={self.tree}", f"--machine={self.name}",
+            [*self.in_group(), "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={self.tree}", f"--machine={self.name}",
              f"--hostname={self.name}", f"--network-namespace-path=/run/netns/{self.namespace}",
              "--capability=CAP_NET_ADMIN,CAP_NET_RAW",
              # Which the unit allows, and an older nspawn does not.
@@ -32,12 +33,28 @@ class Node:
         out.close()
 
         def first():
+            if self.process.poll() is not None:
+                raise Failed(f"{self.name} does not boot: {console.read_text(errors='replace')[-2000:]}")
             children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            return next((int(child) for child in children if pathlib.Path(f"/proc/{child}/comm").read_text() == "systemd\n"), None)
+
+            def name(child):
+                # It may be gone by now.
+                with contextlib.suppress(OSError):
+                    return pathlib.Path(f"/proc/{child}/comm").read_text()
+
+            return next((int(child) for child in children if name(child) == "systemd\n"), None)
 
         self.leader = wait_for(f"the systemd of {self.name}", first)
         if wait:
             self.booted()
+
+    def in_group(self):
+        """Two containers in one control group would be in each other's way, where all of them are of the second version."""
+        if not pathlib.Path("/sys/fs/cgroup/cgroup.procs").exists():
+            return []
+        self.group = pathlib.Path("/sys/fs/cgroup") / self.namespace
+        self.group.mkdir(exist_ok=True)
+        return ["sh", "-c", 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"', "sh", self.group]
 
     def booted(self):
         wait_for(f"{self.name} to be up", lambda: self.ask("systemctl", "is-system-running").strip() in ["running", "degraded"], 60)
@@ -73,7 +90,10 @@ class Node:
 
     def halt(self):
         """SIGRTMIN+4: systemd powers off (systemd(1))."""
-        if self.process and self.process.poll() is None:
+        if self.process and self.process.poll() is None and not self.leader:
+            self.process.kill()
+            self.process.wait()
+        elif self.process and self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.leader, signal.SIGRTMIN + 4)
             try:
@@ -81,6 +101,8 @@ class Node:
             except subprocess.TimeoutExpired:
                 os.kill(self.leader, signal.SIGKILL)
                 self.process.wait(10)
+        if self.group:
+            run("find", self.group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";", check=False)
 
     def files(self):
         """All that is there, but what apt, dpkg, ldconfig and the journal keep of whatever happens."""

@@ -108,6 +108,7 @@ fn upgrades_under_packets_lose_none_and_clients_stay() {
     assert_eq!(generations.into_iter().collect::<Vec<_>>(), [1, 2]);
     let log = node.end("TERM");
     assert!(log.contains(&format!(" packets: save unmarked {sent}")), "{log}");
+    assert!(!log.contains("left from a run that was killed"), "{log}");
     assert_eq!(upgraded.host.only_guard(), "");
 }
 
