@@ -88,6 +88,7 @@
 //! | [`import`] | a cluster file from rulesets that were written by hand, line by line | guess |
 //! | [`explain`] | what the engine asked for a decision, in words | decide |
 //! | [`conversations`] | the traces of several nodes, joined: the way of each conversation, and a finding | trust clocks or cluster files |
+//! | [`sql`] | the same question for engines that users have: table and view, DuckDB and ClickHouse | run it |
 //! | [`control`] | asking a node that runs, by its socket | answer who has no right to ask |
 //! | [`remote`] | nodes elsewhere, asked by a command: their events in one order, which are missing, and what is asked of one as if it was here | believe what they say, give a shell a word unquoted |
 //! | [`http`] | answering who asks by HTTP, with limits on how many, how much and how long | know what is asked for |
@@ -329,6 +330,7 @@ pub mod ruleset;
 pub mod sandbox;
 pub mod shadow;
 pub mod simulate;
+pub mod sql;
 pub mod step;
 pub mod text;
 #[cfg(feature = "top")]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use dunnat::conversations::{Conversation, Joiner, Live, Paths, SCHEMA, Text, json, mermaid, svg};
 use dunnat::remote::Place;
+use dunnat::sql::Dialect;
 use dunnat::text::counted;
 use dunnat::trace::{Event, Filter, Format, Name, RuleEvent, RuleVerdict};
 
@@ -26,7 +27,7 @@ use super::{Failure, coloured, note, print, warn_of_reasons, written};
 #[derive(Args)]
 pub(super) struct Path {
     /// The traces; `-` is standard input
-    #[arg(value_name = "FILE", required_unless_present_any = ["schema", "live"])]
+    #[arg(value_name = "FILE", required_unless_present_any = ["schema", "live", "sql"])]
     files: Vec<PathBuf>,
     /// Join the decisions of nodes that run, and show each conversation when it has ended, or as soon as something is wrong with it;
     /// of those that end at the same time, faults first. Until Ctrl-C
@@ -64,6 +65,29 @@ pub(super) struct Path {
     /// Print the JSON Schema of an output line, with a description of each field
     #[arg(long, exclusive = true)]
     schema: bool,
+    /// Print SQL for an engine that has the traces of many nodes: a table of events, and a view that gives the same finding for
+    /// each conversation
+    #[arg(long, value_name = "ENGINE", exclusive = true)]
+    sql: Option<Engine>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Engine {
+    /// DuckDB: `events` is read from *.jsonl, `conversations` is a view
+    #[value(name = "duckdb")]
+    DuckDb,
+    /// ClickHouse: lines go into `lines`, `conversations` is made anew each time
+    #[value(name = "clickhouse")]
+    ClickHouse,
+}
+
+impl From<Engine> for Dialect {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::DuckDb => Self::DuckDb,
+            Engine::ClickHouse => Self::ClickHouse,
+        }
+    }
 }
 
 /// As in `10.5.5.201=node1`.
@@ -101,6 +125,9 @@ impl Path {
     pub(super) fn run(&self) -> Result<(), Failure> {
         if self.schema {
             return print(SCHEMA);
+        }
+        if let Some(engine) = self.sql {
+            return print(&Dialect::from(engine).sql());
         }
         let filter = self.filter.as_deref().map(str::parse::<Filter>).transpose()?;
         warn_of_reasons(filter.as_ref());

@@ -18,6 +18,9 @@ const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
+/// The longest headers of a packet of TCP, in bytes: 60 of IPv4, or 40 of IPv6, and 60 of TCP.
+pub const LONGEST_HEADERS: u32 = 120;
+
 /// An event, without what no finding rests on. The fields are those of an [`Event`], and so are those of its [`SeenKind`],
 /// which it stands for.
 #[derive(Clone, Debug)]
@@ -181,11 +184,11 @@ impl Seen {
     }
 
     /// Whether its receiver has to acknowledge it. What the header says does not tell how much data there is; a packet that is
-    /// longer than the longest headers (60 bytes of IPv4, or 40 of IPv6, and 60 of TCP) has some.
+    /// longer than the [longest headers](LONGEST_HEADERS) has some.
     pub(super) fn asks_for_ack(&self) -> bool {
         self.tcp.is_some()
             && !self.has(RST)
-            && (self.has(SYN) || self.has(FIN) || self.has(PSH) || self.len > 120)
+            && (self.has(SYN) || self.has(FIN) || self.has(PSH) || self.len > LONGEST_HEADERS)
     }
 
     /// Whether it is a packet of the guest itself on its way to a client.

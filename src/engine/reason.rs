@@ -392,9 +392,11 @@ impl From<Malformed> for Reason {
     }
 }
 
-/// Names that events of version 1 have, with what they are now.
-const FORMER: [(&str, &str); 2] =
-    [("called-node", "entry-node"), ("error-about-call", "error-about-request")];
+impl Reason {
+    /// Names that events of version 1 have, with what they are now.
+    pub(crate) const FORMER: [(&'static str, &'static str); 2] =
+        [("called-node", "entry-node"), ("error-about-call", "error-about-request")];
+}
 
 /// Why a text is not a reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -406,7 +408,8 @@ impl FromStr for Reason {
     type Err = ReasonError;
 
     fn from_str(text: &str) -> Result<Self, ReasonError> {
-        let name = FORMER.into_iter().find(|(former, _)| *former == text).map_or(text, |(_, name)| name);
+        let name =
+            Self::FORMER.into_iter().find(|(former, _)| *former == text).map_or(text, |(_, name)| name);
         Self::ALL.into_iter().find(|reason| reason.name() == name).ok_or(ReasonError)
     }
 }

@@ -1,5 +1,7 @@
 //! `trace` and `path`: saved traces, and the socket of a node.
 
+use dunnat::sql::Dialect;
+
 use super::*;
 
 #[test]
@@ -220,6 +222,24 @@ fn the_schemas_are_printed() {
     assert_eq!(text(&output.stdout), dunnat::trace::RULE_SCHEMA);
     let output = dunnat(&["path", "--schema"]);
     assert_eq!(text(&output.stdout), dunnat::conversations::SCHEMA);
+}
+
+#[test]
+fn sql_is_printed_whole_or_not_at_all() {
+    for (engine, dialect) in [("duckdb", Dialect::DuckDb), ("clickhouse", Dialect::ClickHouse)] {
+        let sql = printed(&["path", "--sql", engine]);
+        assert_eq!(sql, dialect.sql());
+        assert!(sql.ends_with(";\n") && sql.contains(" conversations"), "{sql}");
+    }
+    // Where the traces are is said in one place.
+    assert_eq!(printed(&["path", "--sql", "duckdb"]).matches("'*.jsonl'").count(), 1);
+    for arguments in [
+        &["path", "--sql", "duckdb", "x.jsonl"][..],
+        &["path", "--sql", "duckdb", "--live"],
+        &["path", "--sql", "sqlite"],
+    ] {
+        assert_eq!(refused(arguments).0, 2, "{arguments:?}");
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ use crate::engine::Reason;
 use crate::net::{Proto, Stage, Tuple, Verdict};
 use crate::trace::Name;
 pub(super) use rule::never_begun;
+pub use stalled::OFTEN;
 
 /// All that a judgement rests on.
 pub(super) struct Case<'a> {

@@ -10,7 +10,7 @@ use crate::net::Stage;
 use crate::trace::Name;
 
 /// A packet that was sent so often, with none behind it, does not get through. One or two may be lost anywhere.
-const OFTEN: u64 = 3;
+pub const OFTEN: u64 = 3;
 
 /// Every path carries as many bytes (RFC 791 §3.2, RFC 8200 §5), so a packet that is not longer is not lost for its length.
 pub(super) fn least_mtu(is_v4: bool) -> u32 {

@@ -25,7 +25,7 @@ fn wrong(number: usize) -> (Wrong, bool) {
     (wrong, false)
 }
 
-fn any_sim(full: bool, number: usize, clocks: [i64; 3]) -> Sim {
+pub(super) fn any_sim(full: bool, number: usize, clocks: [i64; 3]) -> Sim {
     let mut sim = Sim::new();
     for (node, seconds) in (1..).zip(clocks) {
         sim.set_clock(node, SignedDuration::from_secs(seconds));

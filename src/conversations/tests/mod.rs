@@ -3,6 +3,7 @@
 mod carried;
 mod cluster;
 mod findings;
+mod histories;
 mod laws;
 mod rejected;
 mod renderings;
