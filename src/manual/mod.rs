@@ -79,6 +79,7 @@ pages! {
     prometheus
     findings
     many
+    thousand
     packets
     captures
     stepping

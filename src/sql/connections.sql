@@ -80,7 +80,7 @@ addresses AS (
 ),
 parts AS MATERIALIZED (SELECT flow, dst, part FROM addresses WHERE several > 1),
 unparted AS MATERIALIZED (
-    SELECT *, row_number() OVER (PARTITION BY flow, {KIND} ORDER BY place) AS alike
+    SELECT *, dense_rank() OVER (PARTITION BY flow, {KIND} ORDER BY place) AS alike
     FROM connected
     WHERE connection = -1 AND flow IN (SELECT flow FROM parts)
 ),
@@ -97,7 +97,7 @@ found AS (
     SELECT
         u.flow AS flow, u.node AS node, u.place AS place,
         min(CASE WHEN n.part IS NOT NULL THEN p.part END) AS by_both,
-        min(p.part) AS by_packet
+        min({nullable}(p.part)) AS by_packet
     FROM (SELECT flow, node, place, entry, {PACKET} AS packet FROM unparted AS u WHERE stage IN ('tag', 'save')) AS u
     JOIN by_packet AS p ON u.flow = p.flow AND u.packet = p.packet
     LEFT JOIN (SELECT flow, entry, {nullable}(part) AS part FROM by_name) AS n
@@ -105,7 +105,7 @@ found AS (
     GROUP BY u.flow, u.node, u.place
 ),
 parted AS MATERIALIZED (
-    SELECT u.flow AS flow, u.node AS node, u.place AS place, CASE
+    SELECT DISTINCT u.flow AS flow, u.node AS node, u.place AS place, CASE
         WHEN u.stage = 'dnat' THEN here.part
         WHEN u.stage = 'spoof' THEN CASE WHEN u.accepted THEN back.part END
         ELSE coalesce(f.by_both, f.by_packet, n.part)

@@ -29,11 +29,15 @@ hard AS MATERIALIZED (
 ),
 kept AS MATERIALIZED (
     SELECT *, {PACKET} AS packet FROM (
-        SELECT s.*, row_number() OVER (PARTITION BY s.flow, s.own, s.part, {KIND} ORDER BY s.place) AS alike
+        SELECT
+            s.*,
+            dense_rank() OVER (PARTITION BY s.flow, s.own, s.part, {KIND} ORDER BY s.place) AS alike,
+            -- What is in two files is one event.
+            row_number() OVER (PARTITION BY s.flow, s.node, s.place ORDER BY s.place) AS copy
         FROM seen AS s
         WHERE (s.flow, s.connection, s.part) IN (SELECT flow, connection, part FROM hard)
     ) AS u
-    WHERE alike <= 2
+    WHERE alike <= 2 AND copy = 1
 ),
 nearest AS (
     SELECT k.flow AS flow, k.connection AS connection, k.part AS part, argMax(k.node, (w.ways, k.time, k.node)) AS node
