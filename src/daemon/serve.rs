@@ -156,7 +156,10 @@ fn serve(
     log::info!("worker threads have these rights: {given_up}");
     // Before anything that only one node can have: of several starts at once, one gets all of it.
     let ready = ready.map(|ready| ready()).transpose()?;
-    if let Some(owner) = ready.as_ref().and_then(Ready::left_by) {
+    // Whoever goes on says itself how that came.
+    if taken.is_none()
+        && let Some(owner) = ready.as_ref().and_then(Ready::left_by)
+    {
         crate::messages::message!(
             RULES_TAKEN_OVER,
             "rules of {owner} are left from a run that was killed; taking them over"
