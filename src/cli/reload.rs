@@ -101,6 +101,9 @@ impl Reload {
     }
 }
 
+/// So many changes are told of a reload that is done.
+const MOST_SHOWN: usize = 50;
+
 fn as_text(reloaded: &Reloaded, is_dry: bool) -> String {
     let Reloaded { node, generation, config, changes, retagged, took_ms, .. } = reloaded;
     let mut out = String::new();
@@ -109,8 +112,13 @@ fn as_text(reloaded: &Reloaded, is_dry: bool) -> String {
         0 => writeln!(out, "{node}: the file says nothing else than the one in use"),
         more => writeln!(out, "{node}: {}", counted(more as u64, "change")),
     };
-    for change in changes {
+    // Who has reloaded wants the last line, and not ten thousand before it.
+    let shown = if is_dry { changes.len() } else { MOST_SHOWN };
+    for change in changes.iter().take(shown) {
         let _ = writeln!(out, "  {}", escaped(change));
+    }
+    if let Some(more @ 1..) = changes.len().checked_sub(shown) {
+        let _ = writeln!(out, "  and {more} more, which --json tells");
     }
     let config = escaped(config);
     let _ = if is_dry {

@@ -12,14 +12,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::protocol::{Answer, DIRECTORY, Hello, Nothing, Request, VERSION};
+use super::protocol::{Answer, DIRECTORY, Hello, LONGEST_REQUEST, Nothing, Request, VERSION};
 use super::status::Status;
 use crate::netlink::sys;
 use crate::text::escaped;
 use crate::trace::Event;
 
-/// How long an answer may be, in bytes; an event has some 2000.
-const LONGEST: u64 = 1 << 20;
+/// How long an answer may be, in bytes; an event has some 2000. What a reload would change, and the rules for it, may be longer than the file.
+const LONGEST: u64 = 3 * LONGEST_REQUEST;
 
 /// A connection to a node.
 #[derive(Debug)]

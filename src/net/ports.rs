@@ -61,6 +61,19 @@ impl Ports {
         self.first <= other.last && other.first <= self.last
     }
 
+    /// The same ports in order, those that overlap or follow each other as one range.
+    pub(crate) fn joined(mut all: Vec<Self>) -> Vec<Self> {
+        all.sort_unstable_by_key(|ports| ports.first);
+        all.dedup_by(|next, before| {
+            let goes_on = next.first <= before.last.saturating_add(1);
+            if goes_on {
+                before.last = before.last.max(next.last);
+            }
+            goes_on
+        });
+        all
+    }
+
     /// All of them.
     pub fn iter(self) -> impl Iterator<Item = u16> {
         self.first..=self.last
@@ -113,6 +126,20 @@ mod tests {
     }
 
     proptest! {
+        /// Joined, they are the same ports, in order and with gaps between.
+        #[test]
+        fn joined_they_are_the_same(some in prop::collection::vec((1u16..40, 0u16..5), 0..12), last: bool) {
+            let mut all: Vec<Ports> = some.iter().filter_map(|(first, more)| Ports::new(*first, first + more)).collect();
+            if last {
+                all.extend([Ports { first: 65_530, last: u16::MAX }, Ports { first: 65_535, last: u16::MAX }]);
+            }
+            let joined = Ports::joined(all.clone());
+            for port in (1..60).chain(65_500..=u16::MAX) {
+                prop_assert_eq!(joined.iter().any(|it| it.contains(port)), all.iter().any(|it| it.contains(port)), "{}", port);
+            }
+            prop_assert!(joined.windows(2).all(|pair| u32::from(pair[0].last) + 1 < u32::from(pair[1].first)), "{:?}", joined);
+        }
+
         #[test]
         fn display_parses_back(first: u16, last: u16) {
             if let Some(ports) = Ports::new(first, last) {

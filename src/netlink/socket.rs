@@ -127,6 +127,18 @@ impl Socket {
 
     /// Sends one datagram.
     pub(crate) fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.send_as_it_is(bytes) {
+            // Longer than what a socket may have on its way (`netlink_sendmsg()` in net/netlink/af_netlink.c): rules of thousands of services.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                let room = i32::try_from(bytes.len()).map_err(|_| error)?;
+                buffer(self.socket.as_raw_fd(), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF), room)?;
+                self.send_as_it_is(bytes)
+            }
+            sent => sent,
+        }
+    }
+
+    fn send_as_it_is(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.socket {
             Opened::Here(socket) => socket.get().send(bytes).map(|_| ()),
             Opened::Before(socket) => send(socket, bytes, SendFlags::empty()).map(|_| ()).map_err(Into::into),

@@ -97,17 +97,15 @@ impl<'a> InFamily<'a> {
         self.services().any(|(_, service, _)| service.proto.is_none())
     }
 
-    /// The ports of a protocol that are asked about; none if that are all.
+    /// The ports of a protocol that are asked about, in their order; none if that are all. Those that follow each other are one range: rules are
+    /// walked one by one.
     pub(super) fn asked_ports(self, proto: Proto) -> Option<Vec<Ports>> {
         if let Some(ports) = self.translator {
             return Some(vec![ports]);
         }
         let of_proto = self.services().filter(|(_, service, _)| service.proto == Some(proto));
         let ports: Vec<Ports> = of_proto.map(|(_, service, _)| service.ports).collect::<Option<_>>()?;
-        // One within a range needs no rule of its own.
-        let is_within =
-            |one: &Ports| one.is_one() && ports.iter().any(|other| other != one && other.overlaps(*one));
-        Some(ports.iter().copied().filter(|ports| !is_within(ports)).collect())
+        Some(Ports::joined(ports))
     }
 
     /// It expires on the next router, which is this one.

@@ -205,7 +205,8 @@ fn a_mask_ports_by_the_dozen_and_one_worker() {
         node.tag = Mark(tag);
     }
     cluster.nodes[1].pipes = Some(vec!["uplink".parse().unwrap()]);
-    cluster.services = (1..=16)
+    cluster.services = (10..=160)
+        .step_by(10)
         .map(|port| crate::cluster::Service {
             name: format!("s{port}"),
             ports: Ports::new(port, port),

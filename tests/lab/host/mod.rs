@@ -3,6 +3,7 @@
 mod doctor;
 mod failing;
 mod keeper;
+mod many_services;
 mod others;
 mod overloaded;
 mod own_file;

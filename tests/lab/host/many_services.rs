@@ -1,0 +1,58 @@
+//! A cluster file with ten thousand services: how long a node takes to serve by it, and to go on with another, and what memory it has.
+
+use std::fs;
+
+use super::own_file::{OwnFile, example};
+use super::*;
+
+const SERVICES: usize = 10_000;
+
+/// Single ports of UDP, among 200 guests. With another `first`, all of them are others.
+fn text(first: usize) -> String {
+    let mut text = example();
+    for number in 0..SERVICES {
+        let guest = 1 + number % 200;
+        let port = first + number;
+        text += &format!(
+            "\n[[service]]\nname = \"s{number}\"\nproto = \"udp\"\nport = {port}\nguest = \"10.5.5.{guest}\"\n"
+        );
+    }
+    text
+}
+
+/// The resident memory of a process, now and at its highest, in MiB (`VmRSS` and `VmHWM` in proc(5)).
+fn memory(process: u32) -> [u64; 2] {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    ["VmRSS:", "VmHWM:"].map(|name| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    })
+}
+
+#[test]
+#[ignore = "needs root; run by scripts/nightly"]
+fn ten_thousand_services_are_installed_and_reloaded_soon() {
+    for ways in [&[][..], &["--rewrite", "kernel"], &["--decide", "flow"]] {
+        let own = OwnFile::new();
+        own.write("cluster.toml", &text(20_000));
+        let begun = Instant::now();
+        let node = own.serve(&[ways, &["--workers", "1"]].concat());
+        let served = begun.elapsed();
+        let next = own.write("next.toml", &text(40_000));
+        let begun = Instant::now();
+        let (code, said, error) = own.reload(&[&next]);
+        let reloaded = begun.elapsed();
+        assert_eq!(code, 0, "{said}{error}");
+        assert!(said.contains("\n  and "), "not all are told: {said}");
+        let [memory, highest] = memory(node.worker());
+        println!(
+            "{ways:?}: serves after {served:?}, reloaded after {reloaded:?}, {memory} MiB in the worker, {highest} at its highest"
+        );
+        assert!(
+            served < Duration::from_secs(2) && reloaded < Duration::from_secs(2),
+            "{served:?} {reloaded:?}"
+        );
+        assert!(memory <= 32, "{memory} MiB");
+        node.end("TERM");
+    }
+}
