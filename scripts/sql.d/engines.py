@@ -57,9 +57,9 @@ def statements(text):
 
 
 class ClickHouse:
-    """ClickHouse in this process: tables, then lines, then the question."""
+    """ClickHouse in this process: tables, then lines, then the question, unless it is not asked."""
 
-    def __init__(self, dunnat, files):
+    def __init__(self, dunnat, files, joins=True):
         from chdb import session
         self.session = session.Session()
         asked = statements(sql_of(dunnat, "clickhouse"))
@@ -68,7 +68,7 @@ class ClickHouse:
             self.session.query(part)
         for file in files:
             self.session.query(f"INSERT INTO lines SELECT * FROM file('{file}', LineAsString, 'raw String')")
-        for part in asked[tables[0] + 1:]:
+        for part in asked[tables[0] + 1:] if joins else []:
             self.session.query(part)
 
     def ask(self, question):

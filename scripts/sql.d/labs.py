@@ -10,13 +10,16 @@ import time
 
 from said import run
 
+# Port and length of a request: short and long ones, and a port that nobody has.
+CALLS = [(80, 1), (8080, 1), (80, 1300)]
+
 
 class Lab:
-    def __init__(self, dunnat, nodes, folder):
+    def __init__(self, dunnat, nodes, folder, *options):
         self.dunnat, self.nodes, self.folder = dunnat, nodes, pathlib.Path(folder)
         self.name = f"sql{os.getpid()}n{nodes}"
         self.port = 33000
-        self.lab("up", "--nodes", nodes, "--family", "both")
+        self.lab("up", "--nodes", nodes, "--family", "both", *options)
 
     def __enter__(self):
         return self
@@ -42,21 +45,20 @@ class Lab:
                 raise RuntimeError(f"dunnat trace --kernel has ended: {child.stderr.read()}")
         return child
 
-    def call(self, times=1):
-        """The workstation calls every node: short and long requests, and a port that nobody has."""
-        calls = []
-        for _ in range(times):
-            for node in range(1, self.nodes + 1):
-                for host in [f"192.168.122.1{node}", f"[fd00:122::1{node}]"]:
-                    for port, long in [(80, 1), (8080, 1), (80, 1300)]:
-                        self.port += 1
-                        calls.append(subprocess.Popen(
-                            ["ip", "netns", "exec", f"dunnat-{self.name}-ws", "curl", "-s", "--max-time", "3", "-o", "/dev/null",
-                             "--local-port", str(self.port), "-H", f"X-Long: {'a' * long}", f"http://{host}:{port}/"],
-                            stdin=subprocess.DEVNULL))
-        return sum(child.wait() == 0 for child in calls)
+    def call(self, calls):
+        """The workstation calls every node: port and length of each request."""
+        running = []
+        for node in range(1, self.nodes + 1):
+            for host in [f"192.168.122.1{node}", f"[fd00:122::1{node}]"]:
+                for port, long in calls:
+                    self.port += 1
+                    running.append(subprocess.Popen(
+                        ["ip", "netns", "exec", f"dunnat-{self.name}-ws", "curl", "-s", "--max-time", "3", "-o", "/dev/null",
+                         "--local-port", str(self.port), "-H", f"X-Long: {'a' * long}", f"http://{host}:{port}/"],
+                        stdin=subprocess.DEVNULL))
+        return sum(child.wait() == 0 for child in running)
 
-    def traces(self, name, *options, fault=None, kernel=False, times=1):
+    def traces(self, name, *options, fault=None, kernel=False, times=1, calls=CALLS):
         """The files of a run in which the workstation has called all nodes, and how many calls came through."""
         into = self.folder / name
         into.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,7 @@ class Lab:
         self.lab("start", "--trace-json", *chosen, "--", *options)
         nodes = [f"node{node}" for node in range(1, self.nodes + 1)]
         watching = [self.kernel_trace(node, into / f"{node}.kernel.jsonl") for node in nodes] if kernel else []
-        through = self.call(times)
+        through = sum(self.call(calls) for _ in range(times))
         for child in watching:
             child.send_signal(signal.SIGINT)
             child.wait()

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import time
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../installed.d"))
+
 from engines import sql_of, with_files
+from said import Failed
 
 CLIENT = re.compile(rb'"(192\.168\.122\.1|fd00:122::1)"')
 NUMBER = re.compile(rb'^(\{"v":\d+,"seq":)(\d+)')
@@ -44,14 +47,17 @@ def measured(dunnat, python, file, folder):
     child = subprocess.Popen([dunnat, "path", "--format", "json", "--write", folder / "large.path", file], stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
     if status != 0:
-        raise RuntimeError("dunnat path has failed")
+        raise Failed("dunnat path has failed")
     with open(folder / "large.path", "rb") as lines:
         rows = sum(1 for _ in lines)
     yield "dunnat path", time.monotonic() - begun, used.ru_maxrss, rows
-    # Another process, whose memory is its own.
-    done = subprocess.run([python, __file__, dunnat, file, folder], check=True, capture_output=True, text=True)
-    for name, *figures in json.loads(done.stdout):
-        yield (name, *figures)
+    # Another process, whose memory is its own. It tells each step when it is done.
+    with subprocess.Popen([python, __file__, dunnat, file, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            yield tuple(json.loads(line))
+        said = child.stderr.read()
+    if child.returncode != 0:
+        raise Failed(f"DuckDB: {said.strip().splitlines()[-1] if said.strip() else child.returncode}")
 
 
 def main():
@@ -61,18 +67,16 @@ def main():
     for setting in ["SET threads = 2", "SET memory_limit = '2GB'", f"SET temp_directory = '{folder}/spill'"]:
         engine.execute(setting)
     table, view = with_files(sql_of(dunnat, "duckdb"), [file]).split("CREATE OR REPLACE VIEW")
-    figures = []
 
     def step(name, do):
         begun = time.monotonic()
         rows = do()
-        figures.append((name, time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, rows))
+        print(json.dumps((name, time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, rows)), flush=True)
 
     step("DuckDB: read", lambda: engine.execute(table) and 0)
     engine.execute("CREATE OR REPLACE VIEW" + view)
     step("DuckDB: join", lambda: sum(row[1] for row in engine.execute(
         "SELECT finding, count(*) FROM conversations GROUP BY finding").fetchall()))
-    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 //! What the kernel has carried of a conversation, and no worker has decided about.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -44,7 +46,7 @@ pub(super) struct AllCarried {
     /// By stage, and the packets as they come there.
     flows: FxHashMap<(Stage, Tuple), Vec<Carried>>,
     /// Of the stand-in, which knows no flows.
-    of_stages: Vec<Carried>,
+    of_stages: BTreeMap<(Stage, Name), Vec<Carried>>,
 }
 
 impl AllCarried {
@@ -56,7 +58,10 @@ impl AllCarried {
         }
         match counted.flow {
             Some(flow) => self.flows.entry((counted.stage, flow)).or_default().push(carried),
-            None => self.of_stages.push(carried),
+            None => {
+                let key = (counted.stage, Name::clone(node));
+                self.of_stages.entry(key).or_default().push(carried);
+            }
         }
     }
 
@@ -97,8 +102,12 @@ impl AllCarried {
             let (begin, end) = (counted.since.unwrap_or(Timestamp::MIN), counted.until);
             end >= since && since.checked_add(LATE).is_ok_and(|late| begin <= late)
         };
-        let mut here = self.of_stages.iter().filter(|it| it.node == *node && it.counted.stage == stage);
-        here.find(|it| overlaps(it))
+        self.of_stages.get(&(stage, Name::clone(node)))?.iter().find(|it| overlaps(it))
+    }
+
+    /// The nodes of which a stand-in has told at that stage.
+    pub(super) fn stand_ins(&self, stage: Stage) -> impl Iterator<Item = &Name> {
+        self.of_stages.keys().filter(move |(at, _)| *at == stage).map(|(_, node)| node)
     }
 
     /// Packets that belong to no conversation of these flows.
@@ -108,7 +117,7 @@ impl AllCarried {
             _ => is_known(tuple),
         };
         let unknown = self.flows.iter().filter(|(key, _)| !of_key(key)).flat_map(|(_, all)| all);
-        let of_stages = self.of_stages.iter();
+        let of_stages = self.of_stages.values().flatten();
         unknown.chain(of_stages).fold(0, |sum, it| sum.saturating_add(it.counted.packets))
     }
 }

@@ -1,6 +1,5 @@
 //! One conversation: its original destination, the way through the nodes, and the judgement on it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -8,10 +7,11 @@ use rustc_hash::FxHashMap;
 
 use super::carried::{AllCarried, CarriedHere};
 use super::clue::{Hint, Possible};
-use super::connection::{Connection, Kept, Traced};
+use super::connection::{Connection, Kept};
 use super::finding::{Finding, Judgement};
 use super::home::{Home, HomeNodes, tagged};
 use super::judge::{Case, OtherConversation, judge, never_begun};
+use super::nodes::Nodes;
 use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::Seen;
 use crate::engine::Reason;
@@ -54,7 +54,7 @@ pub(super) fn assemble(
     flow: Tuple,
     connections: Vec<Connection>,
     home_nodes: &HomeNodes,
-    nodes: &BTreeMap<Name, Traced>,
+    nodes: &Nodes<'_>,
     rule_drops: &RuleDrops,
     carried: &AllCarried,
 ) -> Vec<Conversation> {
@@ -97,7 +97,7 @@ fn one(
     flow: Tuple,
     connection: Connection,
     others: &[&OtherConversation],
-    (home_nodes, nodes, rule_drops): (&HomeNodes, &BTreeMap<Name, Traced>, &RuleDrops),
+    (home_nodes, nodes, rule_drops): (&HomeNodes, &Nodes<'_>, &RuleDrops),
     (carried, all_carried): (Vec<CarriedHere>, &AllCarried),
 ) -> Conversation {
     let mut kept = connection.kept;

@@ -12,6 +12,7 @@ use super::connection::{Traced, merge, split};
 use super::conversation::{Conversation, assemble};
 use super::home::HomeNodes;
 use super::join::Flow;
+use super::nodes::Nodes;
 use super::rule_drop::RuleDrops;
 use super::seen::SeenKinds;
 use crate::net::Tuple;
@@ -105,8 +106,9 @@ impl Following {
     pub fn judge(&self, tuple: &Tuple) -> Vec<Conversation> {
         let Some(flow) = self.flows.get(tuple) else { return Vec::new() };
         let connections = split(merge(flow.connections.clone()));
+        let nodes = Nodes::new(&self.nodes);
         let mut all =
-            assemble(*tuple, connections, &self.learned, &self.nodes, &RuleDrops::default(), &self.carried);
+            assemble(*tuple, connections, &self.learned, &nodes, &RuleDrops::default(), &self.carried);
         for conversation in &mut all {
             conversation.number += 1;
         }

@@ -115,6 +115,9 @@ impl HomeNodes {
     /// The home node of a guest.
     pub(super) fn of(&self, guest: IpAddr, connection: &Connection) -> Home {
         let known = self.said.get(&guest).cloned().or_else(|| self.by_frames(guest, connection));
+        if known.is_some() {
+            return Home { known, likely: None };
+        }
         let late = |node: &Name| {
             connection
                 .events()
@@ -129,7 +132,7 @@ impl HomeNodes {
                 .max_by_key(|(node, count)| (**count, late(node), (*node).clone()))
                 .map(|it| it.0.clone())
         });
-        Home { likely: likely.filter(|_| known.is_none()), known }
+        Home { known, likely }
     }
 
     fn by_frames(&self, guest: IpAddr, connection: &Connection) -> Option<Name> {

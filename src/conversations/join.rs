@@ -14,6 +14,7 @@ use super::carried::AllCarried;
 use super::connection::{Connection, Traced, merge, split};
 use super::conversation::{Conversation, assemble};
 use super::home::HomeNodes;
+use super::nodes::Nodes;
 use super::once::Once;
 use super::rule_drop::{RuleDrop, RuleDrops};
 use super::seen::{Seen, SeenKinds};
@@ -134,6 +135,7 @@ impl Joiner {
             }
         }
         let nodes: BTreeMap<Name, Traced> = self.nodes.into_iter().collect();
+        let of_all = Nodes::new(&nodes);
         let mut conversations =
             Vec::with_capacity(flows.iter().map(|(_, connections)| connections.len()).sum());
         let mut known: FxHashSet<Tuple> = FxHashSet::default();
@@ -144,7 +146,7 @@ impl Joiner {
                 flow,
                 connections,
                 &home_nodes,
-                &nodes,
+                &of_all,
                 &self.rule_drops,
                 &self.carried,
             ));

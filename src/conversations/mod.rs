@@ -32,6 +32,7 @@ mod ladder;
 mod live;
 mod mermaid;
 mod named;
+mod nodes;
 mod once;
 mod repeats;
 mod rule_drop;

@@ -7,7 +7,6 @@ use crate::conversations::finding::{Finding, Judgement, Proof};
 use crate::conversations::seen::Seen;
 use crate::engine::Reason;
 use crate::net::{Stage, Verdict};
-use crate::text::counted;
 
 impl Case<'_> {
     pub(super) fn also(&self, judgement: &Judgement) -> Vec<String> {
@@ -78,20 +77,7 @@ impl Case<'_> {
                 reset.map(|reset| format!("the guest reset the connection ({})", Proof::from(reset))),
             );
         } else {
-            let lost = self.nodes.iter().filter(|(_, node)| node.lost > 0);
-            also.extend(lost.map(|(name, node)| {
-                format!(
-                    "the trace of {name} has lost {}; a missing packet may be among them",
-                    counted(node.lost, "event")
-                )
-            }));
-            let samples = self.nodes.iter().filter(|(_, node)| node.left_out > 0);
-            also.extend(samples.map(|(name, node)| {
-                format!(
-                    "the trace of {name} is a sample, which leaves out {}; a missing packet may be among them",
-                    counted(node.left_out, "decision")
-                )
-            }));
+            also.extend(self.nodes.gaps().iter().cloned());
         }
         also
     }

@@ -38,7 +38,9 @@ impl<'a> Case<'a> {
         let Some(request) = self.request else { return judgement };
         let at = |node, stage| self.all_carried.by_stand_in(node, stage, request.time);
         let home = self.home.map(|home| (home, Stage::Spoof));
-        let everywhere = self.nodes.keys().map(|node| (node, Stage::Spoof));
+        let stand_ins =
+            self.all_carried.stand_ins(Stage::Spoof).filter(|node| self.nodes.contains_key(*node));
+        let everywhere = stand_ins.map(|node| (node, Stage::Spoof));
         let places = home.into_iter().chain(everywhere.filter(|_| self.home.is_none()));
         let Some((node, carried)) = places.filter_map(|(node, stage)| Some((node, at(node, stage)?))).next()
         else {

@@ -15,15 +15,15 @@ mod rejected;
 mod rule;
 mod stalled;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::carried::{AllCarried, CarriedHere};
 use super::cause::Cause;
 use super::clue::Possible;
-use super::connection::{Kept, Traced};
+use super::connection::Kept;
 use super::finding::{Finding, Judgement, Proof};
 use super::home::HomeNodes;
+use super::nodes::Nodes;
 use super::repeats::{Acknowledged, Sent};
 use super::rule_drop::RuleDrop;
 use super::seen::Seen;
@@ -49,7 +49,7 @@ pub(super) struct Case<'a> {
     pub(super) home_nodes: &'a HomeNodes,
     /// Other connections of the same flow.
     pub(super) others: &'a [&'a OtherConversation],
-    pub(super) nodes: &'a BTreeMap<Name, Traced>,
+    pub(super) nodes: &'a Nodes<'a>,
     /// The rules that dropped packets of it; first those that are not ours.
     pub(super) rule_drops: &'a [RuleDrop],
     /// What the kernel has carried of it.

@@ -5,6 +5,7 @@ mod cluster;
 mod findings;
 mod histories;
 mod laws;
+mod many;
 mod rejected;
 mod renderings;
 mod rules;
