@@ -20,7 +20,10 @@ pub fn cluster_file_of(lab: &Lab, node: &Node, fault: Option<Fault>) -> Result<P
         return Ok(lab.right_cluster_file());
     };
     let path = path(lab);
-    std::fs::write(&path, text(&lab.layout, fault))
+    // Each node that starts writes it, and another one may read it just then: it is there as a whole, or as it was.
+    let part = path.with_extension(format!("{}.part", node.name));
+    std::fs::write(&part, text(&lab.layout, fault))
+        .and_then(|()| std::fs::rename(&part, &path))
         .map_err(|source| Error::File { path: path.clone(), source })?;
     Ok(path)
 }
