@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "installed.d"))
 
-from engines import ClickHouse, of_path, sql_of, with_files
+from copied import copied
+from engines import ClickHouse, of_path, table_and_view
 from labs import Lab
 from said import Failed, run, say
 
@@ -37,7 +38,6 @@ NODES, EACH, DAYS = 1000, 100, 30
 TOKEN = re.compile(
     rb'"(time|inside|outside)":"([^"]+)"|"(seq|ack|ip_id|deciding_ns|waited_ns|packet_id|sport|dport)":(\d+)'
     rb'|"(192\.168\.122\.1|fd00:122::1)"')
-NUMBER = re.compile(rb'^(\{"v":\d+,"seq":)(\d+)')
 
 
 class Cost(NamedTuple):
@@ -129,29 +129,13 @@ def row(way, nodes, cables, here, thought):
         f"| {here.bytes:.0f} | {thought.bytes:.0f} | {error(here.bytes, thought.bytes)} |")
 
 
-def spread(files, to, count):
-    """Connections that are as different as those of many clients: what a compressor could find again is changed in each copy."""
-    traces = [[line for line in file.read_bytes().splitlines(keepends=True) if NUMBER.match(line)] for file in files]
-    each = sum(len(lines) for lines in traces)
-    copies = max(1, count // each)
-    with open(to, "wb") as out:
-        for lines in traces:
-            number = 0
-            for copy in range(copies):
-                for line in lines:
-                    number += 1
-                    begin = NUMBER.match(line)
-                    out.write(begin[1] + b"%d" % number + other(line[begin.end():], copy))
-    return copies * each
-
-
 def drawn(*of):
     """A number that looks random, and is the same each time."""
     return int.from_bytes(hashlib.blake2b(repr(of).encode(), digest_size=8).digest(), "big")
 
 
 def other(line, copy):
-    """A line as another client would have made it."""
+    """A line as another client would have made it, as different as clients are: what a compressor could find again is changed."""
     is_reply = b'"stage":"spoof"' in line
     ports = [int(port) for port in re.findall(rb'"[sd]port":(\d+)', line) if int(port) >= 33000]
     of = (copy, ports[0] if ports else 0)
@@ -187,7 +171,7 @@ def other(line, copy):
 def sizes(python, dunnat, files, folder):
     """Says how many bytes an event has, by where it is kept, and gives it."""
     file = pathlib.Path(folder) / "spread.jsonl"
-    events = spread(files, file, SPREAD)
+    events = copied(files, file, SPREAD, lambda line: line, other)
     # Each in a process of its own: engines keep what they hold.
     found = {}
     for what in ["texts", "duckdb", "clickhouse"]:
@@ -212,7 +196,7 @@ def in_duckdb(dunnat, file, folder):
     import duckdb
     at = pathlib.Path(folder) / "sizes.duckdb"
     with duckdb.connect(str(at)) as engine:
-        engine.execute(with_files(sql_of(dunnat, "duckdb"), [file]).split("CREATE OR REPLACE VIEW")[0])
+        engine.execute(table_and_view(dunnat, [file])[0])
         engine.execute("CHECKPOINT")
     return {"DuckDB, `events`": at.stat().st_size}
 

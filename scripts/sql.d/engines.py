@@ -41,6 +41,13 @@ def with_files(text, files):
     return text.replace("'*.jsonl'", str([str(file) for file in files]))
 
 
+def table_and_view(dunnat, files):
+    """What is printed for DuckDB, with these files: the table, and the view."""
+    view = "CREATE OR REPLACE VIEW"
+    before, behind = with_files(sql_of(dunnat, "duckdb"), files).split(view)
+    return before, view + behind
+
+
 def of_duckdb(dunnat, files, settings=()):
     import duckdb
     engine = duckdb.connect()

@@ -1,5 +1,6 @@
 """A large trace, and what it costs to join it."""
 
+import functools
 import json
 import os
 import re
@@ -10,35 +11,31 @@ import time
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../installed.d"))
 
-from engines import sql_of, with_files
+from copied import copied
+from engines import table_and_view
 from said import Failed
 
 CLIENT = re.compile(rb'"(192\.168\.122\.1|fd00:122::1)"')
-NUMBER = re.compile(rb'^(\{"v":\d+,"seq":)(\d+)')
+
+
+@functools.lru_cache(1)
+def client(copy):
+    return b'"10.%d.%d.%d"' % (copy >> 16, copy >> 8 & 255, copy & 255), b'"fd00:9::%x:%x"' % (copy >> 16, (copy & 65535) + 1)
+
+
+def other(pieces, copy):
+    """A line, cut at the client's addresses, as another client would have made it."""
+    first, *rest = pieces
+    v4, v6 = client(copy)
+    text = [first]
+    for kind, piece in zip(rest[::2], rest[1::2]):
+        text += [v4 if b"." in kind else v6, piece]
+    return b"".join(text)
 
 
 def write(files, to, count):
-    """The same connections by other clients, again and again, until there are so many events."""
-    traces = [[line for line in file.read_bytes().splitlines(keepends=True) if NUMBER.match(line)] for file in files]
-    each = sum(len(lines) for lines in traces)
-    copies = max(1, count // each)
-    with open(to, "wb") as out:
-        for lines in traces:
-            parts = []
-            for line in lines:
-                begin = NUMBER.match(line)
-                parts.append((begin[1], CLIENT.split(line[begin.end():])))
-            number = 0
-            for copy in range(copies):
-                v4 = b'"10.%d.%d.%d"' % (copy >> 16, copy >> 8 & 255, copy & 255)
-                v6 = b'"fd00:9::%x:%x"' % (copy >> 16, (copy & 65535) + 1)
-                for begin, pieces in parts:
-                    number += 1
-                    text = [pieces[0]]
-                    for kind, rest in zip(pieces[1::2], pieces[2::2]):
-                        text += [v4 if b"." in kind else v6, rest]
-                    out.write(begin + b"%d" % number + b"".join(text))
-    return copies * each
+    """The same connections by other clients."""
+    return copied(files, to, count, CLIENT.split, other)
 
 
 def measured(dunnat, python, file, folder):
@@ -66,7 +63,7 @@ def main():
     engine = duckdb.connect(f"{folder}/large.duckdb")
     for setting in ["SET threads = 2", "SET memory_limit = '2GB'", f"SET temp_directory = '{folder}/spill'"]:
         engine.execute(setting)
-    table, view = with_files(sql_of(dunnat, "duckdb"), [file]).split("CREATE OR REPLACE VIEW")
+    table, view = table_and_view(dunnat, [file])
 
     def step(name, do):
         begun = time.monotonic()
@@ -74,7 +71,7 @@ def main():
         print(json.dumps((name, time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, rows)), flush=True)
 
     step("DuckDB: read", lambda: engine.execute(table) and 0)
-    engine.execute("CREATE OR REPLACE VIEW" + view)
+    engine.execute(view)
     step("DuckDB: join", lambda: sum(row[1] for row in engine.execute(
         "SELECT finding, count(*) FROM conversations GROUP BY finding").fetchall()))
 

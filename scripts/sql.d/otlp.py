@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
-from engines import sql_of, with_files
+from engines import table_and_view
 
 LONGEST = 60
 
@@ -52,7 +52,7 @@ def flows(dunnat, files):
     """The flow of each decision, as DuckDB finds it in the traces."""
     import duckdb
     engine = duckdb.connect()
-    engine.execute(with_files(sql_of(dunnat, "duckdb"), files).split("CREATE OR REPLACE VIEW")[0])
+    engine.execute(table_and_view(dunnat, files)[0])
     rows = engine.execute("SELECT node, run, seq, flow FROM events WHERE stage <> ''").fetchall()
     return {(node, run, str(seq)): flow for node, run, seq, flow in rows}
 

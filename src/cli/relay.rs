@@ -31,19 +31,19 @@ impl Relay {
         let socket = self.of.socket()?;
         if self.watch {
             let mut observer = Observer::new(socket);
-            let mut says = || -> io::Result<()> {
-                for news in observer.look() {
-                    writeln!(io::stdout(), "{}", serde_json::to_string(&news)?)?;
-                }
-                io::stdout().flush()
+            let mut outcome = Ok(());
+            let mut says = |news| {
+                outcome = serde_json::to_string(&news)
+                    .map_err(io::Error::from)
+                    .and_then(|line| writeln!(io::stdout(), "{line}"))
+                    .and_then(|()| io::stdout().flush());
+                outcome.is_ok()
             };
-            loop {
-                // Nobody hears it any more, if it cannot be said.
-                if let Err(error) = says() {
-                    return of_data(Err(error));
-                }
+            while observer.look(&mut says) {
                 thread::sleep(TURN);
             }
+            // Nobody hears it any more, if it cannot be said.
+            return of_data(outcome);
         }
         let mut line = String::new();
         io::stdin()

@@ -1,5 +1,7 @@
 //! A node that serves: what it does beside its packets, from the first one to its last word.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,11 +149,7 @@ impl Serving<'_> {
                     }
                 }
                 recv(moved) -> elsewhere => {
-                    if let (Ok(first), Some(installed)) = (elsewhere, &mut self.installed) {
-                        let elsewhere = moved.try_iter().last().unwrap_or(first);
-                        installed.set_elsewhere(&elsewhere);
-                        self.board.live_elsewhere(elsewhere);
-                    }
+                    self.live_elsewhere(moved.try_iter().last().or(elsewhere.ok()));
                 }
                 default(patience) => {}
             }
@@ -225,6 +223,11 @@ impl Serving<'_> {
     /// What is known of where guests live goes into the rules.
     pub(super) fn fill_elsewhere(&mut self) {
         let known = self.around.moved().try_recv().ok();
+        self.live_elsewhere(known);
+    }
+
+    /// These guests live on other nodes, if that is known and there are rules that want to know.
+    fn live_elsewhere(&mut self, known: Option<BTreeSet<IpAddr>>) {
         if let (Some(installed), Some(elsewhere)) = (&mut self.installed, known) {
             installed.set_elsewhere(&elsewhere);
             self.board.live_elsewhere(elsewhere);

@@ -97,30 +97,37 @@ impl Observer {
         Self { socket, file: None, cluster: None, tracked: Instant::now() }
     }
 
-    /// What there is to say now: of its conntrack only now and then.
-    pub fn look(&mut self) -> Vec<News> {
+    /// Tells what there is to say now, as long as somebody wants to hear more; whether he still does. Of its conntrack, which costs most, it tells
+    /// only now and then, and last.
+    pub fn look(&mut self, hears: &mut impl FnMut(News) -> bool) -> bool {
         let status = match control::ask_status(&self.socket, PATIENCE) {
             Ok(status) => status,
-            Err(why) => return vec![News::Away(why.to_string())],
+            Err(why) => return hears(News::Away(why.to_string())),
         };
-        let mut news = Vec::new();
         let now = (status.file.clone(), status.config.clone());
         if self.file.as_ref() != Some(&now) {
             self.cluster = cluster_of(&status);
             self.file = Some(now);
-            news.extend(self.cluster.iter().map(|cluster| News::Cluster(cluster.text().to_owned())));
+            let told =
+                self.cluster.iter().map(|cluster| News::Cluster(cluster.text().to_owned())).all(&mut *hears);
+            if !told {
+                return false;
+            }
         }
         let (node, process) = (status.node.clone(), status.process);
-        news.push(News::Status(status));
+        if !hears(News::Status(status)) {
+            return false;
+        }
         if let Some(cluster) =
             self.cluster.as_ref().filter(|_| self.tracked <= Instant::now() && is_here(process))
         {
             let began = Instant::now();
             // Who may look at the node need not have the right to ask the kernel.
-            news.extend(tracked(cluster, &node).map(News::Tracked));
+            let told = tracked(cluster, &node);
             self.tracked = Instant::now() + TRACKING.max(20 * began.elapsed());
+            return told.is_none_or(|told| hears(News::Tracked(told)));
         }
-        news
+        true
     }
 }
 

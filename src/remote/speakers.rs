@@ -20,6 +20,17 @@ impl Speakers {
         }
         may
     }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// It may not, for that reason.
+    pub fn check(&self, place: usize, node: &str) -> Result<(), String> {
+        match self.may_say(place, node) {
+            true => Ok(()),
+            false => Err(format!("{node} is told of by another place")),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl Target {
             Self::Place(place) => place,
             Self::Socket(path) => {
                 let mut observer = Observer::new(path.clone());
-                while observer.look().into_iter().all(&mut hears) {
+                while observer.look(&mut hears) {
                     thread::sleep(TURN);
                 }
                 return;

@@ -148,9 +148,9 @@ impl Asker {
                     // As a later program writes it: nothing is explained by it.
                     Err(_) => return true,
                 },
-                News::Status(status) => match self.speakers.may_say(self.place, &status.node) {
-                    true => Input::Status(self.place, status),
-                    false => Input::Away(self.place, format!("{} is told of by another place", status.node)),
+                News::Status(status) => match self.speakers.check(self.place, &status.node) {
+                    Ok(()) => Input::Status(self.place, status),
+                    Err(why) => Input::Away(self.place, why),
                 },
                 News::Tracked(Tracked { flows, all }) => Input::Tracked(self.place, flows, all),
                 News::Away(why) => Input::Away(self.place, why),

@@ -43,10 +43,6 @@ fn once(
     filter: Option<String>,
     name: &str,
 ) -> Result<String, String> {
-    let may_say = |node: &str| match speakers.may_say(*place, node) {
-        true => Ok(()),
-        false => Err(format!("{node} is told of by another place")),
-    };
     learn(hub, target);
     // A file that cannot be read is not asked for again for each decision.
     let mut asked = None;
@@ -55,11 +51,11 @@ fn once(
     loop {
         match answers.answer()? {
             Answer::Hello(hello) | Answer::Resumed(hello) => {
-                may_say(&hello.node)?;
+                speakers.check(*place, &hello.node)?;
                 hub.tell_of(name.to_owned(), Ok(hello.node));
             }
             Answer::Event(event) => {
-                may_say(&event.node)?;
+                speakers.check(*place, &event.node)?;
                 if event.config != asked {
                     asked.clone_from(&event.config);
                     if asked.as_deref().is_some_and(|digest| !knows(hub, digest)) {
