@@ -52,7 +52,7 @@ impl Zoom {
             let (_, alternatives) = &chosen[stage.index()];
             let of_family = |conditions: &&Vec<Asked>| conditions.iter().all(|it| is_of(it, family));
             let lead = |conditions: &Vec<Asked>| leading(family.nft(), conditions, to);
-            let mut rules: Vec<Vec<u8>> = alternatives.iter().filter(of_family).map(lead).collect();
+            let mut rules: Vec<_> = alternatives.iter().filter(of_family).map(lead).collect();
             if !rules.is_empty() {
                 rules.insert(0, over(until));
             }

@@ -101,7 +101,7 @@ fn queue_what_is_sent(nft_queue: bool) -> Result<(), Unasked> {
         let mut target = Expressions::default();
         target.target_nfqueue(QUEUE, false);
         let mut batch = Batch::new();
-        batch.rule(nftables::family("ip"), "probe", CHAIN, &target.into_bytes());
+        batch.rule(nftables::family("ip"), "probe", CHAIN, &target);
         let cannot = |source| Unasked::System { what: "write a rule", source };
         Nftables::open().and_then(|nft| nft.commit(batch)).map_err(cannot)?;
     }

@@ -59,7 +59,7 @@ fn rule_with(expression: impl Fn(&mut Expressions)) -> Support {
         let mut batch = Batch::new();
         batch.table(ip, TABLE, 0, "");
         batch.chain(ip, TABLE, "probe", None);
-        batch.rule(ip, TABLE, "probe", &rule.into_bytes());
+        batch.rule(ip, TABLE, "probe", &rule);
         Nftables::open()?.try_out(batch)
     };
     match (attempt(false), attempt(true)) {

@@ -68,18 +68,45 @@ pub(crate) enum Say {
 
 /// Expressions one after the other.
 #[derive(Default)]
-pub(crate) struct Expressions(Vec<u8>);
+pub(crate) struct Expressions {
+    bytes: Vec<u8>,
+    sets: Vec<PortSet>,
+}
+
+/// Ports that a rule looks for in a set of its own, which comes and goes with the rule.
+pub(crate) struct PortSet {
+    /// In order; between two of them there is at least one port of neither.
+    pub(crate) ranges: Vec<(u16, u16)>,
+    /// Where in the bytes the kernel reads which set of the batch it is.
+    number_at: usize,
+}
+
+impl PortSet {
+    /// Says which set of the batch it is.
+    pub(crate) fn set_number(&self, rule: &mut [u8], number: u32) {
+        if let Some(at) = rule.get_mut(self.number_at..self.number_at + 4) {
+            at.copy_from_slice(&number.to_be_bytes());
+        }
+    }
+}
+
+/// The name of a set that gets a name of the kernel (net/netfilter/nf_tables_api.c, `nf_tables_set_alloc_name()`).
+pub(crate) const SET_OF_A_RULE: &str = "__set%d";
 
 impl Expressions {
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.0
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn sets(&self) -> &[PortSet] {
+        &self.sets
     }
 
     fn add(&mut self, name: &str, data: &[u8]) {
         let mut expression = Vec::new();
         put_text(&mut expression, NAME, name);
         put_padded(&mut expression, DATA | NESTED, data);
-        put_padded(&mut self.0, LIST_ELEMENT | NESTED, &expression);
+        put_padded(&mut self.bytes, LIST_ELEMENT | NESTED, &expression);
     }
 
     fn numbers(&mut self, name: &str, numbers: &[(u16, u32)]) {
@@ -169,6 +196,18 @@ impl Expressions {
         }
     }
 
+    /// The port at that place is in one of these ranges, of which there are many: a set is looked into in as many steps as a number of
+    /// ranges has binary digits.
+    pub(crate) fn port_in(&mut self, at: u32, ranges: Vec<(u16, u16)>) {
+        self.load(Load::Transport(at, 2));
+        let mut data = Vec::new();
+        put_text(&mut data, 1, SET_OF_A_RULE);
+        put_padded(&mut data, 2, &REGISTER.to_be_bytes());
+        put_padded(&mut data, 4, &0u32.to_be_bytes());
+        self.add("lookup", &data);
+        self.sets.push(PortSet { ranges, number_at: self.bytes.len() - 4 });
+    }
+
     /// Counts in the counter of that name.
     pub(crate) fn count(&mut self, counter: &str) {
         let mut data = Vec::new();
@@ -234,8 +273,7 @@ mod tests {
     fn golden_bytes_of_the_target() {
         let mut it = Expressions::default();
         it.target_nfqueue(100, true);
-        let bytes = it.into_bytes();
-        let (kind, element) = Attributes::new(&bytes).next().unwrap();
+        let (kind, element) = Attributes::new(it.bytes()).next().unwrap();
         assert_eq!(kind, LIST_ELEMENT);
         let parts: Vec<_> = Attributes::new(element).collect();
         assert_eq!(parts[0], (NAME, &b"target\0"[..]));

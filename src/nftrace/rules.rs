@@ -71,18 +71,18 @@ pub(super) fn put(batch: &mut Batch, family_name: &'static str, wanted: &Wanted,
     }
 }
 
-fn choosing(wanted: &Wanted) -> [Vec<u8>; 3] {
+fn choosing(wanted: &Wanted) -> [Expressions; 3] {
     let mut counted = Expressions::default();
     counted.count(CHOSEN);
     let mut traced = Expressions::default();
     traced.limit(wanted.rate);
     traced.count(TRACED);
     traced.trace();
-    [over(wanted.until), counted.into_bytes(), traced.into_bytes()]
+    [over(wanted.until), counted, traced]
 }
 
 /// From that time on no packet gets to the rules behind this one.
-pub(crate) fn over(until: SystemTime) -> Vec<u8> {
+pub(crate) fn over(until: SystemTime) -> Expressions {
     let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
     let mut over = Expressions::default();
@@ -90,11 +90,11 @@ pub(crate) fn over(until: SystemTime) -> Vec<u8> {
     over.order_eight();
     over.compare(Compare::AtLeast, &until.to_be_bytes());
     over.say(Say::Return);
-    over.into_bytes()
+    over
 }
 
 /// A packet that is so goes to that chain. In a table of one family addresses are of that family.
-pub(crate) fn leading(family: &str, conditions: &[Asked], to: &str) -> Vec<u8> {
+pub(crate) fn leading(family: &str, conditions: &[Asked], to: &str) -> Expressions {
     let mut out = Expressions::default();
     for condition in conditions {
         match condition {
@@ -110,7 +110,7 @@ pub(crate) fn leading(family: &str, conditions: &[Asked], to: &str) -> Vec<u8> {
         }
     }
     out.go_to(to);
-    out.into_bytes()
+    out
 }
 
 fn within(out: &mut Expressions, family: &str, net: IpNet, [four, six]: [u32; 2]) {
@@ -279,7 +279,7 @@ mod tests {
                         continue;
                     }
                     let is_so = conditions.iter().all(|condition| condition.is(tuple));
-                    let is_led = is_led(&leading(family, &conditions, CHOSEN), &Seen::new(family, tuple));
+                    let is_led = is_led(leading(family, &conditions, CHOSEN).bytes(), &Seen::new(family, tuple));
                     // Where others have ports, ICMP has something else.
                     prop_assert!(is_led == is_so || is_led && tuple.ports.is_none(), "{:?} {}", conditions, tuple);
                 }

@@ -32,7 +32,7 @@ pub(super) fn fill(batch: &mut Batch, family: u8, table: &str, chain: &str) {
     batch.flush_chain(family, table, chain);
     let mut rule = Expressions::default();
     rule.target_nfqueue(queue, bypass);
-    batch.rule(family, table, chain, &rule.into_bytes());
+    batch.rule(family, table, chain, &rule);
 }
 
 /// Writes the rules of all such chains in the tables of our name; says how many.

@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::numbers::{
     BATCH_BEGIN, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, COUNTER, DEL_CHAIN,
-    DEL_ELEMENTS, DEL_RULE, DEL_TABLE, ELEMENT, ELEMENT_KEY, ELEMENTS, ELEMENTS_SET, ELEMENTS_TABLE,
-    HOOK_NUMBER, HOOK_PRIORITY, NEW_CHAIN, NEW_ELEMENTS, NEW_OBJECT, NEW_RULE, NEW_TABLE, NLM_F_ACK,
-    NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE, OBJECT_TYPE,
-    RULE_CHAIN, RULE_EXPRESSIONS, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME,
-    TABLE_USERDATA, VALUE,
+    DEL_ELEMENTS, DEL_RULE, DEL_TABLE, ELEMENT, ELEMENT_FLAGS, ELEMENT_KEY, ELEMENTS, ELEMENTS_SET,
+    ELEMENTS_SET_ID, ELEMENTS_TABLE, HOOK_NUMBER, HOOK_PRIORITY, INTERVAL_END, NEW_CHAIN, NEW_ELEMENTS,
+    NEW_OBJECT, NEW_RULE, NEW_SET, NEW_TABLE, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST,
+    OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE, OBJECT_TYPE, RULE_CHAIN, RULE_EXPRESSIONS, RULE_HANDLE,
+    RULE_TABLE, SET_ANONYMOUS, SET_CONSTANT, SET_FLAGS, SET_ID, SET_INTERVALS, SET_KEY_LEN, SET_KEY_TYPE,
+    SET_NAME, SET_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME, TABLE_USERDATA, TYPE_OF_PORTS, VALUE,
 };
 use super::texts::{comment_data, put_text};
 use crate::netlink::attribute::{NESTED, put_padded};
+use crate::netlink::expression::{Expressions, SET_OF_A_RULE};
 use crate::netlink::message;
 
 /// Sequence numbers that no other request has: what is still said about an earlier one is known for that.
@@ -147,13 +149,46 @@ impl Batch {
         self.add(DEL_RULE, 0, family, &out);
     }
 
-    /// A rule at the end of a chain, made of expressions.
-    pub(crate) fn rule(&mut self, family: u8, table: &str, chain: &str, expressions: &[u8]) {
+    /// A rule at the end of a chain, made of expressions, and the sets that it looks into.
+    pub(crate) fn rule(&mut self, family: u8, table: &str, chain: &str, expressions: &Expressions) {
+        let mut rule = expressions.bytes().to_vec();
+        for set in expressions.sets() {
+            let number = self.port_set(family, table, &set.ranges);
+            set.set_number(&mut rule, number);
+        }
         let mut out = Vec::new();
         put_text(&mut out, RULE_TABLE, table);
         put_text(&mut out, RULE_CHAIN, chain);
-        put_padded(&mut out, RULE_EXPRESSIONS | NESTED, expressions);
+        put_padded(&mut out, RULE_EXPRESSIONS | NESTED, &rule);
         self.add(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, family, &out);
+    }
+
+    /// A set of ranges of ports for the rule that comes next, and by which number it knows the set.
+    fn port_set(&mut self, family: u8, table: &str, ranges: &[(u16, u16)]) -> u32 {
+        // No other change of this batch has it.
+        let number = self.next - self.first;
+        let mut out = Vec::new();
+        put_text(&mut out, SET_TABLE, table);
+        put_text(&mut out, SET_NAME, SET_OF_A_RULE);
+        for (kind, value) in [
+            (SET_FLAGS, SET_ANONYMOUS | SET_CONSTANT | SET_INTERVALS),
+            (SET_KEY_TYPE, TYPE_OF_PORTS),
+            (SET_KEY_LEN, 2),
+            (SET_ID, number),
+        ] {
+            put_padded(&mut out, kind, &value.to_be_bytes());
+        }
+        self.add(NEW_SET, NLM_F_CREATE, family, &out);
+        let mut of_set = set_attributes(table, SET_OF_A_RULE);
+        put_padded(&mut of_set, ELEMENTS_SET_ID, &number.to_be_bytes());
+        // A range is where it begins, and where it has ended.
+        let bounds = ranges.iter().flat_map(|(first, last)| {
+            [Some((*first, 0)), last.checked_add(1).map(|end| (end, INTERVAL_END))]
+        });
+        let bounds: Vec<([u8; 2], u32)> =
+            bounds.flatten().map(|(port, flags)| (port.to_be_bytes(), flags)).collect();
+        self.elements(family, &of_set, bounds.iter().map(|(port, flags)| (&port[..], *flags)));
+        number
     }
 
     /// What is in a set becomes these, and nothing else. The set has to be there.
@@ -161,16 +196,28 @@ impl Batch {
         let of_set = set_attributes(table, set);
         // Without elements it is about all of them (net/netfilter/nf_tables_api.c, `nf_tables_delsetelem()`).
         self.add(DEL_ELEMENTS, 0, family, &of_set);
+        self.elements(family, &of_set, keys.iter().map(|key| (*key, 0)));
+    }
+
+    /// Elements of a set: keys with their flags.
+    fn elements<'a>(&mut self, family: u8, of_set: &[u8], mut all: impl Iterator<Item = (&'a [u8], u32)>) {
         // A list is an attribute, whose length has 16 bits.
-        for keys in keys.chunks(1000) {
+        const AT_ONCE: usize = 1000;
+        loop {
             let mut list = Vec::new();
-            for key in keys {
+            for (key, flags) in all.by_ref().take(AT_ONCE) {
                 let (mut data, mut element) = (Vec::new(), Vec::new());
                 put_padded(&mut data, VALUE, key);
                 put_padded(&mut element, ELEMENT_KEY | NESTED, &data);
+                if flags != 0 {
+                    put_padded(&mut element, ELEMENT_FLAGS, &flags.to_be_bytes());
+                }
                 put_padded(&mut list, ELEMENT | NESTED, &element);
             }
-            let mut out = of_set.clone();
+            if list.is_empty() {
+                return;
+            }
+            let mut out = of_set.to_vec();
             put_padded(&mut out, ELEMENTS | NESTED, &list);
             self.add(NEW_ELEMENTS, NLM_F_CREATE, family, &out);
         }

@@ -14,6 +14,7 @@ pub(super) const DEL_CHAIN: u16 = 5;
 pub(super) const NEW_RULE: u16 = 6;
 pub(super) const GET_RULE: u16 = 7;
 pub(super) const DEL_RULE: u16 = 8;
+pub(super) const NEW_SET: u16 = 9;
 pub(super) const NEW_ELEMENTS: u16 = 12;
 pub(super) const GET_ELEMENTS: u16 = 13;
 pub(super) const DEL_ELEMENTS: u16 = 14;
@@ -42,12 +43,29 @@ pub(super) const RULE_TABLE: u16 = 1;
 pub(super) const RULE_CHAIN: u16 = 2;
 pub(super) const RULE_HANDLE: u16 = 3;
 pub(super) const RULE_EXPRESSIONS: u16 = 4;
+pub(super) const SET_TABLE: u16 = 1;
+pub(super) const SET_NAME: u16 = 2;
+pub(super) const SET_FLAGS: u16 = 3;
+pub(super) const SET_KEY_TYPE: u16 = 4;
+pub(super) const SET_KEY_LEN: u16 = 5;
+pub(super) const SET_ID: u16 = 10;
+/// It belongs to a rule (`NFT_SET_ANONYMOUS`).
+pub(super) const SET_ANONYMOUS: u32 = 1;
+pub(super) const SET_CONSTANT: u32 = 2;
+/// `NFT_SET_INTERVAL`
+pub(super) const SET_INTERVALS: u32 = 4;
+/// nft's own number for what the keys are, by which it lists them (`TYPE_INET_SERVICE` in its include/datatype.h).
+pub(super) const TYPE_OF_PORTS: u32 = 13;
 pub(super) const ELEMENTS_TABLE: u16 = 1;
 pub(super) const ELEMENTS_SET: u16 = 2;
 pub(super) const ELEMENTS: u16 = 3;
+pub(super) const ELEMENTS_SET_ID: u16 = 4;
 /// `NFTA_LIST_ELEM`
 pub(super) const ELEMENT: u16 = 1;
 pub(super) const ELEMENT_KEY: u16 = 1;
+pub(super) const ELEMENT_FLAGS: u16 = 3;
+/// The interval ends before this key (`NFT_SET_ELEM_INTERVAL_END`).
+pub(super) const INTERVAL_END: u32 = 1;
 /// The one expression of an element (`NFTA_SET_ELEM_EXPR`).
 pub(super) const ELEMENT_EXPRESSION: u16 = 7;
 pub(super) const EXPRESSION_NAME: u16 = 1;

@@ -277,11 +277,7 @@ fn requests(here: InFamily<'_>) -> Vec<Rule> {
         |more: Vec<Comparison>| rules.push(Rule::new([to_us(), more].concat(), End::Drop(UNTRANSLATED)));
     for proto in here.protos() {
         match here.asked_ports(proto) {
-            Some(all) => {
-                for ports in all {
-                    drop(vec![Comparison::Proto(proto), Comparison::Ports(ports)]);
-                }
-            }
+            Some(ports) => drop(vec![Comparison::Proto(proto), Comparison::Ports(ports)]),
             None => drop(vec![Comparison::Proto(proto)]),
         }
     }

@@ -23,7 +23,7 @@ impl Rule {
         Self { conditions, end }
     }
 
-    pub(super) fn expressions(&self) -> Vec<u8> {
+    pub(super) fn expressions(&self) -> Expressions {
         let mut out = Expressions::default();
         for comparison in &self.conditions {
             comparison.put(&mut out);
@@ -37,7 +37,7 @@ impl Rule {
             End::Return => out.say(Say::Return),
             End::Continue => out.say(Say::Continue),
         }
-        out.into_bytes()
+        out
     }
 }
 

@@ -57,13 +57,14 @@ fn cluster(text: &str) -> Cluster {
     Cluster::parse(text, Path::new("c")).unwrap()
 }
 
-/// Both families, with services of one port, of a range, of all ports and of all there is, and networks inside.
+/// Both families, with services of one port, of several, of a range, of all ports and of all there is, and networks inside.
 fn of_every_kind() -> Cluster {
     let service = |name: &str, more: &str| {
         format!("\n[[service]]\nname = \"{name}\"\nproto = {more}\nguest = \"10.5.5.203\"\n")
     };
     let text = include_str!("../../../rules/dual.toml").to_owned()
         + &service("range", "\"udp\"\nport = \"8000-8099\"")
+        + &service("last", "\"udp\"\nport = 65535")
         + &service("all-ports", "\"sctp\"\nport = \"any\"")
         + &service("all", "\"any\"");
     let inside = "inside = [\"10.8.0.0/13\", \"fd00:8::/33\"]\nbridge";
@@ -95,7 +96,7 @@ fn what_is_written_for_a_condition() {
         "fd00:5::1/128",
     ];
     let nets = nets.map(|net| net.parse::<IpNet>().unwrap());
-    let ports = |first, last| Comparison::Ports(Ports::new(first, last).unwrap());
+    let ports = |first, last| Comparison::Ports(vec![Ports::new(first, last).unwrap()]);
     let conditions = [
         Comparison::Family(Family::V4),
         Comparison::Family(Family::V6),
@@ -104,6 +105,11 @@ fn what_is_written_for_a_condition() {
         Comparison::NotOut(loopback()),
         ports(80, 80),
         ports(8000, 8099),
+        Comparison::Ports(
+            [(80, 80), (8000, 8099), (65535, 65535)]
+                .map(|(first, last)| Ports::new(first, last).unwrap())
+                .to_vec(),
+        ),
         Comparison::NotByIpsec,
         Comparison::IntoIpsec,
         Comparison::Invalid,
@@ -120,7 +126,7 @@ fn what_is_written_for_a_condition() {
     for condition in conditions.into_iter().chain(of_nets) {
         let mut written = Expressions::default();
         condition.put(&mut written);
-        out.push_str(&format!("{}\n{}", condition, expressions(&written.into_bytes())));
+        out.push_str(&format!("{}\n{}", condition, expressions(written.bytes())));
     }
     insta::assert_snapshot!("conditions", out);
 }

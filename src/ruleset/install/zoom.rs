@@ -4,6 +4,7 @@ use std::io;
 
 use super::Installed;
 use crate::net::{Family, Stage};
+use crate::netlink::expression::Expressions;
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::once;
 
@@ -13,7 +14,7 @@ impl Installed {
     ///
     /// # Errors
     /// The kernel refuses; then the choice is as before.
-    pub(crate) fn zoom(&self, rules: impl Fn(Stage, Family, &str) -> Vec<Vec<u8>>) -> io::Result<()> {
+    pub(crate) fn zoom(&self, rules: impl Fn(Stage, Family, &str) -> Vec<Expressions>) -> io::Result<()> {
         let mut batch = Batch::new();
         for table in &self.rules.tables {
             let Some(family) = Family::ALL.into_iter().find(|family| family.nft() == table.family) else {

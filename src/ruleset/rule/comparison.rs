@@ -17,8 +17,8 @@ pub(in crate::ruleset) enum Comparison {
     From(Addresses),
     To(Addresses),
     Proto(Proto),
-    /// The destination port, whatever the protocol.
-    Ports(Ports),
+    /// The destination port is one of these, whatever the protocol. In order, and not more than are needed ([`Ports::joined`]).
+    Ports(Vec<Ports>),
     /// The type of an ICMP message of that family.
     IcmpType(Family, u8),
     /// An address of that network lies there, in bytes behind the beginning of the transport header.

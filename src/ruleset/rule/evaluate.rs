@@ -150,9 +150,10 @@ impl Comparison {
             Self::From(addresses) => packet.has(|ip| addresses.contains(ip.src)),
             Self::To(addresses) => packet.has(|ip| addresses.contains(ip.dst)),
             Self::Proto(proto) => packet.has(|ip| ip.is(*proto)),
-            Self::Ports(ports) => {
-                packet.has(|ip| ip.port(Side::Destination).is_some_and(|port| ports.contains(port)))
-            }
+            Self::Ports(all) => packet.has(|ip| {
+                let port = ip.port(Side::Destination);
+                port.is_some_and(|port| all.iter().any(|ports| ports.contains(port)))
+            }),
             Self::IcmpType(family, kind) => packet.has(|ip| ip.icmp_type(*family) == Some(*kind)),
             Self::Quotes(at, net) => packet.has(|ip| ip.has_address_at(*at as usize, *net)),
             Self::ArpFrom(addresses) => match packet.carried {

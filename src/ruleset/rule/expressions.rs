@@ -36,7 +36,10 @@ impl Comparison {
                 within(out, |len| Load::Network(at, len), addresses.net(), true);
             }
             Self::Proto(proto) => is(Load::Meta(meta::PROTOCOL), &[proto.0]),
-            Self::Ports(ports) => out.port(2, (ports.first(), ports.last())),
+            Self::Ports(ports) => match &ports[..] {
+                [ports] => out.port(2, (ports.first(), ports.last())),
+                all => out.port_in(2, all.iter().map(|ports| (ports.first(), ports.last())).collect()),
+            },
             Self::IcmpType(_, kind) => is(Load::Transport(0, 1), &[*kind]),
             Self::Quotes(at, net) => within(out, |len| Load::Transport(*at, len), *net, false),
             // RFC 826: behind types and lengths, and the sender's hardware address.

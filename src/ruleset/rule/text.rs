@@ -74,7 +74,10 @@ impl Display for Comparison {
             Self::From(addresses) => write!(f, "{} saddr {addresses}", addresses.family().nft()),
             Self::To(addresses) => write!(f, "{} daddr {addresses}", addresses.family().nft()),
             Self::Proto(proto) => write!(f, "meta l4proto {}", proto.0),
-            Self::Ports(ports) => write!(f, "th dport {ports}"),
+            Self::Ports(ports) => match &ports[..] {
+                [ports] => write!(f, "th dport {ports}"),
+                all => write!(f, "th dport {{ {} }}", list(all)),
+            },
             Self::IcmpType(family, kind) => write!(f, "{} {kind}", icmp_type(*family)),
             Self::Quotes(at, net) => f.write_str(&at_transport(*at, *net)),
             Self::ArpFrom(addresses) => write!(f, "arp saddr ip {addresses}"),

@@ -63,7 +63,9 @@ fn who_wants_to_try_may_change_our_rules() {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn the_guard_that_stays_and_the_one_of_the_process_are_alike() {
-    let whole = "[[service]]\nname = \"range\"\nproto = \"udp\"\nport = \"5000-5010\"\nguest = [\"10.5.5.201\", \"fd00:5::201\"]\n\
+    let whole = "[[service]]\nname = \"one\"\nproto = \"udp\"\nport = 5012\nguest = \"10.5.5.201\"\n\
+        [[service]]\nname = \"last\"\nproto = \"udp\"\nport = 65535\nguest = \"10.5.5.201\"\n\
+        [[service]]\nname = \"range\"\nproto = \"udp\"\nport = \"5000-5010\"\nguest = [\"10.5.5.201\", \"fd00:5::201\"]\n\
         [[service]]\nname = \"sctp\"\nproto = \"sctp\"\nport = \"any\"\nguest = \"10.5.5.203\"\n\
         [[service]]\nname = \"all\"\nproto = \"any\"\nguest = \"fd00:5::204\"\n\
         [[service]]\nname = \"ping\"\nproto = \"icmp\"\nguest = \"10.5.5.203\"\n";
