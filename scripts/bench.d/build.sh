@@ -41,7 +41,9 @@ build_all() {
     compile udp_rate -pthread || die "udp_rate.c does not compile: $WORK/cc-udp_rate.log"
     compile connections -pthread || die "connections.c does not compile: $WORK/cc-connections.log"
 
-    if wanted floor; then compile floor || absent floor "floor.c does not compile"; fi
+    if wanted floor || wanted floor-payload; then
+        compile floor || { absent floor "floor.c does not compile" && absent floor-payload "floor.c does not compile"; }
+    fi
     if wanted lnfq; then
         compile lnfq -lnetfilter_queue || absent lnfq "lnfq.c does not compile; the package libnetfilter-queue-dev has what it needs"
     fi

@@ -38,6 +38,7 @@ start_peer() {
         nfq-plain) run_loop "$node" "${CARGO_TARGET_DIR:-$ROOT/target}/release/examples/nfq_plain" ;;
         scapy) run_loop "$node" "$WORK/venv/bin/python3" "$ROOT/bench/peers/nfqueue_scapy.py" ;;
         floor) run_floor "$node" ;;
+        floor-payload) run_floor "$node" payloads ;;
         esac || return 1
     done
     # Until now all nodes answered ARP for the gateway, and a guest may have learned the wrong one.
@@ -198,11 +199,13 @@ queues_as_arguments() {
 
 # The floor changes nothing, so the kernel's ruleset does; the packets only come by the queues, at the same hooks and
 # before: where both chains have one priority the kernel's takes the next.
+# run_floor NODE [payloads]
 run_floor() {
     local node=$1 script
+    shift
     script=$(queue_rules "$node") || return 1
     mapfile -t ARGUMENTS < <(queues_as_arguments <<<"$script")
-    launch "$node" "$WORK/floor" "${ARGUMENTS[@]}" &&
+    launch "$node" "$WORK/floor" "${ARGUMENTS[@]}" "$@" &&
         rules "$node" --kernel | sed 's/hook prerouting priority -300/hook prerouting priority -299/' | within "$node" nft -f - &&
         awk '/^\tchain / { drop = $2 !~ /^(ask|queue)-/ } !drop; /^\t}/ { drop = 0 }' <<<"$script" | load_rules "$node"
 }

@@ -23,6 +23,7 @@ PEERS = {
     "scapy": "Python, NetfilterQueue and Scapy (bench/peers/nfqueue_scapy.py)",
     "floor": "accepts every packet and decides nothing, in batches (bench/peers/floor.c); the kernel's ruleset "
     "translates behind it",
+    "floor-payload": "the same, but it reads packets whole, and gives each back: what has to be done at least by who rewrites",
 }
 FIGURES = [
     ("bulk.up.local", "TCP to the guest, local node", "Gbit/s", 2),
@@ -42,7 +43,7 @@ BULK = [name for name, *_ in FIGURES if name.startswith("bulk.")]
 # What it is, the figures it is the median over, peer over peer, to reach, good enough, more is better.
 # As TARGETS, of the pieces: what it is, the figures, over which, to reach, good enough.
 PIECES = [
-    ("instructions in userspace per rewritten small packet", "instructions", None, 400, 700),
+    ("instructions in userspace per rewritten small packet", "instructions", None, 700, 900),
     ("the same while `top`, `metrics` and `status` look / while nobody does", "looked_at", "instructions", 1.02, 1.05),
     ("time of a decision, 4,096 nodes and 10,000 services / 2 and 1", "decision.4096.10000", "decision.2.1", 1.3, 2),
 ]
@@ -61,8 +62,10 @@ TARGETS = [
     ("loss-free small packets, dunnat / libnetfilter_queue loop", ["udp.highest"], "dunnat", "lnfq", 1.5, 1.25, True),
     ("CPU per small packet, dunnat / libnetfilter_queue loop", ["cpu.packet"], "dunnat", "lnfq", 0.65, 0.8, False),
     ("loss-free small packets, dunnat / floor", ["udp.highest"], "dunnat", "floor", 0.95, 0.85, True),
-    # Without a target: where the sender is what holds up both, their packet rates do not tell them apart, and this does.
-    ("CPU per small packet, dunnat / floor", ["cpu.packet"], "dunnat", "floor", None, None, False),
+    # Where the sender is what holds up both, their packet rates do not tell them apart, and this does.
+    ("CPU per small packet, dunnat / floor", ["cpu.packet"], "dunnat", "floor", 1.05, 1.15, False),
+    ("request latency, dunnat / floor", ["latency.p50"], "dunnat", "floor", 1.05, 1.10, False),
+    ("TCP bulk, dunnat / floor that returns payloads", BULK, "dunnat", "floor-payload", 0.97, 0.93, True),
     ("resident memory, 2 workers, MiB", ["memory2.peak"], "dunnat", None, 32, 64, False),
 ]
 METHOD = """
@@ -77,9 +80,10 @@ through each node, by way of its queues.
   have arrived 20 ms after the last was sent. The highest rate is searched for by trying; what counts is what was sent.
 - **Connections**: eight at a time; connect, one small page from nginx, close.
 - **Latency**: wrk, four connections that are kept open, through the foreign node.
-- **CPU time**: of the process on the local node, by the scheduler's account, while 20,000 small packets a second pass
+- **CPU time**: of the processes on the local node, by the scheduler's account, while 20,000 small packets a second pass
   (in bursts, 200 us apart), divided by those that arrived.
-- **Memory**: VmRSS and VmHWM after all this, the larger of the two nodes' processes.
+- **Memory**: VmRSS and VmHWM after all this, of all processes of a node together (pages that two of them share count twice), the larger of
+  the two nodes.
 
 ## What this does not say
 
@@ -142,6 +146,25 @@ def judged(samples):
             "what": what, "value": value, "reach": reach, "enough": enough, "more": more, "verdict": verdict,
             "spread": [min(found), max(found)] if found else None,
         }
+
+
+# What is missing to the kernel: the figures, and the floor for that work.
+MISSING = [
+    ("TCP bulk", BULK, "floor-payload"),
+    ("new connections", ["connections.local", "connections.foreign"], "floor"),
+    ("request latency", ["latency.p50"], "floor"),
+]
+
+
+def missing(samples):
+    """How much of the way from dunnat to the kernel's ruleset is from dunnat to its floor, by the medians of each figure."""
+    for what, figures, floor in MISSING:
+        peers = [[statistics.median(samples[peer][figure].values()) for figure in figures if samples[peer][figure]]
+                 for peer in ("dunnat", floor, "kernel")]
+        if all(len(values) == len(figures) for values in peers):
+            ours, theirs, kernel = (statistics.mean(values) for values in peers)
+            if ours != kernel:
+                yield what, floor, (theirs - ours) / (kernel - ours)
 
 
 def cell(values, digits):
@@ -209,6 +232,11 @@ def markdown(samples, peers, absent, about, targets, pieces, parts):
             yield f"\n{peer} has written {written:,.0f} decisions, and lost {lost:,.0f} more, which no packet waited for."
         if failed := sum(sum(samples[peer][f"connections.failed.{by}"].values()) for by in ("local", "foreign")):
             yield f"\n{peer}: {failed:.0f} connections failed; they are not counted."
+    places = list(missing(samples))
+    if places:
+        yield "\nOf what dunnat is behind the kernel's ruleset, the part that is its own; the rest is what the floor is behind it, too, which"
+        yield "is the price of a queue, and no program can save it:\n"
+        yield from (f"- {what}: {share:.0%} (floor: {floor})" for what, floor, share in places)
     yield "\n![What each peer reached](results.svg)"
     yield from pieces_markdown(pieces, parts)
     yield "\n## Peers\n"
@@ -227,7 +255,7 @@ PANELS = [
     ("CPU time of the process per small packet, us (less is better)", ["cpu.packet"], 1),
 ]
 WIDTH, ROW, LEFT, RIGHT = 760, 26, 130, 90
-COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "dunnat": "#1f6feb", "dunnat-looked": "#8db4f2", "dunnat-zoomed": "#8db4f2", "dunnat-trace": "#8db4f2", "dunnat-kernel": "#1f6feb", "dunnat-flow": "#1f6feb", "dunnat-nfq": "#8db4f2"}
+COLOURS = {"kernel": "#7d8590", "floor": "#7d8590", "floor-payload": "#7d8590", "dunnat": "#1f6feb", "dunnat-looked": "#8db4f2", "dunnat-zoomed": "#8db4f2", "dunnat-trace": "#8db4f2", "dunnat-kernel": "#1f6feb", "dunnat-flow": "#1f6feb", "dunnat-nfq": "#8db4f2"}
 
 
 def svg(samples, peers):

@@ -91,12 +91,19 @@ measure_cpu() {
     fi
 }
 
-# In nanoseconds, all threads together. The scheduler's own account: utime and stime are counted in hundredths of a second.
+# processes PID: it, and those that it has started (dunnat is a keeper and a worker)
+processes() { echo "$1" && pgrep --parent "$1" || true; }
+
+# cpu_time PID: in nanoseconds, all processes and threads together. The scheduler's own account: utime and stime are counted in
+# hundredths of a second.
 cpu_time() {
-    if [[ -r /proc/$1/schedstat ]]; then
-        cat "/proc/$1/task/"*/schedstat | awk '{ sum += $1 } END { printf "%.0f", sum }'
+    local files=() pid
+    for pid in $(processes "$1"); do files+=("/proc/$pid/task/"*/schedstat); done
+    if [[ -r ${files[0]} ]]; then
+        cat "${files[@]}" | awk '{ sum += $1 } END { printf "%.0f", sum }'
     else
-        awk -v tick="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "%.0f", ($12 + $13) * 1e9 / tick }' "/proc/$1/stat"
+        for pid in $(processes "$1"); do cat "/proc/$pid/stat"; done |
+            awk -v tick="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); sum += $12 + $13 } END { printf "%.0f", sum * 1e9 / tick }'
     fi
 }
 
@@ -152,11 +159,12 @@ measure_memory() {
     show "MiB"
 }
 
-# The larger one of the two nodes' processes, in MiB: now, and at its highest.
+# The larger one of the two nodes, all its processes together, in MiB: now, and at their highest.
 memory_of() {
-    local node rss=0 peak=0 now highest
+    local node rss=0 peak=0 now highest pid
     for node in "${!PIDS[@]}"; do
-        read -r highest now < <(awk '/^VmHWM/ { peak = $2 } /^VmRSS/ { now = $2 } END { print peak + 0, now + 0 }' "/proc/${PIDS[$node]}/status")
+        read -r highest now < <(for pid in $(processes "${PIDS[$node]}"); do cat "/proc/$pid/status"; done |
+            awk '/^VmHWM/ { peak += $2 } /^VmRSS/ { now += $2 } END { print peak + 0, now + 0 }')
         if ((now > rss)); then rss=$now; fi
         if ((highest > peak)); then peak=$highest; fi
     done
