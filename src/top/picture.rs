@@ -92,10 +92,11 @@ pub fn picture(model: &Model, palette: Palette, width: u16, height: u16) -> Stri
     let buffer = drawn(model, Colours::Sixteen, width, height);
     let (wide, high) = (f32::from(width) * WIDTH + 2.0 * f32::from(MARGIN), height * HEIGHT + 2 * MARGIN);
     let (letters, paper) = palette.plain();
+    // What a style says about letters would count for more than what they say themselves.
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {high}\" width=\"{wide:.0}\" height=\"{high}\" role=\"img\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {high}\" width=\"{wide:.0}\" height=\"{high}\" role=\"img\" fill=\"{letters}\">\n\
          <title>dunnat top</title>\n<style>text {{ font: 14px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; \
-         white-space: pre; fill: {letters} }}</style>\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{paper}\"/>\n"
+         white-space: pre }}</style>\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{paper}\"/>\n"
     );
     for y in 0..height {
         let cells: Vec<&Cell> = (0..width).filter_map(|x| buffer.cell((x, y))).collect();
