@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::*;
-use crate::net::{CtState, Dscp, Family, Mark, Proto, Tuple};
+use crate::net::{CtState, Dscp, Family, Mark, Ports, Proto, Tuple};
 use crate::packet::{Fragment, Headers, Icmp, set_dscp};
 use crate::ruleset::marks::{Bits, MarkOf};
 use crate::simulate::made;
@@ -187,4 +187,15 @@ fn a_rule_that_looks_up_in_vain_does_no_more() {
     assert!(!done.matches && !done.counted);
     assert_eq!(packet, tcp());
     assert_eq!(rule.to_string(), "ip daddr set tcp dport map { 81 : 10.5.5.202 } meta mark set 0x7 counter");
+}
+
+#[test]
+fn many_ports_are_a_tree_for_the_kernel() {
+    let of = |count: u16, more: &[Ports]| {
+        let single = (1..=count).map(|number| Ports::new(2 * number, 2 * number).unwrap());
+        Comparison::Ports(single.chain(more.iter().copied()).collect()).to_string()
+    };
+    assert!(of(256, &[]).starts_with("th dport { 2, 4, "));
+    assert!(of(257, &[]).starts_with("th dport { 2/16, 4, "));
+    assert!(of(257, &[Ports::of::<8000, 8099>()]).starts_with("th dport { 2, 4, "));
 }
