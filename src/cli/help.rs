@@ -23,16 +23,46 @@ pub(super) fn page_asked_for(words: &[OsString]) -> Option<Result<Page, Failure>
         return None;
     }
     let name = words[1..].iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let names = Page::ALL.map(|page| page.name).join(", ");
     Some(Page::named(&name).ok_or_else(|| {
+        let names = Page::ALL.map(|page| page.name);
+        let meant = near(&name, &names).map_or_else(String::new, |near| format!("Did you mean {near}? "));
         Failure::Usage(format!(
-            "help: there is no verb and no page '{}'. The pages are: {names}",
-            escaped(&name)
+            "help: there is no verb and no page '{}'. {meant}The pages are: {}",
+            escaped(&name),
+            names.join(", ")
         ))
     }))
+}
+
+/// The name that begins as what was typed, or with which it begins.
+fn near<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
+    const LETTERS: usize = 3;
+    let typed = typed.to_lowercase();
+    let begins = |name: &&&str| name.starts_with(&typed) || typed.starts_with(**name);
+    names.iter().find(begins).copied().filter(|_| typed.len() >= LETTERS)
 }
 
 /// Prints it.
 pub(super) fn show(page: Result<Page, Failure>) -> ExitCode {
     super::ended(page.and_then(|page| print(&page.plain())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_types_nearly_a_name_is_told_it() {
+        let names = ["filters", "icmp", "why"];
+        for (typed, meant) in [
+            ("filter", Some("filters")),
+            ("FILT", Some("filters")),
+            ("icmpv6", Some("icmp")),
+            ("fi", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(near(typed, &names), meant, "{typed}");
+        }
+    }
 }
