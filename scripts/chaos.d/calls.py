@@ -104,7 +104,8 @@ def killing(lab, inject):
     lab.serve("node1")
     pid = lab.pid("node1")
     strace = subprocess.Popen([*inject, "-p", str(pid)], stderr=subprocess.PIPE)
-    wait(5, "strace", lambda: traced(pid))
+    # Something that the node does by itself may be the Nth call: then it is killed before anybody has seen the tracer.
+    wait(20, "strace", lambda: traced(pid) or strace.poll() is not None)
     yield strace, pid
 
 
