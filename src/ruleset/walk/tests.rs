@@ -155,8 +155,6 @@ fn decided(cluster: &Cluster, stage: Stage, view: &View, meta: &Meta) -> Decisio
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     /// Whatever the bytes are, and wherever they are: nothing panics, and a counter in every rule changes nothing else.
     #[test]
     fn any_bytes_come_to_an_end(

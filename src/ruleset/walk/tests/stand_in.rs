@@ -98,8 +98,6 @@ fn bridged(way: &Way, rules: &Evaluator, mut packet: AtHook) -> Option<AtHook> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     /// A request at its entry node.
     #[test]
     fn requests_are_translated_as_by_the_pure_ruleset(way in way(), bytes in packet()) {
