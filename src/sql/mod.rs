@@ -136,7 +136,7 @@ fn step_by_step(view: &str) -> String {
             _ => line.strip_suffix("),").filter(|rest| rest.is_empty() || named.is_some()),
         };
         let is = |line: &str| match named {
-            Some((name, _)) => match line.split_once("MATERIALIZED (") {
+            Some((name, _)) => match line.split_once(" AS MATERIALIZED (") {
                 Some((_, rest)) => format!("{} AS\n{rest}", create(name)),
                 None => format!(
                     "CREATE OR REPLACE VIEW {name} AS\n{}",
