@@ -135,7 +135,7 @@ found AS (
     GROUP BY u.flow, u.place
 ),
 parted AS MATERIALIZED (
-    SELECT DISTINCT u.flow AS flow, u.place AS place, CASE
+    SELECT DISTINCT u.flow AS flow, u.place AS place, u.alike > 2 AS is_one_more, CASE
         WHEN u.stage = 'dnat' THEN here.part
         WHEN u.stage = 'spoof' THEN CASE WHEN u.accepted THEN back.part END
         ELSE coalesce(f.by_both, f.by_packet, n.part)
@@ -146,10 +146,12 @@ parted AS MATERIALIZED (
     LEFT JOIN found AS f ON u.flow = f.flow AND u.place = f.place
     LEFT JOIN (SELECT flow, entry, {nullable}(part) AS part FROM by_name_first) AS n ON u.flow = n.flow AND u.entry = n.entry
 ),
+-- Of those that are alike, in the whole flow, `dunnat path` keeps the first two before it parts them.
 seen AS MATERIALIZED (
-    SELECT c.*, CASE WHEN c.connection <> -1 OR coalesce(m.yes, 0) = 0 THEN 0 ELSE coalesce(p.part, 1) END AS part
+    SELECT c.*, coalesce(p.is_one_more, false) AS is_one_more, CASE WHEN c.connection <> -1 OR coalesce(m.yes, 0) = 0 THEN 0 ELSE coalesce(p.part, 1) END AS part
     FROM connected AS c
     LEFT JOIN (SELECT DISTINCT flow AS m_flow, 1 AS yes FROM parts) AS m ON c.flow = m.m_flow
-    LEFT JOIN (SELECT flow AS p_flow, place AS p_place, part FROM parted) AS p ON c.flow = p.p_flow AND c.place = p.p_place
+    LEFT JOIN (SELECT flow AS p_flow, place AS p_place, is_one_more, part FROM parted) AS p
+        ON c.flow = p.p_flow AND c.place = p.p_place
 ),
 

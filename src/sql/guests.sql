@@ -20,7 +20,7 @@ ports AS MATERIALIZED (
     GROUP BY node, phys_in
 ),
 tagged AS MATERIALIZED (
-    SELECT flow, connection, part, guest, node FROM seen WHERE stage = 'tag' GROUP BY flow, connection, part, guest, node
+    SELECT flow, connection, part, guest, node FROM seen WHERE stage = 'tag' AND NOT is_one_more GROUP BY flow, connection, part, guest, node
 ),
 ways AS MATERIALIZED (
     SELECT guest, node, count(*) AS ways

@@ -43,6 +43,7 @@ kept AS MATERIALIZED (
                 SELECT s.flow AS flow, s.connection AS connection, s.part AS part, s.own AS own, s.place AS s_place, h.name AS s_name
                 FROM seen AS s
                 JOIN hard AS h ON s.flow = h.flow AND s.connection = h.connection AND s.part = h.part
+                WHERE NOT s.is_one_more
             ) AS s ON d.place = s.s_place AND d.name = s.s_name
         ) AS detailed
     ) AS u
