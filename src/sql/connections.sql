@@ -19,15 +19,15 @@ flows AS MATERIALIZED (
 -- Only what all events are asked for. The rest of those that are looked at more closely is in `details`.
 packets AS NOT MATERIALIZED (
     SELECT
-        f.number AS flow, f.guest AS guest, e.node AS node, r.first_place AS run, r.first_place + e.seq AS place, e.time AS time,
+        f.number AS flow, e.guest AS guest, e.node AS node, r.first_place AS run, r.first_place + e.seq AS place, e.time AS time,
         e.stage AS stage, e.reason AS reason, e.verdict = 'accept' AS accepted,
         e.inner_src IS NOT NULL AS is_error,
         {has}(e.tcp_flags, 'syn') AS syn, {has}(e.tcp_flags, 'ack') AS ack, {has}(e.tcp_flags, 'rst') AS rst,
         e.tcp_seq IS NOT NULL AND NOT {has}(e.tcp_flags, 'rst') AND (
             {has}(e.tcp_flags, 'syn') OR {has}(e.tcp_flags, 'fin') OR {has}(e.tcp_flags, 'psh') OR e.len > {LONGEST_HEADERS}
         ) AS asks,
-        e.stage = 'spoof' AND e.inner_src IS NULL AND e.src = f.guest AS is_from_guest,
-        e.stage = 'spoof' AND e.inner_src IS NULL AND e.src = f.guest AND e.verdict = 'accept' AS is_reply,
+        e.stage = 'spoof' AND e.inner_src IS NULL AND e.src = e.guest AS is_from_guest,
+        e.stage = 'spoof' AND e.inner_src IS NULL AND e.src = e.guest AND e.verdict = 'accept' AS is_reply,
         CASE
             WHEN NOT {has}(e.tcp_flags, 'syn') THEN NULL
             WHEN e.stage = 'spoof' AND {has}(e.tcp_flags, 'ack') THEN (e.tcp_ack + 4294967295) % 4294967296
@@ -44,7 +44,7 @@ packets AS NOT MATERIALIZED (
         coalesce(e.phys_in, '') AS phys_in, CASE WHEN e.stage = 'dnat' THEN coalesce(e.service, '') ELSE '' END AS service
     FROM events AS e
     JOIN runs AS r ON e.node = r.node AND e.run = r.run
-    JOIN flows AS f ON e.flow = f.name
+    JOIN (SELECT name, number FROM flows) AS f ON e.flow = f.name
     WHERE e.flow <> ''
 ),
 details AS NOT MATERIALIZED (
@@ -76,10 +76,16 @@ details AS NOT MATERIALIZED (
 firsts AS MATERIALIZED (
     SELECT flow AS of_flow, first_seq AS seq, min(place) AS first_at FROM packets WHERE first_seq IS NOT NULL GROUP BY flow, first_seq
 ),
-numbered AS (
-    SELECT p.*, coalesce(p.first_seq, CASE WHEN f.seq IS NOT NULL AND f.first_at < p.place THEN p.resets END) AS begins_with
+resetting AS MATERIALIZED (
+    SELECT DISTINCT p.flow AS r_flow, p.place AS r_place, 1 AS yes
     FROM packets AS p
-    LEFT JOIN firsts AS f ON p.flow = f.of_flow AND p.resets = f.seq
+    JOIN firsts AS f ON p.flow = f.of_flow AND p.resets = f.seq
+    WHERE p.resets IS NOT NULL AND f.first_at < p.place
+),
+numbered AS (
+    SELECT p.*, coalesce(p.first_seq, CASE WHEN coalesce(r.yes, 0) = 1 THEN p.resets END) AS begins_with
+    FROM packets AS p
+    LEFT JOIN resetting AS r ON p.flow = r.r_flow AND p.place = r.r_place
 ),
 followed AS (
     SELECT *, argMax(begins_with, place) OVER (PARTITION BY flow, node ORDER BY place) AS last_seq FROM numbered
@@ -147,7 +153,7 @@ parted AS MATERIALIZED (
     LEFT JOIN (SELECT flow, entry, {nullable}(part) AS part FROM by_name_first) AS n ON u.flow = n.flow AND u.entry = n.entry
 ),
 -- Of those that are alike, in the whole flow, `dunnat path` keeps the first two before it parts them.
-seen AS MATERIALIZED (
+seen AS NOT MATERIALIZED (
     SELECT c.*, coalesce(p.is_one_more, false) AS is_one_more, CASE WHEN c.connection <> -1 OR coalesce(m.yes, 0) = 0 THEN 0 ELSE coalesce(p.part, 1) END AS part
     FROM connected AS c
     LEFT JOIN (SELECT DISTINCT flow AS m_flow, 1 AS yes FROM parts) AS m ON c.flow = m.m_flow

@@ -38,7 +38,7 @@ kept AS MATERIALIZED (
             row_number() OVER (PARTITION BY flow, place ORDER BY place) AS copy
         FROM (
             SELECT s.flow AS flow, s.connection AS connection, s.part AS part, s.own AS own, d.*
-            FROM details AS d
+            FROM (SELECT * FROM details WHERE name IN (SELECT name FROM hard)) AS d
             JOIN (
                 SELECT s.flow AS flow, s.connection AS connection, s.part AS part, s.own AS own, s.place AS s_place, h.name AS s_name
                 FROM seen AS s
