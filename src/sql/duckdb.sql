@@ -14,7 +14,7 @@ CREATE OR REPLACE TABLE events (
     rule_node VARCHAR, rule_time TIMESTAMP_NS, rule_hook VARCHAR, rule VARCHAR, rule_verdict VARCHAR, rule_is_ours BOOLEAN,
     rule_key VARCHAR, rule_asks BOOLEAN, rule_packet VARCHAR, rule_back VARCHAR,
     rule_proto VARCHAR, rule_src VARCHAR, rule_sport BIGINT, rule_dst VARCHAR, rule_dport BIGINT,
-    -- The line as it was. What DuckDB would choose by itself takes longer, and four times the room.
+    -- The line as it was. What DuckDB would choose by itself takes longer, and much more room.
     raw JSON USING COMPRESSION zstd
 );
 

@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(all, columns(Dialect::ClickHouse));
         for dialect in Dialect::ALL {
             for name in all.iter().filter(|name| *name != "raw") {
-                assert!(dialect.table().contains(&format!(" AS {name}")), "{dialect:?}: {name}");
+                assert!(dialect.table().contains(&format!(" AS {name},")), "{dialect:?}: {name}");
             }
         }
     }
