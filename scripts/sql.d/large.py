@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../installed.d"))
@@ -39,7 +40,7 @@ def write(files, to, count):
 
 
 def measured(dunnat, python, file, folder):
-    """Name, seconds, peak memory in KiB, and conversations of each who joins it."""
+    """Name, seconds, peak memory in KiB, bytes of temporary files at most, and conversations of each who joins it."""
     begun = time.monotonic()
     child = subprocess.Popen([dunnat, "path", "--format", "json", "--write", folder / "large.path", file], stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
@@ -47,7 +48,7 @@ def measured(dunnat, python, file, folder):
         raise Failed("dunnat path has failed")
     with open(folder / "large.path", "rb") as lines:
         rows = sum(1 for _ in lines)
-    yield "dunnat path", time.monotonic() - begun, used.ru_maxrss, rows
+    yield "dunnat path", time.monotonic() - begun, used.ru_maxrss, 0, rows
     # Another process, whose memory is its own. It tells each step when it is done.
     with subprocess.Popen([python, __file__, dunnat, file, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         for line in child.stdout:
@@ -55,6 +56,33 @@ def measured(dunnat, python, file, folder):
         said = child.stderr.read()
     if child.returncode != 0:
         raise Failed(f"DuckDB: {said.strip().splitlines()[-1] if said.strip() else child.returncode}")
+
+
+class Spilled(threading.Thread):
+    """How much of a query was in a folder at most: what does not fit into memory."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.folder, self.most, self.ended = folder, 0, threading.Event()
+
+    def run(self):
+        while not self.ended.wait(0.2):
+            total = 0
+            for path, _, names in os.walk(self.folder):
+                for name in names:
+                    try:
+                        total += os.stat(os.path.join(path, name)).st_size
+                    except FileNotFoundError:
+                        pass  # It has just been removed.
+            self.most = max(self.most, total)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
 
 
 def main():
@@ -67,8 +95,10 @@ def main():
 
     def step(name, do):
         begun = time.monotonic()
-        rows = do()
-        print(json.dumps((name, time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, rows)), flush=True)
+        with Spilled(f"{folder}/spill") as spilled:
+            rows = do()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps((name, time.monotonic() - begun, peak, spilled.most, rows)), flush=True)
 
     step("DuckDB: read", lambda: engine.execute(table) and 0)
     engine.execute(view)

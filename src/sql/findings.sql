@@ -13,7 +13,7 @@ carried_of AS MATERIALIZED (
     SELECT DISTINCT c.*, b.of_flow AS flow
     FROM carried AS c
     JOIN (
-        SELECT flow AS of_flow, flow AS wanted, 'other' AS place FROM base
+        SELECT flow AS of_flow, name AS wanted, 'other' AS place FROM base
         UNION ALL
         SELECT flow AS of_flow, {original} AS wanted, 'dnat' AS place FROM base WHERE has_request
     ) AS b ON b.wanted = CASE WHEN c.stage = 'spoof' THEN c.carried_back ELSE c.carried_flow END
@@ -58,7 +58,7 @@ stopped AS (
             h.flow AS flow, h.connection AS connection, h.part AS part, d.node AS node, d.since AS since,
             max(coalesce(k.time > d.since AND d.hook NOT IN ('postrouting', 'egress'), false)) AS is_passed
         FROM (
-            SELECT flow, connection, part, flow AS wanted FROM hard
+            SELECT flow, connection, part, name AS wanted FROM hard
             UNION ALL
             SELECT flow, connection, part, {original} AS wanted FROM hard WHERE has_request
         ) AS h
@@ -73,14 +73,14 @@ stopped AS (
     GROUP BY flow, connection, part
 ),
 known AS (
-    SELECT flow AS met FROM base
+    SELECT name AS met FROM base
     UNION ALL
     SELECT {original} AS met FROM base WHERE has_request
 ),
 services AS (
     SELECT DISTINCT proto AS service_proto, dport AS service_port
-    FROM packets
-    WHERE stage = 'dnat' AND NOT is_error AND (reason = {@service} OR service <> '' AND is_translated)
+    FROM events
+    WHERE stage = 'dnat' AND inner_src IS NULL AND flow <> '' AND (reason = {@service} OR coalesce(service, '') <> '' AND new_src IS NOT NULL)
 ),
 -- Requests that a rule dropped before any decision was made about them.
 never_begun AS (
@@ -103,9 +103,9 @@ joined AS (
         coalesce(ca.yes, 0) = 1 AS is_carried, ca.replied_on AS carried_on,
         coalesce(so.yes, 0) = 1 AS is_stopped,
         coalesce(bg.accepted, false) AND (b.proto = 'tcp' OR NOT coalesce(b.asked_at < bg.time, false)) AS begun_by_guest,
-        coalesce(rp.has_wrong_port, false) AS has_wrong_port,
+        coalesce(f.has_wrong_port, false) AS has_wrong_port,
         f.node AS reply_node, coalesce(f.is_stray, false) AS reply_strayed, coalesce(f.accepts, false) AS reply_accepts,
-        w.left_src AS wrong_src, coalesce(w.by_pipe, false) AS wrong_by_pipe, coalesce(w.reason, '') AS wrong_reason,
+        f.wrong_src AS wrong_src, coalesce(f.wrong_by_pipe, false) AS wrong_by_pipe, coalesce(f.wrong_reason, '') AS wrong_reason,
         coalesce(o.yes, 0) = 1 AS is_anothers
     FROM base AS b
     {left b u | yes | unknown_sender}
@@ -118,11 +118,9 @@ joined AS (
     {left b ca | yes, replied_on | carried_here}
     {left b so | yes | stopped}
     {left b bg | accepted, time | begun}
-    {left b rp | has_wrong_port | reply_ports}
-    {left b f | {nullable}(node) AS node, is_stray, accepts | replies WHERE nth = 1}
-    {left b w | {nullable}(left_src) AS left_src, by_pipe, reason | replies WHERE is_wrong AND nth_so = 1}
+    {left b f | {nullable}(node) AS node, is_stray, accepts, has_wrong_port, wrong_src, wrong_by_pipe, wrong_reason | replies}
     LEFT JOIN (SELECT DISTINCT flow AS of_flow, original_dst AS called, 1 AS yes FROM requests) AS o
-        ON flow = o.of_flow AND w.left_src = o.called
+        ON flow = o.of_flow AND f.wrong_src = o.called
 ),
 judged AS (
     SELECT *, CASE
@@ -156,7 +154,7 @@ judged AS (
     FROM joined
 )
 SELECT
-    flow, finding, finding IN ({RIGHT}) AS is_right, proto, client, client_port,
+    name AS flow, finding, finding IN ({RIGHT}) AS is_right, proto, client, client_port,
     CASE WHEN has_request THEN original_dst END AS original_dst,
     CASE WHEN has_request AND original_port >= 0 THEN original_port ELSE guest_port END AS original_port,
     CASE WHEN NOT has_request OR is_translated THEN guest END AS guest, guest_port, service, entry_node AS entry, home,

@@ -1,14 +1,15 @@
 -- The request: the packet that begins the connection, at dnat; of one whose beginning was not seen, the first.
 requests AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT
-            flow, connection, part, guest, node AS entry_node, place, time AS asked_at, dst AS original_dst, dport AS original_port,
-            service, is_translated, syn AND NOT ack AS begins,
-            row_number() OVER (PARTITION BY flow, connection, part ORDER BY syn AND NOT ack DESC, node, place) AS nth
+    SELECT
+        flow, connection, part, any_value(guest) AS guest, argMin(node, nth) AS entry_node, argMin(time, nth) AS asked_at,
+        argMin(outside, nth) AS original_dst, argMin(outside_port, nth) AS original_port, argMin(service, nth) AS service,
+        argMin(is_translated, nth) AS is_translated, argMin(begins, nth) AS begins, 1 AS is_there
+    FROM (
+        SELECT *, syn AND NOT ack AS begins, CASE WHEN syn AND NOT ack THEN place ELSE place + 4611686018427387904 END AS nth
         FROM seen
         WHERE stage = 'dnat' AND NOT is_error
-    ) AS all_requests
-    WHERE nth = 1
+    ) AS asking
+    GROUP BY flow, connection, part
 ),
 
 -- Where guests live: frames of the guest itself come to its node by a port that is no pipe.
@@ -19,7 +20,7 @@ ports AS MATERIALIZED (
     GROUP BY node, phys_in
 ),
 tagged AS MATERIALIZED (
-    SELECT flow, connection, part, guest, node FROM seen WHERE stage = 'tag' GROUP BY flow, connection, part, guest, node
+    SELECT flow, connection, part, guest, node FROM seen WHERE stage = 'tag' AND NOT is_one_more GROUP BY flow, connection, part, guest, node
 ),
 ways AS MATERIALIZED (
     SELECT guest, node, count(*) AS ways
@@ -91,28 +92,28 @@ frames_here AS (
 -- One line for each connection.
 base AS MATERIALIZED (
     SELECT
-        a.*,
+        a.*, n.name AS name, n.proto AS proto, n.client AS client, n.client_port AS client_port, n.guest_port AS guest_port,
         r.entry_node AS entry_node, r.asked_at AS asked_at, r.original_dst AS original_dst, r.original_port AS original_port,
         r.is_translated AS is_translated, r.begins AS begins, r.service AS service,
-        coalesce(r.nth, 0) = 1 AS has_request,
+        coalesce(r.is_there, 0) = 1 AS has_request,
         CASE
-            WHEN coalesce(r.nth, 0) = 0 OR r.is_translated
+            WHEN coalesce(r.is_there, 0) = 0 OR r.is_translated
             THEN coalesce(h.sure_node, g.own_node, h.here_node, g.any_node)
         END AS home,
-        count(r.original_dst) OVER (PARTITION BY flow) AS with_request
+        sum(coalesce(r.is_there, 0)) OVER (PARTITION BY flow) AS with_request
     FROM (
         SELECT
-            flow, connection, part, any_value(proto) AS proto, any_value(client) AS client, any_value(client_port) AS client_port,
-            any_value(guest) AS guest, any_value(guest_port) AS guest_port, count(*) AS events,
+            flow, connection, part, any_value(guest) AS guest, count(*) AS events,
             min(time) AS first_time, max(time) AS last_time, {list_nodes} AS nodes,
             max(is_reply) AS replied, min(rst OR NOT is_reply) AS only_resets, max(is_error) AS has_error,
             max(reason = {@one-to-one}) AS one_to_one, min(reason = {@unmarked}) AS unmarked,
             max(stage = 'spoof' AND syn AND NOT ack) AS begun_at_spoof,
-            min((node, place)) AS first_at
+            min(place) AS first_at
         FROM seen
         GROUP BY flow, connection, part
     ) AS a
-    {left a r | {nullable}(entry_node) AS entry_node, {nullable}(asked_at) AS asked_at, original_dst, original_port, is_translated, begins, {nullable}(service) AS service, nth | requests}
+    JOIN (SELECT number, name, proto, client, client_port, guest_port FROM flows) AS n ON a.flow = n.number
+    {left a r | {nullable}(entry_node) AS entry_node, {nullable}(asked_at) AS asked_at, original_dst, original_port, is_translated, begins, {nullable}(service) AS service, is_there | requests}
     {left a h | sure_node, here_node | frames_here}
     LEFT JOIN guests AS g ON a.guest = g.of_guest
 ),

@@ -1,27 +1,29 @@
 -- Replies: the first, and the first whose source is not the original destination.
 replies AS MATERIALIZED (
     SELECT
-        s.flow AS flow, s.connection AS connection, s.part AS part, s.node AS node, s.place AS place, s.left_src AS left_src,
-        s.reason AS reason, s.syn AND s.ack AS accepts, s.left_src <> b.original_dst AS is_wrong,
-        s.left_port <> b.original_port AS has_wrong_port, b.guest AS guest,
-        coalesce(f.is_stray, false) AS is_stray, coalesce(f.by_pipe, false) AS by_pipe,
-        row_number() OVER (PARTITION BY s.flow, s.connection, s.part ORDER BY s.node, s.place) AS nth,
-        row_number() OVER (PARTITION BY s.flow, s.connection, s.part, s.left_src <> b.original_dst ORDER BY s.node, s.place) AS nth_so
-    FROM seen AS s
-    JOIN base AS b ON s.flow = b.flow AND s.connection = b.connection AND s.part = b.part
-    LEFT JOIN frames AS f ON s.guest = f.guest AND s.node = f.node AND s.phys_in = f.phys_in
-    WHERE s.is_reply
-),
-reply_ports AS (
-    SELECT flow, connection, part, max(has_wrong_port) AS has_wrong_port, max(is_wrong) AS has_wrong_address
-    FROM replies GROUP BY flow, connection, part
+        flow, connection, part, max(has_wrong_port) AS has_wrong_port, max(is_wrong) AS has_wrong_address,
+        argMin(node, place) AS node, argMin(is_stray, place) AS is_stray, argMin(accepts, place) AS accepts,
+        argMin(CASE WHEN is_wrong THEN outside END, place) AS wrong_src, argMin(CASE WHEN is_wrong THEN by_pipe END, place) AS wrong_by_pipe,
+        argMin(CASE WHEN is_wrong THEN reason END, place) AS wrong_reason
+    FROM (
+        SELECT
+            s.flow AS flow, s.connection AS connection, s.part AS part, s.node AS node, s.place AS place, s.outside AS outside,
+            s.reason AS reason, s.syn AND s.ack AS accepts, coalesce(s.outside <> b.original_dst, false) AS is_wrong,
+            s.outside_port <> b.original_port AS has_wrong_port,
+            coalesce(f.is_stray, false) AS is_stray, coalesce(f.by_pipe, false) AS by_pipe
+        FROM seen AS s
+        JOIN base AS b ON s.flow = b.flow AND s.connection = b.connection AND s.part = b.part
+        LEFT JOIN frames AS f ON s.guest = f.guest AND s.node = f.node AND s.phys_in = f.phys_in
+        WHERE s.is_reply
+    ) AS told
+    GROUP BY flow, connection, part
 ),
 
 -- What is not simply answered rightly is looked at event by event. Of those that are alike the first two count, as in `dunnat path`.
 hard AS MATERIALIZED (
     SELECT b.*
     FROM base AS b
-    {left b p | has_wrong_address, has_wrong_port | reply_ports}
+    {left b p | has_wrong_address, has_wrong_port | replies}
     WHERE NOT (
         b.has_request AND b.replied AND NOT b.has_error AND NOT b.one_to_one AND b.home IS NOT NULL
         AND NOT coalesce(p.has_wrong_address, false) AND NOT coalesce(p.has_wrong_port, false)
@@ -30,12 +32,20 @@ hard AS MATERIALIZED (
 kept AS MATERIALIZED (
     SELECT *, {PACKET} AS packet FROM (
         SELECT
-            s.*,
-            dense_rank() OVER (PARTITION BY s.flow, s.own, s.part, {KIND} ORDER BY s.place) AS alike,
+            *,
+            dense_rank() OVER (PARTITION BY flow, own, part, {KIND} ORDER BY place) AS alike,
             -- What is in two files is one event.
-            row_number() OVER (PARTITION BY s.flow, s.node, s.place ORDER BY s.place) AS copy
-        FROM seen AS s
-        WHERE (s.flow, s.connection, s.part) IN (SELECT flow, connection, part FROM hard)
+            row_number() OVER (PARTITION BY flow, place ORDER BY place) AS copy
+        FROM (
+            SELECT s.flow AS flow, s.connection AS connection, s.part AS part, s.own AS own, d.*
+            FROM (SELECT * FROM details WHERE name IN (SELECT name FROM hard)) AS d
+            JOIN (
+                SELECT s.flow AS flow, s.connection AS connection, s.part AS part, s.own AS own, s.place AS s_place, h.name AS s_name
+                FROM seen AS s
+                JOIN hard AS h ON s.flow = h.flow AND s.connection = h.connection AND s.part = h.part
+                WHERE NOT s.is_one_more
+            ) AS s ON d.place = s.s_place AND d.name = s.s_name
+        ) AS detailed
     ) AS u
     WHERE alike <= 2 AND copy = 1
 ),
@@ -69,7 +79,7 @@ unknown_sender AS (
 
 -- A ct mark was decided on a node, and a later packet there found none.
 forgetting AS (
-    SELECT flow, connection, part, node, place, decided, row_number() OVER (PARTITION BY flow, connection, part ORDER BY node, place) AS nth
+    SELECT flow, connection, part, node, place, decided, row_number() OVER (PARTITION BY flow, connection, part ORDER BY place) AS nth
     FROM (
         SELECT
             *,
@@ -147,12 +157,16 @@ too_big AS MATERIALIZED (SELECT DISTINCT flow, connection, part FROM errors WHER
 
 -- Packets that are sent again and again, and none behind them.
 sent_at AS MATERIALIZED (
-    SELECT s.*, argMax({SENT}, place) OVER (PARTITION BY s.flow, s.own, s.connection, s.node, s.run, s.stage) AS last_sent, {SENT} AS this_sent
+    SELECT
+        s.flow AS flow, s.connection AS connection, s.own AS own, s.node AS node, s.run AS run, s.stage AS stage, s.place AS place,
+        s.syn AS syn, s.tcp_seq AS tcp_seq,
+        argMax({SENT}, place) OVER (PARTITION BY s.flow, s.own, s.connection, s.node, s.run, s.stage) AS last_sent, {SENT} AS this_sent
     FROM seen AS s
     WHERE s.asks AND s.part = 0 AND (
-        (s.flow, s.own, s.node, s.run, s.stage) IN (
-            SELECT flow, own, node, run, stage FROM seen
-            WHERE asks AND stage IN ('dnat', 'spoof') GROUP BY flow, own, node, run, stage HAVING count(*) >= {OFTEN}
+        (s.flow, s.own) IN (
+            SELECT flow, own FROM seen
+            WHERE asks AND part = 0 AND stage IN ('dnat', 'spoof')
+            GROUP BY flow, own, node, run, stage, tcp_seq, len, syn HAVING count(*) >= {OFTEN}
         )
         OR (s.flow, s.connection) IN (SELECT flow, connection FROM too_big)
     )
@@ -210,7 +224,7 @@ judged_errors AS (
             WHEN e.proto = 'tcp' THEN coalesce(c.all_covered, false)
             ELSE h.replied AND coalesce(s.yes, 0) = 1
         END)) AS is_rejected,
-        argMin(CASE WHEN e.accepted AND e.stage = 'spoof' THEN e.quoted_dst END, (e.node, e.place)) AS quoted_dst
+        argMin(CASE WHEN e.accepted AND e.stage = 'spoof' THEN e.quoted_dst END, e.place) AS quoted_dst
     FROM errors AS e
     JOIN hard AS h ON e.flow = h.flow AND e.connection = h.connection AND e.part = h.part
     LEFT JOIN covered AS c ON e.flow = c.flow AND e.connection = c.connection AND (e.stage <> 'spoof') = c.is_of_guest
@@ -223,7 +237,7 @@ events_of_hard AS (
     SELECT
         k.flow AS flow, k.connection AS connection, k.part AS part,
         max(k.reason = {@mark-conflict}) AS has_conflict,
-        argMin(k.stage, (k.node, k.place)) AS first_stage
+        argMin(k.stage, k.place) AS first_stage
     FROM kept AS k
     GROUP BY k.flow, k.connection, k.part
 ),
@@ -233,7 +247,7 @@ begun AS (
     FROM (
         SELECT
             flow, connection, part, time, accepted,
-            row_number() OVER (PARTITION BY flow, connection, part ORDER BY node, place) AS nth
+            row_number() OVER (PARTITION BY flow, connection, part ORDER BY place) AS nth
         FROM kept
         WHERE reason = {@one-to-one} AND (proto <> 'tcp' OR syn AND NOT ack)
     ) AS one_to_one
