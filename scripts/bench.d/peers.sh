@@ -178,7 +178,7 @@ run_loop() {
 load_rules() { within "$1" env "PATH=$(dirname "$DUNNAT"):$PATH" sh -e; }
 
 cluster_as_arguments() {
-    local node=$1 i
+    local node=$1 i pipe
     for i in "${!NODE[@]}"; do
         if [[ ${NODE[i]} == "$node" ]]; then echo "own=${TAG[i]},${PUBLIC[i]}"; fi
         echo "node=${TAG[i]},${PREFIX[i]:0:8},${PUBLIC[i]}"
@@ -187,8 +187,7 @@ cluster_as_arguments() {
     echo "service=udp,$ECHO_PORT,${GUEST_ADDRESS[1]}"
     echo "service=tcp,$BULK_PORT,${GUEST_ADDRESS[1]}"
     echo "service=udp,$SMALL_PORT,${GUEST_ADDRESS[1]}"
-    echo "pipe=$PIPE_UP"
-    echo "pipe=$PIPE_DOWN"
+    for pipe in "${PIPE[@]}"; do echo "pipe=$pipe"; done
 }
 
 # From the rules on stdin: which stage is behind which queue.
