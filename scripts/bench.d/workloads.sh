@@ -92,7 +92,10 @@ measure_cpu() {
 }
 
 # processes PID: it, and those that it has started (dunnat is a keeper and a worker)
-processes() { echo "$1" && pgrep --parent "$1" || true; }
+processes() {
+    echo "$1"
+    pgrep --parent "$1" || true
+}
 
 # cpu_time PID: in nanoseconds, all processes and threads together. The scheduler's own account: utime and stime are counted in
 # hundredths of a second.
