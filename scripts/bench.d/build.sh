@@ -36,13 +36,14 @@ compile() {
 }
 
 build_all() {
+    local peer
     say "building"
     (cd "$ROOT" && quietly cargo cargo build --release) || die "dunnat does not build: $WORK/cargo.log"
     compile udp_rate -pthread || die "udp_rate.c does not compile: $WORK/cc-udp_rate.log"
     compile connections -pthread || die "connections.c does not compile: $WORK/cc-connections.log"
 
     if wanted floor || wanted floor-payload; then
-        compile floor || { absent floor "floor.c does not compile" && absent floor-payload "floor.c does not compile"; }
+        compile floor || for peer in floor floor-payload; do absent "$peer" "floor.c does not compile"; done
     fi
     if wanted lnfq; then
         compile lnfq -lnetfilter_queue || absent lnfq "lnfq.c does not compile; the package libnetfilter-queue-dev has what it needs"

@@ -104,9 +104,13 @@ def killing(lab, inject):
     lab.serve("node1")
     pid = lab.pid("node1")
     strace = subprocess.Popen([*inject, "-p", str(pid)], stderr=subprocess.PIPE)
-    # Something that the node does by itself may be the Nth call: then it is killed before anybody has seen the tracer.
-    wait(20, "strace", lambda: traced(pid) or strace.poll() is not None)
+    attached(strace, pid)
     yield strace, pid
+
+
+def attached(strace, pid):
+    """What it does may have ended the process, and so itself, before anybody has seen that it traces."""
+    wait(5, "strace", lambda: traced(pid) or strace.poll() is not None)
 
 
 def traced(pid):
@@ -128,7 +132,7 @@ def errors(lab, short):
                     inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
                               f"inject={call}:error={error}:when=1..5", *lab.processes(node)]
                     strace = subprocess.Popen(inject, stderr=subprocess.DEVNULL)
-                    wait(5, "strace", lambda: traced(pid) or strace.poll() is not None)
+                    attached(strace, pid)
                     time.sleep((0.1 if short else 0.3) * SLOW)
                     strace.send_signal(signal.SIGINT)
                     strace.wait()
@@ -143,7 +147,7 @@ def errors(lab, short):
         pid = lab.pid("node3")
         inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}", *lab.processes("node3")]
         strace = subprocess.Popen(inject, stderr=subprocess.DEVNULL)
-        wait(5, "strace", lambda: traced(pid))
+        attached(strace, pid)
         # A client sends, or a worker waits on.
         lab.run("ws", "curl", "-s", "-o", "/dev/null", "--max-time", "1", "http://192.168.122.13/", check=False)
         wait(10, f"node3 to end with {error}", lambda: not alive(pid))

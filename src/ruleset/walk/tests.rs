@@ -154,7 +154,17 @@ fn decided(cluster: &Cluster, stage: Stage, view: &View, meta: &Meta) -> Decisio
     decide(&Tables::new(cluster, NODE), stage, Ok(view), meta)
 }
 
+/// So many cases of each law, unless `PROPTEST_CASES` says how many.
+fn cases(number: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(number),
+    }
+}
+
 proptest! {
+    #![proptest_config(cases(300))]
+
     /// Whatever the bytes are, and wherever they are: nothing panics, and a counter in every rule changes nothing else.
     #[test]
     fn any_bytes_come_to_an_end(

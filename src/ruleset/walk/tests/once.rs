@@ -69,6 +69,8 @@ fn passes(
 }
 
 proptest! {
+    #![proptest_config(cases(1000))]
+
     /// Whoever is asked, or not: of two equal packets of one flow the same becomes, and it is what `--rewrite kernel` has of each.
     #[test]
     fn what_follows_is_carried_as_what_was_decided(

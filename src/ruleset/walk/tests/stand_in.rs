@@ -98,6 +98,8 @@ fn bridged(way: &Way, rules: &Evaluator, mut packet: AtHook) -> Option<AtHook> {
 }
 
 proptest! {
+    #![proptest_config(cases(300))]
+
     /// A request at its entry node.
     #[test]
     fn requests_are_translated_as_by_the_pure_ruleset(way in way(), bytes in packet()) {
