@@ -21,16 +21,14 @@ table inet dunnat-guard {
 	# A packet from the public LAN with a guest's source address is spoofed.
 	chain spoofed {
 		type filter hook prerouting priority -302; policy accept;
-		iifname "xenbr0" ip saddr 10.5.5.0/24 ip daddr 192.168.122.11/32 meta ipsec missing counter name "from-public" drop
-		iifname "xenbr0" ip saddr 10.5.5.0/24 ip daddr 10.5.5.0/24 meta ipsec missing counter name "from-public" drop
-		iifname "xenbr0" ip6 saddr fd00:5::/64 ip6 daddr fd00:122::11/128 meta ipsec missing counter name "from-public" drop
-		iifname "xenbr0" ip6 saddr fd00:5::/64 ip6 daddr fd00:5::/64 meta ipsec missing counter name "from-public" drop
+		ip saddr 10.5.5.0/24 iifname "xenbr0" ip daddr 192.168.122.11/32 meta ipsec missing counter name "from-public" drop
+		ip saddr 10.5.5.0/24 iifname "xenbr0" ip daddr 10.5.5.0/24 meta ipsec missing counter name "from-public" drop
+		ip6 saddr fd00:5::/64 iifname "xenbr0" ip6 daddr fd00:122::11/128 meta ipsec missing counter name "from-public" drop
+		ip6 saddr fd00:5::/64 iifname "xenbr0" ip6 daddr fd00:5::/64 meta ipsec missing counter name "from-public" drop
 	}
 
-	# A request that still has this node's own address was not translated: no port of the node itself may
-	# reply to it.
-	chain untranslated-requests {
-		type filter hook prerouting priority -290; policy accept;
+	# What has this node's own address, and is no request from outside, goes on.
+	chain to-us {
 		iifname "lo" return
 		iifname "guestbr0" return
 		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-requests" drop
@@ -38,14 +36,16 @@ table inet dunnat-guard {
 		ip6 daddr fd00:122::11/128 meta l4proto 17 th dport 53 counter name "untranslated-requests" drop
 	}
 
-	# No packet goes out with a guest's address, except to networks that may see it. SNAT (100) comes before.
-	chain leaving {
-		type filter hook postrouting priority 300; policy accept;
-		oifname "lo" accept
-		oifname "guestbr0" accept
-		rt ipsec exists accept
-		ip daddr 10.5.5.0/24 accept
-		ip saddr 10.5.5.0/24 counter name "inside-sources" drop
+	# A request that still has this node's own address was not translated: no port of the node itself may
+	# reply to it.
+	chain untranslated-requests {
+		type filter hook prerouting priority -290; policy accept;
+		ip daddr 192.168.122.11/32 goto to-us
+		ip6 daddr fd00:122::11/128 goto to-us
+	}
+
+	# An ICMP error quotes the packet that it is about, with its addresses.
+	chain errors {
 		meta nfproto ipv4 meta l4proto 1 icmp type 3 @th,160,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 3 @th,192,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 4 @th,160,24 0xa0505 counter name "inside-quotes" drop
@@ -56,8 +56,6 @@ table inet dunnat-guard {
 		meta nfproto ipv4 meta l4proto 1 icmp type 12 @th,192,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 5 @th,160,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 5 @th,192,24 0xa0505 counter name "inside-quotes" drop
-		ip6 daddr fd00:5::/64 accept
-		ip6 saddr fd00:5::/64 counter name "inside-sources" drop
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 1 @th,128,64 0xfd00000500000000 counter name "inside-quotes" drop
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 1 @th,256,64 0xfd00000500000000 counter name "inside-quotes" drop
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 2 @th,128,64 0xfd00000500000000 counter name "inside-quotes" drop
@@ -67,6 +65,20 @@ table inet dunnat-guard {
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 4 @th,128,64 0xfd00000500000000 counter name "inside-quotes" drop
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 4 @th,256,64 0xfd00000500000000 counter name "inside-quotes" drop
 		meta nfproto ipv6 meta l4proto 58 icmpv6 type 137 @th,192,64 0xfd00000500000000 counter name "inside-quotes" drop
+	}
+
+	# No packet goes out with a guest's address, except to networks that may see it. SNAT (100) comes before.
+	chain leaving {
+		type filter hook postrouting priority 300; policy accept;
+		oifname "lo" accept
+		oifname "guestbr0" accept
+		rt ipsec exists accept
+		ip daddr 10.5.5.0/24 accept
+		ip saddr 10.5.5.0/24 counter name "inside-sources" drop
+		meta nfproto ipv4 meta l4proto 1 goto errors
+		ip6 daddr fd00:5::/64 accept
+		ip6 saddr fd00:5::/64 counter name "inside-sources" drop
+		meta nfproto ipv6 meta l4proto 58 goto errors
 	}
 
 	# No packet passes here. While a rule needs conntrack, the hooks of conntrack stay. When they go, the
@@ -377,17 +389,17 @@ table bridge dunnat {
 	# Every node has the gateway address 10.5.5.254. No guest may learn another node's MAC address for it.
 	chain pipe-arp {
 		type filter hook postrouting priority -500; policy accept;
-		oifname { "eth1.100", "eth2.100" } arp saddr ip 10.5.5.254 drop
-		oifname { "eth1.100", "eth2.100" } arp daddr ip 10.5.5.254 drop
+		arp saddr ip 10.5.5.254 oifname { "eth1.100", "eth2.100" } drop
+		arp daddr ip 10.5.5.254 oifname { "eth1.100", "eth2.100" } drop
 	}
 
 	# Every node has the gateway address fd00:5::fe. No guest may learn another node's MAC address for it, or use
 	# another node as its router.
 	chain pipe-nd {
 		type filter hook postrouting priority -500; policy accept;
-		oifname { "eth1.100", "eth2.100" } icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } @th,64,128 0xfd0000050000000000000000000000fe drop
-		oifname { "eth1.100", "eth2.100" } ip6 saddr fd00:5::fe icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } drop
-		oifname { "eth1.100", "eth2.100" } icmpv6 type nd-router-advert drop
+		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } @th,64,128 0xfd0000050000000000000000000000fe oifname { "eth1.100", "eth2.100" } drop
+		ip6 saddr fd00:5::fe icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } oifname { "eth1.100", "eth2.100" } drop
+		icmpv6 type nd-router-advert oifname { "eth1.100", "eth2.100" } drop
 	}
 }
 END

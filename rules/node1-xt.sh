@@ -21,27 +21,26 @@ table inet dunnat-guard {
 	# A packet from the public LAN with a guest's source address is spoofed.
 	chain spoofed {
 		type filter hook prerouting priority -302; policy accept;
-		iifname "xenbr0" ip saddr 10.5.5.0/24 ip daddr 192.168.122.11/32 meta ipsec missing counter name "from-public" drop
-		iifname "xenbr0" ip saddr 10.5.5.0/24 ip daddr 10.5.5.0/24 meta ipsec missing counter name "from-public" drop
+		ip saddr 10.5.5.0/24 iifname "xenbr0" ip daddr 192.168.122.11/32 meta ipsec missing counter name "from-public" drop
+		ip saddr 10.5.5.0/24 iifname "xenbr0" ip daddr 10.5.5.0/24 meta ipsec missing counter name "from-public" drop
+	}
+
+	# What has this node's own address, and is no request from outside, goes on.
+	chain to-us {
+		iifname "lo" return
+		iifname "guestbr0" return
+		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-requests" drop
 	}
 
 	# A request that still has this node's own address was not translated: no port of the node itself may
 	# reply to it.
 	chain untranslated-requests {
 		type filter hook prerouting priority -290; policy accept;
-		iifname "lo" return
-		iifname "guestbr0" return
-		ip daddr 192.168.122.11/32 meta l4proto 6 th dport 80 counter name "untranslated-requests" drop
+		ip daddr 192.168.122.11/32 goto to-us
 	}
 
-	# No packet goes out with a guest's address, except to networks that may see it. SNAT (100) comes before.
-	chain leaving {
-		type filter hook postrouting priority 300; policy accept;
-		oifname "lo" accept
-		oifname "guestbr0" accept
-		rt ipsec exists accept
-		ip daddr 10.5.5.0/24 accept
-		ip saddr 10.5.5.0/24 counter name "inside-sources" drop
+	# An ICMP error quotes the packet that it is about, with its addresses.
+	chain errors {
 		meta nfproto ipv4 meta l4proto 1 icmp type 3 @th,160,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 3 @th,192,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 4 @th,160,24 0xa0505 counter name "inside-quotes" drop
@@ -52,6 +51,17 @@ table inet dunnat-guard {
 		meta nfproto ipv4 meta l4proto 1 icmp type 12 @th,192,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 5 @th,160,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 5 @th,192,24 0xa0505 counter name "inside-quotes" drop
+	}
+
+	# No packet goes out with a guest's address, except to networks that may see it. SNAT (100) comes before.
+	chain leaving {
+		type filter hook postrouting priority 300; policy accept;
+		oifname "lo" accept
+		oifname "guestbr0" accept
+		rt ipsec exists accept
+		ip daddr 10.5.5.0/24 accept
+		ip saddr 10.5.5.0/24 counter name "inside-sources" drop
+		meta nfproto ipv4 meta l4proto 1 goto errors
 	}
 
 	# No packet passes here. While a rule needs conntrack, the hooks of conntrack stay. When they go, the
@@ -221,8 +231,8 @@ table bridge dunnat {
 	# Every node has the gateway address 10.5.5.254. No guest may learn another node's MAC address for it.
 	chain pipe-arp {
 		type filter hook postrouting priority -500; policy accept;
-		oifname { "eth1.100", "eth2.100" } arp saddr ip 10.5.5.254 drop
-		oifname { "eth1.100", "eth2.100" } arp daddr ip 10.5.5.254 drop
+		arp saddr ip 10.5.5.254 oifname { "eth1.100", "eth2.100" } drop
+		arp daddr ip 10.5.5.254 oifname { "eth1.100", "eth2.100" } drop
 	}
 }
 END

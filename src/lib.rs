@@ -155,7 +155,7 @@
 //! `run` is two processes. The keeper (`daemon/keeper.rs`) has the rules, the sockets of the queues, the memory that workers write, and
 //! the connections of clients. It reads no packet. The worker (`daemon/running.rs` for the keeper, `daemon/kept.rs` in itself) gets all that by its descriptors, over a socket
 //! (`daemon/wire.rs`), and serves. When it ends, in whatever way, packets wait in the kernel, because a queue belongs to its socket. The
-//! keeper starts another worker. From the journal (`queue/journal.rs`) that one knows which packets the one before had read without
+//! keeper has another process take over that has begun already, and starts the next one to wait. From the journal (`queue/journal.rs`) that one knows which packets the one before had read without
 //! giving a verdict. It sends them through the rules again (`NF_REPEAT`), and only then serves.
 //!
 //! A worker writes down which packet it decides about. If it ends then, the packet is a suspect; if that happens to the same packet

@@ -91,6 +91,23 @@ measure_cpu() {
     fi
 }
 
+# Where the time of a packet goes, at a rate that all peers can serve.
+PROFILE_RATE=40000 PROFILE_FREQUENCY=4000
+measure_profile() {
+    local file=$WORK/profile.$PEER.$ROUND sent received seconds
+    fresh
+    show "profile"
+    read -r sent received seconds < <(timeout 60 perf record --quiet --all-cpus --freq "$PROFILE_FREQUENCY" --output "$file" -- \
+        "$WORK/udp_rate" "$(namespace "$CLIENT")" "$(namespace "${GUEST[1]}")" "${PUBLIC[1]}" "${GUEST_ADDRESS[1]}" "$SMALL_PORT" \
+        fixed "$PROFILE_RATE" "$(pick 2 5)" 2>>"$WORK/udp_rate.log") || sent=0
+    if ((${received:-0} > 0)); then
+        PROFILES+=("$PEER=$received=$file")
+        show "$received of $sent packets in $seconds s;"
+    else
+        show "${RED}-${PLAIN}"
+    fi
+}
+
 # processes PID: it, and those that it has started (dunnat is a keeper and a worker)
 processes() {
     echo "$1"

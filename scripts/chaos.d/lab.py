@@ -65,7 +65,9 @@ class Lab:
         for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError, ValueError):
                 state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
-                if int(parent) == keeper and state != "Z" and b"--worker" in (stat.parent / "cmdline").read_bytes():
+                # One that waits to take its place has no thread for packets.
+                threads = lambda: (name.read_text() for name in stat.parent.glob("task/*/comm"))
+                if int(parent) == keeper and state != "Z" and any(name.startswith("worker-") for name in threads()):
                     return int(stat.parent.name)
         return None
 

@@ -32,7 +32,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// A worker that has packets and answers none for so long hangs.
 const HANGS: Duration = Duration::from_secs(5);
 /// So many workers may end at once; after that the next one is started later and later.
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 10;
 /// What "at once" is.
 const SPAN: Duration = Duration::from_secs(1);
 /// How much later, for each one more; and at the most.
@@ -55,6 +55,8 @@ pub(super) struct Keeper {
     /// What is served, the oldest generation first: one, or while it is reloaded two.
     duties: Vec<Duty>,
     running: Option<Running>,
+    /// One that takes its place: it has begun, and waits. What the kernel does for a program to begin takes as long as all the rest.
+    spare: Option<Running>,
     started: u64,
     clients: Arc<Clients>,
     /// What has happened, to the worker of that number.
@@ -95,6 +97,7 @@ impl Keeper {
             keeper.untold.push(Told::Poison(poison));
         }
         keeper.begin(ToWorker::Begin)?;
+        keeper.keep_a_spare();
         keeper.clients.serve(keeper.running.as_ref().map(|running| Arc::clone(&running.wire)));
         Ok(keeper)
     }
@@ -112,6 +115,7 @@ impl Keeper {
             apart,
             duties,
             running: None,
+            spare: None,
             started: 0,
             clients: Arc::default(),
             events: unbounded(),
@@ -144,11 +148,43 @@ impl Keeper {
     }
 
     fn spawn(&mut self, as_what: fn(Begin) -> ToWorker) -> io::Result<()> {
-        self.started += 1;
-        let tell = (self.events.0.clone(), self.bell.0.clone());
-        self.running = Some(Running::start(&self.apart, &mut self.duties, (self.started, tell), as_what)?);
         self.progress.1 = Instant::now();
+        if let Some(spare) = self.spare.take() {
+            match spare.begin(&self.apart.kernel, &mut self.duties, as_what) {
+                Ok(()) => {
+                    self.running = Some(spare);
+                    return Ok(());
+                }
+                Err(error) => {
+                    log::debug!("the worker in reserve cannot begin: {error}");
+                    spare.kill();
+                }
+            }
+        }
+        let running = self.start_one()?;
+        match running.begin(&self.apart.kernel, &mut self.duties, as_what) {
+            Ok(()) => self.running = Some(running),
+            Err(error) => {
+                running.kill();
+                return Err(error);
+            }
+        }
         Ok(())
+    }
+
+    fn start_one(&mut self) -> io::Result<Running> {
+        self.started += 1;
+        Running::start(&self.apart, self.started, (self.events.0.clone(), self.bell.0.clone()))
+    }
+
+    /// Without one, packets wait longer when a worker ends.
+    fn keep_a_spare(&mut self) {
+        if self.spare.is_none() {
+            match self.start_one() {
+                Ok(spare) => self.spare = Some(spare),
+                Err(error) => log::debug!("cannot start a worker in reserve: {error}"),
+            }
+        }
     }
 
     /// Rings when [`hear`](Self::hear) is to be called.
@@ -170,8 +206,14 @@ impl Keeper {
     pub(super) fn hear(&mut self) -> Vec<Told> {
         let mut told = std::mem::take(&mut self.untold);
         while let Ok((number, event)) = self.events.1.try_recv() {
-            if self.running.as_ref().is_some_and(|running| running.number == number) {
+            let is = |it: &Option<Running>| it.as_ref().is_some_and(|it| it.number == number);
+            if is(&self.running) {
                 told.extend(self.happened(event));
+            } else if is(&self.spare)
+                && let Event::Gone(status) = event
+            {
+                log::debug!("the worker in reserve has ended: {}", ending(&status));
+                self.spare.take().map(Running::join);
             }
         }
         if self.due.is_some_and(|due| due <= Instant::now()) {
@@ -291,6 +333,7 @@ impl Keeper {
         match event {
             Event::Said(FromWorker::Ready) => {
                 self.clients.serve(self.running.as_ref().map(|running| Arc::clone(&running.wire)));
+                self.keep_a_spare();
                 Vec::new()
             }
             Event::Said(FromWorker::Cannot(why)) => {
@@ -425,6 +468,7 @@ impl Keeper {
     }
 
     fn end(&mut self, how: &ToWorker) -> Ended {
+        self.spare.take().map(Running::kill);
         let Some(running) = self.running.take() else { return Ended::default() };
         if let Err(error) = running.wire.send(how, &[]) {
             log::debug!("cannot ask the worker to end: {error}");
@@ -481,10 +525,7 @@ impl Keeper {
 /// Nobody serves without the keeper.
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.signal(Signal::KILL);
-            running.join();
-        }
+        self.spare.take().into_iter().chain(self.running.take()).for_each(Running::kill);
     }
 }
 
@@ -502,8 +543,8 @@ mod tests {
                 .map(|number| keeper.pause(begin + Duration::from_millis(number * every)).as_millis())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(pauses(300, 6), [0; 6]);
-        assert_eq!(pauses(1, 8), [0, 0, 0, 0, 0, 20, 40, 60]);
+        assert_eq!(pauses(110, 30), [0; 30]);
+        assert_eq!(pauses(1, 13), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 40, 60]);
         assert_eq!(pauses(1, 200).last(), Some(&1000));
     }
 }

@@ -65,7 +65,19 @@ pub fn work(make: impl Fn(Cluster, &Capabilities) -> Result<WorkOptions, String>
     tell_few_panics();
     abort_on_panics();
     let wire = Arc::new(wire);
-    match Serving::begin(&wire, &make) {
+    // A list of processes shows which of them serves.
+    let name = |name| {
+        if let Err(error) = rustix::thread::set_name(name) {
+            log::debug!("the process keeps its name: {error}");
+        }
+    };
+    name(c"dunnat-spare");
+    let Some((told, descriptors)) = wire.receive().map_err(system("hear what to serve"))? else {
+        // The keeper has ended, and needed nobody else.
+        return Ok(());
+    };
+    name(c"dunnat");
+    match Serving::begin(&wire, told, descriptors, &make) {
         Ok(None) => {
             tell(&wire, &FromWorker::Ready);
             Ok(())
@@ -234,12 +246,16 @@ impl Place {
 
 impl<'a> Serving<'a> {
     /// None if it was only to be tried.
-    fn begin(wire: &Arc<Wire>, make: &'a Make<'a>) -> Result<Option<Self>, Error> {
+    fn begin(
+        wire: &Arc<Wire>,
+        told: ToWorker,
+        descriptors: Vec<OwnedFd>,
+        make: &'a Make<'a>,
+    ) -> Result<Option<Self>, Error> {
         let system = |what| move |source| Error::System { what, source };
-        let told = wire.receive().map_err(system("hear what to serve"))?;
-        let (is_trial, Begin { kernel, first }, descriptors) = match told {
-            Some((ToWorker::Begin(begin), descriptors)) => (false, begin, descriptors),
-            Some((ToWorker::Try(begin), descriptors)) => (true, begin, descriptors),
+        let (is_trial, Begin { kernel, first }) = match told {
+            ToWorker::Begin(begin) => (false, begin),
+            ToWorker::Try(begin) => (true, begin),
             _ => return Err(Error::NoWorker("the keeper does not say what to serve".to_owned())),
         };
         let number = first.place.generation;

@@ -46,13 +46,8 @@ pub(super) struct Running {
 pub(super) type Tell = (Sender<(u64, Event)>, Sender<()>);
 
 impl Running {
-    /// Starts one that serves this. `as_what` is what it is told to do.
-    pub(super) fn start(
-        apart: &Apart,
-        duties: &mut [Duty],
-        (number, (events, bell)): (u64, Tell),
-        as_what: fn(Begin) -> ToWorker,
-    ) -> io::Result<Self> {
+    /// Starts one, which waits until it is told what to serve.
+    pub(super) fn start(apart: &Apart, number: u64, (events, bell): Tell) -> io::Result<Self> {
         let (wire, other) = Wire::pair()?;
         let mut command = Command::new(&apart.program);
         command.args(&apart.arguments).stdin(Stdio::from(other)).process_group(0);
@@ -60,31 +55,15 @@ impl Running {
         command.arg0("dunnat");
         sys::ends_with_us(&mut command);
         let mut child = command.spawn()?;
-        let end = |child: &mut std::process::Child| {
-            let _ = child.kill();
-            let _ = child.wait();
-        };
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
             Some(Ok(process)) => process,
             other => {
-                end(&mut child);
+                let _ = child.kill();
+                let _ = child.wait();
                 return Err(other.and_then(Result::err).map_or(io::ErrorKind::NotFound.into(), Into::into));
             }
         };
-        let mut duties = duties.iter_mut();
-        let handed_over = match duties.next() {
-            Some(first) => {
-                let begin = Begin { kernel: apart.kernel.clone(), first: first.also() };
-                first.hand_over(&wire, &as_what(begin))
-            }
-            None => Err(io::Error::other("there is nothing to serve")),
-        };
-        let others = |duty: &mut Duty| duty.hand_over(&wire, &ToWorker::Also(duty.also()));
-        if let Err(error) = handed_over.and_then(|()| duties.try_for_each(others)) {
-            end(&mut child);
-            return Err(error);
-        }
         let wire = Arc::new(wire);
         let hears = Arc::clone(&wire);
         let hear = move || {
@@ -101,6 +80,29 @@ impl Running {
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(hear)?;
         Ok(Self { number, wire, process, thread })
+    }
+
+    /// Has it serve this. `as_what` is what it is told to do.
+    ///
+    /// # Errors
+    /// It is gone, or there is nothing to serve.
+    pub(super) fn begin(
+        &self,
+        kernel: &Capabilities,
+        duties: &mut [Duty],
+        as_what: fn(Begin) -> ToWorker,
+    ) -> io::Result<()> {
+        let mut duties = duties.iter_mut();
+        let first = duties.next().ok_or_else(|| io::Error::other("there is nothing to serve"))?;
+        let begin = Begin { kernel: kernel.clone(), first: first.also() };
+        first.hand_over(&self.wire, &as_what(begin))?;
+        duties.try_for_each(|duty| duty.hand_over(&self.wire, &ToWorker::Also(duty.also())))
+    }
+
+    /// Ends it at once: it has nothing that must not be lost.
+    pub(super) fn kill(self) {
+        self.signal(Signal::KILL);
+        self.join();
     }
 
     pub(super) fn signal(&self, signal: Signal) {

@@ -60,9 +60,11 @@ fn worker_of(keeper: u32) -> Option<(u32, char)> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let id = entry.file_name().to_str()?.parse().ok()?;
         let (state, parent) = stat(id)?;
+        // One that waits to take its place has no thread for packets.
         let is_worker = || {
-            let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-            words.split(|byte| *byte == 0).any(|word| word == b"--worker")
+            let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+            let names = threads.filter_map(|thread| fs::read(thread.path().join("comm")).ok());
+            names.into_iter().any(|name| name.starts_with(b"worker-"))
         };
         (parent == keeper && is_worker()).then_some((id, state))
     })

@@ -79,7 +79,7 @@ impl Netlink {
     pub(crate) fn inherit(inherited: Inherited) -> Self {
         let Inherited { sockets, journal, memory, at, slots, has_predecessor } = inherited;
         let batch = Batch::within(memory, at, slots);
-        let batches = Batches { batch, ..Batches::with(Lanes::new(sockets), journal) };
+        let batches = Batches::with(Lanes::new(sockets), journal, batch);
         Self(if has_predecessor { batches.after_somebody() } else { batches })
     }
 
@@ -180,13 +180,14 @@ impl PacketQueue for Playback {
 
 impl<T: Transport> Batches<T> {
     fn new(transport: T, lanes: &[QueueConfig]) -> Self {
-        Self::with(transport, Journal::alone(lanes))
+        Self::with(transport, Journal::alone(lanes), Batch::new(SLOTS))
     }
 
-    fn with(transport: T, journal: Journal) -> Self {
+    /// With a batch that is there already: making one takes milliseconds, in which packets would wait for a new worker.
+    fn with(transport: T, journal: Journal, batch: Batch) -> Self {
         Self {
             transport,
-            batch: Batch::new(SLOTS),
+            batch,
             pending: std::array::from_fn(|_| Pending {
                 head: Head::new(),
                 queue: None,
@@ -755,7 +756,7 @@ mod tests {
         // He had read 5 and 6, too, and could not say so any more.
         let recording = Recording { datagrams: vec![of_queue(7), of_queue(8)], sent: 0 };
         let transport = Kept { recording, sent: Vec::new(), refuse_over: usize::MAX };
-        let mut queue = Batches::with(transport, left_behind()).after_somebody();
+        let mut queue = Batches::with(transport, left_behind(), Batch::new(SLOTS)).after_somebody();
         assert_eq!(queue.turn(&mut rewrite).unwrap(), Turn { packets: 2, ..Turn::default() });
         let sent = messages(&queue.transport.sent);
         assert_eq!(sent, [(3, REPEAT, 4), (3, REPEAT, 6), (1, 1, 7), (1, 1, 8)]);
@@ -779,7 +780,7 @@ mod tests {
             calls: [0; 2],
             fault: Box::new(transport),
         };
-        let mut queue = Batches::with(faulty, left_behind()).after_somebody();
+        let mut queue = Batches::with(faulty, left_behind(), Batch::new(SLOTS)).after_somebody();
         assert_eq!(queue.turn(&mut rewrite).unwrap().packets, 1);
         let sent = messages(&queue.transport.sent);
         assert_eq!(sent, [(3, REPEAT, 4), (3, REPEAT, 4 + (1 << 30)), (1, 1, 5)]);
@@ -838,7 +839,7 @@ mod tests {
         let busy = (5..105).map(|id| packet(100, id)).collect();
         let sockets = vec![busy, Vec::new(), vec![packet(102, 7)]];
         let transport = Several { sockets, sent: Vec::new(), current: 0 };
-        let mut queue = Batches::with(transport, journal).after_somebody();
+        let mut queue = Batches::with(transport, journal, Batch::new(SLOTS)).after_somebody();
         let mut served = Vec::new();
         for _ in 0..3 {
             queue
@@ -883,7 +884,7 @@ mod tests {
         let journal = Journal::within(Arc::clone(&memory), 0, &lanes);
         let recording = Recording { datagrams: vec![of_queue(1), of_queue(2)], sent: 0 };
         let batch = Batch::within(Arc::clone(&memory), at, SLOTS);
-        let mut queue = Batches { batch, ..Batches::with(recording, journal) };
+        let mut queue = Batches::with(recording, journal, batch);
         let mut seen = Vec::new();
         queue
             .turn(&mut |packet| {

@@ -82,7 +82,7 @@ pub(super) fn conflicts(here: InFamily<'_>) -> Vec<KernelRule> {
 }
 
 pub(super) fn spoof(here: InFamily<'_>) -> Vec<KernelRule> {
-    rewrite_spoof(here, Bits::of_flow(here.cluster))
+    rewrite_spoof(here, Bits::of_flow(here.cluster), Some(Condition::output(&here.cluster.public)))
 }
 
 /// Writes the ruleset of a node, as a file for nft. How to take it out again stands in its head.

@@ -11,6 +11,7 @@
 //! translates them ([`ObservePlan`]). Everything that is a matter of
 //! order (hooks, priorities) is in one table of constants in `chains.rs`.
 
+mod asked_once;
 mod bridge;
 mod chains;
 mod choices;

@@ -229,7 +229,7 @@ fn asked(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Option<Chain> {
     Some(Chain::new(&about, names.asked, rules))
 }
 
-/// Remembers what a worker has accepted. At tag this chain has a hook of its own.
+/// Remembers what a worker has accepted. At tag this is in the chain behind the queue.
 fn decided(here: InFamily<'_>, plan: &Plan, stage: Stage) -> Option<Chain> {
     let (names, counters) = names(stage)?;
     let translated = names.translated?;
@@ -255,7 +255,7 @@ fn translated(here: InFamily<'_>, stage: Stage) -> Option<Chain> {
     let (names, _) = names(stage)?;
     let rules = match stage {
         Stage::Dnat => rewrite_dnat(here, &[Condition::destination(here.public)]),
-        _ => rewrite_spoof(here, Bits::of_packet(here.cluster)),
+        _ => rewrite_spoof(here, Bits::of_packet(here.cluster), None),
     };
     Some(Chain::new(
         &format!("{stage}: by the maps of the pure ruleset."),
@@ -268,7 +268,7 @@ fn translated(here: InFamily<'_>, stage: Stage) -> Option<Chain> {
 pub(super) fn behind_dnat(here: InFamily<'_>, plan: &Plan) -> Vec<Rule> {
     let of_node = Bits::of_packet(here.cluster).is_of(here.cluster, plan.node);
     let to_us = [Condition::input(&here.cluster.public), Condition::destination(here.public), of_node];
-    vec![Rule::new(to_us, [Statement::GoTo("remember-dnat")])]
+    vec![Rule::new(to_us, [Statement::JumpTo("remember-dnat")])]
 }
 
 /// Behind the queue of spoof: packets that were asked about, and others, which are translated if they have a tag.

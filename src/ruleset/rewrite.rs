@@ -63,9 +63,10 @@ pub(super) fn rewrite_dnat(here: InFamily<'_>, conditions: &[Condition]) -> Vec<
 
 /// The source becomes the public address of the node whose tag `mark` is, and the port that of the original destination; without
 /// a tag both stay. But what a guest begins that has a public address, or all ports of it, gets this node's.
-pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
+///
+/// `out` is what is asked first: that the packet goes out by the public interface, where that is not known.
+pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits, out: Option<Condition>) -> Vec<KernelRule> {
     let InFamily { cluster, network, public, .. } = here;
-    let out = Condition::output(&cluster.public);
     let from = |to| Statement::SetAddress(here.family, Side::Source, to);
     let mut rules = Vec::new();
     for proto in here.protos() {
@@ -81,7 +82,7 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
                 continue;
             }
             let rule = Rule::new(
-                [out.clone(), Condition::source(guest), mark.is_tag(cluster)],
+                out.clone().into_iter().chain([Condition::source(guest), mark.is_tag(cluster)]),
                 [Statement::SetPort(proto, Side::Source, ports)],
             );
             rules.push(KernelRule { rule, proto: Some(proto), node: None, services: vec![id] });
@@ -90,12 +91,12 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits) -> Vec<KernelRule> {
     let public_of = |(tag, id)| Some((tag, *cluster.node(id).public.get(here.family)?));
     let map = cluster.tags().filter_map(public_of).collect();
     rules.push(KernelRule::of_all(Rule::new(
-        [out.clone(), Condition::source(network)],
+        out.clone().into_iter().chain([Condition::source(network)]),
         [from(NewAddress::ByMark(mark, map))],
     )));
     for (id, Service { proto, .. }, guest) in here.whole() {
         let of_proto = proto.map(Condition::proto);
-        let conditions = [out.clone(), Condition::source(guest)].into_iter().chain(of_proto);
+        let conditions = out.clone().into_iter().chain([Condition::source(guest)]).chain(of_proto);
         let rule = Rule::new(conditions.chain([mark.unset()]), [from(NewAddress::Is(public))]);
         rules.push(KernelRule { rule, proto: *proto, node: None, services: vec![id] });
     }

@@ -105,7 +105,10 @@ fn worker_of(keeper: u32) -> Option<u32> {
         let read = |file| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
         let stat = read("stat");
         let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        parent == Some(keeper) && read("cmdline").contains("--worker\0")
+        // One that waits to take its place has no thread for packets.
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let mut names = threads.filter_map(|it| std::fs::read_to_string(it.path().join("comm")).ok());
+        parent == Some(keeper) && names.any(|name| name.starts_with("worker-"))
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_worker)

@@ -30,6 +30,10 @@ pub(super) const OWNED: &str = "dunnat-serving";
 /// The comment of the tables that stay.
 pub(super) const COMMENT: &str = "dunnat guard; remove it with: dunnat down";
 
+/// Chains that few packets are led to: each rule that a packet meets takes time, and most packets meet all of a guard.
+const TO_US: &str = "to-us";
+const THAT_QUOTE: &str = "errors";
+
 const FROM_PUBLIC: &str = "from-public";
 const UNTRANSLATED: &str = "untranslated-requests";
 const SOURCES: &str = "inside-sources";
@@ -80,6 +84,7 @@ impl Guard {
 
     fn of_families(cluster: &Cluster, families: &[InFamily<'_>]) -> Self {
         let (public, bridge) = (&cluster.public, &cluster.guests.bridge);
+        // A chain that a rule leads to is there before the rule.
         let mut places = vec![
             Place {
                 family: "inet",
@@ -90,15 +95,29 @@ impl Guard {
             },
             Place {
                 family: "inet",
-                name: "untranslated-requests",
-                about: "A request that still has this node's own address was not translated: no port of the node itself may\n\
-                        reply to it.",
-                hook: Some(("prerouting", [-290, -289])),
+                name: TO_US,
+                about: "What has this node's own address, and is no request from outside, goes on.",
+                hook: None,
                 rules: [loopback(), bridge.clone()]
                     .map(|name| Rule::new(vec![Comparison::In(name)], End::Return))
                     .into_iter()
                     .chain(families.iter().flat_map(|here| requests(*here)))
                     .collect(),
+            },
+            Place {
+                family: "inet",
+                name: "untranslated-requests",
+                about: "A request that still has this node's own address was not translated: no port of the node itself may\n\
+                        reply to it.",
+                hook: Some(("prerouting", [-290, -289])),
+                rules: families.iter().map(|here| Rule::new(vec![to_us(*here)], End::GoTo(TO_US))).collect(),
+            },
+            Place {
+                family: "inet",
+                name: THAT_QUOTE,
+                about: "An ICMP error quotes the packet that it is about, with its addresses.",
+                hook: None,
+                rules: families.iter().flat_map(|here| quotes(*here)).collect(),
             },
             Place {
                 family: "inet",
@@ -162,8 +181,12 @@ impl Guard {
                     place.rules.push(rule.clone());
                 }
             }
-            // What goes on comes first, in both.
-            place.rules.sort_by_key(|rule| matches!(rule.end, End::Drop(_)));
+            // What goes on comes first, in both; what leads elsewhere does not come back.
+            place.rules.sort_by_key(|rule| match rule.end {
+                End::Accept | End::Return | End::Continue => 0,
+                End::Drop(_) => 1,
+                End::GoTo(_) => 2,
+            });
         }
         places.extend(
             other.places.iter().filter(|theirs| !self.places.iter().any(|it| same(it, theirs))).cloned(),
@@ -239,7 +262,7 @@ fn counters(places: &[&Place]) -> Vec<&'static str> {
     let used: Vec<&str> = rules
         .filter_map(|rule| match rule.end {
             End::Drop(counter) => Some(counter),
-            End::Accept | End::Return | End::Continue => None,
+            End::Accept | End::Return | End::Continue | End::GoTo(_) => None,
         })
         .collect();
     COUNTERS.into_iter().map(|(name, _)| name).filter(|name| used.contains(name)).collect()
@@ -253,8 +276,9 @@ fn loopback() -> IfName {
 fn from_public(here: InFamily<'_>, public: &IfName) -> Vec<Rule> {
     let rule = |to: IpNet| {
         let conditions = vec![
-            Comparison::In(public.clone()),
+            // Most packets have another source, which takes less time to see than a name.
             Comparison::From(here.network.into()),
+            Comparison::In(public.clone()),
             // Frames that are only bridged from one port of the public interface to another go on.
             Comparison::To(to.into()),
             Comparison::NotByIpsec,
@@ -264,9 +288,13 @@ fn from_public(here: InFamily<'_>, public: &IfName) -> Vec<Rule> {
     [here.public.into(), here.network].map(rule).to_vec()
 }
 
+fn to_us(here: InFamily<'_>) -> Comparison {
+    Comparison::To(IpNet::from(here.public).into())
+}
+
 /// What asks for a service, as the rules that ask dunnat have it.
 fn requests(here: InFamily<'_>) -> Vec<Rule> {
-    let to_us = || vec![Comparison::To(IpNet::from(here.public).into())];
+    let to_us = || vec![to_us(here)];
     let icmp = |kind| {
         [to_us(), vec![Comparison::Proto(here.icmp()), Comparison::IcmpType(here.family, kind)]].concat()
     };
@@ -293,14 +321,17 @@ fn leaving(here: InFamily<'_>) -> Vec<Rule> {
     let mut rules: Vec<Rule> =
         may_see.map(|net| Rule::new(vec![Comparison::To(net.into())], End::Accept)).collect();
     rules.push(Rule::new(vec![Comparison::From(here.network.into())], End::Drop(SOURCES)));
-    for (kind, at) in here.quotes() {
-        let conditions = vec![
-            Comparison::Family(here.family),
-            Comparison::Proto(here.icmp()),
-            Comparison::IcmpType(here.family, kind),
-            Comparison::Quotes(at, here.network),
-        ];
-        rules.push(Rule::new(conditions, End::Drop(QUOTES)));
-    }
+    rules.push(Rule::new(is_icmp(here).to_vec(), End::GoTo(THAT_QUOTE)));
     rules
+}
+
+fn is_icmp(here: InFamily<'_>) -> [Comparison; 2] {
+    [Comparison::Family(here.family), Comparison::Proto(here.icmp())]
+}
+
+fn quotes(here: InFamily<'_>) -> impl Iterator<Item = Rule> {
+    here.quotes().into_iter().map(move |(kind, at)| {
+        let quotes = [Comparison::IcmpType(here.family, kind), Comparison::Quotes(at, here.network)];
+        Rule::new(is_icmp(here).into_iter().chain(quotes).collect(), End::Drop(QUOTES))
+    })
 }

@@ -16,6 +16,8 @@ pub(super) enum End {
     Accept,
     Return,
     Continue,
+    /// Goes through another chain, and to the end of this one.
+    GoTo(&'static str),
 }
 
 impl Rule {
@@ -36,6 +38,7 @@ impl Rule {
             End::Accept => out.say(Say::Accept),
             End::Return => out.say(Say::Return),
             End::Continue => out.say(Say::Continue),
+            End::GoTo(chain) => out.go_to(chain),
         }
         out
     }
@@ -49,6 +52,7 @@ impl From<&Rule> for NftRule {
             End::Accept => vec![Statement::Accept],
             End::Return => vec![Statement::Return],
             End::Continue => vec![Statement::Continue],
+            End::GoTo(chain) => vec![Statement::GoTo(chain)],
         };
         Self::new(rule.conditions.iter().cloned().map(Condition::Is), end)
     }

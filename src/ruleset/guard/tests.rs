@@ -158,7 +158,11 @@ fn two_guards_together_drop_what_each_of_them_drops() {
         assert!(rules().all(|rule| place.rules.contains(rule)), "{place:?}");
         assert!(place.rules.iter().all(|rule| rules().any(|it| it == rule)), "{place:?}");
         let first_drop = place.rules.iter().position(|rule| matches!(rule.end, End::Drop(_)));
-        let last_other = place.rules.iter().rposition(|rule| !matches!(rule.end, End::Drop(_)));
+        let leads = |rule: &&Rule| matches!(rule.end, End::GoTo(_));
+        let rules = || place.rules.iter().take_while(|rule| !leads(rule));
+        assert!(place.rules[rules().count()..].iter().all(|rule| leads(&rule)), "{place:?}");
+        let last_other = rules().enumerate().filter(|(_, rule)| !matches!(rule.end, End::Drop(_))).last();
+        let last_other = last_other.map(|(at, _)| at);
         assert!(first_drop.is_none() || last_other < first_drop, "what goes on comes first: {place:?}");
     }
     // Of both families and of one.

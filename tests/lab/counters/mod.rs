@@ -348,8 +348,6 @@ fn rules_that_queue_count_what_is_predicted() {
                 "untranslated-requests",
                 "leaving",
                 "ask-dnat",
-                "expiring",
-                "pass-foreign",
                 "ask-tag",
                 "ask-save",
                 "ask-spoof",
@@ -363,9 +361,19 @@ fn rules_that_queue_count_what_is_predicted() {
             have(&chains, &["code-points"]);
         }
         if once {
-            let of_flows = ["flow-dnat", "remember-dnat", "translate-dnat", "flow-tag", "flow-spoof"];
+            let of_flows = [
+                "ask-dnat-rules",
+                "rewrite-dnat",
+                "flow-dnat",
+                "remember-dnat",
+                "translate-dnat",
+                "flow-tag",
+                "flow-spoof",
+            ];
             have(&chains, &of_flows);
             have(&chains, &["remember-spoof", "translate-spoof"]);
+        } else {
+            have(&chains, &["expiring", "pass-foreign"]);
         }
         loud(&lab);
         lab.must(&["stop"]);

@@ -1,0 +1,83 @@
+"""What the processors do while small packets pass, by peer -> PROFILE.md, and on the screen.
+
+usage: profile.py OUT FREQUENCY PEER=PACKETS=FILE...    FILE is what `perf record` wrote while so many packets passed
+"""
+
+import collections
+import pathlib
+import re
+import subprocess
+import sys
+
+GROUPS = [
+    ("rules (nf_tables)", r"nft_|nf_tables|__nft|nf_hook_slow|rhashtable|jhash|ipt_do|xt_|symhash"),
+    ("queue (nfnetlink_queue, netlink)", r"nfqnl|nfnetlink|netlink|nf_queue|nf_reinject|__nf_queue"),
+    ("conntrack and NAT", r"nf_conntrack|nf_ct|nf_nat|__nf_ct|__nf_conntrack|hash_conntrack|siphash"),
+    ("bridge and br_netfilter", r"br_|__br_|nf_br|deliver_clone|maybe_deliver"),
+    ("waiting and waking", r"schedule|__schedule|finish_task_switch|try_to_wake|ttwu|poll|futex|hrtimer|wake_up|select_task|pick_|update_curr|enqueue_|dequeue_|_raw_spin_unlock_irq"),
+    ("user space", r"^\[\.\]"),
+]
+IDLE = re.compile(r"idle|halt|mwait|cpu_startup_entry")
+LINE = re.compile(r"^\s*[\d.]+%\s+(\d+)\s+(\[.\])\s+(\S+)")
+
+
+def symbols(path):
+    words = ["perf", "report", "--stdio", "--no-children", "--sort", "symbol", "--show-nr-samples", "--input", path]
+    text = subprocess.run(words, text=True, capture_output=True, check=True).stdout
+    counts = collections.Counter()
+    for found in map(LINE.match, text.splitlines()):
+        if found and not IDLE.search(found[3]):
+            counts[found[2], found[3]] += int(found[1])
+    return counts
+
+
+def group(space, name):
+    if space == "[.]":
+        return "user space"
+    return next((title for title, pattern in GROUPS if re.match(pattern, name)), "all else: devices, sockets, IP")
+
+
+def table(head, rows):
+    yield "| | " + " | ".join(head) + " |"
+    yield "|---|" + "---|" * len(head)
+    for name, cells in rows:
+        yield f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
+
+
+def main():
+    out, frequency = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+    peers, by_group, by_symbol = [], [], []
+    for peer, packets, path in (word.split("=", 2) for word in sys.argv[3:]):
+        each = 1e6 / frequency / float(packets)
+        counts = symbols(path)
+        groups = collections.Counter()
+        for (space, name), samples in counts.items():
+            groups[group(space, name)] += samples * each
+        peers.append(peer)
+        by_group.append(groups)
+        by_symbol.append({name: samples * each for (_, name), samples in counts.items()})
+    titles = [title for title, _ in GROUPS] + ["all else: devices, sockets, IP"]
+    rows = [(title, [groups[title] for groups in by_group]) for title in titles]
+    rows.append(("**all**", [sum(groups.values()) for groups in by_group]))
+    most = collections.Counter()
+    for found in by_symbol:
+        for name, spent in found.items():
+            most[name] = max(most[name], spent)
+    named = [(f"`{name}`", [found.get(name, 0) for found in by_symbol]) for name, _ in most.most_common(25)]
+    text = [
+        "# What a small packet costs, and where",
+        "",
+        "`scripts/bench --only profile`: microseconds of processor time for each 64-byte UDP packet, of all processes and of the kernel",
+        "together, sender and receiver included, while packets pass at one rate (`perf record`, by time, all processors).",
+        "",
+        *table(peers, rows),
+        "",
+        "The functions that took most, with any peer:",
+        "",
+        *table(peers, named),
+    ]
+    (out / "PROFILE.md").write_text("\n".join(text) + "\n")
+    print("\n".join(table(peers, rows)))
+
+
+main()
