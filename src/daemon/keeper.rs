@@ -213,7 +213,7 @@ impl Keeper {
                 && let Event::Gone(status) = event
             {
                 log::debug!("the worker in reserve has ended: {}", ending(&status));
-                self.spare.take().map(Running::join);
+                self.spare.take().into_iter().for_each(Running::join);
             }
         }
         if self.due.is_some_and(|due| due <= Instant::now()) {
@@ -468,7 +468,7 @@ impl Keeper {
     }
 
     fn end(&mut self, how: &ToWorker) -> Ended {
-        self.spare.take().map(Running::kill);
+        self.spare.take().into_iter().for_each(Running::kill);
         let Some(running) = self.running.take() else { return Ended::default() };
         if let Err(error) = running.wire.send(how, &[]) {
             log::debug!("cannot ask the worker to end: {error}");
