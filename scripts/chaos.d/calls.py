@@ -63,9 +63,7 @@ def killed_at_reload(lab, inject):
         reached = done.returncode != 0
         if reached:
             wait(5, "node1 to be dead", lambda: not alive(pid))
-        else:
-            strace.send_signal(signal.SIGINT)
-        strace.wait()
+        let_go(strace)
     if not reached:
         # One that lives serves on with the new file, and ends in order.
         lab.end("node1", signal.SIGTERM)
@@ -81,8 +79,7 @@ def killed_at_upgrade(lab, inject):
         # Who asked knows of a node that is killed before it is gone.
         with contextlib.suppress(Failed):
             wait(0.2, "node1 to be dead", lambda: not alive(pid))
-        strace.send_signal(signal.SIGINT)
-        strace.wait()
+        let_go(strace)
     if alive(pid):
         if reached and "the node is as before" not in done.stderr:
             raise Failed(f"node1 lives, and was not upgraded: {done.stderr}")
@@ -106,6 +103,17 @@ def killing(lab, inject):
     strace = subprocess.Popen([*inject, "-p", str(pid)], stderr=subprocess.PIPE)
     attached(strace, pid)
     yield strace, pid
+
+
+def let_go(strace):
+    """Ends strace, and waits for it. One that lets go of a process while its threads end may wait for the first of them for good,
+    because it has not heard of the others: that one is killed."""
+    strace.send_signal(signal.SIGINT)
+    try:
+        strace.wait(10 * SLOW)
+    except subprocess.TimeoutExpired:
+        strace.kill()
+        strace.wait()
 
 
 def attached(strace, pid):
@@ -134,8 +142,7 @@ def errors(lab, short):
                     strace = subprocess.Popen(inject, stderr=subprocess.DEVNULL)
                     attached(strace, pid)
                     time.sleep((0.1 if short else 0.3) * SLOW)
-                    strace.send_signal(signal.SIGINT)
-                    strace.wait()
+                    let_go(strace)
                     if not alive(pid):
                         raise Failed(f"{call} with {error} ended {node}:\n{tail(lab.log(node))}")
             lab.end(node, signal.SIGTERM)
