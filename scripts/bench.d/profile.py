@@ -1,10 +1,13 @@
 """What the processors do while small packets pass, by peer -> PROFILE.md, and on the screen.
 
-usage: profile.py OUT FREQUENCY PEER=PACKETS=FILE...    FILE is what `perf record` wrote while so many packets passed
+usage: profile.py OUT VERSION FREQUENCY PEER=PACKETS=FILE...    FILE is what `perf record` wrote while so many packets passed
 """
 
 import collections
+import datetime
+import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -45,9 +48,9 @@ def table(head, rows):
 
 
 def main():
-    out, frequency = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+    out, version, frequency = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     peers, by_group, by_symbol = [], [], []
-    for peer, packets, path in (word.split("=", 2) for word in sys.argv[3:]):
+    for peer, packets, path in (word.split("=", 2) for word in sys.argv[4:]):
         each = 1e6 / frequency / float(packets)
         counts = symbols(path)
         groups = collections.Counter()
@@ -68,7 +71,10 @@ def main():
         "# What a small packet costs, and where",
         "",
         "`scripts/bench --only profile`: microseconds of processor time for each 64-byte UDP packet, of all processes and of the kernel",
-        "together, sender and receiver included, while packets pass at one rate (`perf record`, by time, all processors).",
+        "together, sender and receiver included, while packets pass at one rate (`perf record`, by time, all processors). The peers are",
+        "those of [RESULTS.md](RESULTS.md).",
+        "",
+        f"{datetime.date.today()}, {version}, kernel {platform.release()}, {os.cpu_count()} processors.",
         "",
         *table(peers, rows),
         "",

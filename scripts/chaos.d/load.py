@@ -9,6 +9,7 @@ slowness. FIRST says which ports of the workstation are used already: what ended
 
 import asyncio
 import collections
+import errno
 import json
 import sys
 import time
@@ -76,6 +77,8 @@ def outcome(error):
         return "reset"
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return "late"
+    if isinstance(error, OSError):
+        return errno.errorcode.get(error.errno, str(error))
     return type(error).__name__
 
 
