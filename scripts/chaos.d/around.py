@@ -18,13 +18,13 @@ def flush(lab, short):
     longest = 0
     with lab.load() as result:
         for node in ["node1", "node2"] * (2 if short else 10):
-            before, told = lab.rules(node), lab.log(node).count("they are restored")
+            before, told = in_order(lab.rules(node)), lab.log(node).count("they are restored")
             nft = subprocess.Popen(lab.on(node, "nft", "flush", "ruleset"))
             nft.wait()
             began = time.monotonic()
             wait(1, f"the rules of {node} to be back", lambda: lab.log(node).count("they are restored") > told)
             longest = max(longest, time.monotonic() - began)
-            if lab.rules(node) != before:
+            if in_order(lab.rules(node)) != before:
                 raise Failed(f"{node}: not all rules are back:\n{lab.rules(node)}")
             # The kernel tells the number that a process has outside of all containers.
             number = nft.pid if OUTSIDE else r"\d+"
@@ -33,6 +33,15 @@ def flush(lab, short):
             time.sleep(0.2 * SLOW)
     say(f"     back after {longest * 1000:.0f} ms at the most")
     judge(result)
+
+
+def in_order(rules):
+    """Tables and chains by their names: a reload puts its chains behind the others, and what is put back is written in one order."""
+    tables = []
+    for table in re.split(r"^(?=table )", rules, flags=re.M):
+        head, *chains = re.split(r"^(?=\tchain )", table.rstrip().removesuffix("}"), flags=re.M)
+        tables.append("\n".join([head.rstrip(), *sorted(chain.rstrip() for chain in chains)]))
+    return "\n".join(sorted(tables))
 
 
 def rename(lab, short):
