@@ -18,8 +18,8 @@ GROUPS = [
     ("conntrack and NAT", r"nf_conntrack|nf_ct|nf_nat|__nf_ct|__nf_conntrack|hash_conntrack|siphash"),
     ("bridge and br_netfilter", r"br_|__br_|nf_br|deliver_clone|maybe_deliver"),
     ("waiting and waking", r"schedule|__schedule|finish_task_switch|try_to_wake|ttwu|poll|futex|hrtimer|wake_up|select_task|pick_|update_curr|enqueue_|dequeue_|_raw_spin_unlock_irq"),
-    ("user space", r"^\[\.\]"),
 ]
+USER, ELSE = "user space", "all else: devices, sockets, IP"
 IDLE = re.compile(r"idle|halt|mwait|cpu_startup_entry")
 LINE = re.compile(r"^\s*[\d.]+%\s+(\d+)\s+(\[.\])\s+(\S+)")
 
@@ -36,8 +36,8 @@ def symbols(path):
 
 def group(space, name):
     if space == "[.]":
-        return "user space"
-    return next((title for title, pattern in GROUPS if re.match(pattern, name)), "all else: devices, sockets, IP")
+        return USER
+    return next((title for title, pattern in GROUPS if re.match(pattern, name)), ELSE)
 
 
 def table(head, rows):
@@ -59,7 +59,7 @@ def main():
         peers.append(peer)
         by_group.append(groups)
         by_symbol.append({name: samples * each for (_, name), samples in counts.items()})
-    titles = [title for title, _ in GROUPS] + ["all else: devices, sockets, IP"]
+    titles = [title for title, _ in GROUPS] + [USER, ELSE]
     rows = [(title, [groups[title] for groups in by_group]) for title in titles]
     rows.append(("**all**", [sum(groups.values()) for groups in by_group]))
     most = collections.Counter()

@@ -108,7 +108,7 @@ measure_profile() {
     fi
 }
 
-# processes PID: it, and those that it has started (dunnat is a keeper and a worker)
+# processes PID: it, and those that it has started (dunnat is a keeper, a worker, and one that waits to take its place)
 processes() {
     echo "$1"
     pgrep --parent "$1" || true

@@ -66,8 +66,8 @@ class Lab:
             with contextlib.suppress(OSError, ValueError):
                 state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
                 # One that waits to take its place has no thread for packets.
-                threads = lambda: (name.read_text() for name in stat.parent.glob("task/*/comm"))
-                if int(parent) == keeper and state != "Z" and any(name.startswith("worker-") for name in threads()):
+                if int(parent) == keeper and state != "Z" and any(
+                        name.read_text().startswith("worker-") for name in stat.parent.glob("task/*/comm")):
                     return int(stat.parent.name)
         return None
 

@@ -151,24 +151,15 @@ impl Keeper {
         self.progress.1 = Instant::now();
         if let Some(spare) = self.spare.take() {
             match spare.begin(&self.apart.kernel, &mut self.duties, as_what) {
-                Ok(()) => {
-                    self.running = Some(spare);
+                Ok(running) => {
+                    self.running = Some(running);
                     return Ok(());
                 }
-                Err(error) => {
-                    log::debug!("the worker in reserve cannot begin: {error}");
-                    spare.kill();
-                }
+                Err(error) => log::debug!("the worker in reserve cannot begin: {error}"),
             }
         }
-        let running = self.start_one()?;
-        match running.begin(&self.apart.kernel, &mut self.duties, as_what) {
-            Ok(()) => self.running = Some(running),
-            Err(error) => {
-                running.kill();
-                return Err(error);
-            }
-        }
+        let running = self.start_one()?.begin(&self.apart.kernel, &mut self.duties, as_what)?;
+        self.running = Some(running);
         Ok(())
     }
 

@@ -85,8 +85,23 @@ impl Running {
     /// Has it serve this. `as_what` is what it is told to do.
     ///
     /// # Errors
-    /// It is gone, or there is nothing to serve.
+    /// It is gone, or there is nothing to serve. Then it is ended.
     pub(super) fn begin(
+        self,
+        kernel: &Capabilities,
+        duties: &mut [Duty],
+        as_what: fn(Begin) -> ToWorker,
+    ) -> io::Result<Self> {
+        match self.hand_over(kernel, duties, as_what) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.kill();
+                Err(error)
+            }
+        }
+    }
+
+    fn hand_over(
         &self,
         kernel: &Capabilities,
         duties: &mut [Duty],

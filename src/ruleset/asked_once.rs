@@ -1,10 +1,18 @@
-//! What all rules of a base chain ask first is asked once, and the rules stand in a chain of their own.
+//! Fewer base chains, and fewer rules in them: what stands between two queues is one chain, and what all rules of a chain ask first is
+//! asked once, with the rules in a chain of their own.
 //!
 //! Every packet of a host meets the base chains, and most have nothing to do with ours. Each rule costs such a packet the time in which it
 //! sees that it is none of it; the longest is to compare the name of an interface.
 
 use super::rule::{Rule, Statement};
-use super::table::{Chain, NAT};
+use super::table::Chain;
+
+/// Chains between which nothing is queued, in the order of their rules, and the name that is left, if there is a chain of that name.
+const TOGETHER: [(&str, &[&str]); 3] = [
+    ("rewrite-dnat", &["rewrite-dnat", "pass-foreign", "expiring"]),
+    ("save-tag", &["save-tag", "remember-tag"]),
+    ("ask-spoof", &["show-to-spoof", "ask-spoof"]),
+];
 
 /// The chains that may be divided, each with the name of the chain for its rules.
 const DIVIDED: [(&str, &str); 5] = [
@@ -15,21 +23,34 @@ const DIVIDED: [(&str, &str); 5] = [
     ("rewrite-spoof", "rewrite-spoof-rules"),
 ];
 
-/// The same chains; of those that may be divided, the conditions with which all rules begin are left, and lead to the rest.
+/// The same, with fewer base chains; of those that may be divided, the conditions with which all rules begin are left, and lead to the
+/// rest.
 pub(super) fn asked_once(chains: Vec<Chain>) -> Vec<Chain> {
-    chains.into_iter().flat_map(divided).collect()
+    TOGETHER.into_iter().fold(chains, together).into_iter().flat_map(divided).collect()
+}
+
+fn together(mut chains: Vec<Chain>, (left, all): (&str, &[&str])) -> Vec<Chain> {
+    if !chains.iter().any(|chain| chain.name == left) {
+        return chains;
+    }
+    let mut its: Vec<Chain> =
+        chains.extract_if(.., |chain| chain.name != left && all.contains(&chain.name.as_str())).collect();
+    for chain in chains.iter_mut().filter(|chain| chain.name == left) {
+        its.push(chain.clone());
+        its.sort_by_key(|it| all.iter().position(|name| *name == it.name));
+        chain.rules = its.iter().flat_map(|it| it.rules.clone()).collect();
+        let others = its.iter().filter(|it| it.name != left).map(|it| it.about.as_str());
+        chain.about = [chain.about.as_str()].into_iter().chain(others).collect::<Vec<_>>().join("\n");
+    }
+    chains
 }
 
 fn divided(chain: Chain) -> Vec<Chain> {
     let rules_of = DIVIDED.into_iter().find(|(base, _)| *base == chain.name);
     let same = same(&chain.rules);
-    let (Some((_, name)), Some(hook), true) = (rules_of, &chain.hook, same > 0 && chain.rules.len() > 1)
-    else {
+    let (Some((_, name)), true) = (rules_of, same > 0 && chain.rules.len() > 1) else {
         return vec![chain];
     };
-    if hook.kind == NAT {
-        return vec![chain];
-    }
     let Chain { about, name: base, hook, mut rules } = chain;
     let shared = rules.first().map(|rule| rule.conditions[..same].to_vec()).unwrap_or_default();
     rules.iter_mut().for_each(|rule| drop(rule.conditions.drain(..same)));

@@ -60,21 +60,9 @@ const ORDER: Order = Order {
 /// The chain by which it is known that the kernel stands in.
 pub(super) const STAND_IN: &str = "stand-in-dnat";
 
-/// The chain behind the queue of dnat, where the kernel rewrites. Once a flow, what is not tracked is in it, too: each base chain takes every
-/// packet some time.
-const REWRITE_DNAT: &str = "rewrite-dnat";
-
 /// Why there is the chain of that name.
 pub(super) const NO_REDIRECTS: &str = "No ICMP redirect may show a guest's address to a client. The kernel \
     sends redirects where the public interface is a bridge.";
-
-/// Why packets that expire here are not tracked.
-const EXPIRING: &str = "dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,\n\
-     and the kernel queues no packet of a flow that is not confirmed.";
-
-/// Why frames without a tag are remembered.
-const UNTAGGED: &str =
-    "tag: frames that a worker has given no tag, and that no other frame of their flow could give one.";
 
 /// Why there is a last chain.
 pub(super) const NOTHING_INSIDE: &str =
@@ -123,7 +111,7 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
         chains.add(
             "dnat: the verdict has set our tag on requests to a service; the kernel rewrites their \
              destination.",
-            REWRITE_DNAT,
+            "rewrite-dnat",
             before(ORDER.rewrite_dnat),
             match plan.decides_once() {
                 true => once::behind_dnat(here, plan),
@@ -140,23 +128,17 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
         before(ORDER.stand_in_dnat),
         stand_in(stand_in::dnat),
     );
-    let expiring = Rule::new(
-        [from_public(Addresses::Net(network)), vec![here.expires()]].concat(),
-        [Statement::NoTrack],
+    chains.add(
+        "dnat: a packet that expires on this node needs no flow. The ICMP error about it would belong to that flow,\n\
+         and the kernel queues no packet of a flow that is not confirmed.",
+        "expiring",
+        before(ORDER.forget_expiring),
+        vec![Rule::new(
+            [from_public(Addresses::Net(network)), vec![here.expires()]].concat(),
+            [Statement::NoTrack],
+        )],
     );
-    match chains.0.iter_mut().find(|chain| chain.name == REWRITE_DNAT && plan.decides_once()) {
-        Some(rewrites) => {
-            let not_tracked = pass_foreign.into_iter().map(|it| (it.about, it.rules));
-            for (about, rules) in not_tracked.chain([(EXPIRING.to_owned(), vec![expiring])]) {
-                rewrites.about = format!("{}\n{about}", rewrites.about);
-                rewrites.rules.extend(rules);
-            }
-        }
-        None => {
-            chains.add(EXPIRING, "expiring", before(ORDER.forget_expiring), vec![expiring]);
-            chains.0.extend(pass_foreign);
-        }
-    }
+    chains.0.extend(pass_foreign);
     if plan.sees_all(Stage::Tag) && by_rules {
         chains.add(
             "A queue does not show ct marks: copy the tag to the packet mark.",
@@ -172,16 +154,22 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
         before(ORDER.ask_tag),
         asks_about(here, plan, Stage::Tag),
     );
-    let mut remembered = if plan.decides_once() { once::behind_tag(here, plan) } else { Vec::new() };
     if by_rules {
-        let about = "Save the tag that dunnat has just set as the ct mark.";
-        let (about, more) = match remembered.is_empty() {
-            true => (about.to_owned(), Vec::new()),
-            false => (format!("{about}\n{UNTAGGED}"), std::mem::take(&mut remembered)),
-        };
-        chains.add(&about, "save-tag", before(ORDER.save_tag), [saved(&bridged), more].concat());
+        chains.add(
+            "Save the tag that dunnat has just set as the ct mark.",
+            "save-tag",
+            before(ORDER.save_tag),
+            saved(&bridged),
+        );
     }
-    chains.add_if_any(UNTAGGED, "remember-tag", before(ORDER.remember_tag), remembered);
+    if plan.decides_once() {
+        chains.add_if_any(
+            "tag: frames that a worker has given no tag, and that no other frame of their flow could give one.",
+            "remember-tag",
+            before(ORDER.remember_tag),
+            once::behind_tag(here, plan),
+        );
+    }
     chains.add_if_any(
         "tag: of frames that no worker has tagged, those of flows without a tag are counted.",
         "count-tag",
@@ -208,20 +196,20 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             saved(&to_guest),
         );
     }
-    let why_shown = if by_rules {
-        "A queue does not show ct marks: copy the tag to the packet mark."
-    } else {
-        "After the queue, the kernel rewrites the address by the packet mark: copy the flow's tag there."
-    };
-    let mut shown_first = Vec::new();
     if by_rules || by_kernel {
-        shown_first = vec![shown(&to_client), shown(&error_to_client)];
+        chains.add(
+            if by_rules {
+                "A queue does not show ct marks: copy the tag to the packet mark."
+            } else {
+                "After the queue, the kernel rewrites the address by the packet mark: copy the flow's tag \
+                 there."
+            },
+            "show-to-spoof",
+            after(ORDER.show_to_spoof),
+            vec![shown(&to_client), shown(&error_to_client)],
+        );
     }
-    if !plan.decides_once() {
-        let rules = std::mem::take(&mut shown_first);
-        chains.add_if_any(why_shown, "show-to-spoof", after(ORDER.show_to_spoof), rules);
-    }
-    let why = [
+    chains.add(
         if is_translator {
             "spoof: all that guests send out, and ICMP errors that quote a packet to a guest, also if conntrack does\n\
              not know that packet. Queued before SNAT (100), which has nothing left to do."
@@ -229,13 +217,9 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
             "spoof: replies of a guest in a flow with a tag, and ICMP errors that quote a packet to a guest, also if\n\
              conntrack does not know that packet. Queued before SNAT (100)."
         },
-        why_shown,
-    ];
-    chains.add(
-        &why[..if shown_first.is_empty() { 1 } else { 2 }].join("\n"),
         "ask-spoof",
         after(ORDER.ask_spoof),
-        [shown_first, asks_about(here, plan, Stage::Spoof)].concat(),
+        asks_about(here, plan, Stage::Spoof),
     );
     if by_kernel {
         chains.add(
