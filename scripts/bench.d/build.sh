@@ -11,11 +11,12 @@ warn_if_busy() {
 }
 
 need_tools() {
-    local tool missing=()
-    for tool in cc valgrind iperf3 wrk jq python3 curl nft conntrack; do
+    local tool missing=() tools=(cc valgrind iperf3 wrk jq python3 curl nft conntrack)
+    if has profile; then tools+=(perf); fi
+    for tool in "${tools[@]}"; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    ((${#missing[@]} == 0)) || die "not installed: ${missing[*]}. Run scripts/setup, and: apt install gcc valgrind iperf3 wrk python3-venv python3-dev libnetfilter-queue-dev"
+    ((${#missing[@]} == 0)) || die "not installed: ${missing[*]}. Run scripts/setup, and: apt install gcc valgrind iperf3 wrk linux-perf python3-venv python3-dev libnetfilter-queue-dev"
 }
 
 wanted() { [[ " ${PEERS[*]} " == *" $1 "* ]]; }

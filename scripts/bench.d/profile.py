@@ -1,6 +1,6 @@
-"""What the processors do while small packets pass, by peer -> PROFILE.md, and on the screen.
+"""What the processors do for a small packet, a connection and a request, by peer -> PROFILE.md, and on the screen.
 
-usage: profile.py OUT VERSION FREQUENCY PEER=PACKETS=FILE...    FILE is what `perf record` wrote while so many packets passed
+usage: profile.py OUT VERSION FREQUENCY WHAT=PEER=COUNT=FILE...    FILE is what `perf record` wrote while there were so many of these
 """
 
 import collections
@@ -47,43 +47,54 @@ def table(head, rows):
         yield f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 
-def main():
-    out, version, frequency = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+ABOUT = {
+    "packet": "A small packet: 64 bytes of UDP, through the node of its guest, at one rate for all.",
+    "connection": "A connection: begun, a page, ended with a reset, through the other node and the pipe, as fast as eight threads can.",
+    "request": "A request in a connection that stays, through the other node and the pipe, as fast as four connections can.",
+}
+
+
+def section(what, found, frequency):
     peers, by_group, by_symbol = [], [], []
-    for peer, packets, path in (word.split("=", 2) for word in sys.argv[4:]):
-        each = 1e6 / frequency / float(packets)
-        counts = symbols(path)
-        groups = collections.Counter()
-        for (space, name), samples in counts.items():
+    for peer, count, path in found:
+        each = 1e6 / frequency / float(count)
+        groups, by_name = collections.Counter(), collections.Counter()
+        for (space, name), samples in symbols(path).items():
             groups[group(space, name)] += samples * each
+            by_name[name] += samples * each
         peers.append(peer)
         by_group.append(groups)
-        by_symbol.append({name: samples * each for (_, name), samples in counts.items()})
+        by_symbol.append(by_name)
     titles = [title for title, _ in GROUPS] + [USER, ELSE]
     rows = [(title, [groups[title] for groups in by_group]) for title in titles]
     rows.append(("**all**", [sum(groups.values()) for groups in by_group]))
     most = collections.Counter()
-    for found in by_symbol:
-        for name, spent in found.items():
+    for by_name in by_symbol:
+        for name, spent in by_name.items():
             most[name] = max(most[name], spent)
-    named = [(f"`{name}`", [found.get(name, 0) for found in by_symbol]) for name, _ in most.most_common(25)]
+    named = [(f"`{name}`", [by_name[name] for by_name in by_symbol]) for name, _ in most.most_common(25)]
+    print(f"\n{ABOUT[what]}", *table(peers, rows), sep="\n")
+    return [f"## {ABOUT[what]}".rstrip("."), "", *table(peers, rows), "", "The functions that took most, with any peer:", "", *table(peers, named), ""]
+
+
+def main():
+    out, version, frequency = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    measured = collections.defaultdict(list)
+    for what, *found in (word.split("=", 3) for word in sys.argv[4:]):
+        measured[what].append(found)
     text = [
-        "# What a small packet costs, and where",
+        "# What a packet, a connection and a request cost, and where",
         "",
-        "`scripts/bench --only profile`: microseconds of processor time for each 64-byte UDP packet, of all processes and of the kernel",
-        "together, sender and receiver included, while packets pass at one rate (`perf record`, by time, all processors). The peers are",
-        "those of [RESULTS.md](RESULTS.md).",
+        "`scripts/bench --only profile`: microseconds of processor time for each, of all processes and of the kernel together, client and",
+        "server included (`perf record`, by time, all processors; time with nothing to do is left out). The peers are those of",
+        "[RESULTS.md](RESULTS.md).",
         "",
         f"{datetime.date.today()}, {version}, kernel {platform.release()}, {os.cpu_count()} processors.",
         "",
-        *table(peers, rows),
-        "",
-        "The functions that took most, with any peer:",
-        "",
-        *table(peers, named),
     ]
-    (out / "PROFILE.md").write_text("\n".join(text) + "\n")
-    print("\n".join(table(peers, rows)))
+    for what, found in measured.items():
+        text += section(what, found, frequency)
+    (out / "PROFILE.md").write_text("\n".join(text).rstrip() + "\n")
 
 
 main()

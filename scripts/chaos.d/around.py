@@ -1,5 +1,6 @@
 """What others do to the host on which a node runs."""
 
+import difflib
 import json
 import os
 import re
@@ -24,8 +25,10 @@ def flush(lab, short):
             began = time.monotonic()
             wait(1, f"the rules of {node} to be back", lambda: lab.log(node).count("they are restored") > told)
             longest = max(longest, time.monotonic() - began)
-            if in_order(lab.rules(node)) != before:
-                raise Failed(f"{node}: not all rules are back:\n{lab.rules(node)}")
+            after = in_order(lab.rules(node))
+            if after != before:
+                differs = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="")
+                raise Failed(f"{node}: not all rules are back:\n" + "\n".join(differs))
             # The kernel tells the number that a process has outside of all containers.
             number = nft.pid if OUTSIDE else r"\d+"
             if not re.search(rf"process {number} \(nft\)", lab.log(node)):
@@ -36,10 +39,12 @@ def flush(lab, short):
 
 
 def in_order(rules):
-    """Tables and chains by their names: a reload puts its chains behind the others, and what is put back is written in one order."""
+    """Tables and chains by their names: a reload puts its chains behind the others, and what is put back is written in one order. A chain
+    at a hook that the last reload has emptied is not put back."""
     tables = []
     for table in re.split(r"^(?=table )", rules, flags=re.M):
         head, *chains = re.split(r"^(?=\tchain )", table.rstrip().removesuffix("}"), flags=re.M)
+        chains = [chain for chain in chains if not re.fullmatch(r"\tchain \S+ {\n\t\ttype [^\n]*\n\t}\s*", chain)]
         tables.append("\n".join([head.rstrip(), *sorted(chain.rstrip() for chain in chains)]))
     return "\n".join(sorted(tables))
 

@@ -15,6 +15,8 @@ FAULTS = [workers, flush, route, reload, links, upgrade, pause]
 def soak(lab, short):
     """Each of them in its short form. What a node has after each of them once is what it has at the end."""
     end = time.monotonic() + (lab.times or 30) * 60
+    # That many minutes; each fault has its own number of times.
+    lab.times = 0
     first, number = None, 0
     while first is None or time.monotonic() < end:
         began = time.monotonic()

@@ -167,6 +167,7 @@ mod tests {
             |to| four().write(to, IpNumber::IPV6_ICMP, b"of the other family").unwrap(),
             b"of the other family",
         );
+        holds(|to| six().write(to, IpNumber::ICMP, b"of the other family").unwrap(), b"of the other family");
         holds(|to| four().write(to, IpNumber::GRE, b"anything").unwrap(), b"anything");
     }
 }

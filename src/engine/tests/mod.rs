@@ -1,5 +1,7 @@
+mod asked;
 mod errors;
 mod families;
+mod policies;
 mod reasons;
 mod services;
 mod tags;
@@ -177,4 +179,30 @@ proptest! {
             prop_assert!(Patch::new(&bytes, &parsed.unwrap(), rewrite, Checksum::Ready).is_ok());
         }
     }
+}
+
+/// What a decision changes in the packet is what it says, and the packet that cannot be changed does not go on.
+#[test]
+fn a_decision_is_worked_out_in_the_bytes() {
+    let tuple = "tcp 192.168.122.1:40000 > 192.168.122.11:80";
+    let (mut bytes, view) = (bytes_of(tuple), view(tuple));
+    let decided = at(Stage::Dnat, NODE1, tuple, Meta::default());
+    let mut decision = decided;
+    let patch = decision.work_out(&bytes, Ok(&view), Checksum::Ready, &mut NoWitness).unwrap();
+    assert_eq!(decision, decided);
+    patch.apply(&mut bytes);
+    let inside = View::parse(&bytes, bytes.len()).unwrap();
+    assert_eq!(inside.tuple.to_string(), "tcp 192.168.122.1:40000 > 10.5.5.201:80");
+
+    // To another family.
+    let rewrite = Some(Rewrite::outer(Side::Destination, "fd00:5::201".parse().unwrap()));
+    let (mut other, mut told) = (Decision { rewrite, ..decided }, Conditions::new());
+    assert!(other.work_out(&bytes, Ok(&view), Checksum::Ready, &mut told).is_none());
+    assert_eq!((other.verdict, other.reason, other.rewrite), (Verdict::Drop, Reason::Family, None));
+    assert_eq!((told.len(), told[0].subject, told[0].holds), (1, Subject::Family, false));
+
+    // Nothing is to be changed.
+    let mut left = Decision::leave(Reason::Observed);
+    assert!(left.work_out(&bytes, Ok(&view), Checksum::Ready, &mut NoWitness).is_none());
+    assert_eq!(left, Decision::leave(Reason::Observed));
 }

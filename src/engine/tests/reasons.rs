@@ -25,6 +25,9 @@ fn names_of_other_policies_are_learned_and_told_apart_as_far_as_there_is_room() 
     assert!("napt-mapped".parse::<Reason>().is_err(), "what is typed has to be known");
     let json = serde_json::to_string(&one).unwrap();
     assert_eq!(serde_json::from_str::<Reason>(&json).unwrap(), one);
+    let error = serde_json::from_str::<Reason>("1").unwrap_err().to_string();
+    assert!(error.contains("expected a reason"), "{error}");
+    assert_eq!(format!("{one:?} {one:>12}"), "Reason(napt-mapped)  napt-mapped");
     let long = "r".repeat(41);
     for name in ["", "Saved", "9lives", "-a", "a b", "a\u{1b}[2J", "a_b", "\u{e4}", &long] {
         assert!(Reason::read(name).is_err(), "{name:?}");
@@ -44,6 +47,10 @@ fn what_is_typed_may_be_of_another_policy_and_is_not_mistyped() {
     // Who has it, has it.
     let declared = Reason::declare("savedx", "it is another").unwrap();
     assert_eq!((Reason::typed("savedx"), declared.is_declared()), (Ok(declared), true));
+    // It is the one of that name, and reading it from a trace does not make it known.
+    assert_eq!(Reason::typed("of-somebody").unwrap().name(), "of-somebody");
+    assert_eq!(Reason::read("savedy").unwrap().name(), "savedy");
+    assert_eq!(Reason::typed("savedy"), Err(ReasonError));
 }
 
 /// Hostile: more than anybody has.
@@ -54,6 +61,7 @@ fn as_many_names_are_learned_as_there_is_room_for() {
     assert_eq!(places[..256], (0..256).map(Some).collect::<Vec<_>>());
     assert!(places[256..].iter().all(Option::is_none));
     assert_eq!((names.place("hostile-7"), names.place("hostile-777")), (Some(7), None));
+    assert_eq!(Reason::PLACES, Reason::ALL.len() + 256, "each has a place");
 }
 
 #[test]
