@@ -111,8 +111,8 @@ def links(lab, short):
             time.sleep(1 * SLOW)
         time.sleep(2 * SLOW)
     # A host without a way to the guests says so, by ICMP.
-    for what in ["requests OSError", "udp errors"]:
-        say(f"     {what.split()[0]} that had no way meanwhile: {result.pop(what, 0)}")
+    no_way = [what for what in result if re.search("E(NET|HOST)UNREACH|udp errors", what)]
+    say("     no way meanwhile: " + (", ".join(f"{what} {result.pop(what)}" for what in no_way) or "nothing"))
     judge(result)
     for address in PUBLIC:
         host = f"[{address}]" if ":" in address else address

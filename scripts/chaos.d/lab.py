@@ -175,9 +175,10 @@ def wait(seconds, what, so):
 
 
 def judge(result, late=True, lost_at_most=None, replies=True):
-    """Nothing may be refused or reset; all that were kept go on. What is late or lost is told, and may be forbidden."""
+    """Nothing may be refused or reset, and no call may fail; all that were kept go on. What is late or lost is told, and may be forbidden."""
     gaps = result.pop("gaps", [])
-    bad = {what: n for what, n in result.items() if re.search("refused|reset|Error" + ("" if late else "|late"), what)}
+    # An error has the name of its number, such as EPIPE.
+    bad = {what: n for what, n in result.items() if re.search(r"refused|reset|Error|\bE[A-Z]+" + ("" if late else "|late"), what)}
     if result.get("kept late") and replies:
         bad["kept late"] = result["kept late"]
     for what in ["udp replied", "requests replied", "kept replied"] if replies else []:

@@ -56,6 +56,16 @@ def own(address):
     return ("::" if ":" in address else "0.0.0.0", port)
 
 
+async def connected(address):
+    """A connection from a port of its own. Somebody else on the workstation may have had that one lately: then the next."""
+    while True:
+        try:
+            return await asyncio.open_connection(address, 80, local_addr=own(address))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+
+
 async def datagrams(address):
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(lambda: Echo(address), remote_addr=(address, 5350), local_addr=own(address))
@@ -95,7 +105,7 @@ async def ask(reader, writer, address, close):
 async def request(address):
     try:
         async with asyncio.timeout(10 * SLOW):
-            reader, writer = await asyncio.open_connection(address, 80, local_addr=own(address))
+            reader, writer = await connected(address)
             await ask(reader, writer, address, True)
         count["requests replied"] += 1
         writer.close()
@@ -122,7 +132,7 @@ async def kept(address):
         try:
             async with asyncio.timeout(20 * SLOW):
                 if writer is None:
-                    reader, writer = await asyncio.open_connection(address, 80, local_addr=own(address))
+                    reader, writer = await connected(address)
                     count["kept begun"] += 1
                 # A server ends a connection after so many requests.
                 if await ask(reader, writer, address, False):

@@ -51,7 +51,8 @@ def reload(lab, short):
     traces = {node: lab.files / f"reload-{node}.jsonl" for node in ["node1", "node2"]}
     readers = readers_of(lab, traces)
     full = overrun(lab)
-    took, generation = [], dict.fromkeys(NODES, 1)
+    first = {node: lab.status(node)["generation"] for node in NODES}
+    took, generation = [], dict(first)
     with lab.load() as result:
         done = number = 0
         while done < times:
@@ -80,7 +81,7 @@ def reload(lab, short):
     say(f"     {done} reloads, in {min(took)} to {max(took)} ms; the median {sorted(took)[len(took) // 2]} ms")
     nothing_lost(lab, result, full)
     for node, trace in traces.items():
-        whole(node, trace, generation[node])
+        whole(node, trace, generation[node] - first[node] + 1)
         status = lab.status(node)
         if status["lost"] != {"queue_full": 0, "socket_full": 0} or status["generation"] != generation[node]:
             raise Failed(f"{node} says: {status}")
@@ -110,12 +111,14 @@ def upgrade(lab, short):
     readers = readers_of(lab, traces)
     pids = {node: lab.pid(node) for node in NODES}
     good, later = lab.files / "dunnat-again", lab.files / "dunnat-fails-later"
+    # Nodes may be that one already: then it has no name any more, as after an upgrade of a package.
+    good.unlink(missing_ok=True)
     shutil.copy(lab.program, good)
     later.write_text(f"#!/bin/sh\n[ -n \"$DUNNAT_TRIAL\" ] && exec {lab.program} \"$@\"\nexec {lab.program} \"$@\" --no-such-option\n")
     later.chmod(0o755)
     full = overrun(lab)
     paused, back = [], 0
-    upgrades = dict.fromkeys(NODES, 0)
+    upgrades = {node: lab.status(node)["upgrades"] for node in NODES}
     with lab.load() as result:
         for number in range(times):
             node = NODES[number % 3]

@@ -169,5 +169,25 @@ mod tests {
         );
         holds(|to| six().write(to, IpNumber::ICMP, b"of the other family").unwrap(), b"of the other family");
         holds(|to| four().write(to, IpNumber::GRE, b"anything").unwrap(), b"anything");
+        holds(|to| four().write(to, IpNumber::SCTP, b"\0\x01\0\x02vtagsum.chunk").unwrap(), b"chunk");
+        // Four words of header, by its fifth byte.
+        holds(|to| six().write(to, IpNumber::DCCP, b"\0\x01\0\x02\x04..........~data").unwrap(), b"data");
+    }
+
+    #[test]
+    fn a_later_fragment_has_no_transport_header() {
+        let later = |to: &mut Vec<u8>| {
+            etherparse::PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+                .write(to, etherparse::IpNumber::UDP, b"what is left of it")
+                .unwrap();
+            to[7] = 1;
+        };
+        holds(later, b"what is left of it");
+    }
+
+    #[test]
+    fn what_is_printed_of_it_are_its_bytes() {
+        let whole = Whole { bytes: &[1, 2], ..Whole::default() };
+        assert_eq!(format!("{whole:?}"), "Whole { bytes: [1, 2], .. }");
     }
 }
