@@ -59,6 +59,20 @@ mod tests {
         assert_eq!(above_ip(&packet[..19]), None);
     }
 
+    #[test]
+    fn it_is_behind_extension_headers() {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ipv6([1; 16], [2; 16], 64)
+            .write(
+                &mut bytes,
+                IpNumber::IPV6_DESTINATION_OPTIONS,
+                &[17, 0, 1, 4, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0, 0],
+            )
+            .unwrap();
+        let expected = AboveIp { proto: Proto::UDP, at: 48, is_later_fragment: false };
+        assert_eq!(above_ip(&bytes), Some(expected));
+    }
+
     proptest! {
         /// Of what a view can be read, this says the same.
         #[test]

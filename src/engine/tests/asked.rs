@@ -97,7 +97,8 @@ fn how_it_is_compared_has_words() {
     for (wants, words) in all {
         assert_eq!(wants.operator(), words);
     }
-    let tables = [Table::Services, Table::ServicesOfGuests, Table::Macs, Table::Pipes, Table::Dscps, Table::Tags];
+    let tables =
+        [Table::Services, Table::ServicesOfGuests, Table::Macs, Table::Pipes, Table::Dscps, Table::Tags];
     insta::assert_snapshot!(
         tables.map(|table| format!("{table:>4}")).join(", "),
         @"services, services of guests, MAC addresses of nodes, pipes to nodes, code points of nodes, tags of nodes"
@@ -125,7 +126,13 @@ fn that_a_packet_is_an_icmp_error_is_told() {
     let request = "tcp 192.168.122.1:40000 > 10.5.5.201:80";
     let error = error(11, GUEST, CLIENT, request);
     let mut conditions = Conditions::new();
-    decide_before(&Tables::new(&cluster(), NODE1), Stage::Spoof, Ok(&error), &Meta::default(), &mut conditions);
+    decide_before(
+        &Tables::new(&cluster(), NODE1),
+        Stage::Spoof,
+        Ok(&error),
+        &Meta::default(),
+        &mut conditions,
+    );
     let told = conditions.iter().find(|condition| condition.subject == Subject::Error).unwrap();
     assert!(told.holds);
     assert_eq!(
