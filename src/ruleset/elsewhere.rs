@@ -73,3 +73,65 @@ pub(super) fn elsewhere(here: InFamily<'_>, node: NodeId, is_filled: bool) -> Op
     );
     Some((set, chain.at(Hook::filter(PREROUTING, PRIORITY))))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::net::ByFamily;
+
+    fn cluster(text: &str) -> Cluster {
+        Cluster::parse(text, Path::new("c")).unwrap()
+    }
+
+    #[test]
+    fn each_family_has_its_guests_and_other_sets_are_left_alone() {
+        let set = |name| Set {
+            about: String::new(),
+            name,
+            of: SetOf::Addresses("ipv4_addr"),
+            elements: Vec::new(),
+        };
+        let of_family = |family| Table {
+            sets: vec![set("others"), set(SET)],
+            ..Table::new(family, "t", "c", Vec::new())
+        };
+        let mut tables = [of_family("ip"), of_family("ip6"), of_family("bridge")];
+        let guests = ["10.5.5.201", "10.5.5.202", "fd00:5::201"].map(|guest| guest.parse().unwrap());
+        let mut filled = Vec::new();
+        fill(&mut tables, &guests.into(), |table, set| {
+            filled.push((table.family, set.name, set.elements.clone()));
+        });
+        let [one, two, six] = guests;
+        assert_eq!(
+            filled,
+            [("ip", SET, vec![one, two]), ("ip6", SET, vec![six]), ("bridge", SET, Vec::new())]
+        );
+        assert!(tables.iter().all(|table| table.sets[0].elements.is_empty()));
+        // What lives there no more is taken out.
+        fill(&mut tables, &BTreeSet::new(), |_, set| assert_eq!(set.elements, Vec::<IpAddr>::new()));
+    }
+
+    #[test]
+    fn there_is_nothing_to_pass_without_pipes_and_without_a_service_of_the_family() {
+        let text = include_str!("../../rules/dual.toml");
+        let is_there = |cluster: &Cluster| {
+            InFamily::all(cluster, NodeId(0))
+                .map(|here| elsewhere(here, NodeId(0), true).is_some())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(is_there(&cluster(text)), [true, true]);
+        let tracked = text.replacen("[guests]", "[guests]\nforeign = \"track\"", 1);
+        assert_eq!(is_there(&cluster(&tracked)), [false, false]);
+        // No guest of IPv6 has a service.
+        let four = cluster(include_str!("../../rules/example.toml"));
+        let mut dual = cluster(text);
+        for service in &mut dual.services {
+            let four = service.guest.get(Family::V4).copied();
+            service.guest = ByFamily::new(|family| four.filter(|_| family == Family::V4));
+        }
+        assert_eq!((is_there(&four), is_there(&dual)), (vec![true], vec![true, false]));
+    }
+}

@@ -232,6 +232,28 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::kernel::Capabilities;
+    use crate::ruleset::Wishes;
+
+    /// Where a policy translates by ports of its own, the services of the cluster file mean nothing.
+    #[test]
+    fn a_translator_asks_about_its_ports_and_no_service() {
+        let text = include_str!("../../rules/dual.toml");
+        let cluster = Cluster::parse(text, Path::new("c")).unwrap();
+        let plan = Plan::new(Wishes::default(), &Capabilities::all()).unwrap();
+        let ports = Ports::new(40_000, 49_999).unwrap();
+        for here in InFamily::all(&cluster, NodeId(0)) {
+            let plain = here.asking(&plan);
+            assert!(plain.services().next().is_some() && plain.has_services());
+            assert_eq!(plain.protos(), cluster.protos(here.family));
+            let translator = here.asking(&plan.translating(ports));
+            assert!(translator.services().next().is_none() && translator.has_services());
+            assert_eq!(translator.protos(), PROTOS);
+            for proto in translator.protos() {
+                assert_eq!(translator.asked_ports(proto), Some(vec![ports]));
+            }
+        }
+    }
 
     /// Neighbour discovery and the groups of IPv6 are named only where a service would have them, too.
     #[test]

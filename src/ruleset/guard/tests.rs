@@ -83,6 +83,28 @@ fn what_is_written_for_services_of_every_kind() {
     }
 }
 
+/// The walk through rules that were never installed meets both, as a packet in the kernel does.
+#[test]
+fn the_owned_guard_is_the_one_that_stays_at_other_priorities() {
+    let guard = Guard::new(&of_every_kind(), NodeId(0));
+    let (stays, owned) = (guard.tables(), guard.owned());
+    assert_eq!(
+        owned.iter().map(|table| (table.family, table.name)).collect::<Vec<_>>(),
+        [("inet", OWNED), ("arp", OWNED)]
+    );
+    for (one, two) in stays.iter().zip(&owned) {
+        assert_eq!((one.family, &one.counters), (two.family, &two.counters));
+        for (one, two) in one.chains.iter().zip(&two.chains) {
+            assert_eq!((&one.name, &one.rules), (&two.name, &two.rules));
+            let priority = |chain: &Chain| chain.hook.as_ref().map(|hook| hook.priority);
+            assert!(one.hook.is_none() || priority(one) != priority(two), "{}", one.name);
+        }
+        assert_eq!(one.chains.len(), two.chains.len());
+    }
+    let looks_on = Guard::none();
+    assert_eq!((looks_on.tables(), looks_on.owned().len()), (Vec::new(), 1));
+}
+
 /// Prefixes that end with a byte and within one; where an address has a name for nft, and where it is known by its place.
 #[test]
 fn what_is_written_for_a_condition() {
