@@ -124,3 +124,35 @@ pub(super) fn lanes(
     ]
     .concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_ct_mark_follows_from_the_lane_and_the_packet() {
+        let envelope = Envelope { mark: Mark(2), ct_mark: Some(Mark(3)), ..Envelope::default() };
+        let without = Envelope { ct_mark: None, ..envelope.clone() };
+        let is = |mark| Some(CtMark::Is(Mark(mark)));
+        for (lane, words, known, of_no_flow) in [
+            (LaneCtMark::Any, "any", None, None),
+            (LaneCtMark::Is(Mark::ZERO), "none yet", is(0), is(0)),
+            (LaneCtMark::Is(Mark(7)), "0x7", is(7), is(7)),
+            (LaneCtMark::IsPacketMark, "equals packet mark", is(2), is(2)),
+            (LaneCtMark::Another, "another", Some(CtMark::Another), Some(CtMark::Another)),
+            (LaneCtMark::Shown, "shown", is(3), None),
+        ] {
+            assert_eq!((lane.of(&envelope), lane.of(&without)), (known, of_no_flow), "{lane}");
+            assert_eq!(lane.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn a_lane_has_its_protocols() {
+        let has = |traffic: Traffic| [Proto::TCP, Proto::UDP, Proto::ICMP].map(|proto| traffic.has(proto));
+        assert_eq!(has(Traffic::Any), [true; 3]);
+        assert_eq!(has(Traffic::Tcp), [true, false, false]);
+        assert_eq!(has(Traffic::NotTcp), [false, true, true]);
+        assert_eq!(has(Traffic::Errors), [false; 3]);
+    }
+}

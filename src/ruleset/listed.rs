@@ -197,6 +197,32 @@ mod tests {
         assert_eq!(fw.chain("forward").unwrap().hook.as_deref(), Some("forward"));
     }
 
+    #[test]
+    fn words_about_a_chain_are_no_rules_of_it() {
+        let mut chain = Chain::default();
+        // It speaks of a hook, and has none.
+        for words in ["comment \"at the hook of all\"", "", "}"] {
+            chain.go_on(words, None);
+        }
+        assert_eq!(chain, Chain::default());
+        chain.go_on("type filter hook input priority filter; policy accept;", None);
+        assert_eq!((chain.hook.as_deref(), &chain.rules[..]), (Some("input"), &[][..]));
+        // A rule may begin with such a word, and one that has begun goes on to its handle.
+        for (words, handle) in [("comment", Some(2)), ("type", None), ("}", None), ("", Some(3))] {
+            chain.go_on(words, handle);
+        }
+        let rules: Vec<(&str, u64)> =
+            chain.rules.iter().map(|rule| (rule.text.as_str(), rule.handle)).collect();
+        assert_eq!((chain.hook.as_deref(), rules), (Some("input"), vec![("comment", 2), ("type } ", 3)]));
+    }
+
+    #[test]
+    fn a_place_has_the_words_of_nft() {
+        assert_eq!(place("inet fw", "forward", Some(7)), "rule 7 of chain forward, table inet fw");
+        assert_eq!(place("inet fw", "forward", None), "chain forward, table inet fw");
+        assert_eq!([Then::Accept, Then::Drop].map(|then| policy(&then)), ["policy accept", "policy drop"]);
+    }
+
     proptest::proptest! {
         #[test]
         fn any_listing_comes_to_an_end(listing in "(\t{0,3}(table|chain|set|flags|type| hook |[a-z]|# handle 1|\\{|\\})*\n){0,20}") {

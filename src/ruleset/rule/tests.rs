@@ -1,13 +1,16 @@
 //! Conditions, each with its text, a packet for which it holds, and one for which it does not.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::*;
-use crate::net::{CtState, Dscp, Family, Mark, Ports, Proto, Tuple};
+use crate::cluster::{Cluster, NodeId};
+use crate::net::{CtState, Dscp, Family, Mark, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, Headers, Icmp, set_dscp};
 use crate::ruleset::marks::{Bits, MarkOf};
+use crate::ruleset::rules_in_kernel;
 use crate::simulate::made;
 
 fn holds(condition: Condition, packet: &AtHook) -> bool {
@@ -187,6 +190,25 @@ fn a_rule_that_looks_up_in_vain_does_no_more() {
     assert!(!done.matches && !done.counted);
     assert_eq!(packet, tcp());
     assert_eq!(rule.to_string(), "ip daddr set tcp dport map { 81 : 10.5.5.202 } meta mark set 0x7 counter");
+}
+
+/// As `explain` asks it.
+#[test]
+fn a_rule_of_the_pure_ruleset_says_whether_it_was_for_the_packet() {
+    let cluster = Cluster::parse(include_str!("../../../rules/example.toml"), Path::new("c")).unwrap();
+    let all = rules_in_kernel(&cluster, NodeId(0), Family::V4, Stage::Dnat);
+    let a_request: Tuple = "tcp 192.168.122.1:40000 > 192.168.122.11:80".parse().unwrap();
+    let request = |port| {
+        let tuple = Tuple { ports: Some((40000, port)), ..a_request };
+        let bytes = made(tuple, &Headers::default(), Fragment::None, 100).unwrap();
+        AtHook { input: Some(cluster.public.clone()), ..seen(&bytes) }
+    };
+    let matching = |packet: &mut AtHook| all.iter().filter(|rule| rule.apply(packet)).count();
+    let mut to_service = request(80);
+    assert!(matching(&mut to_service) > 0);
+    assert_eq!(to_service.ip_mut().unwrap().dst, address("10.5.5.201"));
+    let mut to_nothing = request(81);
+    assert_eq!((matching(&mut to_nothing), to_nothing), (0, request(81)));
 }
 
 #[test]
