@@ -217,6 +217,24 @@ mod tests {
     }
 
     #[test]
+    fn what_only_its_owner_may_load_is_left_out() {
+        for (line, indent, in_chain, what) in [
+            ("flags owner", 1, false, Some("its owner")),
+            ("flags owner, persist", 1, false, Some("its owner")),
+            ("flags dormant", 1, false, None),
+            ("flags owner,dormant", 1, false, None),
+            ("flags offload", 2, false, Some("hardware offload")),
+            ("flags offload;", 2, false, Some("hardware offload")),
+            ("flags offload", 2, true, None),
+            ("flags timeout", 2, false, None),
+            ("flags owner", 2, false, None),
+            ("owner", 1, false, None),
+        ] {
+            assert_eq!(not_to_be_loaded(line, indent, in_chain), what, "{line}");
+        }
+    }
+
+    #[test]
     fn a_place_has_the_words_of_nft() {
         assert_eq!(place("inet fw", "forward", Some(7)), "rule 7 of chain forward, table inet fw");
         assert_eq!(place("inet fw", "forward", None), "chain forward, table inet fw");

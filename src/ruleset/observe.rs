@@ -187,4 +187,33 @@ mod tests {
         }
         assert!(plan(&clusters()[0], 8000, &nothing()).is_err());
     }
+
+    /// Where queues show ct marks, each stage behind dnat has one lane for them; else one for each mark.
+    #[test]
+    fn each_stage_has_lanes_and_each_worker_a_queue_of_each() {
+        for cluster in clusters() {
+            let (all, sorted) = (plan(&cluster, 2, &Capabilities::all()), plan(&cluster, 2, &nothing()));
+            let (all, sorted) = (all.unwrap(), sorted.unwrap());
+            let marks = |plan: &ObservePlan, stage| {
+                let its = plan.lanes().iter().filter(move |lane| lane.stage == stage);
+                its.map(|lane| lane.ct_mark).collect::<Vec<_>>()
+            };
+            for stage in Stage::ALL {
+                let dnat = stage == Stage::Dnat;
+                assert_eq!(marks(&all, stage), [if dnat { LaneCtMark::Any } else { LaneCtMark::Shown }]);
+                assert_eq!(marks(&sorted, stage).len() > 1, !dnat);
+                assert!(!marks(&sorted, stage).contains(&LaneCtMark::Shown));
+            }
+            for plan in [&all, &sorted] {
+                for (lane, queue) in plan.queues_of_worker(1) {
+                    assert_eq!(queue.ct_mark, lane.ct_mark == LaneCtMark::Shown);
+                    let mut of_stage = plan.queues_of(lane.stage);
+                    assert!(of_stage.any(|(it, queues)| it == lane && queues.contains(&queue.queue)));
+                }
+            }
+        }
+        let [example, _] = clusters();
+        let words = plan(&example, 2, &Capabilities::all()).unwrap().summary(&example);
+        insta::assert_snapshot!(words, @"node1: 2 workers, queues 100-107");
+    }
 }

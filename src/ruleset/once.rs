@@ -342,3 +342,37 @@ pub(super) fn saved(cluster: &Cluster) -> [Condition; 2] {
     let (mark, ct_mark) = (Bits::of_packet(cluster), Bits::of_flow(cluster));
     [Condition::MarksAgree(mark, ct_mark, cluster.tags().map(|(tag, _)| tag).collect()), mark.unset()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_come_and_go_in_the_chains_of_stages_that_remember() {
+        let all: Vec<_> = zooms().collect();
+        assert_eq!(
+            all,
+            [
+                (Stage::Dnat, "zoom-dnat", "zoomed-dnat"),
+                (Stage::Tag, "zoom-tag", "zoomed-tag"),
+                (Stage::Spoof, "zoom-spoof", "zoomed-spoof")
+            ]
+        );
+        assert!(all.iter().all(|(_, zoom, zoomed)| is_zoom(zoom) && !is_zoom(zoomed)));
+        assert!(!is_zoom("flow-dnat") && !is_zoom(""));
+    }
+
+    #[test]
+    fn a_set_and_a_counter_name_their_stage() {
+        for counters in COUNTERS {
+            let stage = counters.stage;
+            assert!(names(stage).is_some_and(|(_, its)| its == counters));
+            for name in [counters.flows, counters.packets, counters.no_room] {
+                assert!(name.ends_with(&format!("-{stage}")), "{name}");
+            }
+            assert_eq!(stage_of(&format!("{stage}-tcp")), Some(stage));
+        }
+        assert!(names(Stage::Save).is_none());
+        assert_eq!(["elsewhere", "nothing-tcp", ""].map(stage_of), [None; 3]);
+    }
+}
