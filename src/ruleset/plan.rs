@@ -375,6 +375,72 @@ mod tests {
         assert_eq!(all(1), []);
     }
 
+    /// However a node works that runs already, it is known by its queues.
+    #[test]
+    fn every_way_of_working_is_among_them() {
+        for wishes in [
+            Wishes { rewrite_by: RewriteBy::Kernel, ..wishes(100, 2) },
+            Wishes { backend: Backend::Nfq, ..wishes(100, 2) },
+            Wishes { deciding: Deciding::OnceAFlow, ..wishes(100, 2) },
+            Wishes { stand_in: StandIn::Kernel, ..wishes(100, 2) },
+            Wishes { node: NodeId(1), on_conflict: OnConflict::Take, ..wishes(200, 3) },
+        ] {
+            let plan = plan(wishes);
+            // How many workers it has is not known.
+            for workers in [1, 20_000] {
+                let all = Plan::every_one(Wishes { workers, ..wishes }, plan.queues().len());
+                assert!(all.contains(&plan), "{wishes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_generation_is_of_the_node_and_the_file_that_it_is_told() {
+        let first = plan(Wishes { backend: Backend::Nfq, ..wishes(100, 2) });
+        let (node, drops) = (NodeId(1), OnConflict::Drop);
+        let next = first.next(node, drops, 1).unwrap();
+        assert_eq!((next.node(), next.on_conflict, next.layout().workers()), (node, drops, 1));
+        let placed = first.placed((node, drops), 2, (*next.queues().start(), 1)).unwrap();
+        assert_eq!(placed, next);
+        assert_eq!(first.node(), NodeId(0));
+    }
+
+    #[test]
+    fn workers_have_the_queues_of_their_lanes() {
+        let by_rules = Capabilities { ct_mark_by_verdict: Support::unwanted(), ..Capabilities::all() };
+        for (kernel, shows) in [(Capabilities::all(), true), (by_rules, false)] {
+            let plan = Plan::new(wishes(100, 3), &kernel).unwrap();
+            let of_workers = plan.queues_of_workers();
+            assert_eq!(of_workers.len(), 3);
+            for (worker, queues) in (0..).zip(of_workers) {
+                let with_lanes = plan.queues_of_worker(worker);
+                assert_eq!(with_lanes.iter().map(|(_, queue)| *queue).collect::<Vec<_>>(), queues);
+                for (lane, queue) in with_lanes {
+                    assert_eq!(queue.ct_mark, lane.ct_mark == LaneCtMark::Shown, "{lane:?}");
+                }
+            }
+            let lanes = plan.lanes();
+            assert_eq!(lanes.iter().any(|lane| lane.ct_mark == LaneCtMark::Shown), shows);
+        }
+    }
+
+    /// A translator sees both directions of every flow, and no node's tags; with `--full` all stages are asked even so.
+    #[test]
+    fn a_translator_passes_nothing_and_has_no_tags() {
+        let text = include_str!("../../rules/example.toml");
+        let read = |text: &str| Cluster::parse(text, std::path::Path::new("c")).unwrap();
+        let (cluster, tracked) =
+            (read(text), read(&text.replacen("[guests]", "[guests]\nforeign = \"track\"", 1)));
+        let ports = Ports::new(40_000, 49_999).unwrap();
+        for (full, no_tags) in [(false, true), (true, false)] {
+            let plan = plan(Wishes { full, ..wishes(100, 1) });
+            assert!(plan.passes_foreign(&cluster) && !plan.has_no_tags());
+            let translator = plan.translating(ports);
+            assert_eq!((translator.passes_foreign(&cluster), translator.has_no_tags()), (false, no_tags));
+        }
+        assert!(!plan(wishes(100, 1)).passes_foreign(&tracked));
+    }
+
     #[test]
     fn gso_is_for_tcp_and_for_what_is_not_rewritten() {
         let config = |plan: Plan| {

@@ -62,4 +62,21 @@ mod tests {
             assert_eq!(read(other), None, "{other}");
         }
     }
+
+    /// What the kernel makes of it is seen in the lab, by every node on a kernel whose nft has no `queue`.
+    #[test]
+    fn a_chain_of_a_queue_gets_its_rule_and_no_other_chain_gets_one() {
+        let written = |chain: &str| {
+            let mut batch = Batch::new();
+            fill(&mut batch, 2, TABLE, chain);
+            batch.bytes().to_vec()
+        };
+        let has = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).any(|it| it == what);
+        let (plain, bypass) = (written("queue-258"), written("queue-258-bypass"));
+        for bytes in [&plain, &bypass] {
+            assert!(has(bytes, b"NFQUEUE\0") && has(bytes, b"queue-258"));
+        }
+        assert_ne!(plain, bypass);
+        assert_eq!(written("ask-dnat").len(), Batch::new().bytes().len());
+    }
 }
