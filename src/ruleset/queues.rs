@@ -120,6 +120,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn ranges_that_share_one_number_are_not_used_in_turn() {
+        let other = |own: u16, base: u16| {
+            QueueLayout::new(own, 1, 6).unwrap().other(base, 1, 6).unwrap().all().into_inner().0
+        };
+        // 105 to 110, and from 100 or 99 on; 100 to 105, and from 105, 106 or 110 on.
+        assert_eq!([other(105, 100), other(105, 99)], [111, 99]);
+        assert_eq!([other(100, 105), other(100, 106), other(100, 110)], [106, 106, 110]);
+    }
+
     proptest! {
         #[test]
         fn every_queue_is_of_one_lane_and_one_worker(base: u16, workers in 0u16..40, lanes in 0usize..12) {

@@ -103,3 +103,38 @@ impl Rules {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::kernel::{Capabilities, Support};
+    use crate::ruleset::Wishes;
+
+    #[test]
+    fn a_chain_says_which_generation_this_is() {
+        for name in ["generation-2", "generation-18446744073709551615"] {
+            assert!(is_generation(name), "{name}");
+        }
+        for name in ["generation-", "generation-x", "generation-2x", "generation", "ask-dnat", ""] {
+            assert!(!is_generation(name), "{name}");
+        }
+    }
+
+    /// What `reload --dry-run` looks through: nft takes it on every kernel.
+    #[test]
+    fn nft_can_read_what_is_left_without_queues() {
+        let cluster = Cluster::parse(include_str!("../../rules/example.toml"), Path::new("c")).unwrap();
+        let none = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+        for kernel in [Capabilities::all(), none] {
+            let rules = Rules::render(&cluster, &Plan::new(Wishes::default(), &kernel).unwrap());
+            let text = rules.without_queues();
+            for table in ["inet dunnat-guard", "arp dunnat-guard", "ip dunnat", "bridge dunnat"] {
+                assert!(text.contains(&format!("table {table} {{")), "{table}: {text}");
+            }
+            assert!(text.contains("\tchain ask-dnat {\n\t\ttype filter hook prerouting priority -300;"));
+            assert!(!text.contains("dunnat fill-queues") && !text.contains("#!"), "{text}");
+        }
+    }
+}

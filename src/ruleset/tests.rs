@@ -462,3 +462,15 @@ fn a_flow_is_remembered() {
     }
     insta::assert_snapshot!("once", out);
 }
+
+/// By that it is known which chains are emptied first when a node ends.
+#[test]
+fn the_chains_that_ask_are_those_that_are_called_so() {
+    for queue_by in [QueueBy::Nft, QueueBy::Xt] {
+        let rules = Rules::render(&example(), &plan(0, queue_by, 1));
+        let chains = rules.tables.iter().flat_map(|table| &table.chains).filter(|chain| !chain.is_queue());
+        for chain in chains {
+            assert_eq!(chain.asks(), chain.name.starts_with("ask-"), "{}", chain.name);
+        }
+    }
+}

@@ -37,6 +37,22 @@ fn rules_of_both_forms() {
     insta::assert_snapshot!("shadow-masked-nft-sorted", sorted.render(&cluster).as_script());
 }
 
+/// Where queues show ct marks, those queues do that have them to show.
+#[test]
+fn a_queue_shows_ct_marks_if_its_lane_says_so() {
+    for (kernel, shows) in [(Capabilities::all(), true), (nothing(), false)] {
+        let plan = plan(&example(), 2, &kernel).unwrap();
+        let queues = plan.queues_of_worker(1);
+        assert_eq!(queues.iter().map(|(lane, _)| *lane).collect::<Vec<_>>(), plan.lanes());
+        for (lane, queue) in &queues {
+            assert_eq!(queue.ct_mark, lane.ct_mark == LaneCtMark::Shown);
+            let is_whole = lane.side == Moment::Before && [Stage::Dnat, Stage::Spoof].contains(&lane.stage);
+            assert_eq!(queue.copy, if is_whole { u32::MAX } else { HEADERS });
+        }
+        assert_eq!(queues.iter().any(|(_, queue)| queue.ct_mark), shows);
+    }
+}
+
 /// What is judged is the ruleset that people are given.
 #[test]
 fn the_ruleset_is_the_printed_one() {
