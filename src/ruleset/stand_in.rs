@@ -134,3 +134,28 @@ pub(super) fn counters(chains: &[Chain]) -> Vec<&'static str> {
         once::COUNTERS.into_iter().flat_map(|of_stage| [of_stage.flows, of_stage.packets, of_stage.no_room]);
     CARRIED.into_iter().map(|(_, name)| name).chain(once).filter(is_used).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::kernel::Capabilities;
+    use crate::ruleset::{StandIn, Wishes};
+
+    /// Where no other node sends frames, none of them is counted.
+    #[test]
+    fn frames_of_others_are_counted_where_there_are_others() {
+        let text = include_str!("../../rules/example.toml");
+        let cluster = Cluster::parse(text, Path::new("c")).unwrap();
+        let mut alone = cluster.clone();
+        alone.nodes.truncate(1);
+        let wishes = Wishes { stand_in: StandIn::Kernel, ..Wishes::default() };
+        let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
+        for (cluster, rules) in [(cluster, 1), (alone, 0)] {
+            let here = InFamily::all(&cluster, plan.node).next().unwrap();
+            assert_eq!(tag_counted(here, &plan).len(), rules);
+        }
+    }
+}
