@@ -250,3 +250,21 @@ impl Hook {
         names.iter().position(|known| *known == self.name).unwrap_or_default() as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `NF_INET_*`, `NF_ARP_*` and `NF_NETDEV_*`.
+    #[test]
+    fn a_hook_has_the_number_that_the_kernel_has_for_it() {
+        let number = |name, family| Hook::filter(name, 0).number(family);
+        for family in ["ip", "ip6", "inet", "bridge"] {
+            let all =
+                [PREROUTING, "input", "forward", "output", POSTROUTING].map(|name| number(name, family));
+            assert_eq!(all, [0, 1, 2, 3, 4], "{family}");
+        }
+        assert_eq!(["input", "output", "forward"].map(|name| number(name, "arp")), [0, 1, 2]);
+        assert_eq!(["ingress", "egress"].map(|name| number(name, "netdev")), [0, 1]);
+    }
+}

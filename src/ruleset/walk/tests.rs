@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::{OnConflict, Service};
 use crate::engine::{Decision, Meta, Reason, Tables, decide};
-use crate::kernel::Capabilities;
+use crate::kernel::{Capabilities, Support};
 use crate::net::{CtMark, CtState, Family, Hook as At, Mac, Mark, Proto, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Headers, Icmp, View};
-use crate::ruleset::{Plan, RewriteBy, Wishes};
+use crate::ruleset::rule::Statement;
+use crate::ruleset::{Plan, RewriteBy, StandIn, Wishes};
 use crate::simulate::made;
 
 /// Both families, and services of every kind.
@@ -178,7 +179,7 @@ proptest! {
     ) {
         let name = |place: usize| ["xenbr0", "guestbr0", "eth1.100", "lo"][place].parse().ok();
         let frame = [&[0; 12][..], &ether_type.to_be_bytes(), &bytes].concat();
-        let none = Capabilities { nft_queue: crate::kernel::Support::unwanted(), ct_mark_by_verdict: crate::kernel::Support::unwanted() };
+        let none = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
         let kernel = if all { Capabilities::all() } else { none };
         let by = if by_kernel { RewriteBy::Kernel } else { RewriteBy::Userspace };
         let plan = plan(&cluster, by, full, &kernel);
@@ -302,6 +303,73 @@ fn a_request_waits_in_a_queue_and_goes_on_behind_it() {
     let walk = rules.walk(Point::Ip(At::Prerouting), -299.., &mut packet);
     assert_eq!(walk.fate, Fate::Drop);
     assert!(met(&walk)[0].ends_with("of chain untranslated-requests, table inet dunnat-guard"), "{walk:?}");
+}
+
+/// The process is gone, its guard with it, and nobody listens: who is queued ends there, and by `bypass` goes on.
+#[test]
+fn without_a_process_the_guard_that_stays_is_left_and_queues_are_passed_where_that_is_wished() {
+    let cluster = cluster(OnConflict::Keep, false);
+    let of = |stand_in| {
+        let wishes = Wishes { stand_in, ..Wishes::default() };
+        let plan = Plan::new(wishes, &Capabilities::all()).unwrap();
+        Evaluator::of(&Rules::render(&cluster, &plan))
+    };
+    let mut spoofed = syn("10.5.5.77", "192.168.122.11", 80);
+    spoofed.input = Some(cluster.public.clone());
+    let dropped_by = |rules: &Evaluator| {
+        let walk = rules.walk(Point::Ip(At::Prerouting), .., &mut spoofed.clone());
+        (walk.fate, walk.met[0].place.table.clone())
+    };
+    let attended = of(StandIn::None);
+    assert_eq!(dropped_by(&attended), (Fate::Drop, "inet dunnat-serving".to_owned()));
+    let unattended = attended.unattended();
+    assert_eq!(dropped_by(&unattended), (Fate::Drop, "inet dunnat-guard".to_owned()));
+    let mut request = syn("192.168.122.1", "192.168.122.11", 80);
+    request.input = Some(cluster.public.clone());
+    for (rules, fate) in [(unattended, Fate::Drop), (of(StandIn::Kernel).unattended(), Fate::Accept)] {
+        let mut packet = request.clone();
+        let walk = rules.walk(Point::Ip(At::Prerouting), -300..-290, &mut packet);
+        assert_eq!(walk.fate, fate);
+        let Carried::Ip(ip) = packet.carried else { panic!("no longer IP") };
+        assert_eq!(ip.dst.to_string() == "10.5.5.201", fate == Fate::Accept);
+    }
+}
+
+/// The kernel refuses such rules; here they end, too.
+#[test]
+fn a_chain_that_leads_to_itself_comes_to_an_end() {
+    let rules = vec![Rule::new([], [Statement::JumpTo("round")])];
+    let round = Chain::new("", "round", rules).at(Hook::filter(PREROUTING, 0));
+    let rules = Evaluator {
+        tables: vec![Table::new("ip", "round", "", vec![round])],
+        owned: Vec::new(),
+        attended: true,
+        memory: Memory::default(),
+    };
+    let walk = rules.walk(Point::Ip(At::Prerouting), .., &mut syn("192.168.122.1", "192.168.122.11", 80));
+    assert_eq!((walk.fate, walk.met.len()), (Fate::Accept, 1 + DEEPEST));
+}
+
+/// Every chain that nft can write is emptied, and then gets its rules.
+#[test]
+fn what_is_refilled_is_what_nft_can_write() {
+    let cluster = cluster(OnConflict::Keep, false);
+    let none = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+    for kernel in [Capabilities::all(), none] {
+        let plan = plan(&cluster, RewriteBy::Userspace, false, &kernel);
+        let rules = Evaluator::of(&Rules::render(&cluster, &plan));
+        let text = rules.as_refill();
+        for table in &rules.tables {
+            for chain in &table.chains {
+                let flush = format!("flush chain {} {}\n", table.place(), chain.name);
+                assert_eq!(text.matches(&flush).count(), usize::from(!chain.is_queue()), "{flush}");
+                let declared = format!("\tchain {} {{\n", chain.name);
+                assert_eq!(text.contains(&declared), !chain.is_queue(), "{declared}");
+            }
+        }
+        assert!(text.contains("\tchain ask-dnat {\n\t\ttype filter hook prerouting priority -300;"));
+        assert!(!text.contains("dunnat-serving"));
+    }
 }
 
 /// Another mark than a node's leads to no chain, and the others' bits stay.
