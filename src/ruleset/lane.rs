@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn what_is_known_of_a_ct_mark_follows_from_the_lane_and_the_packet() {
         let envelope = Envelope { mark: Mark(2), ct_mark: Some(Mark(3)), ..Envelope::default() };
-        let without = Envelope { ct_mark: None, ..envelope.clone() };
+        let without = Envelope { ct_mark: None, ..envelope };
         let is = |mark| Some(CtMark::Is(Mark(mark)));
         for (lane, words, known, of_no_flow) in [
             (LaneCtMark::Any, "any", None, None),

@@ -211,6 +211,34 @@ fn a_rule_of_the_pure_ruleset_says_whether_it_was_for_the_packet() {
     assert_eq!((matching(&mut to_nothing), to_nothing), (0, request(81)));
 }
 
+/// Also if it only goes on: what stands behind it is not done.
+#[test]
+fn what_ends_a_rule_ends_it() {
+    let mark = Bits { of: MarkOf::Packet, mask: Mark::ALL }.assign(Mark(7));
+    for (end, next) in [
+        (Statement::Continue, Next::Rule),
+        (Statement::Return, Next::Return),
+        (Statement::Accept, Next::Accept),
+        (Statement::Drop, Next::Drop),
+        (Statement::GoTo("chain"), Next::GoTo("chain")),
+    ] {
+        let mut packet = tcp();
+        let rule = Rule::new([], [Statement::Count, end, mark.clone()]);
+        let done = rule.apply(&mut packet, &[], &Memory::default());
+        assert!(done.matches && done.counted && done.next == next, "{rule}");
+        assert_eq!(packet, tcp(), "{rule}");
+    }
+}
+
+#[test]
+fn a_type_of_icmp_is_known_by_its_number() {
+    let (one, some) = (IcmpTypes::One(("nd-redirect", 137)), IcmpTypes::OneOf(vec![("a", 135), ("b", 136)]));
+    assert_eq!(
+        [135, 136, 137].map(|kind| (one.has(kind), some.has(kind))),
+        [(false, true), (false, true), (true, false)]
+    );
+}
+
 #[test]
 fn many_ports_are_a_tree_for_the_kernel() {
     let of = |count: u16, more: &[Ports]| {
