@@ -162,6 +162,8 @@ impl fmt::Display for FlowSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{Fragment, Headers, Icmp};
+    use crate::simulate::made;
 
     #[test]
     fn a_key_of_the_kernel_is_a_flow() {
@@ -186,5 +188,52 @@ mod tests {
         let others = set(Family::V4, Known::Protocol, false);
         let (tuple, _) = others.flow_of(&[192, 0, 2, 1, 192, 0, 2, 2, 47, 0, 0, 0]).unwrap();
         assert_eq!(tuple.to_string(), "47 192.0.2.1 > 192.0.2.2");
+    }
+
+    /// A set that is full takes no other flow, and goes on counting those that it has. Another set has its own room.
+    #[test]
+    fn a_full_set_takes_no_other_flow() {
+        let packet = |port| {
+            let tuple = Tuple { ports: Some((port, 80)), ..flow() };
+            let bytes = made(tuple, &Headers::default(), Fragment::None, 60).unwrap();
+            AtHook::packet(&bytes, bytes.len()).unwrap()
+        };
+        let of =
+            |name| FlowSet { name, family: Family::V4, of: Known::Ports(Proto::TCP), with_ct_mark: false };
+        let (set, other, memory) = (of("x"), of("y"), Memory::default());
+        assert_eq!(memory.count(set, &packet(1)), Some(()));
+        let others =
+            (1..FlowSet::SIZE).map(|number| ((Family::V4.nft(), "x", number.to_ne_bytes().to_vec()), 1));
+        memory.0.borrow_mut().extend(others);
+        assert_eq!([1, 2].map(|port| memory.count(set, &packet(port))), [Some(()), None]);
+        assert_eq!([1, 2].map(|port| memory.is_new(set, &packet(port))), [Some(false), Some(true)]);
+        assert_eq!(memory.count(other, &packet(2)), Some(()));
+        let place = set.place(&packet(1)).unwrap();
+        assert_eq!(memory.0.borrow().get(&place), Some(&2));
+    }
+
+    fn flow() -> Tuple {
+        "tcp 192.168.122.1:40000 > 10.5.5.201:80".parse().unwrap()
+    }
+
+    #[test]
+    fn echo_is_known_by_its_number_and_errors_are_not() {
+        let icmp = |family, kind| {
+            let (proto, src, dst) = match family {
+                Family::V4 => (Proto::ICMP, "192.168.122.1", "10.5.5.201"),
+                Family::V6 => (Proto::ICMP6, "fd00:122::1", "fd00:5::201"),
+            };
+            let tuple = Tuple { proto, src: src.parse().unwrap(), dst: dst.parse().unwrap(), ports: None };
+            let icmp = Icmp { kind, code: 0, inner: None, inner_after: None, mtu: None };
+            let headers = Headers { icmp: Some(icmp), ..Headers::default() };
+            let bytes = made(tuple, &headers, Fragment::None, 60).unwrap();
+            AtHook::packet(&bytes, bytes.len()).unwrap()
+        };
+        for (family, kinds) in [(Family::V4, [8, 0, 3, 128]), (Family::V6, [128, 129, 1, 8])] {
+            let of = |with_ct_mark| FlowSet { name: "x", family, of: Known::Echo, with_ct_mark };
+            let is_known = kinds.map(|kind| of(false).key(&icmp(family, kind)).is_some());
+            assert_eq!(is_known, [true, true, false, false], "{family:?}");
+            assert_eq!(of(true).key(&icmp(family, kinds[0])), None, "it has no flow, and so no ct mark");
+        }
     }
 }
