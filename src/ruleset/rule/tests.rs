@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::*;
 use crate::cluster::{Cluster, NodeId};
-use crate::net::{CtState, Dscp, Family, Mark, Ports, Proto, Stage, Tuple};
+use crate::net::{CtState, Dscp, Family, IfName, Mark, Ports, Proto, Stage, Tuple};
 use crate::packet::{Fragment, Headers, Icmp, set_dscp};
 use crate::ruleset::marks::{Bits, MarkOf};
 use crate::ruleset::rules_in_kernel;
@@ -209,6 +209,67 @@ fn a_rule_of_the_pure_ruleset_says_whether_it_was_for_the_packet() {
     assert_eq!(to_service.ip_mut().unwrap().dst, address("10.5.5.201"));
     let mut to_nothing = request(81);
     assert_eq!((matching(&mut to_nothing), to_nothing), (0, request(81)));
+}
+
+/// At the limit, and where a packet has nothing that could be compared.
+#[test]
+fn a_condition_holds_up_to_its_limit() {
+    let name = |text: &str| text.parse::<IfName>().unwrap();
+    let by = |output: &str| AtHook { output: Some(name(output)), ..tcp() };
+    let living = |life| {
+        let mut packet = tcp();
+        packet.ip_mut().unwrap().life = life;
+        packet
+    };
+    let six = seen(&bytes(Proto::TCP, "fd00:122::1", "fd00:5::201", None));
+    let echo = |kind| seen(&bytes(Proto::ICMP, "192.168.122.1", "10.5.5.201", Some((kind, None))));
+    let tunnelled = AtHook { by_ipsec: true, ..tcp() };
+    let long = |len| AtHook { len, ..tcp() };
+    let others = || Condition::OutByOthers(vec![name("eth1"), name("eth2")]);
+    let not_out = || Condition::Is(Comparison::NotOut(name("eth1")));
+    for (condition, packet, expected) in [
+        (Condition::Is(Comparison::Family(Family::V4)), tcp(), true),
+        (Condition::Is(Comparison::Family(Family::V4)), six, false),
+        (not_out(), by("eth1"), false),
+        (not_out(), by("eth2"), true),
+        (not_out(), tcp(), true),
+        (Condition::Is(Comparison::IcmpType(Family::V4, 8)), echo(8), true),
+        (Condition::Is(Comparison::IcmpType(Family::V4, 8)), echo(0), false),
+        (Condition::Is(Comparison::NotByIpsec), tcp(), true),
+        (Condition::Is(Comparison::NotByIpsec), tunnelled, false),
+        (others(), by("eth2"), false),
+        (others(), by("eth3"), true),
+        (others(), tcp(), true),
+        (Condition::LifeBelow(Family::V4, 2), living(1), true),
+        (Condition::LifeBelow(Family::V4, 2), living(2), false),
+        (Condition::LongerThan(1500), long(1500), false),
+        (Condition::LongerThan(1500), long(1501), true),
+    ] {
+        assert_eq!(holds(condition.clone(), &packet), expected, "{condition}: {packet:?}");
+    }
+}
+
+/// What conntrack has seen already stays tracked.
+#[test]
+fn a_packet_is_untracked_only_before_conntrack() {
+    let tracked = flow(CtState::Established, 2);
+    for (before, after) in [(Tracking::Invalid, Tracking::Untracked), (tracked, tracked)] {
+        let mut packet = with(before);
+        Rule::new([], [Statement::NoTrack]).apply(&mut packet, &[], &Memory::default());
+        assert_eq!(packet.tracking, after);
+    }
+}
+
+/// A table of the bridge has rules for both families.
+#[test]
+fn a_code_point_is_written_in_packets_of_its_family() {
+    let code = Dscp::try_from(10).unwrap();
+    let rule = Rule::new([], [Statement::SetDscp(Family::V6, code)]);
+    let six = seen(&bytes(Proto::TCP, "fd00:122::1", "fd00:5::201", None));
+    for (mut packet, is_its) in [(tcp(), false), (six, true)] {
+        let done = rule.apply(&mut packet, &[], &Memory::default());
+        assert_eq!((done.matches, packet.ip_mut().unwrap().dscp == code), (is_its, is_its));
+    }
 }
 
 /// Also if it only goes on: what stands behind it is not done.
