@@ -378,18 +378,19 @@ mod tests {
     /// However a node works that runs already, it is known by its queues.
     #[test]
     fn every_way_of_working_is_among_them() {
-        for wishes in [
+        for wished in [
             Wishes { rewrite_by: RewriteBy::Kernel, ..wishes(100, 2) },
             Wishes { backend: Backend::Nfq, ..wishes(100, 2) },
             Wishes { deciding: Deciding::OnceAFlow, ..wishes(100, 2) },
             Wishes { stand_in: StandIn::Kernel, ..wishes(100, 2) },
             Wishes { node: NodeId(1), on_conflict: OnConflict::Take, ..wishes(200, 3) },
         ] {
-            let plan = plan(wishes);
-            // How many workers it has is not known.
+            let plan = plan(wished);
+            // How it works, and how many workers it has, is not known.
+            let Wishes { node, on_conflict, queue_base, .. } = wished;
             for workers in [1, 20_000] {
-                let all = Plan::every_one(Wishes { workers, ..wishes }, plan.queues().len());
-                assert!(all.contains(&plan), "{wishes:?}");
+                let known = Wishes { node, on_conflict, ..wishes(queue_base, workers) };
+                assert!(Plan::every_one(known, plan.queues().len()).contains(&plan), "{wished:?}");
             }
         }
     }
