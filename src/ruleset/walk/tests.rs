@@ -350,6 +350,52 @@ fn a_chain_that_leads_to_itself_comes_to_an_end() {
     assert_eq!((walk.fate, walk.met.len()), (Fate::Accept, 1 + DEEPEST));
 }
 
+/// A packet meets the tables of its family at the hooks of IP, a frame those of the bridge, and ARP its own.
+#[test]
+fn a_packet_meets_the_tables_that_are_there_for_it() {
+    let counted = |family: &'static str, hook| {
+        let chain = Chain::new("", "all", vec![Rule::new([], [Statement::Count])]).at(Hook::filter(hook, 0));
+        Table::new(family, "t", "", vec![chain])
+    };
+    let rules = Evaluator {
+        tables: [PREROUTING, "output", "ingress"]
+            .into_iter()
+            .flat_map(|hook| {
+                ["ip", "ip6", "inet", "bridge", "arp", "netdev"].map(|family| counted(family, hook))
+            })
+            .collect(),
+        owned: Vec::new(),
+        attended: true,
+        memory: Memory::default(),
+    };
+    let four = syn("192.168.122.1", "192.168.122.11", 80);
+    let six = syn("fd00:122::1", "fd00:122::11", 80);
+    let arp = AtHook::frame(&[&[0xff; 6][..], &[2, 0, 0, 0, 0, 1], &[8, 6], &[0; 28]].concat()).unwrap();
+    for (point, packet, tables) in [
+        (Point::Ip(At::Prerouting), &four, &["inet t", "ip t"][..]),
+        (Point::Ip(At::Prerouting), &six, &["inet t", "ip6 t"]),
+        (Point::Ip(At::Prerouting), &arp, &[]),
+        (Point::Bridge(At::Prerouting), &four, &["bridge t"]),
+        (Point::ArpOutput, &arp, &["arp t"]),
+        (Point::ArpOutput, &four, &[]),
+        // No device of the chain has it.
+        (Point::Ingress, &four, &[]),
+    ] {
+        let mut counters = Counters::default();
+        let walk = rules.walk(point, .., &mut packet.clone());
+        let mut met: Vec<&str> = walk.met.iter().map(|met| met.place.table.as_str()).collect();
+        met.sort_unstable();
+        assert_eq!(met, tables, "{point:?}: {packet:?}");
+        for times in [1, 2] {
+            counters.count(&walk);
+            for (place, _) in rules.rules() {
+                let expected = if tables.contains(&&*place.table) { times } else { 0 };
+                assert_eq!(counters.of(&place), expected, "{place}");
+            }
+        }
+    }
+}
+
 /// Every chain that nft can write is emptied, and then gets its rules.
 #[test]
 fn what_is_refilled_is_what_nft_can_write() {
