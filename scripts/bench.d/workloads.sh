@@ -94,14 +94,14 @@ measure_cpu() {
 # Where the time goes: of a small packet at a rate that all peers can serve, of a connection, and of a request.
 PROFILE_RATE=40000 PROFILE_FREQUENCY=4000
 measure_profile() {
-    local seconds connections=$WORK/connections service=${SERVICE_PORT[1]}
+    local seconds service=${SERVICE_PORT[1]} client=(ip netns exec "$(namespace "$CLIENT")" timeout 30)
     seconds=$(pick 2 5)
     show "profile"
     profiled packet '{ print $2 }' timeout 60 "$WORK/udp_rate" "$(namespace "$CLIENT")" "$(namespace "${GUEST[1]}")" \
         "${PUBLIC[1]}" "${GUEST_ADDRESS[1]}" "$SMALL_PORT" fixed "$PROFILE_RATE" "$seconds"
     # A second.
-    profiled connection "{ print \$1 * $seconds }" within "$CLIENT" timeout 30 "$connections" "${PUBLIC[2]}" "$service" 8 "$seconds"
-    profiled request '/requests in/ { print $1 }' within "$CLIENT" timeout 30 \
+    profiled connection "{ print \$1 * $seconds }" "${client[@]}" "$WORK/connections" "${PUBLIC[2]}" "$service" 8 "$seconds"
+    profiled request '/requests in/ { print $1 }' "${client[@]}" \
         wrk --threads 1 --connections 4 --duration "$seconds" "http://${PUBLIC[2]}:$service/"
 }
 
@@ -110,20 +110,14 @@ profiled() {
     local what=$1 count=$2 file=$WORK/profile.$1.$PEER.$ROUND number
     shift 2
     fresh
-    number=$(profile_of "$file" "$@" 2>>"$WORK/profile.log" | awk "$count") || number=0
+    number=$(perf record --quiet --all-cpus --freq "$PROFILE_FREQUENCY" --output "$file" -- "$@" 2>>"$WORK/profile.log" |
+        awk "$count") || number=0
     if ((${number%.*} > 0)); then
         PROFILES+=("$what=$PEER=$number=$file")
         show "${number%.*} ${what}s;"
     else
         show "no ${what}s: ${RED}-${PLAIN}"
     fi
-}
-profile_of() {
-    local file=$1 perf=(perf record --quiet --all-cpus --freq "$PROFILE_FREQUENCY" --output "$1" --)
-    shift
-    # What enters a namespace is a function here, and for perf a command.
-    if [[ $1 == within ]]; then perf+=(ip netns exec "$(namespace "$2")") && shift 2; fi
-    "${perf[@]}" "$@"
 }
 
 # processes PID: it, and those that it has started (dunnat is a keeper, a worker, and one that waits to take its place)

@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::NodeId;
-    use crate::kernel::{Capabilities, Support};
+    use crate::kernel::Capabilities;
     use crate::net::{Checksum, Mac, Mark};
     use crate::packet::Patch;
     use crate::packet::{Rewrite, Side};
@@ -250,7 +250,7 @@ mod tests {
 
     /// What is told of these packets, without the time of day, and the counts. They go on as they are.
     fn look(own: u32, packets: Vec<Waiting>) -> (Vec<String>, Tally, Counters) {
-        let sorted = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+        let sorted = Capabilities::none();
         look_on(&sorted, own, packets)
     }
 

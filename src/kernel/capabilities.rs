@@ -35,6 +35,12 @@ impl Capabilities {
         Self { nft_queue: Support::Yes, ct_mark_by_verdict: Support::Yes }
     }
 
+    /// Those of a kernel that has nothing of it.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() }
+    }
+
     /// Those of this kernel. Features that are not wanted are not asked about, and taken not to be there.
     pub fn probe(unwanted: &[Feature]) -> Self {
         let ask = |feature, probe: &dyn Fn() -> Support| {

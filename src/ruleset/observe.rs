@@ -134,7 +134,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::kernel::Support;
 
     fn plan(cluster: &Cluster, workers: u16, kernel: &Capabilities) -> Result<ObservePlan, NoPlan> {
         let wishes = Wishes { workers, ..Wishes::default() };
@@ -146,10 +145,6 @@ mod tests {
             .map(|text| Cluster::parse(text, Path::new("cluster.toml")).unwrap())
     }
 
-    fn nothing() -> Capabilities {
-        Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() }
-    }
-
     #[test]
     fn rules_of_both_forms() {
         let [example, dual] = clusters();
@@ -157,14 +152,14 @@ mod tests {
             plan(cluster, workers, kernel).unwrap().render(cluster).as_script()
         };
         insta::assert_snapshot!("observe-nft", script(&example, 1, &Capabilities::all()));
-        insta::assert_snapshot!("observe-dual-xt", script(&dual, 2, &nothing()));
+        insta::assert_snapshot!("observe-dual-xt", script(&dual, 2, &Capabilities::none()));
     }
 
     /// Whoever looks on changes no packet and keeps none, and nothing stays.
     #[test]
     fn nothing_is_changed_and_nothing_depends_on_it() {
         for cluster in clusters() {
-            for kernel in [Capabilities::all(), nothing()] {
+            for kernel in [Capabilities::all(), Capabilities::none()] {
                 let plan = plan(&cluster, 3, &kernel).unwrap();
                 let rules = plan.render(&cluster);
                 assert!(rules.guard.tables().is_empty());
@@ -185,14 +180,15 @@ mod tests {
                 assert_eq!(seen, plan.layout.all().collect::<Vec<_>>());
             }
         }
-        assert!(plan(&clusters()[0], 8000, &nothing()).is_err());
+        assert!(plan(&clusters()[0], 8000, &Capabilities::none()).is_err());
     }
 
     /// Where queues show ct marks, each stage behind dnat has one lane for them; else one for each mark.
     #[test]
     fn each_stage_has_lanes_and_each_worker_a_queue_of_each() {
         for cluster in clusters() {
-            let (all, sorted) = (plan(&cluster, 2, &Capabilities::all()), plan(&cluster, 2, &nothing()));
+            let (all, sorted) =
+                (plan(&cluster, 2, &Capabilities::all()), plan(&cluster, 2, &Capabilities::none()));
             let (all, sorted) = (all.unwrap(), sorted.unwrap());
             let marks = |plan: &ObservePlan, stage| {
                 let its = plan.lanes().iter().filter(move |lane| lane.stage == stage);

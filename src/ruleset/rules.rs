@@ -109,7 +109,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::kernel::{Capabilities, Support};
+    use crate::kernel::Capabilities;
     use crate::ruleset::Wishes;
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn nft_can_read_what_is_left_without_queues() {
         let cluster = Cluster::parse(include_str!("../../rules/example.toml"), Path::new("c")).unwrap();
-        let none = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+        let none = Capabilities::none();
         for kernel in [Capabilities::all(), none] {
             let rules = Rules::render(&cluster, &Plan::new(Wishes::default(), &kernel).unwrap());
             let text = rules.without_queues();

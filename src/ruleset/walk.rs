@@ -112,8 +112,11 @@ impl Evaluator {
 
     /// The pure ruleset of a node.
     pub fn in_kernel(cluster: &Cluster, node: NodeId) -> Self {
-        let (tables, owned) = (in_kernel::tables(cluster, node, ""), Vec::new());
-        Self { tables, owned, attended: true, memory: Memory::default() }
+        Self::of_tables(in_kernel::tables(cluster, node, ""))
+    }
+
+    fn of_tables(tables: Vec<Table>) -> Self {
+        Self { tables, owned: Vec::new(), attended: true, memory: Memory::default() }
     }
 
     /// The same, with a counter in each rule that has none. What is counted by it is a match of the rule; but of a rule that jumps,

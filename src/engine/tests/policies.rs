@@ -4,16 +4,27 @@ use std::time::Duration;
 
 use super::*;
 
-/// Says what it must, and nothing else.
-struct Silent;
+/// Says what it is told to say of itself, and leaves every packet.
+struct Own {
+    name: &'static str,
+    reasons: &'static [Reason],
+    remembers: bool,
+}
 
-impl Decide for Silent {
-    fn name(&self) -> &'static str {
-        "silent"
+const SILENT: Own = Own { name: "silent", reasons: &[Reason::Observed], remembers: false };
+const KEEPING: Own = Own { name: "keeping", reasons: Reason::NAPT, remembers: true };
+
+impl Decide for Own {
+    fn name(&self) -> &str {
+        self.name
     }
 
     fn reasons(&self) -> &[Reason] {
-        &[Reason::Observed]
+        self.reasons
+    }
+
+    fn remembers(&self) -> bool {
+        self.remembers
     }
 
     fn decide<W: Witness>(
@@ -28,41 +39,14 @@ impl Decide for Silent {
     }
 }
 
-/// Remembers, and knows a name.
-struct Keeping;
-
-impl Decide for Keeping {
-    fn name(&self) -> &'static str {
-        "keeping"
-    }
-
-    fn reasons(&self) -> &[Reason] {
-        Reason::NAPT
-    }
-
-    fn remembers(&self) -> bool {
-        true
-    }
-
-    fn decide<W: Witness>(
-        &self,
-        facts: &Facts<'_>,
-        remembered: &dyn Remembered,
-        changes: &mut Changes,
-        witness: &mut W,
-    ) -> Decision {
-        Decide::decide(&Silent, facts, remembered, changes, witness)
-    }
-}
-
 #[test]
 fn a_policy_is_the_same_whoever_asks() {
     let nat = ClusterNat::new(&cluster(), NODE1);
     let all: [(&dyn Policy, _, &[Reason], _, _); 4] = [
         (&nat, "cluster", Reason::CLUSTER, false, true),
         (&Observe, "observe", Reason::OBSERVE, false, false),
-        (&Silent, "silent", &[Reason::Observed], false, false),
-        (&Keeping, "keeping", Reason::NAPT, true, false),
+        (&SILENT, "silent", &[Reason::Observed], false, false),
+        (&KEEPING, "keeping", Reason::NAPT, true, false),
     ];
     for (policy, name, reasons, remembers, is_clusters) in all {
         assert_eq!((policy.name(), policy.reasons(), policy.remembers()), (name, reasons, remembers));
@@ -79,7 +63,7 @@ fn a_decision_is_the_same_however_it_is_asked_for() {
     let facts = Facts { stage: Stage::Dnat, packet: Ok(&packet), meta: &meta, now: Time::default() };
     let whole = Whole { bytes: &bytes, interfaces: &NoInterfaces };
     assert_eq!([Interface::In, Interface::Out].map(|which| whole.interfaces.name(which)), [None, None]);
-    for policy in [&nat as &dyn Policy, &Observe, &Silent] {
+    for policy in [&nat as &dyn Policy, &Observe, &SILENT] {
         let name = policy.name();
         let mut changes = Changes::new();
         let [mut told, mut told_whole] = [Conditions::new(), Conditions::new()];

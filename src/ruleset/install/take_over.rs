@@ -67,7 +67,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::kernel::{Capabilities, Support};
+    use crate::kernel::Capabilities;
     use crate::ruleset::Wishes;
 
     /// On the way nothing is queued; in the end all is as without it, and no base chain has to go.
@@ -75,7 +75,7 @@ mod tests {
     fn nobody_is_asked_on_the_way_and_no_base_chain_goes() {
         let dual = include_str!("../../../rules/dual.toml");
         let cluster = Cluster::parse(dual, Path::new("dual.toml")).unwrap();
-        let xt = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+        let xt = Capabilities::none();
         for (stand_in, kernel) in [StandIn::None, StandIn::Kernel]
             .into_iter()
             .flat_map(|it| [Capabilities::all(), xt.clone()].map(|kernel| (it, kernel)))

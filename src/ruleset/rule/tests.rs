@@ -263,22 +263,22 @@ fn a_packet_is_untracked_only_before_conntrack() {
 /// Code point and lifetime lie elsewhere in each family.
 #[test]
 fn what_is_read_of_a_packet_is_what_was_put_in() {
-    for (src, dst) in [("192.168.122.1", "10.5.5.201"), ("fd00:122::1", "fd00:5::201")] {
+    // Of each family also the bits of ECN, which are not the code point's, the place of the lifetime, and the EtherType.
+    for (src, dst, ecn, life, kind) in
+        [("192.168.122.1", "10.5.5.201", 3, 8, [8, 0]), ("fd00:122::1", "fd00:5::201", 0x30, 7, [0x86, 0xdd])]
+    {
         for value in [0, 10, 46, 63] {
             let code = Dscp::try_from(value).unwrap();
             let mut bytes = bytes(Proto::TCP, src, dst, None);
             set_dscp(&mut bytes, code);
-            // Not the code point's, but those of ECN.
-            bytes[1] |= if src.contains(':') { 0x30 } else { 3 };
-            let at = if src.contains(':') { 7 } else { 8 };
-            bytes[at] = 77;
+            bytes[1] |= ecn;
+            bytes[life] = 77;
             let packet = seen(&bytes);
             let Carried::Ip(ip) = &packet.carried else { panic!("{packet:?}") };
             assert_eq!((ip.dscp, ip.life, ip.proto), (code, 77, Some(Proto::TCP)));
             assert_eq!((ip.src, ip.dst, packet.len), (address(src), address(dst), bytes.len()));
 
             let mac = "0e:00:00:00:01:00".parse().unwrap();
-            let kind = if src.contains(':') { [0x86, 0xdd] } else { [8, 0] };
             let frame = [&[2; 6][..], &[0x0e, 0, 0, 0, 1, 0], &kind, &bytes].concat();
             assert_eq!(AtHook::frame(&frame), Some(AtHook { src_mac: Some(mac), ..packet }));
         }

@@ -19,20 +19,16 @@ fn plan(cluster: &Cluster, workers: u16, kernel: &Capabilities) -> Result<Shadow
     ShadowPlan::new(cluster, wishes, kernel)
 }
 
-fn nothing() -> Capabilities {
-    Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() }
-}
-
 #[test]
 fn rules_of_both_forms() {
     let mut cluster = example();
     let whole = plan(&cluster, 2, &Capabilities::all()).unwrap();
     insta::assert_snapshot!("shadow-nft", whole.render(&cluster).as_script());
-    let fallback = plan(&cluster, 2, &nothing()).unwrap();
+    let fallback = plan(&cluster, 2, &Capabilities::none()).unwrap();
     insta::assert_snapshot!("shadow-xt", fallback.render(&cluster).as_script());
     insta::assert_snapshot!("shadow-explain", whole.explain(&cluster) + &fallback.explain(&cluster));
     cluster.mask = Mark(0xff);
-    let sorted = Capabilities { nft_queue: Support::Yes, ..nothing() };
+    let sorted = Capabilities { nft_queue: Support::Yes, ..Capabilities::none() };
     let sorted = plan(&cluster, 1, &sorted).unwrap();
     insta::assert_snapshot!("shadow-masked-nft-sorted", sorted.render(&cluster).as_script());
 }
@@ -40,7 +36,7 @@ fn rules_of_both_forms() {
 /// Where queues show ct marks, those queues do that have them to show.
 #[test]
 fn a_queue_shows_ct_marks_if_its_lane_says_so() {
-    for (kernel, shows) in [(Capabilities::all(), true), (nothing(), false)] {
+    for (kernel, shows) in [(Capabilities::all(), true), (Capabilities::none(), false)] {
         let plan = plan(&example(), 2, &kernel).unwrap();
         let queues = plan.queues_of_worker(1);
         assert_eq!(queues.iter().map(|(lane, _)| *lane).collect::<Vec<_>>(), plan.lanes());
@@ -58,7 +54,7 @@ fn a_queue_shows_ct_marks_if_its_lane_says_so() {
 fn the_ruleset_is_the_printed_one() {
     let cluster = example();
     let printed = in_kernel(&cluster, NodeId(0));
-    for kernel in [Capabilities::all(), nothing()] {
+    for kernel in [Capabilities::all(), Capabilities::none()] {
         let rules = plan(&cluster, 2, &kernel).unwrap().render(&cluster);
         let its = rules.tables.iter().filter(|table| table.name == in_kernel::TABLE);
         let text: String = its.map(Table::created).collect();
@@ -71,7 +67,7 @@ fn the_ruleset_is_the_printed_one() {
 fn what_is_added_changes_nothing() {
     for (cluster, kernel) in [example(), dual()]
         .iter()
-        .flat_map(|cluster| [Capabilities::all(), nothing()].map(|kernel| (cluster, kernel)))
+        .flat_map(|cluster| [Capabilities::all(), Capabilities::none()].map(|kernel| (cluster, kernel)))
     {
         let rules = plan(cluster, 3, &kernel).unwrap().render(cluster);
         let added = rules.tables.iter().filter(|table| table.name == TABLE);
@@ -88,14 +84,14 @@ fn both_families_are_shown_by_the_same_queues() {
     let cluster = dual();
     let whole = plan(&cluster, 2, &Capabilities::all()).unwrap();
     insta::assert_snapshot!("shadow-dual-nft", whole.render(&cluster).as_script());
-    let fallback = plan(&cluster, 2, &nothing()).unwrap();
+    let fallback = plan(&cluster, 2, &Capabilities::none()).unwrap();
     insta::assert_snapshot!("shadow-dual-xt", fallback.render(&cluster).as_script());
 }
 
 #[test]
 fn each_lane_and_worker_has_a_queue_of_its_own() {
     let cluster = example();
-    for (kernel, lanes) in [(Capabilities::all(), 7), (nothing(), 3 + 4 * 4)] {
+    for (kernel, lanes) in [(Capabilities::all(), 7), (Capabilities::none(), 3 + 4 * 4)] {
         let plan = plan(&cluster, 3, &kernel).unwrap();
         assert_eq!(plan.lanes().len(), lanes);
         let mut seen: Vec<u16> = (0..3)
@@ -108,5 +104,5 @@ fn each_lane_and_worker_has_a_queue_of_its_own() {
         seen.sort_unstable();
         assert_eq!(seen, plan.layout.all().collect::<Vec<_>>());
     }
-    assert!(plan(&cluster, 4000, &nothing()).is_err());
+    assert!(plan(&cluster, 4000, &Capabilities::none()).is_err());
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::{OnConflict, Service};
 use crate::engine::{Decision, Meta, Reason, Tables, decide};
-use crate::kernel::{Capabilities, Support};
+use crate::kernel::Capabilities;
 use crate::net::{CtMark, CtState, Family, Hook as At, Mac, Mark, Proto, Stage, Tuple, Verdict};
 use crate::packet::{Fragment, Headers, Icmp, View};
 use crate::ruleset::rule::Statement;
@@ -179,7 +179,7 @@ proptest! {
     ) {
         let name = |place: usize| ["xenbr0", "guestbr0", "eth1.100", "lo"][place].parse().ok();
         let frame = [&[0; 12][..], &ether_type.to_be_bytes(), &bytes].concat();
-        let none = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+        let none = Capabilities::none();
         let kernel = if all { Capabilities::all() } else { none };
         let by = if by_kernel { RewriteBy::Kernel } else { RewriteBy::Userspace };
         let plan = plan(&cluster, by, full, &kernel);
@@ -340,12 +340,7 @@ fn without_a_process_the_guard_that_stays_is_left_and_queues_are_passed_where_th
 fn a_chain_that_leads_to_itself_comes_to_an_end() {
     let rules = vec![Rule::new([], [Statement::JumpTo("round")])];
     let round = Chain::new("", "round", rules).at(Hook::filter(PREROUTING, 0));
-    let rules = Evaluator {
-        tables: vec![Table::new("ip", "round", "", vec![round])],
-        owned: Vec::new(),
-        attended: true,
-        memory: Memory::default(),
-    };
+    let rules = Evaluator::of_tables(vec![Table::new("ip", "round", "", vec![round])]);
     let walk = rules.walk(Point::Ip(At::Prerouting), .., &mut syn("192.168.122.1", "192.168.122.11", 80));
     assert_eq!((walk.fate, walk.met.len()), (Fate::Accept, 1 + DEEPEST));
 }
@@ -357,17 +352,9 @@ fn a_packet_meets_the_tables_that_are_there_for_it() {
         let chain = Chain::new("", "all", vec![Rule::new([], [Statement::Count])]).at(Hook::filter(hook, 0));
         Table::new(family, "t", "", vec![chain])
     };
-    let rules = Evaluator {
-        tables: [PREROUTING, "output", "ingress"]
-            .into_iter()
-            .flat_map(|hook| {
-                ["ip", "ip6", "inet", "bridge", "arp", "netdev"].map(|family| counted(family, hook))
-            })
-            .collect(),
-        owned: Vec::new(),
-        attended: true,
-        memory: Memory::default(),
-    };
+    const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "bridge", "arp", "netdev"];
+    let at_hook = |hook| FAMILIES.map(|family| counted(family, hook));
+    let rules = Evaluator::of_tables([PREROUTING, "output", "ingress"].map(at_hook).concat());
     let four = syn("192.168.122.1", "192.168.122.11", 80);
     let six = syn("fd00:122::1", "fd00:122::11", 80);
     let arp = AtHook::frame(&[&[0xff; 6][..], &[2, 0, 0, 0, 0, 1], &[8, 6], &[0; 28]].concat()).unwrap();
@@ -400,7 +387,7 @@ fn a_packet_meets_the_tables_that_are_there_for_it() {
 #[test]
 fn what_is_refilled_is_what_nft_can_write() {
     let cluster = cluster(OnConflict::Keep, false);
-    let none = Capabilities { nft_queue: Support::unwanted(), ct_mark_by_verdict: Support::unwanted() };
+    let none = Capabilities::none();
     for kernel in [Capabilities::all(), none] {
         let plan = plan(&cluster, RewriteBy::Userspace, false, &kernel);
         let rules = Evaluator::of(&Rules::render(&cluster, &plan));
