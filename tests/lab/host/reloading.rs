@@ -64,6 +64,15 @@ fn reloads_under_packets_lose_none_and_mix_nothing() {
     let status = reloaded.status();
     assert_eq!((&status["dropped"], status["generation"].as_u64()), (&serde_json::json!(0), Some(last)));
     assert_eq!(status["lost"], serde_json::json!({"queue_full": 0, "socket_full": 0}), "{status:#}");
+    // An event is written down a moment after its packet went on; the last line may be half there.
+    let told = || {
+        let trace = fs::read_to_string(&trace).unwrap();
+        let events = trace.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let told =
+            events.map(|event| u64::from(event["stage"] == "save") + event["lost"].as_u64().unwrap_or(0));
+        told.sum::<u64>()
+    };
+    wait_for("all datagrams to be told of", || (told() >= sent).then_some(()));
     must("kill", &["-s", "INT", &reader.id().to_string()]);
     reader.wait().unwrap();
     let (mut files, mut queues) =
