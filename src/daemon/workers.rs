@@ -55,14 +55,21 @@ impl Opened {
         .map_err(explain_queue)
     }
 
-    fn served_here(self, memory: &Memory, worker: usize, how: How) -> Option<Box<dyn PacketQueue>> {
-        Some(match self {
+    fn served_here(
+        self,
+        memory: &Memory,
+        worker: usize,
+        how: How,
+    ) -> io::Result<Option<Box<dyn PacketQueue>>> {
+        Ok(match self {
             Self::Sockets(sockets) => {
-                let inherited = memory.inherited(worker, sockets, how.has_predecessor)?;
+                let Some(inherited) = memory.inherited(worker, sockets, how.has_predecessor) else {
+                    return Ok(None);
+                };
                 let slots = if how.one_by_one { 1 } else { inherited.slots };
-                Box::new(Netlink::inherit(Inherited { slots, ..inherited }))
+                Some(Box::new(Netlink::inherit(Inherited { slots, ..inherited })?))
             }
-            Self::Nfq(queue) => Box::new(queue),
+            Self::Nfq(queue) => Some(Box::new(queue)),
         })
     }
 }
@@ -152,7 +159,9 @@ impl Threads {
     ) -> Result<Self, Error> {
         let mut threads = Self { threads: Vec::new(), ending: Arc::default() };
         for (number, (opened, tally)) in opened.into_iter().zip(memory.tallies()).enumerate() {
-            let Some(mut queue) = opened.served_here(memory, number, how) else { break };
+            let served = opened.served_here(memory, number, how);
+            let served = served.map_err(|source| Error::System { what: "wait for packets", source })?;
+            let Some(mut queue) = served else { break };
             let mut worker = worker(tally);
             let (ending, failed) = (Arc::clone(&threads.ending), failed.clone());
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {

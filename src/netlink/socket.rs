@@ -1,10 +1,12 @@
 //! Where datagrams come from and go to: the socket of a worker, by libmnl, or a recording.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{Timespec, epoll};
 use rustix::net::{RecvFlags, SendFlags, SocketType, recv, send};
 
 use super::nfqueue::{self, Config, Message};
@@ -230,7 +232,8 @@ pub(crate) fn set_loopback_up() -> io::Result<()> {
 /// a small batch of each other lane at the most. A lane that is alone is read in large batches, and the others are asked seldom.
 pub(crate) struct Lanes {
     sockets: Vec<Arc<OwnedFd>>,
-    wait: sys::Wait,
+    /// Of each socket whether it has something to read, by its place: what asking costs does not grow with the sockets.
+    watch: OwnedFd,
     /// Which may have packets.
     ready: Vec<bool>,
     /// The one that was received from.
@@ -242,18 +245,39 @@ pub(crate) struct Lanes {
 }
 
 /// How many packets a batch has at the most while several lanes have packets.
-const SMALL: usize = 16;
+const SMALL: usize = 32;
 /// So often in a row only one lane has packets before it counts as alone.
 const ALONE: u32 = 256;
 /// How many batches of a lane that is alone are read before the others are asked. So it costs a system call more in so many batches.
 const BATCHES: usize = 8;
+/// How many lanes that have packets are told at once; if more have some, the rest are told the next time (epoll(7)).
+const AT_ONCE: usize = 16;
 
 impl Lanes {
     /// In the order of the lanes.
-    pub(crate) fn new(sockets: Vec<Arc<OwnedFd>>) -> Self {
-        let wait = sys::Wait::to_read(sockets.iter().map(|socket| socket.as_raw_fd()));
+    pub(crate) fn new(sockets: Vec<Arc<OwnedFd>>) -> io::Result<Self> {
+        let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (socket, place) in sockets.iter().zip(0..) {
+            epoll::add(&watch, socket, epoll::EventData::new_u64(place), epoll::EventFlags::IN)?;
+        }
         let ready = vec![false; sockets.len()];
-        Self { sockets, wait, ready, current: 0, left: 0, alone: 0 }
+        Ok(Self { sockets, watch, ready, current: 0, left: 0, alone: 0 })
+    }
+
+    /// Asks which have packets, and how many do. Waits until one has, if that is wanted. One that has an error counts, too: whoever
+    /// reads gets it.
+    fn ask(&mut self, waits: bool) -> io::Result<usize> {
+        const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut room = [MaybeUninit::uninit(); AT_ONCE];
+        let (said, _) = epoll::wait(&self.watch, &mut room, (!waits).then_some(&NOW))?;
+        self.ready.fill(false);
+        for socket in &*said {
+            let place = usize::try_from(socket.data.u64()).ok();
+            if let Some(ready) = place.and_then(|place| self.ready.get_mut(place)) {
+                *ready = true;
+            }
+        }
+        Ok(said.len())
     }
 
     /// The next after the last one that may have packets.
@@ -277,9 +301,7 @@ impl Transport for Lanes {
         loop {
             let next = self.next();
             let Some(place) = next.filter(|_| self.left > 0) else {
-                let ready = self.wait.wait(next.is_none())?;
-                self.ready.iter_mut().zip(ready).for_each(|(known, ready)| *known = ready);
-                let count = self.ready.iter().filter(|ready| **ready).count();
+                let count = self.ask(next.is_none())?;
                 self.alone = if count > 1 { 0 } else { self.alone.saturating_add(1) };
                 self.left = if self.is_alone() { BATCHES } else { count };
                 continue;
@@ -346,7 +368,7 @@ mod tests {
     fn lanes(count: usize, slots: usize) -> (Lanes, Vec<UnixDatagram>, Batch) {
         let (ours, theirs) =
             (0..count).map(|_| UnixDatagram::pair().unwrap()).unzip::<_, _, Vec<_>, Vec<_>>();
-        let lanes = Lanes::new(ours.into_iter().map(|it| Arc::new(it.into())).collect());
+        let lanes = Lanes::new(ours.into_iter().map(|it| Arc::new(it.into())).collect()).unwrap();
         theirs.iter().for_each(|it| it.set_nonblocking(true).unwrap());
         (lanes, theirs, Batch::new(slots))
     }

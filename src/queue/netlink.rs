@@ -72,15 +72,19 @@ impl Netlink {
     /// # Errors
     /// Rights are missing, somebody else has one of the queues, or the kernel has no NFQUEUE.
     pub fn open(lanes: &[QueueConfig]) -> Result<Self, OpenError> {
-        Ok(Self(Batches::new(Lanes::new(open_sockets(lanes)?), lanes)))
+        let sockets = Lanes::new(open_sockets(lanes)?).map_err(OpenError::Socket)?;
+        Ok(Self(Batches::new(sockets, lanes)))
     }
 
     /// Serves queues whose sockets were opened before.
-    pub(crate) fn inherit(inherited: Inherited) -> Self {
+    ///
+    /// # Errors
+    /// There are no descriptors or no memory to wait for several sockets (`epoll_create(2)`).
+    pub(crate) fn inherit(inherited: Inherited) -> io::Result<Self> {
         let Inherited { sockets, journal, memory, at, slots, has_predecessor } = inherited;
         let batch = Batch::within(memory, at, slots);
-        let batches = Batches::with(Lanes::new(sockets), journal, batch);
-        Self(if has_predecessor { batches.after_somebody() } else { batches })
+        let batches = Batches::with(Lanes::new(sockets)?, journal, batch);
+        Ok(Self(if has_predecessor { batches.after_somebody() } else { batches }))
     }
 
     /// The same in batches of one: a packet's verdict is sent before the next packet is looked at, however long that takes.

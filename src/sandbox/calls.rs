@@ -11,7 +11,7 @@ macro_rules! calls {
 /// the reason that is given.
 pub(super) const FOR_PACKETS: &[&[Call]] = &[
     // Packets, and their verdicts; which lanes have any.
-    calls! { SYS_recvmmsg SYS_writev SYS_ppoll },
+    calls! { SYS_recvmmsg SYS_writev SYS_epoll_pwait },
     // The same by the plain backend. Also the names of interfaces, by a pair of sockets.
     calls! { SYS_recvfrom SYS_sendto },
     // The log. What a worker process says to its keeper: that it cannot go on.
@@ -45,7 +45,7 @@ pub(super) const FOR_PROCESS: &[&[Call]] = &[
     calls! { SYS_getdents64 SYS_getcwd SYS_faccessat SYS_faccessat2 },
     calls! { SYS_read SYS_pread64 SYS_pwrite64 SYS_readv SYS_flock SYS_dup SYS_dup3 SYS_pipe2 SYS_eventfd2 },
     // Waiting for several.
-    calls! { SYS_pselect6 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait },
+    calls! { SYS_pselect6 SYS_ppoll SYS_epoll_create1 SYS_epoll_ctl },
     // What the C library may ask of the system by the way.
     calls! { SYS_gettimeofday },
     calls! { SYS_getuid SYS_geteuid SYS_getgid SYS_getegid SYS_getppid SYS_uname SYS_sysinfo },

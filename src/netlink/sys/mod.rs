@@ -390,28 +390,6 @@ pub(crate) fn send_gathered(fd: RawFd, parts: &[io::IoSlice<'_>]) -> io::Result<
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Which descriptors are waited for.
-pub(crate) struct Wait(Vec<libc::pollfd>);
-
-impl Wait {
-    /// Until one of these has something to read.
-    pub(crate) fn to_read(fds: impl IntoIterator<Item = RawFd>) -> Self {
-        Self(fds.into_iter().map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect())
-    }
-
-    /// Waits until one is ready, or just looks (ppoll(2)). Ready is also one that has an error: whoever reads gets it.
-    pub(crate) fn wait(&mut self, waits: bool) -> io::Result<impl Iterator<Item = bool>> {
-        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let limit = if waits { std::ptr::null() } else { &raw const at_once };
-        let (fds, count) = (self.0.as_mut_ptr(), self.0.len() as libc::nfds_t);
-        // SAFETY: the descriptors and their count are this value's own; the time lives here, and no signal mask is set.
-        match unsafe { libc::ppoll(fds, count, limit, std::ptr::null()) } {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(self.0.iter().map(|it| it.revents != 0)),
-        }
-    }
-}
-
 /// Waits that long, or until [`wake`] ends it.
 pub(crate) fn nap(time: Duration) {
     let time = libc::timespec {
