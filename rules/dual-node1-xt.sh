@@ -44,8 +44,19 @@ table inet dunnat-guard {
 		ip6 daddr fd00:122::11/128 goto to-us
 	}
 
+	# Guests, the node itself and tunnels may see a guest's address.
+	chain of-guests {
+		oifname "lo" accept
+		oifname "guestbr0" accept
+		rt ipsec exists accept
+		counter name "inside-sources" drop
+	}
+
 	# An ICMP error quotes the packet that it is about, with its addresses.
 	chain errors {
+		oifname "lo" accept
+		oifname "guestbr0" accept
+		rt ipsec exists accept
 		meta nfproto ipv4 meta l4proto 1 icmp type 3 @th,160,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 3 @th,192,24 0xa0505 counter name "inside-quotes" drop
 		meta nfproto ipv4 meta l4proto 1 icmp type 4 @th,160,24 0xa0505 counter name "inside-quotes" drop
@@ -70,14 +81,11 @@ table inet dunnat-guard {
 	# No packet goes out with a guest's address, except to networks that may see it. SNAT (100) comes before.
 	chain leaving {
 		type filter hook postrouting priority 300; policy accept;
-		oifname "lo" accept
-		oifname "guestbr0" accept
-		rt ipsec exists accept
 		ip daddr 10.5.5.0/24 accept
-		ip saddr 10.5.5.0/24 counter name "inside-sources" drop
+		ip saddr 10.5.5.0/24 goto of-guests
 		meta nfproto ipv4 meta l4proto 1 goto errors
 		ip6 daddr fd00:5::/64 accept
-		ip6 saddr fd00:5::/64 counter name "inside-sources" drop
+		ip6 saddr fd00:5::/64 goto of-guests
 		meta nfproto ipv6 meta l4proto 58 goto errors
 	}
 

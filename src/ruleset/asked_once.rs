@@ -1,10 +1,11 @@
-//! Fewer base chains, and fewer rules in them: what stands between two queues is one chain, and what all rules of a chain ask first is
-//! asked once, with the rules in a chain of their own.
+//! Fewer base chains, and fewer rules in them: what stands between two queues is one chain, and what all rules of a chain ask is
+//! asked once, with the rules in a chain of their own. And each rule asks first what is soon answered.
 //!
 //! Every packet of a host meets the base chains, and most have nothing to do with ours. Each rule costs such a packet the time in which it
-//! sees that it is none of it; the longest is to compare the name of an interface.
+//! sees that it is none of it; the longest is to compare the name of an interface, which the kernel copies first
+//! (net/netfilter/nft_meta.c, `nft_meta_store_ifname()`).
 
-use super::rule::{Rule, Statement};
+use super::rule::{Comparison, Condition, Rule, Statement};
 use super::table::Chain;
 
 /// Chains between which nothing is queued, in the order of their rules, and the name that is left, if there is a chain of that name.
@@ -23,10 +24,33 @@ const DIVIDED: [(&str, &str); 5] = [
     ("rewrite-spoof", "rewrite-spoof-rules"),
 ];
 
-/// The same, with fewer base chains; of those that may be divided, the conditions with which all rules begin are left, and lead to the
+/// The same, with fewer base chains; of those that may be divided, the conditions that all rules have are left, and lead to the
 /// rest.
 pub(super) fn asked_once(chains: Vec<Chain>) -> Vec<Chain> {
-    TOGETHER.into_iter().fold(chains, together).into_iter().flat_map(divided).collect()
+    let mut chains: Vec<Chain> =
+        TOGETHER.into_iter().fold(chains, together).into_iter().flat_map(divided).collect();
+    for rule in chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+        rule.conditions.sort_by_key(time);
+    }
+    chains
+}
+
+/// What takes less time has a lower number.
+fn time(condition: &Condition) -> u8 {
+    match condition {
+        Condition::Marked(..) | Condition::State(_) => 0,
+        Condition::Is(
+            Comparison::From(_) | Comparison::To(_) | Comparison::Family(_) | Comparison::Proto(_),
+        )
+        | Condition::NotFrom(_)
+        | Condition::Protocol(_)
+        | Condition::NotProtocol(_)
+        | Condition::ProtocolOfHeader(_)
+        | Condition::LifeBelow(..) => 1,
+        Condition::ToListed(..) => 2,
+        Condition::Is(Comparison::In(_) | Comparison::Out(_)) => 3,
+        _ => 4,
+    }
 }
 
 fn together(mut chains: Vec<Chain>, (left, all): (&str, &[&str])) -> Vec<Chain> {
@@ -47,13 +71,15 @@ fn together(mut chains: Vec<Chain>, (left, all): (&str, &[&str])) -> Vec<Chain> 
 
 fn divided(chain: Chain) -> Vec<Chain> {
     let rules_of = DIVIDED.into_iter().find(|(base, _)| *base == chain.name);
-    let same = same(&chain.rules);
-    let (Some((_, name)), true) = (rules_of, same > 0 && chain.rules.len() > 1) else {
+    let shared = shared(&chain.rules);
+    let (Some((_, name)), false) = (rules_of, shared.is_empty() || chain.rules.len() < 2) else {
         return vec![chain];
     };
     let Chain { about, name: base, hook, mut rules } = chain;
-    let shared = rules.first().map(|rule| rule.conditions[..same].to_vec()).unwrap_or_default();
-    rules.iter_mut().for_each(|rule| drop(rule.conditions.drain(..same)));
+    for rule in &mut rules {
+        // A rule may change a mark, which those that follow ask for.
+        rule.conditions.retain(|it| matches!(it, Condition::Marked(..)) || !shared.contains(it));
+    }
     let leads = Rule::new(shared, [Statement::GoTo(name)]);
     // A rule may only lead to a chain that is there.
     vec![
@@ -62,20 +88,22 @@ fn divided(chain: Chain) -> Vec<Chain> {
     ]
 }
 
-/// With how many conditions all rules begin.
-fn same(rules: &[Rule]) -> usize {
-    let Some((first, others)) = rules.split_first() else { return 0 };
-    let with_first = |other: &Rule| {
-        first.conditions.iter().zip(&other.conditions).take_while(|(one, two)| one == two).count()
-    };
-    others.iter().map(with_first).fold(first.conditions.len(), usize::min)
+/// What all rules ask.
+fn shared(rules: &[Rule]) -> Vec<Condition> {
+    let Some((first, others)) = rules.split_first() else { return Vec::new() };
+    let asked_by_all = |it: &&Condition| others.iter().all(|other| other.conditions.contains(it));
+    first.conditions.iter().filter(asked_by_all).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+    use std::path::Path;
+
     use super::*;
+    use crate::cluster::Cluster;
     use crate::net::{Family, Proto};
-    use crate::ruleset::rule::{Comparison, Condition};
+    use crate::ruleset::marks::Bits;
     use crate::ruleset::table::{Hook, PREROUTING};
 
     fn rule(conditions: &[Condition], statement: Statement) -> Rule {
@@ -105,6 +133,28 @@ mod tests {
         assert_eq!(outer.rules, [rule(&[family], Statement::GoTo("ask-dnat-rules"))]);
         assert_eq!((&outer.hook, outer.about.as_str()), (&another.hook, "why"));
         assert_eq!(another.rules, rules);
+        // What is asked in another place of a rule, too. A mark may be changed by the first rule, so the second asks for it again; and
+        // both ask first for what is soon answered.
+        let example = include_str!("../../rules/example.toml");
+        let bits = Bits::of_flow(&Cluster::parse(example, Path::new("example.toml")).unwrap());
+        let input = Condition::input(&"br0".parse().unwrap());
+        let to = Condition::destination(IpAddr::from([10, 5, 5, 201]));
+        let to = |with: &[Condition]| [&[input.clone(), to.clone()], with].concat();
+        let marked = [
+            rule(&to(&[bits.set(), bits.unset()]), Statement::NoTrack),
+            rule(&to(&[of(Proto::TCP), bits.unset()]), Statement::Drop),
+        ];
+        let divided = asked_once(vec![base("save-tag", &marked)]);
+        let [inner, outer] = &divided[..] else { panic!("{divided:?}") };
+        let asked = [&[bits.unset()], &to(&[])[1..], std::slice::from_ref(&input)].concat();
+        assert_eq!(outer.rules, [rule(&asked, Statement::GoTo("save-tag-rules"))]);
+        assert_eq!(
+            inner.rules,
+            [
+                rule(&[bits.set(), bits.unset()], Statement::NoTrack),
+                rule(&[bits.unset(), of(Proto::TCP)], Statement::Drop)
+            ]
+        );
         // Nothing in common, and one alone.
         for rules in [&rules[..1], &[rules[0].clone(), rule(&[], Statement::Drop)]] {
             assert_eq!(asked_once(vec![base("ask-dnat", rules)]), [base("ask-dnat", rules)]);

@@ -296,9 +296,9 @@ pub(super) fn behind_tag(here: InFamily<'_>, plan: &Plan) -> Vec<Rule> {
     }
     let bridged = [Condition::input(&cluster.guests.bridge), Condition::destination(network)];
     let of_nodes = frames_of_nodes(here).into_iter();
-    let mut rules: Vec<Rule> =
-        of_nodes.map(|it| Rule::new(bridged.iter().cloned().chain([it]), [Statement::Return])).collect();
     let untagged = [&bridged[..], &[Bits::of_flow(cluster).unset()]].concat();
+    let mut rules: Vec<Rule> =
+        of_nodes.map(|it| Rule::new(untagged.iter().cloned().chain([it]), [Statement::Return])).collect();
     rules.extend(remembered(&sets, counters, &untagged));
     rules
 }

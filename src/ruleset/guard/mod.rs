@@ -32,6 +32,7 @@ pub(super) const COMMENT: &str = "dunnat guard; remove it with: dunnat down";
 
 /// Chains that few packets are led to: each rule that a packet meets takes time, and most packets meet all of a guard.
 const TO_US: &str = "to-us";
+const OF_GUESTS: &str = "of-guests";
 const THAT_QUOTE: &str = "errors";
 
 const FROM_PUBLIC: &str = "from-public";
@@ -114,10 +115,17 @@ impl Guard {
             },
             Place {
                 family: "inet",
+                name: OF_GUESTS,
+                about: "Guests, the node itself and tunnels may see a guest's address.",
+                hook: None,
+                rules: may_see(bridge).chain([Rule::new(Vec::new(), End::Drop(SOURCES))]).collect(),
+            },
+            Place {
+                family: "inet",
                 name: THAT_QUOTE,
                 about: "An ICMP error quotes the packet that it is about, with its addresses.",
                 hook: None,
-                rules: families.iter().flat_map(|here| quotes(*here)).collect(),
+                rules: may_see(bridge).chain(families.iter().flat_map(|here| quotes(*here))).collect(),
             },
             Place {
                 family: "inet",
@@ -125,13 +133,7 @@ impl Guard {
                 about: "No packet goes out with a guest's address, except to networks that may see it. SNAT \
                         (100) comes before.",
                 hook: Some(("postrouting", [300, 301])),
-                rules: [loopback(), bridge.clone()]
-                    .map(|name| vec![Comparison::Out(name)])
-                    .into_iter()
-                    .chain([vec![Comparison::IntoIpsec]])
-                    .map(|conditions| Rule::new(conditions, End::Accept))
-                    .chain(families.iter().flat_map(|here| leaving(*here)))
-                    .collect(),
+                rules: families.iter().flat_map(|here| leaving(*here)).collect(),
             },
             Place {
                 family: "inet",
@@ -315,12 +317,22 @@ fn requests(here: InFamily<'_>) -> Vec<Rule> {
     rules
 }
 
+/// Who may see a guest's address, whatever the packet's own addresses are.
+fn may_see(bridge: &IfName) -> impl Iterator<Item = Rule> {
+    [loopback(), bridge.clone()]
+        .map(Comparison::Out)
+        .into_iter()
+        .chain([Comparison::IntoIpsec])
+        .map(|condition| Rule::new(vec![condition], End::Accept))
+}
+
+/// Most packets have nothing of a guest, or go to one, which takes less time to see than the name of an interface.
 fn leaving(here: InFamily<'_>) -> Vec<Rule> {
     let inside = here.cluster.guests.inside.iter().copied();
     let may_see = [here.network].into_iter().chain(inside.filter(|net| net.family() == here.family));
     let mut rules: Vec<Rule> =
         may_see.map(|net| Rule::new(vec![Comparison::To(net.into())], End::Accept)).collect();
-    rules.push(Rule::new(vec![Comparison::From(here.network.into())], End::Drop(SOURCES)));
+    rules.push(Rule::new(vec![Comparison::From(here.network.into())], End::GoTo(OF_GUESTS)));
     rules.push(Rule::new(is_icmp(here).to_vec(), End::GoTo(THAT_QUOTE)));
     rules
 }
