@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use etherparse::err::ipv4;
-use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice};
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeaderSlice};
 
 use super::extensions::{self, Above};
 use super::icmp_error::IcmpError;
@@ -189,9 +189,15 @@ impl View {
         if fragment != Fragment::Later {
             match protocol {
                 IpNumber::TCP => {
-                    let header = TcpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
-                    ports = Some((header.source_port(), header.destination_port()));
-                    tcp = header.slice().get(13).copied().map(TcpFlags);
+                    // The part that all headers have (RFC 9293 §3.1). Options end with the packet at the latest, but they may lie behind
+                    // what was received of it.
+                    let header: &[u8; 20] = bytes.first_chunk().ok_or(Malformed::TransportHeader)?;
+                    let (with_options, flags) = (4 * usize::from(header[12] >> 4), header[13]);
+                    if !(header.len()..=len.saturating_sub(transport)).contains(&with_options) {
+                        return Err(Malformed::TransportHeader);
+                    }
+                    ports = ports_of(header);
+                    tcp = Some(TcpFlags(flags));
                 }
                 IpNumber::UDP => {
                     let header = UdpHeaderSlice::from_slice(bytes).map_err(|_| Malformed::TransportHeader)?;
@@ -430,6 +436,14 @@ mod tests {
         bytes[2..4].copy_from_slice(&65535u16.to_be_bytes());
         let view = View::parse(&bytes, 65535).unwrap();
         assert!(view.cut && view.len == 65535);
+        // Its TCP header has 60 bytes, and 20 of them were received.
+        let of_length = |len: u8| {
+            let mut bytes = syn();
+            (bytes[3], bytes[32]) = (len, 0xf0);
+            View::parse(&bytes, 80).map(|view| (view.tuple.ports, view.tcp.is_some_and(|flags| flags.0 == 2)))
+        };
+        assert_eq!(of_length(80), Ok((Some((40000, 80)), true)));
+        assert_eq!(of_length(79), Err(Malformed::TransportHeader));
     }
 
     /// An IPv6 packet with nothing but this behind its header.

@@ -160,6 +160,19 @@ pub(super) fn number_of(bytes: &[u8]) -> u16 {
     field(bytes, if is_v4(bytes) { 4 } else { 2 })
 }
 
+/// The same with another number.
+pub(super) fn numbered(mut bytes: Vec<u8>, number: u16) -> Vec<u8> {
+    let at = if is_v4(&bytes) { 4 } else { 2 };
+    bytes[at..at + 2].copy_from_slice(&number.to_be_bytes());
+    if is_v4(&bytes) {
+        let len = usize::from(bytes[0] & 15) * 4;
+        bytes[10..12].copy_from_slice(&[0, 0]);
+        let sum = full(&[&bytes[..len]]);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    bytes
+}
+
 /// As a router does: TTL less one, the checksum with it.
 pub(super) fn forwarded(bytes: &mut [u8]) {
     if !is_v4(bytes) {
