@@ -93,8 +93,10 @@ def whole(node, trace, generations):
     with open(trace) as lines:
         for line in lines:
             event = json.loads(line)
-            events += 1
             lost += event.get("lost", 0)
+            if "generation" not in event:
+                continue # what the kernel tells, such as what it has carried
+            events += 1
             files.setdefault(event["generation"], set()).add(event["config"])
             queues.setdefault(event["generation"], set()).add(event["queue"])
     mixed = [generation for generation, found in files.items() if len(found) != 1]
