@@ -42,8 +42,7 @@ def in_order(rules):
     """Tables and chains by their names: a reload puts its chains behind the others, and what is put back is written in one order. A chain
     at a hook that the last reload has emptied is not put back, and neither is what sets remember for a time: flows are decided about
     again."""
-    remembered = r"(^\tset \S+ {\n(?:(?!\t}|\t\telements).*\n)*?\t\tflags dynamic,timeout\n(?:(?!\t}|\t\telements).*\n)*)\t\telements = {[^}]*}\n"
-    rules = re.sub(remembered, r"\1", rules, flags=re.M)
+    rules = re.sub(r"^(\t\ttimeout \S+\n)\t\telements = {[^}]*}\n", r"\1", rules, flags=re.M)
     tables = []
     for table in re.split(r"^(?=table )", rules, flags=re.M):
         head, *chains = re.split(r"^(?=\tchain )", table.rstrip().removesuffix("}"), flags=re.M)

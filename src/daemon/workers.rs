@@ -60,17 +60,16 @@ impl Opened {
         memory: &Memory,
         worker: usize,
         how: How,
-    ) -> io::Result<Option<Box<dyn PacketQueue>>> {
-        Ok(match self {
-            Self::Sockets(sockets) => {
-                let Some(inherited) = memory.inherited(worker, sockets, how.has_predecessor) else {
-                    return Ok(None);
-                };
-                let slots = if how.one_by_one { 1 } else { inherited.slots };
-                Some(Box::new(Netlink::inherit(Inherited { slots, ..inherited })?))
-            }
-            Self::Nfq(queue) => Some(Box::new(queue)),
-        })
+    ) -> Result<Option<Box<dyn PacketQueue>>, Error> {
+        let sockets = match self {
+            Self::Sockets(sockets) => sockets,
+            Self::Nfq(queue) => return Ok(Some(Box::new(queue))),
+        };
+        let Some(inherited) = memory.inherited(worker, sockets, how.has_predecessor) else { return Ok(None) };
+        let slots = if how.one_by_one { 1 } else { inherited.slots };
+        let queue = Netlink::inherit(Inherited { slots, ..inherited });
+        let queue = queue.map_err(|source| Error::System { what: "wait for packets", source })?;
+        Ok(Some(Box::new(queue)))
     }
 }
 
@@ -159,9 +158,7 @@ impl Threads {
     ) -> Result<Self, Error> {
         let mut threads = Self { threads: Vec::new(), ending: Arc::default() };
         for (number, (opened, tally)) in opened.into_iter().zip(memory.tallies()).enumerate() {
-            let served = opened.served_here(memory, number, how);
-            let served = served.map_err(|source| Error::System { what: "wait for packets", source })?;
-            let Some(mut queue) = served else { break };
+            let Some(mut queue) = opened.served_here(memory, number, how)? else { break };
             let mut worker = worker(tally);
             let (ending, failed) = (Arc::clone(&threads.ending), failed.clone());
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {

@@ -78,7 +78,8 @@ fn divided(chain: Chain) -> Vec<Chain> {
     let Chain { about, name: base, hook, mut rules } = chain;
     for rule in &mut rules {
         // A rule may change a mark, which those that follow ask for.
-        rule.conditions.retain(|it| matches!(it, Condition::Marked(..)) || !shared.contains(it));
+        let is_of_marks = |it: &Condition| matches!(it, Condition::Marked(..) | Condition::MarksAgree(..));
+        rule.conditions.retain(|it| is_of_marks(it) || !shared.contains(it));
     }
     let leads = Rule::new(shared, [Statement::GoTo(name)]);
     // A rule may only lead to a chain that is there.
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_rules_begin_with_is_asked_once() {
+    fn what_all_rules_ask_is_asked_once() {
         let family = Condition::Is(Comparison::Family(Family::V4));
         let of = |proto| Condition::Protocol(proto);
         let rules = vec![

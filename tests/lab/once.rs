@@ -55,7 +55,7 @@ fn counts(lab: &Lab, node: &str, stage: &str) -> (u64, u64, u64) {
 }
 
 /// Waits until a node has read what its rules have counted.
-fn carried(lab: &Lab, node: &str, stage: &str, packets: u64, flows: u64) -> (u64, u64, u64) {
+pub(super) fn carried(lab: &Lab, node: &str, stage: &str, packets: u64, flows: u64) -> (u64, u64, u64) {
     wait_for("a node to see what its rules have carried", || {
         Some(counts(lab, node, stage)).filter(|it| it.1 >= packets && it.2 >= flows)
     })

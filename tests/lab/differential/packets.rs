@@ -157,12 +157,16 @@ pub(super) fn is_v4(bytes: &[u8]) -> bool {
 
 /// The number that a packet was given.
 pub(super) fn number_of(bytes: &[u8]) -> u16 {
-    field(bytes, if is_v4(bytes) { 4 } else { 2 })
+    field(bytes, number_at(bytes))
+}
+
+fn number_at(bytes: &[u8]) -> usize {
+    if is_v4(bytes) { 4 } else { 2 }
 }
 
 /// The same with another number.
 pub(super) fn numbered(mut bytes: Vec<u8>, number: u16) -> Vec<u8> {
-    let at = if is_v4(&bytes) { 4 } else { 2 };
+    let at = number_at(&bytes);
     bytes[at..at + 2].copy_from_slice(&number.to_be_bytes());
     if is_v4(&bytes) {
         let len = usize::from(bytes[0] & 15) * 4;
