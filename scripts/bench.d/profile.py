@@ -1,4 +1,4 @@
-"""What the processors do for a small packet, a connection and a request, by peer -> PROFILE.md, and on the screen.
+"""What the processors do for a small packet, a connection, a request and a MiB of TCP, by peer -> PROFILE.md, and on the screen.
 
 usage: profile.py OUT VERSION FREQUENCY WHAT=PEER=COUNT=FILE...    FILE is what `perf record` wrote while there were so many of these
 """
@@ -51,6 +51,7 @@ ABOUT = {
     "packet": "A small packet: 64 bytes of UDP, through the node of its guest, at one rate for all.",
     "connection": "A connection: begun, a page, ended with a reset, through the other node and the pipe, as fast as eight threads can.",
     "request": "A request in a connection that stays, through the other node and the pipe, as fast as four connections can.",
+    "MiB": "A MiB of one TCP flow, to the guest through its own node, as fast as it can.",
 }
 
 
@@ -83,7 +84,7 @@ def main():
     for what, *found in (word.split("=", 3) for word in sys.argv[4:]):
         measured[what].append(found)
     text = [
-        "# What a packet, a connection and a request cost, and where",
+        "# What a packet, a connection, a request and a MiB cost, and where",
         "",
         "`scripts/bench --only profile`: microseconds of processor time for each, of all processes and of the kernel together, client and",
         "server included (`perf record`, by time, all processors; time with nothing to do is left out). The peers are those of",

@@ -237,7 +237,7 @@ def markdown(samples, peers, absent, about, targets, pieces, parts):
         yield "\nOf what dunnat is behind the kernel's ruleset, the part that is its own; the rest is what the floor is behind it, too, which"
         yield "is the price of a queue, and no program can save it:\n"
         yield from (f"- {what}: {share:.0%} (floor: {floor})" for what, floor, share in places)
-    yield "\n[PROFILE.md](PROFILE.md) tells where the time of a small packet, a connection and a request goes."
+    yield "\n[PROFILE.md](PROFILE.md) tells where the time of a small packet, a connection, a request and a MiB of TCP goes."
     yield "\n![What each peer reached](results.svg)"
     yield from pieces_markdown(pieces, parts)
     yield "\n## Peers\n"

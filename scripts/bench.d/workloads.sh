@@ -29,19 +29,28 @@ measure_bulk() {
 
 # up: client → guest
 bulk() {
-    local what=$1 public=$2 options=() server gbits
+    local what=$1 public=$2 options=() gbits
     if [[ $3 == down ]]; then options+=(--reverse); fi
     if ((!QUICK)); then options+=(--omit 1); fi
     fresh
-    : >"$WORK/iperf3.log"
-    ip netns exec "$(namespace "${GUEST[1]}")" iperf3 --server --one-off --port "$BULK_PORT" --forceflush >"$WORK/iperf3.log" 2>&1 &
-    server=$!
-    poll 5 grep -q listening "$WORK/iperf3.log" || true
+    bulk_server
     gbits=$(within "$CLIENT" timeout 15 iperf3 --client "$public" --port "$BULK_PORT" --time "$(pick 1 3)" --json "${options[@]}" 2>/dev/null |
         jq -r '.end.sum_received.bits_per_second // empty | . / 1e9') || gbits=''
-    kill "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
+    end_bulk_server
     record "bulk.$what" "$gbits" %.2f
+}
+
+# For one flow.
+bulk_server() {
+    : >"$WORK/iperf3.log"
+    ip netns exec "$(namespace "${GUEST[1]}")" iperf3 --server --one-off --port "$BULK_PORT" --forceflush >"$WORK/iperf3.log" 2>&1 &
+    BULK_SERVER=$!
+    poll 5 grep -q listening "$WORK/iperf3.log" || true
+}
+
+end_bulk_server() {
+    kill "$BULK_SERVER" 2>/dev/null || true
+    wait "$BULK_SERVER" 2>/dev/null || true
 }
 
 # record WHAT VALUE FORMAT: a figure, or the fact that there is none
@@ -91,7 +100,7 @@ measure_cpu() {
     fi
 }
 
-# Where the time goes: of a small packet at a rate that all peers can serve, of a connection, and of a request.
+# Where the time goes: of a small packet at a rate that all peers can serve, of a connection, of a request, and of a MiB of TCP.
 PROFILE_RATE=40000 PROFILE_FREQUENCY=4000
 measure_profile() {
     local seconds service=${SERVICE_PORT[1]} client=(ip netns exec "$(namespace "$CLIENT")" timeout 30)
@@ -103,6 +112,11 @@ measure_profile() {
     profiled connection "{ print \$1 * $seconds }" "${client[@]}" "$WORK/connections" "${PUBLIC[2]}" "$service" 8 "$seconds"
     profiled request '/requests in/ { print $1 }' "${client[@]}" \
         wrk --threads 1 --connections 4 --duration "$seconds" "http://${PUBLIC[2]}:$service/"
+    bulk_server
+    # What the guest has received.
+    profiled MiB '/"sum_received"/ { end = 1 } end && /"bytes"/ { print $2 / 1048576; exit }' "${client[@]}" \
+        iperf3 --client "${PUBLIC[1]}" --port "$BULK_PORT" --time "$seconds" --json
+    end_bulk_server
 }
 
 # profiled WHAT COUNT COMMAND...: `perf record` while the command runs; from what it prints, that awk program tells how many there were
