@@ -245,8 +245,9 @@ fn guests_hear_where_their_gateway_is() {
             guest.ip(&format!("neigh replace {gateway} lladdr 0e:00:00:00:01:00 dev eth0 nud stale"));
         }
     }
+    let neighbours = |guest: &Host| guest.must(&["ip", "neigh", "show", "dev", "eth0"]);
     let has = |guest: &Host, mac: &str| {
-        let neighbours = guest.must(&["ip", "neigh", "show", "dev", "eth0"]);
+        let neighbours = neighbours(guest);
         let of = |gateway: &str| {
             neighbours.lines().find(|line| line.starts_with(gateway)).unwrap_or_default().to_owned()
         };
@@ -255,7 +256,7 @@ fn guests_hear_where_their_gateway_is() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/dual.toml");
     let node = host.serve_file(file, &[]);
     wait_for("the guest here to know it", || has(&guest, "0a:00:00:00:01:00").then_some(()));
-    assert!(has(&other, "0e:00:00:00:01:00"));
+    assert!(has(&other, "0e:00:00:00:01:00"), "{}", neighbours(&other));
     node.end("TERM");
     host.down();
 }
