@@ -206,8 +206,9 @@ impl Cause {
                 "nstat -az TcpExtIPReversePathFilter IpExtInNoRoutes",
             ),
             Self::NoNeighbour => on_node(
-                "the guest does not say its MAC address to {node}: it is off, or not connected",
-                "",
+                "the guest does not say its MAC address to {node}: it is off, or not connected, or {node} does not ask from \
+                 an own address",
+                "own-address",
                 "ip neigh show {guest}",
             ),
             Self::NeverArrived => on_node(
@@ -259,8 +260,9 @@ impl Cause {
             Self::TooBig => on_node("the packet is too big for the way", "pipe-mtu", "ip -d link"),
             Self::Prohibited => on_node("a firewall forbids the packet", "rehearsal", REHEARSE),
             Self::Unreachable => on_node(
-                "the guest does not say its MAC address to {node} (it is off, or not connected), or there is no route",
-                "",
+                "the guest does not say its MAC address to {node} (it is off, or not connected, or {node} does not ask \
+                 from an own address), or there is no route",
+                "own-address",
                 "ip neigh show {guest}",
             ),
             Self::OtherError => on_node("a host on the way does not take the packet", "", ""),

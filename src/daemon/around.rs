@@ -33,6 +33,13 @@ impl Around {
         Ok(Self { rules, homes })
     }
 
+    /// There are rules: guests may be asked for.
+    pub(super) fn rules_are_there(&self) {
+        if let Some(homes) = &self.homes {
+            homes.begin();
+        }
+    }
+
     /// Who has changed something in our tables.
     pub(super) fn changed(&self) -> Receiver<watch::By> {
         self.rules.as_ref().map_or_else(never, |watch| watch.changed.clone())

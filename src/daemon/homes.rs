@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::thread::bring_home;
 use crate::cluster::{Cluster, NodeId};
@@ -116,6 +116,7 @@ impl Homes {
 pub(super) struct HomesWatch {
     /// The guests that live on other nodes, at the beginning and whenever they become others.
     pub(super) changed: Receiver<BTreeSet<IpAddr>>,
+    begin: Option<Sender<()>>,
     ending: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -132,7 +133,11 @@ impl HomesWatch {
         listener.tell();
         let ending = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&ending);
+        let (begin, begun) = bounded(1);
         let listen = move || {
+            if begun.recv().is_err() {
+                return;
+            }
             listener.ask();
             while !end.load(Ordering::Relaxed) {
                 match changes.next() {
@@ -151,13 +156,22 @@ impl HomesWatch {
             }
         };
         let thread = Some(thread::Builder::new().name("homes".to_owned()).spawn(listen)?);
-        Ok(Self { changed, ending, thread })
+        Ok(Self { changed, begin: Some(begin), ending, thread })
+    }
+
+    /// Asks and listens from now on. Not before there are rules: the kernel may ask from the gateway address, and until they hold that
+    /// back at the pipes, guests of other nodes would take this node for their gateway.
+    pub(super) fn begin(&self) {
+        if let Some(begin) = &self.begin {
+            let _ = begin.try_send(());
+        }
     }
 }
 
 impl Drop for HomesWatch {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
+        self.begin = None;
         if self.thread.take().is_some_and(|thread| bring_home(thread).is_err()) {
             crate::messages::message!(PANIC, "a watching thread panicked. This is a bug; please report it");
         }

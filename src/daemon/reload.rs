@@ -222,6 +222,7 @@ impl Serving<'_> {
             self.generations.take_back(number);
             return Err(error.to_string());
         }
+        around.rules_are_there();
         // From here on packets come to the new queues.
         self.telling.emptied();
         self.zoom.forget();

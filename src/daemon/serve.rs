@@ -260,6 +260,7 @@ fn serve(
         zoom: Zoom::default(),
         summary,
     };
+    serving.around.rules_are_there();
     serving.fill_elsewhere();
 
     let started = match &mut hands {

@@ -88,6 +88,18 @@ pub struct Interface {
     pub addresses: Vec<IpAddr>,
     /// Those that duplicate address detection has found elsewhere, too.
     pub duplicates: Vec<IpAddr>,
+    /// Those of IPv4 with their networks, without those that are secondary to another.
+    pub primary: Vec<Ipv4Net>,
+}
+
+impl Interface {
+    /// The address from which the kernel asks for that host by ARP: the first whose network has it, or the first of all
+    /// (`inet_select_addr()` in net/ipv4/devinet.c).
+    pub fn asks_from(&self, host: IpAddr) -> Option<IpAddr> {
+        let IpAddr::V4(host) = host else { return None };
+        let fits = self.primary.iter().find(|own| own.contains(&host));
+        fits.or(self.primary.first()).map(|own| own.addr().into())
+    }
 }
 
 /// What a device does in the place of the kernel, as `ethtool -k` shows it.
@@ -416,7 +428,18 @@ struct IpInfoData {
 #[serde(default)]
 struct IpAddress {
     local: Option<IpAddr>,
+    prefixlen: u8,
     dadfailed: bool,
+    secondary: bool,
+}
+
+impl IpAddress {
+    fn four(&self) -> Option<Ipv4Net> {
+        match self.local? {
+            IpAddr::V4(four) => Ipv4Net::new(four, self.prefixlen).ok(),
+            IpAddr::V6(_) => None,
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -457,6 +480,7 @@ fn interfaces() -> Reading<Vec<Interface>> {
         calls_ip6tables: it.linkinfo.info_data.nf_call_ip6tables != 0,
         addresses: it.addr_info.iter().filter_map(|address| address.local).collect(),
         duplicates: it.addr_info.iter().filter(|it| it.dadfailed).filter_map(|it| it.local).collect(),
+        primary: it.addr_info.iter().filter(|it| !it.secondary).filter_map(IpAddress::four).collect(),
     };
     Ok(interfaces.into_iter().map(interface).collect())
 }

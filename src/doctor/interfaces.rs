@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Fact, Host, Interface, Reading, Role, Section, Severity, mtu};
 use crate::cluster::TagBy;
-use crate::net::{IfName, Mac, MacPrefix, OfFamily};
+use crate::net::{Family, IfName, Mac, MacPrefix, OfFamily};
 
 pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
     let guests = &role.cluster.guests;
@@ -40,6 +40,7 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
             let network = guests.network.get(gateway.family()).map(IpNet::prefix_len);
             address("gateway-address", &bridge, *gateway, network, (Severity::Broken, meaning))
         }));
+        facts.extend(own_address(host, &bridge, role));
         let by_mac = role.cluster.nodes.len() > 1 && role.cluster.tag_by == TagBy::Mac;
         facts.extend(node.mac.filter(|_| by_mac).map(|prefix| mac(&bridge, prefix)));
         facts.push(up(&bridge, of_ways(host), "no packet passes through it"));
@@ -145,6 +146,35 @@ fn address(
         }
         None => fact.no(found),
     }
+}
+
+/// From which address the kernel asks for guests. Of IPv4: neighbour discovery asks from the link-local address.
+fn own_address(host: &Host, bridge: &Interface, role: &Role<'_>) -> Option<Fact> {
+    let guests = &role.cluster.guests;
+    let gateway = guests.gateway.get(Family::V4).filter(|gateway| bridge.addresses.contains(gateway))?;
+    let network = guests.network.get(Family::V4)?;
+    if role.cluster.pipes(role.node).is_empty() {
+        return None;
+    }
+    let fact = Fact::new(
+        Section::Cluster,
+        "own-address",
+        format!("{}: asks for guests from an own address", bridge.name),
+    )
+    .about(&bridge.name)
+    .otherwise(
+        of_ways(host),
+        format!(
+            "ARP from the gateway address never crosses a pipe, so guests of other nodes are not found. Give the bridge an \
+             address of {network} that only this node has, and then the gateway address again: the first one is taken"
+        ),
+    );
+    let services = role.cluster.services.iter().flat_map(|service| service.guest.get(Family::V4));
+    let mut asks_from = services.filter_map(|guest| bridge.asks_from(*guest));
+    Some(match asks_from.find(|from| from == gateway) {
+        Some(gateway) => fact.no(format!("from {gateway}")),
+        None => fact.yes(""),
+    })
 }
 
 fn mac(bridge: &Interface, prefix: MacPrefix) -> Fact {

@@ -172,6 +172,13 @@ fn each_thing_amiss_is_one_fact_with_its_severity_and_remedy() {
             Broken,
             Some("ip addr add 10.5.5.254/24 dev guestbr0"),
         ),
+        // All guests would be asked for from there.
+        (
+            |host| change(host, "guestbr0", |it| it.primary = vec!["10.5.5.254/24".parse().unwrap()]),
+            "own-address",
+            Matters,
+            None,
+        ),
         (
             |host| change(host, "guestbr0", |it| it.mac = "0e:00:00:00:01:00".parse().ok()),
             "bridge-mac",
@@ -597,4 +604,25 @@ fn a_node_with_another_cluster_file_is_told() {
     assert_eq!(judged(Some(Ok(cluster().digest))).unwrap().0, State::Yes);
     assert_eq!(judged(Some(Ok("0".repeat(16)))), Some((State::No, Severity::Matters)));
     assert!(matches!(judged(Some(Err("nobody answers".to_owned()))).unwrap().0, State::Unknown(_)));
+}
+
+/// As `inet_select_addr()` chooses.
+#[test]
+fn the_kernel_asks_from_the_first_address_whose_network_has_the_guest() {
+    let guest: IpAddr = "10.5.5.201".parse().unwrap();
+    for (primary, from) in [
+        (&[][..], None),
+        (&["10.5.5.1/24", "10.5.5.254/32"], Some("10.5.5.1")),
+        (&["10.5.5.254/32", "10.5.5.1/24"], Some("10.5.5.1")),
+        (&["10.5.5.254/24"], Some("10.5.5.254")),
+        (&["10.5.5.254/32"], Some("10.5.5.254")),
+        (&["192.168.7.1/24", "10.5.5.254/24"], Some("10.5.5.254")),
+        (&["192.168.7.1/24", "10.5.5.254/32"], Some("192.168.7.1")),
+    ] {
+        let primary = primary.iter().map(|own| own.parse().unwrap()).collect();
+        let bridge = Interface { primary, ..Interface::default() };
+        assert_eq!(bridge.asks_from(guest), from.map(|from| from.parse().unwrap()), "{:?}", bridge.primary);
+    }
+    let bridge = Interface { primary: vec!["10.5.5.1/24".parse().unwrap()], ..Interface::default() };
+    assert_eq!(bridge.asks_from("fd00:5::201".parse().unwrap()), None);
 }

@@ -40,6 +40,9 @@ fn links() -> Vec<Case> {
     };
     let no_gateway = "ip addr del 10.5.5.254/24 dev guestbr0; ip addr del fd00:5::fe/64 dev guestbr0";
     let gateway = "ip addr add 10.5.5.254/24 dev guestbr0; ip addr add fd00:5::fe/64 dev guestbr0 nodad";
+    let only_gateway = "ip addr del 10.5.5.2/24 dev guestbr0; ip addr replace 10.5.5.254/24 dev guestbr0";
+    let own_addresses = "ip addr add 10.5.5.2/24 dev guestbr0; ip addr add fd00:5::2/64 dev guestbr0 nodad; \
+                         ip addr add 10.5.5.254/24 dev guestbr0; ip addr add fd00:5::fe/64 dev guestbr0 nodad";
     vec![
         off(
             "pipe off the bridge",
@@ -76,6 +79,16 @@ fn links() -> Vec<Case> {
                 "gateway-address",
                 "the gateway address 10.5.5.254: no",
             )
+        },
+        Case {
+            name: "no own address",
+            after: vec![sh("node2", &format!("{only_gateway}; ip neigh flush dev guestbr0"))],
+            undo: vec![sh("node2", "ip addr flush dev guestbr0 scope global"), sh("node2", own_addresses)],
+            node: "node2",
+            doctor: Doctor::Fact("own-address"),
+            rehearse: Rehearse::Stops("asks for guests from an own address: no"),
+            path: Path::Cause(&["unreachable"], Some("node2")),
+            ..Case::default()
         },
     ]
 }

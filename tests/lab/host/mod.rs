@@ -55,6 +55,7 @@ impl Host {
 
     pub(super) fn add_bridge(&self) {
         self.ip("link add guestbr0 address 0a:00:00:00:01:00 type bridge");
+        self.ip("addr add 10.5.5.1/24 dev guestbr0");
         self.ip("addr add 10.5.5.254/24 dev guestbr0");
         self.ip("link set guestbr0 up");
     }

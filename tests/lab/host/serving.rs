@@ -233,10 +233,15 @@ fn guests_hear_where_their_gateway_is() {
     host.ip(&format!("link add vnet0 type veth peer name eth0 netns {}", guest.0));
     host.ip("link set vnet0 master guestbr0 up");
     host.ip(&format!("link set far-eth1.100 netns {} name eth0", other.0));
+    // The kernel has no other address to ask for guests from.
+    host.ip("addr flush dev guestbr0");
+    host.ip("addr add 10.5.5.254/24 dev guestbr0");
     host.ip("addr add fd00:5::fe/64 dev guestbr0 nodad");
     host.ip("addr add fd00:122::11/64 dev xenbr0 nodad");
     host.must(&["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.bridge.bridge-nf-call-ip6tables=1"]);
     let gateways = ["10.5.5.254", "fd00:5::fe"];
+    // A guest that has just learned an address is deaf for a second otherwise.
+    other.must(&["sysctl", "-qw", "net.ipv4.neigh.eth0.locktime=0"]);
     for (guest, last) in [(&guest, 201), (&other, 202)] {
         guest.ip(&format!("addr add 10.5.5.{last}/24 dev eth0"));
         guest.ip(&format!("addr add fd00:5::{last}/64 dev eth0 nodad"));
