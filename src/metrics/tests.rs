@@ -76,28 +76,37 @@ fn answer(at: SocketAddr, request: &[u8]) -> String {
 #[test]
 fn who_is_slow_or_long_or_one_too_many_is_let_go() {
     let at = server(2);
-    let whole = answer(at, b"GET /metrics HTTP/1.1\r\n\r\n");
+    // The place of a request before may be given back some time after its answer.
+    let served = |request: &[u8]| {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let said = answer(at, request);
+            if !said.starts_with("HTTP/1.1 503 ") {
+                return said;
+            }
+            assert!(Instant::now() < until, "places are not given back");
+        }
+    };
+    let whole = served(b"GET /metrics HTTP/1.1\r\n\r\n");
     assert!(
         whole.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"),
         "{whole}"
     );
     assert!(whole.ends_with("\r\n\r\nmetric 1\n") && whole.contains("Content-Length: 9\r\n"), "{whole}");
-    let head = answer(at, b"HEAD /metrics HTTP/1.1\r\n\r\n");
+    let head = served(b"HEAD /metrics HTTP/1.1\r\n\r\n");
     assert!(head.contains("Content-Length: 9\r\n") && head.ends_with("\r\n\r\n"), "{head}");
-    let long = answer(at, format!("GET /metrics HTTP/1.1\r\na: {}", "b".repeat(600)).as_bytes());
+    let long = served(format!("GET /metrics HTTP/1.1\r\na: {}", "b".repeat(600)).as_bytes());
     assert!(long.starts_with("HTTP/1.1 431 "), "{long}");
     let began = Instant::now();
-    let slow = answer(at, b"GET /metrics HTTP/1.1\r\n");
+    let slow = served(b"GET /metrics HTTP/1.1\r\n");
     assert!(slow.starts_with("HTTP/1.1 408 ") && began.elapsed() < Duration::from_secs(5), "{slow}");
     // Two say nothing; the third is told to come again, and later gets in.
     let held: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(at).unwrap()).collect();
     let busy = answer(at, b"");
     assert!(busy.starts_with("HTTP/1.1 503 "), "{busy}");
     drop(held);
-    let until = Instant::now() + Duration::from_secs(5);
-    while !answer(at, b"GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 ") {
-        assert!(Instant::now() < until, "places are not given back");
-    }
+    let later = served(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(later.starts_with("HTTP/1.1 200 "), "{later}");
 }
 
 /// The manual has each metric, with its labels.
