@@ -269,7 +269,7 @@ fn clients_notice_nothing_of_dead_nodes() {
 #[ignore = "needs root; run by scripts/test"]
 fn who_takes_over_or_leaves_loses_no_packet() {
     let mut used = 0;
-    for options in ["--rewrite kernel --full", "", "--stand-in kernel"] {
+    for options in ["--rewrite kernel --full", "", "--stand-in kernel", "--decide flow"] {
         let lab = Lab::up(&["--nodes", "3"]);
         start(&lab, options);
         let words: Vec<&str> = options.split_whitespace().collect();

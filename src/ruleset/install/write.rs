@@ -129,16 +129,17 @@ impl Installed {
             text.push_str(&table.declared());
             let is_before =
                 |chain: &Chain| way == Way::BeforeTheOld && table.name == TABLE && stays(table, chain);
-            for chain in table.chains.iter().filter(|chain| !chain.is_queue() && stays(table, chain)) {
-                if is_before(chain) {
-                    for rule in chain.rules.iter().rev() {
-                        text.push_str(&format!("insert rule {} {} {rule}\n", table.place(), chain.name));
-                    }
-                } else {
-                    text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
-                }
+            let staying = || table.chains.iter().filter(|chain| !chain.is_queue() && stays(table, chain));
+            for chain in staying().filter(|chain| !is_before(chain)) {
+                text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
             }
             text.push_str(&table.block(|chain| !chain.is_queue() && !is_before(chain)));
+            // Last: they may go to chains, and count in counters, that were not there.
+            for chain in staying().filter(|chain| is_before(chain)) {
+                for rule in chain.rules.iter().rev() {
+                    text.push_str(&format!("insert rule {} {} {rule}\n", table.place(), chain.name));
+                }
+            }
         }
         text
     }

@@ -66,6 +66,28 @@ fn what_a_killed_run_left_is_replaced_by_the_next() {
     assert_eq!(host.only_guard(), "");
 }
 
+/// The chains that stay have other rules then, and these have chains, sets and counters that were not there.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_was_left_by_any_way_of_working_is_replaced_by_any_other() {
+    let ways = [
+        &[][..],
+        &["--decide", "flow"],
+        &["--full"],
+        &["--rewrite", "kernel"],
+        &["--stand-in", "kernel"],
+        &["--force-fallback", "queue,ctmark"],
+    ];
+    let host = Host::new();
+    for left in ways {
+        for next in ways.into_iter().filter(|next| *next != left) {
+            host.serve(left).end("KILL");
+            host.serve(next).end("TERM");
+            assert_eq!(host.only_guard(), "", "{left:?}, then {next:?}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn two_in_one_namespace_do_not_get_into_each_others_way() {
