@@ -14,6 +14,9 @@ let isLive = false;
 let looked = 0;
 let all = 0;
 let isAsking = false;
+// How often decisions were asked for from the beginning: an answer to what was asked before that is nobody's any more.
+let begun = 0;
+let submitted = 0;
 let chosen = null;
 let digest = null;
 
@@ -125,10 +128,11 @@ function list() {
 async function more() {
   if (isAsking || isLive || looked >= all) return;
   isAsking = true;
-  const asked = filter;
+  const asked = begun;
   const answer = await ask("past", { after: looked, count: AT_ONCE, filter });
+  if (asked !== begun) return;
   isAsking = false;
-  if (!answer || asked !== filter) return;
+  if (!answer) return;
   looked = answer.looked;
   all = answer.last;
   player.add(answer.events);
@@ -139,7 +143,9 @@ async function more() {
 async function earlier() {
   const first = player.items[0];
   if (!first || first.id <= 1) return false;
+  const asked = begun;
   const answer = await ask("past", { before: first.id, count: AT_ONCE, filter });
+  if (asked !== begun || first !== player.items[0]) return false;
   if (!answer || answer.events.length === 0) return false;
   player.items.unshift(...answer.events);
   player.at += answer.events.length;
@@ -158,6 +164,8 @@ function on() {
 function begin() {
   player.clear();
   say("");
+  begun += 1;
+  isAsking = false;
   looked = 0;
   if (stream) stream.close();
   if (!isLive) {
@@ -202,8 +210,9 @@ async function learn() {
 
 async function show() {
   const wanted = byId("filter").value.trim();
+  const asked = (submitted += 1);
   const answer = await ask("filter", { filter: wanted });
-  if (!answer) return;
+  if (!answer || asked !== submitted) return;
   byId("filter-error").textContent = answer.error || "";
   byId("filter-error").hidden = !answer.error;
   if (answer.error) return;
@@ -211,8 +220,8 @@ async function show() {
   begin();
 }
 
-byId("filter-form").addEventListener("submit", (submitted) => {
-  submitted.preventDefault();
+byId("filter-form").addEventListener("submit", (event) => {
+  event.preventDefault();
   show();
 });
 byId("play").addEventListener("click", () => player.play(!player.playing));
