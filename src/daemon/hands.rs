@@ -200,6 +200,15 @@ impl Hands {
         }
     }
 
+    /// One that was told while it was not yet waiting has not noticed.
+    pub(super) fn wake_who_keeps_taps(&self) {
+        if let Self::Here { here, .. } = self
+            && here.taps.are_kept()
+        {
+            self.wake();
+        }
+    }
+
     pub(super) fn open_trace_anew(&self) {
         if let Self::Apart(keeper) = self {
             keeper.signal(Signal::USR1);

@@ -307,7 +307,7 @@ impl<'a> Serving<'a> {
 
     /// Does what the keeper says.
     fn until_the_end(mut self, wire: &Wire) -> Ended {
-        let changes = self.taps.changes();
+        let (changes, taps) = (self.taps.changes(), self.taps.clone());
         let mut hands_on = false;
         let ending = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -323,7 +323,8 @@ impl<'a> Serving<'a> {
                     }
                     // What came too often is told later, as a number.
                     log::logger().flush();
-                    if changes.recv_timeout(std::time::Duration::from_millis(500)).is_ok() {
+                    let is_told = changes.recv_timeout(std::time::Duration::from_millis(500)).is_ok();
+                    if is_told || taps.are_kept() {
                         let threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
                         threads.iter().for_each(|(_, threads)| threads.wake());
                     }

@@ -157,6 +157,7 @@ impl Serving<'_> {
             self.zoom_in();
             if looked.elapsed() >= GUARD_EVERY {
                 looked = Instant::now();
+                hands.wake_who_keeps_taps();
                 self.board.look(torn.is_some());
                 self.board.refused(refused.news());
                 if let Some(installed) = &mut self.installed {

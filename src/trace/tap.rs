@@ -7,7 +7,7 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
@@ -37,6 +37,8 @@ struct Shared {
     /// Counts what has been attached and detached.
     generation: AtomicU64,
     inlets: Mutex<Vec<Inlet>>,
+    /// Of each tap, as long as anybody has an inlet of it.
+    lent: Mutex<Vec<Weak<()>>>,
     /// The last number that a record got.
     seq: AtomicU64,
     /// What of [`SHARED`] clients have.
@@ -53,6 +55,7 @@ impl Default for Shared {
             run,
             generation: AtomicU64::default(),
             inlets: Mutex::default(),
+            lent: Mutex::default(),
             seq: AtomicU64::default(),
             given: Arc::default(),
             change: bounded(1),
@@ -94,6 +97,7 @@ struct Inlet {
     chooser: Option<Chooser>,
     /// It wants the decision that [`Tracer::wants`] was last asked about.
     wants: bool,
+    _lent: Arc<()>,
     /// Behind the records: what goes first is their memory.
     _share: Option<Arc<Share>>,
 }
@@ -199,6 +203,7 @@ impl Taps {
             lost: Arc::clone(&lost),
             chooser: pace.clone().map(Chooser::new),
             wants: false,
+            _lent: self.0.lend(),
             _share: share.clone(),
         };
         self.0.change(|inlets| inlets.push(inlet));
@@ -241,6 +246,13 @@ impl Taps {
         self.0.change.1.clone()
     }
 
+    /// Whether a worker still has memory of taps that are detached: it was not waiting for packets when it was woken, but about to.
+    pub fn are_kept(&self) -> bool {
+        let mut lent = self.0.lent();
+        lent.retain(|inlet| inlet.strong_count() > 0);
+        lent.len() > self.count()
+    }
+
     /// Detaches all; each ends when the tracers that know it are gone, or have met another packet.
     pub fn close(&self) {
         self.0.change(Vec::clear);
@@ -250,6 +262,16 @@ impl Taps {
 impl Shared {
     fn inlets(&self) -> MutexGuard<'_, Vec<Inlet>> {
         self.inlets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Vec<Weak<()>>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lend(&self) -> Arc<()> {
+        let lent = Arc::default();
+        self.lent().push(Arc::downgrade(&lent));
+        lent
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Inlet>)) {
@@ -550,10 +572,13 @@ mod tests {
         let all: usize = rooms.iter().sum();
         assert!(all <= SHARED + 64 * LEAST, "{all}");
         assert!(all * size_of::<Record>() < 32 << 20, "{all} of {} bytes", size_of::<Record>());
+        assert!(!taps.are_kept());
         drop(clients);
         assert!(taps.0.given.load(Ordering::Relaxed) > 0, "the tracer has not looked: it has their memory");
         taps.changes().try_recv().unwrap();
+        assert!(taps.are_kept(), "until it looks, however often it was told");
         assert!(!tracer.is_on());
+        assert!(!taps.are_kept() && taps.0.lent().is_empty());
         assert_eq!(taps.0.given.load(Ordering::Relaxed), 0);
         assert_eq!(taps.attach_client(Portion::default()).0.room(), rooms[0]);
     }

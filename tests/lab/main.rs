@@ -50,7 +50,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/example.toml");
@@ -123,6 +123,28 @@ fn is_gone(pid: &str) -> Option<()> {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
     });
     (!lives).then_some(())
+}
+
+/// Does something again and again, in a thread of its own, while the work is done. It ends with the work, also if that fails.
+fn beside<T>(mut again: impl FnMut() + Send, work: impl FnOnce() -> T) -> T {
+    struct Ends<'a>(&'a AtomicBool);
+
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let ending = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ending.load(Ordering::Relaxed) {
+                again();
+            }
+        });
+        let _ends = Ends(&ending);
+        work()
+    })
 }
 
 /// Polls for something that must come, longer where the lab would wait longer.

@@ -1,7 +1,5 @@
 //! System calls that fail, too few descriptors, a full disk, queues and clients that are stuck: the node goes on, or ends and says why.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::*;
 
 /// Fails this system call in each thread as often as `how` says.
@@ -47,18 +45,11 @@ fn what_fails_for_a_moment_does_not_end_a_node_and_what_fails_for_good_does() {
         let wrap = failing(call, error, "when=1+");
         let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
         // A worker receives when there is something.
-        let has_ended = AtomicBool::new(false);
-        let output = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !has_ended.load(Ordering::Relaxed) {
-                    client.send(1);
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-            });
-            let output = host.command(&wrap, &["--full"]).output().unwrap();
-            has_ended.store(true, Ordering::Relaxed);
-            output
-        });
+        let sending = || {
+            client.send(1);
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let output = beside(sending, || host.command(&wrap, &["--full"]).output().unwrap());
         let message = text(&output.stderr);
         assert!(output.status.code() == Some(1) && message.contains(told), "{message}");
         assert_eq!(host.only_guard(), before);

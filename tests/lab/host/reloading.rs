@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -36,16 +35,12 @@ fn reloads_under_packets_lose_none_and_mix_nothing() {
     let node = reloaded.serve(&["--full"]);
     let trace = reloaded.path("trace.jsonl");
     let mut reader = reloaded.traced(File::create(&trace).unwrap().into());
-    let ending = AtomicBool::new(false);
-    let (sent, last) = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let mut sent = 0;
-            while !ending.load(Ordering::Relaxed) {
-                neighbour.send(200);
-                sent += 200;
-            }
-            sent
-        });
+    let mut sent = 0;
+    let sending = || {
+        neighbour.send(200);
+        sent += 200;
+    };
+    let last = beside(sending, || {
         let mut last = 1;
         for number in 0..RELOADS {
             let file = reloaded.write("next.toml", &changed(number));
@@ -57,8 +52,7 @@ fn reloads_under_packets_lose_none_and_mix_nothing() {
             assert!(told["generation"].as_u64().unwrap() > last, "{told}");
             last = told["generation"].as_u64().unwrap();
         }
-        ending.store(true, Ordering::Relaxed);
-        (sending.join().unwrap(), last)
+        last
     });
     wait_for("all datagrams to be decided", || (saved(&reloaded.status()) == sent).then_some(()));
     let status = reloaded.status();

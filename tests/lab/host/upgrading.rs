@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -52,16 +51,12 @@ fn upgrades_under_packets_lose_none_and_clients_stay() {
     let rules = upgraded.host.ruleset();
     let trace = upgraded.path("trace.jsonl");
     let mut reader = upgraded.traced(File::create(&trace).unwrap().into());
-    let ending = AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let mut sent = 0;
-            while !ending.load(Ordering::Relaxed) {
-                neighbour.send(100);
-                sent += 100;
-            }
-            sent
-        });
+    let mut sent = 0;
+    let sending = || {
+        neighbour.send(100);
+        sent += 100;
+    };
+    beside(sending, || {
         for number in 1..=UPGRADES {
             let told = upgraded.must_upgrade(&[&upgraded.copy(&format!("dunnat-{number}"))]);
             assert_eq!(told["upgrades"], number, "{told}");
@@ -72,8 +67,6 @@ fn upgrades_under_packets_lose_none_and_clients_stay() {
                 upgraded.must_reload(&example().replace("port  = 80", "port  = 81"));
             }
         }
-        ending.store(true, Ordering::Relaxed);
-        sending.join().unwrap()
     });
     wait_for("all datagrams to be decided", || (saved(&upgraded.status()) == sent).then_some(()));
     let status = upgraded.status();
