@@ -194,18 +194,12 @@ impl Hands {
         }
     }
 
-    pub(super) fn wake(&self) {
-        if let Self::Here { here, .. } = self {
-            here.threads.iter().for_each(|(_, threads)| threads.wake());
-        }
-    }
-
-    /// One that was told while it was not yet waiting has not noticed.
+    /// One that waits for packets would keep the memory of a tap whose reader has gone.
     pub(super) fn wake_who_keeps_taps(&self) {
         if let Self::Here { here, .. } = self
             && here.taps.are_kept()
         {
-            self.wake();
+            here.threads.iter().for_each(|(_, threads)| threads.wake());
         }
     }
 

@@ -323,8 +323,9 @@ impl<'a> Serving<'a> {
                     }
                     // What came too often is told later, as a number.
                     log::logger().flush();
-                    let is_told = changes.recv_timeout(std::time::Duration::from_millis(500)).is_ok();
-                    if is_told || taps.are_kept() {
+                    // Told or not: who was woken while it was not yet waiting has not noticed.
+                    let _ = changes.recv_timeout(std::time::Duration::from_millis(500));
+                    if taps.are_kept() {
                         let threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
                         threads.iter().for_each(|(_, threads)| threads.wake());
                     }

@@ -139,8 +139,7 @@ impl Serving<'_> {
                     }
                     Err(_) => {}
                 },
-                // One that waits for packets would keep the memory of a tap whose reader has gone.
-                recv(taps_changed) -> _ => hands.wake(),
+                recv(taps_changed) -> _ => hands.wake_who_keeps_taps(),
                 recv(bell) -> _ => {}
                 recv(zoom_changed) -> _ => {}
                 recv(changed) -> by => {
@@ -157,6 +156,7 @@ impl Serving<'_> {
             self.zoom_in();
             if looked.elapsed() >= GUARD_EVERY {
                 looked = Instant::now();
+                // Who was told while it was not yet waiting has not noticed.
                 hands.wake_who_keeps_taps();
                 self.board.look(torn.is_some());
                 self.board.refused(refused.news());
