@@ -173,7 +173,7 @@ pub(super) fn answers<'a>(
     verb: &str,
     words: &[String],
 ) -> Result<Vec<(&'a Place, Answered)>, Failure> {
-    let own = std::env::current_exe()
+    let own = control::own_program()
         .map_err(|error| Failure::Refused(format!("cannot find this program: {error}")))?;
     Ok(places.iter().zip(ask(places, &own, verb, words, PATIENCE)).collect())
 }

@@ -53,7 +53,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dunnat::cluster::{Cluster, NodeId};
-use dunnat::control::Lookers;
+use dunnat::control::{Lookers, own_program};
 use dunnat::daemon;
 use dunnat::kernel::{Capabilities, Feature, Support};
 use dunnat::text::escaped;
@@ -263,7 +263,7 @@ fn help_or_usage(error: &clap::Error) -> ExitCode {
 
 /// The program that runs.
 fn this_program() -> PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into())
+    own_program().unwrap_or_else(|_| "/proc/self/exe".into())
 }
 
 /// What the kernel can do, for printing: where it cannot be asked it is taken to have everything.

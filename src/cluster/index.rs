@@ -175,6 +175,12 @@ impl ServiceIndex {
         Some(FromGuest { service, port: None, whole })
     }
 
+    /// The service by which a guest has all ports of a protocol, or all of the address: also of a port that another service has.
+    pub fn whole_of(&self, proto: Proto, guest: IpAddr) -> Option<ServiceId> {
+        let leads = [self.by_proto.get(&proto), self.any.as_ref()];
+        leads.into_iter().flatten().find(|lead| lead.guest == guest).map(|lead| lead.service)
+    }
+
     fn less_specific(&self, proto: Proto, port: u16) -> Option<&Lead> {
         let place = self.ranges.partition_point(|(own, ports, _)| (*own, ports.first()) <= (proto, port));
         let range = place.checked_sub(1).and_then(|place| self.ranges.get(place));

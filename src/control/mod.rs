@@ -31,6 +31,7 @@ mod errors;
 mod follower;
 mod handler;
 mod listener;
+mod program;
 mod protocol;
 mod reload;
 mod rights;
@@ -44,6 +45,7 @@ pub use client::{AskError, Client, ConnectError, Stopper, ask, ask_status, only_
 pub use follower::{Followers, tell};
 pub use handler::{HandOver, Reloads, Reports, Upgrades};
 pub use listener::{Listener, TakeError};
+pub use program::own_program;
 pub use protocol::{
     Answer, DIRECTORY, End, Hello, LONGEST_REQUEST, Nothing, Request, Trace, VERSION, is_unknown_word,
     socket_of,

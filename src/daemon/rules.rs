@@ -10,16 +10,22 @@ use crate::ruleset::{InstallError, Installed};
 /// How often the counters of the guard are looked at.
 pub(super) const GUARD_EVERY: Duration = Duration::from_secs(1);
 
-/// Puts our rules back if somebody has changed them, and says so; who it was, if that did not work.
+/// Puts our rules back if somebody has changed them, and says so; who it was, if that did not work. `torn` is that of the last time.
 pub(super) fn put_back(
     installed: &mut Installed,
     by: impl Iterator<Item = watch::By>,
+    torn: Option<watch::By>,
     mut repaired: impl FnMut(),
 ) -> Option<watch::By> {
     // Of those with this name, one alone serves here.
     let is_ours = |by: &watch::By| matches!(by, watch::By::Process(id, name) if installed.is_our_process(*id) || name == "dunnat");
     let others = by.filter(|by| !is_ours(by));
-    let by = others.last().unwrap_or(watch::By::Unknown);
+    let by = match (others.last(), torn) {
+        (Some(by), _) => by,
+        // What did not work has changed something, too: to that one would answer for ever. It is tried again after a while.
+        (None, Some(torn)) => return Some(torn),
+        (None, None) => watch::By::Unknown,
+    };
     match installed.is_whole() {
         Ok(true) => return None,
         Ok(false) => {}

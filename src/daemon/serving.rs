@@ -144,7 +144,7 @@ impl Serving<'_> {
                 recv(zoom_changed) -> _ => {}
                 recv(changed) -> by => {
                     if let Ok(by) = by {
-                        torn = self.put_back([by].into_iter().chain(changed.try_iter()));
+                        torn = self.put_back([by].into_iter().chain(changed.try_iter()), torn);
                     }
                 }
                 recv(moved) -> elsewhere => {
@@ -166,7 +166,7 @@ impl Serving<'_> {
                     self.board.following(installed.following());
                 }
                 // What did not work then may work now.
-                torn = torn.and_then(|by| self.put_back([by].into_iter()));
+                torn = torn.and_then(|by| self.put_back([by].into_iter(), None));
             }
             if let Hands::Apart(keeper) = hands {
                 for told in keeper.hear() {
@@ -185,14 +185,18 @@ impl Serving<'_> {
     }
 
     /// Puts our rules back if somebody has changed them; who it was, if that did not work.
-    fn put_back(&mut self, by: impl Iterator<Item = watch::By>) -> Option<watch::By> {
+    fn put_back(
+        &mut self,
+        by: impl Iterator<Item = watch::By>,
+        torn: Option<watch::By>,
+    ) -> Option<watch::By> {
         let installed = self.installed.as_mut()?;
         let repaired = || {
             self.board.repaired();
             self.telling.emptied();
             self.zoom.forget();
         };
-        put_back(installed, by, repaired)
+        put_back(installed, by, torn, repaired)
     }
 
     /// Has the flows come packet by packet that somebody wants to see so.

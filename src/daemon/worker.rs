@@ -168,7 +168,7 @@ impl Worker {
         let mut decision;
         let mut patch = None;
         if self.watch.is_some() {
-            (decision, patch) = self.watched_decision(packet, (stage, rewrites), (&view, &meta), &mut began);
+            (decision, patch) = self.watched_decision(packet, (lane, rewrites), (&view, &meta), &mut began);
         } else {
             let now = || Time(self.policy.began().elapsed());
             let passing = self.interfaces.of(envelope);
@@ -204,10 +204,11 @@ impl Worker {
     fn watched_decision(
         &mut self,
         packet: &Packet<'_>,
-        (stage, rewrites): (Stage, bool),
+        (lane, rewrites): (Lane, bool),
         (view, meta): (&Result<View, Malformed>, &Meta),
         began: &mut Option<Instant>,
     ) -> (Decision, Option<Patch>) {
+        let stage = lane.stage;
         let read = view.as_ref().map_err(|malformed| *malformed);
         let now = || Time(self.policy.began().elapsed());
         let mut conditions = Conditions::new();
@@ -215,7 +216,7 @@ impl Worker {
         let mut decision = self.policy.decide_whole_before((stage, read, meta), &whole, now, &mut conditions);
         let mut patch = None;
         if rewrites {
-            patch = decision.work_out(packet.bytes, read, packet.envelope.checksum, &mut conditions);
+            patch = decision.work_out(packet.bytes, read, checksum(lane, packet.envelope), &mut conditions);
         }
         let decided = (decision, patch);
         match &mut self.watch {
@@ -236,11 +237,16 @@ impl Serve for Worker {
 /// TCP that leaves the host as several segments in one is cut by the kernel, on every device: after a verdict with a packet `ip_summed` is
 /// CHECKSUM_NONE (`nfqnl_mangle()` in net/netfilter/nfnetlink_queue.c, `netif_needs_gso()` in include/linux/netdevice.h). And who cuts it computes the
 /// checksum of each segment anew, whatever was there (`tcp4_gso_segment()` in net/ipv4/tcp_offload.c, `tcp6_gso_segment()` in net/ipv6/tcpv6_offload.c). So
-/// the sum over up to 64 KiB is spared. Before routing it is wanted: conntrack verifies it, and the host itself may get the packet.
+/// the sum over up to 64 KiB is spared. Before routing it is wanted: conntrack verifies it, and the host itself may get the packet. There the
+/// sum that came is not to be trusted either: of several that `rx-gro-list` has put together it is the sum of the first alone, and the kernel
+/// does not say so (`skb_gro_receive_list()` in net/core/gro.c, CHECKSUM_UNNECESSARY).
 #[inline]
 fn checksum(lane: Lane, envelope: &Envelope) -> Checksum {
-    let is_computed_anew = envelope.gso && lane.stage == Stage::Spoof && lane.traffic == Traffic::Tcp;
-    if is_computed_anew { Checksum::Ready } else { envelope.checksum }
+    match (lane.stage, lane.traffic) {
+        (Stage::Spoof, Traffic::Tcp) if envelope.gso => Checksum::Ready,
+        (Stage::Dnat, _) if envelope.gso => Checksum::Partial,
+        _ => envelope.checksum,
+    }
 }
 
 /// Which lane a queue belongs to, and whether its packets are rewritten here.

@@ -80,18 +80,21 @@ fn original_port(tables: &Tables, view: &View, witness: &mut impl Witness) -> Op
 /// A packet that a guest may have begun a flow with.
 #[inline]
 fn begun(tables: &Tables, view: &View, witness: &mut impl Witness) -> Decision {
-    let family = view.tuple.src.family();
-    if tables.services(family).is_none_or(|services| !services.has_whole()) {
-        return Decision::leave(Reason::Unmarked);
-    }
-    let Some(from) = by_reply(tables, Subject::Sport, view.tuple, witness) else {
+    let Tuple { proto, src, .. } = view.tuple;
+    let Some(services) = tables.services(src.family()).filter(|services| services.has_whole()) else {
         return Decision::leave(Reason::Unmarked);
     };
-    let FromGuest { service, whole, .. } = from;
-    let all_ports = || Wants::Is(Value::Word("all ports"));
-    if !witness.holds(whole, || (Subject::Service, Value::Service(service), all_ports())) {
+    // The port may be another service's: a reply to it comes by dnat all the same, and is not known to conntrack.
+    let by_port = by_reply(tables, Subject::Sport, view.tuple, witness);
+    let mut all_ports = |service, whole| {
+        let wants = Wants::Is(Value::Word("all ports"));
+        witness.holds(whole, || (Subject::Service, Value::Service(service), wants))
+    };
+    let of_port = by_port.filter(|from| all_ports(from.service, from.whole)).map(|from| from.service);
+    let of_guest = || services.whole_of(proto, src).filter(|service| all_ports(*service, true));
+    let Some(service) = of_port.or_else(of_guest) else {
         return Decision::leave(Reason::Unmarked);
-    }
+    };
     match public(tables, tables.own, view, witness) {
         Some(public) => Decision {
             rewrite: Some(Rewrite::outer(Side::Source, public)),

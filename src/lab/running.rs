@@ -8,7 +8,7 @@ pub use super::by::By;
 use super::faults::{self, Fault};
 use super::machine::{failed, feed, lives_in, run, signal};
 use super::{Error, Lab, Node, sniffer};
-use crate::control::{Answer, Client, Nothing, Queue, Request};
+use crate::control::{Answer, Client, Nothing, Queue, Request, own_program};
 use crate::policy::Named;
 
 /// What each node writes of its decisions, as `NODE.` and this.
@@ -321,7 +321,7 @@ fn not_accounted_for(lab: &Lab, node: &Node) -> Result<Option<String>, Error> {
 
 /// Whatever way a node ends, its guard is there, until `dunnat down`. One that only looked on has none.
 fn take_guards_down(lab: &Lab, faults: &mut Vec<String>) -> Result<(), Error> {
-    let program = std::env::current_exe().map_err(|error| Error::refused(error.to_string()))?;
+    let program = own_program().map_err(|error| Error::refused(error.to_string()))?;
     let looked_on = lab.read("policy")? == Named::Observe.name();
     for node in &lab.layout.nodes {
         let machine = lab.on(&node.name);

@@ -144,8 +144,10 @@ impl Conntrack {
             };
             for message in message::all(&answer[..len]) {
                 match message {
-                    Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
-                    Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
+                    Message::Answer { errno: 0, .. } | Message::Done { errno: 0 } => return Ok(()),
+                    Message::Answer { errno, .. } | Message::Done { errno } => {
+                        return Err(io::Error::from_raw_os_error(errno));
+                    }
                     Message::Netfilter { kind: NEW, family, attributes } => {
                         if shown(family, attributes).is_break() {
                             return Ok(());

@@ -7,13 +7,14 @@ const HEADER: usize = 16;
 const NETFILTER_HEADER: usize = 4;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+const NLM_F_DUMP_INTR: u16 = 0x10;
 
 /// A message from the kernel.
 pub(crate) enum Message<'a> {
     /// The answer to the request of that sequence number: an errno, zero for "done".
     Answer { sequence: u32, errno: i32 },
-    /// The end of a list.
-    Done,
+    /// The end of a list: zero, or the errno for which it ends before its end (`netlink_dump_done()`, net/netlink/af_netlink.c).
+    Done { errno: i32 },
     /// One of a subsystem of netfilter.
     Netfilter { kind: u16, family: u8, attributes: Attributes<'a> },
 }
@@ -48,12 +49,23 @@ pub(crate) fn all(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
             let errno = i32::from_ne_bytes(*body.first_chunk()?).wrapping_neg();
             Some(Message::Answer { sequence, errno })
         }
-        NLMSG_DONE => Some(Message::Done),
+        NLMSG_DONE => Some(Message::Done { errno: done_for(body) }),
         _ => {
             let (netfilter, attributes) = body.split_first_chunk::<NETFILTER_HEADER>()?;
             Some(Message::Netfilter { kind, family: netfilter[0], attributes: Attributes::new(attributes) })
         }
     })
+}
+
+/// The errno in the body of the message that ends a list.
+pub(crate) fn done_for(body: &[u8]) -> i32 {
+    body.first_chunk().map_or(0, |errno| i32::from_ne_bytes(*errno).wrapping_neg().max(0))
+}
+
+/// Whether something has changed while the list was made that the datagram is a part of, so that the list may lack anything
+/// (`nl_dump_check_consistent()`, include/net/netlink.h). The kernel goes on with such a list.
+pub(crate) fn is_interrupted(datagram: &[u8]) -> bool {
+    raw(datagram).any(|message| message.flags & NLM_F_DUMP_INTR != 0)
 }
 
 /// A message of any family of netlink.

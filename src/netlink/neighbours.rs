@@ -92,7 +92,10 @@ fn dump(family: i32) -> io::Result<Vec<Neighbour>> {
         let len = socket.receive_one(&mut buffer)?;
         for message in message::raw(&buffer[..len]) {
             match message.kind {
-                DONE => return Ok(all),
+                DONE => match message::done_for(message.body) {
+                    0 => return Ok(all),
+                    errno => return Err(io::Error::from_raw_os_error(errno)),
+                },
                 ERROR => {
                     let errno = message.body.first_chunk().map_or(0, |it| i32::from_ne_bytes(*it));
                     return Err(io::Error::from_raw_os_error(errno.wrapping_neg()));

@@ -21,7 +21,8 @@ pub(super) struct Above {
 pub(super) struct Ends;
 
 /// Passes over the extension headers that `bytes` begin with, the first of which is a `next`. They may come in any order,
-/// as in the kernel (`ipv6_skip_exthdr`, net/ipv6/exthdrs_core.c): a node that forwards reads none of them.
+/// as in the kernel (`ipv6_find_hdr` with IP6_FH_F_AUTH, net/ipv6/exthdrs_core.c, by which rules read a packet): a node that forwards
+/// reads none of them. An authentication header is what is above, as in IPv4: an address that it covers cannot be changed unseen.
 ///
 /// What is behind the header of a later fragment is data. So is what is behind a second fragment header: no packet has
 /// two, and what is in the inner one cannot be told from its outside. It is then the second one that is `above`.
@@ -30,13 +31,10 @@ pub(super) fn above(next: IpNumber, bytes: &[u8]) -> Result<Above, Ends> {
     loop {
         let rest = bytes.get(at..).ok_or(Ends)?;
         let fragment = place.unwrap_or(Fragment::None);
-        let length = |unit: usize, first: usize| Some(unit * (first + usize::from(*rest.get(1)?)));
         let header = match protocol {
             IpNumber::IPV6_HEADER_HOP_BY_HOP
             | IpNumber::IPV6_ROUTE_HEADER
-            | IpNumber::IPV6_DESTINATION_OPTIONS => length(8, 1),
-            // RFC 4302 §2.2: in words of four bytes, and the first two are not counted.
-            IpNumber::AUTHENTICATION_HEADER => length(4, 2),
+            | IpNumber::IPV6_DESTINATION_OPTIONS => rest.get(1).map(|more| 8 * (1 + usize::from(*more))),
             IpNumber::IPV6_FRAGMENTATION_HEADER if place.is_none() => Some(8),
             _ => return Ok(Above { protocol, at, fragment }),
         };
@@ -83,16 +81,15 @@ mod tests {
     #[test]
     fn they_are_passed_over_in_any_order() {
         let options = |next| [next, 0, 1, 4, 0, 0, 0, 0];
-        let authentication = |next| [&[next, 1][..], &[0; 10]].concat();
         assert_eq!(walk(17, &[1; 8]), Ok((17, 0, Fragment::None)));
         for first in [0, 43, 60] {
             assert_eq!(walk(first, &options(17)), Ok((17, 8, Fragment::None)), "{first}");
         }
-        let all = [&options(43)[..], &options(0), &options(51), &authentication(60), &options(6)].concat();
-        assert_eq!(walk(60, &all), Ok((6, 44, Fragment::None)));
+        let all = [options(43), options(0), options(60), options(6)].concat();
+        assert_eq!(walk(60, &all), Ok((6, 32, Fragment::None)));
         assert_eq!(walk(60, &options(59)), Ok((59, 8, Fragment::None)), "nothing follows");
-        // Encrypted, or of a protocol that is not known to be one of them.
-        for upper in [50, 59, 132, 135, 139, 140, 253] {
+        // Encrypted, signed, or of a protocol that is not known to be one of them.
+        for upper in [50, 51, 59, 132, 135, 139, 140, 253] {
             assert_eq!(walk(upper, &options(17)), Ok((upper, 0, Fragment::None)), "{upper}");
         }
     }
@@ -128,8 +125,8 @@ mod tests {
 
     #[test]
     fn bytes_that_end_too_early_are_known() {
-        for (next, whole) in [(60, 8), (44, 8), (51, 12)] {
-            let bytes = [&[17, u8::from(next == 51)][..], &[0; 10]].concat();
+        for (next, whole) in [(60, 8), (44, 8)] {
+            let bytes = [17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             for len in 0..whole {
                 assert_eq!(walk(next, &bytes[..len]), Err(Ends), "{next} of {len} bytes");
             }

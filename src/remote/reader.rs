@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::place::Place;
+use crate::control::own_program;
 use crate::text::escaped;
 use crate::trace::{Carried, Event};
 
@@ -62,7 +63,7 @@ impl Readers {
         words: &[String],
         told: &Sender<From>,
     ) -> io::Result<Self> {
-        let own = std::env::current_exe()?;
+        let own = own_program()?;
         let mut readers = Self { ending: Arc::default(), children: Vec::new() };
         for (number, place) in places.iter().enumerate() {
             let child: Arc<Mutex<Option<Child>>> = Arc::default();

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::news::{News, Observer, TURN};
 use super::place::Place;
 use super::reader::last_line;
-use crate::control::{Answer, Client, Request, Stopper};
+use crate::control::{Answer, Client, Request, Stopper, own_program};
 use crate::trace::Event;
 
 /// The verb that is run elsewhere.
@@ -190,7 +190,7 @@ impl Relay {
         words: &[String],
         ends: Option<(Stdio, Stdio)>,
     ) -> io::Result<(Self, Option<std::process::ChildStdout>)> {
-        let mut command = place.command(&std::env::current_exe()?, RELAY, words);
+        let mut command = place.command(&own_program()?, RELAY, words);
         if let Some((input, output)) = ends {
             command.stdin(input).stdout(output);
         }

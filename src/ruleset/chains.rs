@@ -3,7 +3,7 @@
 use super::asked_once::asked_once;
 use super::family::InFamily;
 use super::kernel_rule::KernelRule;
-use super::marks::{Bits, copy, copy_chains, may_save};
+use super::marks::{Bits, copy, copy_chain, copy_chains, may_save};
 use super::queue_statement::queue_chains;
 use super::queued::asks_about;
 use super::rewrite::{rewrite_dnat, rewrite_spoof};
@@ -261,20 +261,10 @@ pub(super) fn chains(here: InFamily<'_>, plan: &Plan, pass_foreign: Option<Chain
     chains.0.extend(once::chains(here, plan));
     for node in copy_chains(cluster) {
         if by_rules {
-            chains.add(
-                "",
-                &format!("save-{}", node.name),
-                None,
-                vec![Rule::new([], [ct_mark.assign(node.tag)])],
-            );
+            chains.add("", &copy_chain("save", node), None, vec![Rule::new([], [ct_mark.assign(node.tag)])]);
         }
         if by_rules || by_kernel {
-            chains.add(
-                "",
-                &format!("show-{}", node.name),
-                None,
-                vec![Rule::new([], [mark.assign(node.tag)])],
-            );
+            chains.add("", &copy_chain("show", node), None, vec![Rule::new([], [mark.assign(node.tag)])]);
         }
     }
     if plan.decides_once() { asked_once(chains.0) } else { chains.0 }

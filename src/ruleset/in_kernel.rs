@@ -9,7 +9,7 @@ use super::chains::{NO_REDIRECTS, NOTHING_INSIDE};
 use super::elsewhere::elsewhere;
 use super::family::InFamily;
 use super::kernel_rule::KernelRule;
-use super::marks::{Bits, copy, copy_chains, may_save};
+use super::marks::{Bits, copy, copy_chain, copy_chains, may_save};
 use super::rewrite::{rewrite_dnat, rewrite_spoof};
 use super::rule::{Addresses, Comparison, Condition, Marked, Rule, Statement};
 use super::table::{Chain, Hook, POSTROUTING, PREROUTING, Table};
@@ -208,7 +208,7 @@ fn chains(here: InFamily<'_>, id: NodeId) -> Vec<Chain> {
     for node in copy_chains(cluster) {
         chains.push(Chain::new(
             "",
-            &format!("save-{}", node.name),
+            &copy_chain("save", node),
             vec![Rule::new([], [ct_mark.assign(node.tag)])],
         ));
     }

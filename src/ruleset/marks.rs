@@ -96,8 +96,13 @@ pub(super) fn copy(cluster: &Cluster, verb: &str) -> Statement {
     if cluster.mask == Mark::ALL {
         return Statement::CopyMark(from, to);
     }
-    let chain = |(tag, id)| (tag, format!("{verb}-{}", cluster.node(id).name));
+    let chain = |(tag, id)| (tag, copy_chain(verb, cluster.node(id)));
     Statement::JumpBy(from, cluster.tags().map(chain).collect())
+}
+
+/// The chain of a node for [`copy`]. No other chain begins so, whatever a node is called.
+pub(super) fn copy_chain(verb: &str, node: &Node) -> String {
+    format!("{verb}-of-{}", node.name)
 }
 
 /// When the packet's tag becomes the flow's ([`copy`]): if the flow has none; or also if it has one, where that is wished.

@@ -7,6 +7,7 @@ use super::kernel_rule::KernelRule;
 use super::marks::Bits;
 use super::rule::{Condition, NewAddress, Rule, Statement};
 use crate::cluster::{Service, ServiceId};
+use crate::net::Proto;
 use crate::packet::Side;
 
 /// The destination becomes the guest that protocol and port lead to, and so does the port where the guest has another;
@@ -61,6 +62,22 @@ pub(super) fn rewrite_dnat(here: InFamily<'_>, conditions: &[Condition]) -> Vec<
     rules
 }
 
+/// The guests whose port of a protocol is another than the public one, each with all such services. A packet may meet one rule about them
+/// alone: what one service has translated may be the port of the next.
+fn moved<'a>(here: InFamily<'a>, proto: Proto) -> Vec<(IpAddr, Vec<(ServiceId, &'a Service)>)> {
+    let mut found: Vec<(IpAddr, Vec<_>)> = Vec::new();
+    for (id, service, guest) in here.services() {
+        if service.proto != Some(proto) || service.guest_port.is_none() {
+            continue;
+        }
+        match found.iter_mut().find(|(known, _)| *known == guest) {
+            Some((_, services)) => services.push((id, service)),
+            None => found.push((guest, vec![(id, service)])),
+        }
+    }
+    found
+}
+
 /// The source becomes the public address of the node whose tag `mark` is, and the port that of the original destination; without
 /// a tag both stay. But what a guest begins that has a public address, or all ports of it, gets this node's.
 ///
@@ -71,13 +88,13 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits, out: Option<Conditio
     let mut rules = Vec::new();
     for proto in here.protos() {
         let numbered = here.numbered(proto);
-        for (id, service, guest) in here.services() {
-            if service.proto != Some(proto) || service.guest_port.is_none() {
-                continue;
-            }
-            let own = numbered.iter().filter(|(_, other, _)| other.name == service.name);
-            let ports = own.flat_map(|(ports, ..)| ports.iter());
-            let ports: Vec<(u16, u16)> = ports.map(|port| (service.at_guest(port), port)).collect();
+        for (guest, services) in moved(here, proto) {
+            let of_service = |(_, service): &(ServiceId, &Service)| {
+                let own = numbered.iter().filter(|(_, other, _)| other.name == service.name);
+                let ports = own.flat_map(|(ports, ..)| ports.iter());
+                ports.map(|port| (service.at_guest(port), port)).collect::<Vec<_>>()
+            };
+            let ports: Vec<(u16, u16)> = services.iter().flat_map(of_service).collect();
             if ports.is_empty() {
                 continue;
             }
@@ -85,7 +102,8 @@ pub(super) fn rewrite_spoof(here: InFamily<'_>, mark: Bits, out: Option<Conditio
                 out.clone().into_iter().chain([Condition::source(guest), mark.is_tag(cluster)]),
                 [Statement::SetPort(proto, Side::Source, ports)],
             );
-            rules.push(KernelRule { rule, proto: Some(proto), node: None, services: vec![id] });
+            let services = services.into_iter().map(|(id, _)| id).collect();
+            rules.push(KernelRule { rule, proto: Some(proto), node: None, services });
         }
     }
     let public_of = |(tag, id)| Some((tag, *cluster.node(id).public.get(here.family)?));

@@ -32,6 +32,8 @@ pub struct Portion {
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// So many decisions of a flow at a stage are wanted for each tick.
 const OF_A_FLOW: u32 = 4;
+/// What a tick adds to [`Pace::full`]. After 2^24 of them, 19 days, it begins anew: numbers are equal or not, and none is greater.
+const A_TICK: u32 = 1 << 8;
 /// How many flows a worker tells apart; those that share a place share what is wanted.
 const PLACES: usize = 1024;
 /// For so long less than half of what may be must have come before more flows are looked at.
@@ -133,7 +135,7 @@ impl Chooser {
     pub(super) fn wants(&mut self, seq: u64, key: u32) -> bool {
         if self.is_paced {
             let full = self.pace.full.load(Ordering::Relaxed);
-            if key > self.pace.share.load(Ordering::Relaxed) || self.places[place(key)] >= full {
+            if key > self.pace.share.load(Ordering::Relaxed) || self.places[place(key)] == full {
                 return false;
             }
         } else if self.own.is_some_and(|own| own != key) {
@@ -156,7 +158,9 @@ impl Chooser {
         if self.is_paced {
             let place = &mut self.places[place(key)];
             let none = full.load(Ordering::Relaxed).wrapping_sub(OF_A_FLOW);
-            *place = (*place).max(none) + 1;
+            let had = place.wrapping_sub(none);
+            // Else it is of a tick that is over.
+            *place = none.wrapping_add(if had < OF_A_FLOW { had + 1 } else { 1 });
         }
         self.taken += 1;
         true
@@ -169,7 +173,7 @@ impl Chooser {
 
     /// Whether a flow of that key has had what is wanted of it until the next tick.
     fn is_full(&self, key: u32) -> bool {
-        self.is_paced && self.places[place(key)] >= self.pace.full.load(Ordering::Relaxed)
+        self.is_paced && self.places[place(key)] == self.pace.full.load(Ordering::Relaxed)
     }
 
     /// Flows whose key is higher are not looked at.
@@ -249,8 +253,7 @@ impl Renewal {
         self.came += self.given - rest;
         self.given = rest.max(0).saturating_add(more).min(most);
         left.store(self.given, Ordering::Relaxed);
-        // After months it begins anew; then a flow may have had its share already, until the next tick.
-        full.fetch_add(1 << 8, Ordering::Relaxed);
+        full.fetch_add(A_TICK, Ordering::Relaxed);
         let looked_at = share.load(Ordering::Relaxed);
         let calm = now.saturating_duration_since(self.since);
         if rest <= 0 {

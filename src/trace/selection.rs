@@ -40,7 +40,7 @@ pub struct SampleError;
 
 /// The first packet, at every stage, of each of the first flows.
 ///
-/// A flow is known by what NAT leaves alone: protocol, the client's address and port, and the service's port.
+/// A flow is known by what all nodes see of it: protocol, the client's address and port, and the guest's port.
 #[derive(Clone, Debug)]
 pub struct Flows {
     limit: usize,
@@ -113,7 +113,8 @@ impl Flows {
     fn takes(&mut self, event: &Event) -> bool {
         let Some(tuple) = event.before else { return false };
         let (client, ports) = match event.stage {
-            Stage::Dnat | Stage::Tag | Stage::Save => (tuple.src, tuple.ports),
+            Stage::Dnat => (tuple.src, event.after.unwrap_or(tuple).ports),
+            Stage::Tag | Stage::Save => (tuple.src, tuple.ports),
             Stage::Spoof => (tuple.dst, tuple.ports.map(|(from, to)| (to, from))),
         };
         let flow = (tuple.proto, client, ports);
@@ -146,6 +147,19 @@ mod tests {
         // The request, before and after dnat, and its reply are one flow; on node1 it is tagged and saved. The errors are another.
         assert_eq!(taken(&mut flows(1), &events), [1, 2, 3, 4, 6]);
         assert_eq!(taken(&mut flows(2), &events), [1, 2, 3, 4, 6, 8, 9]);
+    }
+
+    #[test]
+    fn a_flow_to_another_port_of_the_guest_is_one_flow() {
+        let mut events = samples::events();
+        for event in &mut events {
+            if event.stage == Stage::Dnat {
+                let ports = &mut event.before.as_mut().unwrap().ports;
+                *ports = ports.map(|(from, _)| (from, 8080));
+            }
+        }
+        let mut flows = Selection { flows: Some(Flows::new(1)), ..Selection::default() };
+        assert_eq!(taken(&mut flows, &events), [1, 2, 3, 4, 6]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use dunnat::control::own_program;
 use dunnat::lab;
 
 use crate::cli::Failure;
@@ -17,7 +18,7 @@ pub(super) fn invocation(lab: &lab::Lab) -> String {
 }
 
 pub(super) fn program() -> PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into())
+    own_program().unwrap_or_else(|_| "/proc/self/exe".into())
 }
 
 /// Becomes that program. Comes back only with what kept it from that.

@@ -231,13 +231,12 @@ impl Check {
 }
 
 /// What a protocol number stands for in an IPv6 header where it is none of a protocol (IANA's registry of IPv6 extension
-/// header types). ESP, 50, is left out: what is behind it nobody can read, so it is the packet's protocol.
+/// header types). ESP, 50, and AH, 51, are left out: what is behind them nobody can read, or change unseen, so they are the packet's protocol.
 fn extension_header(proto: Proto) -> Option<&'static str> {
     Some(match proto.0 {
         0 => "the hop-by-hop options header",
         43 => "the routing header",
         44 => "the fragment header",
-        51 => "the authentication header",
         59 => "\"no next header\"",
         60 => "the destination options header",
         135 => "the mobility header",

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::numbers::{
-    BATCH_BEGIN, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, COUNTER, DEL_CHAIN,
+    ACCEPT, BATCH_BEGIN, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, COUNTER, DEL_CHAIN,
     DEL_ELEMENTS, DEL_RULE, DEL_TABLE, ELEMENT, ELEMENT_FLAGS, ELEMENT_KEY, ELEMENTS, ELEMENTS_SET,
     ELEMENTS_SET_ID, ELEMENTS_TABLE, HOOK_NUMBER, HOOK_PRIORITY, INTERVAL_END, NEW_CHAIN, NEW_ELEMENTS,
     NEW_OBJECT, NEW_RULE, NEW_SET, NEW_TABLE, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST,
@@ -118,7 +118,6 @@ impl Batch {
             put_padded(&mut place, HOOK_PRIORITY, &priority.to_be_bytes());
             put_padded(&mut out, CHAIN_HOOK | NESTED, &place);
             put_text(&mut out, CHAIN_TYPE, kind);
-            const ACCEPT: u32 = 1;
             put_padded(&mut out, CHAIN_POLICY, &ACCEPT.to_be_bytes());
         }
         self.add(NEW_CHAIN, NLM_F_CREATE, family, &out);

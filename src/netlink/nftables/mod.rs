@@ -12,6 +12,7 @@ mod texts;
 mod traces;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use crate::netlink::attribute::{Attributes, be32, be64};
@@ -21,13 +22,14 @@ pub(crate) use batch::{Batch, Hook};
 use batch::{sequence, set_attributes};
 pub(crate) use changes::{Changes, Event};
 pub(crate) use family::{family, family_name};
+pub(crate) use numbers::{ACCEPT, OWNED, PERSISTS};
 use numbers::{
-    BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, COUNTER_BYTES, COUNTER_PACKETS, ELEMENT_EXPRESSION,
-    ELEMENT_KEY, ELEMENTS, EXPRESSION_DATA, EXPRESSION_NAME, GET_CHAIN, GET_ELEMENTS, GET_OBJECT, GET_RULE,
-    GET_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NLM_F_DUMP, NLM_F_REQUEST, OBJECT_DATA, OBJECT_NAME, OBJECT_TABLE,
-    RULE_CHAIN, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_NAME, TABLE_OWNER, TABLE_USERDATA, VALUE,
+    BATCH_END, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, COUNTER_BYTES, COUNTER_PACKETS, DORMANT,
+    ELEMENT_EXPRESSION, ELEMENT_KEY, ELEMENTS, EXPRESSION_DATA, EXPRESSION_NAME, GET_CHAIN, GET_ELEMENTS,
+    GET_OBJECT, GET_RULE, GET_TABLE, HOOK_NUMBER, HOOK_PRIORITY, NLM_F_DUMP, NLM_F_REQUEST, OBJECT_DATA,
+    OBJECT_NAME, OBJECT_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_TABLE, SUBSYSTEM, TABLE_FLAGS, TABLE_NAME,
+    TABLE_OWNER, TABLE_USERDATA, VALUE,
 };
-pub(crate) use numbers::{OWNED, PERSISTS};
 pub(crate) use texts::put_text;
 use texts::{read_comment, text};
 #[cfg(test)]
@@ -43,6 +45,10 @@ pub(crate) struct Table {
     pub(crate) comment: Option<String>,
     /// The port id of the socket that owns it, which mostly is the id of a process.
     pub(crate) owner: Option<u32>,
+    /// None of its chains is at its hook.
+    pub(crate) is_dormant: bool,
+    /// It stays when its owner goes.
+    pub(crate) persists: bool,
 }
 
 /// A chain that the kernel has.
@@ -53,6 +59,8 @@ pub(crate) struct Chain {
     pub(crate) name: String,
     /// Of a base chain: the number of its hook, and its priority.
     pub(crate) hook: Option<(u32, i32)>,
+    /// Of a base chain: the verdict (`NF_*`) for what comes to its end.
+    pub(crate) policy: Option<u32>,
 }
 
 /// A rule that the kernel has, by where it is.
@@ -96,6 +104,39 @@ struct Asked<'a> {
     family: u8,
     /// Attributes that say of what.
     about: &'a [u8],
+}
+
+/// A list that comes in several datagrams.
+struct Listing {
+    /// The request's sequence number.
+    number: u32,
+    is_interrupted: bool,
+}
+
+impl Listing {
+    /// Takes what is in a datagram, and says how the list has ended when it has. It is read to its end also where it is of no use: before that
+    /// the kernel makes no other one.
+    fn take(
+        &mut self,
+        datagram: &[u8],
+        mut take: impl FnMut(u8, Attributes<'_>),
+    ) -> ControlFlow<io::Result<()>> {
+        self.is_interrupted |= message::is_interrupted(datagram);
+        for message in message::all(datagram) {
+            match message {
+                Message::Answer { sequence, .. } if sequence != self.number => {}
+                Message::Answer { errno, .. } | Message::Done { errno } => {
+                    return ControlFlow::Break(match (errno, self.is_interrupted) {
+                        (0, false) => Ok(()),
+                        (0, true) => Err(io::Error::from_raw_os_error(libc::EINTR)),
+                        (errno, _) => Err(io::Error::from_raw_os_error(errno)),
+                    });
+                }
+                Message::Netfilter { family, attributes, .. } => take(family, attributes),
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 impl From<u16> for Asked<'_> {
@@ -187,16 +228,12 @@ impl Nftables {
             about,
         );
         self.socket.send_one(&request)?;
+        let mut listing = Listing { number, is_interrupted: false };
         let mut answer = vec![0; 64 << 10];
         loop {
             let len = self.receive(&mut answer)?;
-            for message in message::all(&answer[..len]) {
-                match message {
-                    Message::Answer { sequence, .. } if sequence != number => {}
-                    Message::Answer { errno: 0, .. } | Message::Done => return Ok(()),
-                    Message::Answer { errno, .. } => return Err(io::Error::from_raw_os_error(errno)),
-                    Message::Netfilter { family, attributes, .. } => take(family, attributes),
-                }
+            if let ControlFlow::Break(ended) = listing.take(&answer[..len], &mut take) {
+                return ended;
             }
         }
     }
@@ -229,6 +266,11 @@ impl Nftables {
                     TABLE_NAME => table.name = text(value),
                     TABLE_USERDATA => table.comment = read_comment(value),
                     TABLE_OWNER => table.owner = be32(value),
+                    TABLE_FLAGS => {
+                        let flags = be32(value).unwrap_or_default();
+                        table.is_dormant = flags & DORMANT != 0;
+                        table.persists = flags & PERSISTS != 0;
+                    }
                     _ => {}
                 }
             }
@@ -244,6 +286,7 @@ impl Nftables {
                 match kind {
                     CHAIN_TABLE => chain.table = text(value),
                     CHAIN_NAME => chain.name = text(value),
+                    CHAIN_POLICY => chain.policy = be32(value),
                     CHAIN_HOOK => {
                         let number = |wanted| {
                             Attributes::new(value).find(|(kind, _)| *kind == wanted).and_then(|it| be32(it.1))
@@ -323,5 +366,52 @@ impl Nftables {
             let packets = packets.filter(|_| wanted(family, &table))?;
             Some((table, name, packets))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A datagram with a table's message of that sequence number, and the end of the list with an errno.
+    fn datagram(flags: u16, number: u32, errno: i32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        message::put(&mut bytes, SUBSYSTEM << 8, flags, number, (2, 0), &[5, 0, 1, 0, b'd', 0, 0, 0]);
+        bytes.extend_from_slice(&20u32.to_ne_bytes());
+        bytes.extend_from_slice(&[3, 0, 2, 0]);
+        bytes.extend_from_slice(&number.to_ne_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&(-errno).to_ne_bytes());
+        bytes
+    }
+
+    /// The kernel goes on with a list that has been changed meanwhile, and only says so; nor is an error at its end an error message.
+    #[test]
+    fn a_list_that_was_interrupted_is_none() {
+        let ended = |flags, errno| {
+            let mut listing = Listing { number: 7, is_interrupted: false };
+            let (mut tables, bytes) = (0, datagram(flags, 7, errno));
+            let ControlFlow::Break(ended) = listing.take(&bytes, |_, _| tables += 1) else {
+                panic!("no end")
+            };
+            assert_eq!(tables, 1);
+            ended.map_err(|error| error.raw_os_error().unwrap())
+        };
+        assert_eq!(ended(2, 0), Ok(()));
+        assert_eq!(ended(2 | 0x10, 0), Err(libc::EINTR));
+        assert_eq!(ended(2, libc::ENOENT), Err(libc::ENOENT));
+        assert_eq!(ended(2 | 0x10, libc::ENOENT), Err(libc::ENOENT));
+    }
+
+    /// It is said once, of any datagram, and the list is read to its end.
+    #[test]
+    fn that_a_list_was_interrupted_is_remembered() {
+        let mut listing = Listing { number: 7, is_interrupted: false };
+        let whole = datagram(2, 7, 0);
+        let mut first = datagram(0x12, 7, 0);
+        first.truncate(first.len() - 20);
+        assert!(listing.take(&first, |_, _| {}).is_continue());
+        let ControlFlow::Break(ended) = listing.take(&whole, |_, _| {}) else { panic!("no end") };
+        assert_eq!(ended.unwrap_err().raw_os_error(), Some(libc::EINTR));
     }
 }

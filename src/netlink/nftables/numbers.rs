@@ -83,6 +83,10 @@ pub(super) const COUNTER: u32 = 1;
 pub(super) const GENERATION_PROCESS: u16 = 2;
 pub(super) const GENERATION_NAME: u16 = 3;
 
+/// The table's chains are at no hook (`NFT_TABLE_F_DORMANT`).
+pub(super) const DORMANT: u32 = 1;
+/// A policy: what comes to the end of the chain goes on (`NF_ACCEPT`, include/uapi/linux/netfilter.h).
+pub(crate) const ACCEPT: u32 = 1;
 /// The table belongs to the socket that made it: nobody else changes it, and it goes when the socket is closed. Since Linux
 /// 5.12 (`NFT_TABLE_F_OWNER`).
 pub(crate) const OWNED: u32 = 2;

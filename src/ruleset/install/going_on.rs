@@ -1,7 +1,6 @@
 //! Rules that another program has installed, which was this node before: they stay, as far as they are right.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,15 +105,8 @@ impl Installed {
 }
 
 /// Of rules as they were written, and as the kernel has numbered them.
-fn fingerprint(script: &str, (chains, rules): &Seen) -> String {
-    let mut text = script.to_owned();
-    for chain in chains {
-        let _ = writeln!(text, "{} {} {} {:?}", chain.family, chain.table, chain.name, chain.hook);
-    }
-    for rule in rules {
-        let _ = writeln!(text, "{} {} {} {}", rule.family, rule.table, rule.chain, rule.handle);
-    }
-    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+fn fingerprint(script: &str, seen: &Seen) -> String {
+    Sha256::digest(format!("{script}{seen}")).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -124,10 +116,17 @@ mod tests {
 
     #[test]
     fn other_rules_or_the_same_ones_written_again_have_another_fingerprint() {
-        let chain =
-            Chain { family: 2, table: "dunnat".to_owned(), name: "dnat".to_owned(), hook: Some((0, -300)) };
+        let chain = Chain {
+            family: 2,
+            table: "dunnat".to_owned(),
+            name: "dnat".to_owned(),
+            hook: Some((0, -300)),
+            policy: Some(1),
+        };
         let rule = |handle| Rule { family: 2, table: "dunnat".to_owned(), chain: "dnat".to_owned(), handle };
-        let of = |script: &str, handle| fingerprint(script, &(vec![chain.clone()], vec![rule(handle)]));
+        let of = |script: &str, handle| {
+            fingerprint(script, &Seen::new(Vec::new(), vec![chain.clone()], vec![rule(handle)]))
+        };
         assert_eq!(of("accept", 4), of("accept", 4));
         assert_ne!(of("accept", 4), of("accept", 5));
         assert_ne!(of("accept", 4), of("drop", 4));

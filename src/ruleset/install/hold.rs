@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::error::{InstallError, cannot};
 use super::removal::remove;
-use super::there::{There, is_pure};
+use super::there::{There, is_ours, is_pure};
 use super::waiting::wait_for_all_queues;
-use crate::netlink::nftables::{Batch, Nftables, OWNED, PERSISTS};
+use crate::netlink::nftables::{self, Batch, Nftables, OWNED, PERSISTS};
 use crate::ruleset::owner::Owner;
 use crate::ruleset::{Rules, guard};
 
@@ -40,10 +40,21 @@ impl Hold {
             // It cannot go while packets wait. Who finds that out below has a guard that goes with him, and with it these packets: see `Drop`.
             wait_for_all_queues()?;
         }
+        // Somebody has loaded our guard from a list of rules: such a table no kernel gives an owner.
+        let is_loose = |table: &&nftables::Table| {
+            table.name == guard::OWNED && is_ours(table) && table.owner.is_none() && !table.persists
+        };
+        let loose: Vec<u8> = there.tables.iter().filter(is_loose).map(|table| table.family).collect();
+        if !loose.is_empty() {
+            wait_for_all_queues()?;
+        }
         let comment = Owner::of(&rules.node).to_string();
         // The first that the kernel knows.
         for flags in [OWNED | PERSISTS, OWNED] {
             let mut batch = Batch::new();
+            for family in &loose {
+                batch.delete_table(*family, guard::OWNED);
+            }
             rules.guard.put(&mut batch, flags, &comment);
             match nft.commit(batch) {
                 Ok(()) => {
@@ -74,7 +85,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if self.flags.is_some()
             && !*self.stays.get_mut()
-            && let Err(error) = remove(&self.nft, |table| table.name == guard::OWNED)
+            && let Err(error) = remove(&self.nft, |table| table.name == guard::OWNED && is_ours(table))
         {
             if self.flags == Some(OWNED | PERSISTS) {
                 log::debug!("the tables {} stay, empty, until `dunnat down`: {error}", guard::OWNED);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::there::{NAMES, There};
+use super::there::{NAMES, There, is_ours};
 use crate::cluster::Cluster;
 use crate::netlink::nftables::{self, Nftables};
 use crate::ruleset::chains::STAND_IN;
@@ -60,7 +60,12 @@ impl InForce {
         let of_plans: Vec<_> = if is_shadow { Vec::new() } else { of_plans.collect() };
         let nearest = of_plans.iter().map(|(likeness, ..)| *likeness).min();
         let mut nearest = of_plans.into_iter().filter(|(likeness, ..)| Some(*likeness) == nearest).peekable();
-        let differences = nearest.peek().map(|(_, all, _)| all.clone()).unwrap_or_default();
+        let mut differences = nearest.peek().map(|(_, all, _)| all.clone()).unwrap_or_default();
+        let asleep = there.tables.iter().filter(|table| is_ours(table) && table.is_dormant);
+        differences.extend(asleep.map(|table| {
+            let place = format!("{} {}", nftables::family_name(table.family), table.name);
+            format!("{place}: no packet meets its chains, because of `flags dormant`")
+        }));
         let mut should_be: Vec<String> = Vec::new();
         for (_, _, tables) in nearest.filter(|(_, _, tables)| !tables.is_empty()) {
             let text = tables.iter().map(Table::without_queues).collect();

@@ -16,6 +16,7 @@ mod in_force;
 mod leave;
 mod removal;
 mod replace;
+mod seen;
 mod take_over;
 mod there;
 mod tracing;
@@ -48,6 +49,7 @@ pub use in_force::InForce;
 pub use leave::{Serving, load_pure, remove_left};
 use removal::remove;
 pub use removal::take_down;
+use seen::Seen;
 use take_over::TakeOver;
 pub(crate) use there::TRACING;
 pub(crate) use there::is_our_name;
@@ -164,20 +166,38 @@ fn passed_by_all() {
     }
 }
 
-/// What is in our tables, rule by rule: a number that is another means that somebody has changed something.
-type Seen = (Vec<nftables::Chain>, Vec<nftables::Rule>);
-
 impl Installed {
-    /// The chains and rules of our tables, but the owned ones.
+    /// What is in our tables, but the owned ones.
     fn look(&self) -> io::Result<Seen> {
-        // The pure ruleset may be there beside.
-        let names: BTreeSet<&str> = self.rules.all_tables().iter().map(|table| table.name).collect();
-        let ours = |_, table: &str| names.contains(table);
-        let (mut chains, mut rules) = (self.hold.nft.chains(ours)?, self.hold.nft.rules(ours)?);
+        // The pure ruleset may be there beside, and tables of others by our names in other families.
+        let names: BTreeSet<(u8, &str)> = self
+            .rules
+            .all_tables()
+            .iter()
+            .map(|table| (nftables::family(table.family), table.name))
+            .collect();
+        let ours = |family, table: &str| names.contains(&(family, table));
+        let Hold { nft, .. } = &self.hold;
+        let (mut tables, chains, mut rules) = (nft.tables()?, nft.chains(ours)?, nft.rules(ours)?);
+        tables.retain(|table| ours(table.family, &table.name));
         // These come and go.
         rules.retain(|rule| !once::is_zoom(&rule.chain));
-        chains.sort_by(|a, b| (a.family, &a.table, &a.name).cmp(&(b.family, &b.table, &b.name)));
-        Ok((chains, rules))
+        Ok(Seen::new(tables, chains, rules))
+    }
+
+    /// Whether the sets have what we have put into them. Those of flows are the kernel's own.
+    fn sets_are_whole(&self) -> io::Result<bool> {
+        for table in &self.rules.tables {
+            for set in table.sets.iter().filter(|set| set.name == elsewhere::SET) {
+                let family = nftables::family(table.family);
+                let there: BTreeSet<Vec<u8>> =
+                    self.hold.nft.elements(family, table.name, set.name)?.into_iter().collect();
+                if there != set.elements.iter().map(|guest| octets(*guest)).collect() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Whether all is as it was installed.
@@ -185,7 +205,7 @@ impl Installed {
     /// # Errors
     /// The kernel could not be asked.
     pub fn is_whole(&self) -> io::Result<bool> {
-        Ok(self.look()? == self.seen)
+        Ok(self.look()? == self.seen && self.sets_are_whole()?)
     }
 
     /// Whether changes of that process are ours.
@@ -199,7 +219,7 @@ impl Installed {
     /// As [`Ready::install`]; what is there stays.
     pub fn restore(&mut self) -> Result<(), InstallError> {
         let there = There::read(&self.hold.nft)?;
-        there.check()?;
+        there.check_for(&self.rules)?;
         self.write(&there, Leftovers::Emptied)
     }
 

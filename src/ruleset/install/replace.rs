@@ -16,7 +16,7 @@ use super::{Installed, Leftovers};
 use crate::kernel::tool::{self, Tool};
 use crate::netlink::nftables::{self, Batch};
 use crate::ruleset::owner::Owner;
-use crate::ruleset::{Rules, elsewhere};
+use crate::ruleset::{Rules, elsewhere, guard};
 
 impl Installed {
     /// Puts other rules in the place of these. No base chain comes or goes that both have. What only the old ones have is emptied, and
@@ -33,7 +33,8 @@ impl Installed {
         log::debug!("replacing the rules by:\n{}", rules.as_script());
         let guard = self.rules.guard.with(&rules.guard);
         let there = There::read(&self.hold.nft)?;
-        there.check()?;
+        there.check_for(&self.rules)?;
+        there.check_for(&rules)?;
         let old = std::mem::replace(&mut self.rules, Rules { guard, ..rules.clone() });
         let written = self.own_guard().and_then(|()| self.write(&there, Leftovers::Emptied));
         if let Err(error) = written {
@@ -74,7 +75,18 @@ impl Installed {
             text.push_str(&table.block(|_| true));
         }
         tool::feed_and_tell(Tool::Nft, &["-f", "-"], &text, |id| self.nft = id)?;
-        self.seen = self.look().map_err(cannot("read the rules back"))?;
+        // The chains of the guard are written, and those that are not wanted are empty. Whatever else has changed others have changed.
+        let now = self.look().map_err(cannot("read the rules back"))?;
+        let emptied = self.not_wanted(&there);
+        let is_emptied = |family, table: &str, chain: &str| {
+            emptied
+                .iter()
+                .any(|it| (it.family, it.table.as_str(), it.name.as_str()) == (family, table, chain))
+        };
+        let seen = now.but(&self.seen, |family, table, chain| {
+            table != guard::STAYS && !is_emptied(family, table, chain)
+        });
+        self.seen = seen;
         Ok(())
     }
 

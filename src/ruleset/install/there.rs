@@ -5,7 +5,8 @@ use std::fs;
 use super::error::{InstallError, cannot};
 use crate::netlink::nftables::{self, Nftables};
 use crate::ruleset::owner::{Owner, TABLE, Work};
-use crate::ruleset::{guard, in_kernel};
+use crate::ruleset::table::{Chain, Table};
+use crate::ruleset::{Rules, guard, in_kernel};
 
 /// What is in the kernel under our names.
 pub(super) struct There {
@@ -49,7 +50,7 @@ pub(super) fn is_pure(table: &nftables::Table) -> bool {
 
 /// Whether a table goes when the node ends.
 pub(super) fn is_of_run(table: &nftables::Table) -> bool {
-    table.name == TABLE || table.name == in_kernel::TABLE && !is_pure(table)
+    is_ours(table) && (table.name == TABLE || table.name == in_kernel::TABLE && !is_pure(table))
 }
 
 impl There {
@@ -66,9 +67,29 @@ impl There {
         self.chains.iter().find(|it| it.family == family && it.table == table && it.name == chain)
     }
 
+    /// What becomes of packets at the end of a base chain that is there.
+    pub(super) fn policy(&self, table: &Table, chain: &Chain) -> Option<u32> {
+        self.chain(table.family, table.name, &chain.name)?.policy
+    }
+
     /// Refuses tables that have our names and are not ours.
     pub(super) fn check(&self) -> Result<(), InstallError> {
-        match self.tables.iter().find(|table| !is_ours(table) && !is_pure(table)) {
+        self.refuse(|_| true)
+    }
+
+    /// The same for a node that serves: only those that are in the place of its own.
+    pub(super) fn check_for(&self, rules: &Rules) -> Result<(), InstallError> {
+        let tables = rules.all_tables();
+        self.refuse(|other| {
+            other.name == guard::OWNED
+                || tables
+                    .iter()
+                    .any(|it| nftables::family(it.family) == other.family && it.name == other.name)
+        })
+    }
+
+    fn refuse(&self, matters: impl Fn(&nftables::Table) -> bool) -> Result<(), InstallError> {
+        match self.tables.iter().find(|table| !is_ours(table) && !is_pure(table) && matters(table)) {
             Some(other) => Err(InstallError::NameTaken(not_ours(other))),
             None => Ok(()),
         }

@@ -4,9 +4,9 @@ use super::error::{InstallError, cannot};
 use super::in_force::differences;
 use super::there::{There, is_pure};
 use super::waiting::wait_for_all_queues;
-use super::{Installed, passed_by_all};
+use super::{Installed, Seen, passed_by_all};
 use crate::kernel::tool::{self, Tool};
-use crate::netlink::nftables::{self, Batch};
+use crate::netlink::nftables::{self, ACCEPT, Batch};
 use crate::ruleset::owner::TABLE;
 use crate::ruleset::table::{Chain, Table};
 use crate::ruleset::{guard, queue_chain};
@@ -84,9 +84,14 @@ impl Installed {
             }
             passed_by_all();
         }
-        self.verify()?;
+        let written = self.verify()?;
         self.remove_others(there, leftovers);
-        self.seen = self.look().map_err(cannot("read the rules back"))?;
+        let now = self.look().map_err(cannot("read the rules back"))?;
+        let has = |family, name: &str, chain: &str| {
+            let is_it = |table: &&Table| nftables::family(table.family) == family && table.name == name;
+            tables.iter().find(is_it).is_some_and(|table| table.chains.iter().any(|it| it.name == chain))
+        };
+        self.seen = now.but(&written, has);
         Ok(())
     }
 
@@ -130,6 +135,10 @@ impl Installed {
             let is_before =
                 |chain: &Chain| way == Way::BeforeTheOld && table.name == TABLE && stays(table, chain);
             let staying = || table.chains.iter().filter(|chain| !chain.is_queue() && stays(table, chain));
+            // Somebody may have changed what becomes of packets at the end of a chain.
+            for chain in staying().filter(|chain| there.policy(table, chain).is_some_and(|it| it != ACCEPT)) {
+                text.push_str(&format!("chain {} {} {{ policy accept; }}\n", table.place(), chain.name));
+            }
             for chain in staying().filter(|chain| !is_before(chain)) {
                 text.push_str(&format!("flush chain {} {}\n", table.place(), chain.name));
             }
@@ -161,11 +170,11 @@ impl Installed {
         batch
     }
 
-    /// Every chain is there, with as many rules.
-    fn verify(&self) -> Result<(), InstallError> {
-        let (chains, rules) = self.look().map_err(cannot("read the rules back"))?;
-        let missing = differences(&self.rules.all_tables(), &chains, &rules);
-        if missing.is_empty() { Ok(()) } else { Err(InstallError::Differs(missing.join(", "))) }
+    /// Every chain is there, with as many rules. What was seen.
+    fn verify(&self) -> Result<Seen, InstallError> {
+        let seen = self.look().map_err(cannot("read the rules back"))?;
+        let missing = differences(&self.rules.all_tables(), &seen.chains, &seen.rules);
+        if missing.is_empty() { Ok(seen) } else { Err(InstallError::Differs(missing.join(", "))) }
     }
 
     /// What is under our names and should not be there: of other plans, of a shadow, of other versions.

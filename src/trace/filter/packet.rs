@@ -38,7 +38,9 @@ impl Filter {
 impl Test {
     fn of_packet(&self, packet: &Known) -> Option<bool> {
         let tuple = packet.tuple;
-        let of_proto = |proto: Proto, known: Option<bool>| match tuple {
+        // What the kernel tells of an IPv6 packet ends where its extension headers begin.
+        let above = tuple.filter(|it| !is_extension(it));
+        let of_proto = |proto: Proto, known: Option<bool>| match above {
             Some(tuple) if tuple.proto != proto => Some(false),
             _ => known,
         };
@@ -46,10 +48,10 @@ impl Test {
             Self::Carried => Some(false),
             Self::Host(side, host) => tuple.map(|it| side.has((it.src, it.dst), |one| one == *host)),
             Self::Net(side, net) => tuple.map(|it| side.has((it.src, it.dst), |one| net.contains(&one))),
-            Self::Port(side, from, to) => tuple.map(|it| {
+            Self::Port(side, from, to) => above.map(|it| {
                 it.ports.is_some_and(|ports| side.has(ports, |port| (*from..=*to).contains(&port)))
             }),
-            Self::Proto(proto) => tuple.map(|it| it.proto == *proto),
+            Self::Proto(proto) => above.map(|it| it.proto == *proto),
             Self::TcpFlags(flags, mask) => {
                 let known = packet.tcp.map(|its| match mask {
                     Some(mask) => its.0 & mask.0 == flags.0,
@@ -78,6 +80,11 @@ impl Test {
     }
 }
 
+/// Whether the protocol is that of a header which others follow (RFC 8200 §4): hop-by-hop options, routing, fragment, destination options.
+fn is_extension(tuple: &Tuple) -> bool {
+    tuple.src.is_ipv6() && matches!(tuple.proto.0, 0 | 43 | 44 | 60)
+}
+
 /// A hook knows a bridge or its port, and the other may be the one that is wanted.
 fn by(wanted: &Interface, name: Option<&str>) -> Option<bool> {
     name.filter(|name| if wanted.prefix { name.starts_with(&wanted.name) } else { *name == wanted.name })
@@ -103,6 +110,34 @@ mod tests {
             dscp: event.before.map(|_| event.dscp.unwrap_or_default()),
             by: [&event.in_if, &event.out_if].map(|name| name.as_ref().map(|name| name.to_string())),
         }
+    }
+
+    /// Behind an extension header there may be any protocol.
+    #[test]
+    fn what_is_behind_extension_headers_may_be_wanted() {
+        let of = |proto, src: &str, dst: &str| Known {
+            tuple: Some(Tuple {
+                proto: Proto(proto),
+                src: src.parse().unwrap(),
+                dst: dst.parse().unwrap(),
+                ports: None,
+            }),
+            ..Known::default()
+        };
+        for next in [0, 43, 44, 60] {
+            let packet = of(next, "fd00:122::1", "fd00:5::201");
+            for (filter, wanted) in [
+                ("tcp", true),
+                ("not tcp", true),
+                ("port 80", true),
+                ("icmpv6 type 3", true),
+                ("tcp flags syn and host fd00:5::201", true),
+                ("host fd00:5::202", false),
+            ] {
+                assert_eq!(filter.parse::<Filter>().unwrap().may_want(&packet), wanted, "{next}: {filter}");
+            }
+        }
+        assert!(!"tcp".parse::<Filter>().unwrap().may_want(&of(60, "10.5.5.1", "10.5.5.2")));
     }
 
     #[test]

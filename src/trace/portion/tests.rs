@@ -109,6 +109,18 @@ fn of_a_flow_with_many_packets_the_first_of_each_tick_are_taken() {
     assert_eq!(renewal.left_out(), 0);
 }
 
+/// The number of ticks begins anew after weeks, and what was counted before is over like any other tick.
+#[test]
+fn after_weeks_a_flow_is_taken_as_before() {
+    let (mut chooser, mut renewal) = most(1000);
+    renewal.pace.full.store(OF_A_FLOW.wrapping_sub(3 * A_TICK), Ordering::Relaxed);
+    let taken = play((&mut chooser, &mut renewal), 10, 1, 10_000);
+    assert!(taken.iter().all(|tick| tick.len() == OF_A_FLOW as usize), "{taken:?}");
+    assert!(renewal.pace.full.load(Ordering::Relaxed) < 10 * A_TICK);
+    let taken = play((&mut chooser, &mut renewal), 10, 200, 2);
+    assert!(taken[3..].iter().all(|tick| !tick.is_empty()), "{taken:?}");
+}
+
 #[test]
 fn where_much_comes_fewer_flows_are_looked_at_and_each_whole_until_it_is_calm() {
     let (mut chooser, mut renewal) = most(1000);

@@ -290,7 +290,7 @@ fn the_pure_ruleset_counts_what_is_predicted() {
             ],
         );
         if !is_plain {
-            have(&chains, &["code-points", "save-node1", "save-node2"]);
+            have(&chains, &["code-points", "save-of-node1", "save-of-node2"]);
         }
         loud(&lab);
         lab.must(&["stop"]);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use super::own_file::{OwnFile, example};
 use super::*;
 
 /// What they change of ours is back within a second, and the log says who it was. Their own stays as it is.
@@ -28,6 +29,9 @@ fn what_somebody_changes_of_ours_is_put_back() {
         "nft delete table bridge dunnat",
         "nft flush table inet dunnat-guard",
         "nft delete table ip dunnat; nft delete table arp dunnat-guard",
+        "nft 'table ip dunnat { flags dormant; }'",
+        "nft 'chain ip dunnat nothing-inside { policy drop; }'",
+        "nft 'add element ip dunnat elsewhere { 10.5.5.77 }'",
     ];
     for change in changes {
         host.must(&["sh", "-ec", change]);
@@ -43,6 +47,112 @@ fn what_somebody_changes_of_ours_is_put_back() {
     wait_for("the rules to be back", || (rules() == ours).then_some(()));
     node.end("TERM");
     assert_eq!(host.only_guard(), "");
+}
+
+/// Who has a table by our name in a family that is not ours keeps it, and it keeps nobody from putting our rules back.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn tables_of_others_by_our_names_stay_theirs() {
+    let host = Host::new();
+    let mut node = host.serve(&[]);
+    host.must(&[
+        "nft",
+        "table inet dunnat { comment \"mine\"; chain c { type filter hook input priority 0; accept; }; }; \
+         table netdev dunnat { set s { type ipv4_addr; elements = { 192.0.2.4 }; }; }",
+    ]);
+    let theirs = || ["inet", "netdev"].map(|family| host.must(&["nft", "list", "table", family, "dunnat"]));
+    let before = theirs();
+    host.must(&["nft", "flush table ip dunnat"]);
+    node.reads("they are restored");
+    node.end("TERM");
+    assert_eq!(theirs(), before);
+    host.must(&["nft", "delete table inet dunnat; delete table netdev dunnat"]);
+    assert_eq!(host.only_guard(), "");
+}
+
+/// Somebody has saved all rules while a node served, and loads them: what belonged to its process belongs to nobody now.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_guard_that_belongs_to_nobody_is_made_anew() {
+    let host = Host::new();
+    let node = host.serve(&[]);
+    let listing = host.must(&["nft", "list", "table", "inet", "dunnat-serving"]);
+    node.end("TERM");
+    let lines = listing.lines().filter(|line| !line.trim().starts_with("flags "));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("saved.nft");
+    fs::write(&path, lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    host.must(&["nft", "-f", path.to_str().unwrap()]);
+    let node = host.serve(&[]);
+    let refused = host.refuse(&[], &["--queue-base", "300"]);
+    assert!(refused.contains("is serving in this network namespace already"), "{refused}");
+    let log = node.end("TERM");
+    assert!(!log.contains("before Linux 5.12"), "{log}");
+    assert_eq!(host.only_guard(), "");
+}
+
+/// A node that has that script in the place of nft. `$NFT` is the real one.
+fn serve_with_nft(own: &OwnFile, script: &str) -> Node {
+    fs::create_dir(own.path("bin")).unwrap();
+    own.script("bin/nft", &format!("NFT='/usr/bin/env PATH=/usr/sbin:/sbin:/usr/bin:/bin nft'\n{script}"));
+    let path = format!("PATH={}:{}", own.path("bin"), std::env::var("PATH").unwrap());
+    let file = own.path("cluster.toml");
+    let mut command = own.host.command_in(&["env", &path, dunnat(), "run", "--no-rehearsal"]);
+    command.args(["--config", &file, "--node", "node1", "--socket", &own.host.socket()]);
+    own.host.served_by(command)
+}
+
+/// While nft does not work, it is tried again each second, and not for each change that an attempt has made itself.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_repair_that_fails_is_tried_once_a_second() {
+    let own = OwnFile::new();
+    let [calls, broken] = ["calls", "broken"].map(|name| own.path(name));
+    let mut node = serve_with_nft(
+        &own,
+        &format!("echo >>{calls}\nif [ -e {broken} ]; then exit 1; fi\nexec $NFT \"$@\"\n"),
+    );
+    let whole = own.host.ruleset();
+    fs::write(&broken, "").unwrap();
+    fs::write(&calls, "").unwrap();
+    own.host.must(&["nft", "flush", "table", "ip", "dunnat"]);
+    std::thread::sleep(Duration::from_secs(3));
+    let tried = fs::read_to_string(&calls).unwrap().lines().count();
+    assert!((2..=6).contains(&tried), "{tried} in three seconds");
+    fs::remove_file(&broken).unwrap();
+    let told = node.reads("they are restored");
+    assert!(told.contains(" (nft)"), "{told}");
+    let rules = |text: &str| text.lines().filter(|line| !line.is_empty()).count();
+    assert_eq!(rules(&own.host.ruleset()), rules(&whole));
+    node.end("TERM");
+    assert_eq!(own.host.only_guard(), "");
+}
+
+/// What somebody changes while a reload writes its last rules is not taken for ours.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn what_somebody_changes_at_the_end_of_a_reload_is_put_back() {
+    let own = OwnFile::new();
+    let [late, input] = ["late", "input"].map(|name| own.path(name));
+    let node = serve_with_nft(
+        &own,
+        &format!(
+            "if [ \"$*\" != '-f -' ]; then exec $NFT \"$@\"; fi\n\
+             cat >{input}\n$NFT -f - <{input} || exit $?\n\
+             if [ -e {late} ] && ! grep -q 'table ip dunnat {{' {input}; then\n\
+             rm {late}\n$NFT flush chain ip dunnat snat-guests\nfi\n"
+        ),
+    );
+    fs::write(&late, "").unwrap();
+    own.must_reload(&example().replace("port  = 80", "port  = 81"));
+    wait_for("the last rules to be written", || (!fs::exists(&late).unwrap()).then_some(()));
+    wait_for("the rules to be back", || {
+        let chain = own.host.must(&["nft", "list", "chain", "ip", "dunnat", "snat-guests"]);
+        chain.contains(" snat to ").then_some(())
+    });
+    let log = node.end("TERM");
+    assert!(log.contains("our rules were changed by process "), "{log}");
+    assert_eq!(own.host.only_guard(), "");
 }
 
 /// With `--no-repair` they stay as somebody has made them.

@@ -1,6 +1,7 @@
 //! A host whose node has a cluster file of its own, which may change while the node serves.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
@@ -28,6 +29,13 @@ impl OwnFile {
         path
     }
 
+    /// A script that stands for a program.
+    pub(super) fn script(&self, name: &str, text: &str) -> String {
+        let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
     pub(super) fn serve(&self, more: &[&str]) -> Node {
         self.serve_program(dunnat(), more)
     }
@@ -46,6 +54,12 @@ impl OwnFile {
 
     pub(super) fn reload(&self, words: &[&str]) -> (i32, String, String) {
         self.says("reload", words)
+    }
+
+    /// Reloads it with a file that has that text.
+    pub(super) fn must_reload(&self, text: &str) {
+        let file = self.write("next.toml", text);
+        self.host.must(&[dunnat(), "reload", "--socket", &self.host.socket(), &file]);
     }
 
     pub(super) fn status(&self) -> serde_json::Value {

@@ -16,13 +16,6 @@ impl OwnFile {
         path
     }
 
-    /// A script that stands for a program.
-    fn script(&self, name: &str, text: &str) -> String {
-        let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
-
     fn upgrade(&self, words: &[&str]) -> (i32, String, String) {
         self.says("upgrade", words)
     }
@@ -31,11 +24,6 @@ impl OwnFile {
         let (code, said, error) = self.upgrade(&[words, &["--json"]].concat());
         assert_eq!((code, &*error), (0, ""), "{said}");
         serde_json::from_str(&said).unwrap()
-    }
-
-    fn must_reload(&self, text: &str) {
-        let file = self.write("next.toml", text);
-        self.host.must(&[dunnat(), "reload", "--socket", &self.host.socket(), &file]);
     }
 }
 
