@@ -101,6 +101,8 @@ table! {
         "A library may be newer than this dunnat, or somebody has taken over a worker. Look whether it comes once or goes on (`dunnat status`); report it. See [rights].";
     NOTHING_SHOWN Error "D118" "packets cannot be shown (…): stopping"
         "The terminal of `step` is gone. The node ends, and packets that were held get their verdicts.";
+    LOG_FILTER_ODD Warn "D119" "RUST_LOG: '…' is not understood; info is used"
+        "The word is no level, and no part of dunnat; as it stands nothing would be told. Levels are `error`, `warn`, `info`, `debug`, `trace` and `off`; of one part: `dunnat::queue=debug`.";
     PANICS_UNTOLD Error "D198" "workers have panicked … times; further panics are counted, and not told here"
         "As D199, many times. `dunnat status` has the number.";
     PANIC Error "D199" "… panicked. This is a bug; please report it"

@@ -12,6 +12,7 @@ import pathlib
 import select
 import signal
 import socket
+import struct
 import sys
 import tempfile
 
@@ -20,13 +21,17 @@ MOST = 4096
 
 
 def receive(sock):
-    """A datagram, and the descriptors that came with it."""
+    """A datagram, the descriptors that came with it, and the process that has sent it."""
     fds = array.array("i")
-    text, control, _, _ = sock.recvmsg(65536, socket.CMSG_SPACE(253 * fds.itemsize))
+    sender = None
+    room = socket.CMSG_SPACE(253 * fds.itemsize) + socket.CMSG_SPACE(struct.calcsize("3i"))
+    text, control, _, _ = sock.recvmsg(65536, room)
     for level, kind, data in control:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[:len(data) - len(data) % fds.itemsize])
-    return text.decode(errors="replace").splitlines(), list(fds)
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            sender = struct.unpack("3i", data)[0]
+    return text.decode(errors="replace").splitlines(), list(fds), sender
 
 
 def identity(fd):
@@ -40,10 +45,12 @@ class Manager:
         self.directory = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.directory.name, "notify")
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notified.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.notified.bind(self.path)
         self.store = []  # name, descriptor
         self.said = set()
         self.child = None
+        self.children = set()
 
     def start(self):
         numbers = [fd for _, fd in self.store]
@@ -63,6 +70,7 @@ class Manager:
                 os.execvpe(self.options.command[0], self.options.command, env)
             finally:
                 os._exit(127)
+        self.children.add(self.child)
         if self.options.pid:
             pathlib.Path(self.options.pid).write_text(str(self.child))
 
@@ -70,10 +78,13 @@ class Manager:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST + len(self.store))
 
     def hear(self):
-        lines, fds = receive(self.notified)
+        lines, fds, sender = receive(self.notified)
         said = dict(line.split("=", 1) for line in lines if "=" in line)
+        if sender not in self.children:
+            # To systemd it is nobody (NotifyAccess=main).
+            said["STRANGER"] = sender
         if said.get("BARRIER") != "1":
-            self.said |= {f"{what}={value}" for what, value in said.items() if what in ("READY", "RELOADING", "STOPPING", "WATCHDOG", "FDPOLL")}
+            self.said |= {f"{what}={value}" for what, value in said.items() if what in ("READY", "RELOADING", "STOPPING", "WATCHDOG", "FDPOLL", "STRANGER")}
             if self.options.said:
                 pathlib.Path(self.options.said).write_text("\n".join(sorted(self.said)) + "\n")
         if said.get("FDSTORE") == "1":

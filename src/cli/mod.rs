@@ -47,6 +47,7 @@ mod waiting;
 mod web;
 mod work;
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -130,9 +131,8 @@ impl NodeArgs {
     }
 
     /// The same as it would be typed, for another verb.
-    fn as_arguments(&self) -> [String; 4] {
-        let config = self.config.to_string_lossy().into_owned();
-        ["--config".to_owned(), config, "--node".to_owned(), self.node.clone()]
+    fn as_arguments(&self) -> [OsString; 4] {
+        ["--config".into(), self.config.clone().into(), "--node".into(), self.node.clone().into()]
     }
 }
 

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ pub(super) fn options(
     // Wrong numbers are told of before anything is tried.
     how.wishes(cluster, node)?;
     let mut run = how.arguments(who);
-    run.splice(0..0, ["run".to_owned(), "--no-rehearsal".to_owned()]);
+    run.splice(0..0, ["run", "--no-rehearsal"].map(OsString::from));
     let cluster = Arc::clone(cluster);
     Ok(Options { cluster, node, program: this_program(), run, client: ByFamily::default() })
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dunnat::cluster::Cluster;
 use dunnat::control::{self, Answer, LONGEST_REQUEST, Reloaded, Request};
-use dunnat::replay::Changes;
+use dunnat::replay::{Change, Changes};
 use dunnat::ruleset;
 use dunnat::text::{counted, escaped};
+use serde_json::{Value, json};
 
 use super::running::{self, RunningArgs, ask_status};
 use super::saved::Saved;
@@ -86,8 +87,14 @@ impl Reload {
             let done = ask(&socket, control::Reload { dry_run: false, ..wanted })?;
             return self.tell(&done);
         };
+        if self.json {
+            let told = traces.iter().map(|trace| decisions(&cluster, &would.node, trace));
+            let mut all = json!(would);
+            all["decisions"] = told.collect::<Result<Vec<Value>, Failure>>()?.into();
+            return print_json(&all);
+        }
         self.tell(&would)?;
-        traces.iter().try_for_each(|trace| decided_otherwise(&cluster, &would.node, trace))
+        traces.iter().try_for_each(|trace| print_decisions(&cluster, &would.node, trace))
     }
 
     fn tell(&self, reloaded: &Reloaded) -> Result<(), Failure> {
@@ -159,20 +166,74 @@ fn ask(socket: &Path, reload: control::Reload) -> Result<Reloaded, Failure> {
 }
 
 /// Prints the decisions of a trace that would be others, as `replay` does.
-fn decided_otherwise(cluster: &Cluster, node: &str, trace: &Path) -> Result<(), Failure> {
+fn print_decisions(cluster: &Cluster, node: &str, trace: &Path) -> Result<(), Failure> {
+    let zone = jiff::tz::TimeZone::system();
+    let changes = decided_otherwise(cluster, node, trace, |change| print(&(change.line(&zone) + "\n")))?;
+    print(&changes.to_string())
+}
+
+/// The same for a program.
+fn decisions(cluster: &Cluster, node: &str, trace: &Path) -> Result<Value, Failure> {
+    let mut all = Vec::new();
+    let changes = decided_otherwise(cluster, node, trace, |change| {
+        all.push(change.as_json());
+        Ok(())
+    })?;
+    let mut json = changes.as_json();
+    json["trace"] = trace.display().to_string().into();
+    json["changes"] = all.into();
+    Ok(json)
+}
+
+/// Makes the decisions of a trace again; those that would be others are told.
+fn decided_otherwise<'a>(
+    cluster: &'a Cluster,
+    node: &str,
+    trace: &Path,
+    mut told: impl FnMut(&Change<'_>) -> Result<(), Failure>,
+) -> Result<Changes<'a>, Failure> {
     let Saved::Trace(mut events) = Saved::open(trace)? else {
         return Err(Failure::NotTrace { from: trace.display().to_string() });
     };
     let mut changes = Changes::new(cluster);
-    let zone = jiff::tz::TimeZone::system();
     while let Some(was) = events.next()? {
         if *was.node != *node {
             continue;
         }
         let Some(now) = changes.again(&was) else { continue };
         if let Some(change) = changes.compare(&was, &now) {
-            print(&(change.line(&zone) + "\n"))?;
+            told(&change)?;
         }
     }
-    print(&changes.to_string())
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one object says of a trace: how many decisions were made again, and each that would be another.
+    #[test]
+    fn decisions_that_would_be_others_are_told_to_a_program() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let example = std::fs::read_to_string(root.join("rules/example.toml")).unwrap();
+        let edited = example.replace("port  = 80", "port  = 8080");
+        let cluster = Cluster::parse(&edited, Path::new("edited.toml")).unwrap();
+        let trace = root.join("tests/saved/one_connection.jsonl");
+        let told = decisions(&cluster, "node2", &trace).unwrap();
+        assert_eq!(told["trace"], trace.display().to_string());
+        assert_eq!(
+            (&told["repeated"], &told["changed"], &told["skipped"]),
+            (&json!(4), &json!(3), &json!([]))
+        );
+        let changes = told["changes"].as_array().unwrap();
+        assert_eq!(changes.len(), 3, "{told}");
+        assert_eq!((&changes[0]["node"], &changes[0]["stage"]), (&json!("node2"), &json!("dnat")));
+        assert_eq!(
+            changes[0]["differences"][0],
+            json!({ "what": "reason", "was": "service", "now": "no-service" })
+        );
+        let told = decisions(&cluster, "node1", &trace).unwrap();
+        assert_eq!((&told["repeated"], &told["changes"]), (&json!(5), &json!([])));
+    }
 }

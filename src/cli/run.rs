@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -196,7 +197,7 @@ impl Run {
             self.policy.warn();
             let apart = is_apart.then(|| Apart {
                 program: "/proc/self/exe".into(),
-                arguments: std::env::args().skip(1).chain(["--worker".to_owned()]).collect(),
+                arguments: std::env::args_os().skip(1).chain([OsString::from("--worker")]).collect(),
                 kernel,
             });
             let (cluster, trace, rules) = (Arc::new(cluster), self.destination(), self.rules());
@@ -275,7 +276,7 @@ impl Run {
             return None;
         }
         let mut arguments = self.how.arguments(&self.who);
-        arguments.splice(0..0, ["rehearse".to_owned(), "--to-log".to_owned()]);
+        arguments.splice(0..0, ["rehearse", "--to-log"].map(OsString::from));
         Some(Box::new(move || {
             rehearse::beside(&this_program(), &arguments)
                 .inspect_err(|error| dunnat::messages::message!(NOT_REHEARSED, "cannot rehearse: {error}"))

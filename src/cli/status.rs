@@ -19,7 +19,7 @@ pub(super) struct Status {
     of: RunningArgs,
     #[command(flatten)]
     on: On,
-    /// Print JSON: one object; with --on one line for each place, with its name
+    /// Print JSON: one object; with --on one line for each place, with its name and `status`, or why that is `missing`
     #[arg(long)]
     json: bool,
 }
@@ -46,12 +46,20 @@ impl Status {
         let answers = answers(places, "status", &["--json".to_owned()])?;
         let mut amiss = 0;
         for (place, answered) in &answers {
-            let Ok(said) = answered else { continue };
+            let said = match answered {
+                Ok(said) => said,
+                Err(why) => {
+                    self.is_missing(place, why)?;
+                    continue;
+                }
+            };
             let status: Reported = match serde_json::from_slice(said) {
                 Ok(status) => status,
                 Err(error) => {
                     amiss += 1;
-                    note(format_args!("{place} says what is no status: {}", escaped(&error.to_string())))?;
+                    let why = format!("what it says is no status: {error}");
+                    note(format_args!("{place}: {}", escaped(&why)))?;
+                    self.is_missing(place, &why)?;
                     continue;
                 }
             };
@@ -64,6 +72,14 @@ impl Status {
         }
         amiss += say_missing(&answers)?;
         if amiss == 0 { Ok(()) } else { Err(Failure::Amiss(amiss)) }
+    }
+
+    /// A program gets a line for each place; a person is told at the end.
+    fn is_missing(&self, place: &Place, why: &str) -> Result<(), Failure> {
+        match self.json {
+            true => print_json(&serde_json::json!({ "place": place.to_string(), "missing": why })),
+            false => Ok(()),
+        }
     }
 }
 

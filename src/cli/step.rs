@@ -12,7 +12,7 @@ use dunnat::step::{self, Console};
 use dunnat::trace::{Filter, Flows, Selection};
 
 use super::trace::text;
-use super::{Failure, LookersArgs, ModeArgs, NodeArgs, PolicyArgs, coloured, warn_of_reasons};
+use super::{Failure, LookersArgs, ModeArgs, NodeArgs, PolicyArgs, coloured, of_data, warn_of_reasons};
 
 /// What the node is to be.
 enum Planned {
@@ -93,8 +93,9 @@ impl Step {
             text(terminal, false),
             coloured(terminal),
         );
-        let failed = |source| daemon::Error::System { what: "start a thread", source };
-        let observer = step::observer(Arc::clone(&cluster), node, selection, console).map_err(failed)?;
+        let no_thread = |source| daemon::Error::System { what: "start a thread", source };
+        let (observer, failed) =
+            step::observer(Arc::clone(&cluster), node, selection, console).map_err(no_thread)?;
         let observer = Some(observer);
         let socket = self.socket.clone().unwrap_or_else(|| control::socket_of(&self.who.node));
         let rules = if self.no_rules { OwnRules::None } else { OwnRules::Kept };
@@ -128,6 +129,10 @@ impl Step {
                 apart: None,
             })?,
         }
-        Ok(())
+        // The node has ended in good order, and was to show packets.
+        match failed.try_recv() {
+            Ok(source) => of_data(Err(source)),
+            Err(_) => Ok(()),
+        }
     }
 }

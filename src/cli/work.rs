@@ -1,5 +1,7 @@
 //! How the work of a node is to be done, as it is typed.
 
+use std::ffi::OsString;
+
 use clap::{Args, ValueEnum};
 use dunnat::cluster::{Cluster, NodeId};
 use dunnat::kernel::{Capabilities, Feature};
@@ -81,9 +83,8 @@ impl WorkArgs {
     }
 
     /// The same as it would be typed, for another verb.
-    pub(super) fn arguments(&self, who: &NodeArgs) -> Vec<String> {
-        let mut words: Vec<String> = who.as_arguments().into();
-        words.extend(["--workers".to_owned(), self.workers().to_string()]);
+    pub(super) fn arguments(&self, who: &NodeArgs) -> Vec<OsString> {
+        let mut words = vec!["--workers".to_owned(), self.workers().to_string()];
         let stand_in = self.stand_in.to_possible_value();
         let stand_in = stand_in.iter().flat_map(|it| ["--stand-in".to_owned(), it.get_name().to_owned()]);
         words.extend(stand_in);
@@ -91,7 +92,7 @@ impl WorkArgs {
             self.decides_once().then(|| ["--decide".to_owned(), "flow".to_owned()]).into_iter().flatten(),
         );
         words.extend(self.manner.as_arguments());
-        words
+        who.as_arguments().into_iter().chain(words.into_iter().map(OsString::from)).collect()
     }
 
     pub(super) fn wishes(&self, cluster: &Cluster, node: NodeId) -> Result<Wishes, NoPlan> {

@@ -3,14 +3,16 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use rustix::process::Signal;
 
 use super::error::Error;
 use super::keeper::Keeper;
 use super::losses::LossMonitor;
+use super::manager::Manager;
 use super::memory::Memory;
 use super::rules::GUARD_EVERY;
 use super::stop::Stop;
@@ -22,6 +24,9 @@ use crate::queue::QueueConfig;
 use crate::ruleset::Backend;
 use crate::sandbox::Level;
 use crate::trace::{Counted, TapEnd, Taps, Writer};
+
+/// How long nobody need look after workers.
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// Who serves the packets.
 pub(super) enum Hands {
@@ -215,6 +220,38 @@ impl Hands {
             Self::Here { .. } => true,
             Self::Apart(keeper) => keeper.is_well(),
         }
+    }
+
+    /// Does what may have to wait for a tool, for as long as half a minute. Meanwhile workers are looked after, and the service manager hears
+    /// that all is well: packets are answered all the time.
+    ///
+    /// # Errors
+    /// There is no thread for it; then it is not done.
+    pub(super) fn beside<T: Send>(
+        &mut self,
+        manager: &mut Manager,
+        slow: impl FnOnce() -> T + Send,
+    ) -> io::Result<T> {
+        let (done, is_done) = bounded::<()>(0);
+        let work = move || {
+            let outcome = slow();
+            drop(done);
+            outcome
+        };
+        thread::scope(|scope| {
+            // Workers end with the thread that has started them, so this one stays where it is. With changes of rules the kernel tells the
+            // name of the thread: by this one they are known for our own.
+            let thread = thread::Builder::new().name("dunnat".to_owned()).spawn_scoped(scope, work)?;
+            while is_done.recv_timeout(A_MOMENT) == Err(RecvTimeoutError::Timeout) {
+                if let Self::Apart(keeper) = self {
+                    keeper.attend();
+                }
+                if self.are_well() {
+                    manager.is_well();
+                }
+            }
+            Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     }
 
     /// How long there is nothing to be done for them if nothing happens.

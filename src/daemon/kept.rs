@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use super::error::Error;
 use super::memory::Memory;
@@ -55,8 +55,8 @@ pub struct WorkOptions {
 pub fn work(make: impl Fn(Cluster, &Capabilities) -> Result<WorkOptions, String>) -> Result<(), Error> {
     let system = |what| move |source| Error::System { what, source };
     let wire = Wire::of_standard_input().map_err(system("serve as a worker"))?;
-    // The keeper gets these, too, and says when it is the end.
-    for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR2] {
+    // The keeper gets these, too, and says when it is the end. It hands on the one to open a trace anew, if there is one or not.
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
             .map_err(system("set a signal handler"))?;
     }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -28,7 +29,7 @@ pub(super) struct Manager {
 
 /// What it keeps.
 pub(super) struct Store {
-    /// What there is to know: the last line counts. Lines are only added, so there is no moment without one.
+    /// What there is to know: the last whole line counts.
     state: File,
     names: BTreeSet<String>,
 }
@@ -107,7 +108,7 @@ impl Manager {
             keep_one(name, descriptor.as_fd())?;
         }
         // From this moment on it is all that counts.
-        store.state.write_all(&bundle.state.write()?)?;
+        write_last(&store.state, &bundle.state.write()?)?;
         if !store.names.contains(STATE) {
             keep_one(STATE, store.state.as_fd())?;
         }
@@ -153,6 +154,25 @@ impl Store {
     }
 }
 
+/// Has that line be the last one. Whenever this is killed there is one that is whole: this one, or the one before. The file does not grow with
+/// what was written: where there is room before the last line, the next one goes there.
+fn write_last(mut file: &File, line: &[u8]) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    let behind_a_line = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    // What is behind was being written when somebody was killed.
+    let end = behind_a_line(&bytes);
+    let last = behind_a_line(&bytes[..end.saturating_sub(1)]);
+    if line.len() <= last {
+        file.write_all_at(line, 0)?;
+        // In this moment it becomes the last one.
+        return file.set_len(line.len() as u64);
+    }
+    file.set_len(end as u64)?;
+    file.write_all_at(line, end as u64)
+}
+
 /// It does not close the descriptor when there is something to be read from it, or it is shut down.
 fn keep_one(name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let what = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
@@ -177,4 +197,49 @@ fn wait_until_done() -> io::Result<()> {
         return Err(io::Error::other("it does not answer"));
     }
     ours.read(&mut [0]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(mut file: &File) -> String {
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_line_goes_before_the_last_one_or_behind_it_but_never_over_it() {
+        let file = in_memory("test").unwrap();
+        for (line, all) in [
+            ("1111\n", "1111\n"),
+            ("22\n", "1111\n22\n"),
+            // One that does not fit before it.
+            ("33333\n", "1111\n22\n33333\n"),
+            ("4444444\n", "4444444\n"),
+            ("5\n", "4444444\n5\n"),
+            ("6666666\n", "6666666\n"),
+        ] {
+            write_last(&file, line.as_bytes()).unwrap();
+            assert_eq!(text(&file), all);
+        }
+        for number in 0..10_000 {
+            write_last(&file, format!("{number}\n").as_bytes()).unwrap();
+            assert_eq!(text(&file).lines().next_back(), Some(&*number.to_string()));
+        }
+        assert!(text(&file).len() < 20, "{}", text(&file));
+    }
+
+    #[test]
+    fn what_was_not_finished_is_cut_off() {
+        let file = in_memory("test").unwrap();
+        for (left, all) in [("", "3\n"), ("1", "3\n"), ("1\n2", "1\n3\n"), ("1\n2\n22", "3\n")] {
+            file.set_len(0).unwrap();
+            file.write_all_at(left.as_bytes(), 0).unwrap();
+            write_last(&file, b"3\n").unwrap();
+            assert_eq!(text(&file), all, "{left:?}");
+        }
+    }
 }

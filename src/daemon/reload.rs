@@ -16,8 +16,9 @@ use super::descriptors;
 use super::duty::Duty;
 use super::error::Error;
 use super::hands::{Hands, OpenedQueues};
+use super::manager::Manager;
 use super::retag;
-use super::serving::Serving;
+use super::serving::{Serving, no_thread};
 use super::work::Work;
 use crate::cluster::{Change, Cluster, NodeId, OnConflict, Retagged};
 use crate::control::{Reload, Reloaded, Reloads, Upgrade};
@@ -140,7 +141,7 @@ impl Serving<'_> {
             );
         }
         let began = Instant::now();
-        let prepared = match again.prepare(&self.cluster, asked)? {
+        let prepared = match again.prepare(&self.cluster, asked, hands, &mut self.manager)? {
             Outcome::Told(told) => return Ok(told),
             Outcome::Ready(prepared) => *prepared,
         };
@@ -174,7 +175,7 @@ impl Serving<'_> {
     /// Flows have their new tags: from now on a flow with another tag is a conflict again, as the file says.
     fn second_step(&mut self, hands: &mut Hands, asked: &Reload, told: &mut Reloaded) {
         let Some(again) = &self.reload else { return };
-        let second = match again.prepare(&self.cluster, asked) {
+        let second = match again.prepare(&self.cluster, asked, hands, &mut self.manager) {
             Ok(Outcome::Ready(prepared)) => self.switch(hands, *prepared),
             Ok(Outcome::Told(told)) => Ok(told),
             Err(error) => Err(error),
@@ -217,7 +218,8 @@ impl Serving<'_> {
         }
         self.generations.add(Generation { number, cluster: Arc::clone(&cluster), node: plan.node });
         self.telling.tell(installed, hands, true);
-        if let Err(error) = installed.replace(rules, &elsewhere) {
+        let replaced = hands.beside(&mut self.manager, || installed.replace(rules, &elsewhere));
+        if let Err(error) = replaced.map_err(no_thread).flatten() {
             hands.leave(number);
             self.generations.take_back(number);
             return Err(error.to_string());
@@ -250,7 +252,8 @@ impl Serving<'_> {
         hands.leave(before);
         self.board.have_ended(&std::mem::replace(&mut self.memory, memory), losses);
         self.queues = queues;
-        if let Err(error) = installed.settle() {
+        let settled = hands.beside(&mut self.manager, || installed.settle());
+        if let Err(error) = settled.map_err(no_thread).flatten() {
             told.warnings
                 .push(format!("the guard still drops what the old file would have it drop: {error}"));
         }
@@ -300,7 +303,13 @@ impl Again<'_> {
     ///
     /// # Errors
     /// It does not; what is wrong, in words.
-    fn prepare(&self, old: &Cluster, asked: &Reload) -> Result<Outcome, String> {
+    fn prepare(
+        &self,
+        old: &Cluster,
+        asked: &Reload,
+        hands: &mut Hands,
+        manager: &mut Manager,
+    ) -> Result<Outcome, String> {
         let began = Instant::now();
         let Self { plan: old_plan, by, .. } = self;
         let cluster =
@@ -332,7 +341,8 @@ impl Again<'_> {
         let cluster = Arc::new(if keeps_tags { cluster.keeping_tags() } else { cluster });
         let plan = old_plan.next(node, cluster.on_conflict(), workers).map_err(|error| error.to_string())?;
         let role = Role { cluster: &cluster, node, queues: plan.queues(), spare: plan.spare() };
-        let host = Host::at_start(&role);
+        let host = hands.beside(manager, || Host::at_start(&role));
+        let host = host.map_err(|error| format!("cannot start a thread: {error}"))?;
         let facts = doctor::examine(&host, Some(&role));
         doctor::verdict(&facts).map_err(|unfit| unfit.to_string())?;
         let matters = facts.iter().filter(|fact| fact.counts_as(Severity::Matters));

@@ -10,11 +10,13 @@ use crate::ruleset::{InstallError, Installed};
 /// How often the counters of the guard are looked at.
 pub(super) const GUARD_EVERY: Duration = Duration::from_secs(1);
 
-/// Puts our rules back if somebody has changed them, and says so; who it was, if that did not work. `torn` is that of the last time.
+/// Puts our rules back by `restore` if somebody has changed them, and says so; who it was, if that did not work. `torn` is that of the last
+/// time.
 pub(super) fn put_back(
     installed: &mut Installed,
     by: impl Iterator<Item = watch::By>,
     torn: Option<watch::By>,
+    restore: impl FnOnce(&mut Installed) -> Result<(), InstallError>,
     mut repaired: impl FnMut(),
 ) -> Option<watch::By> {
     // Of those with this name, one alone serves here.
@@ -31,7 +33,7 @@ pub(super) fn put_back(
         Ok(false) => {}
         Err(error) => log::debug!("cannot read our rules: {error}"),
     }
-    match installed.restore() {
+    match restore(installed) {
         Ok(()) => {
             crate::messages::message!(
                 RULES_CHANGED[by = by],

@@ -1,5 +1,6 @@
 //! A worker process: how it is started, heard and ended.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -22,7 +23,7 @@ pub struct Apart {
     /// The program, which calls [`work`](super::work()).
     pub program: PathBuf,
     /// Its arguments.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<OsString>,
     /// What the kernel can do: it is asked once.
     pub kernel: Capabilities,
 }
@@ -53,7 +54,7 @@ impl Running {
         command.args(&apart.arguments).stdin(Stdio::from(other)).process_group(0);
         // A list of processes shows this.
         command.arg0("dunnat");
-        sys::ends_with_us(&mut command);
+        sys::belongs_to_us(&mut command);
         let mut child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {

@@ -104,20 +104,27 @@ pub(super) fn run_as(setup: Setup<'_>) -> Result<(), Error> {
     let system = |what| move |source| Error::System { what, source };
     sys::allow_waking().map_err(system("set a signal handler"))?;
     sys::give_back_large_memory();
+    let is_apart = setup.apart.is_some();
+    if is_apart {
+        // One thread gets them, and no other that is started from now on: for another program they have to wait.
+        sys::let_signals_wait().map_err(system("have signals wait"))?;
+    }
     let (stop, stopped) = unbounded();
     let on_signal = stop.clone();
     // Who writes the trace is to open it anew: that is another process.
-    let others: &[i32] = if setup.apart.is_some() { &[SIGUSR1, SIGUSR2] } else { &[SIGUSR2] };
+    let others: &[i32] = if is_apart { &[SIGUSR1, SIGUSR2] } else { &[SIGUSR2] };
     let signals = Signals::catch(others, move |signal| drop(on_signal.send(Stop::Signal(signal))))
         .map_err(system("set a signal handler"))?;
-    // Those that came while there was no program to act on them.
-    sys::let_signals_come().map_err(system("let signals come"))?;
 
-    let outcome = serve(setup, &interfaces, stop, &stopped);
+    let outcome = serve(setup, &interfaces, stop, (&stopped, &signals));
     if let Ok((counters, _)) = &outcome {
         log::info!("{name} has stopped; {counters}");
     }
     signals.finish();
+    // As they did before.
+    if let Err(error) = sys::let_signals_come() {
+        log::debug!("signals do not come: {error}");
+    }
     outcome.and_then(|(_, traced)| traced)
 }
 
@@ -139,7 +146,7 @@ fn serve(
     setup: Setup<'_>,
     interfaces: &[Interface],
     stop: Sender<Stop>,
-    stopped: &Receiver<Stop>,
+    (stopped, signals): (&Receiver<Stop>, &Signals),
 ) -> Result<(Counters, Result<(), Error>), Error> {
     let Setup { cluster, node, queues, lanes, backend, pin, socket, trace, ready, keep, fills, .. } = setup;
     let Setup { worker, watched, once_serving, serving: summary, is_node, apart, .. } = setup;
@@ -279,7 +286,7 @@ fn serve(
                 Some(taken) => serving.go_on(taken),
             }
             serving.keep(&hands);
-            serving.look_after(&mut hands, &asked_to_stop, &(stopped, &requests))
+            serving.look_after(&mut hands, &asked_to_stop, &(stopped, &requests, signals))
         }
         Err(error) => Some(error),
     };

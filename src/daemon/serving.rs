@@ -1,6 +1,7 @@
 //! A node that serves: what it does beside its packets, from the first one to its last word.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ use crate::cluster::{Cluster, NodeId};
 use crate::control::{Server, Zooms};
 use crate::doctor::Interface;
 use crate::kernel::Losses;
-use crate::ruleset::{Backend, Installed};
+use crate::ruleset::{Backend, InstallError, Installed};
 use crate::sandbox::Teller;
 use crate::trace::Generations;
 
@@ -102,7 +103,7 @@ impl Serving<'_> {
         asked_to_stop: &Receiver<()>,
         waiting: &Waiting<'_>,
     ) -> Option<Error> {
-        let (stopped, requests) = *waiting;
+        let (stopped, requests, _) = *waiting;
         let zoom_changed = self.zooms.changes();
         let (taps_changed, bell) = match &*hands {
             Hands::Here { here, .. } => (here.taps.changes(), never()),
@@ -144,7 +145,7 @@ impl Serving<'_> {
                 recv(zoom_changed) -> _ => {}
                 recv(changed) -> by => {
                     if let Ok(by) = by {
-                        torn = self.put_back([by].into_iter().chain(changed.try_iter()), torn);
+                        torn = self.put_back(hands, [by].into_iter().chain(changed.try_iter()), torn);
                     }
                 }
                 recv(moved) -> elsewhere => {
@@ -166,7 +167,7 @@ impl Serving<'_> {
                     self.board.following(installed.following());
                 }
                 // What did not work then may work now.
-                torn = torn.and_then(|by| self.put_back([by].into_iter(), None));
+                torn = torn.and_then(|by| self.put_back(hands, [by].into_iter(), None));
             }
             if let Hands::Apart(keeper) = hands {
                 for told in keeper.hear() {
@@ -187,16 +188,21 @@ impl Serving<'_> {
     /// Puts our rules back if somebody has changed them; who it was, if that did not work.
     fn put_back(
         &mut self,
+        hands: &mut Hands,
         by: impl Iterator<Item = watch::By>,
         torn: Option<watch::By>,
     ) -> Option<watch::By> {
         let installed = self.installed.as_mut()?;
+        let manager = &mut self.manager;
+        let restore = |installed: &mut Installed| {
+            hands.beside(manager, || installed.restore()).map_err(no_thread).flatten()
+        };
         let repaired = || {
             self.board.repaired();
             self.telling.emptied();
             self.zoom.forget();
         };
-        put_back(installed, by, torn, repaired)
+        put_back(installed, by, torn, restore, repaired)
     }
 
     /// Has the flows come packet by packet that somebody wants to see so.
@@ -288,6 +294,11 @@ impl Serving<'_> {
             None => removed.map(|()| (counters, traced)),
         }
     }
+}
+
+/// There is no thread in which rules could be changed.
+pub(super) fn no_thread(source: io::Error) -> InstallError {
+    InstallError::Kernel { what: "start a thread", source }
 }
 
 /// Says why a node ends; what was wrong, if anything was.

@@ -48,7 +48,7 @@ pub(super) fn of(
     let mut command = handed::again(program.into());
     handed::give_to_trial(&mut command, descriptors);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    sys::ends_with_us(&mut command);
+    sys::belongs_to_us(&mut command);
     let shown = program.display();
     let child = command.spawn().map_err(|error| format!("{shown} cannot be started: {error}"))?;
     // The copies are closed in this process.

@@ -18,6 +18,7 @@ use super::manager::Manager;
 use super::program::Program;
 use super::reload::{Asked, answered};
 use super::serving::Serving;
+use super::signals::Signals;
 use super::stop::Stop;
 use super::trial;
 use crate::control::{Answer, Upgrade, Upgraded, Upgrades};
@@ -38,6 +39,11 @@ pub(super) fn asking(ask: Sender<Asked>) -> Upgrades {
     Arc::new(move |upgrade, client| {
         answered(&ask, |answer| Asked::Upgrade { upgrade, client, answer }).unwrap_or_else(|why| why)
     })
+}
+
+/// Why nothing is handed on.
+fn cannot(error: std::io::Error) -> String {
+    format!("cannot hand on what the node has: {error}")
 }
 
 impl Serving<'_> {
@@ -64,7 +70,7 @@ impl Serving<'_> {
         hands: &mut Hands,
         asked: &Upgrade,
         client: Option<&UnixStream>,
-        (stopped, requests): &Waiting<'_>,
+        waiting: &Waiting<'_>,
     ) -> Result<Infallible, String> {
         self.tell_carried(hands, true);
         let Hands::Apart(keeper) = hands else {
@@ -76,7 +82,7 @@ impl Serving<'_> {
         let path = asked.program.as_deref().unwrap_or(&self.program);
         let program = Program::at(path)?;
         self.manager.reloading();
-        let outcome = self.go_on_as(keeper, &program, client, (stopped, requests));
+        let outcome = self.go_on_as(keeper, &program, client, waiting);
         self.manager.ready(&self.summary);
         outcome
     }
@@ -101,23 +107,49 @@ impl Serving<'_> {
         keeper: &mut Keeper,
         program: &Program,
         client: Option<&UnixStream>,
-        (stopped, requests): (&Receiver<Stop>, &Receiver<Asked>),
+        (stopped, requests, signals): &Waiting<'_>,
     ) -> Result<Infallible, String> {
-        let cannot = |error: std::io::Error| format!("cannot hand on what the node has: {error}");
         let shown = program.path.display();
         log::info!("trying {shown}");
         let bundle = self.bundle(keeper).map_err(cannot)?;
         // Its counts are of this moment; it only has to understand them.
         let bundle = bundle.at_the_end(keeper, &self.board);
         let descriptors = bundle.for_another_program(&self.manager).map_err(cannot)?;
+        let is_stopped = || (!stopped.is_empty()).then(|| "the node got a signal meanwhile".to_owned());
         let version = trial::of(&program.path, descriptors, || {
             keeper.attend();
-            (!stopped.is_empty()).then(|| "the node got a signal meanwhile".to_owned())
+            if keeper.is_well() {
+                self.manager.is_well();
+            }
+            is_stopped()
         })?;
         if !program.is_same() {
             return Err(format!("{shown} has become another file meanwhile"));
         }
-        log::info!("{shown}, version {version}, goes on");
+        // Those that come from now on are for the other program, or for this one if it goes on.
+        signals.let_wait().map_err(|error| format!("cannot have signals wait: {error}"))?;
+        let why = match is_stopped() {
+            Some(why) => why,
+            None => {
+                log::info!("{shown}, version {version}, goes on");
+                let Err(why) = self.hand_on(keeper, program, client, requests);
+                why
+            }
+        };
+        match signals.let_come() {
+            Ok(()) => Err(why),
+            Err(error) => Err(format!("{why}; and signals do not come any more: {error}")),
+        }
+    }
+
+    /// Ends what is not handed on, and starts the other program.
+    fn hand_on(
+        &mut self,
+        keeper: &mut Keeper,
+        program: &Program,
+        client: Option<&UnixStream>,
+        requests: &Receiver<Asked>,
+    ) -> Result<Infallible, String> {
         // Whoever waits for something else asks again. The one who has asked for this is told by the other program.
         let paused =
             self.server.pause(keeper.clients().count() + usize::from(client.is_some())).map_err(cannot)?;
@@ -163,7 +195,7 @@ impl Serving<'_> {
                 let error = handed::start_instead(command, descriptors);
                 format!("{} cannot be started: {error}", program.path.display())
             }
-            Err(error) => format!("cannot hand on what the node has: {error}"),
+            Err(error) => cannot(error),
         }
     }
 
@@ -229,5 +261,5 @@ impl Serving<'_> {
     }
 }
 
-/// Who waits: for the end of the node, and for an answer.
-pub(super) type Waiting<'a> = (&'a Receiver<Stop>, &'a Receiver<Asked>);
+/// Who waits: for the end of the node, and for an answer; and the thread that waits for signals.
+pub(super) type Waiting<'a> = (&'a Receiver<Stop>, &'a Receiver<Asked>, &'a Signals);

@@ -105,6 +105,14 @@ impl Place {
         &self.name
     }
 
+    /// The command that reaches it.
+    pub fn invocation(&self) -> String {
+        match self.name() {
+            "lab" => "dunnat lab".to_owned(),
+            name => format!("dunnat lab --lab {name}"),
+        }
+    }
+
     /// Its folder.
     pub fn dir(&self) -> PathBuf {
         self.home.join(&self.name)
@@ -177,8 +185,9 @@ impl Lab {
     pub fn up(place: Place, choice: Choice, pace: Pace) -> Result<Self, Error> {
         if place.is_taken()? {
             return Err(Error::refused(format!(
-                "the lab '{0}' is up already: 'dunnat lab down' removes it",
-                place.name
+                "the lab '{}' is up already: '{} down' removes it",
+                place.name,
+                place.invocation()
             )));
         }
         let lab = Self { place, layout: Layout::new(choice), pace };
@@ -206,10 +215,12 @@ impl Lab {
     pub fn open(place: Place, pace: Pace) -> Result<Self, Error> {
         let path = place.file("lab");
         let text = fs::read_to_string(&path).map_err(|_| {
-            Error::refused(format!("there is no lab '{}': build it with 'dunnat lab up'", place.name))
+            let here = place.invocation();
+            Error::refused(format!("there is no lab '{}': build it with '{here} up'", place.name))
         })?;
         let choice = text.parse().map_err(|fault| {
-            Error::refused(format!("{}: {fault}: 'dunnat lab down' removes it", path.display()))
+            let here = place.invocation();
+            Error::refused(format!("{}: {fault}: '{here} down' removes it", path.display()))
         })?;
         Ok(Self { place, layout: Layout::new(choice), pace })
     }
@@ -237,5 +248,33 @@ impl Lab {
     pub(crate) fn read(&self, name: &str) -> Result<String, Error> {
         let path = self.file(name);
         fs::read_to_string(&path).map_err(|source| Error::File { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever does as is said does it to this lab, and to no other one.
+    #[test]
+    fn what_is_advised_names_the_lab() {
+        let home = tempfile::tempdir().unwrap();
+        let place = |name: &str| Place::new(name, home.path()).unwrap();
+        let pace = Pace::new(1).unwrap();
+        let said = |name: &str| Lab::open(place(name), pace).unwrap_err().to_string();
+        assert_eq!(said("lab"), "there is no lab 'lab': build it with 'dunnat lab up'");
+        assert_eq!(said("two"), "there is no lab 'two': build it with 'dunnat lab --lab two up'");
+        fs::create_dir(place("two").dir()).unwrap();
+        fs::write(place("two").file("lab"), "no choice").unwrap();
+        assert!(said("two").ends_with(": 'dunnat lab --lab two down' removes it"), "{}", said("two"));
+        let choice = Choice {
+            nodes: 1,
+            names: NameSet::Plain,
+            families: Families::Both,
+            tag_by: crate::cluster::TagBy::Mac,
+            pipes: Pipes::Veth,
+        };
+        let up = Lab::up(place("two"), choice, pace).unwrap_err().to_string();
+        assert_eq!(up, "the lab 'two' is up already: 'dunnat lab --lab two down' removes it");
     }
 }

@@ -77,7 +77,8 @@ fn ruleset(lab: &Lab, node: &Node) -> Result<String, Error> {
 /// Something runs already, or does not start.
 pub fn start(lab: &Lab, how: &Start) -> Result<(), Error> {
     if let Some(by) = running(lab) {
-        return Err(Error::refused(format!("{} runs already: run 'dunnat lab stop' first", by.name())));
+        let here = lab.place.invocation();
+        return Err(Error::refused(format!("{} runs already: run '{here} stop' first", by.name())));
     }
     started(lab, how).inspect_err(|_| {
         // What did not start is the news; that it could not be stopped either is in its logs.

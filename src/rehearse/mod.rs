@@ -22,6 +22,7 @@ mod text;
 mod trial;
 mod wire;
 
+use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ pub struct Options {
     /// This program.
     pub program: PathBuf,
     /// Its arguments to run the node, beginning with the verb: what is tried is what would run.
-    pub run: Vec<String>,
+    pub run: Vec<OsString>,
     /// The client's address, where another is wanted than one of the public LAN.
     pub client: ByFamily<IpAddr>,
 }
@@ -226,10 +227,10 @@ impl Rehearsal {
 ///
 /// # Errors
 /// The program cannot be started.
-pub fn beside(program: &Path, arguments: &[String]) -> io::Result<Rehearsed> {
+pub fn beside(program: &Path, arguments: &[OsString]) -> io::Result<Rehearsed> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-    sys::ends_with_us(&mut command);
+    sys::belongs_to_us(&mut command);
     let output = command.spawn()?.wait_with_output()?;
     serde_json::from_slice(&output.stdout).map_err(io::Error::from)
 }

@@ -35,7 +35,7 @@ impl Node {
     pub(super) fn start(mut command: Command) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("RUST_LOG", "info").env("NO_COLOR", "1");
-        sys::ends_with_us(&mut command);
+        sys::belongs_to_us(&mut command);
         let mut child = command.spawn().map_err(|error| format!("cannot start a node: {error}"))?;
         let log = lines(child.stderr.take());
         let decisions = lines(child.stdout.take());

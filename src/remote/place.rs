@@ -68,8 +68,13 @@ impl FromStr for Place {
             "unix" if rest.is_empty() => Err(PlaceError::Empty("unix:")),
             "unix" => Ok(Self { way: Way::Unix(rest.into()), node: None }),
             "cmd" => {
-                let (words, node) = named(rest);
-                let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+                let mut words: Vec<String> = rest.split_whitespace().map(str::to_owned).collect();
+                // In a word before the last one, or in an option, `=` is the command's own.
+                let last = words.pop().unwrap_or_default();
+                let (last, node) = if last.starts_with('-') { (last, None) } else { named(&last) };
+                if !last.is_empty() {
+                    words.push(last);
+                }
                 if words.is_empty() {
                     Err(PlaceError::Empty("cmd:"))
                 } else {
@@ -198,6 +203,16 @@ mod tests {
             words("cmd:docker exec n1 dunnat=node1"),
             ["docker", "exec", "n1", "dunnat", "trace", "--node=node1", "--", "not (tcp)"]
         );
+        assert_eq!(
+            words("cmd:ssh -o BatchMode=yes host A=b dunnat"),
+            ["ssh", "-o", "BatchMode=yes", "host", "A=b", "dunnat", "trace", "--", "not (tcp)"]
+        );
+        assert_eq!(
+            words("cmd:./on --host=a dunnat=/run/x.sock"),
+            ["./on", "--host=a", "dunnat", "trace", "--socket=/run/x.sock", "--", "not (tcp)"]
+        );
+        assert_eq!(words("cmd:./on --host=a"), ["./on", "--host=a", "trace", "--", "not (tcp)"]);
+        assert_eq!(words("cmd:./on =node1"), ["./on", "trace", "--node=node1", "--", "not (tcp)"]);
         let ssh = words("ssh:root@node1");
         assert_eq!(ssh[ssh.len() - 3..], ["--", "root@node1", "dunnat 'trace' '--' 'not (tcp)'"]);
     }
@@ -214,6 +229,7 @@ mod tests {
             "netns:-h",
             "ssh:",
             "cmd: ",
+            "cmd:=node1",
             "unix:",
             "node1",
             "tcp:a",
@@ -234,7 +250,14 @@ mod tests {
 
     #[test]
     fn a_place_is_written_as_it_is_read() {
-        for text in ["ssh:root@host=node1", "netns:n1", "unix:/run/x.sock", "cmd:a b c=/run/y.sock"] {
+        for text in [
+            "ssh:root@host=node1",
+            "netns:n1",
+            "unix:/run/x.sock",
+            "cmd:a b c=/run/y.sock",
+            "cmd:a b=c d",
+            "cmd:a -b=c",
+        ] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use rustc_hash::FxHashMap;
+use serde_json::{Value, json};
 
 use super::{NotRecorded, RecordedDecision};
 use crate::cluster::Cluster;
@@ -117,6 +118,28 @@ impl<'a> Changes<'a> {
         }
         Some(Change { was, differences })
     }
+
+    /// The summary for a program.
+    pub fn as_json(&self) -> Value {
+        let skipped = |(of, count): (&(Name, NotRecorded), &u64)| {
+            let (node, why) = of;
+            json!({ "node": node.to_string(), "why": why.to_string(), "decisions": count })
+        };
+        let skipped: Vec<Value> = self.left_out().into_iter().map(skipped).collect();
+        json!({ "repeated": self.repeated(), "changed": self.changed, "skipped": skipped })
+    }
+
+    /// How many decisions could be made again.
+    fn repeated(&self) -> u64 {
+        self.events - self.left_out.values().sum::<u64>()
+    }
+
+    /// How many could not, of which node, and why.
+    fn left_out(&self) -> Vec<(&(Name, NotRecorded), &u64)> {
+        let mut all: Vec<_> = self.left_out.iter().collect();
+        all.sort_by_key(|((node, _), _)| Name::clone(node));
+        all
+    }
 }
 
 fn differences(was: &Event, now: &Event) -> Vec<(&'static str, String, String)> {
@@ -165,13 +188,27 @@ impl Change<'_> {
         }
         line
     }
+
+    /// The same for a program.
+    pub fn as_json(&self) -> Value {
+        let Event { time, node, stage, .. } = self.was;
+        let differs =
+            |(what, was, now): &(&str, String, String)| json!({ "what": what, "was": was, "now": now });
+        let differences: Vec<Value> = self.differences.iter().map(differs).collect();
+        json!({
+            "time": time,
+            "node": node.to_string(),
+            "stage": stage.to_string(),
+            "packet": packet_text(self.was),
+            "differences": differences,
+        })
+    }
 }
 
 /// The summary.
 impl fmt::Display for Changes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let again = self.events - self.left_out.values().sum::<u64>();
-        let again = counted(again, "decision");
+        let again = counted(self.repeated(), "decision");
         match self.changed {
             0 => writeln!(f, "repeated {again}: none would change")?,
             1 => writeln!(f, "repeated {again}: 1 would change:")?,
@@ -185,9 +222,7 @@ impl fmt::Display for Changes<'_> {
                 (true, _) => writeln!(f, "{was}, different {}", fields.join(", "))?,
             }
         }
-        let mut left_out: Vec<_> = self.left_out.iter().collect();
-        left_out.sort_by_key(|((node, _), _)| Name::clone(node));
-        for ((node, why), count) in left_out {
+        for ((node, why), count) in self.left_out() {
             writeln!(f, "{count:8}  skipped: {node}: {why}")?;
         }
         Ok(())

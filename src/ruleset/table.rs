@@ -107,6 +107,21 @@ impl Table {
         format!("\n{}{queues}{}", self.declared(), self.block(|chain| !chain.is_queue()))
     }
 
+    /// What was there by that name goes, and the table is there with its comment. Chains of queues do what queues do to which nobody
+    /// listens, until they have their rules.
+    pub(super) fn anew(&self) -> String {
+        let place = self.place();
+        let mut out = format!("add table {place}\ndelete table {place}\n{}", self.declared());
+        for Chain { name, .. } in &self.chains {
+            let Some((_, bypass)) = queue_chain::read(name) else { continue };
+            let _ = writeln!(out, "add chain {place} {name}");
+            if !bypass {
+                let _ = writeln!(out, "add rule {place} {name} drop");
+            }
+        }
+        out
+    }
+
     /// Its counters, and those chains that are wanted.
     pub(super) fn block(&self, wanted: impl Fn(&Chain) -> bool) -> String {
         let mut out = format!("table {} {{\n", self.place());
@@ -254,6 +269,23 @@ impl Hook {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What was there goes first, and a queue that has no rule yet lets nothing pass but with `bypass`.
+    #[test]
+    fn a_table_is_made_anew() {
+        let chains = ["ask-dnat", "queue-100", "queue-101-bypass"];
+        let chains = chains.into_iter().map(|name| Chain::new("", name, Vec::new())).collect();
+        let text = Table::new("ip", "dunnat", "dunnat node1", chains).anew();
+        let lines = [
+            "add table ip dunnat",
+            "delete table ip dunnat",
+            "table ip dunnat { comment \"dunnat node1\"; }",
+            "add chain ip dunnat queue-100",
+            "add rule ip dunnat queue-100 drop",
+            "add chain ip dunnat queue-101-bypass",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+    }
 
     /// `NF_INET_*`, `NF_ARP_*` and `NF_NETDEV_*`.
     #[test]

@@ -65,9 +65,14 @@ impl Console {
     }
 
     /// Starts to show what is asked, and to read keys. Something comes out when the node is to stop: somebody has said so,
-    /// or nothing can be shown.
-    pub(super) fn start(self, screen: Screen, asked: Receiver<Asked>) -> io::Result<Receiver<()>> {
+    /// or nothing can be shown. Why not comes out of the second channel, unless it is that nobody looks any more.
+    pub(super) fn start(
+        self,
+        screen: Screen,
+        asked: Receiver<Asked>,
+    ) -> io::Result<(Receiver<()>, Receiver<io::Error>)> {
         let (stop, stopped) = unbounded();
+        let (fail, failed) = unbounded();
         // What is read in turn is not read ahead.
         let (pressed, keys) = bounded(if self.typed { 1024 } else { 0 });
         let on_stop = stop.clone();
@@ -88,6 +93,7 @@ impl Console {
                                 NOTHING_SHOWN,
                                 "packets cannot be shown ({error}): stopping"
                             );
+                            let _ = fail.send(error);
                         }
                         let _ = stop.send(());
                         return;
@@ -95,15 +101,17 @@ impl Console {
                 }
             }
         })?;
-        Ok(stopped)
+        Ok((stopped, failed))
     }
 }
 
-/// Reads lines until they end, or somebody wants to stop, which is heard also while no packet is held.
-fn read(lines: impl BufRead, pressed: &Sender<Key>, stop: &Sender<()>) {
-    for line in lines.lines() {
-        let Ok(line) = line else { return };
-        let key = Key::of(&line);
+/// Reads lines until they end, or somebody wants to stop, which is heard also while no packet is held. What is no UTF-8 is an unknown key:
+/// whoever mistypes has not released all packets.
+fn read(mut lines: impl BufRead, pressed: &Sender<Key>, stop: &Sender<()>) {
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let key = Key::of(&String::from_utf8_lossy(&line));
+        line.clear();
         if key == Key::Stop {
             let _ = stop.send(());
         }

@@ -26,7 +26,7 @@ mod screen;
 use std::io;
 use std::sync::Arc;
 
-use crossbeam_channel::{Sender, TryRecvError, bounded, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
 use crate::cluster::{Cluster, NodeId};
 use crate::daemon::{Held, Observer, Response};
@@ -51,7 +51,8 @@ struct Asked {
     response: Sender<Response>,
 }
 
-/// Shows the decisions of the node `id` that are selected at a console, and asks there.
+/// Shows the decisions of the node `id` that are selected at a console, and asks there. What comes out beside it has kept packets from being
+/// shown, and the node stops.
 ///
 /// # Errors
 /// A thread could not be started.
@@ -60,10 +61,10 @@ pub fn observer(
     id: NodeId,
     mut selection: Selection,
     console: Console,
-) -> io::Result<Observer> {
+) -> io::Result<(Observer, Receiver<io::Error>)> {
     let (asked, to_ask) = bounded::<Asked>(0);
     let screen = Screen::new(Arc::clone(&cluster), id, console.text(), console.colour());
-    let stop = console.start(screen, to_ask)?;
+    let (stop, failed) = console.start(screen, to_ask)?;
     let mut namer = Namer::new(Arc::clone(&cluster), id, false);
     let observe = move |held: &Held<'_>| {
         if held.ending.try_recv() == Err(TryRecvError::Disconnected) {
@@ -83,7 +84,7 @@ pub fn observer(
             recv(held.ending) -> _ => Response::AsDecided,
         }
     };
-    Ok(Observer { observe: Box::new(observe), stop })
+    Ok((Observer { observe: Box::new(observe), stop }, failed))
 }
 
 impl Shown {

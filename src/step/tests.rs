@@ -191,12 +191,12 @@ impl Write for Paper {
     }
 }
 
-/// Nobody reads this.
-struct Broken;
+/// What is written here fails so.
+struct Broken(io::ErrorKind);
 
 impl Write for Broken {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::BrokenPipe.into())
+        Err(self.0.into())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -212,7 +212,7 @@ fn node2(
 ) -> (Observer, Sender<Infallible>, Receiver<Infallible>) {
     let text = Text::new(TimeZone::UTC, false, false);
     let console = Console::new(Box::new(keys), typed, Box::new(out), text, false);
-    let observer = observer(samples::cluster(), NodeId(1), selection, console).unwrap();
+    let (observer, _) = observer(samples::cluster(), NodeId(1), selection, console).unwrap();
     let (going_on, ending) = bounded(0);
     (observer, going_on, ending)
 }
@@ -237,6 +237,17 @@ fn keys_that_are_read_in_turn_say_what_becomes_of_packets() {
     assert!(text.contains("\n  q      release this packet and all others, and stop the node\n"), "{text}");
     assert_eq!(text.matches("dnat on node2").count(), 4, "what is not held any more is shown");
     assert!(observer.stop.try_recv().is_err());
+}
+
+/// A terminal may write other letters than UTF-8.
+#[test]
+fn a_key_that_is_no_text_releases_nothing() {
+    let paper = Paper::default();
+    let keys = Cursor::new(b"\xe4\nd\n");
+    let (mut observer, _going_on, ending) = node2(keys, false, paper.clone(), Selection::default());
+    assert_eq!(request().held(&ending, |held| (observer.observe)(held)), Response::Drop);
+    let text = paper.text();
+    assert!(text.contains("unknown key \"\u{fffd}\"\n") && !text.contains("end of input"), "{text}");
 }
 
 #[test]
@@ -304,11 +315,27 @@ fn q_and_a_screen_that_is_gone_stop_the_node() {
     let (observer, _going_on, _ending) =
         node2(Cursor::new("q\n"), true, Paper::default(), Selection::default());
     observer.stop.recv_timeout(Duration::from_secs(10)).expect("also while nothing is held");
-    let (mut observer, _going_on, ending) = node2(Cursor::new("\nq\n"), false, Broken, Selection::default());
+    let broken = Broken(io::ErrorKind::BrokenPipe);
+    let (mut observer, _going_on, ending) = node2(Cursor::new("\nq\n"), false, broken, Selection::default());
     for _ in 0..2 {
         assert_eq!(request().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
     }
     observer.stop.recv_timeout(Duration::from_secs(10)).unwrap();
+}
+
+/// A reader that has gone has seen enough; a full disk is told.
+#[test]
+fn what_kept_packets_from_being_shown_comes_out() {
+    for (kind, is_told) in [(io::ErrorKind::StorageFull, true), (io::ErrorKind::BrokenPipe, false)] {
+        let text = Text::new(TimeZone::UTC, false, false);
+        let console = Console::new(Box::new(io::empty()), false, Box::new(Broken(kind)), text, false);
+        let (mut observer, failed) =
+            observer(samples::cluster(), NodeId(1), Selection::default(), console).unwrap();
+        let (_going_on, ending) = bounded(0);
+        assert_eq!(request().held(&ending, |held| (observer.observe)(held)), Response::AsDecided);
+        observer.stop.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(failed.try_recv().ok().map(|error| error.kind()), is_told.then_some(kind));
+    }
 }
 
 #[test]

@@ -257,6 +257,49 @@ fn nodes_that_are_not_there_are_named_with_what_to_do() {
     assert!(message.contains("/etc/passwd is no socket"), "{message}");
 }
 
+/// An empty or misspelt filter of the log hides no warning.
+#[test]
+fn what_is_amiss_is_told_unless_somebody_wants_less() {
+    let mut half = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+    let whole = include_bytes!("../saved/one_connection.jsonl");
+    half.write_all(&whole[..whole.len() - 20]).unwrap();
+    let read = ["trace", "--read", half.path().to_str().unwrap()];
+    for (filter, expected) in [
+        ("", &["D602"][..]),
+        ("warn", &["D602"]),
+        ("warning", &["D119 RUST_LOG: 'warning' is not understood", "D602"]),
+        ("dunnat=warning", &["D119", "D602"]),
+        ("error", &[]),
+    ] {
+        let mut trace = Command::new(env!("CARGO_BIN_EXE_dunnat"));
+        let output = trace.args(read).env("RUST_LOG", filter).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.lines().count(), expected.len(), "{filter}: {said}");
+        assert!(expected.iter().all(|it| said.contains(it)), "{filter}: {said}");
+    }
+}
+
+/// A program that asks many places finds a line for each, also for one that says nothing.
+#[test]
+fn a_place_that_is_missing_has_its_line() {
+    let on = ["status", "--on", "cmd:/nowhere/dunnat,cmd:echo", "--json"];
+    let output = dunnat(&on);
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), lines.len()), (Some(1), 2), "{said}");
+    for (line, (place, why)) in
+        lines.iter().zip([("cmd:/nowhere/dunnat", "cannot be started"), ("cmd:echo", "no status")])
+    {
+        assert_eq!(line["place"], place);
+        assert!(line["missing"].as_str().unwrap().contains(why), "{line}");
+        assert!(said.lines().any(|line| line.contains(place) && line.contains(why)), "{said}");
+    }
+    let output = dunnat(&on[..3]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+}
+
 /// A node that is not of ours: what it says first is all that is heard.
 #[test]
 fn what_speaks_another_protocol_is_refused_in_words() {

@@ -114,6 +114,29 @@ fn what_cannot_be_said_or_written_is_status_1_and_no_panic() {
     }
 }
 
+/// A name of a file may be any bytes.
+#[test]
+fn an_argument_that_is_no_utf_8_is_no_panic() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"cluster-\xff.toml"));
+    std::fs::copy(EXAMPLE, &odd).unwrap();
+    let said = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dunnat"));
+        let output = command.args(words).arg("--config").arg(&odd).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for words in [&["check"][..], &["rules", "--node", "node1"]] {
+        assert_eq!(said(words).0, Some(0), "{words:?}: {}", said(words).1);
+    }
+    // Here it lacks rights, or what a node has.
+    for words in [&["run", "--node", "node1"][..], &["doctor", "--node", "node1"]] {
+        let (status, message) = said(words);
+        assert!(matches!(status, Some(0..=2)), "{words:?}: {message}");
+        assert!(!message.contains("panicked"), "{words:?}: {message}");
+    }
+}
+
 #[test]
 fn a_wrong_cluster_file_is_status_2_with_its_place_for_every_verb() {
     let mut file = tempfile::NamedTempFile::new().unwrap();

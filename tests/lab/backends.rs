@@ -4,6 +4,16 @@ use super::capture::Capture;
 use super::cluster::Lab;
 use super::*;
 
+/// Whoever has not loaded the rules is not told that packets go to queues.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn where_no_queue_has_a_chain_nothing_is_filled() {
+    let fill = Command::new("unshare").args(["-n", dunnat(), "fill-queues"]).output().unwrap();
+    let said = text(&fill.stderr);
+    assert_eq!(fill.status.code(), Some(1), "{said}");
+    assert!(said.contains("there is no chain queue-NUMBER here") && !said.contains("filled"), "{said}");
+}
+
 /// The same packets through both backends: the same decisions, and the same bytes at the guest.
 #[test]
 #[ignore = "needs root; run by scripts/test"]

@@ -175,8 +175,26 @@ fn what_is_typed_wrong_is_said() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
         assert!(err.contains(said), "{arguments:?}: {err}");
     }
+    // What is advised is about this lab.
+    let advice = text(&lab.run(&["up"]).stderr);
+    assert!(advice.contains("'dunnat lab --lab ") && advice.contains(" down' removes it"), "{advice}");
     // A fault that cannot be made leaves nothing running.
     assert!(lab.must(&["status"]).contains("nothing translates yet"));
+}
+
+/// The log has one line for it, and each line that differs is one.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn rules_that_stay_behind_are_shown_line_by_line() {
+    let lab = Lab::up(&["--nodes", "1"]);
+    lab.must(&["start"]);
+    lab.must(&["shell", "node1", "--", "nft", "add", "table", "inet", "mine"]);
+    let said = lab.refuses(&["stop"]);
+    assert!(
+        said.lines().any(|line| line.contains("D703 the rules of node1 are not what they were")),
+        "{said}"
+    );
+    assert!(said.lines().any(|line| line == "    +table inet mine {"), "{said}");
 }
 
 #[test]

@@ -163,3 +163,31 @@ fn who_stops_while_a_packet_is_held_lets_it_go() {
         curl.wait().unwrap();
     }
 }
+
+/// A screen that takes nothing ends the node in good order, and that it has shown nothing is its exit status.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_screen_that_cannot_be_written_is_status_1() {
+    let lab = Lab::up(&["--nodes", "2"]);
+    let (config, log) = (lab.state("cluster.toml"), lab.state("node2.log"));
+    let config = config.to_str().unwrap();
+    let mut node = lab
+        .on(
+            "node2",
+            &[dunnat(), "step", "--config", config, "--node", "node2", "--socket", &lab.socket("node2")],
+        )
+        .stdin(Stdio::null())
+        .stdout(File::options().write(true).open("/dev/full").unwrap())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    wait_for("it to serve", || said().contains("serving").then_some(()));
+    let mut curl = fetching(&lab);
+    let status = wait_for("it to end", || node.try_wait().unwrap());
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+    let said = said();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("D118 ") && said.contains("cannot write to standard output: "), "{said}");
+}

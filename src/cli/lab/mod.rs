@@ -17,7 +17,7 @@ use dunnat::lab::{self, Anchor, Error, Interrupt, Pace, Place, faults};
 use crate::cli::{Failure, print};
 use accept::Accept;
 use passed::{OfNode, Passed, path};
-use program::{become_it, invocation, program};
+use program::{become_it, program};
 use shell::Shell;
 use start::{Starting, start};
 use status::status;
@@ -125,7 +125,7 @@ impl Lab {
                         explain.args(["explain", "--config"]).arg(lab.file("cluster.toml"));
                         Err(become_it(explain.args(&passed.options)))
                     }
-                    Verb::Reveal => print(&faults::reveal(&lab, &invocation(&lab))?),
+                    Verb::Reveal => print(&faults::reveal(&lab, &lab.place.invocation())?),
                 }
             }
         }
@@ -169,8 +169,9 @@ impl Lab {
             }
             (None, _) => {
                 return Err(Error::Refused(format!(
-                    "there is no lab '{}' of yours: build it with 'dunnat lab up'",
-                    place.name()
+                    "there is no lab '{}' of yours: build it with '{} up'",
+                    place.name(),
+                    place.invocation()
                 ))
                 .into());
             }

@@ -6,7 +6,7 @@ use std::process::Command;
 use clap::Args;
 use dunnat::lab::{self, faults, running};
 
-use super::program::{become_it, invocation, program};
+use super::program::{become_it, program};
 use crate::cli::Failure;
 
 #[derive(Args)]
@@ -52,7 +52,7 @@ pub(super) fn path(lab: &lab::Lab, passed: &Passed) -> Result<(), Failure> {
         return Err(Failure::Refused(format!(
             "no node has a trace with events: make one with '{0} start --trace-json' or '{0} accept \
              --trace-json'",
-            invocation(lab)
+            lab.place.invocation()
         )));
     }
     Err(become_it(command.args(&passed.options)))
@@ -77,7 +77,7 @@ impl OfNode {
             return Err(Failure::Refused(format!(
                 "dunnat does not run on {}: run '{} start' first",
                 node.name,
-                invocation(lab)
+                lab.place.invocation()
             )));
         }
         let mut trace = Command::new(program());
@@ -97,7 +97,7 @@ impl OfNode {
                 return Err(Failure::Refused(format!(
                     "dunnat runs on {} already, as process {pid}: run '{} stop' first",
                     node.name,
-                    invocation(lab)
+                    lab.place.invocation()
                 )));
             }
             inside.arg("--socket").arg(lab.file(&format!("{}.sock", node.name)));

@@ -5,17 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use dunnat::control::own_program;
-use dunnat::lab;
 
 use crate::cli::Failure;
-
-/// The command that reaches this lab.
-pub(super) fn invocation(lab: &lab::Lab) -> String {
-    match lab.place.name() {
-        "lab" => "dunnat lab".to_owned(),
-        name => format!("dunnat lab --lab {name}"),
-    }
-}
 
 pub(super) fn program() -> PathBuf {
     own_program().unwrap_or_else(|_| "/proc/self/exe".into())

@@ -7,7 +7,7 @@ use dunnat::lab;
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Tracing};
 
-use super::program::{invocation, program};
+use super::program::program;
 use crate::cli::policy::PolicyArg;
 use crate::cli::{Failure, print};
 
@@ -98,7 +98,7 @@ pub(super) fn start(lab: &lab::Lab, starting: &Starting) -> Result<(), Failure> 
                 "there is a fault on {}, or on its guest {}: find it, then: {} reveal\n",
                 lab.layout.home().name,
                 lab.layout.guests[0].name,
-                invocation(lab)
+                lab.place.invocation()
             );
         }
         Some(fault) => {

@@ -3,16 +3,14 @@
 use dunnat::lab::running::{self, Stopped};
 use dunnat::lab::{self, Error, Pace, Place, topology};
 
-use crate::cli::{Failure, print};
+use crate::cli::{Failure, note, print};
 
 pub(super) fn stop(lab: &lab::Lab) -> Result<(), Failure> {
     let Some(Stopped { by, faults, .. }) = running::stop(lab)? else {
         return print(&format!("nothing runs in the lab '{}'\n", lab.place.name()));
     };
     if !faults.is_empty() {
-        for fault in &faults {
-            dunnat::messages::message!(LAB_FAULT, "{fault}");
-        }
+        tell(&faults)?;
         return Err(Error::Refused("stopped, but there were errors: see above".to_owned()).into());
     }
     let nodes: Vec<&str> = lab.layout.nodes.iter().map(|node| &*node.name).collect();
@@ -34,11 +32,19 @@ pub(super) fn down(place: &Place, pace: Pace) -> Result<(), Failure> {
         Ok(stopped) => stopped.map(|stopped| stopped.faults).unwrap_or_default(),
         Err(error) => vec![error.to_string()],
     };
-    for fault in &faults {
-        dunnat::messages::message!(LAB_FAULT, "{fault}");
-    }
+    tell(&faults)?;
     if faults.is_empty() {
         return Ok(());
     }
     Err(Error::Refused("but there were errors: see above".to_owned()).into())
+}
+
+/// A message of the log has one line; what belongs to it, such as what differs, stands below.
+fn tell(faults: &[String]) -> Result<(), Failure> {
+    for fault in faults {
+        let (first, more) = fault.split_once('\n').unwrap_or((fault.as_str(), ""));
+        dunnat::messages::message!(LAB_FAULT, "{first}");
+        note(more)?;
+    }
+    Ok(())
 }

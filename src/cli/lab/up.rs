@@ -5,7 +5,6 @@ use dunnat::cluster::TagBy;
 use dunnat::lab::tools::{self, Missing};
 use dunnat::lab::{self, Choice, Error, Families, NameSet, Pace, Pipes, Place, topology, words};
 
-use super::program::invocation;
 use crate::cli::{Failure, print};
 
 #[derive(Args)]
@@ -64,7 +63,7 @@ impl Up {
             pipes,
         };
         let lab = lab::Lab::up(place, choice, slow)?;
-        let (layout, here) = (&lab.layout, invocation(&lab));
+        let (layout, here) = (&lab.layout, lab.place.invocation());
         let public = layout.nodes.last().and_then(|node| node.public.iter().next());
         let url = public.map_or_else(String::new, |address| url(*address, layout.guests[0].service_port));
         let mut text = format!("the lab '{}' is up\n\n{}\n", lab.place.name(), lab.picture());

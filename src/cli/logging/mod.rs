@@ -28,7 +28,15 @@ struct Log {
 
 /// From now on what is logged is told.
 pub(super) fn start_log() {
-    let lines = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    let typed = std::env::var("RUST_LOG").unwrap_or_default();
+    let odd = odd_word(&typed);
+    let is_empty = typed.split(',').all(|word| word.trim().is_empty());
+    let mut lines = env_logger::Builder::new();
+    lines.parse_filters(if is_empty || odd.is_some() { "info" } else { &typed });
+    if let Ok(style) = std::env::var("RUST_LOG_STYLE") {
+        lines.parse_write_style(&style);
+    }
+    let lines = lines
         .format(|out, record| {
             let (time, level) = (out.timestamp(), record.level());
             let style = out.default_level_style(level);
@@ -42,6 +50,21 @@ pub(super) fn start_log() {
     if log::set_logger(log).is_ok() {
         log::set_max_level(filter);
     }
+    if let Some(word) = odd {
+        dunnat::messages::message!(LOG_FILTER_ODD, "RUST_LOG: '{word}' is not understood; info is used");
+    }
+}
+
+/// The word of a filter that says no level, and names no part of this program: with it nothing would be told, not even that.
+fn odd_word(filter: &str) -> Option<&str> {
+    let is_level = |word: &str| word.trim().parse::<log::LevelFilter>().is_ok();
+    let is_odd = |&word: &&str| match word.split_once('=') {
+        Some((_, level)) => !level.trim().is_empty() && !is_level(level),
+        None => !is_level(word) && word.split("::").next() != Some("dunnat"),
+    };
+    // What a message has to say stands behind a slash.
+    let words = filter.split('/').next().unwrap_or_default();
+    words.split(',').map(str::trim).filter(|word| !word.is_empty()).find(is_odd)
 }
 
 /// What is logged from now on is about this node.
@@ -125,6 +148,23 @@ fn text(record: &Record<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_that_selects_nothing_is_found_out() {
+        for filter in
+            ["", ",", "warn", "OFF", "dunnat", "dunnat::queue=debug,error", "nfq=trace, info", "info/a,b"]
+        {
+            assert_eq!(odd_word(filter), None, "{filter}");
+        }
+        for (filter, odd) in [
+            ("warning", "warning"),
+            ("info, deubg/x", "deubg"),
+            ("dunnat=warning", "dunnat=warning"),
+            ("dunnats", "dunnats"),
+        ] {
+            assert_eq!(odd_word(filter), Some(odd));
+        }
+    }
 
     #[test]
     fn the_id_of_a_message_comes_first_and_nothing_else_is_obeyed() {

@@ -1,8 +1,9 @@
 //! The parts of a report: what programs print, and what files have.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,8 +23,8 @@ pub(super) struct Part {
 /// Where some of a part comes from.
 enum From {
     /// What a program prints, and how long it may take.
-    Program(String, Vec<String>, Duration),
-    File(String),
+    Program(String, Vec<OsString>, Duration),
+    File(PathBuf),
 }
 
 /// What was read of a part.
@@ -46,19 +47,19 @@ pub(super) fn all(
 ) -> Vec<Part> {
     let own = this_program().display().to_string();
     let program = |words: &[&str]| {
-        let (program, words) = (words[0].to_owned(), words[1..].iter().map(|word| (*word).to_owned()));
-        From::Program(program, words.collect(), SHORT)
+        From::Program(words[0].to_owned(), words[1..].iter().map(Into::into).collect(), SHORT)
     };
-    let verb = |words: &[&str], limit| {
-        From::Program(own.clone(), words.iter().map(|word| (*word).to_owned()).collect(), limit)
+    let verb = |words: &[&str], more: &[OsString], limit| {
+        let words = words.iter().map(Into::into).chain(more.iter().cloned());
+        From::Program(own.clone(), words.collect(), limit)
     };
-    let file = |path: &str| From::File(path.to_owned());
+    let file = |path: &str| From::File(path.into());
     let part = |file, from| Part { file, from };
     let mut parts = vec![
         part(
             "versions.txt",
             vec![
-                verb(&["--version"], SHORT),
+                verb(&["--version"], &[], SHORT),
                 program(&["uname", "-a"]),
                 file("/etc/os-release"),
                 program(&["nft", "--version"]),
@@ -111,8 +112,8 @@ pub(super) fn all(
         part("modules.txt", vec![file("/proc/modules")]),
     ];
     if let Some(socket) = socket {
-        let socket = socket.display().to_string();
-        let of_node = |words: &[&str], limit| verb(&[words, &["--socket", &socket]].concat(), limit);
+        let socket: [OsString; 2] = ["--socket".into(), socket.into()];
+        let of_node = |words: &[&str], limit| verb(words, &socket, limit);
         parts.push(part("status.txt", vec![of_node(&["status"], SHORT)]));
         parts.push(part("status.json", vec![of_node(&["status", "--json"], SHORT)]));
         if !trace.is_zero() {
@@ -124,21 +125,18 @@ pub(super) fn all(
     }
     if let Some(who) = who {
         let choices = how.arguments(who);
-        let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
-        let named = who.as_arguments();
-        let named = named.each_ref().map(String::as_str);
-        let with = |words: &[&str], limit| verb(&[words, &choices[..]].concat(), limit);
+        let with = |words: &[&str], limit| verb(words, &choices, limit);
         parts.extend([
-            part("cluster.toml", vec![file(&who.config.to_string_lossy())]),
+            part("cluster.toml", vec![From::File(who.config.clone())]),
             part("plan.txt", vec![with(&["rules", "--explain"], SHORT)]),
             part("rules.txt", vec![with(&["rules"], SHORT)]),
             part("doctor.txt", vec![with(&["doctor"], LONG)]),
             part("doctor.json", vec![with(&["doctor", "--json"], LONG)]),
             part("rehearsal.json", vec![with(&["rehearse", "--json"], LONG)]),
-            part("flows.jsonl", vec![verb(&[&["flows", "--json"], &named[..]].concat(), SHORT)]),
+            part("flows.jsonl", vec![verb(&["flows", "--json"], &who.as_arguments(), SHORT)]),
         ]);
     } else {
-        parts.push(part("doctor.txt", vec![verb(&["doctor"], LONG)]));
+        parts.push(part("doctor.txt", vec![verb(&["doctor"], &[], LONG)]));
     }
     parts
 }
@@ -151,12 +149,13 @@ impl Part {
         let (mut text, mut missing) = (String::new(), Vec::new());
         for from in self.from {
             let (title, outcome) = match &from {
-                From::File(path) => (path.clone(), read_file(path)),
+                From::File(path) => (path.display().to_string(), read_file(path)),
                 From::Program(program, words, limit) => {
                     let name = Path::new(program)
                         .file_name()
                         .map_or(program.clone(), |name| name.to_string_lossy().into_owned());
-                    (format!("{name} {}", words.join(" ")), run(program, words, *limit))
+                    let shown = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+                    (format!("{name} {shown}"), run(program, words, *limit))
                 }
             };
             if !is_data {
@@ -195,10 +194,10 @@ struct Printed {
     is_late: bool,
 }
 
-fn read_file(path: &str) -> Result<Printed, String> {
+fn read_file(path: &Path) -> Result<Printed, String> {
     let read = File::open(path).and_then(read_all);
     read.map(|out| Printed { out, said: String::new(), is_late: false })
-        .map_err(|error| format!("cannot read {path}: {error}"))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 fn read_all(from: impl Read) -> io::Result<String> {
@@ -207,7 +206,7 @@ fn read_all(from: impl Read) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn run(program: &str, words: &[String], limit: Duration) -> Result<Printed, String> {
+fn run(program: &str, words: &[OsString], limit: Duration) -> Result<Printed, String> {
     let mut child = Command::new(program)
         .args(words)
         .env("LC_ALL", "C")

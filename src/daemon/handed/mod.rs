@@ -112,8 +112,6 @@ pub(super) fn start_instead(mut command: Command, descriptors: Vec<(String, Owne
 pub(super) fn give_to_trial(command: &mut Command, descriptors: Vec<(String, OwnedFd)>) {
     give(command, descriptors);
     command.env(received::TRIAL, "1");
-    // It has nothing to tell the service manager.
-    command.env_remove("NOTIFY_SOCKET");
 }
 
 /// A program that is started gets those descriptors, and is told their names.

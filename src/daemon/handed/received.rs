@@ -31,7 +31,8 @@ pub(super) enum By {
 /// Takes what this program was given. To be called first of all, as long as there is one thread.
 pub fn receive() {
     let received = from_before().or_else(from_manager);
-    sys::forget_variables(&[HANDED, TRIAL, CAME_BACK, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]);
+    sys::forget_variables(&[HANDED, TRIAL, CAME_BACK]);
+    sys::forget_variables(&sys::FROM_MANAGER);
     *super::received() = received;
 }
 

@@ -150,9 +150,10 @@ pub fn accept(
     let runs = running::running(lab);
     if let Some(by) = runs.filter(|by| *by != how.by) {
         return Err(Error::refused(format!(
-            "{} runs already, not {}: run 'dunnat lab stop' first",
+            "{} runs already, not {}: run '{} stop' first",
             by.name(),
-            how.by.name()
+            how.by.name(),
+            lab.place.invocation()
         )));
     }
     let captures = Captures::start(lab)?;
@@ -180,7 +181,11 @@ pub fn accept(
         None => report.claims.push(Claim::not_applicable(
             None,
             "stop leaves the rules as they were",
-            &format!("{} was running before and still runs; 'dunnat lab stop' checks it", how.by.name()),
+            &format!(
+                "{} was running before and still runs; '{} stop' checks it",
+                how.by.name(),
+                lab.place.invocation()
+            ),
         )),
     }
     Ok(report)

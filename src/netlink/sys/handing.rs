@@ -40,6 +40,29 @@ pub(crate) fn forget_variables(names: &[&str]) {
     }
 }
 
+/// The variables by which a service manager says what it hands over (sd_listen_fds(3)).
+pub(crate) const FROM_MANAGER: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/// Those by which it says where it hears, and how often it wants to (sd_notify(3), sd_watchdog_enabled(3)).
+const TO_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// A program that is started works for this one. It ends when the thread that starts it ends, however that happens (prctl(2),
+/// `PR_SET_PDEATHSIG`), and signals come to it, whether they [wait](let_signals_wait) in that thread or not. To a service manager it
+/// would look like this one, so it knows of none.
+pub(crate) fn belongs_to_us(command: &mut Command) {
+    for name in FROM_MANAGER.into_iter().chain(TO_MANAGER) {
+        command.env_remove(name);
+    }
+    let ask = || {
+        // SAFETY: takes numbers by value.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => let_signals_come(),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec there are system calls, and nothing that another thread could hold.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// A program that is started gets these descriptors, too, by the same numbers.
 pub(crate) fn keep_open_in(command: &mut Command, descriptors: Vec<OwnedFd>) {
     let keep =
@@ -55,6 +78,12 @@ const ACTED_ON: [i32; 5] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIG
 pub(crate) fn let_signals_wait_in(command: &mut Command) {
     // SAFETY: between fork and exec there are system calls, and nothing that another thread could hold.
     unsafe { command.pre_exec(|| mask(libc::SIG_BLOCK)) };
+}
+
+/// This thread, and those that it starts from now on, get no such signals. If no other thread does, they wait: for one that
+/// [lets them come](let_signals_come), or for the next program of this process.
+pub(crate) fn let_signals_wait() -> io::Result<()> {
+    mask(libc::SIG_BLOCK)
 }
 
 /// This thread gets signals that have waited. There has to be somebody who acts on them.
@@ -115,6 +144,28 @@ mod tests {
         let taken = take_over(number).unwrap();
         assert!(take_over(number).is_err());
         assert_eq!(taken.as_raw_fd(), number);
+    }
+
+    #[test]
+    fn a_program_that_belongs_to_us_knows_of_no_service_manager() {
+        let mut command = Command::new("env");
+        let all = [FROM_MANAGER, TO_MANAGER].concat();
+        command.envs(all.iter().map(|name| (name, "x"))).env("ANOTHER", "x");
+        belongs_to_us(&mut command);
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let has = |name: &str| said.lines().any(|line| line == format!("{name}=x"));
+        assert!(has("ANOTHER") && !all.iter().any(|name| has(name)), "{said}");
+    }
+
+    #[test]
+    fn signals_come_to_a_program_that_belongs_to_us() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "kill -s USR2 $$; echo went on"]);
+        belongs_to_us(&mut command);
+        let_signals_wait().unwrap();
+        let said = command.output();
+        let_signals_come().unwrap();
+        assert_eq!(said.unwrap().stdout, b"");
     }
 
     #[test]

@@ -12,7 +12,10 @@ use std::os::unix::thread::RawPthread;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub(crate) use handing::{forget_variables, keep_open_in, let_signals_come, let_signals_wait_in, take_over};
+pub(crate) use handing::{
+    FROM_MANAGER, belongs_to_us, forget_variables, keep_open_in, let_signals_come, let_signals_wait,
+    let_signals_wait_in, take_over,
+};
 pub(crate) use memory::{Batch, Shared};
 
 /// The name of the interface with that index in this network namespace, if there is one.
@@ -358,20 +361,6 @@ pub(crate) fn frames_of(index: u32) -> io::Result<std::fs::File> {
         0 => Ok(fd.into()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// Ends a program when the thread that starts it ends, however that happens (prctl(2), `PR_SET_PDEATHSIG`).
-pub(crate) fn ends_with_us(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt as _;
-    let ask = || {
-        // SAFETY: takes numbers by value.
-        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: between fork and exec there is one system call, and nothing that another thread could hold.
-    unsafe { command.pre_exec(ask) };
 }
 
 /// Puts this thread into a network namespace of its own, which is gone when the thread and all that it has started are.

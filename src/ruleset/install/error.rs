@@ -22,6 +22,18 @@ pub enum InstallError {
         /// The one that was named.
         asked: String,
     },
+    /// A shadow serves, and what does the work is its own.
+    #[error(
+        "{0} is a shadow, and the pure ruleset that does the work ends with it; end the shadow first (Ctrl-C or SIGTERM), then \
+         run this again"
+    )]
+    Shadow(String),
+    /// A table of the pure ruleset is not there, or would not stay.
+    #[error(
+        "the pure ruleset cannot do the work alone: its table {0} is not there, or belongs to a node; nothing was ended. See \
+         `nft list ruleset`, remove the other tables of the pure ruleset, and run this again"
+    )]
+    NotPure(String),
     /// Another dunnat traces the packets of this network namespace.
     #[error(
         "`dunnat trace --kernel` is running in this network namespace already (process {0}); stop it first"

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::error::{InstallError, cannot};
 use super::removal::remove;
-use super::there::{There, is_ours, is_pure};
+use super::there::{There, is_of_another, is_ours, is_pure};
 use super::waiting::wait_for_all_queues;
 use crate::netlink::nftables::{self, Batch, Nftables, OWNED, PERSISTS};
 use crate::ruleset::owner::Owner;
@@ -26,7 +26,8 @@ impl Hold {
     /// Takes the namespace for a node; its guard is in force from then on.
     ///
     /// # Errors
-    /// Another dunnat has it, or tables have our names that are not ours; or the pure ruleset is loaded, if that is not `may_be_pure`.
+    /// Another dunnat has it, or tables have our names that are not ours; the pure ruleset is loaded, if that is not `may_be_pure`; or something
+    /// has to go, and packets wait that would be dropped.
     pub(super) fn take(rules: &Rules, may_be_pure: bool) -> Result<(Self, There), InstallError> {
         let nft = Nftables::open().map_err(cannot("talk to nf_tables"))?;
         let there = There::read(&nft)?;
@@ -36,23 +37,26 @@ impl Hold {
         there.check()?;
         if !may_be_pure {
             there.check_for_pure()?;
-        } else if there.tables.iter().any(is_pure) {
-            // It cannot go while packets wait. Who finds that out below has a guard that goes with him, and with it these packets: see `Drop`.
-            wait_for_all_queues()?;
-        }
-        // Somebody has loaded our guard from a list of rules: such a table no kernel gives an owner.
-        let is_loose = |table: &&nftables::Table| {
-            table.name == guard::OWNED && is_ours(table) && table.owner.is_none() && !table.persists
-        };
-        let loose: Vec<u8> = there.tables.iter().filter(is_loose).map(|table| table.family).collect();
-        if !loose.is_empty() {
-            wait_for_all_queues()?;
         }
         let comment = Owner::of(&rules.node).to_string();
+        // A guard that a killed node has left says that node's name for as long as it is there. To one that somebody has loaded from a list of
+        // rules no kernel gives an owner.
+        let is_loose = |table: &nftables::Table| is_ours(table) && table.owner.is_none() && !table.persists;
+        let goes = |table: &&nftables::Table| {
+            table.name == guard::OWNED && (is_of_another(table, &comment) || is_loose(table))
+        };
+        let guards: Vec<u8> = there.tables.iter().filter(goes).map(|table| table.family).collect();
+        if there.tables.iter().any(is_pure)
+            || !guards.is_empty()
+            || !there.of_others(&rules.tables).is_empty()
+        {
+            // They cannot go while packets wait. Who finds that out below has a guard that goes with him, and with it these packets: see `Drop`.
+            wait_for_all_queues()?;
+        }
         // The first that the kernel knows.
         for flags in [OWNED | PERSISTS, OWNED] {
             let mut batch = Batch::new();
-            for family in &loose {
+            for family in &guards {
                 batch.delete_table(*family, guard::OWNED);
             }
             rules.guard.put(&mut batch, flags, &comment);

@@ -36,7 +36,7 @@ impl InForce {
     pub fn read(cluster: &Cluster, plans: &[Plan]) -> io::Result<Option<Self>> {
         let nft = Nftables::open()?;
         let there = There::read(&nft).map_err(io::Error::other)?;
-        let of_node = there.tables.iter().find(|table| table.name == TABLE);
+        let of_node = there.tables.iter().find(|table| table.name == TABLE && is_ours(table));
         let serving = there.tables.iter().find(|table| table.name == guard::OWNED && table.owner.is_some());
         if of_node.is_none() && serving.is_none() {
             return Ok(None);

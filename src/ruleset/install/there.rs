@@ -48,6 +48,16 @@ pub(super) fn is_pure(table: &nftables::Table) -> bool {
     table.name == in_kernel::TABLE && owner(table).is_none_or(|owner| owner.work == Work::Kernel)
 }
 
+/// Whether a table of ours says another node, or another work, than this comment.
+pub(super) fn is_of_another(table: &nftables::Table, comment: &str) -> bool {
+    is_ours(table) && table.comment.as_deref() != Some(comment)
+}
+
+/// Whether that is where a table is to be.
+pub(super) fn is_place_of(there: &nftables::Table, table: &Table) -> bool {
+    (there.family, there.name.as_str()) == (nftables::family(table.family), table.name)
+}
+
 /// Whether a table goes when the node ends.
 pub(super) fn is_of_run(table: &nftables::Table) -> bool {
     is_ours(table) && (table.name == TABLE || table.name == in_kernel::TABLE && !is_pure(table))
@@ -67,6 +77,27 @@ impl There {
         self.chains.iter().find(|it| it.family == family && it.table == table && it.name == chain)
     }
 
+    /// Those that are there for another node, or for other work, where these tables are to be. A table keeps the comment that it was made
+    /// with, so they have to be made anew.
+    pub(super) fn of_others(&self, tables: &[Table]) -> Vec<nftables::Table> {
+        let is_its = |there: &nftables::Table, table: &Table| {
+            is_place_of(there, table) && is_of_another(there, &table.comment)
+        };
+        let of_others = self.tables.iter().filter(|there| tables.iter().any(|table| is_its(there, table)));
+        of_others.cloned().collect()
+    }
+
+    /// What is there beside these tables.
+    pub(super) fn without(&self, tables: &[nftables::Table]) -> Self {
+        let is_in = |chain: &nftables::Chain| {
+            tables.iter().any(|table| (table.family, &table.name) == (chain.family, &chain.table))
+        };
+        Self {
+            tables: self.tables.iter().filter(|table| !tables.contains(table)).cloned().collect(),
+            chains: self.chains.iter().filter(|chain| !is_in(chain)).cloned().collect(),
+        }
+    }
+
     /// What becomes of packets at the end of a base chain that is there.
     pub(super) fn policy(&self, table: &Table, chain: &Chain) -> Option<u32> {
         self.chain(table.family, table.name, &chain.name)?.policy
@@ -81,10 +112,7 @@ impl There {
     pub(super) fn check_for(&self, rules: &Rules) -> Result<(), InstallError> {
         let tables = rules.all_tables();
         self.refuse(|other| {
-            other.name == guard::OWNED
-                || tables
-                    .iter()
-                    .any(|it| nftables::family(it.family) == other.family && it.name == other.name)
+            other.name == guard::OWNED || tables.iter().any(|table| is_place_of(other, table))
         })
     }
 
@@ -130,6 +158,14 @@ impl There {
         })
     }
 
+    /// Whether a shadow serves: the pure ruleset that does the work is its own, and goes with it.
+    pub(super) fn is_shadowed(&self) -> bool {
+        let is_of_shadow = |table: &nftables::Table| owner(table).is_some_and(|it| it.work == Work::Shadow);
+        let has = |name: &str| self.tables.iter().any(|table| table.name == name && is_of_shadow(table));
+        // Who only looks on has no pure ruleset.
+        self.served_by().is_some() && has(TABLE) && has(in_kernel::TABLE)
+    }
+
     /// The node that serves, if one does, and its process, if that can be told.
     pub(super) fn served_by(&self) -> Option<(String, Option<u32>)> {
         let table = self.tables.iter().find(|table| table.name == guard::OWNED && table.owner.is_some())?;
@@ -141,4 +177,63 @@ impl There {
 /// The port id of a socket is the id of its process, but for the later ones of a process that has several.
 fn is_dunnat(process: u32) -> bool {
     fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.starts_with("dunnat"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(name: &str, comment: &str) -> nftables::Table {
+        let (name, comment) = (name.to_owned(), Some(comment.to_owned()));
+        nftables::Table { family: nftables::family("ip"), name, comment, ..nftables::Table::default() }
+    }
+
+    fn chain(table: &str) -> nftables::Chain {
+        nftables::Chain {
+            family: nftables::family("ip"),
+            table: table.to_owned(),
+            name: "c".to_owned(),
+            ..nftables::Chain::default()
+        }
+    }
+
+    #[test]
+    fn what_says_another_node_or_other_work_is_of_others() {
+        let wanted = [Table::new("ip", TABLE, "dunnat node1", Vec::new())];
+        let pure = table(in_kernel::TABLE, "dunnat node2 shadow");
+        for (comment, is_of_another) in [
+            ("dunnat node1", false),
+            ("dunnat node2", true),
+            ("dunnat node1 shadow", true),
+            // Somebody else's.
+            ("node2", false),
+        ] {
+            let there = There {
+                tables: vec![table(TABLE, comment), pure.clone()],
+                chains: vec![chain(TABLE), chain(in_kernel::TABLE)],
+            };
+            let of_others = there.of_others(&wanted);
+            assert_eq!(of_others.len(), usize::from(is_of_another), "{comment}");
+            let rest = there.without(&of_others);
+            assert_eq!((rest.tables.len(), rest.chains.len()), if is_of_another { (1, 1) } else { (2, 2) });
+            assert!(rest.tables.contains(&pure) && rest.chains.contains(&chain(in_kernel::TABLE)));
+        }
+    }
+
+    #[test]
+    fn a_shadow_serves_where_its_pure_ruleset_is_and_somebody_serves() {
+        let serving = nftables::Table { owner: Some(0), ..table(guard::OWNED, "dunnat node1") };
+        let of = |comment| [TABLE, in_kernel::TABLE].map(|name| table(name, comment)).to_vec();
+        let is_shadowed =
+            |tables: &[nftables::Table]| There { tables: tables.to_vec(), chains: Vec::new() }.is_shadowed();
+        let shadow = of("dunnat node1 shadow");
+        let mut serves = shadow.clone();
+        serves.push(serving.clone());
+        assert!(is_shadowed(&serves));
+        // Killed; looking on, without a ruleset; a node beside what it leaves its work to.
+        assert!(!is_shadowed(&shadow));
+        assert!(!is_shadowed(&[shadow[0].clone(), serving.clone()]));
+        let node = [table(TABLE, "dunnat node1"), table(in_kernel::TABLE, "dunnat node1 kernel"), serving];
+        assert!(!is_shadowed(&node));
+    }
 }

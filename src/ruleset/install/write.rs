@@ -2,7 +2,7 @@
 
 use super::error::{InstallError, cannot};
 use super::in_force::differences;
-use super::there::{There, is_pure};
+use super::there::{There, is_ours, is_place_of, is_pure};
 use super::waiting::wait_for_all_queues;
 use super::{Installed, Seen, passed_by_all};
 use crate::kernel::tool::{self, Tool};
@@ -14,7 +14,7 @@ use crate::ruleset::{guard, queue_chain};
 /// What becomes of base chains that are not wanted any more. Whatever becomes of them, they are emptied when the others are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leftovers {
-    /// They go, as soon as no packet waits.
+    /// They go, as soon as no packet waits; and so do tables of others.
     Removed,
     /// They stay: packets wait all the time.
     Emptied,
@@ -33,6 +33,13 @@ impl Installed {
     /// Makes it so, whatever is there.
     pub(super) fn write(&mut self, there: &There, leftovers: Leftovers) -> Result<(), InstallError> {
         let tables = self.rules.all_tables();
+        // Tables that say another node, or other work, are made anew: here they count as not there.
+        let of_others = match leftovers {
+            Leftovers::Removed => there.of_others(&self.rules.tables),
+            Leftovers::Emptied => Vec::new(),
+        };
+        let is_anew = |table: &Table| of_others.iter().any(|it| is_place_of(it, table));
+        let there = &there.without(&of_others);
         // A chain that is to be at another place cannot stay.
         let moved: Vec<(u8, &str, &str)> = tables
             .iter()
@@ -45,10 +52,10 @@ impl Installed {
             })
             .map(|(table, chain)| (nftables::family(table.family), table.name, chain.name.as_str()))
             .collect();
-        if !moved.is_empty() {
+        if !moved.is_empty() || !of_others.is_empty() {
             wait_for_all_queues()?;
         }
-        let mut batch = self.queue_chains();
+        let mut batch = self.queue_chains(|table| !is_anew(table));
         for (family, table, chain) in &moved {
             // Jumps to it go with the rules that have them; these are written anew below.
             for other in there.chains.iter().filter(|it| it.family == *family && it.table == *table) {
@@ -64,8 +71,10 @@ impl Installed {
             there.chain(table.family, table.name, &chain.name).is_some() && !moved.contains(&key)
         };
         let old = self.rules_that_go(&tables, &stays)?;
-        let before = self.script(there, &tables, &stays, Way::BeforeTheOld);
+        let anew: String = tables.iter().filter(|table| is_anew(table)).map(Table::anew).collect();
+        let before = anew + &self.script(there, &tables, &stays, Way::BeforeTheOld);
         tool::feed_and_tell(Tool::Nft, &["-f", "-"], &before, |id| self.nft = id)?;
+        self.hold.nft.commit(self.queue_chains(is_anew)).map_err(cannot("write the chains of queues"))?;
         let not_wanted = self.not_wanted(there);
         if !old.is_empty() || !not_wanted.is_empty() {
             passed_by_all();
@@ -77,9 +86,9 @@ impl Installed {
                 gone.flush_chain(chain.family, &chain.table, &chain.name);
             }
             if let Err(error) = self.hold.nft.commit(gone) {
-                // Somebody else has just changed them.
+                // Somebody else has just changed them. By now all chains are there.
                 log::debug!("cannot remove the old rules one by one: {error}");
-                let anew = self.script(there, &tables, &stays, Way::InTheirPlace);
+                let anew = self.script(there, &tables, &|_, _| true, Way::InTheirPlace);
                 tool::feed_and_tell(Tool::Nft, &["-f", "-"], &anew, |id| self.nft = id)?;
             }
             passed_by_all();
@@ -153,10 +162,10 @@ impl Installed {
         text
     }
 
-    /// The chains of queues, whatever is in them already.
-    fn queue_chains(&self) -> Batch {
+    /// The chains of queues in those tables that are wanted, whatever is in them already.
+    fn queue_chains(&self, wanted: impl Fn(&Table) -> bool) -> Batch {
         let mut batch = Batch::new();
-        for table in &self.rules.all_tables() {
+        for table in self.rules.all_tables().iter().filter(|table| wanted(table)) {
             let family = nftables::family(table.family);
             let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
             if !queues.is_empty() {
@@ -190,8 +199,8 @@ impl Installed {
             (chain.family, &chain.table) == (table.family, &table.name)
         };
         let may_go = |chain: &nftables::Chain| {
-            chain.table != guard::OWNED
-                && !there.tables.iter().any(|table| is_pure(table) && is_of(chain, table))
+            let ours = |table: &&nftables::Table| is_ours(table) && !is_pure(table);
+            chain.table != guard::OWNED && there.tables.iter().filter(ours).any(|table| is_of(chain, table))
         };
         there.chains.iter().filter(|chain| may_go(chain) && !is_wanted(chain)).collect()
     }
@@ -211,7 +220,7 @@ impl Installed {
         for table in there
             .tables
             .iter()
-            .filter(|table| table.name != guard::OWNED && !is_pure(table) && !is_wanted(table))
+            .filter(|it| it.name != guard::OWNED && is_ours(it) && !is_pure(it) && !is_wanted(it))
         {
             let is_its =
                 |chain: &&nftables::Chain| (chain.family, &chain.table) == (table.family, &table.name);

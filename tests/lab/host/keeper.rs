@@ -73,7 +73,7 @@ fn part_of_the_keeper() {
     let kernel = daemon::capabilities(1, &[]).unwrap();
     let plan = daemon::plan(wishes(&cluster), &kernel).unwrap();
     let policy = Arc::new(ClusterNat::new(&cluster, wishes(&cluster).node));
-    let arguments = part("part_of_the_worker").to_vec();
+    let arguments = part("part_of_the_worker").map(std::ffi::OsString::from).to_vec();
     let apart = Some(Apart { program: "/proc/self/exe".into(), arguments, kernel });
     daemon::run(Options {
         cluster,
@@ -121,6 +121,52 @@ fn is_accounted_for(status: &serde_json::Value) {
 /// Sends a datagram to that port of the guest.
 fn send_to(client: &Host, port: u16, what: &str) {
     client.must(&["bash", "-c", &format!("echo -n {what} >/dev/udp/10.5.5.201/{port}")]);
+}
+
+/// Rules are put back by nft, which takes its time. Meanwhile a worker that ends is replaced, and the service manager hears that all is well.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_slow_tool_keeps_the_node_from_nothing_else() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const SLOW: Duration = Duration::from_secs(10);
+    let host = Host::new();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (real, is_slow) = (must("sh", &["-c", "command -v nft"]), at("slow"));
+    let script =
+        format!("#!/bin/sh\n[ -e {is_slow} ] && sleep {}\nexec {} \"$@\"\n", SLOW.as_secs(), real.trim());
+    std::fs::write(at("nft"), script).unwrap();
+    std::fs::set_permissions(at("nft"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let manager = std::os::unix::net::UnixDatagram::bind(at("notify")).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut said = [0; 4096];
+        while let Ok(length) = manager.recv(&mut said) {
+            if text(&said[..length]).contains("WATCHDOG=1") && tell.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+    });
+    let path = format!("PATH={}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let socket = format!("NOTIFY_SOCKET={}", at("notify"));
+    let mut node = host.serve_in(&["env", &path, &socket, "WATCHDOG_USEC=2000000"], &[]);
+    let keeper = node.child.as_ref().unwrap().id();
+    let before = wait_for("a worker", || worker_of(keeper));
+    std::fs::write(&is_slow, "").unwrap();
+    let began = Instant::now();
+    host.must(&["nft", "flush", "chain", "ip", "dunnat", "ask-dnat"]);
+    std::thread::sleep(Duration::from_secs(1));
+    node.signal_worker("KILL");
+    wait_for("another worker", || worker_of(keeper).filter(|worker| *worker != before));
+    assert!(began.elapsed() < SLOW, "the rules are put back already");
+    node.reads("they are restored");
+    assert!(began.elapsed() >= SLOW, "the tool was not slow");
+    // Once a second.
+    let heard = told.try_iter().filter(|at| *at > began).count() as u64;
+    assert!(heard >= SLOW.as_secs() / 2, "{heard} times in {:?}", began.elapsed());
+    std::fs::remove_file(&is_slow).unwrap();
+    node.end("TERM");
+    assert_eq!(host.only_guard(), "");
 }
 
 #[test]

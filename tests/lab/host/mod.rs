@@ -282,6 +282,12 @@ impl Node {
         must("kill", &["-s", signal, &self.child.as_ref().unwrap().id().to_string()]);
     }
 
+    /// One right after the other.
+    pub(super) fn signals(&self, signals: &[&str]) {
+        let all: String = signals.iter().map(|signal| format!("kill -s {signal} $0; ")).collect();
+        must("sh", &["-c", &all, &self.child.as_ref().unwrap().id().to_string()]);
+    }
+
     /// Reads on until a line of its log has that text; that line.
     pub(super) fn reads(&mut self, text: &str) -> String {
         loop {

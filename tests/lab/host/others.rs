@@ -310,6 +310,10 @@ fn printing_and_being_refused_drop_no_packet_that_waits() {
     let message = host.fails(&["down"]);
     assert!(message.contains("packets wait in the queues 7000"), "{message}");
     assert_eq!(waiting(), 20, "down");
+    // Tables that say another work would have to go.
+    let message = host.refuse(&["timeout", "60"], &["--shadow"]);
+    assert!(message.contains("packets wait in the queues 7000"), "{message}");
+    assert_eq!(waiting(), 20, "a shadow that starts over what is left");
     // The next node finds them, and takes them over.
     let next = host.serve(&[]);
     assert_eq!(waiting(), 20, "a node that starts over what is left");

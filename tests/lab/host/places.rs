@@ -10,6 +10,22 @@ impl Host {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr)
     }
+
+    /// Whether a request of another host to the service goes on to the guest.
+    fn translates_for(&self, client: &Host) -> bool {
+        self.must(&[
+            "nft",
+            "add table ip seen; add chain ip seen c { type filter hook forward priority 0; }; \
+             add rule ip seen c ip daddr 10.5.5.201 tcp dport 80 counter",
+        ]);
+        // Nobody answers.
+        let call = ["timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/192.168.122.11/80"];
+        client.command_in(&call).output().unwrap();
+        let seen = self.must(&["nft", "list", "table", "ip", "seen"]);
+        self.must(&["nft", "delete table ip seen"]);
+        assert!(seen.contains("counter packets "), "{seen}");
+        !seen.contains("counter packets 0 ")
+    }
 }
 
 #[test]
@@ -64,6 +80,34 @@ fn a_node_leaves_its_work_to_the_pure_ruleset_and_takes_it_over_again() {
     host.leaves();
     let left = host.ruleset();
     assert!(left.contains("dunnat-kernel") && !left.contains("table ip dunnat {"), "{left}");
+    host.down();
+    assert_eq!(host.ruleset(), before);
+}
+
+/// What does the work beside a shadow ends with it: nothing is left to that while the shadow serves. Where it was killed, the pure ruleset
+/// is made anew, and stays.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_shadow_leaves_nothing_while_it_serves_and_the_pure_ruleset_when_it_was_killed() {
+    let host = Host::new();
+    let client = host.neighbour();
+    let before = host.ruleset();
+    assert!(!host.translates_for(&client));
+    let shadow = host.serve(&["--shadow"]);
+    let rules = host.ruleset();
+    let said = host.fails(&LEAVE);
+    assert!(said.contains("is a shadow") && said.contains("end the shadow first"), "{said}");
+    assert_eq!(host.ruleset(), rules);
+    assert!(host.translates_for(&client));
+    shadow.end("KILL");
+    host.leaves();
+    let left = host.ruleset();
+    assert!(left.contains("comment \"dunnat node1 kernel\"") && left.contains("chain diy-dnat"), "{left}");
+    assert!(!left.contains("shadow") && !left.contains("table ip dunnat {"), "{left}");
+    assert!(host.translates_for(&client));
+    // Once more changes nothing.
+    host.leaves();
+    assert_eq!(host.ruleset(), left);
     host.down();
     assert_eq!(host.ruleset(), before);
 }

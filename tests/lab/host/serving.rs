@@ -23,6 +23,39 @@ fn every_signal_ends_it_and_leaves_what_was_there_before() {
     }
 }
 
+/// Whatever else it is asked for in the same moment.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_signal_that_comes_with_another_one_ends_it() {
+    let host = Host::new();
+    for other in ["HUP", "USR1", "USR2"] {
+        for _ in 0..4 {
+            let node = host.serve(&[]);
+            node.signals(&[other, "TERM"]);
+            let (status, log) = node.ended();
+            assert!(status.success(), "{other}: {status}\n{log}");
+            assert!(log.contains("node1 has stopped; "), "{other}: {log}");
+            assert_eq!(host.only_guard(), "", "{other}");
+        }
+    }
+}
+
+/// It is asked to open its trace anew, and has none.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_worker_without_a_trace_stays_when_it_is_to_be_opened_anew() {
+    let host = Host::new();
+    let node = host.serve(&[]);
+    let worker = node.worker();
+    node.signal("USR1");
+    // A worker that ended by it would do so at once.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((node.worker(), host.status()["restarts"].as_u64()), (worker, Some(0)));
+    let log = node.end("TERM");
+    assert!(!log.contains("the worker has ended"), "{log}");
+    assert_eq!(host.only_guard(), "");
+}
+
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn one_socket_is_for_one_node() {
@@ -66,6 +99,47 @@ fn what_a_killed_run_left_is_replaced_by_the_next() {
     assert_eq!(host.only_guard(), "");
 }
 
+/// A table keeps the comment that it was made with: one that says another node, or other work, is made anew.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn who_starts_after_a_kill_is_known_by_its_own_name_and_work() {
+    let host = Host::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("renamed.toml");
+    let renamed = std::fs::read_to_string(EXAMPLE).unwrap().replace("\"node1\"", "\"node1x\"");
+    std::fs::write(&path, renamed).unwrap();
+    let of_node = ["--config", path.to_str().unwrap(), "--node", "node1x"];
+    for options in [&[][..], &["--stand-in", "kernel"], &["--decide", "flow"], &["--force-fallback", "queue"]]
+    {
+        host.serve(options).end("KILL");
+        let mut command = host.command_in(&[&[dunnat(), "run", "--no-rehearsal"], &of_node[..]].concat());
+        command.args(["--socket", &host.socket()]).args(options);
+        let node = host.served_by(command);
+        let rules = host.ruleset();
+        assert!(rules.contains("\"dunnat node1x\"") && !rules.contains("\"dunnat node1\""), "{rules}");
+        let doctor = host.command_in(&[&[dunnat(), "doctor"], &of_node[..]].concat()).output().unwrap();
+        let said = text(&doctor.stdout);
+        assert!(said.contains("node1x decides about packets"), "{said}");
+        let said = host.fails(&["down", "--leave", "kernel", "--config", EXAMPLE, "--node", "node1"]);
+        assert!(said.contains("node1x serves in this network namespace, not node1"), "{said}");
+        host.must(&[&[dunnat(), "down", "--leave", "kernel"], &of_node[..]].concat());
+        let (status, log) = node.ended();
+        assert!(status.success() && !log.contains("restored") && !log.contains("ERROR"), "{log}");
+        host.down();
+        assert_eq!(host.ruleset(), "");
+    }
+    host.serve(&["--shadow"]).end("KILL");
+    let node = host.serve(&[]);
+    let rules = host.ruleset();
+    assert!(!rules.contains("node1 shadow"), "{rules}");
+    node.end("KILL");
+    let shadow = host.serve(&["--shadow"]);
+    let rules = host.must(&["nft", "list", "table", "ip", "dunnat"]);
+    assert!(rules.contains("\"dunnat node1 shadow\""), "{rules}");
+    shadow.end("TERM");
+    assert_eq!(host.only_guard(), "");
+}
+
 /// The chains that stay have other rules then, and these have chains, sets and counters that were not there.
 #[test]
 #[ignore = "needs root; run by scripts/test"]
@@ -86,6 +160,23 @@ fn what_was_left_by_any_way_of_working_is_replaced_by_any_other() {
             assert_eq!(host.only_guard(), "", "{left:?}, then {next:?}");
         }
     }
+}
+
+/// The keeper starts others with its own arguments: who serves, and who rehearses.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_cluster_file_whose_name_is_no_utf_8_is_served() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let host = Host::new();
+    let directory = tempfile::tempdir().unwrap();
+    let odd = directory.path().join(std::ffi::OsStr::from_bytes(b"cluster-\xff.toml"));
+    std::fs::copy(EXAMPLE, &odd).unwrap();
+    let mut command = host.command_in(&[dunnat(), "run", "--node", "node1", "--socket", &host.socket()]);
+    command.arg("--config").arg(&odd);
+    let node = host.served_by(command);
+    wait_for("the rehearsal", || host.status()["rehearsal"].is_object().then_some(()));
+    node.end("TERM");
+    assert_eq!(host.only_guard(), "");
 }
 
 #[test]

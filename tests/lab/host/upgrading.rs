@@ -257,6 +257,21 @@ fn who_has_no_worker_process_is_not_upgraded() {
     assert_eq!(upgraded.host.only_guard(), "");
 }
 
+/// Whichever program it is by then, and whatever it is just doing.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_signal_that_comes_while_another_program_goes_on_ends_the_node() {
+    let upgraded = OwnFile::new();
+    for millis in (50..=600).step_by(50) {
+        let node = upgraded.serve(&["--full"]);
+        node.signal("USR2");
+        std::thread::sleep(Duration::from_millis(millis));
+        let log = node.end("TERM");
+        assert!(log.contains("node1 has stopped; "), "after {millis} ms: {log}");
+        assert_eq!(upgraded.host.only_guard(), "", "after {millis} ms");
+    }
+}
+
 /// A stand-in for systemd, see scripts/chaos.d/keep.py.
 const KEEP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/chaos.d/keep.py");
 
@@ -324,6 +339,23 @@ fn a_keeper_that_is_killed_goes_on_with_what_was_kept() {
     for what in ["READY=1", "WATCHDOG=1", "RELOADING=1", "STOPPING=1", "FDPOLL=0"] {
         assert!(told.lines().any(|line| line == what), "{what}: {told}");
     }
+    assert_eq!(upgraded.host.only_guard(), "");
+}
+
+/// The node that is rehearsed, a program that is tried, and a worker do not look like the node to the service manager.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn nobody_but_the_node_talks_to_the_service_manager() {
+    let upgraded = OwnFile::new();
+    let (said, config) = (upgraded.path("said"), upgraded.path("cluster.toml"));
+    let mut command = upgraded.host.command_in(&["python3", KEEP, "--said", &said, "--", dunnat(), "run"]);
+    command.args(["--config", &config, "--node", "node1", "--socket", &upgraded.host.socket()]);
+    let node = upgraded.host.served_by(command);
+    wait_for("the rehearsal", || upgraded.status()["rehearsal"].is_object().then_some(()));
+    upgraded.must_upgrade(&[]);
+    node.end("TERM");
+    let told = fs::read_to_string(&said).unwrap();
+    assert!(told.lines().any(|line| line == "READY=1") && !told.contains("STRANGER="), "{told}");
     assert_eq!(upgraded.host.only_guard(), "");
 }
 
