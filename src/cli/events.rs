@@ -8,7 +8,7 @@ use dunnat::simulate::Capture;
 use dunnat::trace::{Carried, Event, NoEvent, RuleEvent};
 
 use super::Failure;
-use super::opened::Begun;
+use super::opened::{Begun, Pipe};
 
 /// The longest line of a trace, in bytes: the longest packet before and after a decision, each byte as two digits, and all
 /// that is said of it beside. More is not collected.
@@ -31,18 +31,22 @@ pub(super) struct Events {
     number: u64,
     bytes: u64,
     events: u64,
+    pub(super) pipe: Pipe,
 }
 
 impl Events {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let Begun { from, beginning, input } = Begun::open(path)?;
-        if Capture::is_one(&beginning) { Err(Failure::NotTrace { from }) } else { Ok(Self::of(from, input)) }
+        let Begun { from, beginning, input, pipe } = Begun::open(path)?;
+        if Capture::is_one(&beginning) {
+            return Err(Failure::NotTrace { from });
+        }
+        Ok(Self::of(from, input, pipe))
     }
 
     /// Reads from `input`, which messages name `from`.
-    pub(super) fn of(from: String, input: Box<dyn BufRead>) -> Self {
-        Self { from, input, line: Vec::new(), number: 0, bytes: 0, events: 0 }
+    pub(super) fn of(from: String, input: Box<dyn BufRead>, pipe: Pipe) -> Self {
+        Self { from, input, line: Vec::new(), number: 0, bytes: 0, events: 0, pipe }
     }
 
     /// The next event; none at the end. What stands between them is passed over.

@@ -5,7 +5,7 @@ use clap::Args;
 use dunnat::cluster::Cluster;
 use dunnat::import::{self, LONGEST, Source};
 
-use super::{Failure, note, opened, written};
+use super::{Failure, named, note, opened, written};
 
 /// Make a cluster file from nftables rulesets that were written by hand
 ///
@@ -48,14 +48,14 @@ impl Import {
             let what = format!("{not_understood}; the cluster file is not whole: fill in what is missing");
             return Err(Failure::Refused(what));
         }
-        let name = self.write.as_deref().unwrap_or(Path::new("the cluster file"));
+        let name = named(self.write.as_deref()).unwrap_or(Path::new("the cluster file"));
         Cluster::parse(&file, name).map_err(|error| Failure::Refused(error.to_string()))?;
         note(format_args!("{not_understood}; the cluster file is right"))
     }
 }
 
 fn source(path: &Path) -> Result<Source, Failure> {
-    let (name, input) = opened::open(path)?;
+    let (name, input, _) = opened::open(path)?;
     let mut bytes = Vec::new();
     // One byte more says that there is more.
     let read = input.take(LONGEST as u64 + 1).read_to_end(&mut bytes);

@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use dunnat::cluster::unfit_name;
 use dunnat::doctor::Surroundings;
 use dunnat::init::Draft;
 
-use super::{Failure, note, written};
+use super::{Failure, named, note, written};
 
 /// Look at this host, and write a cluster file to go on with
 ///
@@ -22,7 +23,7 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        if let Some(path) = self.write.as_deref().filter(|path| path.exists()) {
+        if let Some(path) = named(self.write.as_deref()).filter(|path| path.exists()) {
             return Err(Failure::Refused(format!(
                 "{} is there already, and was not overwritten",
                 path.display()
@@ -31,6 +32,10 @@ impl Init {
         let mut around = Surroundings::read().map_err(Failure::Refused)?;
         if let Some(name) = &self.node {
             around.name.clone_from(name);
+        }
+        // What `check` would say of the file.
+        if let Some((wrong, right)) = unfit_name(&around.name) {
+            return Err(Failure::Usage(format!("--node: {wrong}: {right}")));
         }
         let Draft { file, unknown } = Draft::new(&around);
         written(self.write.as_deref(), &[], |out| out.write_all(file.as_bytes()))?;

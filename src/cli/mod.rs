@@ -61,7 +61,7 @@ use dunnat::text::escaped;
 use dunnat::trace::Filter;
 
 use failure::Failure;
-use output::{coloured, note, of_data, print, print_json, written};
+use output::{coloured, named, note, of_data, print, print_json, written};
 use policy::PolicyArgs;
 use say::say;
 use work::{BackendArg, ModeArgs, RewriteArg, WorkArgs};

@@ -47,13 +47,18 @@ pub(super) fn print_json(data: &impl Serialize) -> Result<(), Failure> {
     print(&(json.map_err(failed)? + "\n"))
 }
 
+/// The file that is named to be written; none for `-`, which is standard output.
+pub(super) fn named(write: Option<&Path>) -> Option<&Path> {
+    write.filter(|path| path.as_os_str() != "-")
+}
+
 /// Writes the data into a file, or prints it where none is named. `read` are the files that it comes from.
 pub(super) fn written(
     to: Option<&Path>,
     read: &[PathBuf],
     write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
 ) -> Result<(), Failure> {
-    let Some(path) = to else { return printed(write) };
+    let Some(path) = named(to) else { return printed(write) };
     Replacement::begin(path, read)
         .and_then(|mut file| write(&mut file).and_then(|()| file.commit()))
         .map_err(|source| Failure::Output { to: path.display().to_string(), source })

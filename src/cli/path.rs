@@ -16,7 +16,7 @@ use dunnat::trace::{Event, Filter, Format, Name, RuleEvent, RuleVerdict};
 use super::events::{Events, Line};
 use super::many::{self, Came};
 use super::progress::Progress;
-use super::{Failure, coloured, note, print, warn_of_reasons, written};
+use super::{Failure, coloured, named, note, print, warn_of_reasons, written};
 
 /// Join the traces of several nodes into conversations, and give a finding for each
 ///
@@ -59,7 +59,7 @@ pub(super) struct Path {
     /// Output format [default: by the ending of --write, for example .mmd, .svg or .jsonl; else text]
     #[arg(long, short, value_name = "FORMAT")]
     format: Option<FormatArg>,
-    /// Write to this file
+    /// Write to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Print the JSON Schema of an output line, with a description of each field
@@ -229,7 +229,8 @@ impl Path {
             FormatArg::Svg => Box::new(once(Ok(svg(one()?)))),
             FormatArg::Json => Box::new(chosen.iter().map(|one| json(one).map_err(io::Error::from))),
             FormatArg::Text => {
-                let text = Text::new(self.write.is_none() && coloured(io::stdout().is_terminal()));
+                let text =
+                    Text::new(named(self.write.as_deref()).is_none() && coloured(io::stdout().is_terminal()));
                 let totals = once_with(move || Ok(text.totals(paths, chosen)));
                 match chosen {
                     [] => Box::new(totals),
@@ -334,6 +335,7 @@ struct TraceFile {
 impl TraceFile {
     fn begin(path: &FilePath, joiner: &mut Joiner, filter: Option<&Filter>) -> Result<Self, Failure> {
         let (from, events) = (path.display().to_string(), Events::open(path)?);
+        events.pipe.end_at_signal()?;
         let mut file = Self { from, events, next: None, node: None, of_nobody: Vec::new() };
         file.read_on(joiner, filter)?;
         if !file.of_nobody.is_empty() {

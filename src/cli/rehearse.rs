@@ -41,7 +41,13 @@ impl Rehearse {
         let cluster = Arc::new(cluster);
         let mut client = ByFamily::default();
         for address in &self.client {
-            if let Some(other) = client.insert(address.family(), *address) {
+            let family = address.family();
+            if cluster.guests().network.get(family).is_none() {
+                return Err(Failure::Usage(format!(
+                    "--client {address}: the guests of this cluster have no {family} network"
+                )));
+            }
+            if let Some(other) = client.insert(family, *address) {
                 return Err(Failure::Usage(format!(
                     "--client has {other} and {address}: give one of each family"
                 )));
@@ -71,6 +77,9 @@ impl Rehearse {
             true => with_facts(&found.as_json(&cluster, node), &beside, is_broken),
             false => found.as_text(&cluster, node) + &as_lines(&beside),
         })?;
+        if let Some(why) = found.untried(&cluster) {
+            return Err(Failure::Unrehearsed(why.to_owned()));
+        }
         match (found.is_fine(), is_broken) {
             (false, _) => Err(Failure::NotThrough),
             (true, true) => Err(Failure::NotOnThisHost),

@@ -40,7 +40,7 @@ pub(super) struct Replay {
     guest_on: Vec<(IpAddr, Name)>,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// Write the decisions to this file
+    /// Write the decisions to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Output format [default: by the ending of --write, for example .jsonl or .pcapng; else text]
@@ -68,10 +68,14 @@ impl Replay {
         for (guest, home) in &self.guest_on {
             replay.guest_on(*guest, cluster.find(home)?);
         }
+        packets.pipe.end_at_signal()?;
         let (mut output, to) = self.output()?;
         let mut decisions = 0;
         let mut write = || -> Result<Result<(), Failure>, io::Error> {
             loop {
+                if packets.pipe.is_drained() {
+                    output.idle()?;
+                }
                 match packets.next() {
                     Ok(Some(captured)) => {
                         for event in replay.pass(&captured) {
@@ -99,8 +103,16 @@ impl Replay {
         let zone = jiff::tz::TimeZone::system();
         // Asked for in a format, it is the decisions as they would be; else the changes.
         let asked = self.write.is_some() || self.format.is_some();
+        events.pipe.end_at_signal()?;
         let mut decisions = asked.then(|| self.output()).transpose()?;
-        while let Some(was) = events.next()? {
+        loop {
+            if let Some((output, to)) = &mut decisions
+                && events.pipe.is_drained()
+                && let Err(source) = output.idle()
+            {
+                return ended(source, std::mem::take(to))?;
+            }
+            let Some(was) = events.next()? else { break };
             if node.is_some_and(|id| cluster.node(id).name != *was.node) {
                 continue;
             }

@@ -43,13 +43,16 @@ const DIRECTORY: &str = "dunnat-report";
 
 impl Report {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.write.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+            return Err(Failure::Usage("a report is written to a file: give --write its name".to_owned()));
+        }
         let path = self.write.clone().unwrap_or_else(|| {
             let now = Timestamp::now().to_zoned(jiff::tz::TimeZone::system());
             PathBuf::from(format!("dunnat-report-{}.tar.gz", now.strftime("%Y%m%d-%H%M%S")))
         });
         let failed = |source| Failure::Output { to: path.display().to_string(), source };
-        // Whether it can be written is known before anything is asked.
-        let mut replacement = Replacement::begin(&path, &[]).map_err(failed)?;
+        // Whether it can be written is known before anything is asked. Nothing is there meanwhile that Ctrl-C would leave.
+        drop(Replacement::begin(&path, &[]).map_err(failed)?);
         let mut not_read = Vec::new();
         let seen = match self.of.find() {
             Ok(seen) => Some(seen),
@@ -82,6 +85,7 @@ impl Report {
         };
         told.insert(0, ("not-read.txt", as_lines(&not_read)));
         told.insert(0, ("README.txt", readme(&told, anonymous.is_some())));
+        let mut replacement = Replacement::begin(&path, &[]).map_err(failed)?;
         let mut archive = Archive::new(&mut replacement, DIRECTORY);
         for (file, text) in &told {
             let text = anonymous.as_ref().map_or_else(|| text.clone(), |anonymous| anonymous.text(text));

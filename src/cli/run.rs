@@ -17,7 +17,7 @@ use dunnat::ruleset::{Backend, Plan, Wishes};
 use dunnat::sandbox::{Level, WhyOff};
 use dunnat::trace::{Destination, Format};
 
-use super::trace::{FormatArg, size, text_of_trace};
+use super::trace::{FormatArg, kept, size, text_of_trace};
 use super::{Failure, LookersArgs, NodeArgs, PolicyArgs, WorkArgs, logging, this_program, waiting};
 
 /// Run a node of the cluster: install its rules and serve its queues. SIGTERM or SIGINT removes the rules; a
@@ -37,7 +37,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "SIZE", requires = "trace", value_parser = size)]
     trace_rotate: Option<NonZeroU64>,
     /// How many full files to keep
-    #[arg(long, value_name = "N", requires = "trace", default_value_t = 4)]
+    #[arg(long, value_name = "N", requires = "trace", default_value_t = 4, value_parser = kept())]
     trace_keep: u32,
     /// Listen here for `dunnat trace` [default: /run/dunnat/NAME.sock]
     #[arg(long, value_name = "PATH")]

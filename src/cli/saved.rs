@@ -9,7 +9,7 @@ use dunnat::text::counted;
 
 use super::Failure;
 use super::events::Events;
-use super::opened::Begun;
+use super::opened::{Begun, Pipe};
 
 /// What is in a file, by how it begins.
 pub(super) enum Saved {
@@ -24,27 +24,32 @@ pub(super) struct Packets {
     capture: Option<Box<Capture>>,
     cut: Option<Cut>,
     at_end: bool,
+    pub(super) pipe: Pipe,
 }
 
 impl Saved {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let Begun { from, beginning, input } = Begun::open(path)?;
+        let Begun { from, beginning, input, pipe } = Begun::open(path)?;
         if Capture::is_one(&beginning) {
-            return Packets::of(from, input).map(Self::Capture);
+            return Packets::of(from, input, pipe).map(Self::Capture);
         }
         match beginning.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'{') | None => Ok(Self::Trace(Events::of(from, input))),
+            Some(b'{') | None => Ok(Self::Trace(Events::of(from, input, pipe))),
             Some(_) => Err(Failure::Neither { from }),
         }
     }
 }
 
 impl Packets {
-    fn of(from: String, input: Box<dyn BufRead>) -> Result<Self, Failure> {
+    fn of(from: String, input: Box<dyn BufRead>, pipe: Pipe) -> Result<Self, Failure> {
         match Capture::new(input) {
-            Ok(capture) => Ok(Self { from, capture: Some(Box::new(capture)), cut: None, at_end: false }),
-            Err(CaptureError::Cut(cut)) => Ok(Self { from, capture: None, cut: Some(cut), at_end: true }),
+            Ok(capture) => {
+                Ok(Self { from, capture: Some(Box::new(capture)), cut: None, at_end: false, pipe })
+            }
+            Err(CaptureError::Cut(cut)) => {
+                Ok(Self { from, capture: None, cut: Some(cut), at_end: true, pipe })
+            }
             Err(source) => Err(Failure::Capture { from, source }),
         }
     }

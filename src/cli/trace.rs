@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, ValueEnum};
 use dunnat::control::{self, Answer, Client, End, Request, Stopper};
 use dunnat::text::counted;
@@ -22,7 +23,7 @@ use signal_hook::iterator::Signals;
 use super::events::{Events, Line};
 use super::many::On;
 use super::running::RunningArgs;
-use super::{Failure, coloured, print, warn_of_reasons};
+use super::{Failure, coloured, named, print, warn_of_reasons};
 use kernel::Kernel;
 use reader::is_left;
 
@@ -66,7 +67,7 @@ pub(super) struct Trace {
     /// Stop after N decisions
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Write to this file
+    /// Write to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Start a new file before FILE exceeds this size, in bytes or with K, M, G; full files are FILE.1 (the
@@ -74,7 +75,7 @@ pub(super) struct Trace {
     #[arg(long, value_name = "SIZE", requires = "write", value_parser = size)]
     rotate: Option<NonZeroU64>,
     /// How many full files to keep
-    #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4)]
+    #[arg(long, value_name = "N", requires = "rotate", default_value_t = 4, value_parser = kept())]
     keep: u32,
     /// Have the flows that match FILTER come to the worker packet by packet while this runs, and show all their
     /// packets; for a node that runs with `--decide flow`. FILTER must name addresses or ports
@@ -120,6 +121,11 @@ pub(super) fn text_of_trace(terminal: bool, live: bool, verbose: bool) -> Text {
     if terminal && live { text } else { text.dated() }
 }
 
+/// How many full files may be kept: each that is there is moved whenever another is full.
+pub(super) fn kept() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=10_000)
+}
+
 pub(super) fn size(text: &str) -> Result<NonZeroU64, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
@@ -142,6 +148,7 @@ pub(super) fn output(
     verbose: bool,
     read: &[PathBuf],
 ) -> Result<(Output, String), Failure> {
+    let write = named(write);
     let to = write.map_or("standard output".to_owned(), |path| path.display().to_string());
     let failed = |source| Failure::Output { to: to.clone(), source };
     let terminal = write.is_none() && io::stdout().is_terminal();
@@ -150,7 +157,9 @@ pub(super) fn output(
     }
     let text = text_of_trace(terminal, read.is_empty(), verbose);
     let output = match write {
-        Some(path) => Replacement::begin(path, read)
+        Some(path) => rotation
+            .as_ref()
+            .map_or_else(|| Replacement::begin(path, read), |rotation| rotation.begin(read))
             .and_then(|replacement| Output::replacing(format, text, replacement, rotation)),
         None => Output::new(format, text, Box::new(io::stdout()), None),
     };
@@ -176,17 +185,19 @@ impl Trace {
             true => Some(self.kernel.options(parsed.clone(), self.format())?),
             false => None,
         };
+        let saved = self.read.as_deref().map(Events::open).transpose()?;
+        saved.iter().try_for_each(|events| events.pipe.end_at_signal())?;
         let (mut output, to) = self.output()?;
-        let outcome = match (&self.read, of_kernel) {
+        let outcome = match (saved, of_kernel) {
             (_, Some(options)) => self.of_kernel(filter, &options, &mut output),
-            (Some(path), None) => {
+            (Some(events), None) => {
                 let selection = Selection {
                     filter: parsed,
                     sample: self.sample,
                     flows: self.flows.map(|flows| Flows::new(flows as usize)),
                     left: self.count,
                 };
-                self.saved(path, selection, &mut output)
+                self.saved(events, selection, &mut output)
             }
             (None, None) => match self.on.places() {
                 Some(places) => self.of_many(places, filter, &mut output),
@@ -207,12 +218,16 @@ impl Trace {
     }
 
     fn output(&self) -> Result<(Output, String), Failure> {
-        let rotation = self.write.as_ref().zip(self.rotate).map(|(path, size)| Rotation {
-            path: path.clone(),
+        let write = named(self.write.as_deref());
+        if write.is_none() && self.rotate.is_some() {
+            return Err(Failure::Usage("--rotate beside --write -: standard output has no files".to_owned()));
+        }
+        let rotation = write.zip(self.rotate).map(|(path, size)| Rotation {
+            path: path.to_owned(),
             size,
             keep: self.keep,
         });
-        output(self.format(), self.write.as_deref(), rotation, self.verbose, self.read.as_slice())
+        output(self.format(), write, rotation, self.verbose, self.read.as_slice())
     }
 
     fn live(&self, filter: Option<String>, output: &mut Output) -> Result<(), Failure> {
@@ -230,7 +245,7 @@ impl Trace {
         let mut client = Client::ask(&path, &request)?;
         let connection = |source| Failure::Connection { path: path.clone(), source };
         let stopping = stop_on_signal(client.stopper().map_err(connection)?).map_err(connection)?;
-        if self.write.is_none() {
+        if named(self.write.as_deref()).is_none() {
             let stopper = client.stopper().map_err(connection)?;
             std::thread::spawn(move || {
                 if is_left(&io::stdout()) {
@@ -327,9 +342,13 @@ impl Trace {
         }
     }
 
-    fn saved(&self, path: &Path, mut selection: Selection, output: &mut Output) -> Result<(), Failure> {
+    fn saved(
+        &self,
+        mut events: Events,
+        mut selection: Selection,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         let failed = |source| Failure::Output { to: String::new(), source };
-        let mut events = Events::open(path)?;
         // Before an event that is left out; it is said at the next that is not.
         let mut lost = 0;
         // A rule is of no stage or flow, and has no number: it cannot be counted with the decisions, nor be a packet of a capture or a span.
@@ -338,6 +357,9 @@ impl Trace {
             && self.count.is_none()
             && !matches!(self.format(), Format::Pcapng | Format::Otlp);
         while !selection.is_done() {
+            if events.pipe.is_drained() {
+                output.idle().map_err(failed)?;
+            }
             let mut event = match events.line() {
                 Ok(Some(Line::Decision(event))) => *event,
                 Ok(Some(Line::Rule(rule))) => {

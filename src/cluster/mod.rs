@@ -28,6 +28,7 @@ use crate::net::{ByFamily, Dscp, Family, IfName, MacPrefix, Mark, Ports, Proto};
 pub use change::Change;
 pub use choices::{Foreign, OnConflict, TagBy};
 pub use differences::Differences;
+pub use file::unfit_name;
 pub use former::{NewTags, Retagged};
 pub use index::{FromGuest, ServiceIndex, ToGuest};
 pub use report::{Error, Problem};

@@ -14,9 +14,12 @@ pub(super) fn judge(host: &Host, role: &Role<'_>) -> Vec<Fact> {
         Ok(found) => found,
         Err(why) => return vec![fact().unknown(why)],
     };
+    let untried = found.untried(role.cluster);
     let mut facts: Vec<Fact> =
         found.causes().into_iter().map(|(cause, stopped)| stops(&cause, &stopped, role)).collect();
-    if facts.is_empty() {
+    if let Some(why) = untried {
+        facts.push(fact().unknown(why));
+    } else if facts.is_empty() {
         let tried = counted(found.outcomes.len() as u64, "flow");
         facts.push(fact().yes(format!("{tried} in {:.1} s", found.took.as_secs_f64())));
     }

@@ -9,7 +9,7 @@ pub(super) fn render(rehearsal: &Rehearsal, cluster: &Cluster, node: NodeId) -> 
     let flows: Vec<Value> = rehearsal.outcomes.iter().map(|outcome| flow(outcome, cluster)).collect();
     let all = json!({
         "node": cluster.node(node).name,
-        "works": rehearsal.is_fine(),
+        "works": rehearsal.is_fine() && rehearsal.untried(cluster).is_none(),
         "seconds": rehearsal.took.as_secs_f64(),
         "flows": flows,
         "not_copied": rehearsal.not_copied,

@@ -211,6 +211,15 @@ impl Rehearsal {
         !self.outcomes.iter().any(|it| it.is_fault())
     }
 
+    /// Why nothing was tried, if nothing was: then nothing is known.
+    pub fn untried(&self, cluster: &Cluster) -> Option<&'static str> {
+        match (self.outcomes.is_empty(), cluster.services().is_empty()) {
+            (false, _) => None,
+            (true, true) => Some("no flow was tried: the cluster file has no service"),
+            (true, false) => Some("no flow could be tried"),
+        }
+    }
+
     /// For a person.
     pub fn as_text(&self, cluster: &Cluster, node: NodeId) -> String {
         text::render(self, cluster, node)
@@ -244,7 +253,9 @@ impl Rehearsal {
     /// Says it in the log.
     pub fn log(&self, cluster: &Cluster) {
         let all = counted(self.outcomes.len() as u64, "flow");
-        if self.is_fine() {
+        if let Some(why) = self.untried(cluster) {
+            log::info!("rehearsal: {why}");
+        } else if self.is_fine() {
             log::info!("rehearsal: {all} went through a copy of this host, and none was stopped");
         }
         for line in self.stopped(cluster) {

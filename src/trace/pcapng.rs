@@ -30,6 +30,8 @@ const ETHERNET: usize = 14;
 const SNAPLEN: u32 = 262_144;
 /// `epb_packetid`: a number of 64 bits.
 const PACKET_ID: u16 = 5;
+/// The most bytes of an option: its length has 16 bits.
+const LONGEST: usize = u16::MAX as usize;
 
 /// Writes a file, piece by piece, into a buffer that is taken away.
 pub(super) struct Pcapng {
@@ -59,7 +61,7 @@ impl Pcapng {
         for (image, bytes, timestamp) in [(0, Some(before), came), (1, goes_on, decided)] {
             let Some(bytes) = bytes else { continue };
             let mut options = vec![
-                EnhancedPacketOption::Common(CommonOption::Comment(Cow::Borrowed(&comment))),
+                EnhancedPacketOption::Common(CommonOption::Comment(fitting(&comment))),
                 EnhancedPacketOption::Common(CommonOption::Unknown(UnknownOption::new(PACKET_ID, &id))),
             ];
             if image == 0 && event.lost > 0 {
@@ -84,8 +86,9 @@ impl Pcapng {
         let Counted { stage, since, until, packets, .. } = carried.counted;
         let place = self.place_of(&carried.node, stage)?;
         let at = |time: Timestamp| Duration::from_nanos(time.as_nanosecond().try_into().unwrap_or(0));
+        let comment = text::carried(carried);
         let mut options = vec![
-            InterfaceStatisticsOption::Common(CommonOption::Comment(text::carried(carried).into())),
+            InterfaceStatisticsOption::Common(CommonOption::Comment(fitting(&comment))),
             InterfaceStatisticsOption::IsbEndTime(at(until)),
             InterfaceStatisticsOption::IsbIfRecv(packets),
             InterfaceStatisticsOption::IsbUsrDeliv(0),
@@ -108,8 +111,8 @@ impl Pcapng {
                 format!("the packet {told}, {stage} of dunnat on {node}, hook {}", stage.hook());
             let mut interface = InterfaceDescriptionBlock::new(DataLink::ETHERNET, SNAPLEN);
             interface.options = vec![
-                InterfaceDescriptionOption::IfName(name.into()),
-                InterfaceDescriptionOption::IfDescription(description.into()),
+                InterfaceDescriptionOption::IfName(fitting(&name)),
+                InterfaceDescriptionOption::IfDescription(fitting(&description)),
                 InterfaceDescriptionOption::IfTsResol(InterfaceTsResolution::NANO),
             ];
             self.writer.write_pcapng_block(interface).map_err(io::Error::other)?;
@@ -117,6 +120,11 @@ impl Pcapng {
         self.places.push((Name::clone(node), stage));
         Ok(self.places.len() - 1)
     }
+}
+
+/// What an option has room for. Names in a trace that others wrote may be longer.
+fn fitting(text: &str) -> Cow<'_, str> {
+    Cow::Borrowed(&text[..text.floor_char_boundary(LONGEST)])
 }
 
 /// The packet in an Ethernet frame.

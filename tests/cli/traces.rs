@@ -1,5 +1,8 @@
 //! `trace` and `path`: saved traces, and the socket of a node.
 
+use std::process::Child;
+use std::time::{Duration, Instant};
+
 use dunnat::sql::Dialect;
 
 use super::*;
@@ -329,6 +332,70 @@ fn what_speaks_another_protocol_is_refused_in_words() {
 fn a_reader_of_a_trace_that_has_seen_enough_is_no_error() {
     let file = saved();
     reader_may_leave(&["trace", "--read", file.path().to_str().unwrap()]);
+}
+
+fn interrupt(child: &Child) {
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+}
+
+/// Who looks on does not wait for more to come, and Ctrl-C loses nothing of what has come.
+#[test]
+fn of_a_pipe_that_goes_on_all_is_shown_that_has_come() {
+    let trace = include_bytes!("../saved/one_connection.jsonl").to_vec();
+    // A pcap file of raw IP: a SYN.
+    let capture = [
+        &0xa1b2_c3d4_u32.to_le_bytes()[..],
+        &[2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 101, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 40, 0, 0, 0],
+        b"\x45\x00\x00\x28\x00\xc9\x40\x00\x40\x06\xef\x8f\xc0\xa8\x7a\x01\xc0\xa8\x7a\x0c",
+        b"\x9c\x41\x00\x50\x00\x00\x07\xd0\x00\x00\x00\x00\x50\x02\xfa\xf0\xc6\x18\x00\x00",
+    ]
+    .concat();
+    let directory = tempfile::tempdir().unwrap();
+    let [file, out] = ["file", "out"].map(|name| directory.path().join(name));
+    for (words, input, known) in [
+        (vec!["trace", "--read"], &trace, vec![]),
+        (vec!["trace", "--format", "json", "--read"], &trace, vec![]),
+        (vec!["replay", "-c", EXAMPLE, "-f", "json"], &trace, vec![]),
+        (vec!["replay", "-c", EXAMPLE, "-f", "json", "-n", "node2"], &capture, vec!["in", "xenbr0"]),
+    ] {
+        std::fs::write(&file, input).unwrap();
+        let of = |name| [&words[..], &[name], &known[..]].concat();
+        let whole = dunnat(&of(file.to_str().unwrap())).stdout;
+        assert!(!whole.is_empty(), "{words:?}");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dunnat"))
+            .args(of("-"))
+            .stdin(Stdio::piped())
+            .stdout(std::fs::File::create(&out).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(input).unwrap();
+        let begun = Instant::now();
+        while std::fs::read(&out).unwrap() != whole && begun.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        interrupt(&child);
+        assert!(child.wait().unwrap().success(), "{words:?}");
+        assert!(std::fs::read(&out).unwrap() == whole, "{words:?}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{words:?}: only at the end");
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dunnat"))
+        .args(["path", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    // So much has no room in the pipe: it is being read.
+    pipe.write_all(&trace.repeat(100)).unwrap();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && text(&output.stdout).contains("192.168.122.1:40000"), "{output:?}");
+    drop(pipe);
 }
 
 #[test]

@@ -203,6 +203,10 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "cannot be used with",
         ),
         (vec!["replay", "x"], "--config <FILE>"),
+        (
+            vec!["rehearse", "--config", EXAMPLE, "--node", "node1", "--client", "::1"],
+            "--client ::1: the guests of this cluster have no IPv6 network",
+        ),
         (vec!["step", "--config", EXAMPLE], "--node <NAME>"),
         (vec!["step", "--config", EXAMPLE, "--node", "node9"], "it has node1, node2"),
         (
@@ -216,6 +220,9 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
         (vec!["trace", "--sample", "10"], "a sample is written as in 1/100"),
         (vec!["trace", "--rotate", "1M"], "--write <FILE>"),
         (vec!["trace", "--write", "x", "--rotate", "1T"], "a size is a number of bytes"),
+        (vec!["trace", "--write", "x", "--rotate", "1M", "--keep", "10001"], "0..=10000"),
+        (vec!["trace", "--write", "-", "--rotate", "1M"], "--rotate beside --write -"),
+        (vec!["report", "--write", "-"], "a report is written to a file"),
         (vec!["trace", "--read", "x", "--node", "node1"], "cannot be used with"),
         (vec!["trace", "--kernel"], "because there is no filter: give addresses or ports"),
         (vec!["trace", "--kernel", "tcp"], "also selects packets of any address and port"),
@@ -230,6 +237,7 @@ fn what_is_typed_wrong_is_status_2_with_what_would_be_right() {
             "  stage spoff\n        ^^^^^ a stage is one of dnat, tag, save, spoof",
         ),
         ([&run[..], &["--trace-format", "json"]].concat(), "--trace <FILE>"),
+        ([&run[..], &["--trace", "x", "--trace-keep", "4294967295"]].concat(), "0..=10000"),
         ([&run[..], &["--policy", "observe", "--full"]].concat(), "--policy observe changes nothing"),
         (
             [&run[..], &["--policy", "observe", "--rewrite", "kernel"]].concat(),
@@ -367,9 +375,10 @@ fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let trace = include_bytes!("../saved/one_connection.jsonl");
-    let [read, link, other] = ["read.jsonl", "link.jsonl", "other.jsonl"].map(at);
+    let [read, link, other, full] = ["read.jsonl", "link.jsonl", "other.jsonl", "other.jsonl.4"].map(at);
     std::fs::write(&read, trace).unwrap();
     std::fs::write(&other, "kept").unwrap();
+    std::fs::write(&full, trace).unwrap();
     std::os::unix::fs::symlink(&read, &link).unwrap();
     for (words, says) in [
         (vec!["trace", "--read", &read, "--write", &read], "it is being read"),
@@ -377,6 +386,8 @@ fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
         (vec!["path", &read, "--write", &read], "it is being read"),
         (vec!["trace", "--read", &link, "--write", &read], "it is being read"),
         (vec!["trace", "--read", &read, "--write", &link], "it is a symbolic link"),
+        (vec!["trace", "--read", &read, "--write", "/dev/null", "--rotate", "1G"], "it is no file"),
+        (vec!["trace", "--read", &full, "--write", &other, "--rotate", "1K"], "it is being read"),
         (vec!["trace", "--read", "/nowhere", "--write", &other], "No such file"),
         (vec!["replay", EXAMPLE, "--config", EXAMPLE, "--write", &other], "neither a capture"),
         (vec!["path", EXAMPLE, "--write", &other], "no event"),
@@ -387,11 +398,34 @@ fn what_is_written_takes_the_place_of_nothing_that_is_read_or_not_ours() {
         assert!(message.contains(says), "{words:?}: {message}");
         assert_eq!(std::fs::read(&read).unwrap(), trace);
         assert_eq!(std::fs::read(&other).unwrap(), b"kept");
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3, "{words:?}");
+        assert_eq!(std::fs::read(&full).unwrap(), trace);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4, "{words:?}");
     }
     let output = dunnat(&["trace", "--read", &read, "--format", "json", "--write", &other]);
     assert!(output.status.success());
     assert_eq!(std::fs::read(&other).unwrap(), trace);
+}
+
+/// As `-` is standard input where something is read.
+#[test]
+fn a_hyphen_is_standard_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = saved();
+    let trace = trace.path().to_str().unwrap();
+    for words in [
+        &["trace", "--read", trace, "--format", "json"][..],
+        &["replay", trace, "--config", EXAMPLE, "--format", "json"],
+        &["path", trace],
+    ] {
+        let printed = |more: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_dunnat"));
+            let output = command.args([words, more].concat()).current_dir(&directory).output().unwrap();
+            assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+            text(&output.stdout).to_owned()
+        };
+        assert_eq!(printed(&["--write", "-"]), printed(&[]), "{words:?}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -440,6 +474,29 @@ fn a_report_says_what_it_has_not_read_and_takes_nobodys_file() {
     let left: Vec<_> =
         std::fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn a_report_that_is_given_up_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("node1.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let mut report = Command::new(env!("CARGO_BIN_EXE_dunnat"))
+        .args(["report", "--write", "r.tar.gz", "--socket"])
+        .arg(&socket)
+        .current_dir(&directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It asks a node, and is not answered.
+    let asked = listener.accept().unwrap();
+    report.kill().unwrap();
+    report.wait().unwrap();
+    drop(asked);
+    let left: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["node1.sock"]);
 }
 
 /// A ruleset by hand becomes the cluster file that says the same.
@@ -491,4 +548,10 @@ fn a_first_cluster_file_is_written_once() {
         text(&again.stderr)
     );
     assert_eq!(std::fs::read_to_string(file).unwrap(), written);
+    // What `check` refuses is not written.
+    let other = directory.path().join("other.toml");
+    let (status, said) = refused(&["init", "--node", "a b", "--write", other.to_str().unwrap()]);
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("--node: \"a b\" cannot be used as a name in rules: a name has 1 to 32"), "{said}");
+    assert!(!other.exists());
 }

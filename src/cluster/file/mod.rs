@@ -13,6 +13,7 @@ mod values;
 
 use check::{Check, named};
 use raw::{File, RawMarks};
+pub use values::unfit_name;
 
 use crate::cluster::report::{quoted, said};
 use crate::cluster::{Cluster, OnConflict, Problem, Service, ServiceIndex, TagBy};

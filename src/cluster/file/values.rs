@@ -12,6 +12,17 @@ use crate::cluster::report::{brief, quoted};
 use crate::cluster::special::{overlapping, special};
 use crate::net::{ByFamily, IfName, Mark, OfFamily as _};
 
+/// Names go into rules (chain names, comments) and file names: why a text can be none, and what can.
+pub fn unfit_name(name: &str) -> Option<(String, &'static str)> {
+    let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.len() <= 32
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    (!fits).then(|| {
+        let wrong = format!("{} cannot be used as a name in rules", quoted(name));
+        (wrong, "a name has 1 to 32 letters, digits and . _ -, and starts with a letter or digit")
+    })
+}
+
 impl Check {
     /// An interface of packets from elsewhere. `all` and `default` are what the kernel calls the settings of all of them, in
     /// /proc/sys/net/ipv4/conf.
@@ -96,20 +107,10 @@ impl Check {
         }
     }
 
-    /// Names go into rules (chain names, comments) and file names.
     pub(super) fn name(&mut self, text: &Text) -> Option<String> {
         let name = text.get_ref();
-        let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name.len() <= 32
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-        if fits {
-            return Some(name.clone());
-        }
-        self.say(
-            text.span(),
-            format_args!("{} cannot be used as a name in rules", quoted(name)),
-            "a name has 1 to 32 letters, digits and . _ -, and starts with a letter or digit",
-        );
+        let Some((wrong, right)) = unfit_name(name) else { return Some(name.clone()) };
+        self.say(text.span(), wrong, right);
         None
     }
 

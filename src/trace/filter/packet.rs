@@ -199,6 +199,10 @@ mod tests {
             packets.extend(meant);
             for packet in packets.iter().filter(|packet| filter.may_want(packet)) {
                 let tuple = packet.tuple.unwrap();
+                // Rules see what is behind such a header.
+                if is_extension(&tuple) {
+                    continue;
+                }
                 prop_assert!(asked.iter().any(|all| all.iter().all(|one| one.is(tuple))), "{} {}", filter, tuple);
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::file::{self, Appended};
+use super::file::{self, Appended, Unwritable};
 use super::format::Format;
 use super::output::Output;
 use super::reopen::Reopen;
@@ -34,7 +34,7 @@ impl Destination {
     /// whoever has moved it away.
     ///
     /// # Errors
-    /// It cannot be written, or is not to be: see [`Unwritable`](super::Unwritable).
+    /// It cannot be written, or is not to be: see [`Unwritable`].
     pub fn open(self, reopen: Arc<AtomicBool>) -> io::Result<Output> {
         let Self { path, format, text, size, keep } = self;
         let Some(path) = path else { return Output::new(format, text, Box::new(io::stdout()), None) };
@@ -44,8 +44,12 @@ impl Destination {
             appended = file::append(&path, format)?;
         }
         let Appended { file, len } = appended;
+        let is_file = file.metadata()?.is_file();
+        if size.is_some() && !is_file {
+            return Err(Unwritable::NoFile.into());
+        }
         let rotation = size.map(|size| Rotation { path: path.clone(), size, keep });
-        let to_cut = if file.metadata()?.is_file() { Some(file.try_clone()?) } else { None };
+        let to_cut = if is_file { Some(file.try_clone()?) } else { None };
         let output = Output::new(format, text, Box::new(file), rotation)?;
         let reopen = Some(Reopen { path, format, asked: reopen });
         Ok(output.after(len, to_cut, reopen))

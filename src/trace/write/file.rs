@@ -34,6 +34,11 @@ pub enum Unwritable {
     /// It is not empty, and no trace of that format.
     #[error("there is something else in it, and no trace in this format: choose another name, or remove it")]
     NoTrace,
+    /// Rotation would move a device away, and have a file in its place.
+    #[error(
+        "it is no file, so a full one cannot get a number: leave out the limit of its size, or name a file"
+    )]
+    NoFile,
 }
 
 impl From<Unwritable> for io::Error {
@@ -180,6 +185,11 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     now == there
 }
 
+/// Whether what was found is one of the files that are read.
+pub(super) fn is_read(found: &Metadata, read: &[PathBuf]) -> bool {
+    read.iter().any(|input| fs::metadata(input).is_ok_and(|input| identity(&input) == identity(found)))
+}
+
 /// What will be in the place of a file, once that is certain: until then it has another name, and what was there stays.
 #[derive(Debug)]
 pub struct Replacement {
@@ -196,12 +206,10 @@ impl Replacement {
     pub fn begin(path: &Path, read: &[PathBuf]) -> io::Result<Self> {
         let there = look(path, For::Once)?;
         if let Some(there) = &there {
-            let is_it =
-                |input: &PathBuf| fs::metadata(input).is_ok_and(|input| identity(&input) == identity(there));
             if !there.is_file() {
                 return Ok(Self { file: options().write(true).open(path)?, names: None });
             }
-            if read.iter().any(is_it) {
+            if is_read(there, read) {
                 return Err(Unwritable::IsRead.into());
             }
         }
@@ -218,6 +226,11 @@ impl Replacement {
             other => other?,
         };
         Ok(Self { file, names: Some((new, path.to_owned())) })
+    }
+
+    /// Whether it is a file; else it is a device.
+    pub(super) fn is_file(&self) -> bool {
+        self.names.is_some()
     }
 
     /// Another handle to write by.

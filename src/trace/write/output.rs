@@ -80,7 +80,8 @@ impl Output {
         Self { size, file, reopen, ..self }
     }
 
-    /// Writes what will be in the place of another file, which it is from [`commit`](Self::commit) on, or from the end.
+    /// Writes what will be in the place of another file, which it is from [`commit`](Self::commit) on, or from the end. A device has
+    /// no rotation.
     ///
     /// # Errors
     /// A header could not be made, or there are no more file descriptors.
@@ -90,6 +91,7 @@ impl Output {
         replacement: Replacement,
         rotation: Option<Rotation>,
     ) -> io::Result<Self> {
+        let rotation = rotation.filter(|_| replacement.is_file());
         let output = Self::new(format, text, Box::new(replacement.handle()?), rotation)?;
         Ok(Self { replacement: Some(replacement), ..output })
     }

@@ -12,7 +12,7 @@ impl Host {
     }
 
     /// Whether a request of another host to the service goes on to the guest.
-    fn translates_for(&self, client: &Host) -> bool {
+    fn translates_for(&self, client: &Self) -> bool {
         self.must(&[
             "nft",
             "add table ip seen; add chain ip seen c { type filter hook forward priority 0; }; \

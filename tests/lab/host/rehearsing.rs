@@ -109,6 +109,29 @@ fn a_host_without_rules_of_others_lets_all_through() {
     }
 }
 
+/// Where nothing was tried nobody is told that all came through.
+#[test]
+#[ignore = "needs root; run by scripts/test"]
+fn a_cluster_without_a_service_has_nothing_to_rehearse() {
+    let stage = Stage::new();
+    let dual = include_str!("../../../rules/dual.toml");
+    let (before, services) = dual.split_once("[[service]]").unwrap();
+    let (_, nodes) = services.split_once("[[node]]").unwrap();
+    fs::write(stage.file.path(), format!("{before}[[node]]{nodes}")).unwrap();
+    let found = stage.rehearsed(&[]);
+    assert_eq!(found["works"], false, "{found:#}");
+    let file = stage.file.path().to_str().unwrap();
+    let words = [dunnat(), "rehearse", "--config", file, "--node", "node1"];
+    let output = stage.host.command_in(&words).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no flow was tried: the cluster file has no service"), "{said}");
+    let (_, json) = stage.host.doctor(&[], file);
+    let facts = json["facts"].as_array().unwrap();
+    let fact = facts.iter().find(|fact| fact["name"] == "rehearsal").unwrap();
+    assert_eq!(fact["state"], "unknown", "{fact:#}");
+}
+
 /// Conntrack sees one direction only of a flow whose guest lives elsewhere.
 #[test]
 #[ignore = "needs root; run by scripts/test"]

@@ -271,6 +271,35 @@ fn wireshark_and_tcpdump_read_the_packets_with_their_decisions() {
     assert_eq!(out.lines().filter(|line| !line.starts_with('\t')).count(), 17, "{out}{errors}");
 }
 
+/// Whoever wrote a trace: one name in it does not keep the rest from being packets.
+#[test]
+fn names_that_are_too_long_for_an_option_are_cut() {
+    let long = |letter: &str| Name::from(letter.repeat(70_000));
+    let mut events = samples::events();
+    events.truncate(4);
+    events[1].node = long("n");
+    // Of two bytes, and so that the limit is within one of them.
+    events[2].node = long("\u{e4}");
+    events[2].service = Some(long("s"));
+    events[3].entry = Some(long("e"));
+    let mut rendering = Rendering::new(Format::Pcapng, &plain()).unwrap();
+    let mut carried = samples::carried().remove(0);
+    carried.node = long("c");
+    let mut out = Vec::new();
+    rendering.begin(&mut out);
+    for event in &events {
+        rendering.event(event, &mut out).unwrap();
+    }
+    rendering.carried(&carried, &mut out).unwrap();
+    let mut file = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+    file.write_all(&out).unwrap();
+    let names = tshark(file.path(), &["-n", "-T", "fields", "-e", "frame.interface_name"]);
+    let accepted = events.iter().filter(|event| event.verdict == Verdict::Accept).count();
+    assert_eq!(names.lines().count(), events.len() + accepted);
+    assert!(names.lines().any(|name| name == "n".repeat(65_535)));
+    assert!(names.lines().any(|name| name == "\u{e4}".repeat(32_767)));
+}
+
 #[test]
 fn events_without_bytes_are_no_packets() {
     let mut event = samples::events().remove(0);

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::rotation::move_on;
 use super::*;
 use crate::trace::{Event, samples};
 
@@ -39,6 +40,83 @@ fn full_files_move_on_and_each_is_whole() {
         }
         assert!(!dir.path().join(format!("{format:?}.3")).exists());
     }
+}
+
+/// However many are kept: only those move that must.
+#[test]
+fn full_files_make_room_up_to_the_first_gap() {
+    /// How many are kept, which numbers there are, and which there are then, each with what was another number's.
+    type Case = (u32, &'static [u32], &'static [(u32, u32)]);
+    let cases: [Case; 6] = [
+        (u32::MAX, &[1, 2, 4], &[(1, 0), (2, 1), (3, 2), (4, 4)]),
+        (u32::MAX, &[2], &[(1, 0), (2, 2)]),
+        (3, &[1, 2, 3, 4], &[(1, 0), (2, 1), (3, 2), (4, 4)]),
+        (2, &[1], &[(1, 0), (2, 1)]),
+        (1, &[1], &[(1, 0)]),
+        (0, &[1], &[(1, 1)]),
+    ];
+    for (keep, before, after) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace");
+        let numbered = |number: u32| dir.path().join(format!("trace.{number}"));
+        std::fs::write(&path, "0").unwrap();
+        for number in before {
+            std::fs::write(numbered(*number), number.to_string()).unwrap();
+        }
+        move_on(&path, keep).unwrap();
+        assert!(!path.exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), after.len(), "{keep} {before:?}");
+        for (number, was) in after {
+            let text = std::fs::read_to_string(numbered(*number)).unwrap();
+            assert_eq!(text, was.to_string(), "{keep} {before:?}: {number}");
+        }
+    }
+}
+
+/// It would get another number, or be lost, while it is read.
+#[test]
+fn no_full_file_is_read_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace");
+    let [first, last, other] = ["trace.1", "trace.4", "other"].map(|name| dir.path().join(name));
+    for file in [&first, &last, &other] {
+        std::fs::write(file, "kept").unwrap();
+    }
+    let begun = |keep, read: &Path| {
+        let rotation = Rotation { path: path.clone(), size: NonZeroU64::MIN, keep };
+        rotation.begin(&[read.to_owned()]).map(drop).map_err(|error| error.to_string())
+    };
+    for (keep, read) in [(4, &first), (4, &last), (1, &first)] {
+        let refused = begun(keep, read).unwrap_err();
+        assert!(refused.contains("it is being read"), "{keep} {read:?}: {refused}");
+    }
+    for (keep, read) in [(4, &other), (3, &last), (0, &first)] {
+        assert_eq!(begun(keep, read), Ok(()), "{keep} {read:?}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+}
+
+/// There would be a file in its place.
+#[test]
+fn a_device_is_not_moved_away() {
+    let null = Path::new("/dev/null");
+    let large = 1 << 30;
+    let refused = to(null, Format::Json, Some(large)).open(Arc::default()).err().unwrap();
+    assert!(refused.to_string().contains("it is no file"), "{refused}");
+    to(null, Format::Json, None).open(Arc::default()).unwrap();
+    let rotation = Rotation { path: null.to_owned(), size: NonZeroU64::new(large).unwrap(), keep: 2 };
+    let refused = rotation.begin(&[]).unwrap_err();
+    assert!(refused.to_string().contains("it is no file"), "{refused}");
+    // What has come into the place of a file meanwhile.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    for keep in [0, 2] {
+        let refused = move_on(&path, keep).unwrap_err();
+        assert!(refused.to_string().contains("it is no file"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    assert!(path.exists());
 }
 
 /// A node that starts anew goes on with its trace; what was moved away meanwhile is let go when a signal says so.
