@@ -7,6 +7,8 @@ use super::*;
 use crate::cluster::{Cluster, NodeId, OnConflict, TagBy};
 use crate::kernel::{Capabilities, Support};
 use crate::net::{ByFamily, Dscp, Family, Mark, Ports};
+use crate::ruleset::rule::{Condition, Rule, Statement};
+use crate::ruleset::table::{Chain, Hook, PREROUTING};
 use against::against;
 
 const EXAMPLE: &str = include_str!("../../rules/example.toml");
@@ -473,4 +475,17 @@ fn the_chains_that_ask_are_those_that_are_called_so() {
             assert_eq!(chain.asks(), chain.name.starts_with("ask-"), "{}", chain.name);
         }
     }
+}
+
+/// Of what all rules of a chain ask, that comes first which takes less time: names of interfaces behind addresses, and before flags.
+#[test]
+fn what_takes_less_time_is_asked_first() {
+    let [flag, input] = [Condition::Syn, Condition::input(&"br0".parse().unwrap())];
+    let to = Condition::destination(IpAddr::from([10, 5, 5, 201]));
+    let rule = |statement| Rule::new([flag.clone(), input.clone(), to.clone()], [statement]);
+    let rules = vec![rule(Statement::Accept), rule(Statement::Drop)];
+    let chain = Chain::new("why", "ask-dnat", rules).at(Hook::filter(PREROUTING, -300));
+    let divided = asked_once::asked_once(vec![chain]);
+    let sorted = Rule::new([to.clone(), input.clone(), flag.clone()], [Statement::GoTo("ask-dnat-rules")]);
+    assert_eq!(divided[1].rules, [sorted]);
 }

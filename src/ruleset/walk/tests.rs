@@ -331,6 +331,23 @@ fn met(walk: &Walk) -> Vec<String> {
     walk.met.iter().filter(|met| met.matches).map(|met| met.place.to_string()).collect()
 }
 
+/// What one service of a guest translates is the port of another one: each reply gets the port that its request had.
+#[test]
+fn a_port_is_translated_once_where_services_of_a_guest_chain() {
+    let cluster = cluster(OnConflict::Keep, false);
+    for (guest, client) in [("10.5.5.202", "192.168.122.1"), ("fd00:5::202", "fd00:122::1")] {
+        for (at_guest, public) in [(80, 8080), (8080, 9090), (81, 81)] {
+            let ends = [guest, client].map(|address| address.parse().unwrap());
+            let tuple =
+                Tuple { proto: Proto::TCP, src: ends[0], dst: ends[1], ports: Some((at_guest, 40000)) };
+            let bytes = made(tuple, &Headers::default(), Fragment::None, 60).unwrap();
+            let packet = AtHook { tracking: flow(Mark(2)), ..AtHook::packet(&bytes, bytes.len()).unwrap() };
+            let (packet, _) = after(&cluster, Stage::Spoof, packet);
+            assert_eq!(packet.ip().unwrap().ports(), Some((public, 40000)), "{guest} {at_guest}");
+        }
+    }
+}
+
 /// A chain that queues ends the walk there; who goes on, goes on behind it.
 #[test]
 fn a_request_waits_in_a_queue_and_goes_on_behind_it() {
