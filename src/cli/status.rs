@@ -49,7 +49,7 @@ impl Status {
             let said = match answered {
                 Ok(said) => said,
                 Err(why) => {
-                    self.is_missing(place, why)?;
+                    self.print_missing(place, why)?;
                     continue;
                 }
             };
@@ -59,7 +59,7 @@ impl Status {
                     amiss += 1;
                     let why = format!("what it says is no status: {error}");
                     note(format_args!("{place}: {}", escaped(&why)))?;
-                    self.is_missing(place, &why)?;
+                    self.print_missing(place, &why)?;
                     continue;
                 }
             };
@@ -75,7 +75,7 @@ impl Status {
     }
 
     /// A program gets a line for each place; a person is told at the end.
-    fn is_missing(&self, place: &Place, why: &str) -> Result<(), Failure> {
+    fn print_missing(&self, place: &Place, why: &str) -> Result<(), Failure> {
         match self.json {
             true => print_json(&serde_json::json!({ "place": place.to_string(), "missing": why })),
             false => Ok(()),

@@ -14,10 +14,10 @@ use std::process::Command;
 use clap::{Args, Subcommand};
 use dunnat::lab::{self, Anchor, Error, Interrupt, Pace, Place, faults};
 
-use crate::cli::{Failure, print};
+use crate::cli::{Failure, print, this_program};
 use accept::Accept;
 use passed::{OfNode, Passed, path};
-use program::{become_it, program};
+use program::become_it;
 use shell::Shell;
 use start::{Starting, start};
 use status::status;
@@ -121,7 +121,7 @@ impl Lab {
                     Verb::Step(of) => of.on_its_machine(&lab, "step"),
                     Verb::Doctor(of) => of.on_its_machine(&lab, "doctor"),
                     Verb::Explain(passed) => {
-                        let mut explain = Command::new(program());
+                        let mut explain = Command::new(this_program());
                         explain.args(["explain", "--config"]).arg(lab.file("cluster.toml"));
                         Err(become_it(explain.args(&passed.options)))
                     }
@@ -136,7 +136,7 @@ impl Lab {
         let anchor = match (Anchor::of(place), &self.verb) {
             (Some(anchor), Verb::Down) => {
                 // What serves is stopped in good order before all ends with its namespaces.
-                let program = program();
+                let program = this_program();
                 let mut inside = anchor.command(place, &program);
                 let stopped = inside.args(std::env::args_os().skip(1)).status();
                 anchor.end(place, self.slow)?;
@@ -153,7 +153,8 @@ impl Lab {
                 // One that was killed, or that the machine's last start left behind.
                 place.remove_dir()?;
                 let anchor = Anchor::start(place)?;
-                let status = anchor.command(place, &program()).args(std::env::args_os().skip(1)).status();
+                let status =
+                    anchor.command(place, &this_program()).args(std::env::args_os().skip(1)).status();
                 return match status {
                     Ok(status) if status.success() => Ok(()),
                     other => {
@@ -176,6 +177,6 @@ impl Lab {
                 .into());
             }
         };
-        Err(become_it(anchor.command(place, &program()).args(std::env::args_os().skip(1))))
+        Err(become_it(anchor.command(place, &this_program()).args(std::env::args_os().skip(1))))
     }
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 use clap::Args;
 use dunnat::lab::{self, faults, running};
 
-use super::program::{become_it, program};
-use crate::cli::Failure;
+use super::program::become_it;
+use crate::cli::{Failure, this_program};
 
 #[derive(Args)]
 pub(super) struct Passed {
@@ -27,7 +27,7 @@ pub(super) struct OfNode {
 
 /// The JSON traces that `start` has had written; a node without events is told.
 pub(super) fn path(lab: &lab::Lab, passed: &Passed) -> Result<(), Failure> {
-    let mut command = Command::new(program());
+    let mut command = Command::new(this_program());
     command.arg("path");
     let mut count = 0;
     for node in &lab.layout.nodes {
@@ -80,7 +80,7 @@ impl OfNode {
                 lab.place.invocation()
             )));
         }
-        let mut trace = Command::new(program());
+        let mut trace = Command::new(this_program());
         trace.arg("trace").arg("--socket").arg(lab.file(&format!("{}.sock", node.name)));
         Err(become_it(trace.args(&self.options)))
     }
@@ -90,7 +90,7 @@ impl OfNode {
         let node = self.node(lab)?;
         let file = faults::cluster_file_of(lab, node, faults::present(lab))?;
         let mut inside = Command::new("ip");
-        inside.args(["netns", "exec", &lab.place.namespace(&node.name)]).arg(program());
+        inside.args(["netns", "exec", &lab.place.namespace(&node.name)]).arg(this_program());
         inside.arg(verb).arg("--config").arg(file).args(["--node", &node.name]);
         if verb == "step" {
             if let Some(pid) = running::process(lab, node) {

@@ -7,9 +7,8 @@ use dunnat::lab;
 use dunnat::lab::faults::{self, Fault};
 use dunnat::lab::running::{self, By, Start, Tracing};
 
-use super::program::program;
 use crate::cli::policy::PolicyArg;
-use crate::cli::{Failure, print};
+use crate::cli::{Failure, print, this_program};
 
 #[derive(Args)]
 pub(super) struct WorkArgs {
@@ -60,7 +59,7 @@ impl WorkArgs {
             fault,
             policy: self.policy.anywhere(),
             options: self.options.clone(),
-            program: self.program.clone().unwrap_or_else(program),
+            program: self.program.clone().unwrap_or_else(this_program),
         }
     }
 }

@@ -63,6 +63,20 @@ pub(crate) struct Chain {
     pub(crate) policy: Option<u32>,
 }
 
+impl Table {
+    /// How nft names it.
+    pub(crate) fn place(&self) -> String {
+        format!("{} {}", family_name(self.family), self.name)
+    }
+}
+
+impl Chain {
+    /// Whether it is one of that table.
+    pub(crate) fn is_of(&self, table: &Table) -> bool {
+        (self.family, &self.table) == (table.family, &table.name)
+    }
+}
+
 /// A rule that the kernel has, by where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rule {

@@ -63,8 +63,7 @@ impl InForce {
         let mut differences = nearest.peek().map(|(_, all, _)| all.clone()).unwrap_or_default();
         let asleep = there.tables.iter().filter(|table| is_ours(table) && table.is_dormant);
         differences.extend(asleep.map(|table| {
-            let place = format!("{} {}", nftables::family_name(table.family), table.name);
-            format!("{place}: no packet meets its chains, because of `flags dormant`")
+            format!("{}: no packet meets its chains, because of `flags dormant`", table.place())
         }));
         let mut should_be: Vec<String> = Vec::new();
         for (_, _, tables) in nearest.filter(|(_, _, tables)| !tables.is_empty()) {

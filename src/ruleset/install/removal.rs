@@ -18,10 +18,8 @@ pub(super) fn remove(nft: &Nftables, is_it: impl Fn(&nftables::Table) -> bool) -
                 batch.delete_table(table.family, &table.name);
                 continue;
             }
-            for chain in &there.chains {
-                if (chain.family, &chain.table) == (table.family, &table.name) {
-                    batch.flush_chain(chain.family, &chain.table, &chain.name);
-                }
+            for chain in there.chains.iter().filter(|chain| chain.is_of(table)) {
+                batch.flush_chain(chain.family, &chain.table, &chain.name);
             }
         }
         batch

@@ -63,7 +63,8 @@ impl Installed {
         let there = There::read(&self.hold.nft)?;
         let mut text = String::new();
         // Of a family that the new file does not have.
-        for chain in self.not_wanted(&there) {
+        let emptied = self.not_wanted(&there);
+        for chain in &emptied {
             let family = nftables::family_name(chain.family);
             text.push_str(&format!("flush chain {family} {} {}\n", chain.table, chain.name));
         }
@@ -77,16 +78,14 @@ impl Installed {
         tool::feed_and_tell(Tool::Nft, &["-f", "-"], &text, |id| self.nft = id)?;
         // The chains of the guard are written, and those that are not wanted are empty. Whatever else has changed others have changed.
         let now = self.look().map_err(cannot("read the rules back"))?;
-        let emptied = self.not_wanted(&there);
         let is_emptied = |family, table: &str, chain: &str| {
             emptied
                 .iter()
                 .any(|it| (it.family, it.table.as_str(), it.name.as_str()) == (family, table, chain))
         };
-        let seen = now.but(&self.seen, |family, table, chain| {
+        self.seen = now.but(&self.seen, |family, table, chain| {
             table != guard::STAYS && !is_emptied(family, table, chain)
         });
-        self.seen = seen;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use crate::netlink::nftables::{Chain, Rule, Table};
 /// Tables, chains and rules as the kernel has them. A rule whose number is another has been written by somebody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) tables: Vec<Table>,
+    tables: Vec<Table>,
     pub(super) chains: Vec<Chain>,
     pub(super) rules: Vec<Rule>,
 }

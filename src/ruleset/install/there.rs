@@ -36,7 +36,7 @@ pub(super) fn is_ours(table: &nftables::Table) -> bool {
 
 /// What is said of a table that has a name of ours, and that somebody else made.
 pub(super) fn not_ours(table: &nftables::Table) -> String {
-    let place = format!("{} {}", nftables::family_name(table.family), table.name);
+    let place = table.place();
     format!(
         "there is a table {place} that dunnat did not make; list it with `nft list table {place}`, and \
          remove it with `nft delete table {place}` if nothing needs it"
@@ -89,9 +89,7 @@ impl There {
 
     /// What is there beside these tables.
     pub(super) fn without(&self, tables: &[nftables::Table]) -> Self {
-        let is_in = |chain: &nftables::Chain| {
-            tables.iter().any(|table| (table.family, &table.name) == (chain.family, &chain.table))
-        };
+        let is_in = |chain: &&nftables::Chain| tables.iter().any(|table| chain.is_of(table));
         Self {
             tables: self.tables.iter().filter(|table| !tables.contains(table)).cloned().collect(),
             chains: self.chains.iter().filter(|chain| !is_in(chain)).cloned().collect(),
@@ -125,8 +123,7 @@ impl There {
 
     /// Refuses the pure ruleset. It does the same to the same packets, and a shadow loads it itself.
     pub(super) fn check_for_pure(&self) -> Result<(), InstallError> {
-        let place =
-            |table: &nftables::Table| format!("table {} {}", nftables::family_name(table.family), table.name);
+        let place = |table: &nftables::Table| format!("table {}", table.place());
         let pure: Vec<&nftables::Table> = self.tables.iter().filter(|table| is_pure(table)).collect();
         let Some(first) = pure.first() else { return Ok(()) };
         // Those with a comment of ours go with everything else of ours.

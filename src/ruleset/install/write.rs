@@ -55,7 +55,7 @@ impl Installed {
         if !moved.is_empty() || !of_others.is_empty() {
             wait_for_all_queues()?;
         }
-        let mut batch = self.queue_chains(|table| !is_anew(table));
+        let mut batch = queue_chains(tables.iter().filter(|table| !is_anew(table)));
         for (family, table, chain) in &moved {
             // Jumps to it go with the rules that have them; these are written anew below.
             for other in there.chains.iter().filter(|it| it.family == *family && it.table == *table) {
@@ -74,7 +74,8 @@ impl Installed {
         let anew: String = tables.iter().filter(|table| is_anew(table)).map(Table::anew).collect();
         let before = anew + &self.script(there, &tables, &stays, Way::BeforeTheOld);
         tool::feed_and_tell(Tool::Nft, &["-f", "-"], &before, |id| self.nft = id)?;
-        self.hold.nft.commit(self.queue_chains(is_anew)).map_err(cannot("write the chains of queues"))?;
+        let anew = queue_chains(tables.iter().filter(|table| is_anew(table)));
+        self.hold.nft.commit(anew).map_err(cannot("write the chains of queues"))?;
         let not_wanted = self.not_wanted(there);
         if !old.is_empty() || !not_wanted.is_empty() {
             passed_by_all();
@@ -96,11 +97,7 @@ impl Installed {
         let written = self.verify()?;
         self.remove_others(there, leftovers);
         let now = self.look().map_err(cannot("read the rules back"))?;
-        let has = |family, name: &str, chain: &str| {
-            let is_it = |table: &&Table| nftables::family(table.family) == family && table.name == name;
-            tables.iter().find(is_it).is_some_and(|table| table.chains.iter().any(|it| it.name == chain))
-        };
-        self.seen = now.but(&written, has);
+        self.seen = now.but(&written, |family, table, chain| has_chain(&tables, family, table, chain));
         Ok(())
     }
 
@@ -162,23 +159,6 @@ impl Installed {
         text
     }
 
-    /// The chains of queues in those tables that are wanted, whatever is in them already.
-    fn queue_chains(&self, wanted: impl Fn(&Table) -> bool) -> Batch {
-        let mut batch = Batch::new();
-        for table in self.rules.all_tables().iter().filter(|table| wanted(table)) {
-            let family = nftables::family(table.family);
-            let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
-            if !queues.is_empty() {
-                batch.table(family, table.name, 0, &table.comment);
-            }
-            for chain in queues {
-                batch.chain(family, table.name, &chain.name, None);
-                queue_chain::fill(&mut batch, family, table.name, &chain.name);
-            }
-        }
-        batch
-    }
-
     /// Every chain is there, with as many rules. What was seen.
     fn verify(&self) -> Result<Seen, InstallError> {
         let seen = self.look().map_err(cannot("read the rules back"))?;
@@ -189,42 +169,24 @@ impl Installed {
     /// What is under our names and should not be there: of other plans, of a shadow, of other versions.
     pub(super) fn not_wanted<'a>(&self, there: &'a There) -> Vec<&'a nftables::Chain> {
         let tables = self.rules.all_tables();
-        let is_wanted = |chain: &nftables::Chain| {
-            let mut tables = tables.iter();
-            let is_its =
-                |table: &&Table| nftables::family(table.family) == chain.family && table.name == chain.table;
-            tables.find(is_its).is_some_and(|table| table.chains.iter().any(|it| it.name == chain.name))
-        };
-        let is_of = |chain: &nftables::Chain, table: &nftables::Table| {
-            (chain.family, &chain.table) == (table.family, &table.name)
-        };
-        let may_go = |chain: &nftables::Chain| {
-            let ours = |table: &&nftables::Table| is_ours(table) && !is_pure(table);
-            chain.table != guard::OWNED && there.tables.iter().filter(ours).any(|table| is_of(chain, table))
-        };
-        there.chains.iter().filter(|chain| may_go(chain) && !is_wanted(chain)).collect()
+        let is_wanted = |chain: &nftables::Chain| has_chain(&tables, chain.family, &chain.table, &chain.name);
+        let is_own =
+            |chain: &nftables::Chain| there.tables.iter().any(|table| chain.is_of(table) && may_go(table));
+        there.chains.iter().filter(|chain| is_own(chain) && !is_wanted(chain)).collect()
     }
 
     /// Removes it. It is empty already.
     fn remove_others(&self, there: &There, leftovers: Leftovers) {
         let tables = self.rules.all_tables();
-        let is_wanted = |table: &nftables::Table| {
-            tables.iter().any(|it| nftables::family(it.family) == table.family && it.name == table.name)
-        };
+        let is_wanted = |table: &nftables::Table| tables.iter().any(|it| is_place_of(table, it));
         let not_wanted = self.not_wanted(there);
         let stays = |chain: &nftables::Chain| chain.hook.is_some() && leftovers == Leftovers::Emptied;
         let mut gone = Batch::new();
         for chain in not_wanted.iter().filter(|chain| !stays(chain)) {
             gone.delete_chain(chain.family, &chain.table, &chain.name);
         }
-        for table in there
-            .tables
-            .iter()
-            .filter(|it| it.name != guard::OWNED && is_ours(it) && !is_pure(it) && !is_wanted(it))
-        {
-            let is_its =
-                |chain: &&nftables::Chain| (chain.family, &chain.table) == (table.family, &table.name);
-            if !not_wanted.iter().any(|chain| is_its(chain) && stays(chain)) {
+        for table in there.tables.iter().filter(|table| may_go(table) && !is_wanted(table)) {
+            if !not_wanted.iter().any(|chain| chain.is_of(table) && stays(chain)) {
                 gone.delete_table(table.family, &table.name);
             }
         }
@@ -244,4 +206,32 @@ impl Installed {
             );
         }
     }
+}
+
+/// The chains of queues in these tables, whatever is in them already.
+fn queue_chains<'a>(tables: impl Iterator<Item = &'a Table>) -> Batch {
+    let mut batch = Batch::new();
+    for table in tables {
+        let family = nftables::family(table.family);
+        let queues: Vec<&Chain> = table.chains.iter().filter(|chain| chain.is_queue()).collect();
+        if !queues.is_empty() {
+            batch.table(family, table.name, 0, &table.comment);
+        }
+        for chain in queues {
+            batch.chain(family, table.name, &chain.name, None);
+            queue_chain::fill(&mut batch, family, table.name, &chain.name);
+        }
+    }
+    batch
+}
+
+/// Whether these tables are to have that chain.
+fn has_chain(tables: &[Table], family: u8, table: &str, chain: &str) -> bool {
+    let is_it = |it: &&Table| nftables::family(it.family) == family && it.name == table;
+    tables.iter().find(is_it).is_some_and(|it| it.chains.iter().any(|it| it.name == chain))
+}
+
+/// Whether a table is the node's own to change: it is neither somebody else's, nor the pure ruleset, nor the guard of the process.
+fn may_go(table: &nftables::Table) -> bool {
+    table.name != guard::OWNED && is_ours(table) && !is_pure(table)
 }

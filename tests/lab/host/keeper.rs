@@ -12,6 +12,7 @@ use dunnat::kernel::Capabilities;
 use dunnat::ruleset::{Backend, Deciding, Plan, RewriteBy, StandIn, Wishes};
 use dunnat::sandbox::Level;
 
+use super::own_file::OwnFile;
 use super::*;
 
 /// A worker with this policy ends when it sees a packet to port 666.
@@ -127,17 +128,12 @@ fn send_to(client: &Host, port: u16, what: &str) {
 #[test]
 #[ignore = "needs root; run by scripts/test"]
 fn a_slow_tool_keeps_the_node_from_nothing_else() {
-    use std::os::unix::fs::PermissionsExt as _;
     const SLOW: Duration = Duration::from_secs(10);
-    let host = Host::new();
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let (real, is_slow) = (must("sh", &["-c", "command -v nft"]), at("slow"));
-    let script =
-        format!("#!/bin/sh\n[ -e {is_slow} ] && sleep {}\nexec {} \"$@\"\n", SLOW.as_secs(), real.trim());
-    std::fs::write(at("nft"), script).unwrap();
-    std::fs::set_permissions(at("nft"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let manager = std::os::unix::net::UnixDatagram::bind(at("notify")).unwrap();
+    let own = OwnFile::new();
+    let host = &own.host;
+    let [is_slow, notify] = ["slow", "notify"].map(|name| own.path(name));
+    let path = own.path_with_nft(&format!("[ -e {is_slow} ] && sleep {}\nexec $NFT \"$@\"", SLOW.as_secs()));
+    let manager = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut said = [0; 4096];
@@ -147,8 +143,7 @@ fn a_slow_tool_keeps_the_node_from_nothing_else() {
             }
         }
     });
-    let path = format!("PATH={}:{}", directory.path().display(), std::env::var("PATH").unwrap());
-    let socket = format!("NOTIFY_SOCKET={}", at("notify"));
+    let socket = format!("NOTIFY_SOCKET={notify}");
     let mut node = host.serve_in(&["env", &path, &socket, "WATCHDOG_USEC=2000000"], &[]);
     let keeper = node.child.as_ref().unwrap().id();
     let before = wait_for("a worker", || worker_of(keeper));

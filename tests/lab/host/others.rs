@@ -91,15 +91,8 @@ fn a_guard_that_belongs_to_nobody_is_made_anew() {
     assert_eq!(host.only_guard(), "");
 }
 
-/// A node that has that script in the place of nft. `$NFT` is the real one.
 fn serve_with_nft(own: &OwnFile, script: &str) -> Node {
-    fs::create_dir(own.path("bin")).unwrap();
-    own.script("bin/nft", &format!("NFT='/usr/bin/env PATH=/usr/sbin:/sbin:/usr/bin:/bin nft'\n{script}"));
-    let path = format!("PATH={}:{}", own.path("bin"), std::env::var("PATH").unwrap());
-    let file = own.path("cluster.toml");
-    let mut command = own.host.command_in(&["env", &path, dunnat(), "run", "--no-rehearsal"]);
-    command.args(["--config", &file, "--node", "node1", "--socket", &own.host.socket()]);
-    own.host.served_by(command)
+    own.host.serve_in(&["env", &own.path_with_nft(script)], &[])
 }
 
 /// While nft does not work, it is tried again each second, and not for each change that an attempt has made itself.

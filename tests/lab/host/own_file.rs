@@ -36,6 +36,16 @@ impl OwnFile {
         path
     }
 
+    /// By this variable a node has that script in the place of nft. `$NFT` is the real one.
+    pub(super) fn path_with_nft(&self, script: &str) -> String {
+        fs::create_dir(self.path("bin")).unwrap();
+        self.script(
+            "bin/nft",
+            &format!("NFT='/usr/bin/env PATH=/usr/sbin:/sbin:/usr/bin:/bin nft'\n{script}"),
+        );
+        format!("PATH={}:{}", self.path("bin"), std::env::var("PATH").unwrap())
+    }
+
     pub(super) fn serve(&self, more: &[&str]) -> Node {
         self.serve_program(dunnat(), more)
     }
