@@ -710,8 +710,6 @@ mod tests {
         let mut node = node();
         let mut tracer = node.taps.tracer();
         let connect = || UnixStream::connect(&node.path).unwrap();
-        let mut silent: Vec<_> = (0..8).map(|_| connect()).collect();
-        silent.extend((0..8).map(|_| connect()).inspect(|mut half| half.write_all(b"{\"tra").unwrap()));
         let stuck: Vec<_> = (0..40).map(|_| node.attach(Trace::default())).collect();
         let slow: Vec<_> = (0..8)
             .map(|_| {
@@ -735,6 +733,9 @@ mod tests {
         // More than the sockets have room for.
         let sent = 20_000;
         trace(&mut tracer, sent);
+        // Not before: after some time they would be told that they have asked nothing.
+        let mut silent: Vec<_> = (0..8).map(|_| connect()).collect();
+        silent.extend((0..8).map(|_| connect()).inspect(|mut half| half.write_all(b"{\"tra").unwrap()));
         thread::sleep(Duration::from_millis(300));
         drop(tracer);
         let began = Instant::now();

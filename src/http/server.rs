@@ -1,7 +1,7 @@
 //! Answering who asks, with limits on how many, how much and how long.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -84,8 +84,10 @@ pub fn serve(
         };
         let answer = Arc::clone(&answer);
         let served = thread::Builder::new().name("http".to_owned()).spawn(move || {
-            let _place = place;
-            if let Err(error) = answered(&mut stream, limits, &*answer) {
+            let sent = answered(&mut stream, limits, &*answer);
+            // Before who asked sees the end: that may ask again at once.
+            drop(place);
+            if let Err(error) = sent.and_then(|()| stream.shutdown(Shutdown::Write)) {
                 log::debug!("an answer was not sent: {error}");
             }
         });
@@ -139,7 +141,7 @@ fn answered(stream: &mut TcpStream, limits: Limits, answer: &dyn Fn(&Request) ->
     if let Some(going_on) = going_on {
         going_on(&mut sender)?;
     }
-    stream.shutdown(std::net::Shutdown::Write)
+    Ok(())
 }
 
 /// Sends pieces of an answer.

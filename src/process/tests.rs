@@ -95,7 +95,7 @@ fn asked(policy: &Supervised, port: u16) -> (Decision, &'static str) {
 fn quick(is_waited_for: bool) -> Limits {
     Limits {
         hello: Duration::from_secs(20),
-        answer: Duration::from_millis(700),
+        answer: Duration::from_secs(2),
         pause: Duration::from_millis(20),
         is_waited_for,
     }
