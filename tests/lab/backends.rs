@@ -35,6 +35,9 @@ fn both_backends_do_the_same_to_the_same_packets() {
             my $ip = pack("CCnnnCCna4a4", 0x45, 0, 20 + length($udp), $i, 0x4000, 64, 17, 0, $from, $to);
             send($s, $ip . $udp, 0, sockaddr_in(0, $to)) or die "send: $!";
         }"#;
+    // Not many packets may wait for a MAC address.
+    lab.must(&["shell", "ws", "--", "ping", "-qc1", "-w10", "192.168.122.11"]);
+    lab.must(&["shell", "node1", "--", "ping", "-qc1", "-w10", "10.5.5.201"]);
     let mut seen = Vec::new();
     for backend in ["netlink", "nfq"] {
         let started = lab.run_with(&format!("--workers 1 --backend {backend}"), &["start", "--trace"]);

@@ -110,8 +110,26 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// Keeps the files of a lab in which a test has failed: captures, traces, what nodes have said.
+    fn keep(&self) {
+        let test = std::thread::current().name().unwrap_or("unnamed").replace("::", "-");
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("failed").join(test);
+        let _ = std::fs::remove_dir_all(&kept);
+        let made = std::fs::create_dir_all(kept.parent().unwrap());
+        let copied = made.and_then(|()| Command::new("cp").arg("-r").arg(self.state("")).arg(&kept).output());
+        match copied {
+            Ok(_) => eprintln!("what was in the lab is in {}", kept.display()),
+            Err(error) => eprintln!("what was in the lab is not kept: {error}"),
+        }
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep();
+        }
         let down = self.run(&["down"]);
         assert!(!self.state("").exists());
         // What the sniffer on the public LAN has seen since start is judged by stop, or here.

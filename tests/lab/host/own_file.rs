@@ -1,7 +1,6 @@
 //! A host whose node has a cluster file of its own, which may change while the node serves.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
@@ -29,11 +28,18 @@ impl OwnFile {
         path
     }
 
+    /// A copy of a program, made by another process: what this one starts meanwhile, in another thread, would have the file open for
+    /// writing for a moment, and a file that is written cannot be started.
+    pub(super) fn copy(&self, program: &str, name: &str) -> String {
+        let path = self.path(name);
+        must("install", &["--mode=755", program, &path]);
+        path
+    }
+
     /// A script that stands for a program.
     pub(super) fn script(&self, name: &str, text: &str) -> String {
-        let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
+        let written = self.write(&format!("{name}.sh"), &format!("#!/bin/sh\n{text}\n"));
+        self.copy(&written, name)
     }
 
     /// By this variable a node has that script in the place of nft. `$NFT` is the real one.

@@ -9,13 +9,6 @@ use super::own_file::{OwnFile, example, saved};
 use super::*;
 
 impl OwnFile {
-    /// A copy of the program, as another file.
-    fn copy(&self, name: &str) -> String {
-        let path = self.path(name);
-        fs::copy(dunnat(), &path).unwrap();
-        path
-    }
-
     fn upgrade(&self, words: &[&str]) -> (i32, String, String) {
         self.says("upgrade", words)
     }
@@ -46,7 +39,7 @@ fn upgrades_under_packets_lose_none_and_clients_stay() {
     };
     beside(sending, || {
         for number in 1..=UPGRADES {
-            let told = upgraded.must_upgrade(&[&upgraded.copy(&format!("dunnat-{number}"))]);
+            let told = upgraded.must_upgrade(&[&upgraded.copy(dunnat(), &format!("dunnat-{number}"))]);
             assert_eq!(told["upgrades"], number, "{told}");
             if number == 1 {
                 assert_eq!(without_counters(&upgraded.host.ruleset()), without_counters(&rules));
@@ -202,7 +195,7 @@ fn a_program_that_fails_after_all_is_rolled_back() {
     let program = dunnat();
     let upgraded = OwnFile::new();
     let neighbour = upgraded.host.neighbour();
-    let own = upgraded.copy("dunnat-own");
+    let own = upgraded.copy(dunnat(), "dunnat-own");
     let node = upgraded.serve_program(&own, &["--full"]);
     let process = upgraded.status()["process"].clone();
     // Its file may be gone.
@@ -233,7 +226,7 @@ fn a_program_that_fails_after_all_is_rolled_back() {
     }
     wait_for("all datagrams to be decided", || (saved(&upgraded.status()) == sent).then_some(()));
     // Where its file was there is another one now: that is what a signal starts.
-    upgraded.copy("dunnat-own");
+    upgraded.copy(dunnat(), "dunnat-own");
     node.signal("USR2");
     wait_for("the upgrade", || (upgraded.status()["upgrades"] == 1).then_some(()));
     must("kill", &["-s", "INT", &reader.id().to_string()]);
