@@ -108,9 +108,7 @@ impl Lab {
     pub(crate) fn status(&self, node: &str) -> serde_json::Value {
         serde_json::from_str(&status_of(&self.socket(node), &["--json"])).unwrap()
     }
-}
 
-impl Lab {
     /// Keeps the files of a lab in which a test has failed: captures, traces, what nodes have said.
     fn keep(&self) {
         let test = std::thread::current().name().unwrap_or("unnamed").replace("::", "-");
@@ -119,8 +117,10 @@ impl Lab {
         let made = std::fs::create_dir_all(kept.parent().unwrap());
         let copied = made.and_then(|()| Command::new("cp").arg("-r").arg(self.state("")).arg(&kept).output());
         match copied {
-            Ok(_) => eprintln!("what was in the lab is in {}", kept.display()),
-            Err(error) => eprintln!("what was in the lab is not kept: {error}"),
+            Ok(output) if output.status.success() => {
+                eprintln!("what was in the lab is in {}", kept.display());
+            }
+            other => eprintln!("what was in the lab is not kept: {other:?}"),
         }
     }
 }
