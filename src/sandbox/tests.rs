@@ -30,9 +30,12 @@ const FORBIDDEN: [(&str, Try); 5] = [
 /// Runs a test of this file that is ignored, in a process of its own. What it says goes to the output.
 fn alone(test: &str, tries: &str) -> Output {
     let name = format!("sandbox::tests::{test}");
+    // Ours, not the process's: one that is killed, or may no longer write there, leaves its files.
+    let place = tempfile::tempdir().unwrap();
     Command::new(std::env::current_exe().unwrap())
         .args([&*name, "--exact", "--ignored", "--nocapture"])
         .env("DUNNAT_TRIES", tries)
+        .env("TMPDIR", place.path())
         .output()
         .unwrap()
 }
