@@ -50,7 +50,8 @@ impl Import {
         }
         let name = named(self.write.as_deref()).unwrap_or(Path::new("the cluster file"));
         Cluster::parse(&file, name).map_err(|error| Failure::Refused(error.to_string()))?;
-        note(format_args!("{not_understood}; the cluster file is right"))
+        let without = if imported.has_services() { "" } else { ", but has no service" };
+        note(format_args!("{not_understood}; the cluster file is right{without}"))
     }
 }
 

@@ -114,9 +114,14 @@ impl Imported {
         self.gathered.cluster_file()
     }
 
-    /// What no line says, each in a sentence.
+    /// What no line says and a cluster file has to say, each in a sentence.
     pub fn missing(&self) -> Vec<String> {
         self.gathered.missing()
+    }
+
+    /// Whether a line is a service. A cluster may have none: its guests only begin flows then.
+    pub fn has_services(&self) -> bool {
+        !self.gathered.services.is_empty()
     }
 
     /// How many lines were not understood.

@@ -97,13 +97,45 @@ fn rulesets_of_several_nodes_are_put_together() {
 #[test]
 fn what_is_not_said_is_missing() {
     let imported = read(&[source("empty", "")]);
-    assert_eq!(imported.missing().len(), 5);
+    assert_eq!(imported.missing().len(), 4);
     let file = imported.cluster_file();
     assert!(
         file.contains("# MISSING: the network of the guests") && file.contains("\n# bridge = \n"),
         "{file}"
     );
     assert!(Cluster::parse(&file, Path::new("made.toml")).is_err());
+}
+
+/// Nothing is asked for that a cluster file does not need: whatever stands together and is taken out, what is left is not both right and
+/// lacking something.
+#[test]
+fn what_is_missing_is_needed() {
+    let lines: Vec<String> = RULESET.lines().map(|line| format!("{line}\n")).collect();
+    let mut right = 0;
+    for (from, count) in (0..lines.len()).flat_map(|from| (1..=6).map(move |count| (from, count))) {
+        let to = lines.len().min(from + count);
+        let left = lines[..from].concat() + &lines[to..].concat();
+        let imported = read(&[source("part", &left)]);
+        if Cluster::parse(&imported.cluster_file(), Path::new("made.toml")).is_ok() {
+            assert_eq!(imported.missing(), [""; 0], "without {:?}", &lines[from..to]);
+            right += 1;
+        }
+    }
+    assert!(right > 50, "{right}");
+}
+
+#[test]
+fn a_cluster_whose_guests_only_begin_flows_has_no_services() {
+    let without: String = RULESET
+        .lines()
+        .filter(|line| !line.contains("ip daddr set"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let imported = read(&[source("outwards", &without)]);
+    let file = imported.cluster_file();
+    assert_eq!(imported.missing(), [""; 0], "{file}");
+    assert!(!imported.has_services() && file.contains("# No service: "), "{file}");
+    Cluster::parse(&file, Path::new("made.toml")).unwrap();
 }
 
 /// A short text may stand for a long one: names that stand for many words, many times.

@@ -37,10 +37,6 @@ impl Gathered {
             self.public.is_some(),
             "the public interface: a rule with `iif INTERFACE ... ip daddr set GUEST` would say it",
         );
-        lacks(
-            !self.services.is_empty(),
-            "services: a rule with `tcp dport PORT ip daddr set GUEST` would be one",
-        );
         lacks(!self.nodes.is_empty(), "nodes: a rule with `ct mark TAG ip saddr set ADDRESS` would be one");
         for (tag, node) in &self.nodes {
             for network in self.networks.iter() {
@@ -60,6 +56,10 @@ impl Gathered {
             "# The cluster file, the same on every node, made from rulesets by dunnat import.\n".to_owned();
         for missing in self.missing() {
             let _ = writeln!(file, "# MISSING: {missing}");
+        }
+        // A cluster whose guests only begin flows has none.
+        if self.services.is_empty() {
+            file.push_str("# No service: a rule with `tcp dport PORT ip daddr set GUEST` would be one.\n");
         }
         file.push_str("\n[guests]\n");
         put(&mut file, "network", listed(&self.networks));
