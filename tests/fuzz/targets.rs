@@ -536,7 +536,7 @@ fn policy_lines() {
     });
 }
 
-/// A cluster file, right or wrong, has an outcome, and what is found wrong has a line that exists.
+/// Rulesets, whatever is in them, become a cluster file, and it is right only if it lacks nothing.
 #[test]
 fn rulesets_by_hand() {
     bolero::check!().for_each(|bytes: &[u8]| {
